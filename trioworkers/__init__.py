@@ -1,0 +1,78 @@
+"""trioworkers: background workers for Trio that speak Sidekiq.
+
+Users import from here, and only from here. What is behind these names is private; `docs/internals.md` walks through it.
+Names are looked up when first used, so that importing the package is quick and starts nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trioworkers.app import App as App
+    from trioworkers.client import Client as Client
+    from trioworkers.context import Context as Context
+    from trioworkers.engine.worker import Stats as Stats
+    from trioworkers.engine.worker import Worker as Worker
+    from trioworkers.errors import BadArguments as BadArguments
+    from trioworkers.errors import BadJob as BadJob
+    from trioworkers.errors import Bury as Bury
+    from trioworkers.errors import CallFailed as CallFailed
+    from trioworkers.errors import ConfigurationError as ConfigurationError
+    from trioworkers.errors import CPUWorkerDied as CPUWorkerDied
+    from trioworkers.errors import Discard as Discard
+    from trioworkers.errors import FanOutError as FanOutError
+    from trioworkers.errors import Refused as Refused
+    from trioworkers.errors import RetryAfter as RetryAfter
+    from trioworkers.errors import Superseded as Superseded
+    from trioworkers.errors import TrioworkersError as TrioworkersError
+    from trioworkers.errors import Unavailable as Unavailable
+    from trioworkers.fan_out import FanOut as FanOut
+    from trioworkers.handler import Handler as Handler
+    from trioworkers.http import Http as Http
+    from trioworkers.http import Limit as Limit
+    from trioworkers.wire.job import Job as Job
+
+_HOMES = {
+    "app": ("App",),
+    "client": ("Client",),
+    "context": ("Context",),
+    "engine.worker": ("Stats", "Worker"),
+    "errors": (
+        "BadArguments",
+        "BadJob",
+        "Bury",
+        "CallFailed",
+        "ConfigurationError",
+        "CPUWorkerDied",
+        "Discard",
+        "FanOutError",
+        "Refused",
+        "RetryAfter",
+        "Superseded",
+        "TrioworkersError",
+        "Unavailable",
+    ),
+    "fan_out": ("FanOut",),
+    "handler": ("Handler",),
+    "http": ("Http", "Limit"),
+    "wire.job": ("Job",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - one list of names is enough
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'trioworkers' has no attribute {name!r}")
+    value = getattr(import_module(f"trioworkers.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

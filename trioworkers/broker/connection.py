@@ -1,0 +1,246 @@
+"""Opens the Redis clients, translates their errors into ours, and keeps cancellation out of them.
+
+Cancelling a call inside coredis can lose a slot of its pool for good, or close a socket under other tasks' feet. So every
+call runs shielded, and bounded by the client's own timeouts; who waits for it notices a cancellation just before and just
+after it. The one call that takes long, the blocking fetch, is ended from outside (`moves.Intake`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import coredis
+import trio
+from coredis import exceptions
+from coredis.retry import NoRetryPolicy
+
+from trioworkers.broker.scripts import Script
+from trioworkers.errors import BrokerError, ConfigurationError, Refused, Superseded, Unavailable
+
+logger = logging.getLogger("trioworkers")
+
+CONNECT_TIMEOUT_S = 2.0
+REPLY_TIMEOUT_S = 3.0
+T = TypeVar("T")
+
+_TEMPORARY = re.compile(
+    r"(?:^|-|\s)(OOM|MISCONF|NOREPLICAS|BUSY|MASTERDOWN|LOADING|READONLY|NOSCRIPT|UNBLOCKED|CLUSTERDOWN|TRYAGAIN)\b"
+)
+
+
+class Link:
+    """What all connections of one worker know together of Redis: is it there, and since when without a break.
+
+    Logs one line when Redis goes and one when it comes. An operation that Redis refuses (it is full, say) has lines of its own.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.healthy_since = -math.inf
+        self.outages = 0
+        self._last_success = -math.inf
+        self._lost_at: float | None = None
+        self._refused: dict[str, str] = {}
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the latest news of Redis is good."""
+        return self._lost_at is None
+
+    def succeeded(self, operation: str) -> None:
+        """Redis answered."""
+        self._last_success = now = trio.current_time()
+        if self._lost_at is not None:
+            logger.warning("Redis at %s is back after %.1f s", self.address, now - self._lost_at)
+            self._lost_at, self.healthy_since = None, now
+        elif self.healthy_since == -math.inf:
+            self.healthy_since = now
+        if self._refused and self._refused.pop(operation, None):
+            logger.warning("Redis at %s accepts %s again", self.address, operation)
+
+    def failed(self, operation: str, error: BrokerError, started_at: float) -> None:
+        """A call that began at `started_at` failed; no news if Redis has answered another one since."""
+        if isinstance(error, Refused) or _TEMPORARY.search(str(error)):
+            if operation not in self._refused:
+                self._refused[operation] = str(error)
+                logger.error("Redis at %s refuses %s: %s", self.address, operation, error)
+        elif self._lost_at is None and self._last_success <= started_at:
+            self._lost_at = trio.current_time()
+            self.outages += 1
+            logger.warning("Redis at %s is unreachable (%s); running jobs go on, the rest waits", self.address, error)
+
+
+class Connection:
+    """One coredis client, entered; non-blocking calls of any number of tasks share its sockets."""
+
+    def __init__(self, client: coredis.Redis[bytes], link: Link) -> None:
+        self._client = client
+        self.link = link
+
+    async def run(self, script: Script, keys: list[str], args: list[Any]) -> Any:
+        """Run a Lua script. Raises Unavailable, Refused or Superseded. Not cancelled once sent: bounded by the reply timeout."""
+
+        async def evaluate(client: coredis.Redis[bytes]) -> Any:
+            try:
+                return await client.evalsha(script.sha, keys, args)
+            except (
+                exceptions.NoScriptError
+            ):  # Redis is new, or somebody flushed its scripts: by its text it can't fail so
+                return await client.eval(script.text, keys, args)
+
+        return await self.call(script.name, evaluate)
+
+    async def call(
+        self,
+        operation: str,
+        command: Callable[[coredis.Redis[bytes]], Awaitable[T]],
+        shield: trio.CancelScope | None = None,
+    ) -> T:
+        """Run one command. Raises Unavailable, Refused or Superseded. Not cancelled once sent: bounded by the reply timeout.
+
+        A caller that gives the `shield` itself can break it, at the price of this client.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        started_at = trio.current_time()
+        result: list[T] = []
+        try:
+            with shield or trio.CancelScope(shield=True), translated_errors():
+                result.append(await command(self._client))
+            if not result:
+                raise Unavailable(f"{operation} was given up")
+        except BrokerError as error:
+            if isinstance(error, Unavailable):
+                # The socket may be dead without knowing it, or lead to a server that was demoted: look anew next time.
+                self._client.connection_pool.disconnect()
+            self.link.failed(operation, error, started_at)
+            raise
+        self.link.succeeded(operation)
+        return result[0]
+
+
+@asynccontextmanager
+async def connect(
+    url: str, link: Link, *, reply_timeout_s: float = REPLY_TIMEOUT_S, max_connections: int = 4
+) -> AsyncIterator[Connection]:
+    """A client of its own, closed at the end of the block. Connects when first used. Raises ConfigurationError for a bad URL.
+
+    Cancellation: the block's body is cancelled as usual; calls under way end first.
+    """
+    client = _client(url, reply_timeout_s, max_connections)
+    # What leaves the client's own task group comes in groups; what leaves ours is what the body raised.
+    raised: BaseException | None = None
+    broken: BaseException | None = None
+    try:
+        async with client:
+            try:
+                yield Connection(client, link)
+            except BaseException as error:  # noqa: BLE001 - carried past the client's task group, raised again below
+                raised = error
+    except* (exceptions.RedisError, OSError) as group:
+        broken = _first_leaf(group)  # a connection that died while being closed, mostly: nobody waits for it any more
+    if isinstance(raised, trio.Cancelled) and broken is not None:
+        raise translate(broken) from broken  # it was the client that fell over and took the body with it
+    if raised is not None:
+        raise raised
+
+
+def parse_url(url: str) -> str:
+    """`url`, checked: redis://, rediss:// or unix://. Raises ConfigurationError."""
+    parts = urlsplit(url)
+    try:
+        usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if parts.scheme not in ("redis", "rediss", "unix") or not usable:
+        raise ConfigurationError(
+            f"{shown_url(url)!r} is no Redis URL: redis://HOST:PORT/DB, rediss://…, unix:///PATH or embedded:[DIRECTORY]"
+        )
+    return url
+
+
+def shown_url(url: str) -> str:
+    """`url` without user and password."""
+    return re.sub(r"//[^/]*@", "//", url)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turns what coredis and the sockets raise into our errors, keeping the cause."""
+    try:
+        yield
+    except (exceptions.RedisError, OSError) as error:
+        raise translate(error) from error
+    except BaseExceptionGroup as group:
+        known, rest = group.split((exceptions.RedisError, OSError))
+        if known is None or rest is not None:
+            raise
+        raise translate(_first_leaf(known)) from group
+
+
+def translate(error: BaseException) -> BrokerError:
+    """Our error for one of coredis or the operating system."""
+    text = str(error) or type(error).__name__
+    if "SUPERSEDED" in text:
+        return Superseded(text)
+    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.WrongTypeError):
+        return Refused(text)
+    if isinstance(error, exceptions.NoScriptError | exceptions.UnblockedError | exceptions.ReadOnlyError):
+        return Unavailable(text)
+    if isinstance(error, exceptions.ConnectionError | OSError):  # the builtin TimeoutError is an OSError
+        return Unavailable(text)
+    return (Unavailable if _TEMPORARY.search(text) else Refused)(text)
+
+
+def backoff(longest_s: float = 1.0) -> Iterator[float]:
+    """Seconds to wait before each next try: from 50 ms, doubling, with jitter, so that a fleet doesn't come back at once."""
+    delay = 0.05
+    while True:
+        yield delay * random.uniform(0.5, 1.0)
+        delay = min(delay * 2, longest_s)
+
+
+async def retrying(
+    call: Callable[[], Awaitable[T]], longest_s: float = 1.0, final: tuple[type[BrokerError], ...] = (Superseded,)
+) -> T:
+    """Call until Redis takes it. For what does no harm twice. Cancellation: between two tries. Errors in `final` are raised."""
+    for delay_s in backoff(longest_s):
+        try:
+            return await call()
+        except final:
+            raise
+        except BrokerError:
+            await trio.sleep(delay_s)
+    raise AssertionError("backoff never ends")
+
+
+def _client(url: str, reply_timeout_s: float, max_connections: int) -> coredis.Redis[bytes]:
+    options: dict[str, Any] = {
+        "retry_policy": NoRetryPolicy(),
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "stream_timeout": reply_timeout_s,
+        "pool_timeout": reply_timeout_s,
+        "max_connections": max_connections,
+        "decode_responses": False,
+        "decode_components": True,
+    }
+    scheme = urlsplit(parse_url(url)).scheme
+    if scheme == "rediss":
+        options["ssl_context"] = ssl.create_default_context()  # coredis's own context would not check the host's name
+    if scheme != "unix":
+        options["socket_keepalive"] = True
+    return coredis.Redis.from_url(url, **options)
+
+
+def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

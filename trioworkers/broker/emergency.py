@@ -1,0 +1,30 @@
+"""Putting a worker's jobs back when its own event loop is beyond help: by another loop, over a connection of its own."""
+
+from __future__ import annotations
+
+import attrs
+
+from trioworkers.broker.connection import Link, connect, shown_url
+from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.presence import Presence
+from trioworkers.wire.keys import Keys
+
+
+@attrs.frozen
+class Lists:
+    """Where a worker's in-progress lists are, and who it is."""
+
+    url: str
+    keys: Keys
+    holder: Holder
+    identity: str
+    queues: tuple[str, ...]
+
+
+async def release_all(lists: Lists) -> None:
+    """Move everything in the lists back to the fetch end of its queue, and say farewell. Raises BrokerError."""
+    async with connect(lists.url, Link(shown_url(lists.url)), reply_timeout_s=0.4) as connection:
+        broker = Broker(connection, lists.keys, lists.holder)
+        for queue in lists.queues:
+            await broker.release(queue)
+        await Presence(broker, lists.identity, lists.queues).farewell()

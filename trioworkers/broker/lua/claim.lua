@@ -1,0 +1,10 @@
+-- Take the lease of a process id: if nobody has it, or if its holder is the one we know to be gone.
+-- KEYS    1 lease
+-- ARGV    1 our lease's value  2 lease in ms  3 value of a holder known to be gone, or ''
+-- result  {our value or the holder's, ms that its lease still runs}
+local holder = redis.call('GET', KEYS[1])
+if not holder or holder == ARGV[1] or holder == ARGV[3] then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  holder = ARGV[1]
+end
+return {holder, redis.call('PTTL', KEYS[1])}

@@ -1,0 +1,26 @@
+-- Move due payloads from the retry or schedule set to their queues (or, unreadable ones, to the dead set as they are).
+-- KEYS    1 retry or schedule  2 queues  3 dead
+-- ARGV    1 msgpack {{payload, queue name or false, queue key, payload to enqueue}, …}
+-- result  {how many were moved, error, …}: a payload that another worker moved before us is not counted; one whose queue
+--         can't take it stays where it was
+local t, moved, errors = now(), 0, {}
+for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
+  local payload, name, queue, renewed = unpack(entry)
+  local score = redis.call('ZSCORE', KEYS[1], payload)
+  if score and tonumber(score) <= t then
+    local ok, problem
+    if name then
+      ok, problem = pcall(redis.call, 'LPUSH', queue, renewed)
+      if ok then redis.call('SADD', KEYS[2], name) end
+    else
+      ok, problem = pcall(bury, KEYS[3], payload)
+    end
+    if ok then
+      redis.call('ZREM', KEYS[1], payload)
+      moved = moved + 1
+    else
+      errors[#errors + 1] = type(problem) == 'table' and problem.err or tostring(problem)
+    end
+  end
+end
+return {moved, unpack(errors)}

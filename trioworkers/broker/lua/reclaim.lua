@@ -1,0 +1,33 @@
+-- Give payloads in the in-progress list of a worker that died back to the fetch end of their queue, and charge the jobs
+-- with its death; those charged too often come with a payload for the dead set.
+-- KEYS    1 the dead worker's lease  2 its in-progress list  3 queue  4 reclaims  5 dead
+-- ARGV    1 who may hold that lease ('' for nobody; the lease's value when a worker takes its own list back)
+--         2 msgpack {{payload, jid, charged 0|1, payload for the dead set or false}, …}, newest first
+-- result  {how many were moved, error or nothing}; -1 moved if the worker is alive after all
+local holder = redis.call('GET', KEYS[1]) or ''
+if holder ~= ARGV[1] then return {-1} end
+local moved, charged = 0, {}
+for _, entry in ipairs(cmsgpack.unpack(ARGV[2])) do
+  local payload, jid, charge, buried = unpack(entry)
+  if redis.call('LREM', KEYS[2], 1, payload) == 1 then
+    local ok, problem
+    if buried then
+      ok, problem = pcall(bury, KEYS[5], buried)
+    else
+      ok, problem = pcall(redis.call, 'RPUSH', KEYS[3], payload)
+    end
+    if not ok then
+      redis.call('LPUSH', KEYS[2], payload)
+      return {moved, type(problem) == 'table' and problem.err or tostring(problem)}
+    end
+    moved = moved + 1
+    if buried then
+      redis.call('HDEL', KEYS[4], jid)
+    elseif charge == 1 and not charged[jid] then -- identical payloads share a jid: one death is one charge
+      charged[jid] = true
+      redis.call('HINCRBY', KEYS[4], jid, 1)
+      redis.call('EXPIRE', KEYS[4], 259200)
+    end
+  end
+end
+return {moved}

@@ -1,0 +1,70 @@
+-- Write a group of outcomes. LREM comes first: it is the fence (who doesn't find the payload doesn't own the job), and a
+-- script that began with it may still write when Redis is full.
+-- KEYS    1 our lease  2 number and result of our last group  3 queues  4 schedule  5 retry  6 dead  7 reclaims  8 on trial
+--         9 … 12 stat:processed, of the day, stat:failed, of the day
+-- ARGV    1 this group's token  2 our lease's value  3 msgpack {acks, others, cleared}
+--         acks     {{in-progress list, {payload, …}}, …}    numbered through from 1
+--         others   {{kind, in-progress list, payload, …}, …}, numbered on
+--           'sends' push later     'retry' payload' delay    'dead' payload' counted    'discard'
+--           'requeue' queue payload'    'later' payload' delay
+--         cleared  jids that are suspected no longer
+-- result  msgpack {{number, 'gone' or an error}, …}: what was not ours any more, or could not be written and is still ours
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[2] then return redis.error_reply('SUPERSEDED ' .. holder) end
+local last = redis.call('GET', KEYS[2])
+if last then
+  local token, result = unpack(cmsgpack.unpack(last))
+  if token == ARGV[1] then return result end
+end
+
+local work = cmsgpack.unpack(ARGV[3])
+local number, processed, failed, result = 0, 0, 0, {}
+
+for _, group in ipairs(work[1]) do
+  for _, payload in ipairs(group[2]) do
+    number = number + 1
+    if redis.call('LREM', group[1], -1, payload) == 1 then
+      processed = processed + 1
+    else
+      result[#result + 1] = {number, 'gone'}
+    end
+  end
+end
+
+local write = {
+  sends = function(o) send({queues = KEYS[3], schedule = KEYS[4], push = o[4], later = o[5]}); return 1, 0 end,
+  retry = function(o) redis.call('ZADD', KEYS[5], now() + o[5], o[4]); return 1, 1 end,
+  dead = function(o) bury(KEYS[6], o[4]); return o[5], o[5] end,
+  discard = function() return 1, 1 end,
+  requeue = function(o) redis.call('RPUSH', o[4], o[5]); return 0, 0 end,
+  later = function(o) redis.call('ZADD', KEYS[4], now() + o[5], o[4]); return 0, 0 end,
+}
+for _, o in ipairs(work[2]) do
+  number = number + 1
+  if redis.call('LREM', o[2], -1, o[3]) == 1 then
+    local ok, p, f = pcall(write[o[1]], o)
+    if ok then
+      processed, failed = processed + p, failed + f
+    else -- a key of the wrong type, say: the payload goes back to where it was, so that nothing is lost
+      redis.call('LPUSH', o[2], o[3])
+      result[#result + 1] = {number, type(p) == 'table' and p.err or tostring(p)}
+    end
+  else
+    result[#result + 1] = {number, 'gone'}
+  end
+end
+
+if #work[3] > 0 then
+  redis.call('HDEL', KEYS[7], unpack(work[3]))
+  redis.call('SREM', KEYS[8], unpack(work[3]))
+end
+for i, n in ipairs({processed, failed}) do
+  if n > 0 then
+    redis.call('INCRBY', KEYS[7 + 2 * i], n)
+    redis.call('INCRBY', KEYS[8 + 2 * i], n)
+    redis.call('EXPIRE', KEYS[8 + 2 * i], 157680000)
+  end
+end
+local packed = cmsgpack.pack(result)
+redis.call('SET', KEYS[2], cmsgpack.pack({ARGV[1], packed}), 'EX', 86400)
+return packed

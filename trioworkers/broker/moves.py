@@ -1,0 +1,266 @@
+"""Broker: each method is one atomic move of payloads, or one look at them. Nothing with a Redis type leaves this room.
+
+Payloads come from Redis as bytes and go back as the same bytes; `engine/` decides what becomes of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import attrs
+import msgpack
+
+from trioworkers import outcome as outcomes
+from trioworkers.broker import scripts
+from trioworkers.broker.connection import Connection
+from trioworkers.wire.job import encode
+from trioworkers.wire.keys import Keys
+
+
+def pack(value: object) -> bytes:
+    """`value` for Redis's cmsgpack, which knows one kind of string: bytes and texts go as that."""
+    packed: bytes = msgpack.packb(value, use_bin_type=False)
+    return packed
+
+
+def unpack(packed: bytes) -> Any:
+    """What cmsgpack packed; texts that are no UTF-8 are made readable."""
+    return msgpack.unpackb(packed, unicode_errors="replace")
+
+
+@attrs.frozen
+class Holder:
+    """Who we are to the other workers: the name of our in-progress lists, and what our lease says."""
+
+    process_id: str
+    lease: str
+    lease_ms: int
+
+
+@attrs.frozen
+class Settlement:
+    """One outcome to be written: of which queue, of which payload."""
+
+    queue: str
+    payload: bytes
+    outcome: outcomes.Outcome
+
+
+@attrs.frozen
+class Due:
+    """What is due in the retry and the schedule set, and the seconds until the next payload after these is (None: nothing)."""
+
+    retry: list[bytes]
+    schedule: list[bytes]
+    next_in_s: float | None
+
+
+class Clock:
+    """Redis's clock, as far as the last heartbeat knows: what we write down must not depend on this machine's."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+
+    def set(self, redis_now_s: float) -> None:
+        """Redis's time just now, in epoch seconds."""
+        self._ahead_s = redis_now_s - time.time()
+
+    def now_s(self) -> float:
+        """Epoch seconds by Redis's clock."""
+        return time.time() + self._ahead_s
+
+
+class Sender:
+    """The sending moves; all that a `Client` needs."""
+
+    def __init__(self, connection: Connection, keys: Keys, clock: Clock | None = None) -> None:
+        self.connection = connection
+        self.keys = keys
+        self.clock = Clock() if clock is None else clock
+
+    async def send(self, sends: Sequence[outcomes.Send], token: str = "") -> None:
+        """Put jobs into their queues or the schedule set, all or none.
+
+        With a `token` the call may be repeated within two minutes after a lost reply. Raises BadJob before anything is sent.
+        """
+        work = pack(self.work(sends))
+        token_key = self.keys.sent(token) if token else ""
+        await self.connection.run(scripts.ENQUEUE, [self.keys.queues, self.keys.schedule, token_key], [work])
+
+    def work(self, sends: Iterable[outcomes.Send]) -> tuple[list[Any], list[Any]]:
+        """`(push, later)` as `send.lua` wants them."""
+        now_s = self.clock.now_s()
+        queues: dict[str, list[bytes]] = {}
+        later = []
+        for send in sends:
+            if send.delay_s is None and send.at_s is None:
+                queues.setdefault(send.job.queue, []).append(encode(send.job, now_s))
+            else:
+                later.append((encode(send.job, now_s, enqueued=False), send.delay_s or 0.0, send.at_s or False))
+        return [(name, self.keys.queue(name), payloads) for name, payloads in queues.items()], later
+
+
+class Broker(Sender):
+    """One worker's moves."""
+
+    def __init__(self, connection: Connection, keys: Keys, holder: Holder, clock: Clock | None = None) -> None:
+        super().__init__(connection, keys, clock)
+        self.holder = holder
+        self._lease_key = keys.lease(holder.process_id)
+
+    def in_progress(self, queue: str) -> str:
+        """The key of our in-progress list for `queue`."""
+        return self.keys.in_progress(queue, self.holder.process_id)
+
+    # ── settle ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def settle(self, token: str, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
+        """Write outcomes: each takes its payload from in-progress to its next place, if it is still ours.
+
+        May be repeated with the same token and group after a lost reply. `cleared`: jids suspected no longer. Returns by place in
+        the group what did not go through: "gone" for what is ours no more, else Redis's error, and the payload is still ours.
+        """
+        acks: dict[str, list[bytes]] = {}
+        ack_places: dict[str, list[int]] = {}
+        others, other_places = [], []
+        for place, settlement in enumerate(group):
+            outcome = settlement.outcome
+            if isinstance(outcome, outcomes.Acknowledge) and not outcome.sends:
+                acks.setdefault(settlement.queue, []).append(settlement.payload)
+                ack_places.setdefault(settlement.queue, []).append(place)
+            else:
+                others.append(self._entry(settlement))
+                other_places.append(place)
+        places = [place for queue in acks for place in ack_places[queue]] + other_places
+        work = pack(([(self.in_progress(queue), payloads) for queue, payloads in acks.items()], others, cleared))
+        reply = await self.connection.run(scripts.SETTLE, self._settle_keys(), [token, self.holder.lease, work])
+        return {places[number - 1]: problem for number, problem in unpack(reply) or ()}
+
+    def _entry(self, settlement: Settlement) -> tuple[Any, ...]:
+        queue, payload = settlement.queue, settlement.payload
+        source = self.in_progress(queue)
+        match settlement.outcome:
+            case outcomes.Acknowledge(sends):
+                return ("sends", source, payload, *self.work(sends))
+            case outcomes.RetryAt(amended, delay_s):
+                return ("retry", source, payload, amended, delay_s)
+            case outcomes.Bury(amended, counted):
+                return ("dead", source, payload, amended, int(counted))
+            case outcomes.Discard():
+                return ("discard", source, payload)
+            case outcomes.Requeue(amended, None):
+                return ("requeue", source, payload, self.keys.queue(queue), payload if amended is None else amended)
+            case outcomes.Requeue(amended, delay_s):
+                return ("later", source, payload, payload if amended is None else amended, delay_s)
+
+    def _settle_keys(self) -> list[str]:
+        keys, process_id = self.keys, self.holder.process_id
+        today = datetime.fromtimestamp(self.clock.now_s(), UTC).strftime("%Y-%m-%d")
+        stats = [key for name in ("processed", "failed") for key in (keys.stat(name), keys.stat(name, today))]
+        own = [self._lease_key, keys.last_settle(process_id)]
+        return [
+            *own,
+            keys.queues,
+            keys.schedule,
+            keys.retry,
+            keys.dead,
+            keys.reclaims,
+            keys.on_trial(process_id),
+            *stats,
+        ]
+
+    # ── promote ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def due(self, limit: int) -> Due:
+        """Up to `limit` due payloads of each set."""
+        wait, retry, schedule = await self.connection.run(scripts.DUE, [self.keys.retry, self.keys.schedule], [limit])
+        return Due(retry, schedule, float(wait) if wait else None)
+
+    async def promote(
+        self, source: Literal["retry", "schedule"], entries: Sequence[tuple[bytes, str | None, bytes]]
+    ) -> tuple[int, list[str]]:
+        """Move due payloads: `(payload, queue, payload to enqueue)`, or to the dead set where queue is None.
+
+        What another worker moved first is passed over. Returns how many were moved, and errors of queues that can't take theirs.
+        """
+        work = [
+            (payload, queue or False, "" if queue is None else self.keys.queue(queue), renewed)
+            for payload, queue, renewed in entries
+        ]
+        keys = [self.keys.retry if source == "retry" else self.keys.schedule, self.keys.queues, self.keys.dead]
+        moved, *errors = await self.connection.run(scripts.PROMOTE, keys, [pack(work)])
+        return moved, [error.decode(errors="replace") for error in errors]
+
+    # ── our in-progress lists ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def put_back(self, queue: str, payloads: Sequence[bytes]) -> int:
+        """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there."""
+        keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue)]
+        moved: int = await self.connection.run(scripts.PUT_BACK, keys, [self.holder.lease, *payloads])
+        return moved
+
+    async def release(self, queue: str, limit: int = 500) -> int:
+        """Everything that is left in our list back to the fetch end of `queue`. Returns how many payloads that were."""
+        keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue)]
+        total, left = 0, 1
+        while left:
+            moved, left = await self.connection.run(scripts.RELEASE, keys, [self.holder.lease, limit])
+            total += moved
+        return total
+
+    # ── lists of the dead ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def peek(self, process_id: str, queue: str, limit: int) -> list[bytes]:
+        """The newest payloads in a worker's in-progress list."""
+        key = self.keys.in_progress(queue, process_id)
+        return list(await self.connection.call("peek", lambda client: client.lrange(key, 0, limit - 1)))
+
+    async def reclaim(
+        self, process_id: str, queue: str, entries: Sequence[tuple[bytes, str, bool, bytes | None]]
+    ) -> tuple[int, str]:
+        """Give payloads of a dead worker's list, newest first, back to their queue, charging their jobs with its death.
+
+        `entries`: (payload, jid, charged, payload for the dead set or None). Returns `(moved, error)`; -1 if it is alive after all.
+        """
+        keys = self.keys
+        holder = self.holder.lease if process_id == self.holder.process_id else ""
+        work = [(payload, jid, int(charged), buried or False) for payload, jid, charged, buried in entries]
+        names = [
+            keys.lease(process_id),
+            keys.in_progress(queue, process_id),
+            keys.queue(queue),
+            keys.reclaims,
+            keys.dead,
+        ]
+        moved, *error = await self.connection.run(scripts.RECLAIM, names, [holder, pack(work)])
+        return moved, error[0].decode(errors="replace") if error else ""
+
+    async def forget(self, process_id: str, queue: str) -> None:
+        """Strike a dead worker's list from the registry, if it is empty."""
+        keys = self.keys
+        names = [keys.lease(process_id), keys.in_progress(queue, process_id), keys.in_progress_lists]
+        await self.connection.run(scripts.FORGET, [*names, keys.on_trial(process_id), keys.last_settle(process_id)], [])
+
+    # ── suspects ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def deaths(self, jids: Sequence[str]) -> Mapping[str, int]:
+        """How many workers died under each of these jobs; those without one are left out."""
+        if not jids:
+            return {}
+        key = self.keys.reclaims
+        counts = await self.connection.call("deaths", lambda client: client.hmget(key, list(jids)))
+        return {jid: int(count) for jid, count in zip(jids, counts, strict=True) if count is not None}
+
+    async def put_on_trial(self, jid: str) -> None:
+        """Note that a suspect runs here now: if we die, it alone is charged."""
+        key = self.keys.on_trial(self.holder.process_id)
+        await self.connection.call("trial", lambda client: client.sadd(key, [jid]))
+
+    async def on_trial(self, process_id: str) -> set[str]:
+        """The suspects that ran in a worker when it was last heard of."""
+        key = self.keys.on_trial(process_id)
+        members = await self.connection.call("trial", lambda client: client.smembers(key))
+        return {member.decode() for member in members}

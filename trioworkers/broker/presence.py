@@ -1,0 +1,104 @@
+"""Leases and records: claim a process id, beat, say farewell; and who has not been heard of.
+
+A lease is a key that expires by Redis's clock. Two workers can't hold one process id; who is refused may look whether the
+holder is certainly dead (same machine, process gone), or wait whether it renews its lease: a living one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from trioworkers.broker import scripts
+from trioworkers.broker.identity import is_certainly_dead
+from trioworkers.broker.intake import LeaseGone, registry_entry
+from trioworkers.broker.moves import Broker, pack
+from trioworkers.errors import Superseded
+from trioworkers.wire.process import Record, decode_lease, running_fields
+
+BEATS_PER_LEASE = 6
+
+
+@attrs.frozen
+class Beat:
+    """What a heartbeat brings back. `orphans`: (process id, queue) of registered lists whose worker has no lease."""
+
+    lease_gone: LeaseGone
+    redis_now_s: float
+    signal: str
+    orphans: list[tuple[str, str]]
+
+
+class Presence:
+    """This worker's presence in Redis."""
+
+    def __init__(self, broker: Broker, identity: str, queues: Sequence[str]) -> None:
+        self._broker = broker
+        self._identity = identity
+        self._queues = queues
+
+    @property
+    def beat_interval_s(self) -> float:
+        """Seconds between two heartbeats: a lease survives several lost ones."""
+        return self._broker.holder.lease_ms / 1000 / BEATS_PER_LEASE
+
+    async def claim(self) -> None:
+        """Take our process id. At once if it is free or its holder certainly dead; else as soon as the holder proves silent.
+
+        Raises Superseded if it is alive: it renewed its lease while we watched.
+        """
+        holder, left_ms = await self._try_claim("")
+        if holder == self._broker.holder.lease:
+            return
+        known = decode_lease(holder)
+        if known is not None and is_certainly_dead(known):
+            holder, left_ms = await self._try_claim(holder)
+        watch_s = self.beat_interval_s * 2.5
+        while holder != self._broker.holder.lease:
+            watched, before_ms = holder, left_ms
+            await trio.sleep(watch_s)
+            holder, left_ms = await self._try_claim("")
+            if holder == watched and before_ms - left_ms > watch_s * 900:  # no beat in two and a half
+                holder, left_ms = await self._try_claim(watched)
+            elif holder != self._broker.holder.lease:
+                who = f"process {known.pid} on {known.hostname}" if known else "another worker"
+                raise Superseded(f"process id {self._broker.holder.process_id!r} is in use by {who}")
+
+    async def _try_claim(self, known_dead: str) -> tuple[str, int]:
+        broker = self._broker
+        args = [broker.holder.lease, broker.holder.lease_ms, known_dead]
+        holder, left_ms = await broker.connection.run(
+            scripts.CLAIM, [broker.keys.lease(broker.holder.process_id)], args
+        )
+        return holder.decode(), left_ms
+
+    async def beat(self, record: Record, running: Sequence[tuple[str, bytes]]) -> Beat:
+        """Renew the lease and write the record. Raises Superseded if another worker has our process id."""
+        broker, keys = self._broker, self._broker.keys
+        process_id = broker.holder.process_id
+        lists = [item for q in self._queues for item in (broker.in_progress(q), registry_entry(process_id, q))]
+        names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.process(self._identity)]
+        names += [keys.signals(self._identity), *keys.running(self._identity)]
+        body = pack((lists, record.fields(), running_fields(running)))
+        args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
+        gone, seconds, microseconds, signal, *orphans = await broker.connection.run(scripts.BEAT, names, args)
+        names_of = [name.decode(errors="replace") for name in orphans]
+        redis_now_s = seconds + microseconds / 1_000_000
+        return Beat(
+            LeaseGone(gone),
+            redis_now_s,
+            signal.decode(errors="replace"),
+            list(zip(names_of[::2], names_of[1::2], strict=True)),
+        )
+
+    async def farewell(self) -> int:
+        """Say goodbye: lease and record go. Returns how many of our lists still hold something (they stay registered)."""
+        broker, keys = self._broker, self._broker.keys
+        process_id = broker.holder.process_id
+        names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.signals(self._identity)]
+        names += [keys.last_settle(process_id), keys.on_trial(process_id), *keys.running(self._identity)]
+        names += [broker.in_progress(queue) for queue in self._queues]
+        left: int = await broker.connection.run(scripts.FAREWELL, names, [broker.holder.lease, self._identity])
+        return left

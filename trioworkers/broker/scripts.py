@@ -1,0 +1,44 @@
+"""The Lua scripts beside this file, read once. Each names its KEYS, its ARGV and its result at its top."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+import attrs
+
+
+@attrs.frozen
+class Script:
+    """One script: what we call it, and its text."""
+
+    name: str
+    text: str = attrs.field(repr=False)
+    sha: str = attrs.field(init=False)
+
+    @sha.default
+    def _digest(self) -> str:
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _script(name: str, *, prelude: bool = False) -> Script:
+    folder = files("trioworkers.broker") / "lua"
+    text = (folder / f"{name}.lua").read_text()
+    if prelude:
+        text = (folder / "send.lua").read_text() + text
+    return Script(name.replace("_", " "), text)
+
+
+AUDIT = _script("audit")
+BEAT = _script("beat")
+CLAIM = _script("claim")
+DUE = _script("due", prelude=True)
+ENQUEUE = _script("enqueue", prelude=True)
+FAREWELL = _script("farewell")
+FETCH = _script("fetch")
+FORGET = _script("forget")
+PROMOTE = _script("promote", prelude=True)
+PUT_BACK = _script("put_back")
+RECLAIM = _script("reclaim", prelude=True)
+RELEASE = _script("release")
+SETTLE = _script("settle", prelude=True)

@@ -1,0 +1,87 @@
+"""Finds the App that a TARGET names. Their mistakes are shown with their traceback, not with ours."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from trioworkers.app import App
+from trioworkers.errors import ConfigurationError
+
+
+def load_app(target: str) -> App:
+    """The App at `module:attribute`, `module` (its only App) or `file.py`. Raises ConfigurationError.
+
+    Exits with status 1 after showing the traceback if the module itself fails.
+    """
+    where, _, attribute = target.partition(":")
+    if not where:
+        raise ConfigurationError(f"{target!r} names no module: use MODULE:ATTRIBUTE, like handlers:app")
+    sys.path.insert(0, str(Path.cwd()))
+    module = _import(where, target)
+    if attribute:
+        return _attribute(module, attribute, target)
+    apps = {id(value): value for value in vars(module).values() if isinstance(value, App)}
+    if len(apps) != 1:
+        raise ConfigurationError(f"{target!r} has {len(apps)} Apps: say which, as {where}:NAME")
+    return next(iter(apps.values()))
+
+
+def _import(where: str, target: str) -> ModuleType:
+    try:
+        if where.endswith(".py"):
+            return _import_file(Path(where))
+        return importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (where == error.name or where.startswith(f"{error.name}.")):
+            raise ConfigurationError(f"there is no module {error.name!r} (looked for {target!r} from here)") from None
+        _show(error)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error} ({_last_line_of_theirs(error)})") from None
+    except Exception as error:  # noqa: BLE001 - their module may raise anything
+        _show(error)
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ConfigurationError(f"there is no file {str(path)!r}")
+    sys.path.insert(0, str(path.resolve().parent))
+    return importlib.import_module(path.stem)  # by name, so that processes for CPU work can import it too
+
+
+def _attribute(module: ModuleType, attribute: str, target: str) -> App:
+    value: object = module
+    for name in attribute.split("."):
+        if not hasattr(value, name):
+            known = sorted(key for key, item in vars(module).items() if isinstance(item, App))
+            hint = f"; it has {', '.join(known)}" if known else "; it has no App"
+            raise ConfigurationError(f"{target!r}: module {module.__name__!r} has no {name!r}{hint}")
+        value = getattr(value, name)
+    if not isinstance(value, App):
+        raise ConfigurationError(f"{target!r} is a {type(value).__name__}, not an App")
+    return value
+
+
+def _theirs(error: BaseException) -> traceback.StackSummary:
+    """The frames after the import machinery and us."""
+    skipped = ("importlib", str(Path(__file__).parent.parent))
+    frames = traceback.extract_tb(error.__traceback__)
+    return traceback.StackSummary.from_list([f for f in frames if not any(part in f.filename for part in skipped)])
+
+
+def _last_line_of_theirs(error: BaseException) -> str:
+    frames = _theirs(error)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
+
+
+def _show(error: BaseException) -> NoReturn:
+    lines = ["Traceback (most recent call last):\n", *_theirs(error).format()]
+    lines += traceback.format_exception_only(error)
+    sys.stderr.write("".join(lines))
+    sys.stderr.write("trioworkers: your module can't be imported, see above\n")
+    sys.exit(1)

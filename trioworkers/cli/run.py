@@ -1,0 +1,41 @@
+"""`trioworkers run TARGET`: one worker process."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+
+def run(
+    target: Annotated[str, typer.Argument(help="Where the App is: MODULE:ATTRIBUTE (handlers:app), or a file.py.")],
+    *,
+    redis: Annotated[
+        str | None,
+        typer.Option(help="redis://, rediss://, unix:// or embedded:[DIRECTORY]. Default: what the App says."),
+    ] = None,
+    process_id: Annotated[str | None, typer.Option(help="A name for this worker that it keeps over restarts.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Goes before all keys in Redis.")] = None,
+    shutdown_timeout: Annotated[
+        float | None, typer.Option(help="Seconds that running jobs get when the worker is stopped.")
+    ] = None,
+    lease: Annotated[float | None, typer.Option(help="Seconds of silence after which others take over.")] = None,
+    log_format: Annotated[Literal["text", "json"], typer.Option(envvar="TRIOWORKERS_LOG_FORMAT")] = "text",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(envvar="TRIOWORKERS_LOG_LEVEL")
+    ] = "info",
+) -> None:
+    """Run a worker until it is stopped.
+
+    TERM or INT stops it: running jobs get the shutdown timeout, the rest goes back to its queue. A second signal cancels at once, a
+    third one exits at once. TSTP: fetch no more. TTIN: log where each running job is.
+    """
+    from trioworkers.cli.loader import load_app  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.logs import configure_logging  # noqa: PLC0415 - as above
+
+    configure_logging(log_format, log_level)
+    app = load_app(target)
+    app.configure(
+        redis_url=redis, process_id=process_id, namespace=namespace, shutdown_timeout=shutdown_timeout, lease=lease
+    )
+    app.run()

@@ -1,0 +1,77 @@
+"""The sending side: enqueue now, one or ten thousand in one call, or schedule for later."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from trioworkers.broker.connection import Link, connect, shown_url
+from trioworkers.broker.moves import Sender
+from trioworkers.broker.server import open_server
+from trioworkers.context import moment
+from trioworkers.outcome import Send
+from trioworkers.settings import settings
+from trioworkers.wire.job import Job, check
+from trioworkers.wire.keys import Keys
+
+CHUNK = 1000
+
+
+class Client:
+    """Sends jobs. `async with Client(url) as client: await client.enqueue(Job("mail", "WelcomeJob", [7]))`.
+
+    `url`: as for `App`; not given: REDIS_URL, or redis://localhost:6379/0. Many tasks may use one client at once.
+    Raises ConfigurationError for a bad URL.
+    """
+
+    def __init__(self, url: str | None = None, *, namespace: str = "") -> None:
+        self._settings = settings({"redis_url": url, "namespace": namespace}, os.environ)
+        self._stack = AsyncExitStack()
+        self._sender: Sender | None = None
+
+    @classmethod
+    def around(cls, sender: Sender) -> Client:
+        """A client on a connection that is open already and that somebody else closes."""
+        client = cls("redis://")
+        client._sender = sender
+        return client
+
+    async def __aenter__(self) -> Self:
+        url = await self._stack.enter_async_context(open_server(self._settings.redis_url))
+        connection = await self._stack.enter_async_context(connect(url, Link(shown_url(url))))
+        self._sender = Sender(connection, Keys(self._settings.namespace))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sender = None
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def enqueue(self, *jobs: Job) -> list[str]:
+        """Put jobs into their queues, in this order; returns their jids.
+
+        Raises BadJob before anything is sent; Unavailable or Refused if Redis fails, when the jobs may have been sent or not (of
+        more than a thousand, the first ones). Cancelled: likewise.
+        """
+        return await self._send([Send(job) for job in jobs])
+
+    async def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[str]:
+        """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
+        delay_s, at_s = moment(when)
+        return await self._send([Send(job, delay_s=delay_s, at_s=at_s) for job in jobs])
+
+    async def _send(self, sends: list[Send]) -> list[str]:
+        if self._sender is None:
+            raise RuntimeError("a Client is used inside its block: async with Client(url) as client")
+        for send in sends:
+            check(send.job)
+        for first in range(0, len(sends), CHUNK):
+            await self._sender.send(sends[first : first + CHUNK])
+        await trio.lowlevel.checkpoint()
+        return [send.job.jid for send in sends]

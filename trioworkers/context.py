@@ -1,0 +1,140 @@
+"""What a running job may borrow: its job, its time, and the worker's means of talking to the world."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import attrs
+import trio
+
+from trioworkers.errors import BadJob
+from trioworkers.fan_out import FanOut, Progress, open_fan_out
+from trioworkers.outcome import Send
+from trioworkers.wire.job import Job
+
+if TYPE_CHECKING:
+    import httpx
+
+    from trioworkers.client import Client
+
+logger = logging.getLogger("trioworkers.job")
+T = TypeVar("T")
+
+
+class Resources(Protocol):
+    """What all jobs of a worker share."""
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The shared HTTP client."""
+
+    @property
+    def client(self) -> Client:
+        """The shared sending client."""
+
+    @property
+    def state(self) -> Any:
+        """What the app's lifespan yielded."""
+
+    async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
+        """Compute in another process."""
+
+
+def moment(when: datetime | timedelta | float) -> tuple[float | None, float | None]:
+    """`(delay_s, at_s)` for a moment given as a datetime, a timedelta or seconds from now. Raises BadJob.
+
+    A datetime without a time zone is local time, as everywhere in Python.
+    """
+    if isinstance(when, datetime):
+        return None, when.astimezone(UTC).timestamp()
+    delay_s = when.total_seconds() if isinstance(when, timedelta) else when
+    if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or not math.isfinite(delay_s):
+        raise BadJob(f"when to run is a datetime, a timedelta or seconds from now, not {when!r}")
+    return max(0.0, float(delay_s)), None
+
+
+class JobLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose records carry jid, class, queue and attempt."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the job's fields to what the caller gives."""
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        return msg, kwargs
+
+
+@attrs.define(eq=False)
+class Context:
+    """A running job's view of the world. `deadline`: when it is cancelled, on `trio.current_time()`'s clock; inf for never."""
+
+    job: Job
+    deadline: float
+    _resources: Resources = attrs.field(repr=False)
+    _progress: Progress = attrs.field(repr=False)
+    _sends: list[Send] = attrs.field(factory=list, init=False, repr=False)
+    _log: JobLog | None = attrs.field(default=None, init=False, repr=False)
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt, 2 for the first retry, …"""
+        return self.job.attempt
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The worker's shared `httpx.AsyncClient`. Don't close it."""
+        return self._resources.http
+
+    @property
+    def client(self) -> Client:
+        """The worker's client: sends at once, whatever becomes of this job."""
+        return self._resources.client
+
+    @property
+    def state(self) -> Any:
+        """What the app's lifespan yielded; None without one."""
+        return self._resources.state
+
+    @property
+    def log(self) -> JobLog:
+        """A logger that carries jid, class, queue and attempt."""
+        if self._log is None:
+            job = self.job
+            fields: Mapping[str, object] = {
+                "jid": job.jid,
+                "job_class": job.job_class,
+                "queue": job.queue,
+                "attempt": job.attempt,
+            }
+            self._log = JobLog(logger, fields)
+        return self._log
+
+    def fan_out(self, *, limit: int | None = None, timeout: float | None = None) -> AbstractAsyncContextManager[FanOut]:
+        """A nursery of named HTTP calls; see `FanOut`. `limit`: calls in flight; `timeout`: seconds for each call.
+
+        The block ends when all calls have. Raises FanOutError at its end if some failed. Cancelled, it cancels the calls.
+        """
+        return open_fan_out(self.http, self.job.jid, self._progress, limit=limit, timeout_s=timeout)
+
+    async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
+        """Call `function(*args)` in another process and return its result; both have to be picklable.
+
+        Raises what the function raises, or CPUWorkerDied if the process ends under it. Cancelled, the process is killed.
+        """
+        return await self._resources.run_cpu(function, *args)
+
+    def enqueue(self, *jobs: Job) -> None:
+        """Send jobs together with this job's success, in one atomic step. If the attempt fails, nothing is sent."""
+        self._sends.extend(Send(job) for job in jobs)
+
+    def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> None:
+        """Like `enqueue`, for a later time: a datetime, a timedelta or seconds from the moment of this job's success."""
+        delay_s, at_s = moment(when)
+        self._sends.extend(Send(job, delay_s=delay_s, at_s=at_s) for job in jobs)
+
+    def remaining(self) -> float:
+        """Seconds until the deadline; inf without one."""
+        return self.deadline - trio.current_time()

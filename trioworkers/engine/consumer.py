@@ -1,0 +1,182 @@
+"""Free slots → fetch a batch → start runners; compares its in-progress list with what it runs after every doubt.
+
+Only an empty queue blocks. What is in the list and not running was delivered into the void (a reply that got lost) and is put
+back; what runs and is not in the list any more was taken over by others, if we were believed dead, and is cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import trio
+
+from trioworkers.broker.connection import backoff
+from trioworkers.broker.intake import Fetched, Intake, LeaseGone, open_intake
+from trioworkers.broker.moves import Broker
+from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.quarantine import TRIAL_AFTER_DEATHS, Quarantine
+from trioworkers.engine.runner import Runner
+from trioworkers.engine.settler import Settler
+from trioworkers.errors import BrokerError, Superseded
+from trioworkers.outcome import Requeue
+from trioworkers.wire.job import jid_of
+
+logger = logging.getLogger("trioworkers")
+
+AUDIT_INTERVAL_S = 10.0
+AUDIT_PAGE = 500
+
+
+class Consumer:
+    """Fetches one queue into `concurrency` slots. `on_lease_gone` is told when a fetch finds our lease missing."""
+
+    def __init__(
+        self,
+        queue: str,
+        concurrency: int,
+        *,
+        broker: Broker,
+        url: str,
+        block_s: float,
+        runner: Runner,
+        settler: Settler,
+        quarantine: Quarantine,
+        on_lease_gone: Callable[[LeaseGone], None],
+    ) -> None:
+        self.queue = queue
+        self.concurrency = concurrency
+        self.deliveries: set[Delivery] = set()
+        self._broker = broker
+        self._url = url
+        self._block_s = block_s
+        self._runner = runner
+        self._settler = settler
+        self._quarantine = quarantine
+        self._on_lease_gone = on_lease_gone
+        self._slot_freed = trio.Event()
+        self._audit_at = 0.0
+        self._taken_over = False
+        self._suspects = False
+
+    def __repr__(self) -> str:
+        return f"<Consumer {self.queue}: {len(self.deliveries)} running, {self.free} free>"
+
+    @property
+    def free(self) -> int:
+        """Slots that are free. A slot is taken until its job's outcome is written."""
+        return self.concurrency - len(self.deliveries)
+
+    def settled(self, delivery: Delivery) -> None:
+        """The delivery's outcome is written: its slot is free."""
+        self.deliveries.discard(delivery)
+        self._slot_freed.set()
+
+    def doubt(self, *, taken_over: bool = False) -> None:
+        """Compare the in-progress list with what runs before the next fetch. `taken_over`: others may have been at our list."""
+        self._audit_at = 0.0
+        self._taken_over = self._taken_over or taken_over
+        self._slot_freed.set()
+
+    def abandon(self) -> list[Delivery]:
+        """Hand in a requeue for all that still runs, as it won't stop. Its own outcome will not count any more."""
+        stubborn = [delivery for delivery in self.deliveries if not delivery.settling]
+        for delivery in stubborn:
+            self._settler.submit(delivery, delivery.on_stop)
+        return stubborn
+
+    async def run(self, jobs: trio.Nursery) -> None:
+        """Fetch for ever, starting each job in `jobs`. Cancellation: a payload already delivered stays in the in-progress list."""
+        delays = backoff()
+        while True:
+            try:
+                async with open_intake(self._broker, self._url, self.queue, self._block_s) as intake:
+                    self.doubt()
+                    await self._audit(intake)
+                    delays = backoff()
+                    await self._take(intake, jobs)
+            except Superseded:
+                raise
+            except BrokerError:
+                await trio.sleep(next(delays))
+
+    async def _take(self, intake: Intake, jobs: trio.Nursery) -> None:
+        empty = False
+        while True:
+            if trio.current_time() >= self._audit_at:
+                await self._audit(intake)
+            if self.free <= 0:
+                self._slot_freed = trio.Event()
+                with trio.move_on_at(self._audit_at):
+                    await self._slot_freed.wait()
+            elif empty:
+                payload = await intake.wait()
+                empty = payload is None
+                if payload is not None:
+                    await self._start_all(Fetched([payload], suspects=self._suspects), jobs)
+            else:
+                fetched = await intake.fetch(self.free)
+                empty, self._suspects = not fetched.payloads, fetched.suspects
+                await self._start_all(fetched, jobs)
+
+    async def _start_all(self, fetched: Fetched, jobs: trio.Nursery) -> None:
+        deaths = await self._deaths(fetched.payloads) if fetched.suspects else [0] * len(fetched.payloads)
+        for payload, count in zip(fetched.payloads, deaths, strict=True):
+            self._start(payload, jobs, count)
+        if fetched.lease_gone:
+            self._on_lease_gone(fetched.lease_gone)
+
+    async def _deaths(self, payloads: Sequence[bytes]) -> list[int]:
+        jids = [jid_of(payload) for payload in payloads]
+        deaths = await self._broker.deaths(jids)
+        return [deaths.get(jid, 0) for jid in jids]
+
+    def _start(self, payload: bytes, jobs: trio.Nursery, deaths: int = 0) -> None:
+        delivery = Delivery(self.queue, payload, trio.current_time(), deaths=deaths)
+        self.deliveries.add(delivery)
+        jobs.start_soon(self._run_one, delivery, name=f"job on {self.queue}")
+
+    async def _run_one(self, delivery: Delivery) -> None:
+        delivery.task = trio.lowlevel.current_task()
+        finished = trio.Event()
+        outcome = None
+        try:
+            if delivery.deaths >= TRIAL_AFTER_DEATHS:
+                await self._quarantine.admit(jid_of(delivery.payload), finished)
+            outcome = await self._runner.run(delivery)
+        finally:
+            finished.set()
+            if delivery.deaths and outcome is not None and not isinstance(outcome, Requeue):
+                self._settler.clear(jid_of(delivery.payload))
+            self._settler.submit(delivery, delivery.on_stop if outcome is None else outcome)
+
+    async def _audit(self, intake: Intake) -> None:
+        # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.
+        held = Counter(delivery.payload for delivery in self.deliveries)
+        found = await intake.audit(held, held.total() + AUDIT_PAGE)
+        self._audit_at = trio.current_time() + AUDIT_INTERVAL_S
+        taken_over, self._taken_over = self._taken_over, False
+        if found is None:
+            return
+        if taken_over:
+            self._cancel_lost(found)
+        strays = found - held
+        if strays:
+            moved = await self._broker.put_back(self.queue, list(strays.elements()))
+            logger.warning("%d jobs were fetched from %s but never arrived here: put back", moved, self.queue)
+            self._audit_at = 0.0  # there may be more than a page
+
+    def _cancel_lost(self, found: Counter[bytes]) -> None:
+        running = [delivery for delivery in self.deliveries if not delivery.settling]
+        excess = Counter(delivery.payload for delivery in running) - found
+        for delivery in running:
+            if excess[delivery.payload] > 0:
+                excess[delivery.payload] -= 1
+                delivery.lost = True
+                delivery.scope.cancel()
+                logger.warning(
+                    "job %s (%s) was taken over by another worker while we were cut off: cancelled here",
+                    delivery.jid or "without id",
+                    delivery.job_class or "not started",
+                )

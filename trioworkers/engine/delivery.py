@@ -1,0 +1,29 @@
+"""What a fetch brings: one payload on its way through the worker."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from trioworkers.outcome import Requeue
+
+
+@attrs.define(eq=False)
+class Delivery:
+    """A fetched payload, from its fetch until its outcome is written; it occupies a slot of its queue.
+
+    `settling`: its outcome is decided and handed in. `lost`: another worker has taken it over; nothing is to be written any more.
+    `on_stop`: its outcome if it is cancelled from outside. `deaths`: how many workers died under it.
+    """
+
+    queue: str
+    payload: bytes
+    started_at: float
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    settling: bool = False
+    lost: bool = False
+    on_stop: Requeue = Requeue()
+    deaths: int = 0
+    jid: str = ""
+    job_class: str = ""
+    task: trio.lowlevel.Task | None = None

@@ -1,0 +1,85 @@
+"""Writes this worker's record and lease; passes on what it hears: signals from Sidekiq's tools, lists without a worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import trio
+
+from trioworkers.broker.connection import retrying
+from trioworkers.broker.identity import rss_kb
+from trioworkers.broker.moves import Broker
+from trioworkers.broker.presence import Beat, Presence
+from trioworkers.engine.delivery import Delivery
+from trioworkers.wire.process import Identity, Record, encode_running
+
+MAX_SHOWN = 1000
+MAX_SHOWN_BYTES = 1_000_000
+"""Of the running jobs, that many (and that many bytes of payload) are shown to Sidekiq's tools; `busy` counts them all."""
+
+
+class Heartbeat:
+    """Beats until cancelled. `running` tells what runs, `is_quiet` whether we fetch, `on_beat` hears the answer."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        presence: Presence,
+        identity: Identity,
+        queues: Mapping[str, int],
+        *,
+        running: Callable[[], Iterable[Delivery]],
+        is_quiet: Callable[[], bool],
+        on_beat: Callable[[Beat], None],
+    ) -> None:
+        self._broker = broker
+        self._presence = presence
+        self._identity = identity
+        self._queues = queues
+        self._running = running
+        self._is_quiet = is_quiet
+        self._on_beat = on_beat
+        self._started_at_s = time.time()
+        self._rtt_us = 0
+
+    async def run(self) -> None:
+        """Beat for ever; an outage only delays the next one. Raises Superseded if another worker has our process id."""
+        interval_s = self._presence.beat_interval_s
+        while True:
+            self._on_beat(await retrying(self.beat, longest_s=min(1.0, interval_s)))
+            await trio.sleep(interval_s)
+
+    async def beat(self) -> Beat:
+        """One heartbeat. Raises BrokerError."""
+        running = list(self._running())
+        now = trio.current_time()
+        now_s = self._broker.clock.now_s()
+        record = Record(
+            identity=self._identity,
+            process_id=self._broker.holder.process_id,
+            started_at_s=self._started_at_s,
+            queues=self._queues,
+            busy=len(running),
+            quiet=self._is_quiet(),
+            beat_s=now_s,
+            rtt_us=self._rtt_us,
+            rss_kb=rss_kb(),
+        )
+        beat = await self._presence.beat(record, _shown(running, now_s - now))
+        self._rtt_us = int((trio.current_time() - now) * 1_000_000)
+        self._broker.clock.set(beat.redis_now_s)
+        return beat
+
+
+def _shown(running: list[Delivery], epoch_of_clock_s: float) -> list[tuple[str, bytes]]:
+    shown: list[tuple[str, bytes]] = []
+    size = 0
+    for number, delivery in enumerate(sorted(running, key=lambda delivery: delivery.started_at)):
+        size += len(delivery.payload)
+        if number == MAX_SHOWN or size > MAX_SHOWN_BYTES:
+            break
+        if delivery.jid:  # what has not been decoded could spoil the page that shows it
+            run_at_s = delivery.started_at + epoch_of_clock_s
+            shown.append((f"{id(delivery):x}", encode_running(delivery.queue, delivery.payload, run_at_s)))
+    return shown

@@ -1,0 +1,166 @@
+"""Chores that any worker may do for all: promote due jobs, reclaim the lists of workers that died.
+
+When is a worker dead? Its lease ran out, by Redis's clock; and it had the chance to say otherwise. So its absence is seen
+twice, a beat apart. And whoever has just come to Redis, or back to it after an outage, watches for a whole lease: in an outage
+leases run out while their workers live, and all come back at moments of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+import trio
+
+from trioworkers.broker.connection import Link, backoff, retrying
+from trioworkers.broker.moves import Broker
+from trioworkers.engine.quarantine import MAX_DEATHS
+from trioworkers.errors import BadPayload, BrokerError, Superseded
+from trioworkers.wire.job import amend, decode, destination, jid_of
+
+logger = logging.getLogger("trioworkers")
+
+PROMOTE_INTERVAL_S = 1.0
+PROMOTE_PAGE = 200
+RECLAIM_PAGE = 100
+FORGET_AFTER_S = 60.0
+
+Orphan = tuple[str, str]
+
+
+class Promoter:
+    """Moves due jobs from the retry and schedule sets to their queues. Any number of workers may do it at once."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def run(self) -> None:
+        """Look once a second, and at the very moment when the next job comes due. An outage only delays it."""
+        while True:
+            await trio.sleep(await retrying(self.promote))
+
+    async def promote(self) -> float:
+        """Move what is due now; returns seconds until it is worth looking again. Raises BrokerError."""
+        due = await self._broker.due(PROMOTE_PAGE)
+        errors: list[str] = []
+        sources: tuple[tuple[Literal["retry", "schedule"], list[bytes]], ...]
+        sources = (("retry", due.retry), ("schedule", due.schedule))
+        for source, payloads in sources:
+            if payloads:
+                entries = [self._entry(payload) for payload in payloads]
+                errors += (await self._broker.promote(source, entries))[1]
+        for error in set(errors):
+            logger.error("a due job can't be enqueued, it stays where it is: %s", error)
+        if errors or due.next_in_s is None:
+            return PROMOTE_INTERVAL_S
+        return min(due.next_in_s, PROMOTE_INTERVAL_S)
+
+    def _entry(self, payload: bytes) -> tuple[bytes, str | None, bytes]:
+        try:
+            queue, _ = destination(payload)
+            # As Sidekiq's own poller does; `at` would make it send the job back to the schedule.
+            return payload, queue, amend(payload, {"at": None, "enqueued_at": self._broker.clock.now_s()})
+        except BadPayload as error:
+            logger.error("an unreadable payload came due, %d bytes, goes to dead: %s", len(payload), error)
+            return payload, None, payload
+
+
+class Reclaimer:
+    """Gives the payloads of dead workers back to their queues, and buries jobs under which too many workers died."""
+
+    def __init__(self, broker: Broker, link: Link, *, lease_s: float, beat_s: float) -> None:
+        self._broker = broker
+        self._link = link
+        self._lease_s = lease_s
+        self._beat_s = beat_s
+        self._missing_since: dict[Orphan, float] = {}
+        self._outages = link.outages
+        self._due: set[Orphan] = set()
+        self._wake = trio.Event()
+
+    def observe(self, orphans: Sequence[Orphan]) -> None:
+        """Take note of the registered lists that have no living worker at this moment."""
+        now = trio.current_time()
+        if self._link.outages != self._outages:
+            self._outages = self._link.outages
+            self._missing_since.clear()
+        self._missing_since = {orphan: self._missing_since.get(orphan, now) for orphan in orphans}
+        self._due = {orphan for orphan, since in self._missing_since.items() if self._is_dead(since, now)}
+        if self._due:
+            self._wake.set()
+
+    def _is_dead(self, since: float, now: float) -> bool:
+        watched_before = since - self._link.healthy_since >= self._lease_s
+        needed_s = self._beat_s * 0.5 if watched_before else self._lease_s
+        return now - since >= needed_s
+
+    async def run(self) -> None:
+        """Reclaim what `observe` found dead, for ever. Cancellation: between two pages."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            for orphan in sorted(self._due):
+                try:
+                    await self._reclaim_dead(orphan)
+                except Superseded:
+                    raise
+                except BrokerError:  # seen again with the next heartbeat
+                    await trio.sleep(next(backoff()))
+
+    async def _reclaim_dead(self, orphan: Orphan) -> None:
+        moved = await self.reclaim(*orphan)
+        if moved > 0:
+            logger.warning("%d jobs of worker %s, which died, are back on %s", moved, *orphan)
+        since = self._missing_since.get(orphan)
+        if moved == 0 and since is not None and trio.current_time() - since >= FORGET_AFTER_S:
+            await self._broker.forget(*orphan)
+
+    async def reclaim(self, process_id: str, queue: str) -> int:
+        """Move all payloads of a worker's in-progress list; returns how many. Raises BrokerError."""
+        total = 0
+        on_trial = None
+        while payloads := await self._broker.peek(process_id, queue, RECLAIM_PAGE):
+            if on_trial is None:
+                on_trial = await self._broker.on_trial(process_id)
+            moved, error = await self._broker.reclaim(process_id, queue, await self._entries(queue, payloads, on_trial))
+            total += max(moved, 0)
+            if error:
+                logger.error("jobs of worker %s can't go back to %s: %s", process_id, queue, error)
+            if moved <= 0 or error:
+                break
+        return total
+
+    async def _entries(
+        self, queue: str, payloads: Sequence[bytes], on_trial: set[str]
+    ) -> list[tuple[bytes, str, bool, bytes | None]]:
+        jids = [jid_of(payload) for payload in payloads]
+        deaths = await self._broker.deaths(jids)
+        # A suspect on trial took its worker with it; else nobody knows who did, and all are charged.
+        to_blame = on_trial or set(jids)
+        entries: list[tuple[bytes, str, bool, bytes | None]] = []
+        for payload, jid in zip(payloads, jids, strict=True):
+            charged = jid in to_blame
+            buried = self._buried(queue, payload) if charged and deaths.get(jid, 0) + 1 >= MAX_DEATHS else None
+            if buried is not None:
+                logger.error("job %s goes to dead: %d workers died while they ran it", jid, MAX_DEATHS)
+            entries.append((payload, jid, charged, buried))
+        return entries
+
+    def _buried(self, queue: str, payload: bytes) -> bytes:
+        now_s = self._broker.clock.now_s()
+        try:
+            job = decode(payload, queue)
+        except BadPayload:
+            return payload
+        return amend(
+            payload,
+            {
+                "queue": queue,
+                "error_class": "trioworkers.WorkerDied",
+                "error_message": f"{MAX_DEATHS} workers died while they ran this job; it is not run again",
+                "retry_count": job.retry_count or 0,
+                "failed_at": now_s if job.failed_at_s is None else job.failed_at_s,
+                "retried_at": now_s if job.retry_count else None,
+            },
+        )

@@ -1,0 +1,156 @@
+"""One delivery, one attempt: decode, look up, middleware, handler → an outcome. Knows neither the worker nor Redis."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from trioworkers import retry
+from trioworkers.context import Context, Resources
+from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.joblog import log_buried, log_failed
+from trioworkers.errors import BadJob, BadPayload, UnknownClass
+from trioworkers.fan_out import Progress
+from trioworkers.handler import Handler
+from trioworkers.outcome import Acknowledge, Bury, Outcome, Requeue
+from trioworkers.wire.job import Job, amend, decode, encode
+
+logger = logging.getLogger("trioworkers")
+
+CallNext = Callable[[], Awaitable[Any]]
+Middleware = Callable[[Context, CallNext], Awaitable[Any]]
+
+
+class Handlers(Protocol):
+    """Where a runner looks handlers up."""
+
+    def find(self, queue: str, job_class: str) -> Handler[Any] | None:
+        """The handler for a class on a queue."""
+
+    def classes(self, queue: str) -> Sequence[str]:
+        """The classes that have a handler on a queue."""
+
+
+class Runner:
+    """Runs deliveries of one worker. `now_s` tells Redis's time in epoch seconds."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        middleware: Sequence[Middleware],
+        resources: Resources,
+        now_s: Callable[[], float],
+        max_payload_bytes: int,
+    ) -> None:
+        self._handlers = handlers
+        self._middleware = middleware
+        self._resources = resources
+        self._now_s = now_s
+        self._max_payload_bytes = max_payload_bytes
+
+    async def run(self, delivery: Delivery) -> Outcome:
+        """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue."""
+        payload = delivery.payload
+        try:
+            job = self._decode(delivery)
+        except BadPayload as error:
+            log_buried(delivery.queue, payload, error)
+            return Bury(payload, counted=False)
+        delivery.jid, delivery.job_class = job.jid, job.job_class
+        progress = Progress.of(job)
+        failure: BaseException | None = None
+        default_retry: bool | int = True
+        ctx = Context(job, math.inf, self._resources, progress)
+        with delivery.scope:
+            try:
+                handler = self._find(job)
+                default_retry = handler.retry
+                await self._attempt(handler, ctx)
+                self._check_sends(ctx)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its job's failure
+                failure = error
+            except BaseExceptionGroup as group:
+                # With us cancelled, what is left after taking the cancellations out is only clean-up going wrong.
+                failure = _without_cancellations(group)
+                if failure is None:
+                    raise
+            finally:
+                delivery.on_stop = _requeued(payload, progress)
+        if delivery.scope.cancelled_caught or (failure is not None and delivery.scope.cancel_called):
+            return delivery.on_stop
+        if failure is None:
+            return Acknowledge(tuple(ctx._sends))  # noqa: SLF001 - the handler's side has no business with it
+        outcome = retry.decide(
+            job,
+            payload,
+            failure,
+            now_s=self._now_s(),
+            jitter=random.random(),
+            default=default_retry,
+            progress=progress.fields(),
+        )
+        log_failed(job, failure, outcome)
+        return outcome
+
+    def _decode(self, delivery: Delivery) -> Job:
+        size = len(delivery.payload)
+        if size > self._max_payload_bytes:
+            raise BadPayload(f"{size} bytes, more than max_payload_bytes={self._max_payload_bytes}")
+        return decode(delivery.payload, delivery.queue)
+
+    def _find(self, job: Job) -> Handler[Any]:
+        handler = self._handlers.find(job.queue, job.job_class)
+        if handler is None:
+            known = ", ".join(sorted(self._handlers.classes(job.queue))) or "none"
+            raise UnknownClass(f"no handler for class {job.job_class!r} on queue {job.queue!r}; known: {known}")
+        return handler
+
+    async def _attempt(self, handler: Handler[Any], ctx: Context) -> None:
+        async def innermost() -> Any:
+            args = handler.bind(ctx.job)
+            return await (handler.function(ctx, *args) if handler.wants_context else handler.function(*args))
+
+        call: CallNext = innermost
+        for middleware in reversed(self._middleware):
+            call = _around(middleware, ctx, call)
+        if handler.timeout_s is None:
+            await call()
+            return
+        ctx.deadline = trio.current_time() + handler.timeout_s
+        with trio.CancelScope(deadline=ctx.deadline) as timeout:
+            await call()
+        if timeout.cancelled_caught:
+            raise trio.TooSlowError(f"the attempt took longer than its timeout of {handler.timeout_s:g} s")
+
+    def _check_sends(self, ctx: Context) -> None:
+        """What was enqueued must have a form in JSON; found out here, it is the job's failure, not the settler's."""
+        for send in ctx._sends:  # noqa: SLF001 - as above
+            try:
+                encode(send.job, 0.0)
+            except BadJob as error:
+                raise BadJob(f"enqueued by this job: {error}") from error
+
+
+def _around(middleware: Middleware, ctx: Context, call: CallNext) -> CallNext:
+    async def wrapped() -> Any:
+        return await middleware(ctx, call)
+
+    return wrapped
+
+
+def _without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """The failures in a group that trio made of failures and cancellations."""
+    _, rest = group.split(trio.Cancelled)
+    if rest is None or any(isinstance(leaf, KeyboardInterrupt | GeneratorExit) for leaf in retry.leaves(rest)):
+        return None
+    return rest
+
+
+def _requeued(payload: bytes, progress: Progress) -> Requeue:
+    fields = progress.fields()
+    return Requeue(amend(payload, fields)) if fields else Requeue()

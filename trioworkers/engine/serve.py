@@ -1,0 +1,102 @@
+"""Opens everything that a worker needs, in order, runs it, and closes it in reverse."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from trioworkers.broker.checks import check_server
+from trioworkers.broker.connection import Connection, Link, connect, retrying, shown_url
+from trioworkers.broker.identity import current_identity
+from trioworkers.broker.moves import Broker, Clock, Holder
+from trioworkers.broker.server import open_server
+from trioworkers.client import Client
+from trioworkers.engine.runner import Runner
+from trioworkers.engine.worker import Worker
+from trioworkers.errors import Refused, Superseded, TrioworkersError
+from trioworkers.resources import open_resources
+from trioworkers.retry import leaves
+from trioworkers.settings import Settings
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.process import encode_lease
+
+if TYPE_CHECKING:
+    from trioworkers.app import App
+
+logger = logging.getLogger("trioworkers")
+
+
+async def serve(app: App, task_status: trio.TaskStatus[Worker]) -> None:
+    """See `App.serve`."""
+    app.check()
+    session = _Session(app)
+    with ungrouped():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.run)
+            try:
+                await session.started.wait()
+                task_status.started(session.worker)
+                await session.worker.told_to_stop.wait()
+            finally:
+                # Cancelled or told to stop: the same. The session, shielded, ends by itself, and the nursery waits for it.
+                session.stop()
+
+
+class _Session:
+    """One worker's life. Shielded: a cancellation from outside must not reach its Redis clients before its jobs are safe."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._scope = trio.CancelScope(shield=True)
+        self.started = trio.Event()
+        self.worker: Worker
+
+    def stop(self) -> None:
+        """Stop the worker as its settings say, or give up starting it."""
+        if self.started.is_set():
+            self.worker.stop()
+        else:
+            self._scope.cancel()
+
+    async def run(self) -> None:
+        """Open, work, close."""
+        app, settings = self._app, self._app.settings
+        with self._scope:
+            async with AsyncExitStack() as stack:
+                url = await stack.enter_async_context(open_server(settings.redis_url))
+                connection = await stack.enter_async_context(connect(url, Link(shown_url(url))))
+                await retrying(lambda: check_server(connection), final=(Superseded, Refused))
+                broker, self.worker = _assemble(app, settings, url, connection)
+                resources = await stack.enter_async_context(
+                    open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
+                )
+                runner = Runner(app, app.middlewares, resources, broker.clock.now_s, settings.max_payload_bytes)
+                await self.worker.run(runner, self._on_started)
+
+    def _on_started(self) -> None:
+        logger.info("started: %r, %r", self._app, self.worker)
+        self.started.set()
+
+
+def _assemble(app: App, settings: Settings, url: str, connection: Connection) -> tuple[Broker, Worker]:
+    identity = current_identity()
+    holder = Holder(settings.process_id or str(identity), encode_lease(identity), int(settings.lease * 1000))
+    broker = Broker(connection, Keys(settings.namespace), holder, Clock())
+    timeout_s = settings.shutdown_timeout
+    return broker, Worker(broker, connection, identity, app.queues, url=url, shutdown_timeout_s=timeout_s)
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raises an error of ours by itself when nurseries have wrapped it into groups."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours = [leaf for leaf in leaves(group) if isinstance(leaf, TrioworkersError)]
+        if ours and all(isinstance(leaf, TrioworkersError | trio.Cancelled) for leaf in leaves(group)):
+            raise ours[0] from None
+        raise

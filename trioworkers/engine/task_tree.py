@@ -1,0 +1,41 @@
+"""Where running jobs are: the call stack of a job's task and of the tasks in its nurseries, as text."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import trio
+
+from trioworkers.engine.delivery import Delivery
+
+_OURS = ("/trioworkers/engine/", "/trio/_core/")
+
+
+def describe(delivery: Delivery) -> str:
+    """A job's class, jid, queue and age, and below it, indented, where it and its child tasks await."""
+    age_s = trio.current_time() - delivery.started_at
+    head = f"{delivery.job_class or '(not decoded)'} jid={delivery.jid} queue={delivery.queue} age={age_s:.1f}s"
+    return "\n".join([head, *(_tree(delivery.task, "  ") if delivery.task is not None else ())])
+
+
+def _tree(task: trio.lowlevel.Task, indent: str) -> Iterator[str]:
+    stack = [frame for frame in _frames(task.coro) if not any(part in frame.f_code.co_filename for part in _OURS)]
+    for line in traceback.format_list(traceback.StackSummary.extract((f, f.f_lineno) for f in stack)):
+        for part in line.rstrip().split("\n"):
+            yield indent + part.strip()
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield f"{indent}└ {child.name}"
+            yield from _tree(child, indent + "    ")
+
+
+def _frames(coroutine: Any) -> Iterator[FrameType]:
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is None:
+            return
+        yield frame
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)

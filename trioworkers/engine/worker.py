@@ -1,0 +1,274 @@
+"""The nursery tree of one worker: serve ⊃ upkeep ⊃ a nursery of jobs for each queue ⊃ that queue's intake.
+
+Stopping is the shape of the tree: every intake is cancelled; the jobs' nurseries get a deadline; when they are empty, or their
+jobs' requeues are handed in because they won't stop, upkeep flushes what is unwritten and says farewell.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import attrs
+import trio
+
+from trioworkers.broker.connection import Connection, retrying
+from trioworkers.broker.emergency import Lists
+from trioworkers.broker.intake import LeaseGone
+from trioworkers.broker.moves import Broker
+from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
+from trioworkers.engine.consumer import Consumer
+from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.heartbeat import Heartbeat
+from trioworkers.engine.maintenance import Promoter, Reclaimer
+from trioworkers.engine.quarantine import Quarantine
+from trioworkers.engine.runner import Runner
+from trioworkers.engine.settler import Settler
+from trioworkers.errors import Refused, Superseded
+from trioworkers.wire.process import Identity
+
+logger = logging.getLogger("trioworkers")
+
+GRACE_S = 0.6
+"""What cancelled jobs get to clean up, before they are put back while they still run."""
+
+FLUSH_S = 0.25
+"""What the last writes may take."""
+
+
+@attrs.frozen
+class Stats:
+    """What a worker is doing, by queue: jobs running (or waiting to be settled) and slots free."""
+
+    running: Mapping[str, int]
+    free: Mapping[str, int]
+    settled: int
+    quiet: bool
+    stopping: bool
+
+
+class Worker:
+    """One running worker, as `app.serve` hands it out. Its methods may be called from any task of its Trio program."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        connection: Connection,
+        identity: Identity,
+        queues: Mapping[str, int],
+        *,
+        url: str,
+        shutdown_timeout_s: float,
+    ) -> None:
+        self.identity = identity
+        self._broker = broker
+        self._connection = connection
+        self._queues = queues
+        self._url = url
+        self.shutdown_timeout_s = shutdown_timeout_s
+        self._presence = Presence(broker, str(identity), list(queues))
+        self._settler = Settler(broker, self._on_settled)
+        self._consumers: dict[str, Consumer] = {}
+        self._intakes = {queue: trio.CancelScope() for queue in queues}
+        self._jobs = {queue: trio.CancelScope() for queue in queues}
+        self._deadline = math.inf
+        self._deadline_moved = trio.Event()
+        self._settled = 0
+        self._quiet = False
+        self._drained = trio.Event()
+        self.told_to_stop = trio.Event()
+        self.on_signal: Callable[[str], None] = self._obey
+        self.gone = trio.Event()
+        """Set when everything is safe in Redis and farewell is said, even if jobs that won't stop still run."""
+
+    def __repr__(self) -> str:
+        state = "stopping" if self.stopping else "quiet" if self._quiet else "running"
+        return f"<Worker {self.identity}: {state}, {sum(1 for _ in self.running())} jobs running>"
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._deadline < math.inf
+
+    @property
+    def deadline(self) -> float:
+        """When running jobs are cancelled, by `trio.current_time()`; inf while the worker isn't stopping."""
+        return self._deadline
+
+    @property
+    def lists(self) -> Lists:
+        """Where its in-progress lists are, for whoever has to put its jobs back when it can't."""
+        return Lists(self._url, self._broker.keys, self._broker.holder, str(self.identity), tuple(self._queues))
+
+    def running(self) -> Iterable[Delivery]:
+        """The jobs that run now."""
+        return (delivery for consumer in self._consumers.values() for delivery in consumer.deliveries)
+
+    def quiet(self) -> None:
+        """Fetch no more; running jobs go on. There is no way back but a restart."""
+        if not self._quiet:
+            self._quiet = True
+            logger.info("quiet: fetching no more jobs")
+        for scope in self._intakes.values():
+            scope.cancel()
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Fetch no more, give running jobs `timeout_s` seconds (default: the shutdown timeout), then cancel and requeue them.
+
+        A later call can only bring the deadline nearer.
+        """
+        self.quiet()
+        patience_s = self.shutdown_timeout_s if timeout_s is None else timeout_s
+        deadline = trio.current_time() + patience_s
+        if deadline < self._deadline:
+            self._deadline = deadline
+            logger.info("stopping: %d running jobs have %.1f s", sum(1 for _ in self.running()), patience_s)
+            for scope in self._jobs.values():
+                scope.deadline = deadline
+            self._deadline_moved.set()
+            self.told_to_stop.set()
+
+    def stats(self) -> Stats:
+        """What it is doing now."""
+        return Stats(
+            running={queue: len(consumer.deliveries) for queue, consumer in self._consumers.items()},
+            free={queue: consumer.free for queue, consumer in self._consumers.items()},
+            settled=self._settled,
+            quiet=self._quiet,
+            stopping=self.stopping,
+        )
+
+    async def run(self, runner: Runner, started: Callable[[], None]) -> None:
+        """Work until stopped. To be run shielded: `stop` is how it ends. Raises Superseded, or Refused at the start."""
+        async with trio.open_nursery() as upkeep:
+            beat_s = self._presence.beat_interval_s
+            reclaimer = Reclaimer(self._broker, self._connection.link, lease_s=beat_s * BEATS_PER_LEASE, beat_s=beat_s)
+            heartbeat = self._heartbeat(reclaimer)
+            await self._start(heartbeat, reclaimer)
+            self._make_consumers(runner, Quarantine(self._broker, upkeep))
+            for chore in (self._settler.run, heartbeat.run, Promoter(self._broker).run, reclaimer.run, self._abandon):
+                upkeep.start_soon(chore)
+            started()
+            async with trio.open_nursery() as queues:
+                for queue in self._queues:
+                    queues.start_soon(self._serve_queue, queue)
+            self._drained.set()
+            await self._say_farewell()
+            upkeep.cancel_scope.cancel()
+        logger.info("stopped: %r", self)
+
+    async def _start(self, heartbeat: Heartbeat, reclaimer: Reclaimer) -> None:
+        """Claim our process id, take back what our last life left in its lists, appear in Redis."""
+        await retrying(self._presence.claim, final=(Superseded, Refused))
+        process_id = self._broker.holder.process_id
+        moved = 0
+        for queue in self._queues:
+            moved += await retrying(partial(reclaimer.reclaim, process_id, queue))
+        if moved:
+            logger.warning("%d jobs of our last life as %s are back on their queues", moved, process_id)
+        await retrying(heartbeat.beat)
+
+    def _heartbeat(self, reclaimer: Reclaimer) -> Heartbeat:
+        def on_beat(beat: Beat) -> None:
+            if beat.lease_gone:
+                self._on_lease_gone(beat.lease_gone)
+            reclaimer.observe([orphan for orphan in beat.orphans if orphan[0] != self._broker.holder.process_id])
+            if beat.signal:
+                self.on_signal(beat.signal)
+
+        return Heartbeat(
+            self._broker,
+            self._presence,
+            self.identity,
+            self._queues,
+            running=self.running,
+            is_quiet=lambda: self._quiet,
+            on_beat=on_beat,
+        )
+
+    def _make_consumers(self, runner: Runner, quarantine: Quarantine) -> None:
+        block_s = max(5.0, len(self._queues) / 2)  # many queues: the same number of commands in all
+        for queue, concurrency in self._queues.items():
+            self._consumers[queue] = Consumer(
+                queue,
+                concurrency,
+                broker=self._broker,
+                url=self._url,
+                block_s=block_s,
+                runner=runner,
+                settler=self._settler,
+                quarantine=quarantine,
+                on_lease_gone=self._on_lease_gone,
+            )
+
+    async def _serve_queue(self, queue: str) -> None:
+        with self._jobs[queue]:
+            async with trio.open_nursery() as jobs:
+                with self._intakes[queue]:
+                    await self._consumers[queue].run(jobs)
+                # A quiet worker stays until it is stopped, however idle: who made it quiet may want to look at it first.
+                await self.told_to_stop.wait()
+
+    async def _abandon(self) -> None:
+        """Put back what doesn't stop when it is cancelled; the worker's end does not wait for it."""
+        while trio.current_time() < self._deadline + GRACE_S:
+            self._deadline_moved = trio.Event() if self._deadline_moved.is_set() else self._deadline_moved
+            with trio.move_on_at(self._deadline + GRACE_S):
+                await self._deadline_moved.wait()
+        stubborn = [delivery for consumer in self._consumers.values() for delivery in consumer.abandon()]
+        for delivery in stubborn:
+            logger.error(
+                "job %s (%s) does not stop when cancelled: put back and left behind", delivery.jid, delivery.job_class
+            )
+        if stubborn and not self._drained.is_set():
+            await self._say_farewell()
+
+    async def _say_farewell(self) -> None:
+        """Write what is unwritten, move what is left in our lists back, and go; bounded, for Redis may be away."""
+        patience_at = max(self._deadline + GRACE_S, trio.current_time()) + FLUSH_S
+        with trio.CancelScope(deadline=patience_at, shield=True):
+            await self._settler.flushed()
+        with trio.CancelScope(deadline=patience_at + FLUSH_S, shield=True) as scope:
+            left = await retrying(self._go)
+            if left:
+                logger.warning("%d in-progress lists still hold jobs: the next worker takes them over", left)
+        if scope.cancelled_caught:
+            logger.error(
+                "stopped without Redis: what was running stays in progress, until this worker is back or taken over"
+            )
+        self.gone.set()
+
+    async def _go(self) -> int:
+        for queue in self._queues:
+            if not any(not delivery.settling for delivery in self._consumers[queue].deliveries):
+                await self._broker.release(queue)
+        return await self._presence.farewell()
+
+    def _on_lease_gone(self, gone: LeaseGone) -> None:
+        if gone is LeaseGone.FORGOTTEN:
+            logger.warning("Redis lost its data: running jobs go on, but are in no list any more")
+        else:
+            logger.warning("our lease ran out while we were cut off; looking what other workers took over")
+        for consumer in self._consumers.values():
+            consumer.doubt(taken_over=gone is LeaseGone.EXPIRED)
+
+    def _on_settled(self, delivery: Delivery) -> None:
+        self._settled += 1
+        self._consumers[delivery.queue].settled(delivery)
+
+    def _obey(self, signal: str) -> None:
+        """What Sidekiq's tools ask of us."""
+        if signal == "TSTP":
+            self.quiet()
+        elif signal == "TERM":
+            self.stop()
+        elif signal == "TTIN":
+            logger.warning("running jobs:\n%s", "\n".join(self.describe_jobs()) or "none")
+
+    def describe_jobs(self) -> Sequence[str]:
+        """One paragraph for each running job: class, jid, age, and where it awaits."""
+        from trioworkers.engine.task_tree import describe  # noqa: PLC0415 - seldom needed
+
+        return [describe(delivery) for delivery in sorted(self.running(), key=lambda each: each.started_at)]

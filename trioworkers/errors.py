@@ -1,0 +1,128 @@
+"""Our exceptions.
+
+Three families under one base: what a handler raises to steer its job (`RetryAfter`, `Bury`, `Discard`), what the program
+around us got wrong (`ConfigurationError`, `BadJob`), and what Redis or the other workers did to us (`BrokerError`, …).
+"""
+
+from __future__ import annotations
+
+
+class TrioworkersError(Exception):
+    """Base of all our exceptions."""
+
+
+class ConfigurationError(TrioworkersError):
+    """An app, a queue, a handler or an option makes no sense. Raised at start; the message says where. Mend the program."""
+
+
+class BadPayload(TrioworkersError):
+    """A payload can't be read as a job. Raised by `trioworkers.wire`; the runner buries the payload as it came."""
+
+
+class BadJob(TrioworkersError):
+    """A job can't be sent: its values don't fit Sidekiq's format. Raised where it is enqueued; nothing was sent."""
+
+
+class BadArguments(TrioworkersError):
+    """A job's arguments don't fit its handler. Not retried: the job is buried with this as its error."""
+
+
+class UnknownClass(TrioworkersError):
+    """No handler takes this class on this queue. The job is retried like any failure; a later deploy may know the class."""
+
+
+class CPUWorkerDied(TrioworkersError):
+    """The process in which `Context.run_cpu` computed ended unexpectedly. Retried like any failure."""
+
+
+class Steer(TrioworkersError):
+    """Base of what a handler raises to say itself how its attempt ended."""
+
+
+class RetryAfter(Steer):
+    """Raise in a handler: try again in `delay_s` seconds. Counts as a failed attempt, within the job's limit of retries."""
+
+    def __init__(self, delay_s: float, reason: str = "") -> None:
+        super().__init__(reason or f"asked to be retried in {delay_s:g} s")
+        if not 0 <= delay_s < float("inf"):
+            raise ValueError(f"RetryAfter takes seconds from 0 on, not {delay_s!r}")
+        self.delay_s = float(delay_s)
+
+
+class Bury(Steer):
+    """Raise in a handler: failed for good; the job goes to the dead set with this reason."""
+
+
+class Discard(Steer):
+    """Raise in a handler: failed for good, and not worth keeping; the job is forgotten, only counted."""
+
+
+class BrokerError(TrioworkersError):
+    """Base of what goes wrong between us and Redis."""
+
+
+class Unavailable(BrokerError):
+    """Redis can't be reached or can't serve now (down, loading, read-only, full, disk trouble). Trying later may succeed.
+
+    A call that raises it may have been executed all the same: the reply may be what was lost.
+    """
+
+
+class Refused(BrokerError):
+    """Redis answered that it won't: wrong password, no permission, wrong type of key. Trying again won't help by itself."""
+
+
+class Superseded(BrokerError):
+    """Another live worker holds our process id. Raised at start, or later by one that was believed dead."""
+
+
+class CallFailed(TrioworkersError):
+    """One call of a fan-out failed. `permanent`: sending it again would not help. `retry_after_s`: what the service asked for.
+
+    `paused`: the call was never sent, its host being paused for everyone; that costs the job no attempt.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reason: str,
+        *,
+        permanent: bool,
+        elapsed_s: float = 0.0,
+        retry_after_s: float | None = None,
+        paused: bool = False,
+    ) -> None:
+        how = "permanent" if permanent else "temporary"
+        super().__init__(f"{name}: {reason} ({how}, after {elapsed_s:.3f} s)")
+        self.name = name
+        self.reason = reason
+        self.permanent = permanent
+        self.elapsed_s = elapsed_s
+        self.retry_after_s = retry_after_s
+        self.paused = paused
+
+
+class FanOutError(TrioworkersError, ExceptionGroup[CallFailed]):
+    """Some calls of a fan-out failed; raised at the end of its block, when all have ended. One `CallFailed` for each.
+
+    Let it pass, and the retry sends only what failed for a moment; with only permanent failures the job is buried.
+    """
+
+    def __new__(cls, failures: list[CallFailed], total: int) -> FanOutError:
+        """A group of `failures`, out of `total` calls."""
+        self = super().__new__(cls, f"{len(failures)} of {total} calls failed", failures)
+        self.total = total
+        return self
+
+    total: int
+
+    def __init__(self, failures: list[CallFailed], total: int) -> None:
+        pass  # the group is made in __new__
+
+    def derive(self, excs: object) -> FanOutError:
+        """The group's kind for a part of it (for `except*` and `split`)."""
+        return FanOutError(list(excs), self.total)  # type: ignore[call-overload]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.exceptions)} of {self.total} calls failed"]
+        return "\n".join([*lines, *(f"  {failure}" for failure in self.exceptions)])

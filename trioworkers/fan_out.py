@@ -1,0 +1,266 @@
+"""Fan-out: named calls in the job's nursery. What is done, what failed, what is worth a retry.
+
+The names that are done (and those that failed for good) travel in the payload, so that the next attempt sends only what
+failed for a moment. Every request carries `Idempotency-Key: JID:NAME`, the same in every attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from trioworkers.errors import CallFailed, FanOutError
+from trioworkers.wire.job import FAILED_FIELD, PROGRESS_FIELD, Job
+
+if TYPE_CHECKING:
+    import httpx
+
+TEMPORARY_STATUS = frozenset({408, 425, 429})
+"""Besides 5xx: statuses that another try may cure."""
+
+LONGEST_RETRY_AFTER_S = 24 * 3600.0
+
+
+@attrs.define(eq=False)
+class Progress:
+    """How far a job's fan-outs are, over all attempts: names done, and names failed for good with their reasons."""
+
+    done: list[str] = attrs.field(factory=list)
+    failed: dict[str, str] = attrs.field(factory=dict)
+    used: set[str] = attrs.field(factory=set)
+    changed: bool = False
+
+    @classmethod
+    def of(cls, job: Job) -> Progress:
+        """What the payload brought from earlier attempts."""
+        return cls(list(job.progress), dict(job.failed_calls))
+
+    def fields(self) -> dict[str, Any]:
+        """The payload's fields for the next attempt; none, so that the payload stays as it is, without news."""
+        if not self.changed:
+            return {}
+        return {PROGRESS_FIELD: self.done or None, FAILED_FIELD: self.failed or None}
+
+    def finished(self, name: str) -> None:
+        """A call is done."""
+        self.done.append(name)
+        self.changed = True
+
+    def gave_up(self, failure: CallFailed) -> None:
+        """A call failed for good."""
+        self.failed[failure.name] = failure.reason
+        self.changed = True
+
+
+class Responses(dict[str, Any]):
+    """Results by name. A call that was done in an earlier attempt has none: it was not made again."""
+
+    def __init__(self, earlier: Collection[str]) -> None:
+        super().__init__()
+        self._earlier = earlier
+
+    def __missing__(self, name: str) -> Any:
+        if name in self._earlier:
+            raise KeyError(f"{name!r} was done in an earlier attempt, whose response is not available any more")
+        raise KeyError(name)
+
+
+class FanOut:
+    """The calls of one fan-out. Each has a name of its own within the job; calls run at once, the block's end waits for them.
+
+    `responses[name]` (an `httpx.Response`, or what the function of `start` returned) is there for what this attempt did; names
+    in `skipped` were done in earlier attempts: their calls are not made again, and their responses are gone.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        client: httpx.AsyncClient,
+        jid: str,
+        progress: Progress,
+        limiter: trio.CapacityLimiter | None,
+        timeout_s: float | None,
+    ) -> None:
+        self._nursery = nursery
+        self._client = client
+        self._jid = jid
+        self._progress = progress
+        self._limiter = limiter
+        self._timeout_s = timeout_s
+        self._failures: list[CallFailed] = []
+        self._total = 0
+        self.skipped: list[str] = []
+        self.responses = Responses(self.skipped)
+
+    def __repr__(self) -> str:
+        done, failed = len(self.responses), len(self._failures)
+        return f"<FanOut of {self._total}: {done} done, {failed} failed, {len(self.skipped)} done before>"
+
+    def request(
+        self, name: str, method: str, url: str, *, expect: Collection[int] | None = None, **options: Any
+    ) -> None:
+        """Send an HTTP request under `name`, with what `httpx.AsyncClient.request` takes.
+
+        Success is 2xx, or a status in `expect`. 408, 425, 429, 5xx, broken connections and timeouts are worth a retry; others are
+        permanent. Raises ValueError for a name that this job has used already.
+        """
+        headers = dict(options.pop("headers", None) or {})
+        headers.setdefault("Idempotency-Key", f"{self._jid}:{name}")
+        if self._timeout_s is not None:
+            options.setdefault("timeout", self._timeout_s)
+
+        async def call() -> httpx.Response:
+            response = await self._client.request(method, url, headers=headers, **options)
+            _check_status(response, expect)
+            return response
+
+        self._launch(name, call)
+
+    def get(self, name: str, url: str, **options: Any) -> None:
+        """`request` with GET."""
+        self.request(name, "GET", url, **options)
+
+    def post(self, name: str, url: str, **options: Any) -> None:
+        """`request` with POST."""
+        self.request(name, "POST", url, **options)
+
+    def put(self, name: str, url: str, **options: Any) -> None:
+        """`request` with PUT."""
+        self.request(name, "PUT", url, **options)
+
+    def patch(self, name: str, url: str, **options: Any) -> None:
+        """`request` with PATCH."""
+        self.request(name, "PATCH", url, **options)
+
+    def delete(self, name: str, url: str, **options: Any) -> None:
+        """`request` with DELETE."""
+        self.request(name, "DELETE", url, **options)
+
+    def start(self, name: str, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Await `function(*args)` under `name`: for what isn't HTTP. An exception is worth a retry, unless it is a CallFailed."""
+
+        async def call() -> Any:
+            return await function(*args)
+
+        self._launch(name, call)
+
+    def _launch(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
+        if name in self._progress.used:
+            raise ValueError(f"this job has a call named {name!r} already; names tell a retry what was done")
+        self._progress.used.add(name)
+        self._total += 1
+        if name in self._progress.done:
+            self.skipped.append(name)
+        elif name in self._progress.failed:
+            self._failures.append(CallFailed(name, self._progress.failed[name], permanent=True))
+        else:
+            self._nursery.start_soon(self._run, name, call, name=f"fan-out {name}")
+
+    async def _run(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
+        if self._limiter is not None:
+            async with self._limiter:
+                await self._attempt(name, call)
+        else:
+            await self._attempt(name, call)
+
+    async def _attempt(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
+        started_at = trio.current_time()
+        try:
+            self.responses[name] = await call()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this call's failure, reported when the block ends
+            failure = _failure(name, error, trio.current_time() - started_at)
+            self._failures.append(failure)
+            if failure.permanent:
+                self._progress.gave_up(failure)
+        else:
+            self._progress.finished(name)
+
+    def finish(self) -> None:
+        """Raise FanOutError if some calls failed."""
+        if self._failures:
+            raise FanOutError(self._failures, self._total)
+
+
+@asynccontextmanager
+async def open_fan_out(
+    client: httpx.AsyncClient, jid: str, progress: Progress, *, limit: int | None, timeout_s: float | None
+) -> AsyncIterator[FanOut]:
+    """See `Context.fan_out`. An exception in the block's body cancels the calls and is raised as it is."""
+    limiter = None if limit is None else trio.CapacityLimiter(limit)
+    raised: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        fan = FanOut(nursery, client, jid, progress, limiter, timeout_s)
+        try:
+            yield fan
+        except Exception as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
+            raised = error
+            nursery.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
+    fan.finish()
+
+
+class _BadStatus(Exception):
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(f"{response.status_code} {response.reason_phrase}".strip())
+        self.status = response.status_code
+        self.retry_after_s = retry_after_s(response.headers, datetime.now(UTC))
+
+
+def _check_status(response: httpx.Response, expect: Collection[int] | None) -> None:
+    good = response.is_success or (expect is not None and response.status_code in expect)
+    if not good:
+        raise _BadStatus(response)
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds that a Retry-After header asks for, given as seconds or as an HTTP date (RFC 9110 §10.2.3); at most a day."""
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text)
+    else:
+        try:
+            date = parsedate_to_datetime(text)
+        except (ValueError, IndexError, TypeError):
+            return None
+        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def _failure(name: str, error: Exception, elapsed_s: float) -> CallFailed:
+    if isinstance(error, CallFailed):
+        return CallFailed(
+            name,
+            error.reason,
+            permanent=error.permanent,
+            elapsed_s=elapsed_s,
+            retry_after_s=error.retry_after_s,
+            paused=error.paused,
+        )
+    if isinstance(error, _BadStatus):
+        permanent = error.status not in TEMPORARY_STATUS and error.status < 500
+        return CallFailed(name, str(error), permanent=permanent, elapsed_s=elapsed_s, retry_after_s=error.retry_after_s)
+    text = str(error) or "no message"
+    paused_s = getattr(error, "retry_after", None)  # a HostPaused of our own transport
+    return CallFailed(
+        name,
+        f"{type(error).__name__}: {text}",
+        permanent=_is_permanent(error),
+        elapsed_s=elapsed_s,
+        retry_after_s=paused_s,
+        paused=paused_s is not None,
+    )
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Whether the request itself is wrong: sending it again would fail again."""
+    import httpx  # noqa: PLC0415 - dear to import; a fan-out that failed has it already
+
+    wrong = httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.TooManyRedirects
+    return isinstance(error, wrong) or getattr(error, "permanent", False) is True

@@ -1,0 +1,67 @@
+"""How an attempt ended, as a value. Exactly one of these is written to Redis for each delivery (see `engine/settler.py`).
+
+```
+            succeeded ─────────────► Acknowledge   forget the payload
+attempt ──┬ failed, tries left ────► RetryAt       to the retry set
+          ├ failed for good ───────► Bury          to the dead set
+          ├ … and asked not to be kept ► Discard   forget the payload
+          └ cancelled by us ───────► Requeue       back to the queue's fetch end, costs no attempt
+```
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from trioworkers.wire.job import Job
+
+
+@attrs.frozen
+class Send:
+    """A job that goes out with an outcome, in the same atomic step: now, or `delay_s` seconds later, or at epoch `at_s`."""
+
+    job: Job
+    delay_s: float | None = None
+    at_s: float | None = None
+
+
+@attrs.frozen
+class Acknowledge:
+    """Succeeded. What the handler enqueued goes out with it."""
+
+    sends: tuple[Send, ...] = ()
+
+
+@attrs.frozen
+class RetryAt:
+    """Failed; `payload`, with the retry's bookkeeping, is due in the retry set after `delay_s` seconds."""
+
+    payload: bytes
+    delay_s: float
+
+
+@attrs.frozen
+class Bury:
+    """Failed for good; `payload` goes to the dead set. `counted` is false for what never was a job."""
+
+    payload: bytes
+    counted: bool = True
+
+
+@attrs.frozen
+class Discard:
+    """Failed for good and not kept."""
+
+
+@attrs.frozen
+class Requeue:
+    """Stopped by us, which is not failing: back to the fetch end of its queue, the same bytes apart from fan-out progress.
+
+    With `delay_s` it waits in the schedule set instead (a paused host, say); no attempt is counted in either case.
+    """
+
+    payload: bytes | None = None
+    delay_s: float | None = None
+
+
+Outcome = Acknowledge | RetryAt | Bury | Discard | Requeue

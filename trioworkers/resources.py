@@ -1,0 +1,56 @@
+"""What all jobs of one worker share, opened with it and closed with it: HTTP client, sending client, CPU processes, state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from trioworkers.client import Client
+from trioworkers.compute import CPUPool, open_cpu_pool
+from trioworkers.http import Http, open_client
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+
+class SharedResources:
+    """Opens the dear ones when a job first asks for them."""
+
+    def __init__(self, client: Client, cpu: CPUPool, http: Http, state: Any) -> None:
+        self.client = client
+        self.state = state
+        self._cpu = cpu
+        self._http_options = http
+        self._http: httpx.AsyncClient | None = None
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The shared HTTP client."""
+        if self._http is None:
+            self._http = open_client(self._http_options)
+        return self._http
+
+    async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
+        """See `Context.run_cpu`."""
+        return await self._cpu.run(function, *args)
+
+    async def aclose(self) -> None:
+        """Close what was opened here."""
+        if self._http is not None:
+            await self._http.aclose()
+
+
+@asynccontextmanager
+async def open_resources(
+    client: Client, http: Http, cpu_processes: int, lifespan: Callable[[], Any] | None
+) -> AsyncIterator[SharedResources]:
+    """A worker's resources, the app's lifespan around them; all closed at the end of the block."""
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(lifespan()) if lifespan is not None else None
+        cpu = await stack.enter_async_context(open_cpu_pool(cpu_processes))
+        resources = SharedResources(client, cpu, http, state)
+        stack.push_async_callback(resources.aclose)
+        yield resources

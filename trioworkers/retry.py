@@ -1,0 +1,158 @@
+"""What becomes of a failed attempt: Sidekiq's rules as plain arithmetic. Time and chance come in as arguments.
+
+Sources: Sidekiq's `job_retry.rb` from 6.4 to 8.1; where versions differ we follow 8.1 (`retry_for` instead of a number of
+retries, jitter from 0 to 10 × (count + 1) seconds).
+"""
+
+from __future__ import annotations
+
+import base64
+import traceback
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from trioworkers import errors
+from trioworkers.outcome import Bury, Discard, Requeue, RetryAt
+from trioworkers.wire.job import Job, amend
+
+MAX_RETRIES = 25
+MAX_MESSAGE = 10_000
+
+
+def backoff_s(count: int) -> float:
+    """Seconds before retry number `count` (from 0), without jitter: `count⁴ + 15`; 25 retries take about 20 days."""
+    return float(count**4 + 15)
+
+
+def decide(
+    job: Job,
+    payload: bytes,
+    error: BaseException,
+    *,
+    now_s: float,
+    jitter: float,
+    default: bool | int = True,
+    progress: Mapping[str, Any] | None = None,
+) -> RetryAt | Bury | Discard | Requeue:
+    """The outcome of an attempt that ended with `error`.
+
+    `now_s`: epoch seconds. `jitter`: a number in [0, 1). `default`: what counts where the payload says nothing of retries.
+    `progress`: fields of the payload that tell the next attempt how far this one came.
+    """
+    retry = default if job.retry is None else job.retry
+    count = 0 if job.retry_count is None else job.retry_count + 1
+    steer = steering(error)
+    changes = _bookkeeping(job, error, count, retry, now_s)
+    changes.update(progress or {})
+    calls = [] if steer else _failed_calls(error)
+    temporary = [call for call in calls if not call.permanent]
+    if isinstance(steer, errors.Discard):
+        return Discard()
+    if temporary and all(call.paused for call in temporary):  # never sent: waits for its host, which is no attempt
+        return Requeue(amend(payload, progress) if progress else None, _asked_delay_s(temporary) or 1.0)
+    hopeless = isinstance(steer, errors.Bury | errors.BadArguments) or (calls and not temporary)
+    if hopeless or _gives_up(job, retry, count, now_s):
+        wanted = retry is not False or isinstance(steer, errors.BadArguments)
+        kept = isinstance(steer, errors.Bury) or (job.dead and wanted)
+        return Bury(amend(payload, changes)) if kept else Discard()
+    if isinstance(steer, errors.RetryAfter):
+        return RetryAt(amend(payload, changes), steer.delay_s)
+    asked_s = _asked_delay_s(temporary)
+    usual_s = backoff_s(count) + jitter * 10 * (count + 1)
+    return RetryAt(amend(payload, changes), usual_s if asked_s is None else asked_s + jitter)
+
+
+def steering(error: BaseException) -> errors.Steer | errors.BadArguments | None:
+    """What a handler asked for with RetryAfter, Bury or Discard, also from inside a nursery's group; the firmest wins."""
+    found = [leaf for leaf in leaves(error) if isinstance(leaf, errors.Steer | errors.BadArguments)]
+    for kind in (errors.Bury, errors.BadArguments, errors.Discard):
+        for leaf in found:
+            if isinstance(leaf, kind):
+                return leaf
+    waits = [leaf for leaf in found if isinstance(leaf, errors.RetryAfter)]
+    return max(waits, key=lambda leaf: leaf.delay_s, default=None)
+
+
+def _failed_calls(error: BaseException) -> list[errors.CallFailed]:
+    """The failures of fan-outs, if nothing else went wrong."""
+    found = list(leaves(error))
+    calls = [leaf for leaf in found if isinstance(leaf, errors.CallFailed)]
+    return calls if len(calls) == len(found) else []
+
+
+def _asked_delay_s(calls: Sequence[errors.CallFailed]) -> float | None:
+    """The seconds that the services asked for, if each said something: then our own backoff isn't needed."""
+    asked = [call.retry_after_s for call in calls if call.retry_after_s is not None]
+    return max(asked) if asked and len(asked) == len(calls) else None
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group and the groups inside it; of a single error, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
+def class_name(error: BaseException) -> str:
+    """`ValueError`, `httpx.ReadTimeout`: the name under which people look an error up."""
+    kind = type(error)
+    module = "trioworkers" if kind.__module__.startswith("trioworkers.") else kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def summary(error: BaseException) -> tuple[str, str]:
+    """`(class, message)` for people and for the payload: of a group without a text of its own, its root causes."""
+    roots = list(leaves(error))
+    if len(roots) == 1:
+        return class_name(roots[0]), _message(roots[0])
+    if isinstance(error, BaseExceptionGroup) and type(error) not in (ExceptionGroup, BaseExceptionGroup):
+        return class_name(error), _message(error)
+    return class_name(error), "; ".join(f"{class_name(root)}: {_message(root)}" for root in roots)[:MAX_MESSAGE]
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001 - a handler's exception may have a broken __str__; its job still has an outcome
+        text = f"<no message: {class_name(broken)}>"
+    return text[:MAX_MESSAGE].encode(errors="replace").decode()
+
+
+def _gives_up(job: Job, retry: bool | int, count: int, now_s: float) -> bool:
+    if retry is False:
+        return True
+    if job.retry_for is not None:
+        return (now_s if job.failed_at_s is None else job.failed_at_s) + job.retry_for <= now_s
+    return count >= (MAX_RETRIES if retry is True else retry)
+
+
+def _bookkeeping(job: Job, error: BaseException, count: int, retry: bool | int, now_s: float) -> dict[str, Any]:
+    name, message = summary(error)
+    changes: dict[str, Any] = {
+        "retry": retry,
+        "queue": job.retry_queue or job.queue,
+        "jid": job.jid,
+        "error_message": message,
+        "error_class": name,
+        "retry_count": count,
+    }
+    # Sidekiq's pages want a number in failed_at, and in retried_at from the second failure on.
+    if count == 0 or job.failed_at_s is None:
+        changes["failed_at"] = now_s
+    if count > 0:
+        changes["retried_at"] = now_s
+    if job.backtrace:
+        changes["error_backtrace"] = encode_backtrace(error, None if job.backtrace is True else int(job.backtrace))
+    return changes
+
+
+def encode_backtrace(error: BaseException, limit: int | None) -> str:
+    """The innermost `limit` calls (all for None) as Sidekiq stores them: strict base64 of zlib of a JSON array of lines."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"{frame.filename}:{frame.lineno}:in `{frame.name}'" for frame in reversed(frames)][:limit]
+    return base64.b64encode(zlib.compress(msgspec.json.encode(lines))).decode()

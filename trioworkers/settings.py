@@ -1,0 +1,98 @@
+"""What one worker is configured with: one frozen value, validated once, from arguments, environment and defaults."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from trioworkers.errors import ConfigurationError
+
+DEFAULT_URL = "redis://localhost:6379/0"
+DEFAULT_CONCURRENCY = 10
+_NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
+_SCHEMES = ("redis://", "rediss://", "unix://", "embedded:")
+
+
+def _url(_: object, field: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not value.startswith(_SCHEMES):
+        raise ConfigurationError(
+            f"{field.name}: {value!r} is no Redis URL; it begins with one of {', '.join(_SCHEMES)}"
+        )
+
+
+def _process_id(_: object, field: attrs.Attribute[str], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and _NAME.fullmatch(value)):
+        raise ConfigurationError(f"{field.name} has at most 128 letters, digits or _.:@- , not {value!r}")
+
+
+def _namespace(_: object, field: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or (value and not _NAME.fullmatch(value)):
+        raise ConfigurationError(f"{field.name} has at most 128 letters, digits or _.:@- , not {value!r}")
+
+
+def _seconds(least: float) -> Any:
+    def check(_: object, field: attrs.Attribute[float], value: object) -> None:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not least <= float(value) < math.inf:  # type: ignore[arg-type]
+            raise ConfigurationError(f"{field.name} is a number of seconds from {least:g} on, not {value!r}")
+
+    return check
+
+
+def _count(least: int) -> Any:
+    def check(_: object, field: attrs.Attribute[int], value: object) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigurationError(f"{field.name} is a whole number from {least} on, not {value!r}")
+
+    return check
+
+
+@attrs.frozen
+class Settings:
+    """The options of a worker. Times in seconds.
+
+    `process_id`: the name of this worker's in-progress lists; stable over restarts if given, else new in each. `shutdown_timeout`:
+    what running jobs get to finish when the worker is stopped. `lease`: silence after which other workers take over.
+    `max_payload_bytes`: what is larger is buried unread. `cpu_processes`: for `Context.run_cpu`.
+    """
+
+    redis_url: str = attrs.field(default=DEFAULT_URL, validator=_url)
+    process_id: str | None = attrs.field(default=None, validator=_process_id)
+    namespace: str = attrs.field(default="", validator=_namespace)
+    shutdown_timeout: float = attrs.field(default=25.0, validator=_seconds(0))
+    lease: float = attrs.field(default=30.0, validator=_seconds(0.5))
+    max_payload_bytes: int = attrs.field(default=1 << 20, validator=_count(1))
+    cpu_processes: int = attrs.field(factory=lambda: os.cpu_count() or 1, validator=_count(1))
+
+
+_VARIABLES = {
+    "redis_url": "REDIS_URL",
+    "process_id": "TRIOWORKERS_PROCESS_ID",
+    "namespace": "TRIOWORKERS_NAMESPACE",
+    "shutdown_timeout": "TRIOWORKERS_SHUTDOWN_TIMEOUT",
+    "lease": "TRIOWORKERS_LEASE",
+}
+
+
+def settings(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """What is given (None: not given), else the environment's word, else the default. Raises ConfigurationError."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    for name, variable in _VARIABLES.items():
+        text = environment.get(variable)
+        if name not in chosen and text:
+            chosen[name] = _parsed(name, variable, text)
+    return Settings(**chosen)
+
+
+def _parsed(name: str, variable: str, text: str) -> str | float:
+    if name not in ("shutdown_timeout", "lease"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigurationError(f"{variable} is a number of seconds, not {text!r}") from None

@@ -1,0 +1,297 @@
+"""The Job value, and Sidekiq's JSON: decode a payload, encode a new job, amend a payload without touching the rest of it.
+
+Three rules keep foreign bytes alive (P9). A payload that moves is never re-encoded: its bytes travel. A payload that must
+change (a retry, a promotion) is amended: only the named fields are written, every other field keeps its spelling, so that
+`1.10`, integers of any size and fields we have never heard of come out as they went in. And what we send ourselves is
+what Ruby's `json` would have written: compact, UTF-8 unescaped, no NaN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import msgspec
+
+from trioworkers.errors import BadJob, BadPayload
+from trioworkers.wire.keys import is_queue_name
+
+MAX_JID = 64
+MAX_DEPTH = 100
+"""Ruby's JSON parser refuses what is nested deeper."""
+
+PROGRESS_FIELD = "tw_done"
+FAILED_FIELD = "tw_failed"
+"""Our fields in the payload: names of fan-out calls that need not be sent again, and reasons of those that failed for good.
+Absent without such progress."""
+
+_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.encode
+
+
+def new_jid() -> str:
+    """A fresh job id as Sidekiq makes them: 12 random bytes in hex. The one piece of chance on this floor."""
+    return secrets.token_hex(12)
+
+
+def _tuple(values: Sequence[Any]) -> tuple[Any, ...]:
+    if isinstance(values, str | bytes):
+        raise BadJob(f"a job's arguments are a list, not {values!r}")
+    return tuple(values)
+
+
+@attrs.frozen
+class Job:
+    """A unit of work.
+
+    `args` is what the handler's parameters are bound to, in JSON's types or anything msgspec can encode (attrs classes,
+    dataclasses, datetimes, …). `retry`: True (25 times), a number, 0 (no retry, but kept in the dead set), False (neither);
+    None leaves it to the handler. `retry_for`: seconds since the first failure, instead of a number of retries.
+    `retry_queue`: where retries go. `backtrace`: store the failure's traceback, True or a number of lines. `dead=False`:
+    not kept when retries are exhausted. `extra`: fields of the payload that we don't know, carried on.
+
+    What a worker sees besides: `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
+    failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason).
+    """
+
+    queue: str
+    job_class: str
+    args: tuple[Any, ...] = attrs.field(default=(), converter=_tuple)
+    jid: str = attrs.field(factory=new_jid, kw_only=True)
+    retry: bool | int | None = attrs.field(default=True, kw_only=True)
+    retry_for: float | None = attrs.field(default=None, kw_only=True)
+    retry_queue: str | None = attrs.field(default=None, kw_only=True)
+    backtrace: bool | int = attrs.field(default=False, kw_only=True)
+    dead: bool = attrs.field(default=True, kw_only=True)
+    tags: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    created_at_s: float | None = attrs.field(default=None, kw_only=True)
+    enqueued_at_s: float | None = attrs.field(default=None, kw_only=True)
+    failed_at_s: float | None = attrs.field(default=None, kw_only=True)
+    retry_count: int | None = attrs.field(default=None, kw_only=True)
+    progress: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    failed_calls: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt, 2 for the first retry, …"""
+        return 1 if self.retry_count is None else max(1, self.retry_count + 2)
+
+
+# ── decode ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decode(payload: bytes, queue: str) -> Job:
+    """Read `payload`, fetched from `queue`. The list it lay in decides the queue, not the payload's own field.
+
+    Raises BadPayload if Sidekiq's rules or ours say that this is no job.
+    """
+    fields = _readable(payload)
+    take = fields.pop
+    job_class, args = take("class", None), take("args", None)
+    if not isinstance(job_class, str) or not job_class:
+        raise BadPayload(f"class must be a string, not {_shown(job_class)}")
+    if not isinstance(args, list):
+        raise BadPayload(f"args must be a list, not {_shown(args)}")
+    take("queue", None)
+    return Job(
+        queue,
+        job_class,
+        args,
+        jid=_jid(take("jid", None), payload),
+        retry=_retry(take("retry", None)),
+        retry_for=_number(take("retry_for", None)),
+        retry_queue=_retry_queue(take("retry_queue", None)),
+        backtrace=_backtrace(take("backtrace", None)),
+        dead=take("dead", None) is not False,
+        tags=_strings(take("tags", None)),
+        created_at_s=epoch_s(take("created_at", None)),
+        enqueued_at_s=epoch_s(take("enqueued_at", None)),
+        failed_at_s=epoch_s(take("failed_at", None)),
+        retry_count=_retry_count(take("retry_count", None)),
+        progress=_strings(take(PROGRESS_FIELD, None)),
+        failed_calls=_texts(take(FAILED_FIELD, None)),
+        extra=fields,
+    )
+
+
+def destination(payload: bytes) -> tuple[str, str]:
+    """`(queue, jid)` of a payload that comes due: the one moment at which the payload's own `queue` field decides.
+
+    Raises BadPayload for what no worker could run or no queue can hold.
+    """
+    queue = _readable(payload).get("queue")
+    queue = "default" if queue is None else queue
+    if not is_queue_name(queue):
+        raise BadPayload(f"queue must be a name of at most 128 letters, digits or _.:- , not {_shown(queue)}")
+    return queue, decode(payload, queue).jid
+
+
+def jid_of(payload: bytes) -> str:
+    """The job id of any bytes: the job's own, or one made from the bytes where they hold none."""
+    try:
+        return _jid(_readable(payload).get("jid"), payload)
+    except BadPayload:
+        return _fingerprint(payload)
+
+
+def epoch_s(value: object) -> float | None:
+    """A time field in epoch seconds: Sidekiq writes floats of seconds to 7.x, whole milliseconds from 8.0 on.
+
+    Whole numbers too small for milliseconds (before 1973) are seconds. None for what is no number, like go-workers' texts.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value / 1000 if isinstance(value, int) and value > 100_000_000_000 else float(value)
+
+
+def _readable(payload: bytes) -> dict[str, Any]:
+    try:
+        return _decode_fields(payload)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BadPayload(f"not a JSON object: {error}") from None
+
+
+def _fingerprint(payload: bytes) -> str:
+    return hashlib.sha256(payload).hexdigest()[:24]
+
+
+def _jid(value: object, payload: bytes) -> str:
+    if value is None:
+        return _fingerprint(payload)  # the same in every attempt, and for every worker
+    if isinstance(value, str) and 0 < len(value) <= MAX_JID:
+        return value
+    raise BadPayload(f"jid must be a string of at most {MAX_JID} characters, not {_shown(value)}")
+
+
+def _retry(value: object) -> bool | int | None:
+    if value is None or isinstance(value, bool | int):
+        return value
+    raise BadPayload(f"retry must be true, false or a whole number, not {_shown(value)}")
+
+
+def _retry_count(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():  # JavaScript and Lua programs write 2.0
+        value = int(value)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return None if value is None else max(value, -1)
+    raise BadPayload(f"retry_count must be a whole number, not {_shown(value)}")
+
+
+def _retry_queue(value: object) -> str | None:
+    if value is None or is_queue_name(value):
+        return value  # type: ignore[return-value]
+    raise BadPayload(f"retry_queue must be a queue's name, not {_shown(value)}")
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _backtrace(value: object) -> bool | int:
+    return value if isinstance(value, bool | int) else False
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {key: item for key, item in value.items() if isinstance(item, str)} if isinstance(value, dict) else {}
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+# ── encode ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encode(job: Job, now_s: float, *, enqueued: bool = True) -> bytes:
+    """The payload of a job that we send at `now_s` (epoch seconds); `enqueued=False` for the schedule set.
+
+    Times are floats, which every Sidekiq from 6 to 8 reads rightly. Raises BadJob for what Sidekiq could not take.
+    """
+    fields: dict[str, Any] = {"retry": True if job.retry is None else job.retry, "queue": job.queue}
+    fields.update(_options(job))
+    fields["class"] = job.job_class
+    fields["args"] = _plain(job.args)
+    fields["jid"] = job.jid
+    fields["created_at"] = now_s if job.created_at_s is None else job.created_at_s
+    if enqueued:
+        fields["enqueued_at"] = now_s
+    check(job)
+    try:
+        return _encode(fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadJob(f"{job.job_class}: {error}") from error
+
+
+def amend(payload: bytes, changes: Mapping[str, Any]) -> bytes:
+    """`payload` with some fields set, or removed where the change is None; all others keep their bytes.
+
+    Raises BadPayload if `payload` is no JSON object.
+    """
+    try:
+        fields: dict[str, Any] = dict(_decode_raw_fields(payload))
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BadPayload(f"not a JSON object: {error}") from None
+    for name, value in changes.items():
+        if value is None:
+            fields.pop(name, None)
+        else:
+            fields[name] = value
+    return _encode(fields)
+
+
+def _options(job: Job) -> dict[str, Any]:
+    options: dict[str, Any] = dict(job.extra)
+    if job.retry_for is not None:
+        options["retry_for"] = int(job.retry_for)
+    if job.retry_queue is not None:
+        options["retry_queue"] = job.retry_queue
+    if job.backtrace:
+        options["backtrace"] = job.backtrace
+    if not job.dead:
+        options["dead"] = False
+    if job.tags:
+        options["tags"] = job.tags
+    return options
+
+
+def check(job: Job) -> None:
+    """Raise BadJob if a job's names can't be sent. (Its arguments show when it is encoded.)"""
+    if not is_queue_name(job.queue):
+        raise BadJob(f"{job.job_class}: a queue's name has at most 128 letters, digits or _.:- , not {job.queue!r}")
+    if not isinstance(job.job_class, str) or not job.job_class:
+        raise BadJob(f"a job's class is a name, not {job.job_class!r}")
+    if not isinstance(job.jid, str) or not 0 < len(job.jid) <= MAX_JID:
+        raise BadJob(f"{job.job_class}: a jid is a string of at most {MAX_JID} characters, not {job.jid!r}")
+
+
+def _plain(value: Any, depth: int = 2) -> Any:
+    """`value` as JSON's types, refusing what Ruby could not read: NaN, infinities, keys that are no strings, great depth."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        raise BadJob(f"{value} has no form in JSON")
+    if depth > MAX_DEPTH:
+        raise BadJob(f"arguments nested deeper than {MAX_DEPTH} levels: Ruby could not read them")
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise BadJob(f"keys of a JSON object are strings, not {_shown(list(value))}")
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
+    try:
+        return _plain(msgspec.to_builtins(value, str_keys=True), depth)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadJob(f"{_shown(value)} has no form in JSON: {error}") from error

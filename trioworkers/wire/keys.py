@@ -1,0 +1,103 @@
+"""Every key name. Sidekiq's own as Sidekiq has them; what is ours alone under `tw:`; a namespace before all."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+"""What Sidekiq's web page can show; anything else is refused where a name would become a key."""
+
+
+def is_queue_name(name: object) -> bool:
+    """Whether `name` may be used to build a key."""
+    return isinstance(name, str) and QUEUE_NAME.fullmatch(name) is not None
+
+
+@attrs.frozen
+class Keys:
+    """The key names of one Redis database under one namespace ("" for none)."""
+
+    namespace: str = ""
+
+    def _key(self, name: str) -> str:
+        return f"{self.namespace}:{name}" if self.namespace else name
+
+    # Sidekiq's
+    def queue(self, queue: str) -> str:
+        """List: the queue's payloads; newest left, fetched from the right."""
+        return self._key(f"queue:{queue}")
+
+    @property
+    def queues(self) -> str:
+        """Set: names of all queues."""
+        return self._key("queues")
+
+    @property
+    def schedule(self) -> str:
+        """Sorted set: payloads by the time when they are due, in epoch seconds."""
+        return self._key("schedule")
+
+    @property
+    def retry(self) -> str:
+        """Sorted set: failed payloads by the time of their next attempt, in epoch seconds."""
+        return self._key("retry")
+
+    @property
+    def dead(self) -> str:
+        """Sorted set: payloads that failed for good, by time of death in epoch seconds."""
+        return self._key("dead")
+
+    @property
+    def processes(self) -> str:
+        """Set: identities of all worker processes, Ruby's and ours."""
+        return self._key("processes")
+
+    def process(self, identity: str) -> str:
+        """Hash: one process's heartbeat record."""
+        return self._key(identity)
+
+    def running(self, identity: str) -> tuple[str, str]:
+        """Hashes of running jobs: where Sidekiq from 6.4.2 on looks, and where older ones do."""
+        return self._key(f"{identity}:work"), self._key(f"{identity}:workers")
+
+    def signals(self, identity: str) -> str:
+        """List: what Sidekiq's web page wants this process to do (TSTP, TERM, TTIN)."""
+        return self._key(f"{identity}-signals")
+
+    def stat(self, name: str, day: str = "") -> str:
+        """Counter `processed` or `failed`: in all, or on a UTC day (YYYY-MM-DD)."""
+        return self._key(f"stat:{name}:{day}" if day else f"stat:{name}")
+
+    # go-workers'
+    def in_progress(self, queue: str, process_id: str) -> str:
+        """List: fetched, unsettled payloads of one worker; newest left. go-workers has the same."""
+        return self._key(f"queue:{queue}:{process_id}:inprogress")
+
+    # ours
+    @property
+    def in_progress_lists(self) -> str:
+        """Hash: each in-progress list that may hold something → `PROCESS_ID SPACE QUEUE`."""
+        return self._key("tw:inprogress")
+
+    def lease(self, process_id: str) -> str:
+        """String with expiry: who holds this process id. Gone means: that worker gave no sign of life for a lease."""
+        return self._key(f"tw:lease:{process_id}")
+
+    def last_settle(self, process_id: str) -> str:
+        """String: number and result of the last group of outcomes, so that a retried call does nothing twice."""
+        return self._key(f"tw:settled:{process_id}")
+
+    @property
+    def reclaims(self) -> str:
+        """Hash: jid → how many workers died under that job."""
+        return self._key("tw:reclaims")
+
+    def on_trial(self, process_id: str) -> str:
+        """Set: jids of the suspects that this worker has running (see `engine/quarantine.py`)."""
+        return self._key(f"tw:trial:{process_id}")
+
+    def sent(self, token: str) -> str:
+        """String with expiry: a client's call of this token was executed."""
+        return self._key(f"tw:sent:{token}")

@@ -1,0 +1,103 @@
+"""The process record that Sidekiq's tools read, and what our lease says: values in, texts out.
+
+Every field that some version of Sidekiq's web page needs is there; a page of any version shows us like one of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import msgspec
+
+PROTOCOL_VERSION = "7.3.0"
+"""Told where Sidekiq's record tells its version; there its tools only show it."""
+
+
+@attrs.frozen
+class Identity:
+    """One incarnation of a worker process. `boot`, `pid_space`, `started` tell, on the same machine, whether it still lives."""
+
+    hostname: str
+    pid: int
+    nonce: str
+    boot: str = ""
+    pid_space: str = ""
+    started: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.hostname}:{self.pid}:{self.nonce}"
+
+
+def encode_lease(identity: Identity) -> str:
+    """What stands in the lease of `identity`."""
+    return msgspec.json.encode(identity).decode()
+
+
+def decode_lease(text: str) -> Identity | None:
+    """Who holds a lease; None if somebody else's hand wrote it."""
+    try:
+        return msgspec.json.decode(text, type=Identity)
+    except (ValueError, RecursionError):
+        return None
+
+
+@attrs.frozen
+class Record:
+    """What a worker tells about itself with each heartbeat. `queues`: name → concurrency."""
+
+    identity: Identity
+    process_id: str
+    started_at_s: float
+    queues: Mapping[str, int]
+    busy: int
+    quiet: bool
+    beat_s: float
+    rtt_us: int
+    rss_kb: int
+
+    def fields(self) -> list[str | bytes]:
+        """The hash's fields and values in turn."""
+        texts: dict[str, str | bytes] = {
+            "info": self._info(),
+            "concurrency": str(sum(self.queues.values())),
+            "busy": str(self.busy),
+            "beat": f"{self.beat_s:.6f}",
+            "quiet": "true" if self.quiet else "false",
+            "rtt_us": str(self.rtt_us),
+            "rss": str(self.rss_kb),
+        }
+        return [item for pair in texts.items() for item in pair]
+
+    def _info(self) -> bytes:
+        identity = str(self.identity)
+        capsules = {
+            queue: {"concurrency": concurrency, "mode": "strict", "weights": {queue: 0}}
+            for queue, concurrency in self.queues.items()
+        }
+        info = {
+            "hostname": self.identity.hostname,
+            "started_at": self.started_at_s,
+            "pid": self.identity.pid,
+            "tag": "" if self.process_id == identity else self.process_id,
+            "concurrency": sum(self.queues.values()),
+            "capsules": capsules,
+            "queues": list(self.queues),
+            "weights": [{queue: 0} for queue in self.queues],
+            "labels": ["trioworkers"],
+            "identity": identity,
+            "version": PROTOCOL_VERSION,
+            "embedded": False,
+        }
+        return msgspec.json.encode(info)
+
+
+def encode_running(queue: str, payload: bytes, run_at_s: float) -> bytes:
+    """One running job as Sidekiq's tools read it: the payload as a string within JSON."""
+    record = {"queue": queue, "payload": payload.decode(errors="replace"), "run_at": int(run_at_s)}
+    return msgspec.json.encode(record)
+
+
+def running_fields(running: Sequence[tuple[str, bytes]]) -> list[str | bytes]:
+    """The running jobs' hash: thread id and record in turn."""
+    return [item for pair in running for item in pair]
