@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, overload
 
-
 import trio
 
 from trioworkers.context import Context
@@ -111,7 +110,7 @@ class App:
 
         def register(function: Callable[..., Any]) -> Handler[Any]:
             plain = function.function if isinstance(function, Handler) else function
-            name = job_class or getattr(plain, "__name__", "")
+            name: str = job_class or str(getattr(plain, "__name__", ""))
             handler: Handler[Any] = Handler(plain, queue, name, timeout=timeout, retry=retry)
             other = self._handlers.get((queue, name))
             if other is not None:

@@ -6,6 +6,8 @@ around us got wrong (`ConfigurationError`, `BadJob`), and what Redis or the othe
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 
 class TrioworkersError(Exception):
     """Base of all our exceptions."""
@@ -108,7 +110,7 @@ class FanOutError(TrioworkersError, ExceptionGroup[CallFailed]):
     Let it pass, and the retry sends only what failed for a moment; with only permanent failures the job is buried.
     """
 
-    def __new__(cls, failures: list[CallFailed], total: int) -> FanOutError:
+    def __new__(cls, failures: list[CallFailed], total: int) -> Self:
         """A group of `failures`, out of `total` calls."""
         self = super().__new__(cls, f"{len(failures)} of {total} calls failed", failures)
         self.total = total
@@ -119,9 +121,9 @@ class FanOutError(TrioworkersError, ExceptionGroup[CallFailed]):
     def __init__(self, failures: list[CallFailed], total: int) -> None:
         pass  # the group is made in __new__
 
-    def derive(self, excs: object) -> FanOutError:
+    def derive(self, excs: Any) -> Any:
         """The group's kind for a part of it (for `except*` and `split`)."""
-        return FanOutError(list(excs), self.total)  # type: ignore[call-overload]
+        return FanOutError(list(excs), self.total)
 
     def __str__(self) -> str:
         lines = [f"{len(self.exceptions)} of {self.total} calls failed"]

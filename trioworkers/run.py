@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -90,7 +90,7 @@ class _Ear:
         self._worker: Worker | None = None
         self._timer: threading.Timer | None = None
         self._ends_at = float("inf")
-        self.on_stop = self._stop
+        self.on_stop: Callable[[int], None] = self._stop
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -145,8 +145,8 @@ class _Ear:
         self._tell(self.on_stop, self._stops)
 
     def _stop(self, stops: int) -> None:
-        assert self._worker is not None
-        self._worker.stop(None if stops == 1 else 0.0)
+        if self._worker is not None:
+            self._worker.stop(None if stops == 1 else 0.0)
 
     def _tell(self, function: object, *args: object) -> None:
         with suppress(trio.RunFinishedError):

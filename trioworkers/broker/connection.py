@@ -63,7 +63,7 @@ class Link:
             self._lost_at, self.healthy_since = None, now
         elif self.healthy_since == -math.inf:
             self.healthy_since = now
-        if self._refused and self._refused.pop(operation, None):
+        if self._refused.pop(operation, ""):
             logger.warning("Redis at %s accepts %s again", self.address, operation)
 
     def failed(self, operation: str, error: BrokerError, started_at: float) -> None:

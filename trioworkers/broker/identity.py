@@ -37,7 +37,7 @@ def is_certainly_dead(identity: Identity) -> bool:
 
 
 def rss_kb() -> int:
-    """This process's resident memory in kilobytes."""
+    """Resident memory of our process, in kilobytes."""
     try:
         return int((_PROC / "self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
     except OSError:

@@ -42,7 +42,7 @@ class Fetched:
 
 
 @asynccontextmanager
-async def open_intake(broker: Broker, url: str, queue: str, block_s: float) -> AsyncIterator[Intake]:
+async def open_intake(broker: Broker, url: str, block_s: float, queue: str) -> AsyncIterator[Intake]:
     """An intake for `queue` that blocks for up to `block_s` seconds at a time; closed at the end of the block."""
     link = broker.connection.link
     async with connect(url, link, reply_timeout_s=block_s + REPLY_TIMEOUT_S, max_connections=1) as connection:
@@ -105,8 +105,8 @@ class Intake:
         return None if length == expected.total() else Counter(payloads)
 
     def _blmove(self, client: coredis.Redis[bytes]) -> coredis.commands.CommandRequest[bytes | None]:
-        right, left = coredis.PureToken.RIGHT, coredis.PureToken.LEFT
-        return client.blmove(self._queue, self._list, right, left, self._block_s)
+        token = coredis.PureToken
+        return client.blmove(self._queue, self._list, token.RIGHT, token.LEFT, self._block_s)
 
     async def _end_wait(self, finished: trio.Event, shield: trio.CancelScope) -> None:
         # Shielded, for we are being cancelled; bounded, for Redis may not answer. In the worst case the call is cancelled inside

@@ -32,7 +32,7 @@ class Beat:
 
 
 class Presence:
-    """This worker's presence in Redis."""
+    """A worker's presence in Redis."""
 
     def __init__(self, broker: Broker, identity: str, queues: Sequence[str]) -> None:
         self._broker = broker

@@ -1,0 +1,1 @@
+"""One worker process: fetch, run, settle, and the upkeep around it."""

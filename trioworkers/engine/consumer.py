@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
 from trioworkers.broker.connection import backoff
-from trioworkers.broker.intake import Fetched, Intake, LeaseGone, open_intake
+from trioworkers.broker.intake import Fetched, Intake, LeaseGone
 from trioworkers.broker.moves import Broker
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.quarantine import TRIAL_AFTER_DEATHS, Quarantine
@@ -38,8 +39,7 @@ class Consumer:
         concurrency: int,
         *,
         broker: Broker,
-        url: str,
-        block_s: float,
+        open_intake: Callable[[str], AbstractAsyncContextManager[Intake]],
         runner: Runner,
         settler: Settler,
         quarantine: Quarantine,
@@ -49,8 +49,7 @@ class Consumer:
         self.concurrency = concurrency
         self.deliveries: set[Delivery] = set()
         self._broker = broker
-        self._url = url
-        self._block_s = block_s
+        self._open_intake = open_intake
         self._runner = runner
         self._settler = settler
         self._quarantine = quarantine
@@ -91,7 +90,7 @@ class Consumer:
         delays = backoff()
         while True:
             try:
-                async with open_intake(self._broker, self._url, self.queue, self._block_s) as intake:
+                async with self._open_intake(self.queue) as intake:
                     self.doubt()
                     await self._audit(intake)
                     delays = backoff()

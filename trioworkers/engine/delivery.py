@@ -22,7 +22,7 @@ class Delivery:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     settling: bool = False
     lost: bool = False
-    on_stop: Requeue = Requeue()
+    on_stop: Requeue = attrs.field(factory=Requeue)
     deaths: int = 0
     jid: str = ""
     job_class: str = ""

@@ -16,7 +16,7 @@ import trio
 
 from trioworkers.broker.connection import Connection, retrying
 from trioworkers.broker.emergency import Lists
-from trioworkers.broker.intake import LeaseGone
+from trioworkers.broker.intake import LeaseGone, open_intake
 from trioworkers.broker.moves import Broker
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
 from trioworkers.engine.consumer import Consumer
@@ -77,6 +77,7 @@ class Worker:
         self._deadline_moved = trio.Event()
         self._settled = 0
         self._quiet = False
+        self._chores = trio.CancelScope()
         self._drained = trio.Event()
         self.told_to_stop = trio.Event()
         self.on_signal: Callable[[str], None] = self._obey
@@ -148,8 +149,9 @@ class Worker:
             heartbeat = self._heartbeat(reclaimer)
             await self._start(heartbeat, reclaimer)
             self._make_consumers(runner, Quarantine(self._broker, upkeep))
-            for chore in (self._settler.run, heartbeat.run, Promoter(self._broker).run, reclaimer.run, self._abandon):
-                upkeep.start_soon(chore)
+            upkeep.start_soon(self._settler.run)
+            upkeep.start_soon(self._abandon)
+            upkeep.start_soon(self._do_chores, heartbeat, Promoter(self._broker), reclaimer)
             started()
             async with trio.open_nursery() as queues:
                 for queue in self._queues:
@@ -158,6 +160,12 @@ class Worker:
             await self._say_farewell()
             upkeep.cancel_scope.cancel()
         logger.info("stopped: %r", self)
+
+    async def _do_chores(self, *chores: Heartbeat | Promoter | Reclaimer) -> None:
+        with self._chores:
+            async with trio.open_nursery() as nursery:
+                for chore in chores:
+                    nursery.start_soon(chore.run)
 
     async def _start(self, heartbeat: Heartbeat, reclaimer: Reclaimer) -> None:
         """Claim our process id, take back what our last life left in its lists, appear in Redis."""
@@ -195,8 +203,7 @@ class Worker:
                 queue,
                 concurrency,
                 broker=self._broker,
-                url=self._url,
-                block_s=block_s,
+                open_intake=partial(open_intake, self._broker, self._url, block_s),
                 runner=runner,
                 settler=self._settler,
                 quarantine=quarantine,
@@ -230,6 +237,7 @@ class Worker:
         patience_at = max(self._deadline + GRACE_S, trio.current_time()) + FLUSH_S
         with trio.CancelScope(deadline=patience_at, shield=True):
             await self._settler.flushed()
+        self._chores.cancel()  # a heartbeat after the farewell would bring us back
         with trio.CancelScope(deadline=patience_at + FLUSH_S, shield=True) as scope:
             left = await retrying(self._go)
             if left:

@@ -1,0 +1,276 @@
+"""A broker in memory, on the virtual clock, which passes the same contract tests as the real one.
+
+It can be told to misbehave: `fail_next` raises in place of the next calls, before or after they took effect.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal, TypeVar
+
+import trio
+
+from trioworkers import outcome as outcomes
+from trioworkers.broker.intake import Fetched, Intake
+from trioworkers.broker.moves import Broker, Clock, Due, Holder, Settlement
+from trioworkers.errors import BrokerError
+from trioworkers.wire.job import destination, encode
+from trioworkers.wire.keys import Keys
+
+EPOCH_S = 1_700_000_000.0
+GONE = "gone"
+T = TypeVar("T")
+
+
+class _VirtualClock(Clock):
+    def now_s(self) -> float:
+        return EPOCH_S + trio.current_time()
+
+
+class SortedPayloads:
+    """A sorted set: payloads by score."""
+
+    def __init__(self) -> None:
+        self._scores: dict[bytes, float] = {}
+        self._order: list[tuple[float, bytes]] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([payload for _, payload in self._order])
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def add(self, payload: bytes, score: float) -> None:
+        """Add it, or give it a new score."""
+        self.remove(payload)
+        self._scores[payload] = score
+        insort(self._order, (score, payload))
+
+    def remove(self, payload: bytes) -> bool:
+        """Whether it was there."""
+        score = self._scores.pop(payload, None)
+        if score is None:
+            return False
+        self._order.remove((score, payload))
+        return True
+
+    def due(self, now_s: float, limit: int) -> list[bytes]:
+        """What has a score up to `now_s`."""
+        return [payload for score, payload in self._order[:limit] if score <= now_s]
+
+    def next_after(self, now_s: float) -> float | None:
+        """The first score after `now_s`."""
+        return next((score for score, _ in self._order if score > now_s), None)
+
+
+class FakeBroker(Broker):
+    """See the module. `consumed`: the queues that count as work when `has_work` is asked."""
+
+    def __init__(self, consumed: Collection[str] = (), process_id: str = "fake") -> None:
+        self.keys = Keys()
+        self.clock = _VirtualClock()
+        self.holder = Holder(process_id, "fake", 30_000)
+        self.queues: dict[str, list[bytes]] = {}  # newest first, as in Redis
+        self.lists: dict[tuple[str, str], list[bytes]] = {}
+        self.sets = {name: SortedPayloads() for name in ("retry", "schedule", "dead")}
+        self.stats: Counter[str] = Counter()
+        self.reclaims: Counter[str] = Counter()
+        self.trials: set[str] = set()
+        self._consumed = consumed
+        self._changed = trio.Event()
+        self._faults: deque[tuple[BrokerError, bool]] = deque()
+        self._settled: tuple[str, dict[int, str]] | None = None
+
+    # ── for tests ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def fail_next(self, error: BrokerError, *, after: bool = False, times: int = 1) -> None:
+        """Have the next calls raise, before they take effect or (their reply is lost) after."""
+        self._faults.extend([(error, after)] * times)
+
+    def queue_of(self, payload: bytes) -> str:
+        """Where a payload of a set would go."""
+        return destination(payload)[0]
+
+    def has_work(self) -> bool:
+        """Whether something waits on a consumed queue, or runs."""
+        return any(self.queues.get(queue) for queue in self._consumed) or any(self.lists.values())
+
+    def has_later(self) -> bool:
+        """Whether something will come due."""
+        return bool(len(self.sets["retry"]) + len(self.sets["schedule"]))
+
+    async def changed(self) -> None:
+        """Wait for the next move."""
+        await self._changed.wait()
+
+    async def _call(self, move: Callable[[], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        error, after = self._faults.popleft() if self._faults else (None, False)
+        if error is not None and not after:
+            raise error
+        result = move()
+        self._changed.set()
+        self._changed = trio.Event()
+        if error is not None:
+            raise error
+        return result
+
+    def _list(self, queue: str, process_id: str = "") -> list[bytes]:
+        return self.lists.setdefault((queue, process_id or self.holder.process_id), [])
+
+    # ── the moves ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def send(self, sends: Sequence[outcomes.Send], token: str = "") -> None:
+        """See `Sender.send`."""
+        await self._call(lambda: self._send(sends))
+
+    def _send(self, sends: Sequence[outcomes.Send]) -> None:
+        now_s = self.clock.now_s()
+        for send in sends:
+            if send.delay_s is None and send.at_s is None:
+                self.queues.setdefault(send.job.queue, []).insert(0, encode(send.job, now_s))
+            else:
+                score = send.at_s or now_s + (send.delay_s or 0.0)
+                self.sets["schedule"].add(encode(send.job, now_s, enqueued=False), score)
+
+    async def settle(self, token: str, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
+        """See `Broker.settle`."""
+
+        def move() -> dict[int, str]:
+            if self._settled is not None and self._settled[0] == token:
+                return self._settled[1]
+            problems = {place: GONE for place, settlement in enumerate(group) if not self._settle(settlement)}
+            for jid in cleared:
+                self.reclaims.pop(jid, None)
+                self.trials.discard(jid)
+            self._settled = (token, problems)
+            return problems
+
+        return await self._call(move)
+
+    def _settle(self, settlement: Settlement) -> bool:
+        held, payload, now_s = self._list(settlement.queue), settlement.payload, self.clock.now_s()
+        if payload not in held:
+            return False
+        held.remove(payload)
+        match settlement.outcome:
+            case outcomes.Acknowledge(sends):
+                self._send(sends)
+                self._count(processed=1)
+            case outcomes.RetryAt(amended, delay_s):
+                self.sets["retry"].add(amended, now_s + delay_s)
+                self._count(processed=1, failed=1)
+            case outcomes.Bury(amended, counted):
+                self.sets["dead"].add(amended, now_s)
+                self._count(processed=int(counted), failed=int(counted))
+            case outcomes.Discard():
+                self._count(processed=1, failed=1)
+            case outcomes.Requeue(amended, None):
+                self.queues.setdefault(settlement.queue, []).append(amended or payload)
+            case outcomes.Requeue(amended, delay_s):
+                self.sets["schedule"].add(amended or payload, now_s + delay_s)
+        return True
+
+    def _count(self, **numbers: int) -> None:
+        self.stats.update(numbers)
+
+    async def due(self, limit: int) -> Due:
+        """See `Broker.due`."""
+
+        def move() -> Due:
+            now_s = self.clock.now_s()
+            coming = [at for name in ("retry", "schedule") if (at := self.sets[name].next_after(now_s)) is not None]
+            retry, schedule = (self.sets[name].due(now_s, limit) for name in ("retry", "schedule"))
+            return Due(retry, schedule, min(coming) - now_s if coming else None)
+
+        return await self._call(move)
+
+    async def promote(
+        self, source: Literal["retry", "schedule"], entries: Sequence[tuple[bytes, str | None, bytes]]
+    ) -> tuple[int, list[str]]:
+        """See `Broker.promote`."""
+
+        def move() -> tuple[int, list[str]]:
+            moved = [entry for entry in entries if self.sets[source].remove(entry[0])]
+            for payload, queue, renewed in moved:
+                if queue is None:
+                    self.sets["dead"].add(payload, self.clock.now_s())
+                else:
+                    self.queues.setdefault(queue, []).insert(0, renewed)
+            return len(moved), []
+
+        return await self._call(move)
+
+    async def put_back(self, queue: str, payloads: Sequence[bytes]) -> int:
+        """See `Broker.put_back`."""
+
+        def move() -> int:
+            held = self._list(queue)
+            present = [payload for payload in payloads if payload in held]
+            for payload in present:
+                held.remove(payload)
+                self.queues.setdefault(queue, []).append(payload)
+            return len(present)
+
+        return await self._call(move)
+
+    async def release(self, queue: str, limit: int = 500) -> int:
+        """See `Broker.release`."""
+
+        def move() -> int:
+            held = self._list(queue)
+            moved = len(held)
+            self.queues.setdefault(queue, []).extend(held)
+            held.clear()
+            return moved
+
+        return await self._call(move)
+
+    async def deaths(self, jids: Sequence[str]) -> Mapping[str, int]:
+        """See `Broker.deaths`."""
+        return await self._call(lambda: {jid: self.reclaims[jid] for jid in jids if jid in self.reclaims})
+
+    async def put_on_trial(self, jid: str) -> None:
+        """See `Broker.put_on_trial`."""
+        await self._call(lambda: self.trials.add(jid))
+
+    @asynccontextmanager
+    async def open_intake(self, queue: str) -> AsyncIterator[Intake]:
+        """An intake for `queue`."""
+        await trio.lowlevel.checkpoint()
+        yield FakeIntake(self, queue)
+
+    def take(self, queue: str, limit: int) -> list[bytes]:
+        """Move up to `limit` payloads into our in-progress list, oldest first."""
+        taken = []
+        while self.queues.get(queue) and len(taken) < limit:
+            taken.append(self.queues[queue].pop())
+            self._list(queue).insert(0, taken[-1])
+        return taken
+
+
+class FakeIntake(Intake):
+    """The fetching side of a `FakeBroker`."""
+
+    def __init__(self, broker: FakeBroker, queue: str) -> None:
+        self._fake = broker
+        self._name = queue
+
+    async def fetch(self, limit: int) -> Fetched:
+        """See `Intake.fetch`."""
+        payloads = await self._fake._call(lambda: self._fake.take(self._name, limit))  # noqa: SLF001 - its other half
+        return Fetched(payloads, suspects=bool(self._fake.reclaims))
+
+    async def wait(self) -> bytes | None:
+        """See `Intake.wait`."""
+        while not self._fake.queues.get(self._name):
+            await self._fake.changed()
+        return (await self.fetch(1)).payloads[0]
+
+    async def audit(self, expected: Counter[bytes], limit: int) -> Counter[bytes] | None:
+        """See `Intake.audit`."""
+        found = await self._fake._call(lambda: list(self._fake._list(self._name)))  # noqa: SLF001 - as above
+        return None if len(found) == expected.total() else Counter(found)

@@ -1,0 +1,128 @@
+"""An app without Redis, on Trio's virtual clock: for the tests of those who write handlers.
+
+```python
+async def test_welcome(autojump_clock):
+    async with trioworkers.testing.run(app) as test:
+        await test.enqueue(welcome.job(7))
+        await test.drain()
+        assert test.jobs("mails") == [Job(...)]
+```
+
+Consumers, runners, settler and promoter are the worker's own; only the broker is a fake, which passes the same contract
+tests as the real one. Nothing here survives the block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from trioworkers.broker.fake import FakeBroker
+from trioworkers.client import Client
+from trioworkers.engine.consumer import Consumer
+from trioworkers.engine.maintenance import Promoter
+from trioworkers.engine.quarantine import Quarantine
+from trioworkers.engine.runner import Runner
+from trioworkers.engine.settler import Settler
+from trioworkers.errors import BadPayload
+from trioworkers.resources import open_resources
+from trioworkers.wire.job import Job, decode
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from trioworkers.app import App
+    from trioworkers.engine.delivery import Delivery
+
+
+class RunningApp:
+    """An app that runs on a fake Redis. Jobs are seen as `Job` values; times are the virtual clock's."""
+
+    def __init__(self, broker: FakeBroker) -> None:
+        self._broker = broker
+        self.client = Client.around(broker)
+        self.completed = 0
+
+    async def enqueue(self, *jobs: Job) -> list[str]:
+        """As `Client.enqueue`."""
+        return await self.client.enqueue(*jobs)
+
+    async def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[str]:
+        """As `Client.schedule`."""
+        return await self.client.schedule(when, *jobs)
+
+    def jobs(self, queue: str) -> list[Job]:
+        """What waits in a queue, next to be fetched first: of queues that the app doesn't consume, all that was sent there."""
+        return [decode(payload, queue) for payload in reversed(self._broker.queues.get(queue, []))]
+
+    @property
+    def retries(self) -> list[Job]:
+        """What waits for its next attempt, soonest first."""
+        return self._members("retry")
+
+    @property
+    def scheduled(self) -> list[Job]:
+        """What is scheduled, soonest first."""
+        return self._members("schedule")
+
+    @property
+    def dead(self) -> list[Job]:
+        """What failed for good, oldest first; unreadable payloads are left out (see `dead_payloads`)."""
+        return self._members("dead")
+
+    @property
+    def dead_payloads(self) -> list[bytes]:
+        """The dead set's bytes."""
+        return list(self._broker.sets["dead"])
+
+    async def drain(self, *, retries: bool = False) -> None:
+        """Wait until nothing waits or runs on the app's queues; with `retries` (and what is scheduled) until that is done, too."""
+        while self._broker.has_work() or (retries and self._broker.has_later()):
+            await self._broker.changed()
+
+    def _members(self, name: str) -> list[Job]:
+        found = []
+        for payload in self._broker.sets[name]:
+            try:
+                found.append(decode(payload, self._broker.queue_of(payload)))
+            except BadPayload:
+                continue
+        return found
+
+
+@asynccontextmanager
+async def run(app: App) -> AsyncIterator[RunningApp]:
+    """Run `app` on a fake Redis for as long as the block lasts; then its jobs are cancelled. Raises ConfigurationError."""
+    app.check()
+    broker = FakeBroker(app.queues)
+    test = RunningApp(broker)
+    async with open_resources(test.client, app.http, os.cpu_count() or 1, app.lifespan) as resources:
+        runner = Runner(app, app.middlewares, resources, broker.clock.now_s, app.settings.max_payload_bytes)
+        consumers: dict[str, Consumer] = {}
+
+        def on_settled(delivery: Delivery) -> None:
+            test.completed += 1
+            consumers[delivery.queue].settled(delivery)
+
+        settler = Settler(broker, on_settled)
+        async with trio.open_nursery() as nursery:
+            for queue, concurrency in app.queues.items():
+                consumers[queue] = Consumer(
+                    queue,
+                    concurrency,
+                    broker=broker,
+                    open_intake=broker.open_intake,
+                    runner=runner,
+                    settler=settler,
+                    quarantine=Quarantine(broker, nursery),
+                    on_lease_gone=lambda _: None,
+                )
+                nursery.start_soon(consumers[queue].run, nursery)
+            nursery.start_soon(settler.run)
+            nursery.start_soon(Promoter(broker).run)
+            yield test
+            nursery.cancel_scope.cancel()
