@@ -118,8 +118,8 @@ def summary(error: BaseException) -> tuple[str, str]:
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception as broken:  # noqa: BLE001 - a handler's exception may have a broken __str__; its job still has an outcome
-        text = f"<no message: {class_name(broken)}>"
+    except Exception:  # noqa: BLE001 - a handler's exception may have a broken __str__; its job still has an outcome
+        text = f"<{class_name(error)} without a readable message>"
     return text[:MAX_MESSAGE].encode(errors="replace").decode()
 
 

@@ -14,12 +14,14 @@ tests as the real one. Nothing here survives the block.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
+import trio.testing
 
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.client import Client
@@ -82,7 +84,8 @@ class RunningApp:
     async def drain(self, *, retries: bool = False) -> None:
         """Wait until nothing waits or runs on the app's queues; with `retries` (and what is scheduled) until that is done, too."""
         while self._broker.has_work() or (retries and self._broker.has_later()):
-            await self._broker.changed()
+            await self._broker.next_change.wait()
+        await trio.testing.wait_all_tasks_blocked()  # what was written last is still to be noticed here
 
     def _members(self, name: str) -> list[Job]:
         found = []
@@ -123,6 +126,16 @@ async def run(app: App) -> AsyncIterator[RunningApp]:
                 )
                 nursery.start_soon(consumers[queue].run, nursery)
             nursery.start_soon(settler.run)
-            nursery.start_soon(Promoter(broker).run)
+            nursery.start_soon(_promote, broker)
             yield test
             nursery.cancel_scope.cancel()
+
+
+async def _promote(broker: FakeBroker) -> None:
+    """Promote at the very moment: the virtual clock should jump from one to the next, not tick through the time between."""
+    promoter = Promoter(broker, interval_s=math.inf)
+    while True:
+        change = broker.next_change  # of before we look: what comes meanwhile is looked at, too
+        wait_s = await promoter.promote()
+        with trio.move_on_after(wait_s):
+            await change.wait()

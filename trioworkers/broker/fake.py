@@ -102,18 +102,20 @@ class FakeBroker(Broker):
         """Whether something will come due."""
         return bool(len(self.sets["retry"]) + len(self.sets["schedule"]))
 
-    async def changed(self) -> None:
-        """Wait for the next move."""
-        await self._changed.wait()
+    @property
+    def next_change(self) -> trio.Event:
+        """Set with the next move."""
+        return self._changed
 
-    async def _call(self, move: Callable[[], T]) -> T:
+    async def _call(self, move: Callable[[], T], *, looks: bool = False) -> T:
         await trio.lowlevel.checkpoint()
         error, after = self._faults.popleft() if self._faults else (None, False)
         if error is not None and not after:
             raise error
         result = move()
-        self._changed.set()
-        self._changed = trio.Event()
+        if not looks:
+            self._changed.set()
+            self._changed = trio.Event()
         if error is not None:
             raise error
         return result
@@ -133,7 +135,7 @@ class FakeBroker(Broker):
             if send.delay_s is None and send.at_s is None:
                 self.queues.setdefault(send.job.queue, []).insert(0, encode(send.job, now_s))
             else:
-                score = send.at_s or now_s + (send.delay_s or 0.0)
+                score = now_s + (send.delay_s or 0.0) if send.at_s is None else send.at_s
                 self.sets["schedule"].add(encode(send.job, now_s, enqueued=False), score)
 
     async def settle(self, token: str, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
@@ -168,10 +170,10 @@ class FakeBroker(Broker):
                 self._count(processed=int(counted), failed=int(counted))
             case outcomes.Discard():
                 self._count(processed=1, failed=1)
-            case outcomes.Requeue(amended, None):
-                self.queues.setdefault(settlement.queue, []).append(amended or payload)
-            case outcomes.Requeue(amended, delay_s):
+            case outcomes.Requeue(amended, delay_s) if delay_s is not None:
                 self.sets["schedule"].add(amended or payload, now_s + delay_s)
+            case outcomes.Requeue(amended):
+                self.queues.setdefault(settlement.queue, []).append(amended or payload)
         return True
 
     def _count(self, **numbers: int) -> None:
@@ -186,7 +188,7 @@ class FakeBroker(Broker):
             retry, schedule = (self.sets[name].due(now_s, limit) for name in ("retry", "schedule"))
             return Due(retry, schedule, min(coming) - now_s if coming else None)
 
-        return await self._call(move)
+        return await self._call(move, looks=True)
 
     async def promote(
         self, source: Literal["retry", "schedule"], entries: Sequence[tuple[bytes, str | None, bytes]]
@@ -231,7 +233,7 @@ class FakeBroker(Broker):
 
     async def deaths(self, jids: Sequence[str]) -> Mapping[str, int]:
         """See `Broker.deaths`."""
-        return await self._call(lambda: {jid: self.reclaims[jid] for jid in jids if jid in self.reclaims})
+        return await self._call(lambda: {jid: self.reclaims[jid] for jid in jids if jid in self.reclaims}, looks=True)
 
     async def put_on_trial(self, jid: str) -> None:
         """See `Broker.put_on_trial`."""
@@ -245,7 +247,7 @@ class FakeBroker(Broker):
 
     def take(self, queue: str, limit: int) -> list[bytes]:
         """Move up to `limit` payloads into our in-progress list, oldest first."""
-        taken = []
+        taken: list[bytes] = []
         while self.queues.get(queue) and len(taken) < limit:
             taken.append(self.queues[queue].pop())
             self._list(queue).insert(0, taken[-1])
@@ -267,10 +269,10 @@ class FakeIntake(Intake):
     async def wait(self) -> bytes | None:
         """See `Intake.wait`."""
         while not self._fake.queues.get(self._name):
-            await self._fake.changed()
+            await self._fake.next_change.wait()
         return (await self.fetch(1)).payloads[0]
 
     async def audit(self, expected: Counter[bytes], limit: int) -> Counter[bytes] | None:
         """See `Intake.audit`."""
-        found = await self._fake._call(lambda: list(self._fake._list(self._name)))  # noqa: SLF001 - as above
+        found = await self._fake._call(lambda: list(self._fake._list(self._name)), looks=True)  # noqa: SLF001 - as above
         return None if len(found) == expected.total() else Counter(found)

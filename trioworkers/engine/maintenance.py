@@ -32,13 +32,15 @@ Orphan = tuple[str, str]
 class Promoter:
     """Moves due jobs from the retry and schedule sets to their queues. Any number of workers may do it at once."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, interval_s: float = PROMOTE_INTERVAL_S) -> None:
         self._broker = broker
+        self._interval_s = interval_s
 
     async def run(self) -> None:
         """Look once a second, and at the very moment when the next job comes due. An outage only delays it."""
         while True:
-            await trio.sleep(await retrying(self.promote))
+            wait_s = await retrying(self.promote)
+            await trio.sleep(wait_s)
 
     async def promote(self) -> float:
         """Move what is due now; returns seconds until it is worth looking again. Raises BrokerError."""
@@ -53,8 +55,8 @@ class Promoter:
         for error in set(errors):
             logger.error("a due job can't be enqueued, it stays where it is: %s", error)
         if errors or due.next_in_s is None:
-            return PROMOTE_INTERVAL_S
-        return min(due.next_in_s, PROMOTE_INTERVAL_S)
+            return self._interval_s
+        return min(due.next_in_s, self._interval_s)
 
     def _entry(self, payload: bytes) -> tuple[bytes, str | None, bytes]:
         try:

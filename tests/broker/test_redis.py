@@ -1,0 +1,215 @@
+"""What only the real broker has: leases, reclaiming, fences, and what the scripts do on a bad day."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from trioworkers import Client, Job, Refused, Superseded
+from trioworkers.broker.connection import Connection, Link, connect
+from trioworkers.broker.identity import current_identity, is_certainly_dead
+from trioworkers.broker.intake import LeaseGone, open_intake
+from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.presence import Presence
+from trioworkers.outcome import Acknowledge, Requeue, RetryAt, Send
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.process import Identity, Record, decode_lease, encode_lease
+
+
+@pytest.fixture
+async def connection(redis_url: str) -> AsyncIterator[Connection]:
+    async with connect(redis_url, Link(redis_url)) as opened:
+        yield opened
+
+
+def broker(connection: Connection, name: str, lease: str = "", lease_ms: int = 30_000) -> Broker:
+    return Broker(connection, Keys(), Holder(name, lease or f"lease of {name}", lease_ms))
+
+
+def record(identity: Identity) -> Record:
+    return Record(identity, "p", 1.5, {"q": 10}, 0, False, 2.5, 100, 1000)
+
+
+async def redis(connection: Connection, *command: str) -> object:
+    return await connection.run(_Raw(), [], list(command))
+
+
+class _Raw:
+    name, sha = "raw", "0" * 40
+    text = "return redis.call(unpack(ARGV))"
+
+
+async def fill(connection: Connection, url: str, owner: Broker, count: int) -> list[bytes]:
+    await owner.send([Send(Job("q", "A", [n], jid=f"jid{n}")) for n in range(count)])
+    async with open_intake(owner, url, 1.0, "q") as intake:
+        return (await intake.fetch(count)).payloads
+
+
+async def test_dead_workers_payloads_come_back_in_order_and_are_charged(connection: Connection, redis_url: str):
+    dead, alive = broker(connection, "dead"), broker(connection, "alive")
+    p = await fill(connection, redis_url, dead, 3)
+    await redis(connection, "DEL", "tw:lease:dead")
+    entries = [(payload, f"jid{n}", True, None) for n, payload in reversed(list(enumerate(p)))]
+    assert await alive.reclaim("dead", "q", entries) == (3, "")
+    assert await alive.peek("dead", "q", 10) == []
+    assert await alive.deaths(["jid0", "jid1", "other"]) == {"jid0": 1, "jid1": 1}
+    async with open_intake(alive, redis_url, 1.0, "q") as intake:
+        fetched = await intake.fetch(10)
+        assert (fetched.payloads, fetched.suspects) == (p, True)
+
+
+async def test_worker_that_is_alive_is_not_reclaimed(connection: Connection, redis_url: str):
+    owner, other = broker(connection, "owner"), broker(connection, "other")
+    p = await fill(connection, redis_url, owner, 1)
+    assert await other.reclaim("owner", "q", [(p[0], "jid0", True, None)]) == (-1, "")
+    assert await owner.peek("owner", "q", 10) == p
+
+
+async def test_fetch_tells_that_our_lease_was_gone(connection: Connection, redis_url: str):
+    owner = broker(connection, "owner")
+    async with open_intake(owner, redis_url, 1.0, "q") as intake:
+        assert (await intake.fetch(1)).lease_gone is LeaseGone.FORGOTTEN  # nothing of ours was there
+        assert (await intake.fetch(1)).lease_gone is LeaseGone.NO
+        await redis(connection, "DEL", "tw:lease:owner")
+        assert (await intake.fetch(1)).lease_gone is LeaseGone.EXPIRED
+
+
+async def test_whoever_lost_the_process_id_neither_fetches_nor_settles(connection: Connection, redis_url: str):
+    old, new = broker(connection, "same", "old"), broker(connection, "same", "new")
+    p = await fill(connection, redis_url, old, 1)
+    await redis(connection, "SET", "tw:lease:same", "new")
+    async with open_intake(old, redis_url, 1.0, "q") as intake:
+        with pytest.raises(Superseded):
+            await intake.fetch(1)
+    with pytest.raises(Superseded):
+        await old.settle("t", [Settlement("q", p[0], Acknowledge())])
+    assert await new.settle("t", [Settlement("q", p[0], Acknowledge())]) == {}
+
+
+async def test_outcome_that_cannot_be_written_leaves_the_payload_ours(connection: Connection, redis_url: str):
+    owner = broker(connection, "owner")
+    p = await fill(connection, redis_url, owner, 2)
+    await redis(connection, "SET", "retry", "no sorted set")
+    problems = await owner.settle("t1", [Settlement("q", p[0], RetryAt(b"{}", 1)), Settlement("q", p[1], Acknowledge())])
+    assert list(problems) == [0]
+    assert "WRONGTYPE" in problems[0]
+    assert await owner.peek("owner", "q", 10) == [p[0]]
+    await redis(connection, "DEL", "retry")
+    assert await owner.settle("t2", [Settlement("q", p[0], RetryAt(b"{}", 1))]) == {}
+
+
+async def test_queue_of_the_wrong_type_is_refused_not_lost(connection: Connection, redis_url: str):
+    owner = broker(connection, "owner")
+    p = await fill(connection, redis_url, owner, 1)
+    await redis(connection, "SET", "queue:q", "no list")
+    assert "WRONGTYPE" in (await owner.settle("t", [Settlement("q", p[0], Requeue())]))[0]
+    async with open_intake(owner, redis_url, 1.0, "q") as intake:
+        with pytest.raises(Refused):
+            await intake.fetch(1)
+
+
+async def test_settling_counts_as_sidekiq_does(connection: Connection, redis_url: str):
+    owner = broker(connection, "owner")
+    p = await fill(connection, redis_url, owner, 2)
+    await owner.settle("t", [Settlement("q", p[0], Acknowledge()), Settlement("q", p[1], RetryAt(b"{}", 1))])
+    assert [await redis(connection, "GET", f"stat:{name}") for name in ("processed", "failed")] == [b"2", b"1"]
+
+
+async def test_dead_set_keeps_sidekiqs_limits(connection: Connection, redis_url: str):
+    owner = broker(connection, "owner")
+    await redis(connection, "ZADD", "dead", "1", "from 1970")
+    await owner.send([Send(Job("q", "A", [], jid="j"), delay_s=0.0)])
+    (payload,) = (await owner.due(1)).schedule
+    await owner.promote("schedule", [(payload, None, payload)])
+    assert await redis(connection, "ZRANGE", "dead", "0", "-1") == [payload]
+
+
+async def test_process_id_is_claimed_by_one_at_a_time(connection: Connection):
+    first, second = current_identity(), current_identity()
+    one = Presence(broker(connection, "same", encode_lease(first), 600), str(first), ["q"])
+    two = Presence(broker(connection, "same", encode_lease(second), 600), str(second), ["q"])
+    await one.claim()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_keep_beating, one, first, nursery.cancel_scope)
+        with pytest.raises(Superseded, match="in use by process"):
+            await two.claim()
+        nursery.cancel_scope.cancel()
+    assert await one.farewell() == 0
+    await two.claim()
+
+
+async def _keep_beating(presence: Presence, identity: Identity, scope: trio.CancelScope) -> None:
+    while not scope.cancel_called:
+        await presence.beat(record(identity), [])
+        await trio.sleep(presence.beat_interval_s)
+
+
+async def test_lease_of_a_process_that_is_gone_is_taken_at_once(connection: Connection):
+    gone = Identity(**{name: getattr(current_identity(), name) for name in ("hostname", "nonce", "boot", "pid_space")}, pid=2**22 + 1, started="1")
+    assert is_certainly_dead(gone)
+    await redis(connection, "SET", "tw:lease:same", encode_lease(gone))
+    me = current_identity()
+    with trio.fail_after(5):  # a lease without expiry: watching it would find it silent only after a while
+        await Presence(broker(connection, "same", encode_lease(me), 60_000), str(me), ["q"]).claim()
+
+
+async def test_beat_tells_which_lists_have_no_worker(connection: Connection, redis_url: str):
+    me = current_identity()
+    mine = broker(connection, "me", encode_lease(me))
+    presence = Presence(mine, str(me), ["q"])
+    await fill(connection, redis_url, broker(connection, "dead"), 1)
+    await redis(connection, "DEL", "tw:lease:dead")
+    beat = await presence.beat(record(me), [("t1", b"{}")])
+    assert beat.orphans == [("dead", "q")]
+    assert await redis(connection, "HGET", f"{me}:work", "t1") == b"{}"
+    info = json.loads(str((await redis(connection, "HGET", str(me), "info")).decode()))  # type: ignore[attr-defined]
+    assert (info["identity"], info["queues"], info["concurrency"]) == (str(me), ["q"], 10)
+    await redis(connection, "LPUSH", f"{me}-signals", "TSTP")
+    assert (await presence.beat(record(me), [])).signal == "TSTP"
+    await mine.forget("dead", "q")
+    assert (await presence.beat(record(me), [])).orphans == [("dead", "q")]  # it still holds something
+    await redis(connection, "DEL", "queue:q:dead:inprogress")
+    await mine.forget("dead", "q")
+    assert (await presence.beat(record(me), [])).orphans == []
+
+
+def test_lease_is_read_back():
+    me = current_identity()
+    assert decode_lease(encode_lease(me)) == me
+    assert decode_lease("somebody else's words") is None
+
+
+async def test_client_sends_ten_thousand_in_one_call(redis_url: str, connection: Connection):
+    async with Client(redis_url) as client:
+        jids = await client.enqueue(*[Job("q", "A", [n]) for n in range(10_000)])
+        assert len(set(jids)) == 10_000
+    assert await redis(connection, "LLEN", "queue:q") == 10_000
+    assert await redis(connection, "SMEMBERS", "queues") == [b"q"]
+
+
+async def test_scripts_survive_being_flushed(connection: Connection):
+    owner = broker(connection, "owner")
+    for _ in range(20):
+        await connection.call("flush", lambda client: client.script_flush())
+        await owner.due(1)
+    assert connection.link.is_up
+
+
+async def test_pool_is_whole_after_many_cancelled_waits(connection: Connection, redis_url: str):
+    owner = broker(connection, "owner")
+    async with open_intake(owner, redis_url, 5.0, "q") as intake:
+        for number in range(100):
+            with trio.move_on_after(0.001 * (number % 5)):
+                await intake.wait()
+        await owner.send([Send(Job("q", "A", [], jid="j"))])
+        with trio.fail_after(5):
+            payload = await intake.wait()
+        assert payload is not None
+        pool = intake._connection._client.connection_pool
+        assert len(pool._available_connections) == pool.max_connections
+    assert await owner.peek("owner", "q", 10) == [payload]
+
+

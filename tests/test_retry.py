@@ -1,0 +1,157 @@
+"""Retry policy as arithmetic: no clock, no patching."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+
+import pytest
+
+from trioworkers import Bury as BuryError
+from trioworkers import CallFailed, FanOutError, RetryAfter
+from trioworkers import Discard as DiscardError
+from trioworkers.errors import BadArguments
+from trioworkers.outcome import Bury, Discard, Requeue, RetryAt
+from trioworkers.retry import backoff_s, decide, summary
+from trioworkers.wire.job import decode
+
+NOW = 1_700_000_000.5
+
+
+def fail(error: BaseException = ValueError("boom"), *, jitter: float = 0.0, default: bool | int = True, **fields: object):
+    payload = json.dumps({"class": "A", "args": [1], "jid": "j", "queue": "q", **fields}).encode()
+    return decide(decode(payload, "q"), payload, error, now_s=NOW, jitter=jitter, default=default)
+
+
+def after(outcome: object) -> dict[str, object]:
+    assert isinstance(outcome, RetryAt | Bury)
+    return json.loads(outcome.payload)
+
+
+def test_backoff_is_sidekiqs_curve():
+    assert [backoff_s(count) for count in (0, 1, 2, 3, 4, 24)] == [15, 16, 31, 96, 271, 331791]
+
+
+def test_jitter_grows_with_the_count():
+    assert fail(jitter=0.5).delay_s == 15 + 5
+    assert fail(jitter=0.5, retry_count=3, failed_at=1.5).delay_s == 271 + 25
+
+
+def test_first_failure_sets_failed_at_and_count_zero():
+    fields = after(fail(retry=True))
+    assert (fields["retry_count"], fields["failed_at"]) == (0, NOW)
+    assert "retried_at" not in fields
+    assert (fields["error_class"], fields["error_message"], fields["retry"]) == ("ValueError", "boom", True)
+
+
+def test_later_failure_sets_retried_at_and_keeps_failed_at():
+    fields = after(fail(retry_count=1, failed_at=1699999999.5))
+    assert (fields["retry_count"], fields["failed_at"], fields["retried_at"]) == (2, 1699999999.5, NOW)
+
+
+def test_text_time_of_go_workers_is_replaced_by_a_number():
+    assert after(fail(retry_count=1, failed_at="2023-11-14 22:13:20 UTC"))["failed_at"] == NOW
+
+
+def test_job_runs_26_times_with_25_retries():
+    assert isinstance(fail(retry_count=23, failed_at=1.5), RetryAt)
+    assert isinstance(fail(retry_count=24, failed_at=1.5), Bury)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"retry": False}, Discard),
+        ({"retry": 0}, Bury),
+        ({"retry": -1}, Bury),
+        ({"retry": 0, "dead": False}, Discard),
+        ({"retry": 1}, RetryAt),
+        ({"retry": 1, "retry_count": 0, "failed_at": 1.5}, Bury),
+        ({"retry": None}, RetryAt),
+        ({}, RetryAt),
+    ],
+)
+def test_retry_field_in_every_form(fields: dict[str, object], kind: type):
+    assert isinstance(fail(**fields), kind)
+
+
+def test_handlers_default_counts_only_where_the_job_says_nothing():
+    assert isinstance(fail(default=False), Discard)
+    assert isinstance(fail(default=False, retry=True), RetryAt)
+    assert after(fail(default=3))["retry"] == 3
+
+
+def test_retry_for_counts_time_instead_of_retries():
+    assert isinstance(fail(retry_for=60, retry_count=80, failed_at=NOW - 59), RetryAt)
+    assert isinstance(fail(retry_for=60, retry_count=1, failed_at=NOW - 61), Bury)
+
+
+def test_retry_queue_is_where_the_retry_goes():
+    assert after(fail(retry_queue="slow"))["queue"] == "slow"
+
+
+def test_handler_steers_with_what_it_raises():
+    assert fail(RetryAfter(7)).delay_s == 7
+    assert isinstance(fail(BuryError("why")), Bury)
+    assert isinstance(fail(BuryError("why"), retry=False), Bury)
+    assert isinstance(fail(DiscardError("why")), Discard)
+    assert isinstance(fail(RetryAfter(7), retry=0), Bury)
+    with pytest.raises(ValueError, match="seconds"):
+        RetryAfter(-1)
+
+
+def test_steering_is_heard_out_of_a_nurserys_group():
+    group = ExceptionGroup("", [ValueError("a"), ExceptionGroup("", [RetryAfter(5), RetryAfter(9)])])
+    assert fail(group).delay_s == 9
+
+
+def test_wrong_arguments_are_buried_at_once():
+    assert isinstance(fail(BadArguments("A: argument 1")), Bury)
+
+
+def test_group_is_summed_up_by_its_root_causes():
+    assert summary(ExceptionGroup("x", [ValueError("a")])) == ("ValueError", "a")
+    assert summary(ExceptionGroup("x", [ValueError("a"), KeyError("b")])) == ("ExceptionGroup", "ValueError: a; KeyError: 'b'")
+
+
+def test_message_that_is_no_unicode_or_too_long_is_tamed():
+    assert len(after(fail(ValueError("x" * 20_000)))["error_message"]) == 10_000
+    assert after(fail(ValueError("\ud800")))["error_message"] == "?"
+
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    assert "Broken" in str(after(fail(Broken()))["error_message"])
+
+
+def test_backtrace_is_strict_base64_of_zlib_of_a_json_array():
+    def raised() -> BaseException:
+        try:
+            raise ValueError("boom")
+        except ValueError as error:
+            return error
+
+    text = str(after(fail(raised(), backtrace=True))["error_backtrace"])
+    lines = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
+    assert lines[0].endswith(":in `raised'")
+
+
+def call(name: str, *, permanent: bool = False, retry_after_s: float | None = None, paused: bool = False) -> CallFailed:
+    return CallFailed(name, "why", permanent=permanent, retry_after_s=retry_after_s, paused=paused)
+
+
+def test_fan_out_with_only_permanent_failures_is_buried():
+    assert isinstance(fail(FanOutError([call("a", permanent=True)], 2)), Bury)
+    assert isinstance(fail(FanOutError([call("a", permanent=True), call("b")], 2)), RetryAt)
+
+
+def test_retry_after_of_all_failed_calls_sets_the_next_attempt():
+    assert fail(FanOutError([call("a", retry_after_s=3), call("b", retry_after_s=7)], 4)).delay_s == 7
+    assert fail(FanOutError([call("a", retry_after_s=3), call("b")], 4)).delay_s == 15
+
+
+def test_paused_host_costs_no_attempt():
+    outcome = fail(FanOutError([call("a", retry_after_s=5, paused=True)], 4))
+    assert outcome == Requeue(None, 5)

@@ -1,0 +1,206 @@
+"""Payloads as Sidekiq 6.4 to 8, go-workers and foreign programs write them; and what must become of the bad ones."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioworkers.errors import BadJob, BadPayload
+from trioworkers.wire.job import Job, amend, decode, destination, encode, epoch_s, jid_of
+
+SIDEKIQ_7 = (
+    b'{"retry":true,"queue":"default","class":"HardJob","args":[1,"two",{"three":[3.0,null,true]}],'
+    b'"jid":"b4a577edbccf1d805744efa9","created_at":1700000000.123456,"enqueued_at":1700000000.123789}'
+)
+SIDEKIQ_8 = (
+    '{"retry":5,"queue":"critical","tags":["eu","billing"],"args":[12345678901234567890,"naïve ☃ </b>"],'
+    '"class":"Billing::ChargeJob","jid":"0f1e2d3c4b5a69788796a5b4","created_at":1700000000123,"enqueued_at":1700000000124}'
+).encode()
+RETRIED_8 = (
+    '{"retry":10,"queue":"slow","retry_queue":"slow","backtrace":2,"class":"HardJob","args":[1],'
+    '"jid":"c0ffee00c0ffee00c0ffee00","created_at":1700000000123,"enqueued_at":1700000300123,'
+    '"error_message":"timeout: é","error_class":"Net::ReadTimeout","failed_at":1700000010123,"retry_count":2,'
+    '"retried_at":1700000301123}'
+).encode()
+PRO = (
+    b'{"retry":true,"queue":"default","class":"HardJob","args":[],"jid":"777777777777777777777777",'
+    b'"created_at":1700000000.1,"bid":"VWYf44jVYsZARw","unique_for":600,"x-trace":{"id":"t-1","s":[1,2]},"f":1.10}'
+)
+FOREIGN = b'{ "class" : "HardJob" , "args" : [ "\\u00e9" ] }'
+GO = (
+    b'{"args":["x"],"big":12345678901234567890123,"class":"Add","enqueued_at":1700000300.5,"f":1.10,'
+    b'"failed_at":"2023-11-14 22:13:20 UTC","jid":"aaaaaaaaaaaaaaaaaaaaaaaa","queue":"prod:myq","retry":5,"retry_count":3}'
+)
+
+
+def test_sidekiq_7_payload_is_read():
+    job = decode(SIDEKIQ_7, "default")
+    assert (job.job_class, job.args) == ("HardJob", (1, "two", {"three": [3.0, None, True]}))
+    assert (job.jid, job.retry, job.attempt) == ("b4a577edbccf1d805744efa9", True, 1)
+    assert (job.created_at_s, job.enqueued_at_s) == (1700000000.123456, 1700000000.123789)
+
+
+def test_sidekiq_8_payload_has_milliseconds_big_integers_and_tags():
+    job = decode(SIDEKIQ_8, "critical")
+    assert job.args == (12345678901234567890, "naïve ☃ </b>")
+    assert (job.created_at_s, job.tags, job.retry) == (1700000000.123, ("eu", "billing"), 5)
+
+
+def test_retried_payload_tells_its_attempt():
+    job = decode(RETRIED_8, "slow")
+    assert (job.retry_count, job.attempt, job.failed_at_s) == (2, 4, 1700000010.123)
+    assert (job.backtrace, job.retry_queue) == (2, "slow")
+    assert job.extra["error_class"] == "Net::ReadTimeout"
+
+
+def test_queue_is_the_list_it_lay_in_not_the_field():
+    assert decode(SIDEKIQ_7, "elsewhere").queue == "elsewhere"
+
+
+def test_payload_without_jid_gets_the_same_one_every_time():
+    assert decode(FOREIGN, "q").jid == decode(FOREIGN, "q").jid == jid_of(FOREIGN)
+    assert decode(FOREIGN, "q").retry is None
+
+
+def test_go_workers_payload_with_text_times_is_read():
+    job = decode(GO, "myq")
+    assert (job.failed_at_s, job.retry, job.retry_count) == (None, 5, 3)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"not json",
+        b'{"class":"HardJob","args":[1',
+        b"[]",
+        b"null",
+        b'{"args":[]}',
+        b'{"class":"A"}',
+        b'{"class":["A"],"args":[]}',
+        b'{"class":"","args":[]}',
+        b'{"class":"A","args":{"a":1}}',
+        b'{"class":"A","args":null}',
+        b'{"class":"A","args":[],"retry":"yes"}',
+        b'{"class":"A","args":[],"retry":1e308}',
+        b'{"class":"A","args":[],"retry":[]}',
+        b'{"class":"A","args":[],"retry_count":"2"}',
+        b'{"class":"A","args":[],"jid":7}',
+        b'{"class":"A","args":[],"jid":"' + b"x" * 65 + b'"}',
+        b'{"class":"A","args":[],"retry_queue":"a b"}',
+        b'{"class":"A","args":["\xff"]}',
+        b'{"class":"A","args":["\\ud800"]}',
+        b'{"class":"A","args":[NaN]}',
+        b'{"class":"A","args":[1e999]}',
+        b'{"class":"A","args":[' + b"[" * 5000 + b"]" * 5000 + b"]}",
+        b"[" * 1_000_000,
+        b'\x80\x04\x95\x00{"class":"A","args":[]}',
+    ],
+    ids=lambda payload: repr(payload[:40]),
+)
+def test_bad_payload_is_told_from_a_job(payload: bytes):
+    with pytest.raises(BadPayload):
+        decode(payload, "q")
+    assert jid_of(payload)
+
+
+def test_integral_float_of_a_count_is_taken():
+    assert decode(b'{"class":"A","args":[],"retry_count":2.0}', "q").retry_count == 2
+
+
+def test_amending_leaves_every_other_byte_alone():
+    amended = amend(GO, {"retry_count": 4, "failed_at": None})
+    assert b'"f":1.10' in amended
+    assert b'"big":12345678901234567890123' in amended
+    assert b"failed_at" not in amended
+    assert json.loads(amended)["retry_count"] == 4
+
+
+def test_amending_nothing_keeps_compact_payloads_byte_for_byte():
+    for payload in (SIDEKIQ_7, SIDEKIQ_8, RETRIED_8, PRO, GO):
+        assert amend(payload, {}) == payload
+
+
+def test_encoded_job_is_what_ruby_would_write():
+    job = Job("solved", "SolvedPuzzleJob", ["é☃\u2028</b>", 10**30], jid="a" * 24, tags=("x",))
+    assert encode(job, 1700000000.5).decode() == (
+        '{"retry":true,"queue":"solved","tags":["x"],"class":"SolvedPuzzleJob","args":["é☃\u2028</b>",'
+        + str(10**30)
+        + '],"jid":"aaaaaaaaaaaaaaaaaaaaaaaa","created_at":1700000000.5,"enqueued_at":1700000000.5}'
+    )
+
+
+def test_scheduled_job_has_no_enqueued_at():
+    assert b"enqueued_at" not in encode(Job("q", "A", []), 1.5, enqueued=False)
+
+
+@pytest.mark.parametrize(
+    "args", [[float("nan")], [float("inf")], [{1: 2}], [object()], [b"\xff\xfe" and {3.5: 1}]], ids=repr
+)
+def test_arguments_without_a_form_in_json_are_refused(args: list[object]):
+    with pytest.raises(BadJob):
+        encode(Job("q", "A", args), 1.0)
+
+
+def test_arguments_too_deep_for_ruby_are_refused():
+    nested: list[object] = []
+    for _ in range(100):
+        nested = [nested]
+    with pytest.raises(BadJob, match="100 levels"):
+        encode(Job("q", "A", nested), 1.0)
+
+
+@pytest.mark.parametrize("job", [Job("a b", "A", []), Job("q", "", []), Job("q", "A", [], jid="x" * 65)], ids=repr)
+def test_names_that_cannot_be_keys_are_refused(job: Job):
+    with pytest.raises(BadJob):
+        encode(job, 1.0)
+
+
+def test_string_as_arguments_is_a_mistake():
+    with pytest.raises(BadJob):
+        Job("q", "A", "abc")
+
+
+def test_destination_is_the_payloads_own_queue():
+    assert destination(SIDEKIQ_8) == ("critical", "0f1e2d3c4b5a69788796a5b4")
+    assert destination(FOREIGN)[0] == "default"
+    with pytest.raises(BadPayload):
+        destination(b'{"class":"A","args":[],"queue":"a b"}')
+
+
+def test_epoch_tells_milliseconds_from_seconds():
+    assert epoch_s(1700000000123) == 1700000000.123
+    assert epoch_s(1700000000.5) == 1700000000.5
+    assert epoch_s(1700000000) == 1700000000.0
+    assert epoch_s("2023-11-14 22:13:20 UTC") is None
+    assert epoch_s(True) is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(args=st.lists(json_values, max_size=5), extra=st.dictionaries(st.text(min_size=1), json_values, max_size=4))
+def test_decoding_what_was_encoded_gives_the_same_job(args: list[object], extra: dict[str, object]):
+    known = set(Job.__attrs_attrs__[i].name for i in range(3)) | {"class", "queue", "retry", "created_at", "enqueued_at"}
+    taken = known | {"retry_for", "retry_queue", "backtrace", "dead", "tags", "failed_at", "retry_count", "tw_done", "tw_failed"}
+    extra = {f"x{name}" if name in taken or name == "jid" else name: value for name, value in extra.items()}
+    job = Job("q", "A", args, extra=extra)
+    back = decode(encode(job, 1700000000.5), "q")
+    assert (back.args, back.extra, back.jid) == (job.args, job.extra, job.jid)
+
+
+@given(fields=st.dictionaries(st.text(), json_values, max_size=6))
+def test_amending_keeps_fields_that_we_do_not_know(fields: dict[str, object]):
+    payload = json.dumps(fields, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    try:
+        amended = amend(payload, {"retry_count": 1})
+    except BadPayload:  # a lone surrogate has no UTF-8
+        return
+    assert json.loads(amended) == json.loads(payload) | {"retry_count": 1}
