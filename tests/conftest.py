@@ -1,5 +1,9 @@
-import subprocess, socket, time, pytest
+import subprocess
+
+import pytest
+
+
 @pytest.fixture
 def redis_url():
-    subprocess.run(["redis-cli","-p","7777","flushall"],check=True,capture_output=True)
+    subprocess.run(["redis-cli", "-p", "7777", "flushall"], check=True, capture_output=True)
     return "redis://127.0.0.1:7777/0"

@@ -34,8 +34,15 @@ class Packet(msgspec.Struct):
     size: int
 
 
-async def everything(  # noqa: PLR0917
-    ctx: Context, user: User, at: datetime, point: Point, options: Options, packet: Packet, either: int | str, free: Any = 7
+async def everything(
+    ctx: Context,
+    user: User,
+    at: datetime,
+    point: Point,
+    options: Options,
+    packet: Packet,
+    either: int | str,
+    free: Any = 7,
 ) -> None: ...
 
 
@@ -136,7 +143,11 @@ def test_star_takes_every_class_that_no_other_handler_takes():
 def test_environment_counts_where_nothing_is_given(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere/3")
     monkeypatch.setenv("TRIOWORKERS_LEASE", "12")
-    assert (App().settings.redis_url, App(lease=4).settings.lease, App().settings.lease) == ("redis://elsewhere/3", 4, 12)
+    assert (App().settings.redis_url, App(lease=4).settings.lease, App().settings.lease) == (
+        "redis://elsewhere/3",
+        4,
+        12,
+    )
     monkeypatch.setenv("TRIOWORKERS_LEASE", "soon")
     with pytest.raises(ConfigurationError, match="TRIOWORKERS_LEASE"):
         _ = App().settings

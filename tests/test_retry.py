@@ -19,7 +19,9 @@ from trioworkers.wire.job import decode
 NOW = 1_700_000_000.5
 
 
-def fail(error: BaseException = ValueError("boom"), *, jitter: float = 0.0, default: bool | int = True, **fields: object):
+def fail(
+    error: BaseException = ValueError("boom"), *, jitter: float = 0.0, default: bool | int = True, **fields: object
+):
     payload = json.dumps({"class": "A", "args": [1], "jid": "j", "queue": "q", **fields}).encode()
     return decide(decode(payload, "q"), payload, error, now_s=NOW, jitter=jitter, default=default)
 
@@ -112,7 +114,10 @@ def test_wrong_arguments_are_buried_at_once():
 
 def test_group_is_summed_up_by_its_root_causes():
     assert summary(ExceptionGroup("x", [ValueError("a")])) == ("ValueError", "a")
-    assert summary(ExceptionGroup("x", [ValueError("a"), KeyError("b")])) == ("ExceptionGroup", "ValueError: a; KeyError: 'b'")
+    assert summary(ExceptionGroup("x", [ValueError("a"), KeyError("b")])) == (
+        "ExceptionGroup",
+        "ValueError: a; KeyError: 'b'",
+    )
 
 
 def test_message_that_is_no_unicode_or_too_long_is_tamed():

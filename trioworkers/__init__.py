@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from trioworkers.fan_out import FanOut as FanOut
     from trioworkers.handler import Handler as Handler
     from trioworkers.http import Http as Http
-    from trioworkers.http import Limit as Limit
     from trioworkers.wire.job import Job as Job
 
 _HOMES = {
@@ -56,7 +55,7 @@ _HOMES = {
     ),
     "fan_out": ("FanOut",),
     "handler": ("Handler",),
-    "http": ("Http", "Limit"),
+    "http": ("Http",),
     "wire.job": ("Job",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
+from trioworkers.broker.connection import retrying
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.client import Client
 from trioworkers.engine.consumer import Consumer
@@ -136,6 +137,6 @@ async def _promote(broker: FakeBroker) -> None:
     promoter = Promoter(broker, interval_s=math.inf)
     while True:
         change = broker.next_change  # of before we look: what comes meanwhile is looked at, too
-        wait_s = await promoter.promote()
+        wait_s = await retrying(promoter.promote)
         with trio.move_on_after(wait_s):
             await change.wait()

@@ -43,14 +43,18 @@ class Bench:
                 continue
             kind = (await call("type", lambda c, k=key: c.type(k))).decode()
             if kind == "list":
-                state[name.replace(":me:inprogress", ":inprogress")] = list(await call("lrange", lambda c, k=key: c.lrange(k, 0, -1)))
+                state[name.replace(":me:inprogress", ":inprogress")] = list(
+                    await call("lrange", lambda c, k=key: c.lrange(k, 0, -1))
+                )
             else:
                 state[name] = list(await call("zrange", lambda c, k=key: c.zrange(k, 0, -1)))
         return state
 
     @staticmethod
     def _fake_state(broker: FakeBroker) -> dict[str, Any]:
-        state: dict[str, Any] = {f"queue:{queue}": list(payloads) for queue, payloads in broker.queues.items() if payloads}
+        state: dict[str, Any] = {
+            f"queue:{queue}": list(payloads) for queue, payloads in broker.queues.items() if payloads
+        }
         state |= {f"queue:{queue}:inprogress": list(held) for (queue, _), held in broker.lists.items() if held}
         return state | {name: list(members) for name, members in broker.sets.items() if len(members)}
 
@@ -143,7 +147,9 @@ async def test_outcome_of_what_is_ours_no_more_changes_nothing(bench: Bench):
     p = await seeded(bench, 2)
     await settle(bench, p[0], Discard(), "t1")
     before = await bench.state()
-    for number, outcome in enumerate((Acknowledge(), RetryAt(b"{}", 1), Bury(b"{}"), Requeue(), Acknowledge((Send(job(9)),)))):
+    for number, outcome in enumerate(
+        (Acknowledge(), RetryAt(b"{}", 1), Bury(b"{}"), Requeue(), Acknowledge((Send(job(9)),)))
+    ):
         assert await settle(bench, p[0], outcome, f"again{number}") == {0: "gone"}
     assert await bench.state() == before
 

@@ -93,7 +93,9 @@ async def test_outcome_that_cannot_be_written_leaves_the_payload_ours(connection
     owner = broker(connection, "owner")
     p = await fill(connection, redis_url, owner, 2)
     await redis(connection, "SET", "retry", "no sorted set")
-    problems = await owner.settle("t1", [Settlement("q", p[0], RetryAt(b"{}", 1)), Settlement("q", p[1], Acknowledge())])
+    problems = await owner.settle(
+        "t1", [Settlement("q", p[0], RetryAt(b"{}", 1)), Settlement("q", p[1], Acknowledge())]
+    )
     assert list(problems) == [0]
     assert "WRONGTYPE" in problems[0]
     assert await owner.peek("owner", "q", 10) == [p[0]]
@@ -148,7 +150,11 @@ async def _keep_beating(presence: Presence, identity: Identity, scope: trio.Canc
 
 
 async def test_lease_of_a_process_that_is_gone_is_taken_at_once(connection: Connection):
-    gone = Identity(**{name: getattr(current_identity(), name) for name in ("hostname", "nonce", "boot", "pid_space")}, pid=2**22 + 1, started="1")
+    gone = Identity(
+        **{name: getattr(current_identity(), name) for name in ("hostname", "nonce", "boot", "pid_space")},
+        pid=2**22 + 1,
+        started="1",
+    )
     assert is_certainly_dead(gone)
     await redis(connection, "SET", "tw:lease:same", encode_lease(gone))
     me = current_identity()
@@ -211,5 +217,3 @@ async def test_pool_is_whole_after_many_cancelled_waits(connection: Connection, 
         pool = intake._connection._client.connection_pool
         assert len(pool._available_connections) == pool.max_connections
     assert await owner.peek("owner", "q", 10) == [payload]
-
-

@@ -188,8 +188,24 @@ json_values = st.recursive(
 
 @given(args=st.lists(json_values, max_size=5), extra=st.dictionaries(st.text(min_size=1), json_values, max_size=4))
 def test_decoding_what_was_encoded_gives_the_same_job(args: list[object], extra: dict[str, object]):
-    known = set(Job.__attrs_attrs__[i].name for i in range(3)) | {"class", "queue", "retry", "created_at", "enqueued_at"}
-    taken = known | {"retry_for", "retry_queue", "backtrace", "dead", "tags", "failed_at", "retry_count", "tw_done", "tw_failed"}
+    known = set(Job.__attrs_attrs__[i].name for i in range(3)) | {
+        "class",
+        "queue",
+        "retry",
+        "created_at",
+        "enqueued_at",
+    }
+    taken = known | {
+        "retry_for",
+        "retry_queue",
+        "backtrace",
+        "dead",
+        "tags",
+        "failed_at",
+        "retry_count",
+        "tw_done",
+        "tw_failed",
+    }
     extra = {f"x{name}" if name in taken or name == "jid" else name: value for name, value in extra.items()}
     job = Job("q", "A", args, extra=extra)
     back = decode(encode(job, 1700000000.5), "q")

@@ -1,23 +1,52 @@
-"""Placeholder until the real one lands."""
+"""The shared HTTP client of a worker: its options, and how it is opened. httpx is imported only when a job first asks for it."""
 
 from __future__ import annotations
 
-from typing import Any
+import ssl
+from typing import TYPE_CHECKING
 
 import attrs
 
+from trioworkers.errors import ConfigurationError
 
-@attrs.frozen
-class Limit:
-    concurrency: int | None = None
+if TYPE_CHECKING:
+    import httpx
+
+
+def _positive(_: object, field: attrs.Attribute[float], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ConfigurationError(f"Http: {field.name} is a number greater than 0, not {value!r}")
 
 
 @attrs.frozen
 class Http:
-    timeout: float = 30.0
+    """Options of the shared `httpx.AsyncClient`.
+
+    `timeout`: seconds for connecting, for each read, for each write, and for waiting for a connection. `max_connections`: in all.
+    `keepalive_expiry`: seconds that an idle connection is kept. `verify`: check certificates, or an SSL context of your own.
+    Proxies from the environment are not used; redirects are followed only if asked.
+    """
+
+    timeout: float = attrs.field(default=30.0, validator=_positive)
+    max_connections: int = attrs.field(default=1000, validator=_positive)
+    keepalive_expiry: float = attrs.field(default=5.0, validator=_positive)
+    verify: bool | ssl.SSLContext = True
+    follow_redirects: bool = False
 
 
-def open_client(http: Http) -> Any:
-    import httpx
+def open_client(options: Http) -> httpx.AsyncClient:
+    """A client with these options. Close it with `aclose()`."""
+    import httpx  # noqa: PLC0415 - dear to import, and not every worker talks HTTP
 
-    return httpx.AsyncClient(timeout=http.timeout, trust_env=False)
+    limits = httpx.Limits(
+        max_connections=options.max_connections,
+        max_keepalive_connections=options.max_connections,
+        keepalive_expiry=options.keepalive_expiry,
+    )
+    return httpx.AsyncClient(
+        timeout=options.timeout,
+        limits=limits,
+        verify=options.verify,
+        follow_redirects=options.follow_redirects,
+        trust_env=False,
+    )

@@ -1,0 +1,33 @@
+# Everything that this project needs is set up by its own files: `make demo` and `make test` work on a fresh machine
+# with Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test lint unit clean
+help:
+	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
+	@echo "make test   set up, then lint, types and all tests"
+	@echo "make lint   formatting, lint and types only"
+	@echo "make unit   the tests only (ARGS='-k name')"
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say which: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,dev]'
+	@touch $@
+
+demo: .venv/ready
+	$(BIN)/trioworkers demo
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: .venv/ready
+	$(BIN)/python -m pytest $(ARGS)
+
+test: lint unit
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
