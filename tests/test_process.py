@@ -1,0 +1,302 @@
+"""Promises about processes and signals, kept by real ones: nothing lost, whatever happens to the worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from servers import Server, Worker, wait_for
+
+RunWorker = Callable[..., Worker]
+
+
+class Jobs:
+    """What the test enqueued, and what became of it."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server = server
+        self.runs = folder / "runs"
+        self.payloads: dict[str, str] = {}
+
+    def push(self, count: int, job_class: str, *args: object, **fields: object) -> None:
+        for _ in range(count):
+            jid = f"{len(self.payloads):024x}"
+            job = {"retry": True, "queue": "q", "class": job_class, "args": list(args), "jid": jid, **fields}
+            self.payloads[jid] = json.dumps(job)
+        fresh = list(self.payloads.values())[-count:]
+        self.server.command("SADD", "queues", "q")
+        self.server.command("LPUSH", "queue:q", *fresh)
+
+    def counted(self, event: str) -> Counter[str]:
+        lines = self.runs.read_text().splitlines() if self.runs.exists() else []
+        return Counter(line.split()[1] for line in lines if line.startswith(event))
+
+    def pids(self) -> set[int]:
+        return {int(line.split()[2]) for line in self.runs.read_text().splitlines()}
+
+    def queued(self) -> list[str]:
+        found = self.server.command("LRANGE", "queue:q", 0, -1)
+        assert isinstance(found, list)
+        return found
+
+    def in_progress(self) -> int:
+        keys = self.server.command("KEYS", "*:inprogress")
+        assert isinstance(keys, list)
+        return sum(int(str(self.server.command("LLEN", key))) for key in keys if key != "tw:inprogress")
+
+
+@pytest.fixture
+def jobs(server: Server, tmp_path: Path) -> Jobs:
+    return Jobs(server, tmp_path)
+
+
+@pytest.fixture
+def work(run_worker: RunWorker, server: Server, jobs: Jobs) -> RunWorker:
+    """Starts a worker of the tests' app; `lease` and so on as options."""
+
+    def start(process_id: str = "w1", *options: str, **environment: str) -> Worker:
+        options = ("--process-id", process_id, "--lease", "2", "--shutdown-timeout", "1", *options)
+        return run_worker(server.url, "process_app:app", *options, RUNS=str(jobs.runs), **environment)
+
+    return start
+
+
+def test_idle_worker_stops_at_once_and_leaves_nothing(work: RunWorker, server: Server):
+    worker = work().wait_started()
+    worker.signal(signal.SIGTERM)
+    assert worker.ended(3) == 0
+    assert server.command("SMEMBERS", "processes") == []
+    assert server.command("KEYS", "tw:*") == []
+
+
+def test_thousand_jobs_that_finish_in_time_run_once(work: RunWorker, jobs: Jobs):
+    worker = work("w1", "--shutdown-timeout", "10", CONCURRENCY="1000").wait_started()
+    jobs.push(1000, "Sleep", 1.0)
+    wait_for(lambda: len(jobs.counted("start")) == 1000, "all run")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert set(jobs.counted("end").values()) == {1}
+    assert len(jobs.counted("end")) == 1000
+    assert (jobs.queued(), jobs.in_progress()) == ([], 0)
+
+
+def test_thousand_jobs_that_take_too_long_go_back_as_they_were(work: RunWorker, jobs: Jobs):
+    worker = work("w1", CONCURRENCY="1000").wait_started()
+    jobs.push(1000, "Sleep", 60)
+    wait_for(lambda: len(jobs.counted("start")) == 1000, "all run")
+    started = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert time.monotonic() - started < 1 + 2 + 1
+    assert sorted(jobs.queued()) == sorted(jobs.payloads.values())
+    assert jobs.in_progress() == 0
+    assert jobs.server.command("ZCARD", "retry") == 0
+
+
+@pytest.mark.parametrize(("job_class", "args"), [("Stubborn", ()), ("Block", (60,)), ("Compute", ())])
+def test_job_that_will_not_stop_does_not_keep_the_process(
+    work: RunWorker, jobs: Jobs, job_class: str, args: tuple[object]
+):
+    worker = work().wait_started()
+    jobs.push(1, job_class, *args)
+    wait_for(lambda: jobs.counted("start"), "it runs")
+    started = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert time.monotonic() - started < 1 + 2 + 1
+    assert jobs.queued() == list(jobs.payloads.values())
+    assert jobs.in_progress() == 0
+    wait_for(lambda: not children_of(worker.process.pid), "no child process is left")
+
+
+def children_of(pid: int) -> list[str]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if fields[1] == str(pid) or (f"parent_pid={pid}" in command):
+            found.append(command)
+    return found
+
+
+def test_second_signal_cancels_at_once_and_third_exits(work: RunWorker, jobs: Jobs):
+    worker = work("w1", "--shutdown-timeout", "60").wait_started()
+    jobs.push(10, "Sleep", 60)
+    wait_for(lambda: len(jobs.counted("start")) == 10, "all run")
+    worker.signal(signal.SIGTERM)
+    wait_for(lambda: "stopping" in worker.text, "it stops")
+    worker.signal(signal.SIGINT)
+    assert worker.ended(4) == 0
+    assert sorted(jobs.queued()) == sorted(jobs.payloads.values())
+
+    worker = work("w2", "--shutdown-timeout", "60").wait_started()
+    wait_for(lambda: jobs.in_progress() == 10, "all run")
+    for _ in range(3):
+        worker.signal(signal.SIGTERM)
+        time.sleep(0.01)  # signals of one kind that come at once are one
+    worker.ended(4)
+    assert len(jobs.queued()) + jobs.in_progress() == 10
+
+
+def test_quiet_worker_fetches_no_more(work: RunWorker, jobs: Jobs):
+    worker = work().wait_started()
+    worker.signal(signal.SIGTSTP)
+    wait_for(lambda: "quiet" in worker.text, "it is quiet")
+    jobs.push(1, "Sleep", 0)
+    time.sleep(0.3)
+    assert len(jobs.queued()) == 1
+    worker.signal(signal.SIGTERM)
+    assert worker.ended(4) == 0
+
+
+def test_ttin_tells_where_each_job_is(work: RunWorker, jobs: Jobs):
+    worker = work().wait_started()
+    jobs.push(1, "Sleep", 60)
+    wait_for(lambda: jobs.counted("start"), "it runs")
+    worker.signal(signal.SIGTTIN)
+    wait_for(lambda: "running jobs" in worker.text, "it tells")
+    assert f"Sleep jid={0:024x} queue=q age=" in worker.text
+    assert "await trio.sleep(seconds)" in worker.text
+
+
+def test_killed_worker_takes_its_jobs_back_under_the_same_id(work: RunWorker, jobs: Jobs):
+    worker = work("same", CONCURRENCY="500").wait_started()
+    jobs.push(500, "Sleep", 1.0)
+    wait_for(lambda: len(jobs.counted("start")) == 500, "all run")
+    worker.kill()
+    assert jobs.in_progress() == 500
+    work("same", CONCURRENCY="500").wait_started()
+    wait_for(lambda: len(jobs.counted("end")) == 500, "all are done")
+    wait_for(lambda: jobs.in_progress() == 0, "all are settled")
+    assert sum(jobs.counted("start").values()) <= 1000
+
+
+def test_jobs_of_a_killed_worker_are_taken_over(work: RunWorker, jobs: Jobs):
+    first, second = work("first"), work("second")
+    first.wait_started()
+    second.wait_started()
+    jobs.push(150, "Sleep", 1.0)
+    wait_for(lambda: len(jobs.counted("start")) > 100, "both have some")
+    first.kill()
+    wait_for(lambda: len(jobs.counted("end")) == 150, "all are done")
+    wait_for(lambda: jobs.in_progress() == 0, "all are settled")
+    assert sum(jobs.counted("start").values()) <= 250
+
+
+def test_nothing_is_lost_in_many_kills_at_random_moments(work: RunWorker, jobs: Jobs):
+    seed = int.from_bytes(os.urandom(4), "big")
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    jobs.push(3000, "Sleep", 0.02)
+    for _ in range(8):
+        worker = work("same", CONCURRENCY="50").wait_started()
+        time.sleep(chance.uniform(0.0, 0.4))
+        worker.kill()
+    work("same", CONCURRENCY="50").wait_started()
+    wait_for(
+        lambda: len(jobs.counted("end")) + int(str(jobs.server.command("ZCARD", "dead"))) == 3000, "all have one place"
+    )
+    wait_for(lambda: jobs.in_progress() == 0, "all are settled")
+    assert sum(jobs.counted("start").values()) <= 3000 + 8 * 50
+
+
+def test_job_that_kills_its_process_is_buried_and_its_neighbours_get_done(work: RunWorker, jobs: Jobs):
+    jobs.push(5, "Sleep", 0.3)
+    jobs.push(1, "Die")
+    jobs.push(5, "Sleep", 0.3)
+    for _ in range(3):
+        assert work("same").ended() == 7
+    worker = work("same").wait_started()
+    wait_for(lambda: len(jobs.counted("end")) == 10, "the neighbours get done")
+    (dead,) = jobs.server.command("ZRANGE", "dead", 0, -1)
+    assert json.loads(dead)["class"] == "Die"
+    assert "3 workers died" in json.loads(dead)["error_message"]
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+
+
+def test_second_worker_under_one_process_id_refuses_to_start(work: RunWorker):
+    work("same").wait_started()
+    second = work("same")
+    assert second.ended() == 1
+    assert "in use by process" in second.text.splitlines()[-1]
+    assert "Traceback" not in second.text
+
+
+def test_redis_killed_and_restarted_under_load_is_two_lines_in_the_log(work: RunWorker, jobs: Jobs, server: Server):
+    worker = work("w1", CONCURRENCY="50").wait_started()
+    jobs.push(2000, "Sleep", 0.02)
+    wait_for(lambda: len(jobs.counted("start")) > 200, "it works")
+    server.kill()
+    time.sleep(0.7)
+    server.start()
+    wait_for(lambda: len(jobs.counted("end")) == 2000, "all are done")
+    wait_for(lambda: jobs.in_progress() == 0 and not jobs.queued(), "all are settled")
+    assert sum(jobs.counted("start").values()) <= 2050
+    lines = [line for line in worker.text.splitlines() if "Redis at" in line]
+    assert len(lines) == 2
+    assert "unreachable" in lines[0]
+    assert "is back" in lines[1]
+
+
+def test_outage_longer_than_the_lease_takes_no_running_job_over(work: RunWorker, jobs: Jobs, server: Server):
+    first, second = work("first", CONCURRENCY="20"), work("second", CONCURRENCY="20")
+    first.wait_started()
+    second.wait_started()
+    jobs.push(40, "Sleep", 6)
+    wait_for(lambda: len(jobs.counted("start")) == 40, "all run")
+    server.kill()
+    time.sleep(3.5)
+    server.start()
+    wait_for(lambda: len(jobs.counted("end")) == 40, "all are done")
+    wait_for(lambda: jobs.in_progress() == 0, "all are settled")
+    assert set(jobs.counted("start").values()) == {1}
+    assert jobs.queued() == []
+
+
+def test_frozen_worker_cancels_what_others_took_over(work: RunWorker, jobs: Jobs):
+    frozen = work("frozen").wait_started()
+    jobs.push(5, "Sleep", 8)
+    wait_for(lambda: len(jobs.counted("start")) == 5, "all run")
+    work("other").wait_started()
+    frozen.signal(signal.SIGSTOP)
+    wait_for(lambda: sum(jobs.counted("start").values()) == 10, "the other takes over")
+    frozen.signal(signal.SIGCONT)
+    wait_for(lambda: frozen.text.count("taken over") >= 5, "it says so")
+    wait_for(lambda: len(jobs.counted("end")) == 5 and jobs.in_progress() == 0, "all are done")
+    assert sum(jobs.counted("end").values()) == 5
+
+
+def test_worker_starts_before_redis_does(run_worker: RunWorker, server: Server, tmp_path: Path):
+    server.kill()
+    worker = run_worker(server.url, "process_app:app", RUNS=str(tmp_path / "runs"))
+    wait_for(lambda: "unreachable" in worker.text, "it says so")
+    server.start()
+    worker.wait_started()
+    assert "Traceback" not in worker.text
+    assert len(worker.text.splitlines()) <= 4
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nowhere:app", "no module"),
+        ("process_app:nothing", "has no 'nothing'; it has app"),
+        ("process_app:note", "not an App"),
+    ],
+)
+def test_wrong_target_is_one_line(run_worker: RunWorker, target: str, words: str, tmp_path: Path):
+    worker = run_worker("redis://127.0.0.1:1/0", target, RUNS=str(tmp_path / "runs"))
+    assert worker.ended() == 1
+    assert words in worker.text
+    assert len(worker.text.splitlines()) == 1
