@@ -196,7 +196,7 @@ def _progress(console: Console) -> Iterator[Callable[[Seen], None]]:
 async def _stop(worker: subprocess.Popen[bytes]) -> str:
     worker.terminate()
     with trio.move_on_after(10):
-        while worker.poll() is None:
+        while worker.poll() is None:  # noqa: ASYNC110 - a process sets no event
             await trio.sleep(0.02)
         return "" if worker.returncode == 0 else f"the worker ended with status {worker.returncode}"
     return "the worker did not stop"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx
 
 
-def _positive(_: object, field: attrs.Attribute[float], value: object) -> None:
+def _positive(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise ConfigurationError(f"Http: {field.name} is a number greater than 0, not {value!r}")
 
@@ -22,7 +22,8 @@ def _positive(_: object, field: attrs.Attribute[float], value: object) -> None:
 class Http:
     """Options of the shared `httpx.AsyncClient`.
 
-    `timeout`: seconds for connecting, for each read, for each write, and for waiting for a connection. `max_connections`: in all.
+    `timeout`: seconds for connecting, for each read and for each write; waiting for a free connection only counts against the job's own
+    deadline. `max_connections`: in use at once, over all hosts.
     `keepalive_expiry`: seconds that an idle connection is kept. `verify`: check certificates, or an SSL context of your own.
     Proxies from the environment are not used; redirects are followed only if asked.
     """
@@ -38,15 +39,11 @@ def open_client(options: Http) -> httpx.AsyncClient:
     """A client with these options. Close it with `aclose()`."""
     import httpx  # noqa: PLC0415 - dear to import, and not every worker talks HTTP
 
-    limits = httpx.Limits(
-        max_connections=options.max_connections,
-        max_keepalive_connections=options.max_connections,
-        keepalive_expiry=options.keepalive_expiry,
-    )
+    from trioworkers.http.pool import PoolTransport  # noqa: PLC0415 - as above
+
     return httpx.AsyncClient(
-        timeout=options.timeout,
-        limits=limits,
-        verify=options.verify,
+        transport=PoolTransport(options),
+        timeout=httpx.Timeout(options.timeout, pool=None),
         follow_redirects=options.follow_redirects,
         trust_env=False,
     )
