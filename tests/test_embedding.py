@@ -1,0 +1,189 @@
+"""A worker inside a bigger Trio program, on a real server: started, used, stopped, cancelled, and nothing left of it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from servers import ROOT, Server
+
+from trioworkers import App, Client, Context, Job, Refused, Superseded
+
+
+class TaskCount(trio.abc.Instrument):
+    """How many tasks there are."""
+
+    def __init__(self) -> None:
+        self.tasks = 0
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        self.tasks += 1
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        self.tasks -= 1
+
+
+@pytest.fixture
+async def count() -> Iterator[TaskCount]:
+    instrument = TaskCount()
+    trio.lowlevel.add_instrument(instrument)
+    yield instrument
+    trio.lowlevel.remove_instrument(instrument)
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def make_app(url: str, ran: list[object], **options: object) -> App:
+    app = App(url, **options)  # type: ignore[arg-type]
+
+    @app.handler("q")
+    async def note(ctx: Context, value: object) -> None:
+        ran.append(value)
+
+    @app.handler("q")
+    async def wait(ctx: Context, seconds: float) -> None:
+        ran.append("started")
+        await trio.sleep(seconds)
+        ran.append("ended")
+
+    @app.handler("q")
+    async def compute(ctx: Context, n: int) -> None:
+        ran.append(await ctx.run_cpu(sum, range(n)))
+
+    @app.handler("q")
+    async def spin(ctx: Context) -> None:
+        ran.append("spinning")
+        await ctx.run_cpu(time.sleep, 600)
+
+    return app
+
+
+async def until(condition: object) -> None:
+    with trio.fail_after(15):
+        while not condition():  # type: ignore[operator]
+            await trio.sleep(0.02)
+
+
+async def test_jobs_run_and_stop_ends_the_worker(redis_url: str):
+    ran: list[object] = []
+    app = make_app(redis_url, ran)
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(app.serve)
+        async with Client(redis_url) as client:
+            await client.enqueue(Job("q", "note", ["é"]), Job("q", "compute", [1000]))
+        await until(lambda: len(ran) == 2)
+        await until(lambda: worker.stats().settled == 2)
+        assert (worker.stats().running, worker.stats().free) == ({"q": 0}, {"q": 10})
+        worker.stop()
+    assert set(map(str, ran)) == {"é", "499500"}
+
+
+async def test_cancelling_is_like_term_and_leaves_nothing(redis_url: str, shared_server: Server, count: TaskCount):
+    ran: list[object] = []
+    app = make_app(redis_url, ran, shutdown_timeout=1)
+    async with Client(redis_url) as client:
+        await client.enqueue(Job("q", "wait", [0.5]), Job("q", "wait", [60]), Job("q", "spin", []))
+    tasks, open_files = count.tasks, descriptors()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(app.serve)
+            await until(lambda: ran.count("started") == 2 and "spinning" in ran)
+            started = trio.current_time()
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert 0.9 < trio.current_time() - started < 4
+    assert ran.count("ended") == 1  # it was given the time
+    queued = shared_server.command("LRANGE", "queue:q", 0, -1)
+    assert isinstance(queued, list)
+    assert sorted(json.loads(payload)["class"] for payload in queued) == ["spin", "wait"]
+    assert shared_server.command("KEYS", "*:inprogress") == []
+    assert shared_server.command("KEYS", "tw:lease:*") == []
+    assert multiprocessing.active_children() == []
+    await trio.testing.wait_all_tasks_blocked()
+    assert (count.tasks, descriptors()) == (tasks, open_files)
+
+
+async def test_cancelling_while_redis_is_away_ends_at_once():
+    app = make_app("redis://127.0.0.1:1/0", [])
+    with trio.fail_after(10), trio.move_on_after(0.3) as scope:
+        await app.serve()
+    assert scope.cancelled_caught
+
+
+async def test_due_job_starts_within_a_second_of_its_time(redis_url: str):
+    ran: list[object] = []
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(make_app(redis_url, ran).serve)
+        async with Client(redis_url) as client:
+            await client.schedule(1.5, Job("q", "note", [1]))
+        scheduled_at = trio.current_time()
+        await until(lambda: ran)
+        late_s = trio.current_time() - scheduled_at - 1.5
+        worker.stop()
+    assert -0.2 < late_s < 1
+
+
+async def test_idle_worker_sends_about_one_command_a_second(redis_url: str, shared_server: Server):
+    def commands() -> int:
+        return int(re.findall(r"total_commands_processed:(\d+)", str(shared_server.command("INFO", "stats")))[0])
+
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(make_app(redis_url, []).serve)
+        await trio.sleep(1)
+        before = commands()
+        await trio.sleep(5)
+        sent = commands() - before - 1
+        worker.stop()
+    # Commands inside a script count in this figure, too: a heartbeat has about ten.
+    assert sent / 5 < 8
+
+
+async def test_second_worker_under_one_process_id_is_refused(redis_url: str):
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(make_app(redis_url, [], process_id="same", lease=1).serve)
+        with pytest.raises(Superseded, match="in use"):
+            await make_app(redis_url, [], process_id="same", lease=1).serve()
+        worker.stop()
+
+
+async def test_wrong_password_is_told_at_the_start(server: Server):
+    server.command("CONFIG", "SET", "requirepass", "secret")
+    with pytest.raises(Refused):
+        await make_app(server.url, []).serve()
+
+
+async def test_namespace_goes_before_every_key(redis_url: str, shared_server: Server):
+    ran: list[object] = []
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(make_app(redis_url, ran, namespace="shop").serve)
+        async with Client(redis_url, namespace="shop") as client:
+            await client.enqueue(Job("q", "note", [1]))
+        await until(lambda: ran)
+        keys = shared_server.command("KEYS", "*")
+        worker.stop()
+    assert isinstance(keys, list)
+    assert [key for key in keys if not key.startswith("shop:")] == []
+
+
+async def test_readmes_programs_run(redis_url: str, monkeypatch: pytest.MonkeyPatch):
+    """The example handler and the embedding of the README, as they stand there."""
+    text = Path(ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    app_source = next(block for block in blocks if "# app.py" in block)
+    embedding = next(block for block in blocks if "nursery.start(app.serve)" in block)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    space: dict[str, object] = {"__name__": "readme_app", "trio": trio}
+    exec(compile(app_source, "README.md", "exec", dont_inherit=True), space)
+    body = "\n".join(f"    {line}" for line in embedding.splitlines())
+    exec(compile(f"async def embed():\n{body}\n", "README.md", "exec", dont_inherit=True), space)
+    with trio.fail_after(20):
+        await space["embed"]()  # type: ignore[operator]
