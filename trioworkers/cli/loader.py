@@ -69,7 +69,7 @@ def _attribute(module: ModuleType, attribute: str, target: str) -> App:
 
 def _theirs(error: BaseException) -> traceback.StackSummary:
     """The frames after the import machinery and us."""
-    skipped = ("importlib", str(Path(__file__).parent.parent))
+    skipped = ("importlib", "<attrs", str(Path(__file__).parent.parent))
     frames = traceback.extract_tb(error.__traceback__)
     return traceback.StackSummary.from_list([f for f in frames if not any(part in f.filename for part in skipped)])
 
