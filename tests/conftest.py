@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness import Jobs
 from servers import Server, Worker, start_worker
 
 
@@ -45,3 +46,19 @@ def run_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     for worker in workers:
         if worker.process.poll() is None:
             worker.kill()
+
+
+@pytest.fixture
+def jobs(server: Server, tmp_path: Path) -> Jobs:
+    return Jobs(server, tmp_path)
+
+
+@pytest.fixture
+def work(run_worker: Callable[..., Worker], server: Server, jobs: Jobs) -> Callable[..., Worker]:
+    """Starts a worker of the tests' app; `lease` and so on as options."""
+
+    def start(process_id: str = "w1", *options: str, **environment: str) -> Worker:
+        options = ("--process-id", process_id, "--lease", "2", "--shutdown-timeout", "1", *options)
+        return run_worker(server.url, "process_app:app", *options, RUNS=str(jobs.runs), **environment)
+
+    return start

@@ -57,3 +57,15 @@ def spin() -> None:
 async def compute(ctx: Context) -> None:
     note("start", ctx)
     await ctx.run_cpu(spin)
+
+
+@app.handler("q", "FailAfter")
+async def fail_after(ctx: Context, seconds: float) -> None:
+    note("start", ctx)
+    await trio.sleep(seconds)
+    raise ValueError("as asked")
+
+
+@app.handler("other", "Sleep")
+async def sleep_elsewhere(ctx: Context, seconds: float) -> None:
+    await sleep(ctx, seconds)
