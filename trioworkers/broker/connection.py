@@ -85,8 +85,11 @@ class Connection:
         self._client = client
         self.link = link
 
-    async def run(self, script: Script, keys: list[str], args: list[Any]) -> Any:
-        """Run a Lua script. Raises Unavailable, Refused or Superseded. Not cancelled once sent: bounded by the reply timeout."""
+    async def run(self, script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
+        """Run a Lua script. Raises Unavailable, Refused or Superseded. Not cancelled once sent: bounded by the reply timeout.
+
+        `operation`: what the log calls it; the script's name if not given.
+        """
 
         async def evaluate(client: coredis.Redis[bytes]) -> Any:
             try:
@@ -96,7 +99,7 @@ class Connection:
             ):  # Redis is new, or somebody flushed its scripts: by its text it can't fail so
                 return await client.eval(script.text, keys, args)
 
-        return await self.call(script.name, evaluate)
+        return await self.call(operation or script.name, evaluate)
 
     async def call(
         self,

@@ -60,6 +60,7 @@ class Intake:
         self._client_id = client_id
         self._queue = broker.keys.queue(queue)
         self._list = broker.in_progress(queue)
+        self._operation = f"fetch from {queue}"
         self._entry = registry_entry(broker.holder.process_id, queue)
 
     async def fetch(self, limit: int) -> Fetched:
@@ -67,7 +68,7 @@ class Intake:
         keys, holder = self._broker.keys, self._broker.holder
         names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.reclaims]
         args = [limit, MAX_FETCH_BYTES, holder.lease, holder.lease_ms, self._entry]
-        gone, suspects, *payloads = await self._connection.run(scripts.FETCH, names, args)
+        gone, suspects, *payloads = await self._connection.run(scripts.FETCH, names, args, self._operation)
         return Fetched(payloads, LeaseGone(gone), bool(suspects))
 
     async def wait(self) -> bytes | None:
@@ -82,7 +83,7 @@ class Intake:
 
         async def block() -> None:
             try:
-                result.append(await self._connection.call("fetch", self._blmove, shield))
+                result.append(await self._connection.call(self._operation, self._blmove, shield))
             except BrokerError as error:
                 result.append(error)
             finally:

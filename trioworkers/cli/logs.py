@@ -36,3 +36,5 @@ def configure_logging(log_format: str, level: str) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s pid=%(process)d %(levelname)s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request is no help at thousands a second
+    # It logs each failed try with its traceback; of an outage, our two lines are enough.
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)

@@ -1,0 +1,106 @@
+"""A TCP proxy between workers and Redis that can hold, lose, delay, freeze and reset what passes through it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+RST = struct.pack("ii", 1, 0)
+
+
+class Proxy:
+    """Listens on `port`. What its attributes say holds for every connection; `freeze` only for those that are open then."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target = ("127.0.0.1", target_port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.delay_s = 0.0
+        self.drip = False
+        self.requests_pass = threading.Event()
+        self.replies_pass = threading.Event()
+        self.requests_pass.set()
+        self.replies_pass.set()
+        self.lose_replies = False
+        self.refuse = False
+        self.accepted = 0
+        self._frozen: set[socket.socket] = set()
+        self._open: set[socket.socket] = set()
+        self._closing = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._closing = True
+        self.requests_pass.set()
+        self.replies_pass.set()
+        self._listener.close()
+        self.reset_all()
+
+    def reset_all(self) -> None:
+        """RST on every open connection, both sides."""
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+                connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                connection.close()
+        self._open.clear()
+
+    def freeze_open(self) -> None:
+        """Nothing passes on the connections that are open now, and nobody is told; new ones work."""
+        self._frozen |= self._open
+
+    @contextmanager
+    def losing_replies(self) -> Iterator[None]:
+        """Replies are thrown away within the block, and the connections reset at its end."""
+        self.lose_replies = True
+        yield
+        self.lose_replies = False
+        self.reset_all()
+
+    def _accept(self) -> None:
+        while not self._closing:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            if self.refuse:
+                client.close()
+                continue
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
+            self._open |= {client, server}
+            for source, sink, is_reply in ((client, server, False), (server, client, True)):
+                threading.Thread(target=self._pump, args=(source, sink, is_reply), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, is_reply: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                (self.replies_pass if is_reply else self.requests_pass).wait()
+                if self.delay_s:
+                    time.sleep(self.delay_s)
+                while source in self._frozen or sink in self._frozen:
+                    if self._closing:
+                        return
+                    time.sleep(0.05)
+                if is_reply and self.lose_replies:
+                    continue
+                for piece in [data[i : i + 1] for i in range(len(data))] if self.drip else [data]:
+                    sink.sendall(piece)
+        except OSError:
+            pass
+        finally:
+            if source not in self._frozen:
+                for connection in (source, sink):
+                    with suppress(OSError):
+                        connection.close()
+                self._open -= {source, sink}

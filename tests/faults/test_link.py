@@ -1,0 +1,147 @@
+"""The way to Redis breaks: what is lost, held, reset or frozen between a worker and its server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from harness import Jobs
+from proxy import Proxy
+from servers import Server, Worker, wait_for
+
+Work = Callable[..., Worker]
+
+
+def test_worker_killed_while_the_reply_of_its_fetch_is_on_the_way(work: Work, jobs: Jobs, proxy: Proxy):
+    worker = work("same", "--redis", proxy.url).wait_started()
+    proxy.replies_pass.clear()
+    jobs.push(20, "Sleep", 0.1)
+    wait_for(lambda: jobs.in_progress() > 0, "something is fetched")
+    worker.kill()
+    proxy.replies_pass.set()
+    assert jobs.counted("start") == {}
+    work("same").wait_started()
+    jobs.expect_all_done(extra_runs=0)
+
+
+def test_worker_killed_before_its_outcomes_reach_redis(work: Work, jobs: Jobs, proxy: Proxy):
+    worker = work("same", "--redis", proxy.url).wait_started()
+    jobs.push(5, "Sleep", 0.5)
+    wait_for(lambda: len(jobs.counted("start")) == 5, "all run")
+    proxy.requests_pass.clear()
+    wait_for(lambda: len(jobs.counted("end")) == 5, "all end")
+    worker.kill()
+    proxy.requests_pass.set()
+    proxy.reset_all()
+    work("same").wait_started()
+    jobs.expect_all_done(extra_runs=5)
+    assert set(jobs.counted("end").values()) == {2}
+
+
+def test_reply_of_a_fetch_is_lost(work: Work, jobs: Jobs, proxy: Proxy):
+    work("w1", "--redis", proxy.url).wait_started()
+    for _ in range(3):
+        with proxy.losing_replies():
+            jobs.push(5, "Sleep", 0.05)
+            wait_for(lambda: jobs.in_progress() > 0, "they are fetched into the void")
+        jobs.expect_all_done(extra_runs=0)
+
+
+def test_connections_are_reset_again_and_again(work: Work, jobs: Jobs, proxy: Proxy):
+    worker = work("w1", "--redis", proxy.url, CONCURRENCY="20").wait_started()
+    jobs.push(1500, "Sleep", 0.03)
+    for _ in range(15):
+        time.sleep(0.15)
+        proxy.reset_all()
+    jobs.expect_all_done(extra_runs=0)
+    assert "Traceback" not in worker.text
+
+
+def test_redis_stalls_for_a_moment_and_for_longer_than_every_timeout(work: Work, jobs: Jobs, server: Server):
+    worker = work("w1", "--lease", "4", CONCURRENCY="20").wait_started()
+    jobs.push(600, "Sleep", 0.05)
+    for stall_s in (1.5, 7.0):
+        wait_for(lambda: jobs.in_progress() > 0, "it works")
+        server.send(signal.SIGSTOP)
+        time.sleep(stall_s)
+        server.send(signal.SIGCONT)
+        jobs.push(100, "Sleep", 0.05)
+        wait_for(lambda: not jobs.queued(), "it goes on")
+    jobs.expect_all_done(extra_runs=0)
+    assert "Traceback" not in worker.text
+
+
+def test_old_sockets_freeze_while_new_ones_work(work: Work, jobs: Jobs, proxy: Proxy):
+    worker = work("w1", "--redis", proxy.url).wait_started()
+    jobs.push(10, "Sleep", 1)
+    wait_for(lambda: len(jobs.counted("start")) == 10, "all run")
+    proxy.freeze_open()
+    jobs.push(10, "Sleep", 0.05)
+    jobs.expect_all_done(extra_runs=0, timeout_s=40)
+    assert "Traceback" not in worker.text
+
+
+def test_server_still_holds_the_fetch_of_a_socket_that_is_gone(work: Work, jobs: Jobs, proxy: Proxy):
+    work("w1", "--redis", proxy.url).wait_started()
+    time.sleep(0.3)
+    proxy.freeze_open()  # the server sees an open connection with a blocked BLMOVE
+    jobs.push(1, "Sleep", 0.05)
+    wait_for(lambda: jobs.in_progress() == 1, "it is delivered into the void")
+    jobs.expect_all_done(extra_runs=0, timeout_s=40)
+
+
+def test_link_is_slow_and_drips(work: Work, jobs: Jobs, proxy: Proxy):
+    proxy.delay_s, proxy.drip = 0.1, True
+    worker = work("w1", "--redis", proxy.url, "--lease", "10").wait_started()
+    jobs.push(100, "Sleep", 0.05)
+    jobs.expect_all_done(extra_runs=0)
+    assert "Traceback" not in worker.text
+
+
+@pytest.mark.parametrize(
+    ("job_class", "fields", "place"),
+    [
+        ("Sleep", {"args": [0.3]}, None),
+        ("FailAfter", {"args": [0.3]}, "retry"),
+        ("FailAfter", {"args": [0.3], "retry": 0}, "dead"),
+        ("FailAfter", {"args": [0.3], "retry": False}, None),
+    ],
+)
+def test_reply_of_a_settle_is_lost(
+    work: Work, jobs: Jobs, proxy: Proxy, server: Server, job_class: str, fields: dict[str, object], place: str | None
+):
+    worker = work("w1", "--redis", proxy.url).wait_started()
+    jobs.push(1, "Sleep", 0)
+    wait_for(lambda: server.command("GET", "stat:processed") == "1", "Redis knows the script")
+    jobs.push(10, job_class, **fields)
+    wait_for(lambda: len(jobs.counted("start")) == 11, "all run")
+    with proxy.losing_replies():
+        wait_for(lambda: server.command("GET", "stat:processed") != "1", "outcomes are written")
+    wait_for(lambda: jobs.in_progress() == 0, "all outcomes are written")
+    time.sleep(0.5)
+    assert server.command("GET", "stat:processed") == "11"
+    assert {name: server.command("ZCARD", name) for name in ("retry", "dead")} == {
+        name: 10 if name == place else 0 for name in ("retry", "dead")
+    }
+    assert jobs.in_progress() == 0
+    assert "no longer ours" not in worker.text
+    jobs.push(5, "Sleep", 0)
+    wait_for(lambda: server.command("GET", "stat:processed") == "16", "its slots are free")
+
+
+def test_requeue_whose_reply_is_lost_is_in_one_place(work: Work, jobs: Jobs, proxy: Proxy):
+    worker = work("w1", "--redis", proxy.url, "--shutdown-timeout", "0.5").wait_started()
+    jobs.push(10, "Sleep", 60)
+    wait_for(lambda: len(jobs.counted("start")) == 10, "all run")
+    worker.signal(signal.SIGTERM)
+    wait_for(lambda: "stopping" in worker.text, "it stops")
+    proxy.lose_replies = True
+    assert worker.ended() == 0
+    assert len(jobs.queued()) + jobs.in_progress() == 10
+    assert sorted({json.loads(payload)["jid"] for payload in jobs.queued()}) == sorted(
+        {json.loads(p)["jid"] for p in jobs.queued()}
+    )
+    proxy.lose_replies = False

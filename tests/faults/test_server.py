@@ -1,0 +1,161 @@
+"""Redis itself misbehaves: it kills, unblocks, pauses, forgets scripts, is full, can't write, or isn't primary any more."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+from harness import Jobs
+from servers import Server, Worker, free_port, wait_for
+
+Work = Callable[..., Worker]
+
+
+def client_ids(server: Server) -> list[str]:
+    lines = str(server.command("CLIENT", "LIST")).splitlines()
+    return [line.split()[0].partition("=")[2] for line in lines if "cmd=client" not in line]
+
+
+def test_clients_are_killed_a_hundred_times(work: Work, jobs: Jobs, server: Server):
+    worker = work("w1", CONCURRENCY="20").wait_started()
+    jobs.push(1000, "Sleep", 0.02)
+    for _ in range(100):
+        server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        time.sleep(0.02)
+    jobs.expect_all_done(extra_runs=0)
+    assert "Traceback" not in worker.text
+
+
+@pytest.mark.parametrize("how", ["TIMEOUT", "ERROR"])
+def test_blocked_fetch_is_unblocked_by_somebody_else(work: Work, jobs: Jobs, server: Server, how: str):
+    worker = work("w1").wait_started()
+    for _ in range(50):
+        for number in client_ids(server):
+            server.command("CLIENT", "UNBLOCK", number, how)
+        time.sleep(0.01)
+    jobs.push(20, "Sleep", 0.05)
+    jobs.expect_all_done(extra_runs=0)
+    assert "Traceback" not in worker.text
+
+
+def test_writes_are_paused(work: Work, jobs: Jobs, server: Server):
+    work("w1", "--lease", "6").wait_started()
+    jobs.push(50, "FailAfter", 0.3)
+    wait_for(lambda: len(jobs.counted("start")) == 50, "all run")
+    server.command("CLIENT", "PAUSE", 4500, "WRITE")
+    wait_for(lambda: server.command("ZCARD", "retry") == 50, "all are in retry")
+    wait_for(lambda: jobs.in_progress() == 0, "nothing is stuck")
+    assert len({json.loads(p)["jid"] for p in server.command("ZRANGE", "retry", 0, -1)}) == 50  # type: ignore[union-attr]
+
+
+def test_scripts_are_flushed_all_the_time(work: Work, jobs: Jobs, server: Server):
+    worker = work("w1", CONCURRENCY="20").wait_started()
+    jobs.push(500, "Sleep", 0.02)
+    for _ in range(60):
+        server.command("SCRIPT", "FLUSH")
+        time.sleep(0.01)
+    jobs.expect_all_done(extra_runs=0)
+    assert "Redis at" not in worker.text
+
+
+def test_redis_is_full(work: Work, jobs: Jobs, server: Server):
+    worker = work("w1").wait_started()
+    jobs.push(10, "FailAfter", 0.5)
+    jobs.push(10, "Sleep", 0.5)
+    wait_for(lambda: len(jobs.counted("start")) == 20, "all run")
+    server.command("CONFIG", "SET", "maxmemory", "1mb")
+    wait_for(lambda: len(jobs.counted("end")) == 10, "all end")
+    wait_for(
+        lambda: server.command("ZCARD", "retry") == 10 and jobs.in_progress() == 0, "outcomes are written all the same"
+    )
+    server.command("CONFIG", "SET", "maxmemory", "0")
+    jobs.push(10, "Sleep", 0)
+    wait_for(lambda: len(jobs.counted("end")) == 20, "it fetches again")
+    assert "Traceback" not in worker.text
+    assert len([line for line in worker.text.splitlines() if "refuses" in line]) <= 4
+
+
+def test_disk_is_full(work: Work, jobs: Jobs, server: Server):
+    server.command("CONFIG", "SET", "save", "3600 1")
+    worker = work("w1").wait_started()
+    jobs.push(10, "Sleep", 0.5)
+    wait_for(lambda: len(jobs.counted("start")) == 10, "all run")
+    (server.folder / "dump.rdb").mkdir()
+    (server.folder / "dump.rdb" / "x").touch()
+    server.command("BGSAVE")
+    wait_for(lambda: "rdb_last_bgsave_status:err" in str(server.command("INFO", "persistence")), "Redis refuses writes")
+    wait_for(lambda: len(jobs.counted("end")) == 10, "all end")
+    time.sleep(0.5)
+    server.command("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+    jobs.expect_all_done(extra_runs=0)
+    assert "MISCONF" in worker.text
+    assert "Traceback" not in worker.text
+
+
+def test_primary_is_demoted_for_a_while(work: Work, jobs: Jobs, server: Server):
+    worker = work("w1", "--lease", "6", CONCURRENCY="5").wait_started()
+    jobs.push(40, "Sleep", 0.2)
+    wait_for(lambda: len(jobs.counted("start")) >= 10, "it works")
+    server.command("REPLICAOF", "127.0.0.1", free_port())
+    time.sleep(2)
+    server.command("REPLICAOF", "NO", "ONE")
+    jobs.expect_all_done(extra_runs=0)
+    assert "Traceback" not in worker.text
+
+
+def test_queue_of_the_wrong_type_leaves_the_others_alone(work: Work, jobs: Jobs, server: Server):
+    server.command("SET", "queue:other", "no list")
+    worker = work("w1").wait_started()
+    jobs.push(20, "Sleep", 0.05)
+    jobs.expect_all_done(extra_runs=0)
+    server.command("DEL", "queue:other")
+    server.command("LPUSH", "queue:other", '{"class":"Sleep","args":[0],"jid":"late"}')
+    wait_for(lambda: jobs.counted("end")["late"] == 1, "the other one works again")
+    assert len([line for line in worker.text.splitlines() if "refuses" in line]) == 1
+
+
+def test_permission_is_taken_away_while_running(work: Work, jobs: Jobs, server: Server):
+    worker = work("w1", "--lease", "6").wait_started()
+    server.command("ACL", "SETUSER", "default", "-evalsha", "-eval")
+    jobs.push(5, "Sleep", 0)
+    wait_for(lambda: "refuses" in worker.text, "it says so")
+    server.command("ACL", "SETUSER", "default", "+evalsha", "+eval")
+    jobs.expect_all_done(extra_runs=0)
+
+
+def test_hundred_identical_payloads_run_a_hundred_times(work: Work, jobs: Jobs, server: Server):
+    work("w1").wait_started()
+    payload = '{"class":"Sleep","args":[0.05],"jid":"same"}'
+    server.command("LPUSH", "queue:q", *[payload] * 100)
+    wait_for(lambda: jobs.counted("end")["same"] == 100 and jobs.in_progress() == 0, "all run")
+    time.sleep(0.3)
+    assert jobs.counted("start")["same"] == 100
+
+
+def test_ten_thousand_strays_are_taken_back_in_order(work: Work, jobs: Jobs, server: Server):
+    for first in range(0, 10_000, 500):
+        payloads = [
+            json.dumps({"class": "Sleep", "args": [0], "jid": f"s{first + n}", "x": "x" * 1000}) for n in range(500)
+        ]
+        server.command("LPUSH", "queue:q:same:inprogress", *payloads)
+    work("same", CONCURRENCY="1000").wait_started()
+    wait_for(lambda: len(jobs.counted("end")) == 10_000 and jobs.in_progress() == 0, "all are done", 60)
+
+
+def test_two_workers_promote_and_reclaim_at_once(work: Work, jobs: Jobs, server: Server):
+    for number in range(2000):
+        jid = f"due{number}"
+        jobs.payloads[jid] = json.dumps({"class": "Sleep", "args": [0], "jid": jid, "queue": "q"})
+    for first in range(0, 2000, 500):
+        members = [word for payload in list(jobs.payloads.values())[first : first + 500] for word in ("1", payload)]
+        server.command("ZADD", "schedule", *members)
+    for number in range(300):
+        jid = f"lost{number}"
+        jobs.payloads[jid] = json.dumps({"class": "Sleep", "args": [0], "jid": jid, "queue": "q"})
+        server.command("LPUSH", "queue:q:dead:inprogress", jobs.payloads[jid])
+    server.command("HSET", "tw:inprogress", "queue:q:dead:inprogress", "dead q")
+    work("w1").wait_started()
+    work("w2").wait_started()
+    jobs.expect_all_done(extra_runs=0)
