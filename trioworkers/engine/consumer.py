@@ -26,7 +26,10 @@ from trioworkers.wire.job import jid_of
 
 logger = logging.getLogger("trioworkers")
 
+FIRST_AUDIT_AFTER_S = 1.0
 AUDIT_INTERVAL_S = 10.0
+"""After a doubt the list is compared at once, again a second later, and ever more rarely down to this: what was sent to Redis
+over a connection that broke may be carried out after our first look."""
 AUDIT_PAGE = 500
 
 
@@ -56,6 +59,7 @@ class Consumer:
         self._on_lease_gone = on_lease_gone
         self._slot_freed = trio.Event()
         self._audit_at = 0.0
+        self._next_audit_after_s = FIRST_AUDIT_AFTER_S
         self._taken_over = False
         self._suspects = False
 
@@ -75,6 +79,7 @@ class Consumer:
     def doubt(self, *, taken_over: bool = False) -> None:
         """Compare the in-progress list with what runs before the next fetch. `taken_over`: others may have been at our list."""
         self._audit_at = 0.0
+        self._next_audit_after_s = FIRST_AUDIT_AFTER_S
         self._taken_over = self._taken_over or taken_over
         self._slot_freed.set()
 
@@ -154,7 +159,8 @@ class Consumer:
         # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.
         held = Counter(delivery.payload for delivery in self.deliveries)
         found = await intake.audit(held, held.total() + AUDIT_PAGE)
-        self._audit_at = trio.current_time() + AUDIT_INTERVAL_S
+        self._audit_at = trio.current_time() + self._next_audit_after_s
+        self._next_audit_after_s = min(self._next_audit_after_s * 2, AUDIT_INTERVAL_S)
         taken_over, self._taken_over = self._taken_over, False
         if found is None:
             return
