@@ -158,22 +158,18 @@ class Moves(RuleBasedStateMachine):
 
     def outcome(self, kind: str, payload: bytes, sent: list[list[Job]]) -> Outcome:
         amended = payload.replace(b'"A"', b'"A" ')
-        match kind:
-            case "acknowledge":
-                return Acknowledge(())
-            case "sends":
-                sent.append(self.fresh(2))
-                return Acknowledge(tuple(Send(job) for job in sent[-1]))
-            case "retry":
-                return RetryAt(amended, -1.0)
-            case "dead":
-                return Bury(amended)
-            case "discard":
-                return Discard()
-            case "requeue":
-                return Requeue()
-            case _:
-                return Requeue(amended, -1.0)
+        if kind == "sends":
+            sent.append(self.fresh(2))
+            return Acknowledge(tuple(Send(job) for job in sent[-1]))
+        plain: dict[str, Outcome] = {
+            "acknowledge": Acknowledge(()),
+            "retry": RetryAt(amended, -1.0),
+            "dead": Bury(amended),
+            "discard": Discard(),
+            "requeue": Requeue(),
+            "later": Requeue(amended, -1.0),
+        }
+        return plain[kind]
 
     def settled(self, settlement: Settlement) -> None:
         payload = settlement.payload
