@@ -3,12 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint unit clean
+.PHONY: help demo test lint unit faults soak clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
 	@echo "make lint   formatting, lint and types only"
 	@echo "make unit   the tests only (ARGS='-k name')"
+	@echo "make faults all faults that a worker must survive, the slow ones too"
+	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say which: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -25,7 +27,14 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 unit: .venv/ready
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+faults: .venv/ready
+	$(BIN)/python -m pytest tests/faults tests/test_process.py $(ARGS)
+
+SECONDS ?= 60
+soak: .venv/ready
+	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 test: lint unit
 

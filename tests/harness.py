@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from servers import Server, wait_for
@@ -18,13 +19,26 @@ class Jobs:
         self.payloads: dict[str, str] = {}
 
     def push(self, count: int, job_class: str, *args: object, **fields: object) -> None:
+        """Enqueue jobs of `job_class`."""
+        self.server.command("SADD", "queues", "q")
+        self.server.command("LPUSH", "queue:q", *self._fresh(count, job_class, args, fields))
+
+    def push_elsewhere(self, count: int, key: str, job_class: str, *args: object, score: float = 1.0) -> None:
+        """Put jobs into the sorted set (with this score) or the list at `key`."""
+        fresh = self._fresh(count, job_class, args, {})
+        if key in ("retry", "schedule"):
+            self.server.command("ZADD", key, *(word for payload in fresh for word in (score, payload)))
+        else:
+            self.server.command("LPUSH", key, *fresh)
+
+    def _fresh(self, count: int, job_class: str, args: Iterable[object], fields: dict[str, object]) -> list[str]:
+        fresh = []
         for _ in range(count):
             jid = f"{len(self.payloads):024x}"
             job = {"retry": True, "queue": "q", "class": job_class, "args": list(args), "jid": jid, **fields}
-            self.payloads[jid] = json.dumps(job)
-        fresh = list(self.payloads.values())[-count:]
-        self.server.command("SADD", "queues", "q")
-        self.server.command("LPUSH", "queue:q", *fresh)
+            fresh.append(json.dumps(job))
+            self.payloads[jid] = fresh[-1]
+        return fresh
 
     def counted(self, event: str) -> Counter[str]:
         lines = self.runs.read_text().splitlines() if self.runs.exists() else []
@@ -55,3 +69,17 @@ class Jobs:
         wait_for(lambda: self.in_progress() == 0 and not self.queued(), "nothing is stuck", timeout_s)
         assert self.server.command("ZCARD", "retry") == self.server.command("ZCARD", "dead") == 0
         assert sum(self.counted("start").values()) - len(self.payloads) <= extra_runs
+
+
+def children_of(parent: int) -> list[tuple[int, str]]:
+    """(pid, command line) of a process's children, and of those that say that they are."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if fields[1] == str(parent) or f"parent_pid={parent}" in command:
+            found.append((int(stat.parent.name), command))
+    return found

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import Jobs
+from harness import Jobs, children_of
 from servers import Server, Worker, wait_for
 
 RunWorker = Callable[..., Worker]
@@ -63,19 +63,6 @@ def test_job_that_will_not_stop_does_not_keep_the_process(
     assert jobs.queued() == list(jobs.payloads.values())
     assert jobs.in_progress() == 0
     wait_for(lambda: not children_of(worker.process.pid), "no child process is left")
-
-
-def children_of(pid: int) -> list[str]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            command = (stat.parent / "cmdline").read_text()
-        except OSError:
-            continue
-        if fields[1] == str(pid) or (f"parent_pid={pid}" in command):
-            found.append(command)
-    return found
 
 
 def test_second_signal_cancels_at_once_and_third_exits(work: RunWorker, jobs: Jobs):

@@ -29,6 +29,8 @@ class Proxy:
         self.lose_replies = False
         self.refuse = False
         self.accepted = 0
+        self.caught = threading.Event()
+        self._trap: tuple[bytes, str] | None = None
         self._frozen: set[socket.socket] = set()
         self._open: set[socket.socket] = set()
         self._closing = False
@@ -36,8 +38,7 @@ class Proxy:
 
     def close(self) -> None:
         self._closing = True
-        self.requests_pass.set()
-        self.replies_pass.set()
+        self.go_on()
         self._listener.close()
         self.reset_all()
 
@@ -54,6 +55,16 @@ class Proxy:
     def freeze_open(self) -> None:
         """Nothing passes on the connections that are open now, and nobody is told; new ones work."""
         self._frozen |= self._open
+
+    def stop_at(self, words: bytes, when: str) -> None:
+        """Stand still when a request with these words comes by, before it is passed on or after; then `caught` is set."""
+        self.caught.clear()
+        self._trap = (words, when)
+
+    def go_on(self) -> None:
+        """Let pass what was held."""
+        self.requests_pass.set()
+        self.replies_pass.set()
 
     @contextmanager
     def losing_replies(self) -> Iterator[None]:
@@ -85,13 +96,10 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket, is_reply: bool) -> None:
         try:
             while data := source.recv(65536):
-                (self.replies_pass if is_reply else self.requests_pass).wait()
-                if self.delay_s:
-                    time.sleep(self.delay_s)
-                while source in self._frozen or sink in self._frozen:
-                    if self._closing:
-                        return
-                    time.sleep(0.05)
+                if not is_reply:
+                    self._spring_trap(data)
+                if not self._may_pass(source, sink, is_reply):
+                    return
                 if is_reply and self.lose_replies:
                     continue
                 for piece in [data[i : i + 1] for i in range(len(data))] if self.drip else [data]:
@@ -104,3 +112,17 @@ class Proxy:
                     with suppress(OSError):
                         connection.close()
                 self._open -= {source, sink}
+
+    def _spring_trap(self, request: bytes) -> None:
+        if self._trap and self._trap[0] in request:
+            (self.requests_pass if self._trap[1] == "before" else self.replies_pass).clear()
+            self._trap = None
+            self.caught.set()
+
+    def _may_pass(self, source: socket.socket, sink: socket.socket, is_reply: bool) -> bool:
+        """Wait as long as the proxy's attributes say; False if it is closing."""
+        (self.replies_pass if is_reply else self.requests_pass).wait()
+        time.sleep(self.delay_s)
+        while not self._closing and (source in self._frozen or sink in self._frozen):
+            time.sleep(0.05)
+        return not self._closing

@@ -17,6 +17,7 @@ Work = Callable[..., Worker]
 
 def test_worker_killed_while_the_reply_of_its_fetch_is_on_the_way(work: Work, jobs: Jobs, proxy: Proxy):
     worker = work("same", "--redis", proxy.url).wait_started()
+    time.sleep(0.3)  # it waits in a blocking fetch
     proxy.replies_pass.clear()
     jobs.push(20, "Sleep", 0.1)
     wait_for(lambda: jobs.in_progress() > 0, "something is fetched")

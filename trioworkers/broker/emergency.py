@@ -1,9 +1,10 @@
-"""Putting a worker's jobs back when its own event loop is beyond help: by another loop, over a connection of its own."""
+"""What has to be done for a worker while its own event loop is blocked: by another loop, over a connection of its own."""
 
 from __future__ import annotations
 
 import attrs
 
+from trioworkers.broker import scripts
 from trioworkers.broker.connection import Link, connect, shown_url
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.presence import Presence
@@ -28,3 +29,11 @@ async def release_all(lists: Lists) -> None:
         for queue in lists.queues:
             await broker.release(queue)
         await Presence(broker, lists.identity, lists.queues).farewell()
+
+
+async def renew_lease(lists: Lists) -> bool:
+    """Renew the worker's lease if it still has it; returns whether. Raises BrokerError."""
+    holder = lists.holder
+    async with connect(lists.url, Link(shown_url(lists.url)), reply_timeout_s=1.0) as connection:
+        args = [holder.lease, holder.lease_ms]
+        return bool(await connection.run(scripts.RENEW, [lists.keys.lease(holder.process_id)], args))

@@ -16,6 +16,7 @@ from trioworkers.broker.moves import Broker, Clock, Holder
 from trioworkers.broker.server import open_server
 from trioworkers.client import Client
 from trioworkers.engine.runner import Runner
+from trioworkers.engine.watchdog import watching
 from trioworkers.engine.worker import Worker
 from trioworkers.errors import Refused, Superseded, TrioworkersError
 from trioworkers.resources import open_resources
@@ -74,6 +75,7 @@ class _Session:
                 resources = await stack.enter_async_context(
                     open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
                 )
+                stack.enter_context(watching(self.worker.lists))
                 runner = Runner(app, app.middlewares, resources, broker.clock.now_s, settings.max_payload_bytes)
                 await self.worker.run(runner, self._on_started)
 

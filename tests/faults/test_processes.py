@@ -1,0 +1,101 @@
+"""Jobs and processes misbehave: a loop that is blocked, clocks that are wrong, computing children that are killed or left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import Jobs, children_of
+from servers import Server, Worker, wait_for
+
+Work = Callable[..., Worker]
+
+
+def test_job_that_blocks_the_loop_longer_than_the_lease_keeps_its_jobs(work: Work, jobs: Jobs):
+    blocked = work("blocked").wait_started()
+    jobs.push(1, "Block", 6)
+    jobs.push(5, "Sleep", 1)
+    wait_for(lambda: len(jobs.counted("start")) == 6, "all run")
+    work("other").wait_started()
+    jobs.expect_all_done(extra_runs=0)
+    assert "time.sleep(seconds)" in blocked.text
+    assert "goes on after" in blocked.text
+    assert "taken over" not in blocked.text
+
+
+@pytest.mark.parametrize("skew_s", ["600", "-600"])
+def test_clock_of_the_machine_is_wrong(work: Work, jobs: Jobs, server: Server, skew_s: str):
+    skewed = work("skewed", CLOCK_AHEAD_S=skew_s).wait_started()
+    work("right").wait_started()
+    jobs.push(20, "Sleep", 3)
+    now = time.time()
+    jobs.push_elsewhere(10, "schedule", "Sleep", 0.05, score=now + 1)
+    jobs.push_elsewhere(10, "retry", "Sleep", 0.05, score=now + 1)
+    jobs.expect_all_done(extra_runs=0)
+    assert 1 <= time.time() - now < 15
+    assert "taken over" not in skewed.text
+    assert "died" not in skewed.text
+
+
+def test_computing_child_is_killed(work: Work, jobs: Jobs, server: Server):
+    worker = work().wait_started()
+    jobs.push(1, "Compute")
+    wait_for(lambda: jobs.counted("start") and spinning(worker), "it computes")
+    for child in spinning(worker):
+        os.kill(child, signal.SIGKILL)
+    wait_for(lambda: server.command("ZCARD", "retry") == 1, "the job is retried")
+    assert "CPUWorkerDied" in worker.text
+    jobs.push(1, "Sleep", 0)
+    wait_for(lambda: len(jobs.counted("end")) == 1, "the worker goes on")
+
+
+def test_no_computing_child_outlives_a_killed_worker(work: Work, jobs: Jobs):
+    worker = work().wait_started()
+    jobs.push(1, "Compute")
+    wait_for(lambda: jobs.counted("start") and spinning(worker), "it computes")
+    children = spinning(worker)
+    worker.kill()
+    wait_for(lambda: not any(is_alive(child) for child in children), "they end as well", timeout_s=2.5)
+
+
+def test_signal_to_the_whole_group_stops_cleanly(work: Work, jobs: Jobs):
+    worker = work().wait_started()
+    jobs.push(1, "Compute")
+    wait_for(lambda: jobs.counted("start") and spinning(worker), "it computes")
+    children = spinning(worker)
+    for pid in (*children, worker.process.pid):
+        os.kill(pid, signal.SIGTERM)
+    assert worker.ended() == 0
+    assert jobs.queued() == list(jobs.payloads.values())
+    wait_for(lambda: not any(is_alive(child) for child in children), "they end as well")
+
+
+def test_nothing_is_left_of_thousand_jobs(work: Work, jobs: Jobs):
+    worker = work("w1", CONCURRENCY="200").wait_started()
+    jobs.push(200, "Sleep", 0)
+    wait_for(lambda: len(jobs.counted("end")) == 200, "it is warm")
+    before = descriptors(worker)
+    for _ in range(5):
+        jobs.push(200, "Sleep", 0)
+        jobs.push(50, "FailAfter", 0, retry=False)
+    wait_for(lambda: len(jobs.counted("end")) == 1200 and jobs.in_progress() == 0, "all are done")
+    wait_for(lambda: descriptors(worker) <= before, f"no more than the {before} descriptors before")
+
+
+def descriptors(worker: Worker) -> int:
+    return len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
+
+
+def spinning(worker: Worker) -> list[int]:
+    return [pid for pid, _ in children_of(worker.process.pid)]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -1,0 +1,77 @@
+"""A worker is killed just before and just after each of its steps reaches Redis: nothing is lost, another worker goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from harness import Jobs
+from proxy import Proxy
+from servers import Server, Worker, wait_for
+
+from trioworkers.broker import scripts
+from trioworkers.broker.scripts import Script
+
+Work = Callable[..., Worker]
+ALL = [value for value in vars(scripts).values() if isinstance(value, Script)]
+IN_A_HURRY = [scripts.FETCH, scripts.SETTLE, scripts.PROMOTE, scripts.RECLAIM]
+SELDOM = [scripts.CLAIM, scripts.BEAT, scripts.AUDIT, scripts.DUE, scripts.PUT_BACK, scripts.RELEASE, scripts.FAREWELL]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    "script",
+    [*IN_A_HURRY, *(pytest.param(script, marks=pytest.mark.slow) for script in SELDOM)],
+    ids=lambda script: script.name,
+)
+def test_worker_is_killed_at_a_step(work: Work, jobs: Jobs, server: Server, proxy: Proxy, script: Script, when: str):
+    for each in ALL:  # a script that Redis doesn't know yet would take two steps
+        server.command("SCRIPT", "LOAD", each.text)
+    jobs.push(20, "Sleep", 0.2)
+    jobs.push_elsewhere(10, "schedule", "Sleep", 0.2)
+    jobs.push_elsewhere(10, "queue:q:dead:inprogress", "Sleep", 0.2)
+    server.command("HSET", "tw:inprogress", "queue:q:dead:inprogress", "dead q")
+
+    proxy.stop_at(script.sha.encode(), when)
+    worker = work("w1", "--redis", proxy.url, "--lease", "1")
+    if script is scripts.PUT_BACK:
+        worker.wait_started()
+        jobs.push_elsewhere(5, "queue:q:w1:inprogress", "Sleep", 0.2)
+    if script in (scripts.RELEASE, scripts.FAREWELL):
+        worker.wait_started()
+        worker.signal(signal.SIGTERM)
+    wait_for(proxy.caught.is_set, f"the worker comes to {script.name}")
+    time.sleep(0.1)
+    worker.kill()
+    proxy.close()
+
+    work("w2", "--lease", "1").wait_started()
+    jobs.expect_all_done(extra_runs=len(jobs.payloads))
+
+
+def test_worker_is_cut_off_at_each_beat(work: Work, jobs: Jobs, proxy: Proxy):
+    worker = work("w1", "--redis", proxy.url, "--lease", "1").wait_started()
+    work("w2", "--lease", "1").wait_started()
+    jobs.push(10, "Sleep", 5)
+    for _ in range(15):
+        proxy.stop_at(scripts.BEAT.sha.encode(), "after")
+        wait_for(proxy.caught.is_set, "it beats")
+        proxy.reset_all()
+        proxy.go_on()
+    jobs.expect_all_done(extra_runs=0)
+    assert "taken over" not in worker.text
+
+
+def test_due_jobs_survive_workers_that_are_killed_at_random(work: Work, jobs: Jobs, server: Server):
+    jobs.push_elsewhere(5000, "retry", "Sleep", 0)
+    jobs.push_elsewhere(5000, "schedule", "Sleep", 0)
+    for number in range(8):
+        worker = work(f"w{number % 2}", "--lease", "1", CONCURRENCY="20").wait_started()
+        time.sleep(0.05 * number)
+        worker.kill()
+    work("w0", CONCURRENCY="100").wait_started()
+    jobs.expect_all_done(extra_runs=8 * 20, timeout_s=60)
+    assert json.dumps(server.command("ZCARD", "schedule")) == "0"

@@ -1,0 +1,84 @@
+"""Keeps the lease while a job blocks the event loop, and says where it is blocked.
+
+A thread asks the loop for a sign of life. A worker whose loop is busy computing is not dead: its lease is renewed for it, over a
+connection that is opened only then, so that nobody else takes its jobs over. Only for so long, though: a deadlock shall be
+recovered in the end. Code that holds the interpreter's lock blocks this thread as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import trio
+
+from trioworkers.broker.emergency import Lists, renew_lease
+
+logger = logging.getLogger("trioworkers")
+
+TOLERANCE_S = 1.0
+"""Blocked for longer than this (or a quarter of the lease): said once, and the lease is renewed from here."""
+
+LONGEST_STALL_S = 300.0
+SHOWN_FRAMES = 4
+
+
+@contextmanager
+def watching(lists: Lists, *, longest_stall_s: float = LONGEST_STALL_S) -> Iterator[None]:
+    """Watch the current event loop within the block, for the worker with these lists."""
+    watchdog = _Watchdog(lists, longest_stall_s)
+    thread = threading.Thread(target=watchdog.watch, name="trioworkers-watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        watchdog.ended.set()
+        thread.join(TOLERANCE_S)
+
+
+class _Watchdog:
+    def __init__(self, lists: Lists, longest_stall_s: float) -> None:
+        self._lists = lists
+        self._longest_stall_s = longest_stall_s
+        self._tolerance_s = min(TOLERANCE_S, lists.holder.lease_ms / 4000)
+        self._token = trio.lowlevel.current_trio_token()
+        self._loop_thread = threading.get_ident()
+        self.ended = threading.Event()
+
+    def watch(self) -> None:
+        """Ask, wait for the answer, and again, until `ended`."""
+        while not self.ended.wait(self._tolerance_s):
+            asked_at = time.monotonic()
+            answered = threading.Event()
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(answered.set)
+                # Twice: a process that was frozen as a whole shall have the chance to answer when it goes on.
+                if not answered.wait(self._tolerance_s) and not answered.wait(self._tolerance_s / 5):
+                    self._stand_in(asked_at, answered)
+
+    def _stand_in(self, since: float, answered: threading.Event) -> None:
+        logger.warning(
+            "the event loop is blocked for %.1f s now; await, or compute with ctx.run_cpu. It is here:\n%s",
+            time.monotonic() - since,
+            self._where(),
+        )
+        gave_up = False
+        while not answered.wait(self._tolerance_s) and not self.ended.is_set():
+            if time.monotonic() - since < self._longest_stall_s:
+                with suppress(Exception):
+                    trio.run(renew_lease, self._lists)
+            elif not gave_up:
+                gave_up = True
+                logger.error("blocked for %.0f s: other workers may take over", self._longest_stall_s)
+        if not self.ended.is_set():
+            logger.warning("the event loop goes on after %.1f s", time.monotonic() - since)
+
+    def _where(self) -> str:
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way to see another thread
+        stack = traceback.extract_stack(frame) if frame else []
+        return "".join(traceback.format_list(stack[-SHOWN_FRAMES:])).rstrip()
