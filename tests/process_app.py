@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -11,14 +13,37 @@ if "CLOCK_AHEAD_S" in os.environ:
     right_time, ahead_s = time.time, float(os.environ["CLOCK_AHEAD_S"])
     time.time = lambda: right_time() + ahead_s
 
-from trioworkers import App, Context
+from trioworkers import App, Context, Job, RetryAfter
 
-app = App()
+
+@asynccontextmanager
+async def lag_is_noted() -> AsyncIterator[None]:
+    async def watch() -> None:
+        worst = 0.0
+        while True:
+            started_at = trio.current_time()
+            await trio.sleep(0.05)
+            lag = trio.current_time() - started_at - 0.05
+            if lag > worst:
+                worst = lag
+                write(f"lag {lag:.3f}")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+app = App(lifespan=lag_is_noted if "NOTE_LAG" in os.environ else None)
 app.queue("q", concurrency=int(os.environ.get("CONCURRENCY", "100")))
 
 
 def note(event: str, ctx: Context) -> None:
-    line = f"{event} {ctx.job.jid} {os.getpid()}\n".encode()
+    write(f"{event} {ctx.job.jid}")
+
+
+def write(what: str) -> None:
+    line = f"{what} {os.getpid()} {time.time():.3f}\n".encode()
     file = os.open(os.environ["RUNS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(file, line)
     os.close(file)
@@ -68,6 +93,24 @@ async def fail_after(ctx: Context, seconds: float) -> None:
     note("start", ctx)
     await trio.sleep(seconds)
     raise ValueError("as asked")
+
+
+@app.handler("q", "Again")
+async def again(ctx: Context, seconds: float) -> None:
+    note("start", ctx)
+    await trio.sleep(seconds)
+    if ctx.attempt == 1:
+        note("again", ctx)
+        raise RetryAfter(0.2)
+    note("end", ctx)
+
+
+@app.handler("q", "Parent")
+async def parent(ctx: Context, seconds: float) -> None:
+    note("start", ctx)
+    ctx.enqueue(Job("q", "Sleep", [seconds], jid=f"{ctx.job.jid}-child"))
+    await trio.sleep(seconds)
+    note("end", ctx)
 
 
 @app.handler("other", "Sleep")

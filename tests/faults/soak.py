@@ -1,0 +1,307 @@
+"""Everything at random, for a while: three workers under kills, stops, freezes, resets and outages; then nothing may be lost or stuck.
+
+`make soak SECONDS=600 SEED=7`. The seed decides which fault comes when; what it meets is up to the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from harness import Jobs, children_of
+from proxy import Proxy
+from servers import Server, Worker, start_worker, wait_for
+
+CONCURRENCY = 25
+LEASE_S = 2.0
+NAMES = ("w1", "w2", "w3")
+
+
+@attrs.frozen
+class Report:
+    """What a soak found. `extra_bound`: runs too many that the faults excuse: all that could run in each worker that was hit."""
+
+    seed: int
+    seconds: float
+    jobs: int
+    runs: int
+    lost: list[str]
+    stuck: list[str]
+    buried: int
+    extra: int
+    extra_bound: int
+    faults: Counter[str]
+    recoveries_s: list[float]
+    worst_lag_s: float
+    lines_per_outage: float
+    leaks: list[str]
+    tracebacks: int
+
+    def table(self) -> Table:
+        """For people."""
+        table = Table(title=f"soak, seed {self.seed}, {self.seconds:.0f} s", show_header=False)
+        slow = sorted(self.recoveries_s)
+        rows = {
+            "jobs": f"{self.jobs:,}",
+            "runs": f"{self.runs:,}",
+            "faults": ", ".join(f"{count} × {name}" for name, count in sorted(self.faults.items())),
+            "lost": str(len(self.lost)),
+            "stuck": str(len(self.stuck)),
+            "runs too many (bound)": f"{self.extra:,} ({self.extra_bound:,})",
+            "buried: three workers died under them": str(self.buried),
+            "from Redis's return to the next job done": f"median {slow[len(slow) // 2]:.2f} s, worst {slow[-1]:.2f} s"
+            if slow
+            else "-",
+            "worst lag of an event loop": f"{self.worst_lag_s * 1000:.0f} ms",
+            "log lines on Redis, per worker and outage": f"{self.lines_per_outage:.1f}",
+            "descriptors, children left": ", ".join(self.leaks) or "none",
+            "tracebacks in the log": str(self.tracebacks),
+        }
+        for name, value in rows.items():
+            table.add_row(name, value)
+        return table
+
+    @property
+    def passed(self) -> bool:
+        """Whether every promise was kept."""
+        return not (self.lost or self.stuck or self.leaks or self.tracebacks) and self.extra <= self.extra_bound
+
+
+class Soak:
+    """One soak in `folder`. `run` does it."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._folder = folder
+        self._seed = seed
+        self._chance = random.Random(seed)
+        (folder / "redis").mkdir()
+        self._server = Server(folder / "redis").start()
+        self._proxy = Proxy(self._server.port)
+        self._jobs = Jobs(self._server, folder)
+        self._workers: dict[str, Worker] = {}
+        self._logs: list[Worker] = []
+        self._acknowledged: set[str] = set()
+        self._parents: set[str] = set()
+        self._unsure: set[str] = set()
+        self._pushed = 0
+        self._hits = 0
+        self._frozen: set[str] = set()
+        self._faults: Counter[str] = Counter()
+        self._back_at: list[float] = []
+        self._over = threading.Event()
+
+    def run(self, seconds: float) -> Report:
+        """Cause faults for so long, then let everything come to rest."""
+        try:
+            for name in NAMES:
+                self._start(name)
+            wait_for(lambda: all("started:" in worker.text for worker in self._workers.values()), "all start")
+            producer = threading.Thread(target=self._produce, daemon=True)
+            producer.start()
+            end_at = time.monotonic() + seconds
+            while time.monotonic() < end_at:
+                time.sleep(self._chance.uniform(0.05, 0.8))
+                self._cause_fault()
+            self._over.set()
+            producer.join()
+            return self._report(seconds, self._come_to_rest())
+        finally:
+            for worker in self._logs:
+                if worker.process.poll() is None:
+                    worker.kill()
+            self._proxy.close()
+            self._server.kill()
+
+    # ── jobs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _produce(self) -> None:
+        chance = random.Random(self._seed + 1)
+        while not self._over.wait(0.02):
+            batch = []
+            for _ in range(chance.randrange(1, 12)):
+                job_class = chance.choice(["Sleep"] * 6 + ["Again", "Parent"])
+                jid = f"{'p' if job_class == 'Parent' else 'j'}{self._pushed}"
+                self._pushed += 1
+                batch.append({"class": job_class, "args": [chance.uniform(0, 0.2)], "jid": jid, "queue": "q"})
+            jids = {str(job["jid"]) for job in batch}
+            try:
+                self._server.command("LPUSH", "queue:q", *[json.dumps(job) for job in batch])
+            except (OSError, AssertionError, ValueError):
+                self._unsure |= jids
+            else:
+                self._acknowledged |= jids
+
+    def _expected(self) -> set[str]:
+        children = {f"{jid}-child" for jid in self._acknowledged if jid.startswith("p")}
+        return self._acknowledged | children
+
+    # ── faults ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self, name: str) -> None:
+        options = ["--process-id", name, "--lease", str(LEASE_S), "--shutdown-timeout", "0.5"]
+        environment = {"RUNS": str(self._jobs.runs), "CONCURRENCY": str(CONCURRENCY), "NOTE_LAG": "1"}
+        self._workers[name] = start_worker(self._folder, self._proxy.url, "process_app:app", *options, **environment)
+        self._logs.append(self._workers[name])
+
+    def _cause_fault(self) -> None:
+        faults: dict[str, Callable[[], None]] = {
+            "worker killed": self._kill_worker,
+            "worker stopped": self._stop_worker,
+            "worker frozen": self._freeze_worker,
+            "Redis killed": self._kill_redis,
+            "Redis frozen": self._freeze_redis,
+            "connections reset": self._proxy.reset_all,
+            "replies lost": self._lose_replies,
+            "clients killed": lambda: self._tell_redis("CLIENT", "KILL", "TYPE", "normal"),
+            "scripts flushed": lambda: self._tell_redis("SCRIPT", "FLUSH"),
+            "writes paused": lambda: self._tell_redis("CLIENT", "PAUSE", 300, "WRITE"),
+        }
+        name = self._chance.choice(list(faults))
+        self._faults[name] += 1
+        faults[name]()
+
+    def _kill_worker(self) -> None:
+        name = self._chance.choice(NAMES)
+        self._workers[name].kill()
+        self._hits += 1
+        time.sleep(self._chance.choice([0, LEASE_S * 2]))
+        self._start(name)
+
+    def _stop_worker(self) -> None:
+        name = self._chance.choice(NAMES)
+        self._workers[name].signal(signal.SIGTERM)
+        if self._workers[name].ended() != 0:
+            self._faults["worker ended with an error"] += 1
+        self._hits += 1  # what it could not write any more because Redis was away
+        self._start(name)
+
+    def _freeze_worker(self) -> None:
+        worker = self._workers[self._chance.choice(NAMES)]
+        self._frozen.add(str(worker.process.pid))
+        worker.signal(signal.SIGSTOP)
+        seconds = self._chance.choice([0.3, LEASE_S * 2])
+        time.sleep(seconds)
+        worker.signal(signal.SIGCONT)
+        self._hits += seconds > LEASE_S
+
+    def _kill_redis(self) -> None:
+        self._server.kill()
+        time.sleep(self._chance.choice([0, 0.5, LEASE_S * 1.5]))
+        self._server.start()
+        self._back_at.append(time.time())
+
+    def _freeze_redis(self) -> None:
+        self._server.send(signal.SIGSTOP)
+        time.sleep(self._chance.choice([0.3, 1.5, LEASE_S * 2]))
+        self._server.send(signal.SIGCONT)
+
+    def _lose_replies(self) -> None:
+        with self._proxy.losing_replies():
+            time.sleep(0.2)
+
+    def _tell_redis(self, *words: object) -> None:
+        self._server.command(*words)
+
+    # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _come_to_rest(self) -> list[str]:
+        """Wait until everything is done; returns what is still where it should not be."""
+        try:
+            wait_for(lambda: not self._places(), "everything is done", 60)
+        except AssertionError:
+            return [f"{count} in {place}" for place, count in self._places().items()]
+        return []
+
+    def _places(self) -> dict[str, int]:
+        counts = {name: int(str(self._server.command("ZCARD", name))) for name in ("retry", "schedule")}
+        counts |= {"queue": len(self._jobs.queued()), "in progress": self._jobs.in_progress()}
+        return {name: count for name, count in counts.items() if count}
+
+    def _report(self, seconds: float, stuck: list[str]) -> Report:
+        buried = self._jobs.jids("dead")
+        started, ended = self._jobs.counted("start"), self._jobs.counted("end")
+        lost = sorted(jid for jid in self._expected() if jid not in ended and jid.removesuffix("-child") not in buried)
+        lost = [jid for jid in lost if jid not in buried]
+        again = {line.split()[1] for line in self._jobs.runs.read_text().splitlines() if line.startswith("again")}
+        runs = sum(started.values())
+        extra = sum(count - 1 - (jid in again) for jid, count in started.items())
+        ends = sorted(float(line.split()[3]) for line in self._lines("end"))
+        recoveries = [next((at - back for at in ends if at > back), 0.0) for back in self._back_at]
+        lags = [float(line.split()[1]) for line in self._lines("lag") if line.split()[2] not in self._frozen]
+        texts = [worker.text for worker in self._logs]
+        lines = sum(text.count("Redis at") for text in texts)
+        return Report(
+            seed=self._seed,
+            seconds=seconds,
+            jobs=len(started),
+            runs=runs,
+            lost=lost,
+            stuck=stuck,
+            buried=len(buried),
+            extra=extra,
+            extra_bound=self._hits * CONCURRENCY,
+            faults=self._faults,
+            recoveries_s=recoveries,
+            worst_lag_s=max(lags, default=0.0),
+            lines_per_outage=lines / len(NAMES) / max(1, self._outages()),
+            leaks=self._leaks(),
+            tracebacks=sum(text.count("Traceback") for text in texts),
+        )
+
+    def _outages(self) -> int:
+        harmless = {"worker killed", "worker stopped", "worker frozen", "scripts flushed"}
+        return sum(count for name, count in self._faults.items() if name not in harmless)
+
+    def _lines(self, event: str) -> list[str]:
+        return [line for line in self._jobs.runs.read_text().splitlines() if line.startswith(event)]
+
+    def _leaks(self) -> list[str]:
+        """Descriptors and children of the workers at rest, compared with a worker that has just started."""
+        self._start("fresh")
+        fresh = self._workers.pop("fresh").wait_started()
+        limit = _descriptors(fresh) + 4  # two clients may hold up to two idle sockets more
+        leaks = [
+            f"{name} has {_descriptors(worker)} descriptors, a fresh worker {limit - 4}"
+            for name, worker in self._workers.items()
+            if _descriptors(worker) > limit
+        ]
+        return leaks + [
+            f"{name} has children" for name, worker in self._workers.items() if children_of(worker.process.pid)
+        ]
+
+
+def _descriptors(worker: Worker) -> int:
+    return len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        report = Soak(Path(folder), options.seed).run(options.seconds)
+    Console().print(report.table())
+    for jid in report.lost[:20]:
+        print("lost:", jid)
+    return 0 if report.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""Twenty seconds of the soak; `make soak` runs it for as long as you like."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from soak import Soak
+
+
+def test_nothing_is_lost_under_random_faults(tmp_path: Path):
+    seed = int.from_bytes(os.urandom(2), "big")
+    report = Soak(tmp_path, seed).run(20)
+    Console().print(report.table())
+    assert report.passed, (report.lost, report.stuck, report.leaks)
+    assert report.jobs > 500
