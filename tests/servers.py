@@ -61,7 +61,7 @@ class Server:
     def _answers(self) -> bool:
         try:
             return self.command("PING") == "PONG"
-        except OSError:
+        except (OSError, AssertionError):  # not there yet, or loading
             return False
 
     def send(self, number: signal.Signals) -> None:
