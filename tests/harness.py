@@ -23,6 +23,19 @@ class Jobs:
         self.server.command("SADD", "queues", "q")
         self.server.command("LPUSH", "queue:q", *self._fresh(count, job_class, args, fields))
 
+    def push_when_possible(self, count: int, job_class: str, *args: object) -> None:
+        """Enqueue jobs as soon as the server takes them."""
+        fresh = self._fresh(count, job_class, args, {})
+
+        def pushed() -> bool:
+            try:
+                self.server.command("LPUSH", "queue:q", *fresh)
+            except (OSError, AssertionError):
+                return False
+            return True
+
+        wait_for(pushed, "the server takes jobs")
+
     def push_elsewhere(self, count: int, key: str, job_class: str, *args: object, score: float = 1.0) -> None:
         """Put jobs into the sorted set (with this score) or the list at `key`."""
         fresh = self._fresh(count, job_class, args, {})

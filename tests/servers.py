@@ -51,11 +51,12 @@ class Server:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Server:
+    def start(self, *more: str, wait: bool = True) -> Server:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
         options += ["--appendonly", "yes", "--appendfsync", "always", "--logfile", "log"]
-        self._process = subprocess.Popen([server_program(), *options], stdout=subprocess.DEVNULL)
-        wait_for(self._answers, "the server starts")
+        self._process = subprocess.Popen([server_program(), *options, *more], stdout=subprocess.DEVNULL)
+        if wait:
+            wait_for(self._answers, "the server starts")
         return self
 
     def _answers(self) -> bool:

@@ -56,6 +56,11 @@ class Proxy:
         """Nothing passes on the connections that are open now, and nobody is told; new ones work."""
         self._frozen |= self._open
 
+    def lead_to(self, port: int) -> None:
+        """From now on, lead to another server; open connections are reset."""
+        self._target = ("127.0.0.1", port)
+        self.reset_all()
+
     def stop_at(self, words: bytes, when: str) -> None:
         """Stand still when a request with these words comes by, before it is passed on or after; then `caught` is set."""
         self.caught.clear()

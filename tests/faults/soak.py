@@ -50,7 +50,7 @@ class Report:
     worst_lag_s: float
     lines_per_outage: float
     leaks: list[str]
-    tracebacks: int
+    errors: list[str]
 
     def table(self) -> Table:
         """For people."""
@@ -70,7 +70,7 @@ class Report:
             "worst lag of an event loop": f"{self.worst_lag_s * 1000:.0f} ms",
             "log lines on Redis, per worker and outage": f"{self.lines_per_outage:.1f}",
             "descriptors, children left": ", ".join(self.leaks) or "none",
-            "tracebacks in the log": str(self.tracebacks),
+            "workers that ended or logged an error": str(len(self.errors)),
         }
         for name, value in rows.items():
             table.add_row(name, value)
@@ -79,7 +79,7 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether every promise was kept."""
-        return not (self.lost or self.stuck or self.leaks or self.tracebacks) and self.extra <= self.extra_bound
+        return not (self.lost or self.stuck or self.leaks or self.errors) and self.extra <= self.extra_bound
 
 
 class Soak:
@@ -101,6 +101,7 @@ class Soak:
         self._pushed = 0
         self._hits = 0
         self._frozen: set[str] = set()
+        self._errors: list[str] = []
         self._faults: Counter[str] = Counter()
         self._back_at: list[float] = []
         self._over = threading.Event()
@@ -184,9 +185,12 @@ class Soak:
 
     def _stop_worker(self) -> None:
         name = self._chance.choice(NAMES)
-        self._workers[name].signal(signal.SIGTERM)
-        if self._workers[name].ended() != 0:
-            self._faults["worker ended with an error"] += 1
+        worker = self._workers[name]
+        wait_for(lambda: "started" in worker.text, "the worker that is to be stopped has started")
+        worker.signal(signal.SIGTERM)
+        status = worker.ended()
+        if status != 0:
+            self._errors.append(f"{name} ended with status {status}: {worker.text[-500:]}")
         self._hits += 1  # what it could not write any more because Redis was away
         self._start(name)
 
@@ -260,7 +264,7 @@ class Soak:
             worst_lag_s=max(lags, default=0.0),
             lines_per_outage=lines / len(NAMES) / max(1, self._outages()),
             leaks=self._leaks(),
-            tracebacks=sum(text.count("Traceback") for text in texts),
+            errors=self._errors + [text[text.index("Traceback") :][:2000] for text in texts if "Traceback" in text],
         )
 
     def _outages(self) -> int:
@@ -300,6 +304,8 @@ def main() -> int:
     Console().print(report.table())
     for jid in report.lost[:20]:
         print("lost:", jid)
+    for problem in report.stuck + report.errors:
+        print(problem)
     return 0 if report.passed else 1
 
 

@@ -180,6 +180,32 @@ def test_worker_is_stopped_at_every_await(shared_server: Server, how: Callable[[
         assert open_files() == files, (place, nth)
 
 
+def test_start_of_a_worker_is_cancelled_at_every_await(shared_server: Server):
+    async def begin(story: Story, place: Place | None, nth: int) -> Moments:
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                moments = Moments(place, nth, nursery.cancel_scope.cancel)
+                trio.lowlevel.add_instrument(moments)
+                await nursery.start(story.app().serve)
+                trio.lowlevel.remove_instrument(moments)
+                nursery.cancel_scope.cancel()
+        return moments
+
+    story = Story(shared_server)
+    story.push()
+    places = in_files(trio.run(begin, story, None, 1).seen, "/engine/", "/broker/", "/resources")
+    assert len(places) > 5
+    files = open_files()
+    for place, nth in places:
+        story = Story(shared_server)
+        jids = story.push()
+        trio.run(begin, story, place, nth)
+        found = story.places()
+        assert all(found[jid] + story.finished[jid] == 1 for jid in jids), (place, nth, found)
+        assert shared_server.command("KEYS", "queue:*inprogress") == [], (place, nth)
+        assert open_files() == files, (place, nth)
+
+
 # ── a client ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

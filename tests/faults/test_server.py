@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from harness import Jobs
+from proxy import Proxy
 from servers import Server, Worker, free_port, wait_for
 
 Work = Callable[..., Worker]
@@ -159,3 +161,74 @@ def test_two_workers_promote_and_reclaim_at_once(work: Work, jobs: Jobs, server:
     work("w1").wait_started()
     work("w2").wait_started()
     jobs.expect_all_done(extra_runs=0)
+
+
+BAD = [
+    b"not json",
+    b"[1]",
+    b"null",
+    b'{"class":"Sleep"}',
+    b'{"class":"Sleep","args":{}}',
+    b'{"class":["Sleep"],"args":[]}',
+    b'{"a":"\xff"}',
+    b'{"class":"Sleep","args":["\\ud800"]}',
+    b'{"class":"Sleep","args":[NaN]}',
+    b'{"class":"Sleep","args":[0],"retry":1e308}',
+    b"9" * 5000,
+    b"[" * 1_000_000,
+    b'{"class":"Sleep","args":["' + b"x" * (1 << 21) + b'"]}',
+]
+
+
+@pytest.mark.parametrize("place", ["queue:q", "schedule"])
+def test_payloads_that_are_no_jobs_go_to_dead_as_they_came(work: Work, jobs: Jobs, server: Server, place: str):
+    bad = BAD if place == "queue:q" else BAD[:-1]  # how large a job may be is for the queue's own workers to say
+    jobs.push(5, "Sleep", 0.05)
+    for payload in bad:
+        server.command(*(("LPUSH", place, payload) if place == "queue:q" else ("ZADD", place, 1, payload)))
+    jobs.push(5, "Sleep", 0.05)
+    worker = work("w1").wait_started()
+    wait_for(lambda: len(jobs.counted("end")) >= 10, "the neighbours run")
+    wait_for(lambda: server.command("ZCARD", "dead") == len(bad), "all bad ones are buried")
+    assert set(jobs.counted("start").values()) == {1}
+    dead = server.command("ZRANGE", "dead", 0, -1)
+    assert isinstance(dead, list)
+    assert {text.encode("utf-8", "surrogateescape") for text in dead} == set(bad)
+    assert jobs.in_progress() == 0
+    assert "Traceback" not in worker.text
+
+
+def test_redis_takes_long_to_load_its_data(work: Work, jobs: Jobs, server: Server):
+    worker = work("w1").wait_started()
+    for number in range(20):
+        server.command("SET", f"filler{number}", "x" * 1000)
+    server.command("CONFIG", "SET", "aof-use-rdb-preamble", "yes")
+    server.command("BGREWRITEAOF")
+    wait_for(lambda: "aof_rewrite_in_progress:0" in str(server.command("INFO", "persistence")), "it is rewritten")
+    server.kill()
+    server.start("--key-load-delay", "200000", wait=False)
+    jobs.push_when_possible(20, "Sleep", 0.05)
+    jobs.expect_all_done(extra_runs=0)
+    assert len([line for line in worker.text.splitlines() if "Redis at" in line]) <= 3
+    assert "Traceback" not in worker.text
+
+
+def test_replica_takes_the_primarys_place(work: Work, jobs: Jobs, server: Server, proxy: Proxy, tmp_path: Path):
+    (tmp_path / "replica").mkdir()
+    replica = Server(tmp_path / "replica").start()
+    try:
+        replica.command("REPLICAOF", "127.0.0.1", server.port)
+        wait_for(lambda: "master_link_status:up" in str(replica.command("INFO", "replication")), "it replicates")
+        worker = work("w1", "--redis", proxy.url, CONCURRENCY="20").wait_started()
+        jobs.push(400, "Sleep", 0.05)
+        server.command("WAIT", 1, 5000)
+        wait_for(lambda: len(jobs.counted("start")) > 50, "it works")
+        server.kill()
+        replica.command("REPLICAOF", "NO", "ONE")
+        proxy.lead_to(replica.port)
+        jobs.server = replica
+        # The replica may not have heard of the last outcomes: those jobs run again.
+        jobs.expect_all_done(extra_runs=40)
+        assert "Traceback" not in worker.text
+    finally:
+        replica.kill()
