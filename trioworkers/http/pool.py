@@ -1,6 +1,6 @@
-"""A connection pool that hands out connections in constant time, as an httpx transport over httpcore's public connection.
+"""A connection pool that hands out connections in constant time, as an httpx transport over connections of our own.
 
-httpcore's own pool looks at every connection for every request, which at a thousand jobs with four calls each never ends. Here an
+httpcore's pool looks at every connection for every request, which at a thousand jobs with four calls each never ends. Here an
 origin's idle connections are a stack: the youngest is taken, and nobody is looked at who isn't used.
 """
 
@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import ssl
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
-import httpcore
+import attrs
 import httpx
 import trio
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+from trioworkers.http.connection import Connection, Timeouts
+from trioworkers.http.dial import dial
 
+if TYPE_CHECKING:
     from trioworkers.http import Http
 
-CLOSE_PATIENCE_S = 1.0
+Origin = tuple[str, str, int]
+_PORTS = {"http": 80, "https": 443}
 
-Connection = httpcore.AsyncHTTPConnection
-Origin = tuple[bytes, bytes, int]
-_PORTS = {b"http": 80, b"https": 443}
+
+@attrs.frozen
+class _Idle:
+    connection: Connection
+    expires_at: float
 
 
 class PoolTransport(httpx.AsyncBaseTransport):
@@ -37,7 +40,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
     def __init__(self, options: Http) -> None:
         self._options = options
         self._permits = trio.CapacityLimiter(options.max_connections)
-        self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)
+        self._idle: defaultdict[Origin, list[_Idle]] = defaultdict(list)
         self._idle_count = 0
         self._ssl_context: ssl.SSLContext | None = None
 
@@ -49,63 +52,61 @@ class PoolTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request. Raises httpx's exceptions. Cancelled, it closes the connection that it was using."""
         url = request.url
-        origin = (url.raw_scheme, url.raw_host, url.port or _PORTS.get(url.raw_scheme, 0))
-        if url.raw_scheme not in _PORTS:
+        origin = (url.scheme, url.host, url.port or _PORTS.get(url.scheme, 0))
+        if url.scheme not in _PORTS:
             raise httpx.UnsupportedProtocol(f"no such protocol: {url.scheme!r}", request=request)
+        timeouts: Timeouts = request.extensions.get("timeout", {})
         permit = object()
         await self._permits.acquire_on_behalf_of(permit)
         connection: Connection | None = None
         try:
-            connection = await self._take(origin)
-            with _translated(request):
-                response = await connection.handle_async_request(_outgoing(request, origin))
+            connection = await self._take(origin, timeouts)
+            await connection.send(request, timeouts)
         except BaseException:
-            await self._give_back(origin, connection, permit, reusable=False)
+            await self._give_back(origin, connection, permit)
             raise
-        stream = _Body(self, origin, connection, permit, cast("AsyncIterable[bytes]", response.stream), request)
-        return httpx.Response(response.status, headers=response.headers, stream=stream, extensions=response.extensions)
+        body = _Body(self, origin, connection, permit, timeouts)
+        extensions = {"http_version": b"HTTP/1.1", "reason_phrase": connection.reason}
+        return httpx.Response(connection.status, headers=connection.headers, stream=body, extensions=extensions)
 
     async def aclose(self) -> None:
         """Close all idle connections; those in use are closed by who uses them."""
-        idle = [connection for stack in self._idle.values() for connection in stack]
+        idle = [each.connection for stack in self._idle.values() for each in stack]
         self._idle.clear()
         self._idle_count = 0
         for connection in idle:
-            await _close(connection)
+            await connection.aclose()
 
-    async def _take(self, origin: Origin) -> Connection:
+    async def _take(self, origin: Origin, timeouts: Timeouts) -> Connection:
         stack = self._idle[origin]
         while stack:
-            connection = stack.pop()
+            idle = stack.pop()
             self._idle_count -= 1
-            if not connection.has_expired():
-                return connection
-            await _close(connection)
-        scheme, host, port = origin
-        return Connection(
-            origin=httpcore.Origin(scheme, host, port),
-            ssl_context=self._context() if scheme == b"https" else None,
-            keepalive_expiry=self._options.keepalive_expiry,
-        )
+            if idle.expires_at > trio.current_time() and not idle.connection.has_died():
+                return idle.connection
+            await idle.connection.aclose()
+        ssl_context = self._context() if origin[0] == "https" else None
+        return await dial(origin[1], origin[2], ssl_context, timeouts.get("connect"))
 
-    async def _give_back(
-        self, origin: Origin, connection: Connection | None, permit: object, *, reusable: bool
-    ) -> None:
+    async def _give_back(self, origin: Origin, connection: Connection | None, permit: object) -> None:
         self._permits.release_on_behalf_of(permit)
         if connection is None:
             return
-        if reusable and connection.is_idle() and self._idle_count < self._options.max_connections:
-            self._idle[origin].append(connection)
+        if connection.is_reusable and self._idle_count < self._options.max_connections:
+            expires_at = trio.current_time() + self._options.keepalive_expiry
+            self._idle[origin].append(_Idle(connection, expires_at))
             self._idle_count += 1
         else:
-            await _close(connection)
+            await connection.aclose()
 
     def _context(self) -> ssl.SSLContext:
         if self._ssl_context is None:
             verify = self._options.verify
-            self._ssl_context = (
-                verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify=verify)
-            )
+            if isinstance(verify, ssl.SSLContext):
+                self._ssl_context = verify
+            else:
+                self._ssl_context = httpx.create_ssl_context(verify=verify)
+                self._ssl_context.set_alpn_protocols(["http/1.1"])
         return self._ssl_context
 
 
@@ -113,59 +114,18 @@ class _Body(httpx.AsyncByteStream):
     """A response's body; when it is closed, its connection goes back to the pool."""
 
     def __init__(
-        self,
-        pool: PoolTransport,
-        origin: Origin,
-        connection: Connection,
-        permit: object,
-        stream: AsyncIterable[bytes],
-        request: httpx.Request,
+        self, pool: PoolTransport, origin: Origin, connection: Connection, permit: object, timeouts: Timeouts
     ) -> None:
         self._pool = pool
         self._origin = origin
         self._connection = connection
         self._permit: object | None = permit
-        self._stream = stream
-        self._request = request
+        self._timeouts = timeouts
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _translated(self._request):
-            async for chunk in self._stream:
-                yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._connection.body(self._timeouts)
 
     async def aclose(self) -> None:
         permit, self._permit = self._permit, None
-        if permit is None:
-            return
-        try:
-            with trio.CancelScope(deadline=trio.current_time() + CLOSE_PATIENCE_S, shield=True):
-                await self._stream.aclose()  # type: ignore[attr-defined]
-        finally:
-            await self._pool._give_back(self._origin, self._connection, permit, reusable=True)  # noqa: SLF001 - its own
-
-
-def _outgoing(request: httpx.Request, origin: Origin) -> httpcore.Request:
-    scheme, host, port = origin
-    return httpcore.Request(
-        method=request.method,
-        url=httpcore.URL(scheme=scheme, host=host, port=port, target=request.url.raw_path),
-        headers=request.headers.raw,
-        content=request.stream,
-        extensions=request.extensions,
-    )
-
-
-async def _close(connection: Connection) -> None:
-    # Shielded and bounded: a cancelled request must not leave its socket open, nor a silent peer hold us up.
-    with trio.CancelScope(deadline=trio.current_time() + CLOSE_PATIENCE_S, shield=True):
-        await connection.aclose()
-
-
-@contextmanager
-def _translated(request: httpx.Request) -> Iterator[None]:
-    """Httpcore's exceptions as httpx's of the same name."""
-    try:
-        yield
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.ProxyError) as error:
-        kind = getattr(httpx, type(error).__name__, httpx.TransportError)
-        raise kind(str(error), request=request) from error
+        if permit is not None:
+            await self._pool._give_back(self._origin, self._connection, permit)  # noqa: SLF001 - its own
