@@ -23,14 +23,19 @@ if TYPE_CHECKING:
     from trioworkers.errors import CPUWorkerDied as CPUWorkerDied
     from trioworkers.errors import Discard as Discard
     from trioworkers.errors import FanOutError as FanOutError
+    from trioworkers.errors import HostPaused as HostPaused
+    from trioworkers.errors import PrivateAddress as PrivateAddress
     from trioworkers.errors import Refused as Refused
+    from trioworkers.errors import ResponseTooLarge as ResponseTooLarge
     from trioworkers.errors import RetryAfter as RetryAfter
     from trioworkers.errors import Superseded as Superseded
     from trioworkers.errors import TrioworkersError as TrioworkersError
     from trioworkers.errors import Unavailable as Unavailable
     from trioworkers.fan_out import FanOut as FanOut
     from trioworkers.handler import Handler as Handler
+    from trioworkers.http import Breaker as Breaker
     from trioworkers.http import Http as Http
+    from trioworkers.http import Limit as Limit
     from trioworkers.wire.job import Job as Job
 
 _HOMES = {
@@ -47,7 +52,10 @@ _HOMES = {
         "CPUWorkerDied",
         "Discard",
         "FanOutError",
+        "HostPaused",
+        "PrivateAddress",
         "Refused",
+        "ResponseTooLarge",
         "RetryAfter",
         "Superseded",
         "TrioworkersError",
@@ -55,7 +63,7 @@ _HOMES = {
     ),
     "fan_out": ("FanOut",),
     "handler": ("Handler",),
-    "http": ("Http",),
+    "http": ("Breaker", "Http", "Limit"),
     "wire.job": ("Job",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -78,6 +78,30 @@ class Superseded(BrokerError):
     """Another live worker holds our process id. Raised at start, or later by one that was believed dead."""
 
 
+class HostPaused(TrioworkersError):
+    """The call was not sent: its host failed so often in a row that it is paused for everyone. `retry_after`: seconds to wait.
+
+    A job that fails with nothing else comes back then and is charged no attempt.
+    """
+
+    def __init__(self, host: str, retry_after: float) -> None:
+        super().__init__(f"{host} failed too often in a row and is paused for {retry_after:.1f} s")
+        self.host = host
+        self.retry_after = retry_after
+
+
+class ResponseTooLarge(TrioworkersError):
+    """An answer is longer than `Http.max_response_bytes`. Permanent in a fan-out."""
+
+    permanent = True
+
+
+class PrivateAddress(TrioworkersError):
+    """The host of a URL has an address that isn't public, and `Http(private_addresses=False)`. Permanent in a fan-out."""
+
+    permanent = True
+
+
 class CallFailed(TrioworkersError):
     """One call of a fan-out failed. `permanent`: sending it again would not help. `retry_after_s`: what the service asked for.
 

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from trioworkers.errors import CallFailed, FanOutError
+from trioworkers.errors import CallFailed, FanOutError, HostPaused
 from trioworkers.wire.job import FAILED_FIELD, PROGRESS_FIELD, Job
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class FanOut:
             options.setdefault("timeout", self._timeout_s)
 
         async def call() -> httpx.Response:
-            response = await self._client.request(method, url, headers=headers, **options)
+            response = await self._client.request(method, _parsed(url), headers=headers, **options)
             _check_status(response, expect)
             return response
 
@@ -213,6 +214,14 @@ class _BadStatus(Exception):
         self.retry_after_s = retry_after_s(response.headers, datetime.now(UTC))
 
 
+@lru_cache(maxsize=1024)
+def _parsed(url: str) -> httpx.URL:
+    """Parsing costs about as much as sending; jobs of one kind call the same few URLs."""
+    import httpx  # noqa: PLC0415 - dear to import; who comes here has a client already
+
+    return httpx.URL(url)
+
+
 def _check_status(response: httpx.Response, expect: Collection[int] | None) -> None:
     good = response.is_success or (expect is not None and response.status_code in expect)
     if not good:
@@ -247,7 +256,7 @@ def _failure(name: str, error: Exception, elapsed_s: float) -> CallFailed:
         permanent = error.status not in TEMPORARY_STATUS and error.status < 500
         return CallFailed(name, str(error), permanent=permanent, elapsed_s=elapsed_s, retry_after_s=error.retry_after_s)
     text = str(error) or "no message"
-    paused_s = getattr(error, "retry_after", None)  # a HostPaused of our own transport
+    paused_s = error.retry_after if isinstance(error, HostPaused) else None
     return CallFailed(
         name,
         f"{type(error).__name__}: {text}",

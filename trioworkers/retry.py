@@ -77,10 +77,17 @@ def steering(error: BaseException) -> errors.Steer | errors.BadArguments | None:
 
 
 def _failed_calls(error: BaseException) -> list[errors.CallFailed]:
-    """The failures of fan-outs, if nothing else went wrong."""
-    found = list(leaves(error))
-    calls = [leaf for leaf in found if isinstance(leaf, errors.CallFailed)]
-    return calls if len(calls) == len(found) else []
+    """The failures of fan-outs and the refusals of paused hosts, if nothing else went wrong."""
+    calls = []
+    for leaf in leaves(error):
+        if isinstance(leaf, errors.CallFailed):
+            calls.append(leaf)
+        elif isinstance(leaf, errors.HostPaused):
+            wait_s = leaf.retry_after
+            calls.append(errors.CallFailed(leaf.host, str(leaf), permanent=False, retry_after_s=wait_s, paused=True))
+        else:
+            return []
+    return calls
 
 
 def _asked_delay_s(calls: Sequence[errors.CallFailed]) -> float | None:

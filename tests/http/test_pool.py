@@ -63,7 +63,7 @@ async def slow(peer: Peer, stream: trio.SocketStream) -> None:
 
 
 def pool_of(client: httpx.AsyncClient) -> PoolTransport:
-    pool = client._transport
+    pool = client._transport.inner  # type: ignore[attr-defined]
     assert isinstance(pool, PoolTransport)
     return pool
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,10 +14,48 @@ from trioworkers.errors import ConfigurationError
 if TYPE_CHECKING:
     import httpx
 
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
-def _positive(_: object, field: attrs.Attribute[Any], value: object) -> None:
+
+def _positive(instance: object, field: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ConfigurationError(f"Http: {field.name} is a number greater than 0, not {value!r}")
+        raise ConfigurationError(f"{type(instance).__name__}: {field.name} is a number greater than 0, not {value!r}")
+
+
+def _rate(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and _RATE.fullmatch(value) and float(value[:-2]) > 0):
+        raise ConfigurationError(f"Limit: {field.name} is like '100/s', '20/m' or '1000/h', not {value!r}")
+
+
+@attrs.frozen
+class Limit:
+    """What a host may take: calls at once, and calls per second, minute or hour (`"100/s"`), evenly spaced.
+
+    Calls wait for their turn, first come first served; the wait counts against the job's deadline and is no failure.
+    """
+
+    concurrency: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
+    rate: str | None = attrs.field(default=None, validator=_rate)
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two calls; 0 without a rate."""
+        found = _RATE.fullmatch(self.rate or "")
+        return _SECONDS[found[2]] / float(found[1]) if found else 0.0
+
+
+@attrs.frozen
+class Breaker:
+    """After `failures` in a row (broken connections, timeouts, 5xx) a host is paused for everyone, for `pause` seconds.
+
+    Then one call is let through; if it fails too, the pause doubles, up to `longest_pause`. Calls to a paused host raise HostPaused
+    without being sent; a job that fails with nothing else comes back after the pause and is charged no attempt.
+    """
+
+    failures: int = attrs.field(default=20, validator=_positive)
+    pause: float = attrs.field(default=5.0, validator=_positive)
+    longest_pause: float = attrs.field(default=60.0, validator=_positive)
 
 
 @attrs.frozen
@@ -23,27 +63,32 @@ class Http:
     """Options of the shared `httpx.AsyncClient`.
 
     `timeout`: seconds for connecting, for each read and for each write; waiting for a free connection only counts against the job's own
-    deadline. `max_connections`: in use at once, over all hosts.
-    `keepalive_expiry`: seconds that an idle connection is kept. `verify`: check certificates, or an SSL context of your own.
-    Proxies from the environment are not used; redirects are followed only if asked.
+    deadline. `max_connections`: in use at once, over all hosts. `keepalive_expiry`: seconds that an idle connection is kept.
+    `limits`: by host name. `breaker`: None for none. `max_response_bytes`: of a body that is read into memory, decompressed.
+    `private_addresses`: False refuses hosts that resolve to an address that isn't public (for URLs that come out of a job).
+    `verify`: check certificates, or an SSL context of your own. `http2`, `proxy`: go through httpx's own transport, whose pool is
+    slower the more calls are open (docs/fan-out.md). Proxies from the environment are not used; redirects are followed only if asked.
     """
 
     timeout: float = attrs.field(default=30.0, validator=_positive)
     max_connections: int = attrs.field(default=1000, validator=_positive)
     keepalive_expiry: float = attrs.field(default=5.0, validator=_positive)
+    limits: Mapping[str, Limit] = attrs.field(factory=dict)
+    breaker: Breaker | None = attrs.field(factory=Breaker)
+    max_response_bytes: int = attrs.field(default=16 << 20, validator=_positive)
+    private_addresses: bool = True
     verify: bool | ssl.SSLContext = True
     follow_redirects: bool = False
+    http2: bool = False
+    proxy: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if not self.private_addresses and (self.http2 or self.proxy):
+            raise ConfigurationError("Http: private_addresses=False can't be kept with http2 or a proxy")
 
 
 def open_client(options: Http) -> httpx.AsyncClient:
     """A client with these options. Close it with `aclose()`."""
-    import httpx  # noqa: PLC0415 - dear to import, and not every worker talks HTTP
+    from trioworkers.http.client import SharedClient  # noqa: PLC0415 - httpx is dear to import, and not every worker needs it
 
-    from trioworkers.http.pool import PoolTransport  # noqa: PLC0415 - as above
-
-    return httpx.AsyncClient(
-        transport=PoolTransport(options),
-        timeout=httpx.Timeout(options.timeout, pool=None),
-        follow_redirects=options.follow_redirects,
-        trust_env=False,
-    )
+    return SharedClient(options)

@@ -11,6 +11,7 @@ import select
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import httptools
 import httpx
@@ -28,7 +29,9 @@ Timeouts = dict[str, float | None]
 class Connection:
     """An open connection. After any error or cancellation it is of no use any more: `is_reusable` is False."""
 
-    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], transport: trio.SocketStream) -> None:
+    def __init__(
+        self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], transport: trio.SocketStream
+    ) -> None:
         self._stream = stream
         self._readable = select.poll()
         self._readable.register(transport.socket.fileno(), select.POLLIN)
@@ -116,8 +119,7 @@ class Connection:
     async def _send_stream(self, request: httpx.Request) -> None:
         announced = request.headers.get("content-length")
         sent = 0
-        assert isinstance(request.stream, httpx.AsyncByteStream)
-        async for chunk in request.stream:
+        async for chunk in cast("httpx.AsyncByteStream", request.stream):
             if chunk:
                 sent += len(chunk)
                 await self._stream.send_all(chunk if announced else b"%x\r\n%b\r\n" % (len(chunk), chunk))
@@ -204,13 +206,17 @@ def encode_head(request: httpx.Request) -> bytes:
     head = b"\r\n".join(lines)
     breaks = len(lines) - 1
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head or not _are_tokens(request):
-        raise httpx.LocalProtocolError("the request's method, URL or headers contain what they must not", request=request)
+        raise httpx.LocalProtocolError(
+            "the request's method, URL or headers contain what they must not", request=request
+        )
     return head
 
 
 def _are_tokens(request: httpx.Request) -> bool:
     names: Iterable[bytes] = (name for name, _ in request.headers.raw)
-    return all(_TOKEN.fullmatch(name) for name in (request.method.encode(), *names)) and b" " not in request.url.raw_path
+    return (
+        all(_TOKEN.fullmatch(name) for name in (request.method.encode(), *names)) and b" " not in request.url.raw_path
+    )
 
 
 @contextmanager

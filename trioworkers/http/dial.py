@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
+from contextlib import suppress
 
 import httpx
 import trio
 
+from trioworkers.errors import PrivateAddress
 from trioworkers.http.connection import Connection
 
+NEXT_ADDRESS_AFTER_S = 2.0
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
-async def dial(host: str, port: int, ssl_context: ssl.SSLContext | None, timeout_s: float | None) -> Connection:
-    """A new connection, with TLS if there is a context. Raises httpx.ConnectError or ConnectTimeout. Cancelled, it leaves nothing open."""
+
+async def dial(
+    host: str,
+    port: int,
+    ssl_context: ssl.SSLContext | None,
+    timeout_s: float | None,
+    *,
+    private_addresses: bool = True,
+) -> Connection:
+    """A new connection, with TLS if there is a context. `private_addresses`: may they be called?
+
+    Raises httpx.ConnectError, httpx.ConnectTimeout or PrivateAddress. Cancelled, it leaves nothing open.
+    """
     stream: trio.SocketStream | None = None
     try:
         with trio.CancelScope() as scope:
             if timeout_s is not None:
                 scope.deadline = trio.current_time() + timeout_s
-            stream = await trio.open_tcp_stream(host, port)
+            stream = await _connect(host, port, private_addresses=private_addresses)
             if ssl_context is None:
                 return Connection(stream, stream)
             encrypted = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)
@@ -31,6 +47,35 @@ async def dial(host: str, port: int, ssl_context: ssl.SSLContext | None, timeout
         raise
     await _close(stream)
     raise httpx.ConnectTimeout(f"{host}:{port} did not answer within {timeout_s:g} s")
+
+
+async def _connect(host: str, port: int, *, private_addresses: bool) -> trio.SocketStream:
+    if private_addresses:
+        return await trio.open_tcp_stream(host, port)
+    # What was looked at is what is called: a name that resolves differently the next time must not get by.
+    found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]) for entry in found]
+    for address in addresses:
+        if not is_public(address):
+            raise PrivateAddress(f"{host} has the address {address}, which is not public")
+    for address in addresses[:-1]:
+        with suppress(OSError), trio.move_on_after(NEXT_ADDRESS_AFTER_S):
+            return await trio.open_tcp_stream(address, port)
+    return await trio.open_tcp_stream(addresses[-1], port)
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet; of one that carries an IPv4 address inside, whether that is."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = [ip.ipv4_mapped, ip.sixtofour, ip.teredo[1] if ip.teredo else None]
+        if ip in NAT64:
+            inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+        if any(address is not None and not is_public(str(address)) for address in inner):
+            return False
+        if ip.ipv4_mapped is not None:
+            return True
+    return ip.is_global and not ip.is_multicast
 
 
 async def _close(stream: trio.SocketStream | None) -> None:

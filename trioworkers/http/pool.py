@@ -15,6 +15,7 @@ import attrs
 import httpx
 import trio
 
+from trioworkers.http.bounds import BoundedResponse
 from trioworkers.http.connection import Connection, Timeouts
 from trioworkers.http.dial import dial
 
@@ -67,7 +68,9 @@ class PoolTransport(httpx.AsyncBaseTransport):
             raise
         body = _Body(self, origin, connection, permit, timeouts)
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": connection.reason}
-        return httpx.Response(connection.status, headers=connection.headers, stream=body, extensions=extensions)
+        response = BoundedResponse(connection.status, headers=connection.headers, stream=body, extensions=extensions)
+        response.max_bytes = self._options.max_response_bytes
+        return response
 
     async def aclose(self) -> None:
         """Close all idle connections; those in use are closed by who uses them."""
@@ -86,7 +89,9 @@ class PoolTransport(httpx.AsyncBaseTransport):
                 return idle.connection
             await idle.connection.aclose()
         ssl_context = self._context() if origin[0] == "https" else None
-        return await dial(origin[1], origin[2], ssl_context, timeouts.get("connect"))
+        private_addresses = self._options.private_addresses
+        connect_s = timeouts.get("connect")
+        return await dial(origin[1], origin[2], ssl_context, connect_s, private_addresses=private_addresses)
 
     async def _give_back(self, origin: Origin, connection: Connection | None, permit: object) -> None:
         self._permits.release_on_behalf_of(permit)
