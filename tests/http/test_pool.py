@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import random
+import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import httpx
 import pytest
 import trio
+import trustme
 
-from trioworkers import Http
+from trioworkers import Http, ResponseTooLarge
 from trioworkers.http import open_client
 from trioworkers.http.pool import PoolTransport
 
@@ -138,3 +142,68 @@ async def test_pool_is_whole_after_a_storm_of_cancellations():
         await trio.sleep(0.05)
         assert peer.open == pool._idle_count <= 20
         assert (await client.get(url)).text == "ok"
+
+
+async def test_answer_that_is_too_long_is_refused_also_when_it_is_compressed():
+    packed = gzip.compress(b"x" * 100_000)
+
+    async def long(peer: Peer, stream: trio.SocketStream) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+        await stream.send_all(head + packed)
+
+    async with served(long, max_response_bytes=99_999) as (_, url, client):
+        with pytest.raises(ResponseTooLarge):
+            await client.get(url)
+        async with client.stream("GET", url) as response:
+            assert sum([len(chunk) async for chunk in response.aiter_bytes()]) == 100_000
+        assert "0 active" in repr(pool_of(client))
+
+
+async def test_cookies_of_one_job_are_not_sent_for_another():
+    requests: list[bytes] = []
+
+    async def cookie(peer: Peer, stream: trio.SocketStream) -> None:
+        await stream.send_all(OK.replace(b"\r\n", b"\r\nSet-Cookie: session=secret\r\n", 1))
+
+    async with served(cookie) as (_, url, client):
+        response = await client.get(url)
+        assert response.cookies["session"] == "secret"
+        request = client.build_request("GET", url)
+        requests.append(request.headers.get("cookie", "").encode())
+    assert requests == [b""]
+
+
+async def test_tls_is_checked_and_used_again(tmp_path: Path):
+    authority = trustme.CA()
+    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server_context)
+    client_context = ssl.create_default_context()
+    authority.configure_trust(client_context)
+    connections = 0
+
+    async def answer(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(trio.BrokenResourceError):
+            while await stream.receive_some(65536):
+                await stream.send_all(OK)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_ssl_over_tcp, answer, 0, server_context)
+        port = listeners[0].transport_listener.socket.getsockname()[1]
+        async with open_client(Http(verify=client_context)) as client:
+            for _ in range(3):
+                assert (await client.get(f"https://localhost:{port}/")).text == "ok"
+            assert connections == 1
+            with pytest.raises(httpx.ConnectError, match=r"(?i)hostname|mismatch|not valid"):
+                await client.get(f"https://127.0.0.1:{port}/")
+        async with open_client(Http()) as client:
+            with pytest.raises(httpx.ConnectError, match=r"(?i)certificate verify failed"):
+                await client.get(f"https://localhost:{port}/")
+        nursery.cancel_scope.cancel()
+
+
+async def test_http2_and_proxies_go_through_httpxs_own_transport():
+    async with open_client(Http(proxy="http://127.0.0.1:1")) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get("http://example.org/")

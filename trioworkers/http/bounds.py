@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 
@@ -12,8 +12,13 @@ from trioworkers.errors import ResponseTooLarge
 class BoundedResponse(httpx.Response):
     """Its `aread` raises ResponseTooLarge beyond `max_bytes`; who streams it takes care of that himself."""
 
-    max_bytes = 0
+    _max_bytes = 0
     _is_being_read = False
+
+    def bound(self, max_bytes: int, refuse: Callable[[Exception], None]) -> None:
+        """Set the bound. `refuse`: has the innermost stream raise an error, so that all iterators around it end in order."""
+        self._max_bytes = max_bytes
+        self._refuse = refuse
 
     async def aread(self) -> bytes:
         """Read the whole body. Raises ResponseTooLarge."""
@@ -28,6 +33,7 @@ class BoundedResponse(httpx.Response):
         size = 0
         async for chunk in super().aiter_bytes(chunk_size):
             size += len(chunk)
-            if self._is_being_read and size > self.max_bytes:
-                raise ResponseTooLarge(f"the answer is longer than max_response_bytes={self.max_bytes}")
-            yield chunk
+            if self._is_being_read and size > self._max_bytes:
+                self._refuse(ResponseTooLarge(f"the answer is longer than max_response_bytes={self._max_bytes}"))
+            else:
+                yield chunk

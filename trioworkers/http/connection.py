@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import select
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -78,26 +78,16 @@ class Connection:
         if refused is not None:
             self._broken = True
 
-    async def body(self, timeouts: Timeouts) -> AsyncIterator[bytes]:
-        """The answer's body as it comes. Raises httpx's TransportErrors."""
-        while True:
-            if self._chunks:
-                chunks, self._chunks = self._chunks, []
-                yield b"".join(chunks)
-            if self._done:
-                break
+    async def read(self, timeouts: Timeouts) -> bytes:
+        """Some more of the answer's body; b"" at its end. Raises httpx's TransportErrors. Cancelled: the connection is lost."""
+        while not self._chunks and not self._done:
             if not await self._receive(timeouts):
                 if not self._ends_with_connection:
                     raise httpx.RemoteProtocolError("the server closed the connection in the middle of its answer")
-                break
+                self._done = True
+        chunks, self._chunks = self._chunks, []
         self._busy = not (self._done and self._keep_alive)
-
-    def take_body(self) -> bytes | None:
-        """The whole body, if it has come with the head."""
-        if not self._done:
-            return None
-        self._busy = not self._keep_alive
-        return b"".join(self._chunks)
+        return b"".join(chunks)
 
     async def aclose(self) -> None:
         """Close at once; no TLS farewell."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Governor:
-    """One host's gate. `async with` nothing: `admit`, then `report`, then `leave`."""
+    """One host's gate: each call is admitted, reports, and leaves."""
 
     def __init__(self, host: str, limit: Limit | None, breaker: Breaker | None) -> None:
         self._host = host
@@ -112,7 +112,9 @@ class GovernedTransport(httpx.AsyncBaseTransport):
             governor.leave(call)
             raise
         governor.report(call, failed=response.status_code >= 500)
-        if isinstance(response.stream, httpx.AsyncByteStream):
+        if response.is_closed or not isinstance(response.stream, httpx.AsyncByteStream):
+            governor.leave(call)  # it came with its body: nobody will close it
+        else:
             response.stream = _Governed(response.stream, lambda: governor.leave(call))
         return response
 

@@ -69,7 +69,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
         body = _Body(self, origin, connection, permit, timeouts)
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": connection.reason}
         response = BoundedResponse(connection.status, headers=connection.headers, stream=body, extensions=extensions)
-        response.max_bytes = self._options.max_response_bytes
+        response.bound(self._options.max_response_bytes, body.refuse)
         return response
 
     async def aclose(self) -> None:
@@ -126,9 +126,17 @@ class _Body(httpx.AsyncByteStream):
         self._connection = connection
         self._permit: object | None = permit
         self._timeouts = timeouts
+        self._refusal: Exception | None = None
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._connection.body(self._timeouts)
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self._connection.read(self._timeouts):
+            yield chunk
+            if self._refusal is not None:
+                raise self._refusal
+
+    def refuse(self, error: Exception) -> None:
+        """Raise this instead of reading on."""
+        self._refusal = error
 
     async def aclose(self) -> None:
         permit, self._permit = self._permit, None
