@@ -15,9 +15,13 @@ from servers import Server, Worker, wait_for
 Work = Callable[..., Worker]
 
 
+def blocked_fetches(server: Server) -> int:
+    return int(str(server.command("INFO", "clients")).partition("blocked_clients:")[2].split()[0])
+
+
 def test_worker_killed_while_the_reply_of_its_fetch_is_on_the_way(work: Work, jobs: Jobs, proxy: Proxy):
     worker = work("same", "--redis", proxy.url).wait_started()
-    time.sleep(0.3)  # it waits in a blocking fetch
+    wait_for(lambda: blocked_fetches(jobs.server) == 2, "it waits in blocking fetches of both its queues")
     proxy.replies_pass.clear()
     jobs.push(20, "Sleep", 0.1)
     wait_for(lambda: jobs.in_progress() > 0, "something is fetched")
@@ -45,6 +49,7 @@ def test_worker_killed_before_its_outcomes_reach_redis(work: Work, jobs: Jobs, p
 def test_reply_of_a_fetch_is_lost(work: Work, jobs: Jobs, proxy: Proxy):
     work("w1", "--redis", proxy.url).wait_started()
     for _ in range(3):
+        wait_for(lambda: blocked_fetches(jobs.server) == 2, "it waits in blocking fetches of both its queues")
         with proxy.losing_replies():
             jobs.push(5, "Sleep", 0.05)
             wait_for(lambda: jobs.in_progress() > 0, "they are fetched into the void")
@@ -87,7 +92,7 @@ def test_old_sockets_freeze_while_new_ones_work(work: Work, jobs: Jobs, proxy: P
 
 def test_server_still_holds_the_fetch_of_a_socket_that_is_gone(work: Work, jobs: Jobs, proxy: Proxy):
     work("w1", "--redis", proxy.url).wait_started()
-    time.sleep(0.3)
+    wait_for(lambda: blocked_fetches(jobs.server) == 2, "it waits in blocking fetches of both its queues")
     proxy.freeze_open()  # the server sees an open connection with a blocked BLMOVE
     jobs.push(1, "Sleep", 0.05)
     wait_for(lambda: jobs.in_progress() == 1, "it is delivered into the void")

@@ -46,7 +46,9 @@ async def open_intake(broker: Broker, url: str, block_s: float, queue: str) -> A
     """An intake for `queue` that blocks for up to `block_s` seconds at a time; closed at the end of the block."""
     link = broker.connection.link
     async with connect(url, link, reply_timeout_s=block_s + REPLY_TIMEOUT_S, max_connections=1) as connection:
-        client_id = await connection.call("fetch", lambda client: client.client_id())
+        # Its own bound: the client's is made for blocking, too long to wait for a server that accepts and says nothing.
+        patience = trio.CancelScope(deadline=trio.current_time() + REPLY_TIMEOUT_S, shield=True)
+        client_id = await connection.call("fetch", lambda client: client.client_id(), patience)
         yield Intake(broker, connection, queue, block_s, client_id)
 
 
