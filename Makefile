@@ -8,7 +8,7 @@ help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
 	@echo "make lint   formatting, lint and types only"
-	@echo "make unit   the tests only (ARGS='-k name')"
+	@echo "make unit   the tests only (one of them: ARGS='-n 0 -k name')"
 	@echo "make faults all faults that a worker must survive, the slow ones too"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"
 
@@ -26,8 +26,9 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Three at once: most tests wait for real processes most of their time.
 unit: .venv/ready
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' -n 3 $(ARGS)
 
 faults: .venv/ready
 	$(BIN)/python -m pytest tests/faults tests/test_process.py $(ARGS)

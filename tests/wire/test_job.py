@@ -137,9 +137,7 @@ def test_scheduled_job_has_no_enqueued_at():
     assert b"enqueued_at" not in encode(Job("q", "A", []), 1.5, enqueued=False)
 
 
-@pytest.mark.parametrize(
-    "args", [[float("nan")], [float("inf")], [{1: 2}], [object()], [b"\xff\xfe" and {3.5: 1}]], ids=repr
-)
+@pytest.mark.parametrize("args", [[float("nan")], [float("inf")], [{1: 2}], [object], [{3.5: 1}]], ids=repr)
 def test_arguments_without_a_form_in_json_are_refused(args: list[object]):
     with pytest.raises(BadJob):
         encode(Job("q", "A", args), 1.0)
@@ -153,7 +151,9 @@ def test_arguments_too_deep_for_ruby_are_refused():
         encode(Job("q", "A", nested), 1.0)
 
 
-@pytest.mark.parametrize("job", [Job("a b", "A", []), Job("q", "", []), Job("q", "A", [], jid="x" * 65)], ids=repr)
+@pytest.mark.parametrize(
+    "job", [Job("a b", "A", []), Job("q", "", []), Job("q", "A", [], jid="x" * 65)], ids=["queue", "class", "jid"]
+)
 def test_names_that_cannot_be_keys_are_refused(job: Job):
     with pytest.raises(BadJob):
         encode(job, 1.0)
