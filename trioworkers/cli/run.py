@@ -6,9 +6,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from trioworkers.cli.examples import examples
+from trioworkers.cli.options import Target
 
+
+@examples(
+    ("trioworkers run handlers:app", "the App named app in the module handlers"),
+    ("trioworkers run app.py", "the only App in that file"),
+    ("trioworkers run app.py --redis redis://redis.internal:6379/1 --process-id w1", "its jobs come back to w1"),
+    ("trioworkers run app.py --log-format json --log-level warning", "no line for jobs that go well"),
+)
 def run(
-    target: Annotated[str, typer.Argument(help="Where the App is: MODULE:ATTRIBUTE (handlers:app), or a file.py.")],
+    target: Target,
     *,
     redis: Annotated[
         str | None,

@@ -1,0 +1,75 @@
+"""All commands: each has examples that its own parser takes, a summary, and a place in the help."""
+
+from __future__ import annotations
+
+import resource
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import typer
+
+from trioworkers.cli.commands import SECTIONS, app
+from trioworkers.cli.examples import examples_of
+
+FUNCTIONS = [function for functions in SECTIONS.values() for function in functions]
+GROUP: Any = typer.main.get_command(app)
+
+
+def trioworkers(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trioworkers", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_every_command_has_examples_that_its_parser_takes(function: Callable[..., None]):
+    lines = [line for line, _ in examples_of(function)]
+    assert lines
+    for line in lines:
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        parts: list[list[str]] = [[]]
+        for word in lexer:  # one command line, or several joined by pipes
+            if word in ("|", ">", "<", ">>", "&&"):
+                parts.append([])
+            else:
+                parts[-1].append(word)
+        for program, name, *words in (part for part in parts if part[:1] == ["trioworkers"]):
+            assert program == "trioworkers"
+            command = GROUP.commands[name]
+            assert command.make_context(name, words, parent=typer.Context(GROUP)).params
+        assert any(part[:1] == ["trioworkers"] for part in parts)
+
+
+def test_help_lists_every_command_with_its_summary():
+    text = trioworkers("--help").stdout
+    for name, command in GROUP.commands.items():
+        assert f"  {name} " in text
+        assert command.get_short_help_str(40).removesuffix("...") in text
+    assert "Exit status" in text
+
+
+def test_help_is_there_at_once():
+    assert min(cpu_of_help() for _ in range(3)) < 0.15
+
+
+def cpu_of_help() -> float:
+    """Seconds of CPU, whatever the clock on the wall says."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    trioworkers("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize("words", [("enqueu",), ("run", "--shutdown-timout", "3")])
+def test_slip_of_the_pen_gets_a_suggestion_and_status_2(words: tuple[str, ...]):
+    done = trioworkers(*words)
+    assert done.returncode == 2
+    assert "'enqueue'" in done.stderr or "--shutdown-timeout" in done.stderr
+
+
+def test_version_is_told():
+    assert trioworkers("--version").stdout.startswith("trioworkers 0.")

@@ -1,0 +1,22 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Target = Annotated[
+    str,
+    typer.Argument(metavar="TARGET", help="Where the App is: MODULE:ATTRIBUTE (handlers:app), or a file (app.py)."),
+]
+Redis = Annotated[
+    str | None,
+    typer.Option(
+        help="redis://, rediss:// or unix://. Default: REDIS_URL, the Redis of a `trioworkers dev` that runs here, or redis://localhost:6379/0."
+    ),
+]
+Namespace = Annotated[
+    str | None, typer.Option(envvar="TRIOWORKERS_NAMESPACE", help="Goes before all keys in Redis.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON for scripts instead of text for people.")]
