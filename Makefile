@@ -3,13 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint unit faults soak clean
+.PHONY: help demo test lint unit faults soak bench-quick clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
 	@echo "make lint   formatting, lint and types only"
 	@echo "make unit   the tests only (one of them: ARGS='-n 0 -k name')"
 	@echo "make faults all faults that a worker must survive, the slow ones too"
+	@echo "make bench-quick  what a job costs, in under a minute: for use before and after a change"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"
 
 .venv/ready: pyproject.toml
@@ -36,6 +37,9 @@ faults: .venv/ready
 SECONDS ?= 60
 soak: .venv/ready
 	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+bench-quick: .venv/ready
+	$(BIN)/python benchmarks/quick.py
 
 test: lint unit
 

@@ -1,0 +1,121 @@
+"""`make bench-quick`: the figures that a change may move, in under a minute, for use before and after it.
+
+CPU time is the worker process's own. On a busy machine trust it, and the ratios to the bare loop, whose runs take turns with
+ours; not the jobs per second.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from store import Store, private_store
+
+HERE = Path(__file__).parent
+ROUNDS = 3
+
+
+def main() -> None:
+    with private_store() as store:
+        began = time.perf_counter()
+        idle = [(queues, _begin(store, "idle", "--queues", str(queues), "--seconds", "8")) for queues in (1, 10, 50)]
+        for queues, process in idle:  # side by side: each counts its own CPU, and hardly uses any
+            _show(f"idle CPU, {queues} queues", f"{_end(process)['percent']:.3f} %")
+        _latency(store)
+        _empty(store)
+        _waits(store)
+        _enqueue(store)
+        for count in (1000, 10_000):
+            _running(store, count)
+        print(f"\n{time.perf_counter() - began:.0f} s in all")
+
+
+def _empty(store: Store, jobs: int = 10_000) -> None:
+    rates, cpu, bare_cpu, ratios = [], [], [], []
+    commands = 0.0
+    for _ in range(ROUNDS):
+        store.push(jobs, "Empty", 1, "two")
+        bare = _run("bare_loop.py", store, "--jobs", str(jobs))
+        store.push(jobs, "Empty", 1, "two")
+        before = store.sent()
+        ours = _run("ours.py", store, "throughput", "--jobs", str(jobs))
+        commands = (store.sent() - before) / jobs
+        rates.append(jobs / ours["seconds"])
+        cpu.append(ours["cpu_s"] / jobs * 1e6)
+        bare_cpu.append(bare["cpu_s"] / jobs * 1e6)
+        ratios.append(bare["seconds"] / ours["seconds"])
+    _show("empty jobs", f"{_spread(rates, '.0f')} jobs/s, {_spread(ratios, '.2f')} of the bare loop's")
+    relative = statistics.median(bare_cpu) / statistics.median(cpu)
+    _show("  CPU per job", f"{_spread(cpu, '.1f')} µs; bare loop {_spread(bare_cpu, '.1f')} µs; ratio {relative:.2f}")
+    _show("  Redis commands per job", f"{commands:.3f}")
+
+
+def _waits(store: Store, jobs: int = 20_000) -> None:
+    store.push(jobs, "Wait", 0.05)
+    ours = _run("ours.py", store, "throughput", "--jobs", str(jobs))
+    _show("50 ms waits, 1000 at once", f"{jobs / ours['seconds']:.0f} jobs/s, {ours['cpu_s'] / jobs * 1e6:.1f} µs CPU")
+
+
+def _enqueue(store: Store) -> None:
+    for name, jobs in (("one_by_one", 10_000), ("in_bulk", 100_000)):
+        ours = _run("ours.py", store, name, "--jobs", str(jobs))
+        rate, cpu = jobs / ours["seconds"], ours["cpu_s"] / jobs * 1e6
+        _show(f"enqueue {name.replace('_', ' ')}", f"{rate:.0f} jobs/s, {cpu:.1f} µs CPU")
+        store("DEL", "queue:other")
+
+
+def _running(store: Store, jobs: int) -> None:
+    store.push(jobs, "Forever")
+    ours = _run("ours.py", store, "running", "--jobs", str(jobs))
+    back = store("LLEN", "queue:bench")
+    stop = f"stop in {ours['stop_s']:.2f} s ({ours['stop_cpu_s']:.2f} s CPU), {back} back on their queue"
+    _show(f"{jobs} running jobs", f"{ours['memory_mb']:.0f} MB, {stop}")
+    store("FLUSHALL")
+
+
+def _latency(store: Store, jobs: int = 300) -> None:
+    process = _begin(store, "latency", "--jobs", str(jobs))
+    assert process.stdout is not None
+    process.stdout.readline()
+    pushed = []
+    for _ in range(jobs):
+        time.sleep(random.uniform(0.005, 0.025))
+        pushed.append(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        store.push(1, "Stamp")
+    waited = sorted((b - a) / 1e6 for a, b in zip(pushed, _end(process)["started_ns"], strict=True))
+    _show("latency, enqueue to start", f"p50 {waited[jobs // 2]:.2f} ms, p99 {waited[jobs * 99 // 100]:.2f} ms")
+
+
+def _begin(store: Store, *arguments: str, program: str = "ours.py") -> subprocess.Popen[str]:
+    command = [sys.executable, str(HERE / program), "--redis", store.url, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
+    output, _ = process.communicate(timeout=120)
+    if process.returncode:
+        raise SystemExit(f"failed: {process.args!r}")
+    figures: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return figures
+
+
+def _run(program: str, store: Store, *arguments: str) -> dict[str, Any]:
+    return _end(_begin(store, *arguments, program=program))
+
+
+def _spread(values: list[float], form: str) -> str:
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def _show(what: str, figure: str) -> None:
+    print(f"{what:28} {figure}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

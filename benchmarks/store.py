@@ -1,0 +1,87 @@
+"""A private Redis for a measurement: on a free port, without persistence, ended with the block."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SENT = ("evalsha", "eval", "blmove", "lrange", "hmget", "smembers", "ping", "client|unblock")
+"""What our workers send; other commands in Redis's statistics are carried out by scripts."""
+
+
+class Store:
+    """A running server, spoken to over one plain socket: it shares no code with what is measured."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self._connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._reader = self._connection.makefile("rb")
+
+    def __call__(self, *words: object) -> object:
+        """One command."""
+        parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        self._connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+        return self._reply()
+
+    def push(self, count: int, job_class: str, *args: object, queue: str = "bench", size: int = 300) -> None:
+        """`count` payloads as Sidekiq writes them, of about `size` bytes each."""
+        fields = {"retry": True, "queue": queue, "class": job_class, "args": list(args), "jid": "0" * 24}
+        fields |= {"created_at": 1758000000.123, "enqueued_at": 1758000000.456, "filler": ""}
+        fields["filler"] = "x" * max(0, size - len(json.dumps(fields)))
+        head, tail = json.dumps(fields).encode().split(b"0" * 24)
+        self("SADD", "queues", queue)
+        for first in range(0, count, 1000):
+            numbers = range(first, min(first + 1000, count))
+            self("LPUSH", f"queue:{queue}", *(b"%b%024x%b" % (head, number, tail) for number in numbers))
+
+    def sent(self) -> int:
+        """Commands that clients have sent, as far as workers send them."""
+        stats = str(self("INFO", "commandstats"))
+        calls = dict(re.findall(r"cmdstat_([^:]+):calls=(\d+)", stats))
+        return sum(int(calls.get(name, 0)) for name in SENT)
+
+    def _reply(self) -> object:
+        line = self._reader.readline().rstrip(b"\r\n")
+        kind, rest = line[:1], line[1:]
+        if kind == b"*":
+            return [self._reply() for _ in range(int(rest))]
+        if kind == b"$":
+            return None if rest == b"-1" else self._reader.read(int(rest) + 2)[:-2].decode("utf-8", "replace")
+        if kind not in (b":", b"+"):
+            raise RuntimeError(f"Redis says: {line!r}")
+        return int(rest) if kind == b":" else rest.decode()
+
+
+@contextmanager
+def private_store() -> Iterator[Store]:
+    """A server for as long as the block lasts."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise SystemExit("needs redis-server or valkey-server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"]
+        process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+        try:
+            yield _connected(port)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _connected(port: int) -> Store:
+    for _ in range(200):
+        try:
+            return Store(port)
+        except ConnectionRefusedError:
+            time.sleep(0.02)
+    raise SystemExit("the server does not start")
