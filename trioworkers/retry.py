@@ -16,7 +16,7 @@ import msgspec
 
 from trioworkers import errors
 from trioworkers.outcome import Bury, Discard, Requeue, RetryAt
-from trioworkers.wire.job import Job, amend
+from trioworkers.wire.job import Job, amend, decode
 
 MAX_RETRIES = 25
 MAX_MESSAGE = 10_000
@@ -156,6 +156,26 @@ def _bookkeeping(job: Job, error: BaseException, count: int, retry: bool | int, 
     if job.backtrace:
         changes["error_backtrace"] = encode_backtrace(error, None if job.backtrace is True else int(job.backtrace))
     return changes
+
+
+def buried(payload: bytes, queue: str, error_class: str, reason: str, now_s: float) -> bytes:
+    """`payload`, fetched from `queue`, for the dead set, where the reason is no failure of its handler. Unreadable: as it came."""
+    try:
+        job = decode(payload, queue)
+    except errors.BadPayload:
+        return payload
+    return amend(
+        payload,
+        {
+            "queue": queue,
+            "jid": job.jid,
+            "error_class": error_class,
+            "error_message": reason,
+            "retry_count": job.retry_count or 0,
+            "failed_at": now_s if job.failed_at_s is None else job.failed_at_s,
+            "retried_at": now_s if job.retry_count else None,
+        },
+    )
 
 
 def encode_backtrace(error: BaseException, limit: int | None) -> str:

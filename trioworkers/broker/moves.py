@@ -51,11 +51,17 @@ class Settlement:
 
 @attrs.frozen
 class Due:
-    """What is due in the retry and the schedule set, and the seconds until the next payload after these is (None: nothing)."""
+    """What is due in the retry and the schedule set, and the seconds until the next payload after these is (None: nothing).
+
+    Besides, what people want: `asks` of this worker, and the names of what is paused for all.
+    """
 
     retry: list[bytes]
     schedule: list[bytes]
     next_in_s: float | None
+    asks: Sequence[bytes] = ()
+    paused_queues: frozenset[str] = frozenset()
+    paused_classes: frozenset[str] = frozenset()
 
 
 class Clock:
@@ -175,9 +181,17 @@ class Broker(Sender):
     # ── promote ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def due(self, limit: int) -> Due:
-        """Up to `limit` due payloads of each set."""
-        wait, retry, schedule = await self.connection.run(scripts.DUE, [self.keys.retry, self.keys.schedule], [limit])
-        return Due(retry, schedule, float(wait) if wait else None)
+        """Up to `limit` due payloads of each set, and what people want. A lost reply loses what was asked."""
+        keys = self.keys
+        names = [keys.retry, keys.schedule, keys.asks(self.holder.process_id), keys.paused, keys.paused_classes]
+        wait, retry, schedule, asks, *paused = await self.connection.run(scripts.DUE, names, [limit])
+        queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
+        return Due(retry, schedule, float(wait) if wait else None, asks, queues, classes)
+
+    async def answer(self, token: str, answer: bytes) -> None:
+        """Lay down our answer to what we were asked; it stays for a minute."""
+        key = self.keys.answer(token)
+        await self.connection.call("answer", lambda client: client.set(key, answer, ex=60))
 
     async def promote(
         self, source: Literal["retry", "schedule"], entries: Sequence[tuple[bytes, str | None, bytes]]

@@ -62,6 +62,8 @@ class Consumer:
         self._next_audit_after_s = FIRST_AUDIT_AFTER_S
         self._taken_over = False
         self._suspects = False
+        self._blocked = trio.CancelScope()
+        self.paused = False
 
     def __repr__(self) -> str:
         return f"<Consumer {self.queue}: {len(self.deliveries)} running, {self.free} free>"
@@ -83,11 +85,21 @@ class Consumer:
         self._taken_over = self._taken_over or taken_over
         self._slot_freed.set()
 
+    def pause(self, paused: bool) -> None:
+        """Fetch no more for the time being, or again. What runs goes on."""
+        if paused == self.paused:
+            return
+        self.paused = paused
+        logger.info("queue %s is %s", self.queue, "paused: fetching no more" if paused else "resumed")
+        if paused:
+            self._blocked.cancel()
+        self._slot_freed.set()
+
     def abandon(self) -> list[Delivery]:
         """Hand in a requeue for all that still runs, as it won't stop. Its own outcome will not count any more."""
         stubborn = [delivery for delivery in self.deliveries if not delivery.settling]
         for delivery in stubborn:
-            self._settler.submit(delivery, delivery.on_stop)
+            self._settler.submit(delivery, delivery.when_stopped())
         return stubborn
 
     async def run(self, jobs: trio.Nursery) -> None:
@@ -110,12 +122,12 @@ class Consumer:
         while True:
             if trio.current_time() >= self._audit_at:
                 await self._audit(intake)
-            if self.free <= 0:
+            if self.free <= 0 or self.paused:
                 self._slot_freed = trio.Event()
                 with trio.move_on_at(self._audit_at):
                     await self._slot_freed.wait()
             elif empty:
-                payload = await intake.wait()
+                payload = await self._wait(intake)
                 empty = payload is None
                 if payload is not None:
                     await self._start_all(Fetched([payload], suspects=self._suspects), jobs)
@@ -123,6 +135,12 @@ class Consumer:
                 fetched = await intake.fetch(self.free)
                 empty, self._suspects = not fetched.payloads, fetched.suspects
                 await self._start_all(fetched, jobs)
+
+    async def _wait(self, intake: Intake) -> bytes | None:
+        with trio.CancelScope() as self._blocked:
+            return await intake.wait()
+        self.doubt()  # paused meanwhile: something may have been delivered to nobody
+        return None
 
     async def _start_all(self, fetched: Fetched, jobs: trio.Nursery) -> None:
         deaths = await self._deaths(fetched.payloads) if fetched.suspects else [0] * len(fetched.payloads)
@@ -153,7 +171,7 @@ class Consumer:
             finished.set()
             if delivery.deaths and outcome is not None and not isinstance(outcome, Requeue):
                 self._settler.clear(jid_of(delivery.payload))
-            self._settler.submit(delivery, delivery.on_stop if outcome is None else outcome)
+            self._settler.submit(delivery, delivery.when_stopped() if outcome is None else outcome)
 
     async def _audit(self, intake: Intake) -> None:
         # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.

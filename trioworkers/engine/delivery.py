@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import trio
 
-from trioworkers.outcome import Requeue
+from trioworkers.outcome import Outcome, Requeue
 
 
 @attrs.define(eq=False)
@@ -13,7 +15,8 @@ class Delivery:
     """A fetched payload, from its fetch until its outcome is written; it occupies a slot of its queue.
 
     `settling`: its outcome is decided and handed in. `lost`: another worker has taken it over; nothing is to be written any more.
-    `on_stop`: its outcome if it is cancelled from outside. `deaths`: how many workers died under it.
+    `on_stop`: its outcome if it is stopped from outside. `by_hand`: makes of that what somebody wants who cancelled this very job;
+    `stopped`: so it ended. `deaths`: how many workers died under it.
     """
 
     queue: str
@@ -27,3 +30,9 @@ class Delivery:
     jid: str = ""
     job_class: str = ""
     task: trio.lowlevel.Task | None = None
+    by_hand: Callable[[Requeue], Outcome] | None = None
+    stopped: bool = False
+
+    def when_stopped(self) -> Outcome:
+        """Its outcome, now that it was stopped."""
+        return self.on_stop if self.by_hand is None else self.by_hand(self.on_stop)

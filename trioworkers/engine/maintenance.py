@@ -8,16 +8,17 @@ leases run out while their workers live, and all come back at moments of their o
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import trio
 
 from trioworkers.broker.connection import Link, backoff, retrying
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.moves import Broker, Due
 from trioworkers.engine.quarantine import MAX_DEATHS
 from trioworkers.errors import BadPayload, BrokerError, Superseded
-from trioworkers.wire.job import amend, decode, destination, jid_of
+from trioworkers.retry import buried
+from trioworkers.wire.job import ASIDE_FIELD, amend, destination, jid_of
 
 logger = logging.getLogger("trioworkers")
 
@@ -30,11 +31,17 @@ Orphan = tuple[str, str]
 
 
 class Promoter:
-    """Moves due jobs from the retry and schedule sets to their queues. Any number of workers may do it at once."""
+    """Moves due jobs from the retry and schedule sets to their queues. Any number of workers may do it at once.
 
-    def __init__(self, broker: Broker, interval_s: float = PROMOTE_INTERVAL_S) -> None:
+    `hear` is told all that a look brings: what people want comes with it.
+    """
+
+    def __init__(
+        self, broker: Broker, interval_s: float = PROMOTE_INTERVAL_S, hear: Callable[[Due], None] = lambda _: None
+    ) -> None:
         self._broker = broker
         self._interval_s = interval_s
+        self._hear = hear
 
     async def run(self) -> None:
         """Look once a second, and at the very moment when the next job comes due. An outage only delays it."""
@@ -45,6 +52,7 @@ class Promoter:
     async def promote(self) -> float:
         """Move what is due now; returns seconds until it is worth looking again. Raises BrokerError."""
         due = await self._broker.due(PROMOTE_PAGE)
+        self._hear(due)
         errors: list[str] = []
         sources: tuple[tuple[Literal["retry", "schedule"], list[bytes]], ...]
         sources = (("retry", due.retry), ("schedule", due.schedule))
@@ -62,7 +70,11 @@ class Promoter:
         try:
             queue, _ = destination(payload)
             # As Sidekiq's own poller does; `at` would make it send the job back to the schedule.
-            return payload, queue, amend(payload, {"at": None, "enqueued_at": self._broker.clock.now_s()})
+            return (
+                payload,
+                queue,
+                amend(payload, {"at": None, ASIDE_FIELD: None, "enqueued_at": self._broker.clock.now_s()}),
+            )
         except BadPayload as error:
             logger.error("an unreadable payload came due, %d bytes, goes to dead: %s", len(payload), error)
             return payload, None, payload
@@ -150,19 +162,5 @@ class Reclaimer:
         return entries
 
     def _buried(self, queue: str, payload: bytes) -> bytes:
-        now_s = self._broker.clock.now_s()
-        try:
-            job = decode(payload, queue)
-        except BadPayload:
-            return payload
-        return amend(
-            payload,
-            {
-                "queue": queue,
-                "error_class": "trioworkers.WorkerDied",
-                "error_message": f"{MAX_DEATHS} workers died while they ran this job; it is not run again",
-                "retry_count": job.retry_count or 0,
-                "failed_at": now_s if job.failed_at_s is None else job.failed_at_s,
-                "retried_at": now_s if job.retry_count else None,
-            },
-        )
+        reason = f"{MAX_DEATHS} workers died while they ran this job; it is not run again"
+        return buried(payload, queue, "trioworkers.WorkerDied", reason, self._broker.clock.now_s())

@@ -18,10 +18,11 @@ from trioworkers.errors import BadJob, BadPayload, UnknownClass
 from trioworkers.fan_out import Progress
 from trioworkers.handler import Handler
 from trioworkers.outcome import Acknowledge, Bury, Outcome, Requeue
-from trioworkers.wire.job import Job, amend, decode, encode
+from trioworkers.wire.job import ASIDE_FIELD, Job, amend, decode, encode
 
 logger = logging.getLogger("trioworkers")
 
+ASIDE_S = 300.0
 CallNext = Callable[[], Awaitable[Any]]
 Middleware = Callable[[Context, CallNext], Awaitable[Any]]
 
@@ -52,6 +53,7 @@ class Runner:
         self._resources = resources
         self._now_s = now_s
         self._max_payload_bytes = max_payload_bytes
+        self.paused_classes: frozenset[str] = frozenset()
 
     async def run(self, delivery: Delivery) -> Outcome:
         """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue."""
@@ -62,6 +64,8 @@ class Runner:
             log_buried(delivery.queue, payload, error)
             return Bury(payload, counted=False)
         delivery.jid, delivery.job_class = job.jid, job.job_class
+        if self.paused_classes and self._is_paused(job):
+            return put_aside(payload, delivery.queue)
         progress = Progress.of(job)
         failure: BaseException | None = None
         default_retry: bool | int = True
@@ -82,7 +86,8 @@ class Runner:
             finally:
                 delivery.on_stop = _requeued(payload, progress)
         if delivery.scope.cancelled_caught or (failure is not None and delivery.scope.cancel_called):
-            return delivery.on_stop
+            delivery.stopped = True
+            return delivery.when_stopped()
         if failure is None:
             return Acknowledge(tuple(ctx._sends))  # noqa: SLF001 - the handler's side has no business with it
         outcome = retry.decide(
@@ -102,6 +107,9 @@ class Runner:
         if size > self._max_payload_bytes:
             raise BadPayload(f"{size} bytes, more than max_payload_bytes={self._max_payload_bytes}")
         return decode(delivery.payload, delivery.queue)
+
+    def _is_paused(self, job: Job) -> bool:
+        return job.job_class in self.paused_classes or job.extra.get("wrapped") in self.paused_classes
 
     def _find(self, job: Job) -> Handler[Any]:
         handler = self._handlers.find(job.queue, job.job_class)
@@ -149,6 +157,15 @@ def _without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseExce
     if rest is None or any(isinstance(leaf, KeyboardInterrupt | GeneratorExit) for leaf in retry.leaves(rest)):
         return None
     return rest
+
+
+def put_aside(payload: bytes, queue: str) -> Requeue:
+    """Where a job of a paused class waits: in the schedule set, marked, so that who resumes the class finds it.
+
+    It comes back by itself after some minutes to look whether it may run: seldom enough for a hundred thousand of them.
+    """
+    delay_s = ASIDE_S * random.uniform(1.0, 1.5)
+    return Requeue(amend(payload, {"queue": queue, ASIDE_FIELD: True}), delay_s)
 
 
 def _requeued(payload: bytes, progress: Progress) -> Requeue:

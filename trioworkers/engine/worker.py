@@ -17,13 +17,14 @@ import trio
 from trioworkers.broker.connection import Connection, retrying
 from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import LeaseGone, open_intake
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.moves import Broker, Due
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.heartbeat import Heartbeat
 from trioworkers.engine.maintenance import Promoter, Reclaimer
 from trioworkers.engine.quarantine import Quarantine
+from trioworkers.engine.remote import Remote
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import Refused, Superseded
@@ -70,6 +71,7 @@ class Worker:
         self.shutdown_timeout_s = shutdown_timeout_s
         self._presence = Presence(broker, str(identity), list(queues))
         self._settler = Settler(broker, self._on_settled)
+        self._remote = Remote(broker, self.running)
         self._consumers: dict[str, Consumer] = {}
         self._intakes = {queue: trio.CancelScope() for queue in queues}
         self._jobs = {queue: trio.CancelScope() for queue in queues}
@@ -151,7 +153,10 @@ class Worker:
             self._make_consumers(runner, Quarantine(self._broker, upkeep))
             upkeep.start_soon(self._settler.run)
             upkeep.start_soon(self._abandon)
-            upkeep.start_soon(self._do_chores, heartbeat, Promoter(self._broker), reclaimer)
+            hear = partial(self._hear, runner)
+            hear(await retrying(partial(self._broker.due, 0)))  # what is paused must be known before the first fetch
+            promoter = Promoter(self._broker, hear=hear)
+            upkeep.start_soon(self._do_chores, heartbeat, promoter, reclaimer, self._remote)
             started()
             async with trio.open_nursery() as queues:
                 for queue in self._queues:
@@ -161,7 +166,15 @@ class Worker:
             upkeep.cancel_scope.cancel()
         logger.info("stopped: %r", self)
 
-    async def _do_chores(self, *chores: Heartbeat | Promoter | Reclaimer) -> None:
+    def _hear(self, runner: Runner, due: Due) -> None:
+        """What people want of us, or of all."""
+        for queue, consumer in self._consumers.items():
+            consumer.pause(queue in due.paused_queues)
+        runner.paused_classes = due.paused_classes
+        for ask in due.asks:
+            self._remote.hear(ask)
+
+    async def _do_chores(self, *chores: Heartbeat | Promoter | Reclaimer | Remote) -> None:
         with self._chores:
             async with trio.open_nursery() as nursery:
                 for chore in chores:
@@ -265,6 +278,7 @@ class Worker:
     def _on_settled(self, delivery: Delivery) -> None:
         self._settled += 1
         self._consumers[delivery.queue].settled(delivery)
+        self._remote.settled(delivery)
 
     def _obey(self, signal: str) -> None:
         """What Sidekiq's tools ask of us."""

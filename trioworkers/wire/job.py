@@ -28,6 +28,8 @@ PROGRESS_FIELD = "tw_done"
 FAILED_FIELD = "tw_failed"
 """Our fields in the payload: names of fan-out calls that need not be sent again, and reasons of those that failed for good.
 Absent without such progress."""
+ASIDE_FIELD = "tw_aside"
+"""Ours: true while the job lies in the schedule set only because its class is paused."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

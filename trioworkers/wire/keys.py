@@ -66,6 +66,11 @@ class Keys:
         """List: what Sidekiq's web page wants this process to do (TSTP, TERM, TTIN)."""
         return self._key(f"{identity}-signals")
 
+    @property
+    def paused(self) -> str:
+        """Set: names of paused queues. Sidekiq Pro's; the web page of a Sidekiq from 8.1.1 on shows it."""
+        return self._key("paused")
+
     def stat(self, name: str, day: str = "") -> str:
         """Counter `processed` or `failed`: in all, or on a UTC day (YYYY-MM-DD)."""
         return self._key(f"stat:{name}:{day}" if day else f"stat:{name}")
@@ -97,6 +102,19 @@ class Keys:
     def on_trial(self, process_id: str) -> str:
         """Set: jids of the suspects that this worker has running (see `engine/quarantine.py`)."""
         return self._key(f"tw:trial:{process_id}")
+
+    @property
+    def paused_classes(self) -> str:
+        """Set: the classes whose jobs are put aside."""
+        return self._key("tw:paused:classes")
+
+    def asks(self, process_id: str) -> str:
+        """List with expiry: what people ask of a running worker (see `wire/ask.py`)."""
+        return self._key(f"tw:asks:{process_id}")
+
+    def answer(self, token: str) -> str:
+        """String with expiry: a worker's answer to what it was asked under this token."""
+        return self._key(f"tw:answer:{token}")
 
     def sent(self, token: str) -> str:
         """String with expiry: a client's call of this token was executed."""

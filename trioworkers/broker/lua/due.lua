@@ -1,7 +1,8 @@
--- Which jobs are due, and when the next one will be. Reads only.
--- KEYS    1 retry  2 schedule
+-- Which jobs are due, and when the next one will be; and what people ask of this worker. One script, as it is the one thing that
+-- an idle worker does every second.
+-- KEYS    1 retry  2 schedule  3 asks of this worker  4 paused queues  5 paused classes
 -- ARGV    1 how many of each
--- result  {seconds until the next one after these, or '' ; due of retry; due of schedule}
+-- result  {seconds until the next one after these, or '' ; due of retry; due of schedule; asks, oldest first; paused queues; paused classes}
 local limit = tonumber(ARGV[1])
 local t, soonest = now(), nil
 local result = {}
@@ -15,4 +16,11 @@ for i = 1, 2 do
     if following[2] then soonest = math.min(soonest or math.huge, tonumber(following[2])) end
   end
 end
-return {soonest and string.format('%.6f', math.max(0, soonest - t)) or '', result[1], result[2]}
+local wait = soonest and string.format('%.6f', math.max(0, soonest - t)) or ''
+local asks = {}
+while #asks < 100 do
+  local ask = redis.call('RPOP', KEYS[3])
+  if not ask then break end
+  asks[#asks + 1] = ask
+end
+return {wait, result[1], result[2], asks, redis.call('SMEMBERS', KEYS[4]), redis.call('SMEMBERS', KEYS[5])}
