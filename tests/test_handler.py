@@ -53,7 +53,9 @@ async def without_context(a: int, b: str = "x") -> None: ...
 
 
 def bind(function: Any, *args: object) -> list[Any]:
-    return Handler(function, "q", "A").bind(Job("q", "A", args))
+    bound, named = Handler(function, "q", "A").bind(Job("q", "A", args))
+    assert not named
+    return bound
 
 
 def test_arguments_are_converted_to_their_annotations():

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from trioworkers.http import Http as Http
     from trioworkers.http import Limit as Limit
     from trioworkers.wire.job import Job as Job
+    from trioworkers.wire.ruby_values import GlobalID as GlobalID
+    from trioworkers.wire.ruby_values import Range as Range
+    from trioworkers.wire.ruby_values import Symbol as Symbol
 
 _HOMES = {
     "app": ("App",),
@@ -65,6 +68,7 @@ _HOMES = {
     "handler": ("Handler",),
     "http": ("Breaker", "Http", "Limit"),
     "wire.job": ("Job",),
+    "wire.ruby_values": ("GlobalID", "Range", "Symbol"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

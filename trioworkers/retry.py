@@ -16,6 +16,7 @@ import msgspec
 
 from trioworkers import errors
 from trioworkers.outcome import Bury, Discard, Requeue, RetryAt
+from trioworkers.wire.active_job import count_execution
 from trioworkers.wire.job import Job, amend, decode
 
 MAX_RETRIES = 25
@@ -47,6 +48,8 @@ def decide(
     steer = steering(error)
     changes = _bookkeeping(job, error, count, retry, now_s)
     changes.update(progress or {})
+    if job.active_job and not isinstance(error, errors.UnknownClass):  # of that nothing was performed
+        changes.update(count_execution(payload))
     calls = [] if steer else _failed_calls(error)
     temporary = [call for call in calls if not call.permanent]
     if isinstance(steer, errors.Discard):

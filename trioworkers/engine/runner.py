@@ -120,8 +120,10 @@ class Runner:
 
     async def _attempt(self, handler: Handler[Any], ctx: Context) -> None:
         async def innermost() -> Any:
-            args = handler.bind(ctx.job)
-            return await (handler.function(ctx, *args) if handler.wants_context else handler.function(*args))
+            args, kwargs = handler.bind(ctx.job)
+            if handler.wants_context:
+                args.insert(0, ctx)
+            return await handler.function(*args, **kwargs)
 
         call: CallNext = innermost
         for middleware in reversed(self._middleware):

@@ -18,6 +18,7 @@ import attrs
 import msgspec
 
 from trioworkers.errors import BadJob, BadPayload
+from trioworkers.wire import active_job
 from trioworkers.wire.keys import is_queue_name
 
 MAX_JID = 64
@@ -57,6 +58,9 @@ class Job:
     `retry_queue`: where retries go. `backtrace`: store the failure's traceback, True or a number of lines. `dead=False`:
     not kept when retries are exhausted. `extra`: fields of the payload that we don't know, carried on.
 
+    `active_job`: a job of Rails' ActiveJob, its class and arguments inside a wrapper; `kwargs`: its keyword arguments, which only such
+    a job has. `active_job_fields`: ActiveJob's own, such as job_id, executions, locale, timezone.
+
     What a worker sees besides: `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
     failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason).
     """
@@ -78,6 +82,9 @@ class Job:
     progress: tuple[str, ...] = attrs.field(default=(), kw_only=True)
     failed_calls: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
     extra: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    kwargs: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    active_job: bool = attrs.field(default=False, kw_only=True)
+    active_job_fields: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
 
     @property
     def attempt(self) -> int:
@@ -101,10 +108,13 @@ def decode(payload: bytes, queue: str) -> Job:
     if not isinstance(args, list):
         raise BadPayload(f"args must be a list, not {_shown(args)}")
     take("queue", None)
+    inner = active_job.unwrap(args) if job_class in active_job.WRAPPERS else None
+    if inner is not None:
+        take("wrapped", None)
     return Job(
         queue,
-        job_class,
-        args,
+        job_class if inner is None else inner.job_class,
+        args if inner is None else inner.args,
         jid=_jid(take("jid", None), payload),
         retry=_retry(take("retry", None)),
         retry_for=_number(take("retry_for", None)),
@@ -119,6 +129,9 @@ def decode(payload: bytes, queue: str) -> Job:
         progress=_strings(take(PROGRESS_FIELD, None)),
         failed_calls=_texts(take(FAILED_FIELD, None)),
         extra=fields,
+        kwargs={} if inner is None else inner.kwargs,
+        active_job=inner is not None,
+        active_job_fields={} if inner is None else inner.fields,
     )
 
 
@@ -220,15 +233,14 @@ def encode(job: Job, now_s: float, *, enqueued: bool = True) -> bytes:
 
     Times are floats, which every Sidekiq from 6 to 8 reads rightly. Raises BadJob for what Sidekiq could not take.
     """
+    check(job)
     fields: dict[str, Any] = {"retry": True if job.retry is None else job.retry, "queue": job.queue}
     fields.update(_options(job))
-    fields["class"] = job.job_class
-    fields["args"] = _plain(job.args)
+    fields.update(_class_and_args(job, now_s))
     fields["jid"] = job.jid
     fields["created_at"] = now_s if job.created_at_s is None else job.created_at_s
     if enqueued:
         fields["enqueued_at"] = now_s
-    check(job)
     try:
         return _encode(fields)
     except (TypeError, ValueError, RecursionError) as error:
@@ -250,6 +262,13 @@ def amend(payload: bytes, changes: Mapping[str, Any]) -> bytes:
         else:
             fields[name] = value
     return _encode(fields)
+
+
+def _class_and_args(job: Job, now_s: float) -> dict[str, Any]:
+    if not job.active_job:
+        return {"class": job.job_class, "args": _plain(job.args)}
+    inner = active_job.wrap(job.job_class, job.queue, job.jid, job.args, job.kwargs, job.active_job_fields, now_s)
+    return {"wrapped": job.job_class, "class": active_job.WRAPPER, "args": _plain([inner])}
 
 
 def _options(job: Job) -> dict[str, Any]:
@@ -275,6 +294,8 @@ def check(job: Job) -> None:
         raise BadJob(f"a job's class is a name, not {job.job_class!r}")
     if not isinstance(job.jid, str) or not 0 < len(job.jid) <= MAX_JID:
         raise BadJob(f"{job.job_class}: a jid is a string of at most {MAX_JID} characters, not {job.jid!r}")
+    if job.kwargs and not job.active_job:
+        raise BadJob(f"{job.job_class}: only ActiveJob's jobs have keyword arguments; build it with active_job=True")
 
 
 def _plain(value: Any, depth: int = 2) -> Any:
