@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 import attrs
@@ -153,3 +153,66 @@ def test_environment_counts_where_nothing_is_given(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TRIOWORKERS_LEASE", "soon")
     with pytest.raises(ConfigurationError, match="TRIOWORKERS_LEASE"):
         _ = App().settings
+
+
+# ── keyword arguments ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def named(ctx: Context, a: int, b: str = "x", *, since: datetime | None = None, notify: bool) -> None: ...
+
+
+async def others(a: int, /, b: int = 0, **more: int) -> None: ...
+
+
+def bind_named(function: Any, *args: object, **kwargs: object) -> tuple[list[Any], dict[str, Any]]:
+    return Handler(function, "q", "A").bind(Job("q", "A", args, kwargs=kwargs, active_job=True))
+
+
+def test_keyword_arguments_are_bound_by_name_and_converted():
+    bound = bind_named(named, 1, notify=True, since="2026-01-02T03:04:05Z")
+    assert bound == ([1], {"notify": True, "since": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)})
+    assert bind_named(named, a=1, notify=False) == ([], {"a": 1, "notify": False})
+    user = bind_named(
+        everything, {"id": 1, "name": "x"}, "2026-01-02T03:04:05Z", {"x": 1}, {}, packet={"size": 1}, either=1
+    )
+    assert (user[0][0], user[1]) == (User(1, "x"), {"packet": Packet(1), "either": 1})
+
+
+def test_further_keyword_arguments_go_where_any_are_taken():
+    assert bind_named(others, 1, b=2, c=3) == ([1], {"b": 2, "c": 3})
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs", "words"),
+    [
+        (named, [1], {}, "keyword argument notify is missing: expected bool"),
+        (named, [], {"notify": True}, r"argument 1 \(a\) is missing: expected int"),
+        (named, [1], {"notify": "x"}, "keyword argument notify: expected bool, got str"),
+        (named, [1], {"notify": True, "a": 2}, "argument a is given by position and by name"),
+        (named, [1], {"notify": True, "c": 2}, "unexpected keyword argument 'c'; known: a, b, since, notify"),
+        (named, [1], {"notify": True, "ctx": 2}, "unexpected keyword argument 'ctx'"),
+        (others, [], {"a": 1}, r"argument 1 \(a\) is missing"),
+        (others, [1], {"c": "x"}, "keyword argument c: expected int, got str"),
+    ],
+)
+def test_mismatch_of_keyword_arguments_names_the_parameter(
+    function: Any, args: list[object], kwargs: dict[str, object], words: str
+):
+    with pytest.raises(BadArguments, match=words):
+        bind_named(function, *args, **kwargs)
+
+
+def test_last_hash_of_older_rails_is_taken_for_keywords_where_only_keywords_fit():
+    assert bind_named(named, 1, {"notify": True}) == ([1], {"notify": True})
+    with pytest.raises(BadArguments, match="expected str, got object"):
+        bind_named(named, 1, {"notify": True, "other": 1})
+
+
+def test_handler_builds_active_jobs_with_arguments_by_name():
+    handler = App().handler("q", "Named")(named)
+    job = handler.active_job(1, notify=True)
+    assert (job.args, job.kwargs, job.active_job, job.job_class) == ((1,), {"notify": True}, True, "Named")
+    with pytest.raises(TypeError):
+        handler.active_job(notify=True)
+    with pytest.raises(TypeError, match="active_job"):
+        handler.job(1, notify=True)

@@ -11,7 +11,7 @@ import pytest
 from trioworkers import Bury as BuryError
 from trioworkers import CallFailed, FanOutError, RetryAfter
 from trioworkers import Discard as DiscardError
-from trioworkers.errors import BadArguments
+from trioworkers.errors import BadArguments, UnknownClass
 from trioworkers.outcome import Bury, Discard, Requeue, RetryAt
 from trioworkers.retry import backoff_s, decide, summary
 from trioworkers.wire.job import decode
@@ -160,3 +160,24 @@ def test_retry_after_of_all_failed_calls_sets_the_next_attempt():
 def test_paused_host_costs_no_attempt():
     outcome = fail(FanOutError([call("a", retry_after_s=5, paused=True)], 4))
     assert outcome == Requeue(None, 5)
+
+
+def fail_active_job(error: BaseException, **inner: object) -> dict[str, object]:
+    wrapper = "ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper"
+    arguments = [{"job_class": "A", "arguments": [1], **inner}]
+    payload = json.dumps({"class": wrapper, "wrapped": "A", "args": arguments, "jid": "j", "queue": "q"}).encode()
+    fields = after(decide(decode(payload, "q"), payload, error, now_s=NOW, jitter=0.0))
+    assert (fields["class"], fields["wrapped"], fields["retry_count"]) == (wrapper, "A", 0)
+    (changed,) = fields["args"]  # type: ignore[misc]
+    return changed
+
+
+def test_failed_attempt_of_active_job_counts_as_an_execution():
+    counts = {"[ArgumentError]": 1}
+    changed = fail_active_job(ValueError("boom"), executions=1, exception_executions=counts)
+    assert (changed["executions"], changed["exception_executions"]) == (2, counts)
+    assert fail_active_job(BadArguments("A: argument 1"), executions=1)["executions"] == 2
+
+
+def test_active_job_of_a_class_that_is_not_here_was_not_executed():
+    assert fail_active_job(UnknownClass("no handler"), executions=1)["executions"] == 1

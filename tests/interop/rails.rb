@@ -1,0 +1,67 @@
+# A small Rails shop without Rails: ActiveJob classes over Sidekiq. Loaded by a real Sidekiq (-r) and by console.rb.
+require "json"
+require "sidekiq"
+require "active_job"
+require "active_support/time"
+require "global_id"
+
+ActiveJob::Base.queue_adapter = :sidekiq
+ActiveJob::Base.logger = Logger.new(nil)
+Time.zone = "America/New_York"
+GlobalID.app = "shop"
+
+class User < Struct.new(:id)
+  include GlobalID::Identification
+  def self.find(id) = new(id)
+end
+
+# A value as class and text, so that Python sees what Ruby got.
+def described(value)
+  case value
+  when Array then value.map { |item| described(item) }
+  when Hash then value.map { |key, item| [described(key), described(item)] }
+  when ActiveSupport::TimeWithZone then ["TimeWithZone", value.iso8601(6)]
+  when Time then ["Time", value.utc.iso8601(6)]
+  when ActiveSupport::Duration then ["Duration", value.value.to_s]
+  when User then ["User", value.id]
+  else [value.class.name, value.inspect]
+  end
+end
+
+def performed(job, args, kwargs)
+  record = {
+    "class" => job.class.name, "args" => described(args), "kwargs" => described(kwargs), "executions" => job.executions,
+    "exception_executions" => job.exception_executions, "jid" => job.provider_job_id, "job_id" => job.job_id,
+    "locale" => job.locale
+  }
+  Sidekiq.redis { |redis| redis.rpush("ruby:performed", JSON.generate(record)) }
+end
+
+class EchoJob < ActiveJob::Base
+  queue_as :rails
+  def perform(*args, **kwargs) = performed(self, args, kwargs)
+end
+
+# `retry_on` re-enqueues through ActiveJob itself: it needs all that a payload must tell.
+class StubbornJob < ActiveJob::Base
+  queue_as :rails
+  retry_on ArgumentError, wait: 0, attempts: 3
+  def perform(*args, **kwargs)
+    performed(self, args, kwargs)
+    raise ArgumentError, "again" if exception_executions.values.sum < 2
+  end
+end
+
+# A plain Sidekiq job.
+class PlainJob
+  include Sidekiq::Worker
+  sidekiq_options queue: "rails"
+  def perform(*args)
+    Sidekiq.redis { |redis| redis.rpush("ruby:performed", JSON.generate("class" => "PlainJob", "args" => args, "jid" => jid)) }
+  end
+end
+
+# Handled in Python.
+class TrackUserJob < ActiveJob::Base
+  queue_as :track
+end
