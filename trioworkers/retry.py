@@ -182,7 +182,15 @@ def buried(payload: bytes, queue: str, error_class: str, reason: str, now_s: flo
 
 
 def encode_backtrace(error: BaseException, limit: int | None) -> str:
-    """The innermost `limit` calls (all for None) as Sidekiq stores them: strict base64 of zlib of a JSON array of lines."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f"{frame.filename}:{frame.lineno}:in `{frame.name}'" for frame in reversed(frames)][:limit]
-    return base64.b64encode(zlib.compress(msgspec.json.encode(lines))).decode()
+    """The innermost `limit` calls (all for None) as Sidekiq stores them: strict base64 of zlib of a JSON array of lines.
+
+    A group's begins where its first error was raised: where the nursery ended says little.
+    """
+    lines: list[str] = []
+    inner: BaseException | None = error
+    while inner is not None:
+        frames = reversed(traceback.extract_tb(inner.__traceback__))
+        lines[:0] = [f"{frame.filename}:{frame.lineno}:in `{frame.name}'" for frame in frames]
+        inner = inner.exceptions[0] if isinstance(inner, BaseExceptionGroup) else None
+    text = msgspec.json.encode([line.encode(errors="replace").decode() for line in lines[:limit]])
+    return base64.b64encode(zlib.compress(text)).decode()

@@ -1,8 +1,13 @@
 -- Shared by the scripts that send jobs (a prelude, not a script of its own).
 -- send(w): w.queues, w.schedule: keys; w.push: {{name, key, {payload, …}}, …}; w.later: {{payload, delay or false, score or false}, …}
+--
+-- now() is never the same twice in one script, although TIME stands still there from Redis 7.2 on: Sidekiq's pages find an
+-- entry of a sorted set by its score, and lose its neighbours of the same score if one of them has no jid.
+local calls = 0
 local function now()
   local t = redis.call('TIME')
-  return t[1] + t[2] / 1000000
+  calls = calls + 1
+  return t[1] + (t[2] + calls) / 1000000
 end
 
 local function send(w)

@@ -1,0 +1,436 @@
+"""Against the real Sidekiq Web and Ruby's own API: they show us, and each of their buttons does to our jobs what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from browser import Browser, Form
+from servers import ROOT, Server, Worker, free_port, start_worker, wait_for
+
+HERE = Path(__file__).parent
+
+
+def has_web() -> bool:
+    check = "require 'sidekiq/web'; require 'rack/handler/webrick'"
+    ruby = shutil.which("ruby")
+    return ruby is not None and subprocess.run([ruby, "-e", check], capture_output=True, check=False).returncode == 0
+
+
+required = bool(os.environ.get("TRIOWORKERS_REQUIRE_INTEROP"))
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(
+        not required and not has_web(), reason="Sidekiq Web is not installed (Debian: ruby-sidekiq, ruby-webrick)"
+    ),
+]
+
+
+@attrs.define
+class Ruby:
+    """Sidekiq's API in a Ruby process that lives for the module."""
+
+    process: subprocess.Popen[str]
+
+    def __call__(self, line: str) -> Any:
+        """The value of one line of Ruby."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        assert isinstance(answer, list), f"{line}: {answer}"
+        return answer[0]
+
+
+@attrs.define
+class Shop:
+    """A Redis, Sidekiq Web and Sidekiq's API on it, and workers of ours."""
+
+    server: Server
+    browser: Browser
+    ruby: Ruby
+    folder: Path
+    workers: list[Worker] = attrs.field(factory=list)
+
+    def start_worker(self) -> Worker:
+        options = ["--lease", "2", "--shutdown-timeout", "2"]
+        self.workers.append(
+            start_worker(
+                self.folder,
+                self.server.url,
+                "web_app:app",
+                *options,
+                FOLDER=str(self.folder),
+                PYTHONPATH=f"{ROOT}:{HERE}",
+            )
+        )
+        return self.workers[-1]
+
+    def push(self, job_class: str, *args: object, **fields: object) -> str:
+        item = {"class": job_class, "args": args, "queue": "web", **fields}
+        jid: str = self.ruby(f"Sidekiq::Client.push(JSON.parse({json.dumps(json.dumps(item))}))")
+        return jid
+
+    def mend(self) -> None:
+        (self.folder / "mended").touch()
+
+    def unmend(self) -> None:
+        (self.folder / "mended").unlink()
+
+    def release(self, text: str) -> None:
+        (self.folder / f"released-{text}").touch()
+
+    def ran(self) -> list[str]:
+        path = self.folder / "ran"
+        return sorted(path.read_text().split()) if path.exists() else []
+
+    def await_ran(self, *texts: str) -> None:
+        """Wait until exactly these have run."""
+        wait_for(lambda: set(self.ran()) >= set(texts), f"{texts} ran, not only {self.ran()}")
+        assert self.ran() == sorted(texts)
+
+    def members(self, key: str) -> list[str]:
+        found = self.server.command("ZRANGE", key, 0, -1)
+        assert isinstance(found, list)
+        return found
+
+    def first_args(self, key: str) -> list[str]:
+        return sorted(json.loads(member)["args"][0] for member in self.members(key))
+
+    def await_running(self, jid: str) -> None:
+        wait_for(
+            lambda: self.ruby("Sidekiq::WorkSet.new.map { |_, _, w| w['payload']['jid'] }") == [jid], f"{jid} runs"
+        )
+
+    def await_failed(self, key: str, *texts: str) -> None:
+        wait_for(lambda: self.first_args(key) == sorted(texts), f"{texts} in {key}, not {self.first_args(key)}")
+
+    def page_of(self, listing: str, jid: str) -> str:
+        """The path of one entry's own page."""
+        found = re.search(rf"href=\"(/{listing}/[0-9.]+-{jid})\"", self.browser.look(f"/{listing}"))
+        assert found, f"{jid} is not on /{listing}"
+        return found[1]
+
+    def reset(self) -> None:
+        for path in self.folder.glob("*"):
+            if path.name in ("ran", "mended") or path.name.startswith("released"):
+                path.unlink()
+        self.server.command("DEL", "retry", "schedule", "dead", "queue:web", "queue:narrow")
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("web")
+    server = Server(folder).start()
+    environment = {**os.environ, "REDIS_URL": server.url, "SIDEKIQ_WEB_TESTING": "1"}
+    port = free_port()
+    errors = (folder / "web.log").open("w")
+    options: dict[str, Any] = {"env": environment, "stdout": subprocess.PIPE, "text": True}
+    web = subprocess.Popen(["ruby", str(HERE / "web.rb"), str(port)], stderr=errors, **options)
+    api = subprocess.Popen(["ruby", str(HERE / "api.rb")], stdin=subprocess.PIPE, **options)
+    shop = Shop(server, Browser(f"http://127.0.0.1:{port}"), Ruby(api), folder)
+    try:
+        assert web.stdout is not None
+        assert web.stdout.readline() == "ready\n", (folder / "web.log").read_text()
+        yield shop
+    finally:
+        for process in (web, api, *(worker.process for worker in shop.workers)):
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+        errors.close()
+        server.kill()
+
+
+@pytest.fixture
+def shop(opened: Shop) -> Shop:
+    """The module's shop, emptied, with one worker that runs."""
+    opened.reset()
+    if not any(worker.process.poll() is None for worker in opened.workers):
+        opened.start_worker().wait_started()
+    return opened
+
+
+def to(suffix: str) -> Any:
+    """Chooses the form that leads there."""
+    return lambda form: form.action.endswith(suffix)
+
+
+def test_every_button_of_the_retries(shop: Shop):
+    jids = {text: shop.push("flaky", text) for text in "abcdefgh"}
+    shop.await_failed("retry", *"abcdefgh")
+    page = shop.browser.look("/retries")
+    assert "RuntimeError: broken: a" in page
+    press = shop.browser.press
+
+    processed = shop.ruby("Sidekiq::Stats.new.processed")
+    press("/retries", "retry", tick=[jids["a"]])  # not mended: it fails again, as its first failure
+    wait_for(lambda: shop.ruby("Sidekiq::Stats.new.processed") == processed + 1, "a ran once more")
+    shop.await_failed("retry", *"abcdefgh")
+    assert {json.loads(member)["retry_count"] for member in shop.members("retry")} == {0}
+
+    shop.mend()
+    press("/retries", "retry", tick=[jids["b"], jids["c"]])
+    shop.await_ran("b", "c")
+    press("/retries", "delete", tick=[jids["d"]])
+    press("/retries", "kill", tick=[jids["e"]])
+    assert (shop.first_args("retry"), shop.first_args("dead")) == ([*"afgh"], ["e"])
+    press(shop.page_of("retries", jids["f"]), "retry")
+    press(shop.page_of("retries", jids["g"]), "delete")
+    shop.await_ran(*"bcf")
+    press("/retries", "retry", within=to("all/retry"))
+    shop.await_ran(*"abcfh")
+
+    shop.unmend()
+    for button, texts in (("kill", "ij"), ("delete", "kl")):
+        for text in texts:
+            shop.push("flaky", text)
+        shop.await_failed("retry", *texts)
+        press("/retries", button, within=to(f"all/{button}"))
+        assert shop.members("retry") == []
+    assert shop.first_args("dead") == [*"eij"]
+    assert shop.ran() == [*"abcfh"]
+
+
+def test_every_button_of_the_schedule(shop: Shop):
+    later = time.time() + 3600
+    jids = {text: shop.push("note", text, at=later, x={"y": [1, None]}) for text in "abcde"}
+    press = shop.browser.press
+    press("/scheduled", "add_to_queue", tick=[jids["a"], jids["b"]])
+    press("/scheduled", "delete", tick=[jids["c"]])
+    press(shop.page_of("scheduled", jids["d"]), "add_to_queue")
+    press(shop.page_of("scheduled", jids["e"]), "delete")
+    shop.await_ran(*"abd")
+    assert shop.members("schedule") == []
+
+
+def test_every_button_of_the_dead(shop: Shop):
+    jids = {text: shop.push("flaky", text, retry=0) for text in "abcdef"}
+    shop.server.command("LPUSH", "queue:web", b"no job \xff")  # unreadable: buried as it came
+    wait_for(lambda: len(shop.members("dead")) == 7, "all are dead")
+    assert "RuntimeError: broken: a" in shop.browser.look("/morgue")
+    shop.server.command("ZREM", "dead", b"no job \xff")
+    shop.mend()
+    press = shop.browser.press
+    press("/morgue", "retry", tick=[jids["a"]])
+    press("/morgue", "delete", tick=[jids["b"]])
+    press(shop.page_of("morgue", jids["c"]), "retry")
+    press(shop.page_of("morgue", jids["d"]), "delete")
+    shop.await_ran("a", "c")
+    assert shop.first_args("dead") == ["e", "f"]
+    press("/morgue", "retry", within=to("all/retry"))
+    shop.await_ran(*"acef")
+
+    shop.unmend()
+    shop.push("flaky", "g", retry=0)
+    shop.await_failed("dead", "g")
+    press("/morgue", "delete", within=to("all/delete"))
+    assert shop.members("dead") == []
+
+
+def test_jobs_that_died_together_can_be_retried_one_by_one(shop: Shop):
+    # Buried by one script at one moment: the page tells them apart by their score, and one without jid spoils its neighbours.
+    texts = [f"t{n}" for n in range(20)]
+    payloads = [
+        json.dumps({"class": "flaky", "queue": "web", "args": [text], "retry": 0, "jid": f"{n:024x}"})
+        for n, text in enumerate(texts)
+    ]
+    shop.server.command("LPUSH", "queue:web", *payloads)
+    shop.await_failed("dead", *texts)
+    scores = shop.server.command("ZRANGE", "dead", 0, -1, "WITHSCORES")
+    assert isinstance(scores, list)
+    assert len(set(scores[1::2])) == len(texts)
+    shop.mend()
+    shop.browser.press("/morgue", "retry", within=to("all/retry"))
+    shop.await_ran(*texts)
+
+
+def test_every_button_of_the_queues(shop: Shop):
+    shop.await_running(shop.push("hold", "first", queue="narrow"))
+    for text in "abc":
+        shop.push("note", text, queue="narrow")
+    page = shop.browser.look("/queues")
+    assert 'href="/queues/narrow"' in page
+    assert shop.browser.look("/queues/narrow").count("note") >= 3
+    # The newest is at the top of the page.
+    shop.browser.press("/queues/narrow", "delete")
+    assert shop.server.command("LLEN", "queue:narrow") == 2
+    shop.release("first")
+    shop.await_ran("a", "b", "first")
+
+    shop.await_running(shop.push("hold", "second", queue="narrow"))
+    shop.push("note", "d", queue="narrow")
+    shop.browser.press("/queues", "delete", within=to("queues/narrow"))
+    assert shop.server.command("EXISTS", "queue:narrow") == 0
+    shop.release("second")
+    shop.push("note", "e", queue="narrow")
+    shop.await_ran("a", "b", "e", "first", "second")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("html", "<b>&amp;"),
+        ("long", "é" * 9_000),
+        ("surrogate", "a?z"),
+        ("nul", "\0\x1b[1m☃\u2028"),
+    ],
+)
+def test_errors_show_with_their_backtrace(shop: Shop, kind: str, shown: str):
+    jid = shop.push("odd", kind, backtrace=True)
+    wait_for(lambda: len(shop.members("retry")) == 1, "it failed")
+    shop.browser.look("/retries")
+    page = unescape(shop.browser.look(shop.page_of("retries", jid)))
+    assert "<code>ValueError</code>" in page
+    assert shown in page
+    assert re.search(r"web_app\.py:\d+:in `inner'<br/>.*web_app\.py:\d+:in `odd'<br/>", page)
+
+
+def test_backtraces_are_as_long_as_the_job_says_and_a_group_shows_its_root(shop: Shop):
+    jid = shop.push("odd", "html", backtrace=1)
+    wait_for(lambda: len(shop.members("retry")) == 1, "it failed")
+    page = unescape(shop.browser.look(shop.page_of("retries", jid)))
+    assert "in `inner'" in page
+    assert "in `odd'" not in page
+    shop.browser.press("/retries", "delete", within=to("all/delete"))
+
+    jid = shop.push("group", backtrace=True, retry=0)
+    wait_for(lambda: len(shop.members("dead")) == 1, "it failed")
+    page = unescape(shop.browser.look(shop.page_of("morgue", jid)))
+    assert "<code>ValueError</code>" in page
+    assert re.search(r"in `inner'<br/>.*in `odd'<br/>.*in `group'", page)
+
+
+def test_the_pages_show_a_worker_and_what_it_runs(shop: Shop):
+    jid = shop.push("hold", "x<y>", tags=["vip"])
+    wait_for(lambda: jid in shop.browser.look("/busy"), "the running job shows")
+    page = shop.browser.look("/busy")
+    (worker,) = [worker for worker in shop.workers if worker.process.poll() is None]
+    assert f":{worker.process.pid}" in page
+    assert "trioworkers" in page
+    assert "x&lt;y&gt;" in page
+    assert ">vip<" in page
+    stats = json.loads(shop.browser.look("/stats"))["sidekiq"]
+    assert (stats["busy"], stats["processes"]) == (1, 1)
+    failed, processed = stats["failed"], stats["processed"]
+    shop.release("x<y>")
+    shop.push("flaky", "z", retry=0)
+    wait_for(lambda: json.loads(shop.browser.look("/stats"))["sidekiq"]["processed"] == processed + 2, "both count")
+    assert json.loads(shop.browser.look("/stats"))["sidekiq"]["failed"] == failed + 1
+    assert str(processed + 2) in shop.browser.look("/")
+    history = shop.ruby("h = Sidekiq::Stats::History.new(2); [h.processed.values, h.failed.values]")
+    assert [sum(days) for days in history] == [processed + 2, failed + 1]
+
+
+def test_a_form_that_no_page_offered_is_refused(shop: Shop):
+    shop.push("flaky", "a")
+    shop.await_failed("retry", "a")
+    assert shop.browser.forge("/retries/all/delete", ("delete", "1")) == 403
+    assert shop.first_args("retry") == ["a"]
+
+
+def test_every_verb_of_rubys_api(shop: Shop):
+    ruby = shop.ruby
+    running = shop.push("hold", "r")
+    shop.await_running(running)
+    ((process, _, work),) = ruby("Sidekiq::Workers.new.to_a")
+    assert process == ruby("Sidekiq::ProcessSet.new.first.identity")
+    assert (work["queue"], work["payload"]["jid"]) == ("web", running)
+    record = "p = Sidekiq::ProcessSet.new.first; "
+    assert ruby(record + "[p.queues, p.labels, p.stopping?]") == [["narrow", "web"], ["trioworkers"], False]
+    assert ruby(record + "%w[concurrency busy].map { |f| p[f] }") == [21, 1]
+    assert ruby("s = Sidekiq::ProcessSet.new; [s.total_concurrency, s.total_rss_in_kb > 10_000, s.leader]") == [
+        21,
+        True,
+        "",
+    ]
+    assert ruby(record + "p['beat'] > Time.now.to_f - 5 && p['rtt_us'] > 0")
+    ruby(record + "p.dump_threads; 0")
+    worker = shop.workers[-1]
+    wait_for(lambda: running in worker.text.split("running jobs:")[-1], "it logs where its jobs are")
+
+    for text in "abc":
+        shop.push("note", text, queue="narrow2")
+    queue = "q = Sidekiq::Queue.new('narrow2'); "
+    assert ruby(queue + "[q.size, q.map { |job| job.args[0] }, q.latency < 60]") == [3, ["c", "b", "a"], True]
+    assert ruby("Sidekiq::Queue.all.map(&:name)") == ["narrow", "narrow2", "web"]
+    ruby(queue + "q.detect { |job| job.args == ['b'] }.delete")
+    assert ruby(queue + "n = q.size; q.clear; [n, Sidekiq::Stats.new.queues.keys.include?('narrow2')]") == [2, False]
+
+    later = time.time() + 3600
+    scheduled = [shop.push("note", text, at=later) for text in ("s1", "s2", "s3")]
+    schedule = "s = Sidekiq::ScheduledSet.new; "
+    ruby(schedule + f"s.find_job('{scheduled[0]}').add_to_queue; 0")
+    ruby(schedule + f"s.find_job('{scheduled[1]}').reschedule(Time.now.to_f - 1); 0")
+    ruby(schedule + f"s.find_job('{scheduled[2]}').delete; 0")
+    shop.await_ran("s1", "s2")
+
+    for text in ("f1", "f2", "f3", "f4"):
+        shop.push("flaky", text)
+    shop.await_failed("retry", "f1", "f2", "f3", "f4")
+    failed = "s = Sidekiq::RetrySet.new; "
+    assert ruby(failed + "s.scan('f2').map { |job| job.args[0] }") == ["f2"]
+    assert ruby(failed + "s.map { |job| job['error_message'] }.sort")[0] == "broken: f1"
+    ruby(failed + "s.scan('\"f4\"').each(&:kill); 0")
+    ruby(failed + "s.scan('\"f3\"').each(&:delete); 0")
+    shop.mend()
+    ruby(failed + "s.scan('\"f1\"').each(&:retry); 0")
+    ruby(failed + "s.retry_all; 0")
+    shop.await_ran("f1", "f2", "s1", "s2")
+    assert ruby("d = Sidekiq::DeadSet.new; [d.size, d.first.args]") == [1, ["f4"]]
+    ruby("Sidekiq::DeadSet.new.retry_all; 0")
+    shop.await_ran("f1", "f2", "f4", "s1", "s2")
+    ruby("Sidekiq::Stats.new.reset; 0")
+    assert ruby("s = Sidekiq::Stats.new; [s.processed, s.failed]") == [0, 0]
+    shop.release("r")
+    wait_for(lambda: "r" in shop.ran(), "the held job ends")
+
+
+def test_workers_go_quiet_and_stop_one_by_one_and_all(shop: Shop):
+    first = next(worker for worker in shop.workers if worker.process.poll() is None)
+    second, third = shop.start_worker(), shop.start_worker()
+    states = "Sidekiq::ProcessSet.new(false).map { |p| [p['pid'], p['quiet']] }.to_h"
+
+    def is_quiet() -> set[int]:
+        return {int(pid) for pid, quiet in shop.ruby(states).items() if quiet == "true"}
+
+    def of(worker: Worker) -> Any:
+        def leads(form: Form) -> bool:
+            return any(name == "identity" and f":{worker.process.pid}:" in value for name, value in form.hidden)
+
+        return leads
+
+    def of_all(form: Form) -> bool:
+        return all(name != "identity" for name, _ in form.hidden)
+
+    for worker in (second, third):
+        worker.wait_started()
+    shop.browser.press("/busy", "quiet", within=of(second))
+    wait_for(lambda: is_quiet() == {second.process.pid}, "one is quiet")
+    shop.push("note", "a")
+    shop.await_ran("a")
+    shop.browser.press("/busy", "stop", within=of(second))
+    assert second.ended() == 0
+    shop.browser.press("/busy", "quiet", within=of_all)
+    left = {first.process.pid, third.process.pid}
+    wait_for(lambda: is_quiet() == left, "all that are left are quiet")
+    assert ">quiet<" in shop.browser.look("/busy")
+    jid = shop.push("note", "b")
+    shop.browser.press("/busy", "stop", within=of_all)
+    assert (first.ended(), third.ended()) == (0, 0)
+    assert shop.ruby("Sidekiq::ProcessSet.new(false).size") == 0
+    assert shop.ruby("Sidekiq::Queue.new('web').map(&:jid)") == [jid]
+    assert shop.ran() == ["a"]
