@@ -20,7 +20,7 @@ def client(answer: Answer) -> httpx.AsyncClient:
 
 
 def fan_out(answer: Answer, progress: Progress | None = None, *, limit: int | None = None):
-    return open_fan_out(client(answer), "JID", progress or Progress(), limit=limit, timeout_s=None)
+    return open_fan_out(client(answer), "JID", progress or Progress(), limit=limit)
 
 
 async def test_calls_carry_their_key_and_responses_have_their_names():

@@ -112,12 +112,18 @@ class Context:
             self._log = JobLog(logger, fields)
         return self._log
 
-    def fan_out(self, *, limit: int | None = None, timeout: float | None = None) -> AbstractAsyncContextManager[FanOut]:
-        """A nursery of named HTTP calls; see `FanOut`. `limit`: calls in flight; `timeout`: seconds for each call.
+    def fan_out(
+        self, *, limit: int | None = None, timeout: float | None = None, checkpoint: bool = False
+    ) -> AbstractAsyncContextManager[FanOut]:
+        """A nursery of named HTTP calls; see `FanOut`. `limit`: calls in flight.
 
+        `timeout`: seconds that a call may take to connect, for each read and for each write. `checkpoint`: record in Redis at once what
+        is done, so that not even `kill -9` makes these calls again; calls that end at about the same time share one write.
         The block ends when all calls have. Raises FanOutError at its end if some failed. Cancelled, it cancels the calls.
         """
-        return open_fan_out(self.http, self.job.jid, self._progress, limit=limit, timeout_s=timeout)
+        return open_fan_out(
+            self.http, self.job.jid, self._progress, limit=limit, timeout_s=timeout, checkpoint=checkpoint
+        )
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """Call `function(*args)` in another process and return its result; both have to be picklable.

@@ -28,6 +28,12 @@ TEMPORARY_STATUS = frozenset({408, 425, 429})
 LONGEST_RETRY_AFTER_S = 24 * 3600.0
 
 
+def _saved_with_the_outcome() -> trio.Event:
+    saved = trio.Event()
+    saved.set()
+    return saved
+
+
 @attrs.define(eq=False)
 class Progress:
     """How far a job's fan-outs are, over all attempts: names done, and names failed for good with their reasons."""
@@ -36,11 +42,12 @@ class Progress:
     failed: dict[str, str] = attrs.field(factory=dict)
     used: set[str] = attrs.field(factory=set)
     changed: bool = False
+    save: Callable[[], trio.Event] = _saved_with_the_outcome
 
     @classmethod
-    def of(cls, job: Job) -> Progress:
-        """What the payload brought from earlier attempts."""
-        return cls(list(job.progress), dict(job.failed_calls))
+    def of(cls, job: Job, save: Callable[[], trio.Event]) -> Progress:
+        """What the payload brought from earlier attempts. `save`: hands in a checkpoint, tells when it is written."""
+        return cls(list(job.progress), dict(job.failed_calls), save=save)
 
     def fields(self) -> dict[str, Any]:
         """The payload's fields for the next attempt; none, so that the payload stays as it is, without news."""
@@ -87,6 +94,7 @@ class FanOut:
         progress: Progress,
         limiter: trio.CapacityLimiter | None,
         timeout_s: float | None,
+        checkpoint: bool,
     ) -> None:
         self._nursery = nursery
         self._client = client
@@ -94,6 +102,7 @@ class FanOut:
         self._progress = progress
         self._limiter = limiter
         self._timeout_s = timeout_s
+        self._saves_at_once = checkpoint
         self._failures: list[CallFailed] = []
         self._total = 0
         self.skipped: list[str] = []
@@ -151,6 +160,13 @@ class FanOut:
 
         self._launch(name, call)
 
+    async def checkpoint(self) -> None:
+        """Wait until what is done so far is recorded in Redis: then even `kill -9` doesn't make these calls again.
+
+        An outage of Redis is waited out, until the job's deadline. Cancelled: what is done goes into the job's outcome.
+        """
+        await self._progress.save().wait()
+
     def _launch(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
         if name in self._progress.used:
             raise ValueError(f"this job has a call named {name!r} already; names tell a retry what was done")
@@ -179,8 +195,14 @@ class FanOut:
             self._failures.append(failure)
             if failure.permanent:
                 self._progress.gave_up(failure)
+                self._note()
         else:
             self._progress.finished(name)
+            self._note()
+
+    def _note(self) -> None:
+        if self._saves_at_once:
+            self._progress.save()
 
     def finish(self) -> None:
         """Raise FanOutError if some calls failed."""
@@ -190,13 +212,19 @@ class FanOut:
 
 @asynccontextmanager
 async def open_fan_out(
-    client: httpx.AsyncClient, jid: str, progress: Progress, *, limit: int | None, timeout_s: float | None
+    client: httpx.AsyncClient,
+    jid: str,
+    progress: Progress,
+    *,
+    limit: int | None = None,
+    timeout_s: float | None = None,
+    checkpoint: bool = False,
 ) -> AsyncIterator[FanOut]:
     """See `Context.fan_out`. An exception in the block's body cancels the calls and is raised as it is."""
     limiter = None if limit is None else trio.CapacityLimiter(limit)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
-        fan = FanOut(nursery, client, jid, progress, limiter, timeout_s)
+        fan = FanOut(nursery, client, jid, progress, limiter, timeout_s, checkpoint)
         try:
             yield fan
         except Exception as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped

@@ -64,4 +64,11 @@ class Requeue:
     delay_s: float | None = None
 
 
+@attrs.frozen
+class Checkpoint:
+    """Not an end: the attempt goes on. `payload`, with the fan-out progress so far, takes its place in the in-progress list."""
+
+    payload: bytes
+
+
 Outcome = Acknowledge | RetryAt | Bury | Discard | Requeue

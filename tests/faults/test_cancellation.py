@@ -98,9 +98,10 @@ class Story:
 
         @app.handler("q", "Fan", timeout=5)
         async def fan(ctx: Context) -> None:
-            async with ctx.fan_out(limit=1) as calls:
+            async with ctx.fan_out(limit=1, checkpoint=True) as calls:
                 calls.start("one", trio.sleep, 0.001)
                 calls.start("two", trio.sleep, 0.001)
+                await calls.checkpoint()
             await ctx.client.enqueue(Job("other", "Child", [], jid=f"{ctx.job.jid}-sent"))
             self.finished[ctx.job.jid] += 1
 

@@ -22,12 +22,12 @@ from trioworkers.broker.connection import Connection, Link, connect
 from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.presence import Presence
 from trioworkers.engine.quarantine import MAX_DEATHS
-from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, RetryAt, Send
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
 from trioworkers.wire.keys import Keys
 
 WORKERS = ("w0", "w1", "w2")
 workers = st.sampled_from(WORKERS)
-outcomes = st.sampled_from(["acknowledge", "sends", "retry", "dead", "discard", "requeue", "later"])
+outcomes = st.sampled_from(["acknowledge", "sends", "retry", "dead", "discard", "requeue", "later", "checkpoint"])
 
 
 class Moves(RuleBasedStateMachine):
@@ -154,14 +154,15 @@ class Moves(RuleBasedStateMachine):
             assert (problems[0].get(place) == "gone") is not is_ours, (place, problems)
             if is_ours:
                 self.held[name].remove(settlement.payload)
-                self.settled(settlement)
+                self.settled(name, settlement)
 
-    def outcome(self, kind: str, payload: bytes, sent: list[list[Job]]) -> Outcome:
+    def outcome(self, kind: str, payload: bytes, sent: list[list[Job]]) -> Outcome | Checkpoint:
         amended = payload.replace(b'"A"', b'"A" ')
         if kind == "sends":
             sent.append(self.fresh(2))
             return Acknowledge(tuple(Send(job) for job in sent[-1]))
-        plain: dict[str, Outcome] = {
+        plain: dict[str, Outcome | Checkpoint] = {
+            "checkpoint": Checkpoint(amended),
             "acknowledge": Acknowledge(()),
             "retry": RetryAt(amended, -1.0),
             "dead": Bury(amended),
@@ -171,9 +172,13 @@ class Moves(RuleBasedStateMachine):
         }
         return plain[kind]
 
-    def settled(self, settlement: Settlement) -> None:
+    def settled(self, name: str, settlement: Settlement) -> None:
         payload = settlement.payload
         match settlement.outcome:
+            case Checkpoint(amended):
+                self.all = self.all - {payload} | {amended}
+                self.held[name].append(amended)
+                self.known[name].append(amended)
             case Acknowledge(sends):
                 self.ended.add(payload)
                 self.processed += 1

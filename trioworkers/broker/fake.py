@@ -170,6 +170,8 @@ class FakeBroker(Broker):
                 self._count(processed=int(counted), failed=int(counted))
             case outcomes.Discard():
                 self._count(processed=1, failed=1)
+            case outcomes.Checkpoint(amended):
+                held.append(amended)
             case outcomes.Requeue(amended, delay_s) if delay_s is not None:
                 self.sets["schedule"].add(amended or payload, now_s + delay_s)
             case outcomes.Requeue(amended):
@@ -272,7 +274,7 @@ class FakeIntake(Intake):
             await self._fake.next_change.wait()
         return (await self.fetch(1)).payloads[0]
 
-    async def audit(self, expected: Counter[bytes], limit: int) -> Counter[bytes] | None:
+    async def audit(self, expected: int, limit: int) -> Counter[bytes] | None:
         """See `Intake.audit`."""
         found = await self._fake._call(lambda: list(self._fake._list(self._name)), looks=True)  # noqa: SLF001 - as above
-        return None if len(found) == expected.total() else Counter(found)
+        return None if len(found) == expected else Counter(found)

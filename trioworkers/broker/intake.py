@@ -102,10 +102,10 @@ class Intake:
             raise result[0]
         return result[0]
 
-    async def audit(self, expected: Counter[bytes], limit: int) -> Counter[bytes] | None:
+    async def audit(self, expected: int, limit: int) -> Counter[bytes] | None:
         """The payloads in our list, if it is longer or shorter than `expected`; None if it is just as long."""
-        length, *payloads = await self._connection.run(scripts.AUDIT, [self._list], [expected.total(), limit])
-        return None if length == expected.total() else Counter(payloads)
+        length, *payloads = await self._connection.run(scripts.AUDIT, [self._list], [expected, limit])
+        return None if length == expected else Counter(payloads)
 
     def _blmove(self, client: coredis.Redis[bytes]) -> coredis.commands.CommandRequest[bytes | None]:
         token = coredis.PureToken

@@ -42,11 +42,11 @@ class Holder:
 
 @attrs.frozen
 class Settlement:
-    """One outcome to be written: of which queue, of which payload."""
+    """One outcome (or checkpoint) to be written: of which queue, of which payload."""
 
     queue: str
     payload: bytes
-    outcome: outcomes.Outcome
+    outcome: outcomes.Outcome | outcomes.Checkpoint
 
 
 @attrs.frozen
@@ -147,20 +147,28 @@ class Broker(Sender):
 
     def _entry(self, settlement: Settlement) -> tuple[Any, ...]:
         queue, payload = settlement.queue, settlement.payload
-        source = self.in_progress(queue)
-        match settlement.outcome:
+        kind, *rest = self._place(queue, payload, settlement.outcome)
+        return (kind, self.in_progress(queue), payload, *rest)
+
+    def _place(self, queue: str, payload: bytes, outcome: outcomes.Outcome | outcomes.Checkpoint) -> Sequence[Any]:
+        """What `settle.lua` calls it, and what it wants to know."""
+        place: Sequence[Any]
+        match outcome:
             case outcomes.Acknowledge(sends):
-                return ("sends", source, payload, *self.work(sends))
+                place = ("sends", *self.work(sends))
             case outcomes.RetryAt(amended, delay_s):
-                return ("retry", source, payload, amended, delay_s)
+                place = ("retry", amended, delay_s)
             case outcomes.Bury(amended, counted):
-                return ("dead", source, payload, amended, int(counted))
+                place = ("dead", amended, int(counted))
             case outcomes.Discard():
-                return ("discard", source, payload)
-            case outcomes.Requeue(amended, None):
-                return ("requeue", source, payload, self.keys.queue(queue), payload if amended is None else amended)
-            case outcomes.Requeue(amended, delay_s):
-                return ("later", source, payload, payload if amended is None else amended, delay_s)
+                place = ("discard",)
+            case outcomes.Checkpoint(amended):
+                place = ("amend", amended)
+            case outcomes.Requeue(changed, None):
+                place = ("requeue", self.keys.queue(queue), payload if changed is None else changed)
+            case outcomes.Requeue(changed, delay_s):
+                place = ("later", payload if changed is None else changed, delay_s)
+        return place
 
     def _settle_keys(self) -> list[str]:
         keys, process_id = self.keys, self.holder.process_id

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import trio
 
@@ -166,7 +167,7 @@ class Consumer:
         try:
             if delivery.deaths >= TRIAL_AFTER_DEATHS:
                 await self._quarantine.admit(jid_of(delivery.payload), finished)
-            outcome = await self._runner.run(delivery)
+            outcome = await self._runner.run(delivery, partial(self._settler.checkpoint, delivery))
         finally:
             finished.set()
             if delivery.deaths and outcome is not None and not isinstance(outcome, Requeue):
@@ -175,31 +176,47 @@ class Consumer:
 
     async def _audit(self, intake: Intake) -> None:
         # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.
-        held = Counter(delivery.payload for delivery in self.deliveries)
-        found = await intake.audit(held, held.total() + AUDIT_PAGE)
+        held = {delivery: delivery.forms() for delivery in self.deliveries}
+        found = await intake.audit(len(held), len(held) + AUDIT_PAGE)
         self._audit_at = trio.current_time() + self._next_audit_after_s
         self._next_audit_after_s = min(self._next_audit_after_s * 2, AUDIT_INTERVAL_S)
         taken_over, self._taken_over = self._taken_over, False
         if found is None:
             return
+        missing, strays = compare(held, found)
         if taken_over:
-            self._cancel_lost(found)
-        strays = found - held
+            _cancel_lost(missing)
         if strays:
             moved = await self._broker.put_back(self.queue, list(strays.elements()))
             logger.warning("%d jobs were fetched from %s but never arrived here: put back", moved, self.queue)
             self._audit_at = 0.0  # there may be more than a page
 
-    def _cancel_lost(self, found: Counter[bytes]) -> None:
-        running = [delivery for delivery in self.deliveries if not delivery.settling]
-        excess = Counter(delivery.payload for delivery in running) - found
-        for delivery in running:
-            if excess[delivery.payload] > 0:
-                excess[delivery.payload] -= 1
-                delivery.lost = True
-                delivery.scope.cancel()
-                logger.warning(
-                    "job %s (%s) was taken over by another worker while we were cut off: cancelled here",
-                    delivery.jid or "without id",
-                    delivery.job_class or "not started",
-                )
+
+def compare(held: Mapping[Delivery, tuple[bytes, ...]], found: Counter[bytes]) -> tuple[list[Delivery], Counter[bytes]]:
+    """`(deliveries that are not in the list, payloads in it that nobody runs)`.
+
+    `held`: in which forms each delivery may have been there when we asked. A checkpoint may have been written since, so that the
+    form it has now counts as well. Of identical payloads, who has but one form chooses first, and who runs before those whose outcome
+    is being written.
+    """
+    missing, strays = [], Counter(found)
+    forms = {delivery: {*before, *delivery.forms()} for delivery, before in held.items()}
+    for delivery in sorted(held, key=lambda each: (len(forms[each]), each.settling)):
+        form = next((form for form in forms[delivery] if strays[form] > 0), None)
+        if form is None:
+            missing.append(delivery)
+        else:
+            strays[form] -= 1
+    return missing, +strays
+
+
+def _cancel_lost(missing: Iterable[Delivery]) -> None:
+    for delivery in missing:
+        if not delivery.settling:
+            delivery.lost = True
+            delivery.scope.cancel()
+            logger.warning(
+                "job %s (%s) was taken over by another worker while we were cut off: cancelled here",
+                delivery.jid or "without id",
+                delivery.job_class or "not started",
+            )

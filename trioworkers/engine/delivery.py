@@ -10,13 +10,21 @@ import trio
 from trioworkers.outcome import Outcome, Requeue
 
 
+@attrs.frozen
+class Amendment:
+    """A checkpoint that is being written: `payload` takes the delivered one's place; `written` is set when it has."""
+
+    payload: bytes
+    written: trio.Event
+
+
 @attrs.define(eq=False)
 class Delivery:
     """A fetched payload, from its fetch until its outcome is written; it occupies a slot of its queue.
 
     `settling`: its outcome is decided and handed in. `lost`: another worker has taken it over; nothing is to be written any more.
-    `on_stop`: its outcome if it is stopped from outside. `by_hand`: makes of that what somebody wants who cancelled this very job;
-    `stopped`: so it ended. `deaths`: how many workers died under it.
+    `on_stop`: tells its outcome if it is stopped now. `by_hand`: makes of that what somebody wants who cancelled this very job;
+    `stopped`: so it ended. `deaths`: how many workers died under it. `checkpoint`: one is handed in; `amendment`: one is being written.
     """
 
     queue: str
@@ -25,14 +33,20 @@ class Delivery:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     settling: bool = False
     lost: bool = False
-    on_stop: Requeue = attrs.field(factory=Requeue)
+    on_stop: Callable[[], Requeue] = Requeue
     deaths: int = 0
     jid: str = ""
     job_class: str = ""
     task: trio.lowlevel.Task | None = None
     by_hand: Callable[[Requeue], Outcome] | None = None
     stopped: bool = False
+    checkpoint: trio.Event | None = None
+    amendment: Amendment | None = None
 
     def when_stopped(self) -> Outcome:
         """Its outcome, now that it was stopped."""
-        return self.on_stop if self.by_hand is None else self.by_hand(self.on_stop)
+        return self.on_stop() if self.by_hand is None else self.by_hand(self.on_stop())
+
+    def forms(self) -> tuple[bytes, ...]:
+        """What may stand for it in the in-progress list: while a checkpoint is being written, either payload."""
+        return (self.payload,) if self.amendment is None else (self.payload, self.amendment.payload)

@@ -6,6 +6,7 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -55,8 +56,11 @@ class Runner:
         self._max_payload_bytes = max_payload_bytes
         self.paused_classes: frozenset[str] = frozenset()
 
-    async def run(self, delivery: Delivery) -> Outcome:
-        """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue."""
+    async def run(self, delivery: Delivery, save: Callable[[], trio.Event]) -> Outcome:
+        """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue.
+
+        `save`: makes `delivery.on_stop`'s payload durable at once, for a job that wants a checkpoint.
+        """
         payload = delivery.payload
         try:
             job = self._decode(delivery)
@@ -66,7 +70,8 @@ class Runner:
         delivery.jid, delivery.job_class = job.jid, job.job_class
         if self.paused_classes and self._is_paused(job):
             return put_aside(payload, delivery.queue)
-        progress = Progress.of(job)
+        progress = Progress.of(job, save)
+        delivery.on_stop = partial(_requeued, payload, progress)
         failure: BaseException | None = None
         default_retry: bool | int = True
         ctx = Context(job, math.inf, self._resources, progress)
@@ -83,8 +88,6 @@ class Runner:
                 failure = _without_cancellations(group)
                 if failure is None:
                     raise
-            finally:
-                delivery.on_stop = _requeued(payload, progress)
         if delivery.scope.cancelled_caught or (failure is not None and delivery.scope.cancel_called):
             delivery.stopped = True
             return delivery.when_stopped()

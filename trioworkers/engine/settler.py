@@ -14,14 +14,16 @@ import trio
 
 from trioworkers.broker.connection import backoff, retrying
 from trioworkers.broker.moves import Broker, Settlement
-from trioworkers.engine.delivery import Delivery
-from trioworkers.outcome import Acknowledge, Bury, Outcome, Requeue, RetryAt
+from trioworkers.engine.delivery import Amendment, Delivery
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Outcome, Requeue, RetryAt
 
 logger = logging.getLogger("trioworkers")
 
 MAX_GROUP = 500
 MAX_GROUP_BYTES = 4_000_000
 GONE = "gone"
+
+Entry = tuple[Delivery, Outcome | Checkpoint]
 
 
 class Settler:
@@ -30,7 +32,9 @@ class Settler:
     def __init__(self, broker: Broker, on_settled: Callable[[Delivery], None]) -> None:
         self._broker = broker
         self._on_settled = on_settled
-        self._waiting: deque[tuple[Delivery, Outcome]] = deque()
+        self._waiting: deque[tuple[Delivery, Outcome | None]] = (
+            deque()
+        )  # None: a checkpoint, of what is known when it goes out
         self._writing = 0
         self._arrived = trio.Event()
         self._idle = trio.Event()
@@ -46,9 +50,27 @@ class Settler:
         if delivery.settling:
             return
         delivery.settling = True
+        if delivery.checkpoint is not None:
+            delivery.checkpoint.set()  # the outcome takes the progress along
         if delivery.lost:
             self._on_settled(delivery)
             return
+        self._hand_in(delivery, outcome)
+
+    def checkpoint(self, delivery: Delivery) -> trio.Event:
+        """Record how far a running job is: its payload with what was done until the write goes out, which several calls share.
+
+        The event is set when that is written, or when it has no meaning any more: the job has ended, or is no longer ours.
+        """
+        if delivery.checkpoint is None:
+            delivery.checkpoint = trio.Event()
+            if delivery.settling:
+                delivery.checkpoint.set()
+            else:
+                self._hand_in(delivery, None)
+        return delivery.checkpoint
+
+    def _hand_in(self, delivery: Delivery, outcome: Outcome | None) -> None:
         self._waiting.append((delivery, outcome))
         self._idle = trio.Event() if self._idle.is_set() else self._idle
         self._arrived.set()
@@ -70,15 +92,20 @@ class Settler:
         """Wait until everything that was handed in is written."""
         await self._idle.wait()
 
-    def _take(self) -> list[tuple[Delivery, Outcome]]:
-        group: list[tuple[Delivery, Outcome]] = []
+    def _take(self) -> list[Entry]:
+        group: list[Entry] = []
         size = 0
         while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
-            group.append(self._waiting.popleft())
-            size += len(group[-1][0].payload)
+            delivery, outcome = self._waiting.popleft()
+            entry = _checkpoint(delivery) if outcome is None else outcome
+            if entry is not None:
+                group.append((delivery, entry))
+                size += len(delivery.payload)
         return group
 
-    async def _write(self, group: list[tuple[Delivery, Outcome]]) -> None:
+    async def _write(self, group: list[Entry]) -> None:
+        if not group:
+            return
         self._groups += 1
         self._writing = len(group)
         token = f"{self._broker.holder.lease}:{self._groups}"
@@ -86,9 +113,12 @@ class Settler:
         cleared, self._cleared = self._cleared, []
         problems = await retrying(lambda: self._broker.settle(token, settlements, cleared))
         self._writing = 0
-        failed: list[tuple[Delivery, Outcome]] = []
+        failed: list[tuple[Delivery, Outcome | None]] = []
         for place, (delivery, outcome) in enumerate(group):
             problem = problems.get(place) if problems else None
+            if isinstance(outcome, Checkpoint):
+                _amended(delivery, problem)
+                continue
             if problem is not None and problem != GONE:
                 failed.append((delivery, outcome))
                 continue
@@ -98,11 +128,35 @@ class Settler:
         if failed:
             await self._keep(failed, next(iter(set(problems.values()) - {GONE})))
 
-    async def _keep(self, failed: list[tuple[Delivery, Outcome]], problem: str) -> None:
+    async def _keep(self, failed: list[tuple[Delivery, Outcome | None]], problem: str) -> None:
         logger.error("%d outcomes can't be written, they are kept and tried again: %s", len(failed), problem)
         self._waiting.extend(failed)
         if len(self._waiting) == len(failed):  # nothing else to do: wait before the next try
             await trio.sleep(next(backoff()) * 20)
+
+
+def _checkpoint(delivery: Delivery) -> Checkpoint | None:
+    """What a checkpoint has to write now; None if its job's outcome has overtaken it, or if there is no news."""
+    written, delivery.checkpoint = delivery.checkpoint, None
+    if written is None or written.is_set():
+        return None
+    payload = delivery.on_stop().payload
+    if payload is None or payload == delivery.payload:
+        written.set()
+        return None
+    delivery.amendment = Amendment(payload, written)
+    return Checkpoint(payload)
+
+
+def _amended(delivery: Delivery, problem: str | None) -> None:
+    amendment, delivery.amendment = delivery.amendment, None
+    if amendment is None:
+        return
+    amendment.written.set()
+    if problem is None:
+        delivery.payload = amendment.payload
+    else:
+        logger.warning("job %s (%s): its progress could not be recorded: %s", delivery.jid, delivery.job_class, problem)
 
 
 def _log_gone(delivery: Delivery, outcome: Outcome) -> None:

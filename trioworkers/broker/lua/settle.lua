@@ -7,6 +7,7 @@
 --         others   {{kind, in-progress list, payload, …}, …}, numbered on
 --           'sends' push later     'retry' payload' delay    'dead' payload' counted    'discard'
 --           'requeue' queue payload'    'later' payload' delay
+--           'amend' payload'    a checkpoint: still in progress; at the end that goes back to its queue as the next to be fetched
 --         cleared  jids that are suspected no longer
 -- result  msgpack {{number, 'gone' or an error}, …}: what was not ours any more, or could not be written and is still ours
 local holder = redis.call('GET', KEYS[1])
@@ -37,6 +38,7 @@ local write = {
   dead = function(o) bury(KEYS[6], o[4]); return o[5], o[5] end,
   discard = function() return 1, 1 end,
   requeue = function(o) redis.call('RPUSH', o[4], o[5]); return 0, 0 end,
+  amend = function(o) redis.call('RPUSH', o[2], o[4]); return 0, 0 end,
   later = function(o) redis.call('ZADD', KEYS[4], now() + o[5], o[4]); return 0, 0 end,
 }
 for _, o in ipairs(work[2]) do
