@@ -29,7 +29,7 @@ lint: .venv/ready
 
 # Three at once: most tests wait for real processes most of their time.
 unit: .venv/ready
-	$(BIN)/python -m pytest -m 'not slow' -n 3 $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' -n 3 --dist loadgroup $(ARGS)
 
 faults: .venv/ready
 	$(BIN)/python -m pytest tests/faults tests/test_process.py $(ARGS)

@@ -1,13 +1,15 @@
 # A small Rails shop without Rails: ActiveJob classes over Sidekiq. Loaded by a real Sidekiq (-r) and by console.rb.
 require "json"
 require "sidekiq"
+require "sidekiq/api"
+require "sidekiq/scheduled"
 require "active_job"
 require "active_support/time"
 require "global_id"
 
 ActiveJob::Base.queue_adapter = :sidekiq
 ActiveJob::Base.logger = Logger.new(nil)
-Time.zone = "America/New_York"
+Time.zone_default = Time.find_zone!("America/New_York")
 GlobalID.app = "shop"
 
 class User < Struct.new(:id)
@@ -55,13 +57,32 @@ end
 # A plain Sidekiq job.
 class PlainJob
   include Sidekiq::Worker
-  sidekiq_options queue: "rails"
   def perform(*args)
     Sidekiq.redis { |redis| redis.rpush("ruby:performed", JSON.generate("class" => "PlainJob", "args" => args, "jid" => jid)) }
   end
 end
 
-# Handled in Python.
+# Handled in Python, on the queue that the tests' worker consumes.
 class TrackUserJob < ActiveJob::Base
-  queue_as :track
+  queue_as :python
+end
+
+class AnythingJob < ActiveJob::Base
+  queue_as :python
+end
+
+# Fails in Python and is retried in Ruby.
+class MovingJob < ActiveJob::Base
+  include Sidekiq::Worker::Options
+  queue_as :python
+  sidekiq_options retry_queue: "rails"
+  def perform(*args, **kwargs) = performed(self, args, kwargs)
+end
+
+# Fails in Ruby and is retried in Python.
+class ReturningJob < ActiveJob::Base
+  include Sidekiq::Worker::Options
+  queue_as :rails
+  sidekiq_options retry_queue: "python"
+  def perform(*) = raise("Ruby can't")
 end

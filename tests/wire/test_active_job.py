@@ -345,7 +345,7 @@ def test_moment_without_a_zone_is_local_time():
 @pytest.mark.parametrize(
     "value",
     [float("nan"), Decimal("NaN"), {1: 2}, {"_aj_symbol_keys": []}, {"_aj_globalid": "x"}, object(), TOO_LATE],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_value_without_a_form_in_active_job_is_refused(value: Any):
     with pytest.raises(BadJob):
