@@ -10,12 +10,12 @@ from typing import Self
 
 import trio
 
-from trioworkers.broker.connection import Link, connect, shown_url
+from trioworkers.broker.connection import Link, connect
 from trioworkers.broker.moves import Sender
 from trioworkers.broker.server import open_server
 from trioworkers.context import moment
 from trioworkers.outcome import Send
-from trioworkers.settings import settings
+from trioworkers.settings import settings, shown_url
 from trioworkers.wire.job import Job, check
 from trioworkers.wire.keys import Keys
 

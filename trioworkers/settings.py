@@ -18,10 +18,22 @@ _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
 _SCHEMES = ("redis://", "rediss://", "unix://", "embedded:")
 
 
+def shown_url(url: str) -> str:
+    """`url` without user and password: for whatever people get to read."""
+    without_user = re.sub(
+        r"(?<=//).*@", "", url
+    )  # up to the last @: a password with a slash in it is wrong, and secret
+    return re.sub(r"((?:username|password)=)[^&]*", r"\1…", without_user)
+
+
+def _shown(value: object) -> str:
+    return repr(re.sub(r"^[^/]*@", "…@", shown_url(value)) if isinstance(value, str) else value)
+
+
 def _url(_: object, field: attrs.Attribute[str], value: object) -> None:
     if not isinstance(value, str) or not value.startswith(_SCHEMES):
         raise ConfigurationError(
-            f"{field.name}: {value!r} is no Redis URL; it begins with one of {', '.join(_SCHEMES)}"
+            f"{field.name}: {_shown(value)} is no Redis URL; it begins with one of {', '.join(_SCHEMES)}"
         )
 
 

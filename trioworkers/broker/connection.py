@@ -24,6 +24,7 @@ from coredis.retry import NoRetryPolicy
 
 from trioworkers.broker.scripts import Script
 from trioworkers.errors import BrokerError, ConfigurationError, Refused, Superseded, Unavailable
+from trioworkers.settings import shown_url
 
 logger = logging.getLogger("trioworkers")
 
@@ -167,11 +168,6 @@ def parse_url(url: str) -> str:
             f"{shown_url(url)!r} is no Redis URL: redis://HOST:PORT/DB, rediss://…, unix:///PATH or embedded:[DIRECTORY]"
         )
     return url
-
-
-def shown_url(url: str) -> str:
-    """`url` without user and password."""
-    return re.sub(r"//[^/]*@", "//", url)
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import attrs
 
 from trioworkers.broker import scripts
-from trioworkers.broker.connection import Link, connect, shown_url
+from trioworkers.broker.connection import Link, connect
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.presence import Presence
+from trioworkers.settings import shown_url
 from trioworkers.wire.keys import Keys
 
 

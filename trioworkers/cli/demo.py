@@ -22,9 +22,10 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from trioworkers.broker.connection import Connection, Link, connect, shown_url
+from trioworkers.broker.connection import Connection, Link, connect
 from trioworkers.broker.server import open_server
 from trioworkers.cli.demo_services import NAMES, Services
+from trioworkers.settings import shown_url
 
 TRACKED, PUZZLES = 2000, 50
 TIME_LIMIT_S = 60.0

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from trioworkers.app import App
 from trioworkers.errors import ConfigurationError
+from trioworkers.tracebacks import format_error, their_frames
 
 
 def load_app(target: str) -> App:
@@ -67,21 +68,13 @@ def _attribute(module: ModuleType, attribute: str, target: str) -> App:
     return value
 
 
-def _theirs(error: BaseException) -> traceback.StackSummary:
-    """The frames after the import machinery and us."""
-    skipped = ("importlib", "<attrs", str(Path(__file__).parent.parent))
-    frames = traceback.extract_tb(error.__traceback__)
-    return traceback.StackSummary.from_list([f for f in frames if not any(part in f.filename for part in skipped)])
-
-
 def _last_line_of_theirs(error: BaseException) -> str:
-    frames = _theirs(error)
+    frames = their_frames(error)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
 
 
 def _show(error: BaseException) -> NoReturn:
-    lines = ["Traceback (most recent call last):\n", *_theirs(error).format()]
-    lines += traceback.format_exception_only(error)
-    sys.stderr.write("".join(lines))
+    shown = format_error(error) or "".join(traceback.format_exception_only(error)).rstrip()
+    sys.stderr.write(f"{shown}\n")
     sys.stderr.write("trioworkers: your module can't be imported, see above\n")
     sys.exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,3 +20,11 @@ Namespace = Annotated[
     str | None, typer.Option(envvar="TRIOWORKERS_NAMESPACE", help="Goes before all keys in Redis.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON for scripts instead of text for people.")]
+LogFormat = Annotated[
+    Literal["text", "logfmt", "json"],
+    typer.Option(envvar="TRIOWORKERS_LOG_FORMAT", help="text: for people, in colours on a terminal."),
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    typer.Option(envvar="TRIOWORKERS_LOG_LEVEL", help="info: two lines for each job; warning: only what goes wrong."),
+]

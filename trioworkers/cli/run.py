@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from trioworkers.cli.examples import examples
-from trioworkers.cli.options import Target
+from trioworkers.cli.options import LogFormat, LogLevel, Target
 
 
 @examples(
@@ -29,10 +29,8 @@ def run(
         float | None, typer.Option(help="Seconds that running jobs get when the worker is stopped.")
     ] = None,
     lease: Annotated[float | None, typer.Option(help="Seconds of silence after which others take over.")] = None,
-    log_format: Annotated[Literal["text", "json"], typer.Option(envvar="TRIOWORKERS_LOG_FORMAT")] = "text",
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], typer.Option(envvar="TRIOWORKERS_LOG_LEVEL")
-    ] = "info",
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
 ) -> None:
     """Run a worker until it is stopped.
 

@@ -1,50 +1,91 @@
-"""What a worker says about its jobs: one line for each that failed or was buried, at WARNING or ERROR; the rest at DEBUG.
+"""What a worker says about its jobs: `start`, `done`, `fail`, `stop`, one line each, with jid, class, queue and attempt.
 
-Arguments are never logged: they are the user's data.
+Each record also carries the same as fields (`event`, `jid`, `job_class`, `queue`, `attempt`, and `elapsed`, `error`, `next`),
+for formatters that write objects. Arguments are never logged: they are the user's data.
 """
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from trioworkers.outcome import Bury, Discard, Outcome, Requeue, RetryAt
-from trioworkers.retry import summary
+from trioworkers.errors import TrioworkersError
+from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, RetryAt
+from trioworkers.retry import leaves, summary
 from trioworkers.wire.job import Job, jid_of
 
 logger = logging.getLogger("trioworkers.job")
 
+MAX_MESSAGE = 500
 
-def log_failed(job: Job, error: BaseException, outcome: Outcome) -> None:
-    """A failed attempt and what comes of it; the traceback at DEBUG."""
+
+def log_start(job: Job) -> None:
+    """An attempt begins. Costs next to nothing if nobody listens."""
+    if logger.isEnabledFor(logging.INFO):
+        text = "start class=%s jid=%s queue=%s attempt=%d"
+        logger.info(text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "start"))
+
+
+def log_end(job: Job, outcome: Outcome, failure: BaseException | None, elapsed_s: float) -> None:
+    """It ended: well, by its own failure, or stopped by us or by somebody's hand."""
+    if failure is not None:
+        _log_failed(job, failure, outcome, elapsed_s)
+    elif logger.isEnabledFor(logging.INFO):
+        done = isinstance(outcome, Acknowledge)
+        fields = _fields(job, "done" if done else "stop") | {"elapsed": round(elapsed_s, 6)}
+        text = "%s class=%s jid=%s queue=%s attempt=%d elapsed=%.3f"
+        values = [fields["event"], job.job_class, job.jid, job.queue, job.attempt, elapsed_s]
+        if not done:
+            fields["next"] = "back in its queue" if isinstance(outcome, Requeue) else _consequence(outcome)[1]
+            text += " next=%s"
+            values.append(fields["next"])
+        logger.info(text, *values, extra=fields)
+
+
+def _log_failed(job: Job, error: BaseException, outcome: Outcome, elapsed_s: float) -> None:
+    """What comes of a failure; with a traceback unless the error is one of ours, which explain themselves."""
     name, message = summary(error)
-    match outcome:
-        case RetryAt(_, delay_s):
-            level, what_next = logging.WARNING, f"retry in {delay_s:.0f} s"
-        case Requeue():
-            level, what_next = logging.INFO, "waits for its host"
-        case Bury():
-            level, what_next = logging.ERROR, "dead"
-        case Discard() | _:
-            level, what_next = logging.ERROR, "discarded"
-    fields = {"jid": job.jid, "job_class": job.job_class, "queue": job.queue, "attempt": job.attempt}
-    detail = error if logger.isEnabledFor(logging.DEBUG) else None
-    text = "fail class=%s jid=%s queue=%s attempt=%d error=%s: %s next=%s"
-    logger.log(
-        level,
-        text,
-        job.job_class,
-        job.jid,
-        job.queue,
-        job.attempt,
-        name,
-        message.replace("\n", "; ")[:500],
-        what_next,
-        extra=fields,
-        exc_info=detail,
-    )
+    message = message.replace("\n", "; ")[:MAX_MESSAGE]
+    level, what_next = _consequence(outcome)
+    fields = _fields(job, "fail") | {
+        "elapsed": round(elapsed_s, 6),
+        "error": f"{name}: {message}",
+        "next": what_next,
+    }
+    text = "fail class=%s jid=%s queue=%s attempt=%d elapsed=%.3f error=%s: %s next=%s"
+    values = (job.job_class, job.jid, job.queue, job.attempt, elapsed_s, name, message, what_next)
+    logger.log(level, text, *values, extra=fields, exc_info=error if _wants_traceback(error) else None)
 
 
 def log_buried(queue: str, payload: bytes, error: Exception) -> None:
     """A payload that is no job."""
     extra = {"jid": jid_of(payload) if len(payload) < 1 << 20 else "", "queue": queue}
     logger.error("unreadable payload on queue=%s, %d bytes, goes to dead: %s", queue, len(payload), error, extra=extra)
+
+
+def _fields(job: Job, event: str) -> dict[str, Any]:
+    return {
+        "event": event,
+        "jid": job.jid,
+        "job_class": job.job_class,
+        "queue": job.queue,
+        "attempt": job.attempt,
+    }
+
+
+def _consequence(outcome: Outcome) -> tuple[int, str]:
+    match outcome:
+        case RetryAt(_, delay_s):
+            return logging.WARNING, f"retry in {delay_s:.0f} s"
+        case Requeue():
+            return logging.INFO, "waits for its host"
+        case Bury():
+            return logging.ERROR, "dead"
+        case Discard() | _:
+            return logging.ERROR, "discarded"
+
+
+def _wants_traceback(error: BaseException) -> bool:
+    if logger.isEnabledFor(logging.DEBUG):
+        return True
+    return not all(isinstance(leaf, TrioworkersError) for leaf in leaves(error))

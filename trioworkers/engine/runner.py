@@ -13,8 +13,8 @@ import trio
 
 from trioworkers import retry
 from trioworkers.context import Context, Resources
+from trioworkers.engine import joblog
 from trioworkers.engine.delivery import Delivery
-from trioworkers.engine.joblog import log_buried, log_failed
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
 from trioworkers.fan_out import Progress
 from trioworkers.handler import Handler
@@ -65,7 +65,7 @@ class Runner:
         try:
             job = self._decode(delivery)
         except BadPayload as error:
-            log_buried(delivery.queue, payload, error)
+            joblog.log_buried(delivery.queue, payload, error)
             return Bury(payload, counted=False)
         delivery.jid, delivery.job_class = job.jid, job.job_class
         if self.paused_classes and self._is_paused(job):
@@ -75,6 +75,7 @@ class Runner:
         failure: BaseException | None = None
         default_retry: bool | int = True
         ctx = Context(job, math.inf, self._resources, progress)
+        joblog.log_start(job)
         with delivery.scope:
             try:
                 handler = self._find(job)
@@ -88,22 +89,27 @@ class Runner:
                 failure = _without_cancellations(group)
                 if failure is None:
                     raise
-        if delivery.scope.cancelled_caught or (failure is not None and delivery.scope.cancel_called):
-            delivery.stopped = True
+        delivery.stopped = delivery.scope.cancelled_caught or (failure is not None and delivery.scope.cancel_called)
+        outcome = self._conclude(delivery, ctx, failure, default_retry)
+        joblog.log_end(job, outcome, None if delivery.stopped else failure, trio.current_time() - delivery.started_at)
+        return outcome
+
+    def _conclude(
+        self, delivery: Delivery, ctx: Context, failure: BaseException | None, default_retry: bool | int
+    ) -> Outcome:
+        if delivery.stopped:
             return delivery.when_stopped()
         if failure is None:
             return Acknowledge(tuple(ctx._sends))  # noqa: SLF001 - the handler's side has no business with it
-        outcome = retry.decide(
-            job,
-            payload,
+        return retry.decide(
+            ctx.job,
+            delivery.payload,
             failure,
             now_s=self._now_s(),
             jitter=random.random(),
             default=default_retry,
-            progress=progress.fields(),
+            progress=ctx._progress.fields(),  # noqa: SLF001 - as above
         )
-        log_failed(job, failure, outcome)
-        return outcome
 
     def _decode(self, delivery: Delivery) -> Job:
         size = len(delivery.payload)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioworkers.broker.checks import check_server
-from trioworkers.broker.connection import Connection, Link, connect, retrying, shown_url
+from trioworkers.broker.connection import Connection, Link, connect, retrying
 from trioworkers.broker.identity import current_identity
 from trioworkers.broker.moves import Broker, Clock, Holder
 from trioworkers.broker.server import open_server
@@ -21,7 +21,7 @@ from trioworkers.engine.worker import Worker
 from trioworkers.errors import Refused, Superseded, TrioworkersError
 from trioworkers.resources import open_resources
 from trioworkers.retry import leaves
-from trioworkers.settings import Settings
+from trioworkers.settings import Settings, shown_url
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.process import encode_lease
 
