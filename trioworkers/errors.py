@@ -17,6 +17,10 @@ class ConfigurationError(TrioworkersError):
     """An app, a queue, a handler or an option makes no sense. Raised at start; the message says where. Mend the program."""
 
 
+class NotFound(TrioworkersError):
+    """A command was told of a job, a queue or a process that isn't there."""
+
+
 class BadPayload(TrioworkersError):
     """A payload can't be read as a job. Raised by `trioworkers.wire`; the runner buries the payload as it came."""
 

@@ -28,3 +28,13 @@ LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     typer.Option(envvar="TRIOWORKERS_LOG_LEVEL", help="info: two lines for each job; warning: only what goes wrong."),
 ]
+Limit = Annotated[int, typer.Option(min=0, help="How many rows at most; 0 for all.")]
+Wheres = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="FILTER",
+        help="FIELD OP VALUE; may be given several times, all must hold. Texts (class, queue, jid, error, args, tag, process): = != ~ !~, "
+        "where ~ is a regular expression. Numbers (attempt, size, age, due): = != > >= < <=, like attempt>3, age>1h, size>10k.",
+    ),
+]

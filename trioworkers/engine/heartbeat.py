@@ -20,7 +20,7 @@ MAX_SHOWN_BYTES = 1_000_000
 
 
 class Heartbeat:
-    """Beats until cancelled. `running` tells what runs, `is_quiet` whether we fetch, `on_beat` hears the answer."""
+    """Beats until cancelled. `running` tells what runs, `is_quiet` whether we fetch, `settled` counts by queue, `on_beat` hears the answer."""
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Heartbeat:
         *,
         running: Callable[[], Iterable[Delivery]],
         is_quiet: Callable[[], bool],
+        settled: Callable[[], Mapping[str, int]],
         on_beat: Callable[[Beat], None],
     ) -> None:
         self._broker = broker
@@ -40,6 +41,8 @@ class Heartbeat:
         self._running = running
         self._is_quiet = is_quiet
         self._on_beat = on_beat
+        self._settled = settled
+        self._settled_before: tuple[float, Mapping[str, int]] = trio.current_time(), settled()
         self._started_at_s = time.time()
         self._rtt_us = 0
 
@@ -65,11 +68,19 @@ class Heartbeat:
             beat_s=now_s,
             rtt_us=self._rtt_us,
             rss_kb=rss_kb(),
+            rates=self._rates(now),
         )
         beat = await self._presence.beat(record, _shown(running, now_s - now))
         self._rtt_us = int((trio.current_time() - now) * 1_000_000)
         self._broker.clock.set(beat.redis_now_s)
         return beat
+
+    def _rates(self, now: float) -> Mapping[str, float]:
+        before_at, before = self._settled_before
+        settled = dict(self._settled())
+        self._settled_before = now, settled
+        past_s = max(now - before_at, 0.001)
+        return {queue: round((count - before.get(queue, 0)) / past_s, 1) for queue, count in settled.items()}
 
 
 def _shown(running: list[Delivery], epoch_of_clock_s: float) -> list[tuple[str, bytes]]:

@@ -77,7 +77,7 @@ class Worker:
         self._jobs = {queue: trio.CancelScope() for queue in queues}
         self._deadline = math.inf
         self._deadline_moved = trio.Event()
-        self._settled = 0
+        self._settled = dict.fromkeys(queues, 0)
         self._quiet = False
         self._chores = trio.CancelScope()
         self._drained = trio.Event()
@@ -138,7 +138,7 @@ class Worker:
         return Stats(
             running={queue: len(consumer.deliveries) for queue, consumer in self._consumers.items()},
             free={queue: consumer.free for queue, consumer in self._consumers.items()},
-            settled=self._settled,
+            settled=sum(self._settled.values()),
             quiet=self._quiet,
             stopping=self.stopping,
         )
@@ -206,6 +206,7 @@ class Worker:
             self._queues,
             running=self.running,
             is_quiet=lambda: self._quiet,
+            settled=lambda: self._settled,
             on_beat=on_beat,
         )
 
@@ -276,7 +277,7 @@ class Worker:
             consumer.doubt(taken_over=gone is LeaseGone.EXPIRED)
 
     def _on_settled(self, delivery: Delivery) -> None:
-        self._settled += 1
+        self._settled[delivery.queue] += 1
         self._consumers[delivery.queue].settled(delivery)
         self._remote.settled(delivery)
 

@@ -44,7 +44,7 @@ def decode_lease(text: str) -> Identity | None:
 
 @attrs.frozen
 class Record:
-    """What a worker tells about itself with each heartbeat. `queues`: name → concurrency."""
+    """What a worker tells about itself with each heartbeat. `queues`: name → concurrency; `rates`: queue → jobs settled a second."""
 
     identity: Identity
     process_id: str
@@ -55,6 +55,7 @@ class Record:
     beat_s: float
     rtt_us: int
     rss_kb: int
+    rates: Mapping[str, float] = attrs.field(factory=dict)
 
     def fields(self) -> list[str | bytes]:
         """The hash's fields and values in turn."""
@@ -66,6 +67,7 @@ class Record:
             "quiet": "true" if self.quiet else "false",
             "rtt_us": str(self.rtt_us),
             "rss": str(self.rss_kb),
+            "tw_rates": msgspec.json.encode(self.rates),
         }
         return [item for pair in texts.items() for item in pair]
 

@@ -1,0 +1,56 @@
+"""Where commands that look and act are run: one connection, and one readable line for whatever goes wrong with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import attrs
+import trio
+
+from trioworkers.broker.connection import Link, connect, shown_url
+from trioworkers.broker.hand_moves import HandMoves
+from trioworkers.broker.inspection import Inspector
+from trioworkers.broker.remote import RemoteControl
+from trioworkers.broker.server import open_server
+from trioworkers.cli.place import Place, which_redis
+from trioworkers.errors import Unavailable
+from trioworkers.settings import settings
+from trioworkers.wire.keys import Keys
+
+
+@attrs.frozen
+class Desk:
+    """What a command works with."""
+
+    inspector: Inspector
+    remote: RemoteControl
+    moves: HandMoves
+
+
+def at_desk(command: Callable[[Desk], Awaitable[None]], redis: str | None, namespace: str | None) -> None:
+    """Run `command` on the Redis that is meant. Raises Unavailable with its address, and our other errors.
+
+    Who reads our output may stop reading: then we end as any tool does.
+    """
+    place = which_redis(redis, namespace)
+    settings({"redis_url": place.url, "namespace": place.namespace}, {})  # so that both are checked
+    logging.getLogger("trioworkers").setLevel(logging.CRITICAL)  # what happens to the connection is told by the error
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)
+    try:
+        trio.run(partial(_run, command, place), restrict_keyboard_interrupt_to_checkpoints=True)
+    except Unavailable as error:
+        raise Unavailable(f"no answer from Redis at {shown_url(place.url)} ({place.source}): {error}") from error
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+async def _run(command: Callable[[Desk], Awaitable[None]], place: Place) -> None:
+    keys = Keys(place.namespace)
+    async with open_server(place.url) as url, connect(url, Link(shown_url(url))) as connection:
+        await command(Desk(Inspector(connection, keys), RemoteControl(connection, keys), HandMoves(connection, keys)))
+        sys.stdout.flush()

@@ -1,0 +1,103 @@
+"""What `trioworkers stats` does: the totals, once or over and over with rates."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import attrs
+import trio
+
+from trioworkers.broker.inspection import Totals
+from trioworkers.cli.desk import Desk
+from trioworkers.cli.tables import number, write_json
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_SAMPLES = 60
+
+
+async def stats(desk: Desk, *, every_s: float | None, as_json: bool) -> None:
+    """Totals once, or every `every_s` seconds with rates until interrupted."""
+    meter = _Meter()
+    with _screen(live=every_s is not None and not as_json and sys.stdout.isatty()) as screen:
+        while True:
+            numbers = await _numbers(desk, meter)
+            if as_json:
+                write_json(numbers)
+            elif screen is not None:
+                screen.update("\n".join(_lines(numbers, meter)))
+            else:
+                sys.stdout.write("\n".join(_lines(numbers, meter) if every_s is None else [_line(numbers)]) + "\n")
+            sys.stdout.flush()
+            if every_s is None:
+                return
+            await trio.sleep(every_s)
+
+
+@attrs.define
+class _Meter:
+    """Rates, from one look to the next; None before the second."""
+
+    _before: tuple[float, Totals] | None = None
+    history: deque[float] = attrs.field(factory=lambda: deque(maxlen=_SAMPLES))
+
+    def rates(self, totals: Totals) -> dict[str, float | None]:
+        now = time.monotonic()
+        before, self._before = self._before, (now, totals)
+        if before is None:
+            return {"processed_rate": None, "failed_rate": None}
+        past_s = max(now - before[0], 0.001)
+        processed = (totals.processed - before[1].processed) / past_s
+        self.history.append(max(processed, 0.0))
+        return {
+            "processed_rate": round(processed, 1),
+            "failed_rate": round((totals.failed - before[1].failed) / past_s, 1),
+        }
+
+    @property
+    def sparkline(self) -> str:
+        highest = max(self.history, default=0.0) or 1.0
+        return "".join(_BARS[round(rate / highest * (len(_BARS) - 1))] for rate in self.history)
+
+
+async def _numbers(desk: Desk, meter: _Meter) -> dict[str, Any]:
+    totals = await desk.inspector.totals()
+    processes = await desk.inspector.processes()
+    return {
+        **attrs.asdict(totals),
+        "busy": sum(process.busy for process in processes),
+        "slots": sum(process.concurrency for process in processes),
+        "processes": len(processes),
+        **meter.rates(totals),
+    }
+
+
+def _lines(numbers: dict[str, Any], meter: _Meter) -> list[str]:
+    def pair(*names: str) -> str:
+        return "   ".join(f"{name} {number(numbers[name])}" for name in names)
+
+    lines = [
+        f"today       {number(numbers['processed_today'])} processed, {number(numbers['failed_today'])} failed",
+        f"in all      {number(numbers['processed'])} processed, {number(numbers['failed'])} failed",
+        f"waiting     {pair('enqueued', 'retry', 'scheduled', 'dead')}",
+        f"processes   {numbers['processes']}, {number(numbers['busy'])} of {number(numbers['slots'])} slots busy",
+    ]
+    if numbers["processed_rate"] is not None:
+        lines.append(f"rate        {number(numbers['processed_rate'])}/s, {number(numbers['failed_rate'])} failed/s")
+        lines.append(f"            {meter.sparkline}")
+    return lines
+
+
+def _line(numbers: dict[str, Any]) -> str:
+    return "\t".join(f"{name}={'-' if value is None else value}" for name, value in numbers.items())
+
+
+def _screen(*, live: bool) -> AbstractContextManager[Any]:
+    if not live:
+        return nullcontext()
+    from rich.live import Live  # noqa: PLC0415 - dear to import
+
+    return Live(refresh_per_second=4)

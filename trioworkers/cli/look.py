@@ -1,0 +1,177 @@
+"""The commands that look: ps, queues, jobs, retries, scheduled, dead, show, stats. They change nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trioworkers.cli.examples import examples
+from trioworkers.cli.options import Json, Limit, Namespace, Redis, Wheres
+
+
+@examples(
+    ("trioworkers ps", "all processes, Ruby's too, and what they run"),
+    ("trioworkers ps w1 --tree", "where the jobs of w1 await: the tasks of each, with their lines"),
+    ("trioworkers ps --json | jq .identity", "for scripts"),
+)
+def ps(
+    process: Annotated[
+        str | None, typer.Argument(metavar="PROCESS", help="Only this one: its process id, or how its identity begins.")
+    ] = None,
+    *,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Ask our workers where each job awaits; answered within a second.")
+    ] = False,
+    limit: Limit = 25,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show the processes and what they run, for how long and where.
+
+    What runs is as of the last heartbeat, 5 to 10 seconds ago at most; with --tree it is asked now. A worker whose event loop is
+    blocked does not answer; its own log says where it is.
+    """
+    from trioworkers.cli import looks  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    at_desk(lambda desk: looks.ps(desk, process, tree=tree, limit=limit, as_json=json), redis, namespace)
+
+
+@examples(
+    ("trioworkers queues", "size, latency, rate and consumers of each"),
+    ("trioworkers queues --json | jq -r 'select(.size > 1000).queue'", "those that are long"),
+)
+def queues(*, json: Json = False, redis: Redis = None, namespace: Namespace = None) -> None:
+    """Show the queues: size, latency, rate, consumers, paused or not.
+
+    Latency: how long the job that is fetched next has waited. Rate: jobs settled a second by our workers, in their last heartbeat's
+    interval. Slots: how many jobs of it the live processes may run at once.
+    """
+    from trioworkers.cli import looks  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    at_desk(lambda desk: looks.queues(desk, as_json=json), redis, namespace)
+
+
+@examples(
+    ("trioworkers jobs track", "what is fetched next comes first"),
+    ("trioworkers jobs track --where class=TrackUserJob --where 'age>1h'", "both must hold"),
+    ("trioworkers jobs track --limit 0 --json", "all of them, as they come"),
+)
+def jobs(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")],
+    *,
+    where: Wheres = None,
+    limit: Limit = 25,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show the jobs that wait in a queue, the one to be fetched next first."""
+    _list("queue", queue, where, limit, json, redis, namespace)
+
+
+@examples(
+    ("trioworkers retries", "the next to be tried first"),
+    ("trioworkers retries --where 'error~timeout' --where 'attempt>3'", "that time out again and again"),
+)
+def retries(
+    *,
+    where: Wheres = None,
+    limit: Limit = 25,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show the failed jobs that wait for their next attempt, soonest first."""
+    _list("retry", "", where, limit, json, redis, namespace)
+
+
+@examples(
+    ("trioworkers scheduled", "the next to run first"),
+    ("trioworkers scheduled --where 'due<10m'", "in the next ten minutes"),
+)
+def scheduled(
+    *,
+    where: Wheres = None,
+    limit: Limit = 25,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show the jobs that are scheduled for later, soonest first; those of a paused class wait here, too."""
+    _list("scheduled", "", where, limit, json, redis, namespace)
+
+
+@examples(
+    ("trioworkers dead", "the latest first"),
+    ("trioworkers dead --where error=trioworkers.WorkerDied --limit 0", "all that killed their workers"),
+)
+def dead(
+    *,
+    where: Wheres = None,
+    limit: Limit = 25,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show the jobs that failed for good, the latest first."""
+    _list("dead", "", where, limit, json, redis, namespace)
+
+
+def _list(
+    place: str,
+    queue: str,
+    where: list[str] | None,
+    limit: int,
+    json: bool,
+    redis: str | None,
+    namespace: str | None,
+) -> None:
+    from trioworkers.broker.inspection import Source  # noqa: PLC0415 - as above
+    from trioworkers.cli import looks  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
+
+    source, wanted = Source(place, queue), parse_where(where or ())
+    at_desk(lambda desk: looks.entries(desk, source, wanted, limit=limit, as_json=json), redis, namespace)
+
+
+@examples(
+    ("trioworkers show 0b5f2d6c1f9b4a3e8d7c6b5a", "wherever it is"),
+    ("trioworkers show 0b5f2d6c1f9b4a3e8d7c6b5a --json | jq -r .payload", "its payload"),
+)
+def show(
+    jid: Annotated[str, typer.Argument(metavar="JID", help="The job's id.")],
+    *,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show all that is known of a job, wherever it is: payload, error, backtrace, attempts, times; running: where it awaits."""
+    from trioworkers.cli import looks  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    at_desk(lambda desk: looks.show(desk, jid, as_json=json), redis, namespace)
+
+
+@examples(
+    ("trioworkers stats", "counters and sizes"),
+    ("trioworkers stats --watch", "live, with rates; Ctrl-C ends it"),
+    ("trioworkers stats --watch --every 10 --json", "a line every ten seconds"),
+)
+def stats(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, with rates, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show what is where and how much was done, of all processes together, Ruby's and ours."""
+    from trioworkers.cli import live  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    at_desk(lambda desk: live.stats(desk, every_s=every if watch else None, as_json=json), redis, namespace)

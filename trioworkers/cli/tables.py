@@ -1,0 +1,120 @@
+"""Rows for people or for scripts: a table on a terminal, lines with tabs in a pipe, JSON lines if asked.
+
+JSON lines, not one array: what is long streams, and `head`, `grep` and `jq` take it as it comes. Payloads are other people's
+bytes: control characters never reach the terminal.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import msgspec
+
+TABLE_ROWS = 500
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+
+@attrs.frozen
+class Column:
+    """One column: how people see a row there. `wide`: it gets what room is left; `right`: a number."""
+
+    title: str
+    show: Callable[[Mapping[str, Any]], str]
+    wide: bool = False
+    right: bool = False
+
+
+class Rows:
+    """Writes rows as they come: on a terminal when they are `end`ed, at the latest after some hundred."""
+
+    def __init__(self, columns: Sequence[Column], *, as_json: bool) -> None:
+        self._columns = columns
+        self._as_json = as_json
+        self._for_people = not as_json and sys.stdout.isatty()
+        self._collected: list[list[str]] = []
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One row. In JSON it is written whole, else as the columns say."""
+        if self._as_json:
+            write_json(row)
+            return
+        cells = [clean(column.show(row)) for column in self._columns]
+        if not self._for_people:
+            sys.stdout.write("\t".join(cells) + "\n")
+            return
+        self._collected.append(cells)
+        if len(self._collected) == TABLE_ROWS:
+            self.end()
+
+    def end(self) -> None:
+        """Write what is collected."""
+        if self._collected:
+            from rich.console import Console  # noqa: PLC0415 - dear to import
+            from rich.table import Table  # noqa: PLC0415 - as above
+            from rich.text import Text  # noqa: PLC0415 - as above
+
+            table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+            for column in self._columns:
+                justify: Any = "right" if column.right else "left"
+                ratio = 1 if column.wide else None
+                table.add_column(column.title, justify=justify, no_wrap=True, overflow="ellipsis", ratio=ratio)
+            for cells in self._collected:
+                table.add_row(*(Text(cell) for cell in cells))
+            Console(highlight=False).print(table)
+            self._collected.clear()
+        sys.stdout.flush()
+
+
+def write_json(value: Any) -> None:
+    """One line of JSON."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def remark(text: str) -> None:
+    """A line for people beside the rows."""
+    sys.stderr.write(f"{clean(text)}\n")
+
+
+def clean(text: str) -> str:
+    """`text` on one line, without anything that a terminal would obey."""
+    return _CONTROL.sub(" ", text)
+
+
+def short(text: str, length: int) -> str:
+    """At most so many characters of `text`."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.3s`, `42s`, `5m03s`, `3h07m`, `12d`; `-` for None."""
+    if seconds is None:
+        return "-"
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, rest_s = divmod(int(seconds), 60)
+    hours, rest_m = divmod(minutes, 60)
+    if minutes == 0:
+        return f"{rest_s}s"
+    if hours == 0:
+        return f"{minutes}m{rest_s:02d}s"
+    return f"{hours}h{rest_m:02d}m" if hours < 48 else f"{hours // 24}d"
+
+
+def moment(epoch_s: float) -> str:
+    """Local time, to the second."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_s))
+    except (OverflowError, ValueError, OSError):
+        return "?"
+
+
+def number(value: float) -> str:
+    """With thousands apart."""
+    return f"{value:,}"

@@ -1,0 +1,163 @@
+"""A payload as people look at it: whatever its bytes are, something can be said of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from functools import cached_property
+from typing import Any, Literal
+
+import attrs
+import msgspec
+
+from trioworkers.wire.job import ASIDE_FIELD, epoch_s, jid_of
+
+Place = Literal["queue", "running", "retry", "scheduled", "dead"]
+
+MAX_BACKTRACE_BYTES = 4_000_000
+
+
+class _Fields(msgspec.Struct, rename={"job_class": "class", "aside": ASIDE_FIELD}):
+    """What is shown or filtered by. Nothing is checked but that it is a JSON object; the rest is not even built."""
+
+    jid: Any = None
+    job_class: Any = None
+    wrapped: Any = None
+    args: msgspec.Raw = msgspec.Raw(b"null")
+    queue: Any = None
+    tags: Any = None
+    retry: Any = None
+    retry_count: Any = None
+    created_at: Any = None
+    enqueued_at: Any = None
+    failed_at: Any = None
+    retried_at: Any = None
+    error_class: Any = None
+    error_message: Any = None
+    error_backtrace: Any = None
+    aside: Any = None
+
+
+_decode = msgspec.json.Decoder(_Fields).decode
+
+
+@attrs.frozen
+class Entry:
+    """One payload where it lies. `score`: of the sorted sets, epoch seconds. `process_id`: who runs it. `list_queue`: of lists."""
+
+    place: Place
+    payload: bytes = attrs.field(repr=False)
+    list_queue: str = ""
+    score: float | None = None
+    process_id: str = ""
+
+    @cached_property
+    def _fields(self) -> _Fields | None:
+        try:
+            return _decode(self.payload)
+        except (ValueError, RecursionError, MemoryError):
+            return None
+
+    def _field(self, name: str) -> Any:
+        return getattr(self._fields, name, None)
+
+    def _text(self, name: str) -> str:
+        value = self._field(name)
+        return value if isinstance(value, str) else ""
+
+    @property
+    def readable(self) -> bool:
+        """Whether it is a JSON object at all."""
+        return self._fields is not None
+
+    @property
+    def jid(self) -> str:
+        """The job's id, or one made from the bytes, as everywhere."""
+        return self._text("jid") or jid_of(self.payload)
+
+    @property
+    def job_class(self) -> str:
+        """The class as people know it: of an ActiveJob, the class inside the wrapper. "" if unreadable."""
+        return self._text("wrapped") or self._text("job_class")
+
+    @property
+    def classes(self) -> tuple[str, str]:
+        """The class as people know it, and as it stands in the payload."""
+        return self.job_class, self._text("job_class")
+
+    @property
+    def queue(self) -> str:
+        """The list it lies in or came from; of the sets, where it would go."""
+        return self.list_queue or self._text("queue") or "default"
+
+    @property
+    def args(self) -> bytes:
+        """Its arguments as they are spelled in the payload."""
+        return bytes(self._fields.args) if self._fields is not None else b""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Its tags."""
+        value = self._field("tags")
+        return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+    @property
+    def attempt(self) -> int:
+        """How many attempts there were; in a queue or running, with the one to come."""
+        count = self._field("retry_count")
+        failed = int(count) + 1 if isinstance(count, int | float) and not isinstance(count, bool) else 0
+        return failed + 1 if self.place in ("queue", "running") else failed
+
+    @property
+    def error_class(self) -> str:
+        """Of its last failure; "" without one."""
+        return self._text("error_class")
+
+    @property
+    def error_message(self) -> str:
+        """Of its last failure; "" without one."""
+        return self._text("error_message")
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether it is scheduled only because its class is paused."""
+        return self._field("aside") is True
+
+    @property
+    def times(self) -> dict[str, float]:
+        """What it tells of its life, in epoch seconds: `created_at`, `enqueued_at`, `failed_at`, `retried_at`."""
+        names = ("created_at", "enqueued_at", "failed_at", "retried_at")
+        found = {name: epoch_s(self._field(name)) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def since_s(self) -> float | None:
+        """Since when it has been where it is, as far as it tells; epoch seconds."""
+        times = self.times
+        if self.place == "dead":
+            return self.score
+        if self.place == "retry":
+            return times.get("retried_at", times.get("failed_at"))
+        created = times.get("created_at")
+        return created if self.place == "scheduled" else times.get("enqueued_at", created)
+
+    @property
+    def due_s(self) -> float | None:
+        """When it comes due, of retries and what is scheduled; epoch seconds."""
+        return self.score if self.place in ("retry", "scheduled") else None
+
+    @property
+    def backtrace(self) -> list[str]:
+        """The stored backtrace of its last failure, innermost call first; empty if there is none or it can't be read."""
+        return decode_backtrace(self._text("error_backtrace"))
+
+
+def decode_backtrace(text: str) -> list[str]:
+    """Sidekiq's form of a backtrace: base64 of zlib of a JSON array of lines. Empty if it is something else."""
+    try:
+        packed = base64.b64decode(text, validate=True)
+        plain = zlib.decompressobj().decompress(packed, MAX_BACKTRACE_BYTES)
+        return msgspec.json.decode(plain, type=list[str])
+    except (binascii.Error, zlib.error, ValueError, RecursionError):
+        return []
