@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import attrs
@@ -38,15 +39,28 @@ def at_desk(command: Callable[[Desk], Awaitable[None]], redis: str | None, names
     """
     place = which_redis(redis, namespace)
     settings({"redis_url": place.url, "namespace": place.namespace}, {})  # so that both are checked
-    logging.getLogger("trioworkers").setLevel(logging.CRITICAL)  # what happens to the connection is told by the error
-    logging.getLogger("coredis").setLevel(logging.CRITICAL)
     try:
-        trio.run(partial(_run, command, place), restrict_keyboard_interrupt_to_checkpoints=True)
+        with _silent_logs():
+            trio.run(partial(_run, command, place), restrict_keyboard_interrupt_to_checkpoints=True)
     except Unavailable as error:
         raise Unavailable(f"no answer from Redis at {shown_url(place.url)} ({place.source}): {error}") from error
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+@contextmanager
+def _silent_logs() -> Iterator[None]:
+    """What happens to the connection is told by the error that ends the command."""
+    loggers = [logging.getLogger(name) for name in ("trioworkers", "coredis")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 async def _run(command: Callable[[Desk], Awaitable[None]], place: Place) -> None:

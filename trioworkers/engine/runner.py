@@ -68,7 +68,7 @@ class Runner:
             joblog.log_buried(delivery.queue, payload, error)
             return Bury(payload, counted=False)
         delivery.jid, delivery.job_class = job.jid, job.job_class
-        if self.paused_classes and self._is_paused(job):
+        if job.job_class in self.paused_classes:
             return put_aside(payload, delivery.queue)
         progress = Progress.of(job, save)
         delivery.on_stop = partial(_requeued, payload, progress)
@@ -116,9 +116,6 @@ class Runner:
         if size > self._max_payload_bytes:
             raise BadPayload(f"{size} bytes, more than max_payload_bytes={self._max_payload_bytes}")
         return decode(delivery.payload, delivery.queue)
-
-    def _is_paused(self, job: Job) -> bool:
-        return job.job_class in self.paused_classes or job.extra.get("wrapped") in self.paused_classes
 
     def _find(self, job: Job) -> Handler[Any]:
         handler = self._handlers.find(job.queue, job.job_class)

@@ -1,0 +1,227 @@
+"""The commands that look, against a real Redis: what they say, and how little they ask for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from harness import Jobs
+from servers import Server, Worker, free_port, wait_for
+from typer.testing import CliRunner
+
+from trioworkers.cli import tables
+from trioworkers.cli.commands import app
+from trioworkers.retry import encode_backtrace
+
+RunWorker = Callable[..., Worker]
+
+
+def look(url: str, *words: str) -> list[str]:
+    """The lines that a command prints in a pipe."""
+    done = CliRunner().invoke(app, [*words, "--redis", url], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout.splitlines()
+
+
+def look_json(url: str, *words: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in look(url, *words, "--json")]
+
+
+def payload(number: int, **fields: object) -> str:
+    job = {"class": "A", "args": [number], "jid": f"jid{number}", "queue": "q", "enqueued_at": 1.5e9 + number, **fields}
+    return json.dumps(job)
+
+
+def fill_queue(server: Server, count: int) -> None:
+    server.command("SADD", "queues", "q")
+    for start in range(0, count, 10_000):
+        server.command("LPUSH", "queue:q", *[payload(n) for n in range(start, min(start + 10_000, count))])
+
+
+def test_queue_shows_what_is_fetched_next_first_and_how_many_more(redis_url: str, shared_server: Server):
+    fill_queue(shared_server, 60)
+    done = CliRunner().invoke(app, ["jobs", "q", "--redis", redis_url])
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == [f"jid{n}" for n in range(25)]
+    assert done.stderr == "… and 35 more: --limit 0 shows all\n"
+    assert len(look(redis_url, "jobs", "q", "--limit", "0")) == 60
+
+
+def test_first_rows_of_a_long_queue_cost_one_small_page(redis_url: str, shared_server: Server):
+    fill_queue(shared_server, 100_000)
+
+    def sent() -> tuple[int, int]:
+        stats = str(shared_server.command("INFO", "all"))
+        calls = sum(map(int, re.findall(r"cmdstat_lrange:calls=(\d+)", stats)))
+        return calls, int(re.findall(r"total_net_output_bytes:(\d+)", stats)[0])
+
+    calls, sent_bytes = sent()
+    assert len(look(redis_url, "jobs", "q")) == 25
+    calls_after, sent_bytes_after = sent()
+    assert calls_after - calls == 1
+    assert sent_bytes_after - sent_bytes < 100_000
+    assert len(look(redis_url, "jobs", "q", "--where", "args~99999")) == 1  # streams them all
+    assert sent()[0] - calls_after == 201
+
+
+def test_sets_come_in_the_order_of_interest(redis_url: str, shared_server: Server):
+    for n in range(3):
+        for name in ("retry", "schedule", "dead"):
+            shared_server.command(
+                "ZADD", name, 2e9 + n, payload(n, error_class="E", error_message="boom", retry_count=n)
+            )
+    soonest = ["jid0", "jid1", "jid2"]
+    assert [row["jid"] for row in look_json(redis_url, "retries")] == soonest
+    assert [row["jid"] for row in look_json(redis_url, "scheduled")] == soonest
+    assert [row["jid"] for row in look_json(redis_url, "dead")] == soonest[::-1]
+    (row,) = look_json(redis_url, "retries", "--where", "attempt>2")
+    assert (row["jid"], row["error_class"], row["attempt"], row["due_at"]) == ("jid2", "E", 3, 2e9 + 2)
+
+
+def test_queues_show_size_latency_consumers_rate_and_pause(work: RunWorker, server: Server, jobs: Jobs):
+    server.command("SADD", "queues", "orphan")
+    server.command("LPUSH", "queue:orphan", payload(1))
+    server.command("SADD", "paused", "orphan")
+    work().wait_started()
+    jobs.push(10, "Sleep", 0)
+    wait_for(lambda: any(row["rate"] > 0 for row in look_json(server.url, "queues")), "the rate is told")
+    rows = {row["queue"]: row for row in look_json(server.url, "queues")}
+    assert set(rows) == {"orphan", "q", "other"}
+    orphan = rows["orphan"]
+    assert (orphan["size"], orphan["processes"], orphan["slots"], orphan["paused"]) == (1, 0, 0, True)
+    assert orphan["latency"] > 1e8
+    assert (rows["q"]["size"], rows["q"]["processes"], rows["q"]["slots"], rows["q"]["paused"]) == (0, 1, 100, False)
+
+
+def test_processes_are_shown_with_what_runs_and_where_it_awaits(work: RunWorker, server: Server, jobs: Jobs):
+    server.command("SADD", "processes", "rb:7:x", "gone:8:y")
+    info = {
+        "hostname": "rb",
+        "pid": 7,
+        "queues": ["old"],
+        "concurrency": 5,
+        "labels": [],
+        "version": "7.3.0",
+        "tag": "web",
+    }
+    server.command("HSET", "rb:7:x", "info", json.dumps(info), "busy", 1, "beat", "1.5", "quiet", "true")
+    ruby_job = {"queue": "old", "payload": payload(9), "run_at": 1_500_000_000}
+    server.command("HSET", "rb:7:x:work", "t1", json.dumps(ruby_job))
+    work().wait_started()
+    jobs.push(2, "Sleep", 60)
+    wait_for(lambda: any(row["running"] for row in look_json(server.url, "ps", "w1")), "the heartbeat tells it")
+    ours, ruby = sorted(look_json(server.url, "ps", "--tree"), key=lambda row: row["kind"], reverse=True)
+    assert (ours["process"], ours["queues"], ours["busy"]) == ("w1", {"q": 100, "other": 10}, 2)
+    assert {job["jid"] for job in ours["running"]} == set(jobs.payloads)
+    assert "await trio.sleep(seconds)" in ours["tree"][0]
+    assert (ruby["process"], ruby["kind"], ruby["state"], ruby["tree"]) == ("rb:7:x", "sidekiq 7.3.0", "quiet", None)
+    assert [job["jid"] for job in ruby["running"]] == ["jid9"]
+    text = "\n".join(look(server.url, "ps"))
+    assert re.search(r"^w1\ttrioworkers\trunning\t2/110", text, re.MULTILINE)
+    (shown,) = look_json(server.url, "show", next(iter(jobs.payloads)))
+    assert (shown["in"], shown["process"], "await trio.sleep" in shown["tree"][0]) == ("running", "w1", True)
+    (shown,) = look_json(server.url, "show", "jid9")
+    assert (shown["in"], shown["process"]) == ("running", "rb:7:x")
+
+
+def test_job_is_found_wherever_it_is(redis_url: str, shared_server: Server):
+    fill_queue(shared_server, 5000)
+    try:
+        raise ValueError("boom")
+    except ValueError as error:
+        backtrace = encode_backtrace(error, None)
+    shared_server.command("ZADD", "dead", 1.6e9, payload(7001, error_class="ValueError", error_backtrace=backtrace))
+    shared_server.command("ZADD", "retry", 2e9, payload(70010))  # another jid that holds this one
+    shared_server.command("HSET", "tw:reclaims", "jid7001", 2)
+    (dead,) = look_json(redis_url, "show", "jid7001")
+    assert (dead["in"], dead["deaths"], json.loads(dead["payload"])["jid"]) == ("dead", 2, "jid7001")
+    assert "test_look.py" in dead["backtrace"][0]
+    assert "test_look.py" in "\n".join(look(redis_url, "show", "jid7001"))
+    assert [row["in"] for row in look_json(redis_url, "show", "jid4321")] == ["queue"]
+
+
+def test_numbers_are_told_once_or_again_and_again(redis_url: str, shared_server: Server):
+    fill_queue(shared_server, 3)
+    shared_server.command("SET", "stat:processed", 12)
+    (row,) = look_json(redis_url, "stats")
+    assert (row["enqueued"], row["processed"], row["processed_rate"]) == (3, 12, None)
+    command = [
+        sys.executable,
+        "-m",
+        "trioworkers",
+        "stats",
+        "--watch",
+        "--every",
+        "0.1",
+        "--json",
+        "--redis",
+        redis_url,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        lines = [json.loads(watching.stdout.readline())]
+        shared_server.command("SET", "stat:processed", 5000)
+        while not (lines[-1]["processed_rate"] or 0) > 0:
+            lines.append(json.loads(watching.stdout.readline()))
+        watching.send_signal(2)
+        assert watching.wait(10) == 130
+        assert watching.stderr is not None
+        assert watching.stderr.read() == b""
+
+
+def test_terminal_gets_a_table_and_none_of_the_payloads_control_characters(redis_url: str, shared_server: Server):
+    shared_server.command(
+        "ZADD",
+        "dead",
+        1.6e9,
+        payload(1, error_class="E", error_message="\x1b[2Jboom\x9b\u202e", **{"class": "A\x1b[31m"}),
+    )
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "trioworkers", "dead", "--redis", redis_url]
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "dumb"}
+    subprocess.run(command, stdout=theirs, stderr=theirs, env=environment, timeout=30, check=True)
+    text = os.read(ours, 100_000).decode()
+    for end in (ours, theirs):
+        os.close(end)
+    assert "jid1" in text
+    assert "error" in text.splitlines()[0]
+    assert not set(text) & set("\x1b\x9b\u202e")
+
+
+def test_reader_that_goes_away_ends_the_command_quietly(redis_url: str, shared_server: Server):
+    fill_queue(shared_server, 20_000)
+    command = f"{sys.executable} -m trioworkers jobs q --limit 0 --redis {redis_url} | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30, check=False)
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("words", [("queues",), ("dead",), ("show", "x"), ("ps", "--tree"), ("stats", "--watch")])
+def test_no_redis_is_one_line_and_status_1(words: tuple[str, ...]):
+    url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
+    command = [sys.executable, "-m", "trioworkers", *words, "--redis", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert "no answer from Redis at redis://127.0.0.1" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_wrong_password_is_one_line_and_status_1(server: Server):
+    server.command("CONFIG", "SET", "requirepass", "right")
+    command = [sys.executable, "-m", "trioworkers", "queues", "--redis", f"redis://:wrong@127.0.0.1:{server.port}/0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert "password" in done.stderr.lower()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.31, "0.3s"), (42, "42s"), (303, "5m03s"), (11_220, "3h07m"), (1e6, "11d"), (-75, "-1m15s"), (None, "-")],
+)
+def test_lengths_of_time_are_short(seconds: float | None, text: str):
+    assert tables.duration(seconds) == text
