@@ -12,14 +12,14 @@ from functools import partial
 import attrs
 import trio
 
-from trioworkers.broker.connection import Link, connect, shown_url
+from trioworkers.broker.connection import Link, connect
 from trioworkers.broker.hand_moves import HandMoves
 from trioworkers.broker.inspection import Inspector
 from trioworkers.broker.remote import RemoteControl
 from trioworkers.broker.server import open_server
 from trioworkers.cli.place import Place, which_redis
 from trioworkers.errors import Unavailable
-from trioworkers.settings import settings
+from trioworkers.settings import settings, shown_url
 from trioworkers.wire.keys import Keys
 
 
