@@ -60,6 +60,7 @@ class App:
         shutdown_timeout: float | None = None,
         lease: float | None = None,
         max_payload_bytes: int | None = None,
+        large_payload_bytes: int | None = None,
         cpu_processes: int | None = None,
         lifespan: Lifespan | None = None,
         http: Http | None = None,
@@ -71,6 +72,7 @@ class App:
             "shutdown_timeout": shutdown_timeout,
             "lease": lease,
             "max_payload_bytes": max_payload_bytes,
+            "large_payload_bytes": large_payload_bytes,
             "cpu_processes": cpu_processes,
         }
         settings(self._given, {})  # a mistake shows where it was made

@@ -13,24 +13,32 @@ import trio
 from trioworkers.broker.connection import Link, connect
 from trioworkers.broker.moves import Sender
 from trioworkers.broker.server import open_server
+from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.context import moment
 from trioworkers.outcome import Send
 from trioworkers.settings import settings, shown_url
-from trioworkers.wire.job import Job, check
+from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
-
-CHUNK = 1000
 
 
 class Client:
     """Sends jobs. `async with Client(url) as client: await client.enqueue(Job("mail", "WelcomeJob", [7]))`.
 
     `url`: as for `App`; not given: REDIS_URL, or redis://localhost:6379/0. Many tasks may use one client at once.
+    A payload over `max_payload_bytes` (1 MiB) is refused, one over `large_payload_bytes` (100 KiB) warned of, once per class in a while.
     Raises ConfigurationError for a bad URL.
     """
 
-    def __init__(self, url: str | None = None, *, namespace: str = "") -> None:
-        self._settings = settings({"redis_url": url, "namespace": namespace}, os.environ)
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        namespace: str = "",
+        max_payload_bytes: int | None = None,
+        large_payload_bytes: int | None = None,
+    ) -> None:
+        sizes = {"max_payload_bytes": max_payload_bytes, "large_payload_bytes": large_payload_bytes}
+        self._settings = settings({"redis_url": url, "namespace": namespace, **sizes}, os.environ)
         self._stack = AsyncExitStack()
         self._sender: Sender | None = None
 
@@ -44,7 +52,7 @@ class Client:
     async def __aenter__(self) -> Self:
         url = await self._stack.enter_async_context(open_server(self._settings.redis_url))
         connection = await self._stack.enter_async_context(connect(url, Link(shown_url(url))))
-        self._sender = Sender(connection, Keys(self._settings.namespace))
+        self._sender = Sender(connection, Keys(self._settings.namespace), guard=SizeGuard(self._settings))
         return self
 
     async def __aexit__(
@@ -69,9 +77,6 @@ class Client:
     async def _send(self, sends: list[Send]) -> list[str]:
         if self._sender is None:
             raise RuntimeError("a Client is used inside its block: async with Client(url) as client")
-        for send in sends:
-            check(send.job)
-        for first in range(0, len(sends), CHUNK):
-            await self._sender.send(sends[first : first + CHUNK])
+        await self._sender.send(sends)
         await trio.lowlevel.checkpoint()
         return [send.job.jid for send in sends]

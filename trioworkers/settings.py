@@ -70,7 +70,7 @@ class Settings:
 
     `process_id`: the name of this worker's in-progress lists; stable over restarts if given, else new in each. `shutdown_timeout`:
     what running jobs get to finish when the worker is stopped. `lease`: silence after which other workers take over.
-    `max_payload_bytes`: what is larger is buried unread. `cpu_processes`: for `Context.run_cpu`.
+    `max_payload_bytes`: what is larger is not sent, or buried unread; `large_payload_bytes`: what is larger is warned of. `cpu_processes`: for `Context.run_cpu`.
     """
 
     redis_url: str = attrs.field(default=DEFAULT_URL, validator=_url)
@@ -79,6 +79,7 @@ class Settings:
     shutdown_timeout: float = attrs.field(default=25.0, validator=_seconds(0))
     lease: float = attrs.field(default=30.0, validator=_seconds(0.5))
     max_payload_bytes: int = attrs.field(default=1 << 20, validator=_count(1))
+    large_payload_bytes: int = attrs.field(default=100 << 10, validator=_count(1))
     cpu_processes: int = attrs.field(factory=lambda: os.cpu_count() or 1, validator=_count(1))
 
 

@@ -25,6 +25,7 @@ import trio.testing
 
 from trioworkers.broker.connection import retrying
 from trioworkers.broker.fake import FakeBroker
+from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.client import Client
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.maintenance import Promoter
@@ -102,10 +103,11 @@ class RunningApp:
 async def run(app: App) -> AsyncIterator[RunningApp]:
     """Run `app` on a fake Redis for as long as the block lasts; then its jobs are cancelled. Raises ConfigurationError."""
     app.check()
-    broker = FakeBroker(app.queues)
+    guard = SizeGuard(app.settings)
+    broker = FakeBroker(app.queues, guard=guard)
     test = RunningApp(broker)
     async with open_resources(test.client, app.http, os.cpu_count() or 1, app.lifespan) as resources:
-        runner = Runner(app, app.middlewares, resources, broker.clock.now_s, app.settings.max_payload_bytes)
+        runner = Runner(app, app.middlewares, resources, broker.clock.now_s, guard)
         consumers: dict[str, Consumer] = {}
 
         def on_settled(delivery: Delivery) -> None:

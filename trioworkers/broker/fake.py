@@ -16,6 +16,7 @@ import trio
 from trioworkers import outcome as outcomes
 from trioworkers.broker.intake import Fetched, Intake
 from trioworkers.broker.moves import Broker, Clock, Due, Holder, Settlement
+from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.errors import BrokerError
 from trioworkers.wire.job import destination, encode
 from trioworkers.wire.keys import Keys
@@ -69,9 +70,12 @@ class SortedPayloads:
 class FakeBroker(Broker):
     """See the module. `consumed`: the queues that count as work when `has_work` is asked."""
 
-    def __init__(self, consumed: Collection[str] = (), process_id: str = "fake") -> None:
+    def __init__(
+        self, consumed: Collection[str] = (), process_id: str = "fake", guard: SizeGuard | None = None
+    ) -> None:
         self.keys = Keys()
         self.clock = _VirtualClock()
+        self.guard = SizeGuard() if guard is None else guard
         self.holder = Holder(process_id, "fake", 30_000)
         self.queues: dict[str, list[bytes]] = {}  # newest first, as in Redis
         self.lists: dict[tuple[str, str], list[bytes]] = {}
@@ -127,6 +131,7 @@ class FakeBroker(Broker):
 
     async def send(self, sends: Sequence[outcomes.Send], token: str = "") -> None:
         """See `Sender.send`."""
+        self.work(sends, self.guard.admit)  # refuses what can't be sent before anything is
         await self._call(lambda: self._send(sends))
 
     def _send(self, sends: Sequence[outcomes.Send]) -> None:

@@ -6,18 +6,22 @@ Payloads come from Redis as bytes and go back as the same bytes; `engine/` decid
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import attrs
 import msgpack
+import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker import scripts
 from trioworkers.broker.connection import Connection
-from trioworkers.wire.job import encode
+from trioworkers.broker.size_guard import SizeGuard
+from trioworkers.wire.job import Job, encode
 from trioworkers.wire.keys import Keys
+
+CHUNK = 1000
 
 
 def pack(value: object) -> bytes:
@@ -82,38 +86,58 @@ class Clock:
 class Sender:
     """The sending moves; all that a `Client` needs."""
 
-    def __init__(self, connection: Connection, keys: Keys, clock: Clock | None = None) -> None:
+    def __init__(
+        self, connection: Connection, keys: Keys, clock: Clock | None = None, guard: SizeGuard | None = None
+    ) -> None:
         self.connection = connection
         self.keys = keys
         self.clock = Clock() if clock is None else clock
+        self.guard = SizeGuard() if guard is None else guard
 
     async def send(self, sends: Sequence[outcomes.Send], token: str = "") -> None:
-        """Put jobs into their queues or the schedule set, all or none.
+        """Put jobs into their queues or the schedule set, a thousand at a time, of these all or none.
 
         With a `token` the call may be repeated within two minutes after a lost reply. Raises BadJob before anything is sent.
         """
-        work = pack(self.work(sends))
-        token_key = self.keys.sent(token) if token else ""
-        await self.connection.run(scripts.ENQUEUE, [self.keys.queues, self.keys.schedule, token_key], [work])
+        works = []
+        for first in range(0, len(sends), CHUNK):
+            works.append(pack(self.work(sends[first : first + CHUNK], self.guard.admit)))
+            await trio.lowlevel.checkpoint()  # a hundred thousand jobs take a while to encode
+        for number, work in enumerate(works):
+            token_key = self.keys.sent(f"{token}-{number}" if number else token) if token else ""
+            await self.connection.run(scripts.ENQUEUE, [self.keys.queues, self.keys.schedule, token_key], [work])
 
-    def work(self, sends: Iterable[outcomes.Send]) -> tuple[list[Any], list[Any]]:
-        """`(push, later)` as `send.lua` wants them."""
+    def work(
+        self, sends: Iterable[outcomes.Send], admit: Callable[[Job, bytes], None] | None = None
+    ) -> tuple[list[Any], list[Any]]:
+        """`(push, later)` as `send.lua` wants them. `admit`: sees each payload, and may refuse it."""
         now_s = self.clock.now_s()
         queues: dict[str, list[bytes]] = {}
         later = []
         for send in sends:
-            if send.delay_s is None and send.at_s is None:
-                queues.setdefault(send.job.queue, []).append(encode(send.job, now_s))
+            at_once = send.delay_s is None and send.at_s is None
+            payload = encode(send.job, now_s, enqueued=at_once)
+            if admit is not None:
+                admit(send.job, payload)
+            if at_once:
+                queues.setdefault(send.job.queue, []).append(payload)
             else:
-                later.append((encode(send.job, now_s, enqueued=False), send.delay_s or 0.0, send.at_s or False))
+                later.append((payload, send.delay_s or 0.0, send.at_s or False))
         return [(name, self.keys.queue(name), payloads) for name, payloads in queues.items()], later
 
 
 class Broker(Sender):
     """One worker's moves."""
 
-    def __init__(self, connection: Connection, keys: Keys, holder: Holder, clock: Clock | None = None) -> None:
-        super().__init__(connection, keys, clock)
+    def __init__(
+        self,
+        connection: Connection,
+        keys: Keys,
+        holder: Holder,
+        clock: Clock | None = None,
+        guard: SizeGuard | None = None,
+    ) -> None:
+        super().__init__(connection, keys, clock, guard)
         self.holder = holder
         self._lease_key = keys.lease(holder.process_id)
 

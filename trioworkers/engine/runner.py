@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from trioworkers import retry
+from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.context import Context, Resources
 from trioworkers.engine import joblog
 from trioworkers.engine.delivery import Delivery
@@ -47,13 +48,13 @@ class Runner:
         middleware: Sequence[Middleware],
         resources: Resources,
         now_s: Callable[[], float],
-        max_payload_bytes: int,
+        guard: SizeGuard,
     ) -> None:
         self._handlers = handlers
         self._middleware = middleware
         self._resources = resources
         self._now_s = now_s
-        self._max_payload_bytes = max_payload_bytes
+        self._guard = guard
         self.paused_classes: frozenset[str] = frozenset()
 
     async def run(self, delivery: Delivery, save: Callable[[], trio.Event]) -> Outcome:
@@ -113,9 +114,11 @@ class Runner:
 
     def _decode(self, delivery: Delivery) -> Job:
         size = len(delivery.payload)
-        if size > self._max_payload_bytes:
-            raise BadPayload(f"{size} bytes, more than max_payload_bytes={self._max_payload_bytes}")
-        return decode(delivery.payload, delivery.queue)
+        if size > self._guard.max_bytes:
+            raise BadPayload(f"{size} bytes, more than max_payload_bytes={self._guard.max_bytes}")
+        job = decode(delivery.payload, delivery.queue)
+        self._guard.notice(job, size, "runs")
+        return job
 
     def _find(self, job: Job) -> Handler[Any]:
         handler = self._handlers.find(job.queue, job.job_class)
@@ -144,10 +147,10 @@ class Runner:
             raise trio.TooSlowError(f"the attempt took longer than its timeout of {handler.timeout_s:g} s")
 
     def _check_sends(self, ctx: Context) -> None:
-        """What was enqueued must have a form in JSON; found out here, it is the job's failure, not the settler's."""
+        """What was enqueued must have a form in JSON, and not be too large; found out here, it is the job's failure, not the settler's."""
         for send in ctx._sends:  # noqa: SLF001 - as above
             try:
-                encode(send.job, 0.0)
+                self._guard.admit(send.job, encode(send.job, self._now_s()))
             except BadJob as error:
                 raise BadJob(f"enqueued by this job: {error}") from error
 

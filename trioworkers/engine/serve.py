@@ -14,6 +14,7 @@ from trioworkers.broker.connection import Connection, Link, connect, retrying
 from trioworkers.broker.identity import current_identity
 from trioworkers.broker.moves import Broker, Clock, Holder
 from trioworkers.broker.server import open_server
+from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.client import Client
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.watchdog import watching
@@ -76,7 +77,7 @@ class _Session:
                     open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
                 )
                 stack.enter_context(watching(self.worker.lists))
-                runner = Runner(app, app.middlewares, resources, broker.clock.now_s, settings.max_payload_bytes)
+                runner = Runner(app, app.middlewares, resources, broker.clock.now_s, broker.guard)
                 await self.worker.run(runner, self._on_started)
 
     def _on_started(self) -> None:
@@ -87,7 +88,7 @@ class _Session:
 def _assemble(app: App, settings: Settings, url: str, connection: Connection) -> tuple[Broker, Worker]:
     identity = current_identity()
     holder = Holder(settings.process_id or str(identity), encode_lease(identity), int(settings.lease * 1000))
-    broker = Broker(connection, Keys(settings.namespace), holder, Clock())
+    broker = Broker(connection, Keys(settings.namespace), holder, Clock(), SizeGuard(settings))
     timeout_s = settings.shutdown_timeout
     return broker, Worker(broker, connection, identity, app.queues, url=url, shutdown_timeout_s=timeout_s)
 
