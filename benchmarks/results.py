@@ -1,0 +1,89 @@
+"""What was measured, as values: figures of every round, failures, ratios with their spread; kept as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import attrs
+
+OURS = "trioworkers"
+
+
+class Named(Protocol):
+    """A work or a contestant."""
+
+    @property
+    def name(self) -> str: ...
+
+
+@attrs.frozen
+class Spread:
+    """The middle one of several rounds, and the ends."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Self:
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@attrs.define
+class Results:
+    """All rounds of one run. `rounds[work][contestant]`: one dictionary of figures a round."""
+
+    machine: dict[str, str] = attrs.Factory(dict)
+    versions: dict[str, str] = attrs.Factory(dict)
+    rounds: dict[str, dict[str, list[dict[str, float]]]] = attrs.Factory(dict)
+    failures: dict[str, dict[str, str]] = attrs.Factory(dict)
+    skipped: dict[str, dict[str, str]] = attrs.Factory(dict)
+
+    def add(self, work: Named, name: str, outcome: dict[str, float] | Exception) -> None:
+        """Note a round; says it on standard output, too, since a run takes long."""
+        if isinstance(outcome, Exception):
+            self.failures.setdefault(work.name, {})[name] = str(outcome)[:400]
+            print(f"{work.name:12} {name:12} FAILED: {outcome}", flush=True)
+        else:
+            self.rounds.setdefault(work.name, {}).setdefault(name, []).append(outcome)
+            shown = "  ".join(f"{figure} {value:.4g}" for figure, value in outcome.items())
+            print(f"{work.name:12} {name:12} {shown}", flush=True)
+
+    def skip(self, work: Named, contestant: Named, reason: str) -> None:
+        self.skipped.setdefault(work.name, {})[contestant.name] = reason
+
+    def failed(self, work: Named, name: str) -> bool:
+        return name in self.failures.get(work.name, {})
+
+    # ── what reports ask ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def values(self, work: str, name: str, figure: str) -> list[float]:
+        """One figure of all rounds."""
+        rounds = self.rounds.get(work, {}).get(name, [])
+        return [each[figure] for each in rounds if figure in each]
+
+    def spread(self, work: str, name: str, figure: str) -> Spread | None:
+        values = self.values(work, name, figure)
+        return Spread.of(values) if values else None
+
+    def advantage(self, work: str, name: str, figure: str, *, lower_is_better: bool) -> Spread | None:
+        """How many times better we did than `name`, round by round: noise that lasts for a round hits both."""
+        pairs = zip(self.values(work, OURS, figure), self.values(work, name, figure), strict=False)
+        ratios = [(theirs / ours if lower_is_better else ours / theirs) for ours, theirs in pairs if ours and theirs]
+        ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
+        return Spread.of(ratios) if ratios else None
+
+    # ── on disk ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(attrs.asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        return cls(**fields)
