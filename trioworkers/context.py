@@ -74,7 +74,8 @@ class Context:
     job: Job
     deadline: float
     _resources: Resources = attrs.field(repr=False)
-    _progress: Progress = attrs.field(repr=False)
+    _open_progress: Callable[[], Progress] = attrs.field(repr=False)
+    _progress: Progress | None = attrs.field(default=None, init=False, repr=False)
     _sends: list[Send] = attrs.field(factory=list, init=False, repr=False)
     _log: JobLog | None = attrs.field(default=None, init=False, repr=False)
 
@@ -121,6 +122,8 @@ class Context:
         is done, so that not even `kill -9` makes these calls again; calls that end at about the same time share one write.
         The block ends when all calls have. Raises FanOutError at its end if some failed. Cancelled, it cancels the calls.
         """
+        if self._progress is None:
+            self._progress = self._open_progress()
         return open_fan_out(
             self.http, self.job.jid, self._progress, limit=limit, timeout_s=timeout, checkpoint=checkpoint
         )

@@ -78,6 +78,11 @@ class Handler(Generic[P]):
             raise TypeError(f"{self.where} takes every class; build a Job that names one")
         inspect.signature(self.function).bind(*([None] if self.wants_context else []), *args, **kwargs)
 
+    def start(self, job: Job, ctx: object) -> Awaitable[object]:
+        """Call the function with the job's arguments, and the context if it wants it. Raises BadArguments."""
+        args, kwargs = self.bind(job)
+        return self.function(ctx, *args, **kwargs) if self.wants_context else self.function(*args, **kwargs)
+
     def bind(self, job: Job) -> tuple[list[Any], dict[str, Any]]:
         """The job's arguments as the parameters want them, by position and by name.
 

@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 
 import trio
 
@@ -22,7 +21,7 @@ from trioworkers.engine.quarantine import TRIAL_AFTER_DEATHS, Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import BrokerError, Superseded
-from trioworkers.outcome import Requeue
+from trioworkers.outcome import Outcome, Requeue
 from trioworkers.wire.job import jid_of
 
 logger = logging.getLogger("trioworkers")
@@ -58,6 +57,7 @@ class Consumer:
         self._settler = settler
         self._quarantine = quarantine
         self._on_lease_gone = on_lease_gone
+        self._task_name = f"job on {queue}"
         self._slot_freed = trio.Event()
         self._audit_at = 0.0
         self._next_audit_after_s = FIRST_AUDIT_AFTER_S
@@ -145,8 +145,11 @@ class Consumer:
 
     async def _start_all(self, fetched: Fetched, jobs: trio.Nursery) -> None:
         deaths = await self._deaths(fetched.payloads) if fetched.suspects else [0] * len(fetched.payloads)
+        now = trio.current_time()
         for payload, count in zip(fetched.payloads, deaths, strict=True):
-            self._start(payload, jobs, count)
+            delivery = Delivery(self.queue, payload, now, deaths=count)
+            self.deliveries.add(delivery)
+            jobs.start_soon(self._run_one, delivery, name=self._task_name)
         if fetched.lease_gone:
             self._on_lease_gone(fetched.lease_gone)
 
@@ -155,24 +158,28 @@ class Consumer:
         deaths = await self._broker.deaths(jids)
         return [deaths.get(jid, 0) for jid in jids]
 
-    def _start(self, payload: bytes, jobs: trio.Nursery, deaths: int = 0) -> None:
-        delivery = Delivery(self.queue, payload, trio.current_time(), deaths=deaths)
-        self.deliveries.add(delivery)
-        jobs.start_soon(self._run_one, delivery, name=f"job on {self.queue}")
-
     async def _run_one(self, delivery: Delivery) -> None:
         delivery.task = trio.lowlevel.current_task()
-        finished = trio.Event()
         outcome = None
+        try:
+            if delivery.deaths:
+                outcome = await self._run_suspect(delivery)
+            else:
+                outcome = await self._runner.run(delivery, self._settler.checkpoint)
+        finally:
+            self._settler.submit(delivery, delivery.when_stopped() if outcome is None else outcome)
+
+    async def _run_suspect(self, delivery: Delivery) -> Outcome:
+        finished = trio.Event()
         try:
             if delivery.deaths >= TRIAL_AFTER_DEATHS:
                 await self._quarantine.admit(jid_of(delivery.payload), finished)
-            outcome = await self._runner.run(delivery, partial(self._settler.checkpoint, delivery))
+            outcome = await self._runner.run(delivery, self._settler.checkpoint)
         finally:
             finished.set()
-            if delivery.deaths and outcome is not None and not isinstance(outcome, Requeue):
-                self._settler.clear(jid_of(delivery.payload))
-            self._settler.submit(delivery, delivery.when_stopped() if outcome is None else outcome)
+        if not isinstance(outcome, Requeue):
+            self._settler.clear(jid_of(delivery.payload))
+        return outcome
 
     async def _audit(self, intake: Intake) -> None:
         # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.
@@ -214,7 +221,7 @@ def _cancel_lost(missing: Iterable[Delivery]) -> None:
     for delivery in missing:
         if not delivery.settling:
             delivery.lost = True
-            delivery.scope.cancel()
+            delivery.cancel()
             logger.warning(
                 "job %s (%s) was taken over by another worker while we were cut off: cancelled here",
                 delivery.jid or "without id",

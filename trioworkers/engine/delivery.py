@@ -22,6 +22,7 @@ class Amendment:
 class Delivery:
     """A fetched payload, from its fetch until its outcome is written; it occupies a slot of its queue.
 
+    `scope`: what its attempt runs in, once it does; `cancelled`: it was stopped by `cancel`, not by its own deadline.
     `settling`: its outcome is decided and handed in. `lost`: another worker has taken it over; nothing is to be written any more.
     `on_stop`: tells its outcome if it is stopped now. `by_hand`: makes of that what somebody wants who cancelled this very job;
     `stopped`: so it ended. `deaths`: how many workers died under it. `checkpoint`: one is handed in; `amendment`: one is being written.
@@ -30,7 +31,8 @@ class Delivery:
     queue: str
     payload: bytes
     started_at: float
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    scope: trio.CancelScope | None = None
+    cancelled: bool = False
     settling: bool = False
     lost: bool = False
     on_stop: Callable[[], Requeue] = Requeue
@@ -42,6 +44,19 @@ class Delivery:
     stopped: bool = False
     checkpoint: trio.Event | None = None
     amendment: Amendment | None = None
+
+    def open_scope(self, deadline: float) -> trio.CancelScope:
+        """The scope for its attempt, which ends at `deadline` on `trio.current_time()`'s clock. One scope does for both: each costs."""
+        self.scope = trio.CancelScope(deadline=deadline)
+        if self.cancelled:
+            self.scope.cancel()
+        return self.scope
+
+    def cancel(self) -> None:
+        """Stop it, started or not."""
+        self.cancelled = True
+        if self.scope is not None:
+            self.scope.cancel()
 
     def when_stopped(self) -> Outcome:
         """Its outcome, now that it was stopped."""

@@ -71,7 +71,7 @@ class Remote:
             return Answer("unknown")
         logger.warning("job %s (%s) is cancelled by hand: %s", ask.jid, delivery.job_class or "not started", ask.then)
         delivery.by_hand = partial(self._fate, ask, delivery)
-        delivery.scope.cancel()
+        delivery.cancel()
         written = self._awaited.setdefault(delivery, trio.Event())
         with trio.move_on_after(ask.patience_s):
             await written.wait()

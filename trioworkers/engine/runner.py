@@ -51,13 +51,13 @@ class Runner:
         guard: SizeGuard,
     ) -> None:
         self._handlers = handlers
-        self._middleware = middleware
+        self._middleware = middleware[::-1]  # innermost first
         self._resources = resources
         self._now_s = now_s
         self._guard = guard
         self.paused_classes: frozenset[str] = frozenset()
 
-    async def run(self, delivery: Delivery, save: Callable[[], trio.Event]) -> Outcome:
+    async def run(self, delivery: Delivery, save: Callable[[Delivery], trio.Event]) -> Outcome:
         """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue.
 
         `save`: makes `delivery.on_stop`'s payload durable at once, for a job that wants a checkpoint.
@@ -71,27 +71,18 @@ class Runner:
         delivery.jid, delivery.job_class = job.jid, job.job_class
         if job.job_class in self.paused_classes:
             return put_aside(payload, delivery.queue)
-        progress = Progress.of(job, save)
-        delivery.on_stop = partial(_requeued, payload, progress)
-        failure: BaseException | None = None
-        default_retry: bool | int = True
-        ctx = Context(job, math.inf, self._resources, progress)
+        handler = self._handlers.find(job.queue, job.job_class)
+        timeout_s = None if handler is None else handler.timeout_s
+        deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
+        ctx = Context(job, deadline, self._resources, partial(_open_progress, delivery, job, save))
         joblog.log_start(job)
-        with delivery.scope:
-            try:
-                handler = self._find(job)
-                default_retry = handler.retry
-                await self._attempt(handler, ctx)
-                self._check_sends(ctx)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its job's failure
-                failure = error
-            except BaseExceptionGroup as group:
-                # With us cancelled, what is left after taking the cancellations out is only clean-up going wrong.
-                failure = _without_cancellations(group)
-                if failure is None:
-                    raise
-        delivery.stopped = delivery.scope.cancelled_caught or (failure is not None and delivery.scope.cancel_called)
-        outcome = self._conclude(delivery, ctx, failure, default_retry)
+        scope = delivery.open_scope(deadline)
+        failure = await self._attempt(scope, handler, ctx)
+        if delivery.cancelled:
+            delivery.stopped = scope.cancelled_caught or failure is not None
+        elif scope.cancelled_caught:
+            failure = trio.TooSlowError(f"the attempt took longer than its timeout of {timeout_s:g} s")
+        outcome = self._conclude(delivery, ctx, failure, True if handler is None else handler.retry)
         joblog.log_end(job, outcome, None if delivery.stopped else failure, trio.current_time() - delivery.started_at)
         return outcome
 
@@ -109,7 +100,7 @@ class Runner:
             now_s=self._now_s(),
             jitter=random.random(),
             default=default_retry,
-            progress=ctx._progress.fields(),  # noqa: SLF001 - as above
+            progress=ctx._progress.fields() if ctx._progress else None,  # noqa: SLF001 - as above
         )
 
     def _decode(self, delivery: Delivery) -> Job:
@@ -120,31 +111,33 @@ class Runner:
         self._guard.notice(job, size, "runs")
         return job
 
-    def _find(self, job: Job) -> Handler[Any]:
-        handler = self._handlers.find(job.queue, job.job_class)
+    async def _attempt(
+        self, scope: trio.CancelScope, handler: Handler[Any] | None, ctx: Context
+    ) -> BaseException | None:
+        """Returns how the attempt failed, if it did. (Returned from where it is caught: a variable would tie it to its own traceback.)"""
+        with scope:
+            try:
+                await self._call(handler, ctx)
+                self._check_sends(ctx)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its job's failure
+                return error
+            except BaseExceptionGroup as group:
+                # With us cancelled, what is left after taking the cancellations out is only clean-up going wrong.
+                failure = _without_cancellations(group)
+                if failure is None:
+                    raise
+                return failure
+        return None
+
+    def _call(self, handler: Handler[Any] | None, ctx: Context) -> Awaitable[Any]:
         if handler is None:
+            job = ctx.job
             known = ", ".join(sorted(self._handlers.classes(job.queue))) or "none"
             raise UnknownClass(f"no handler for class {job.job_class!r} on queue {job.queue!r}; known: {known}")
-        return handler
-
-    async def _attempt(self, handler: Handler[Any], ctx: Context) -> None:
-        async def innermost() -> Any:
-            args, kwargs = handler.bind(ctx.job)
-            if handler.wants_context:
-                args.insert(0, ctx)
-            return await handler.function(*args, **kwargs)
-
-        call: CallNext = innermost
-        for middleware in reversed(self._middleware):
-            call = _around(middleware, ctx, call)
-        if handler.timeout_s is None:
-            await call()
-            return
-        ctx.deadline = trio.current_time() + handler.timeout_s
-        with trio.CancelScope(deadline=ctx.deadline) as timeout:
-            await call()
-        if timeout.cancelled_caught:
-            raise trio.TooSlowError(f"the attempt took longer than its timeout of {handler.timeout_s:g} s")
+        call: CallNext = partial(handler.start, ctx.job, ctx)
+        for middleware in self._middleware:
+            call = partial(middleware, ctx, call)
+        return call()
 
     def _check_sends(self, ctx: Context) -> None:
         """What was enqueued must have a form in JSON, and not be too large; found out here, it is the job's failure, not the settler's."""
@@ -153,13 +146,6 @@ class Runner:
                 self._guard.admit(send.job, encode(send.job, self._now_s()))
             except BadJob as error:
                 raise BadJob(f"enqueued by this job: {error}") from error
-
-
-def _around(middleware: Middleware, ctx: Context, call: CallNext) -> CallNext:
-    async def wrapped() -> Any:
-        return await middleware(ctx, call)
-
-    return wrapped
 
 
 def _without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
@@ -177,6 +163,12 @@ def put_aside(payload: bytes, queue: str) -> Requeue:
     """
     delay_s = ASIDE_S * random.uniform(1.0, 1.5)
     return Requeue(amend(payload, {"queue": queue, ASIDE_FIELD: True}), delay_s)
+
+
+def _open_progress(delivery: Delivery, job: Job, save: Callable[[Delivery], trio.Event]) -> Progress:
+    progress = Progress.of(job, partial(save, delivery))
+    delivery.on_stop = partial(_requeued, delivery.payload, progress)
+    return progress
 
 
 def _requeued(payload: bytes, progress: Progress) -> Requeue:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -43,7 +43,7 @@ def new_jid() -> str:
 
 
 def _tuple(values: Sequence[Any]) -> tuple[Any, ...]:
-    if isinstance(values, str | bytes):
+    if isinstance(values, (str, bytes)):
         raise BadJob(f"a job's arguments are a list, not {values!r}")
     return tuple(values)
 
@@ -108,30 +108,27 @@ def decode(payload: bytes, queue: str) -> Job:
     if not isinstance(args, list):
         raise BadPayload(f"args must be a list, not {_shown(args)}")
     take("queue", None)
-    inner = active_job.unwrap(args) if job_class in active_job.WRAPPERS else None
-    if inner is not None:
+    seldom: dict[str, Any] = {}
+    if job_class in active_job.WRAPPERS and (inner := active_job.unwrap(args)) is not None:
         take("wrapped", None)
+        job_class, args = inner.job_class, inner.args
+        seldom.update(kwargs=inner.kwargs, active_job=True, active_job_fields=inner.fields)
+    jid, retry = _jid(take("jid", None), payload), _retry(take("retry", None))
+    created_at_s, enqueued_at_s = epoch_s(take("created_at", None)), epoch_s(take("enqueued_at", None))
+    if fields:  # most jobs are new and without options
+        for name in fields.keys() & _SELDOM.keys():
+            attribute, read = _SELDOM[name]
+            seldom[attribute] = read(take(name))
+        seldom["extra"] = fields
     return Job(
         queue,
-        job_class if inner is None else inner.job_class,
-        args if inner is None else inner.args,
-        jid=_jid(take("jid", None), payload),
-        retry=_retry(take("retry", None)),
-        retry_for=_number(take("retry_for", None)),
-        retry_queue=_retry_queue(take("retry_queue", None)),
-        backtrace=_backtrace(take("backtrace", None)),
-        dead=take("dead", None) is not False,
-        tags=_strings(take("tags", None)),
-        created_at_s=epoch_s(take("created_at", None)),
-        enqueued_at_s=epoch_s(take("enqueued_at", None)),
-        failed_at_s=epoch_s(take("failed_at", None)),
-        retry_count=_retry_count(take("retry_count", None)),
-        progress=_strings(take(PROGRESS_FIELD, None)),
-        failed_calls=_texts(take(FAILED_FIELD, None)),
-        extra=fields,
-        kwargs={} if inner is None else inner.kwargs,
-        active_job=inner is not None,
-        active_job_fields={} if inner is None else inner.fields,
+        job_class,
+        args,
+        jid=jid,
+        retry=retry,
+        created_at_s=created_at_s,
+        enqueued_at_s=enqueued_at_s,
+        **seldom,
     )
 
 
@@ -160,6 +157,8 @@ def epoch_s(value: object) -> float | None:
 
     Whole numbers too small for milliseconds (before 1973) are seconds. None for what is no number, like go-workers' texts.
     """
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value / 1000 if isinstance(value, int) and value > 100_000_000_000 else float(value)
@@ -185,7 +184,7 @@ def _jid(value: object, payload: bytes) -> str:
 
 
 def _retry(value: object) -> bool | int | None:
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, int):
         return value
     raise BadPayload(f"retry must be true, false or a whole number, not {_shown(value)}")
 
@@ -218,6 +217,20 @@ def _strings(value: object) -> tuple[str, ...]:
 
 def _texts(value: object) -> dict[str, str]:
     return {key: item for key, item in value.items() if isinstance(item, str)} if isinstance(value, dict) else {}
+
+
+_SELDOM: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "retry_for": ("retry_for", _number),
+    "retry_queue": ("retry_queue", _retry_queue),
+    "backtrace": ("backtrace", _backtrace),
+    "dead": ("dead", lambda value: value is not False),
+    "tags": ("tags", _strings),
+    "failed_at": ("failed_at_s", epoch_s),
+    "retry_count": ("retry_count", _retry_count),
+    PROGRESS_FIELD: ("progress", _strings),
+    FAILED_FIELD: ("failed_calls", _texts),
+}
+"""Fields that few payloads carry: the attribute of `Job`, and how its value is read."""
 
 
 def _shown(value: object) -> str:
