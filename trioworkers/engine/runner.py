@@ -114,7 +114,7 @@ class Runner:
     async def _attempt(
         self, scope: trio.CancelScope, handler: Handler[Any] | None, ctx: Context
     ) -> BaseException | None:
-        """Returns how the attempt failed, if it did. (Returned from where it is caught: a variable would tie it to its own traceback.)"""
+        """Returns how the attempt failed, if it did; straight from where it is caught: a variable would tie it to its own traceback."""
         with scope:
             try:
                 await self._call(handler, ctx)
