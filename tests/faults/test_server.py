@@ -111,10 +111,10 @@ def test_queue_of_the_wrong_type_leaves_the_others_alone(work: Work, jobs: Jobs,
     server.command("SET", "queue:other", "no list")
     worker = work("w1").wait_started()
     jobs.push(20, "Sleep", 0.05)
-    jobs.expect_all_done(extra_runs=0)
+    wait_for(lambda: len(jobs.counted("end")) == 20, "the others go on")
     server.command("DEL", "queue:other")
-    server.command("LPUSH", "queue:other", '{"class":"Sleep","args":[0],"jid":"late"}')
-    wait_for(lambda: jobs.counted("end")["late"] == 1, "the other one works again")
+    jobs.push_elsewhere(1, "queue:other", "Sleep", 0)
+    jobs.expect_all_done(extra_runs=0)
     assert len([line for line in worker.text.splitlines() if "refuses" in line]) == 1
 
 
