@@ -154,6 +154,12 @@ class App:
         """What was given to the constructor and to `configure`, else what the environment says, else the defaults."""
         return settings(self._given, os.environ)
 
+    @property
+    def redis_named(self) -> str | None:
+        """The Redis that the program or the environment names; None if it would be the default."""
+        named: str | None = self._given["redis_url"] or os.environ.get("REDIS_URL") or None
+        return named
+
     def configure(self, **options: Any) -> None:
         """Override options of the constructor; None leaves one as it is. For the command line. Raises ConfigurationError."""
         given = self._given | {name: value for name, value in options.items() if value is not None}

@@ -33,6 +33,10 @@ class SharedResources:
             self._http = open_client(self._http_options)
         return self._http
 
+    def use(self, http: httpx.AsyncClient) -> None:
+        """Have jobs use this client, before any has asked for one."""
+        self._http = http
+
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """See `Context.run_cpu`."""
         return await self._cpu.run(function, *args)

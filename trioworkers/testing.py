@@ -39,6 +39,8 @@ from trioworkers.wire.job import Job, decode
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    import httpx
+
     from trioworkers.app import App
     from trioworkers.engine.delivery import Delivery
 
@@ -100,13 +102,19 @@ class RunningApp:
 
 
 @asynccontextmanager
-async def run(app: App) -> AsyncIterator[RunningApp]:
-    """Run `app` on a fake Redis for as long as the block lasts; then its jobs are cancelled. Raises ConfigurationError."""
+async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterator[RunningApp]:
+    """Run `app` on a fake Redis for as long as the block lasts; then its jobs are cancelled. Raises ConfigurationError.
+
+    `http`: a client for the jobs instead of the app's own, like `httpx.AsyncClient(transport=httpx.MockTransport(answer))`; closed
+    at the end of the block.
+    """
     app.check()
     guard = SizeGuard(app.settings)
     broker = FakeBroker(app.queues, guard=guard)
     test = RunningApp(broker)
     async with open_resources(test.client, app.http, os.cpu_count() or 1, app.lifespan) as resources:
+        if http is not None:
+            resources.use(http)
         runner = Runner(app, app.middlewares, resources, broker.clock.now_s, guard)
         consumers: dict[str, Consumer] = {}
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import trio
 
 from trioworkers.broker.connection import parse_url
 
@@ -18,3 +21,18 @@ async def open_server(url: str) -> AsyncIterator[str]:
 
     async with open_embedded(url) as private_url:
         yield private_url
+
+
+async def greeting_at(url: str, patience_s: float = 1.0) -> str:
+    """What a Redis at a redis:// URL says to a PING without a password: "PONG", or why it won't talk; "" if none is there."""
+    parts = urlsplit(url)
+    try:
+        with trio.fail_after(patience_s):
+            stream = await trio.open_tcp_stream(parts.hostname or "localhost", parts.port or 6379)
+            async with stream:
+                await stream.send_all(b"PING\r\n")
+                answer = bytes(await stream.receive_some(200))
+    except (OSError, trio.BrokenResourceError, trio.TooSlowError):
+        return ""
+    line = answer.partition(b"\r\n")[0].decode(errors="replace")
+    return line[1:] if line[:1] in ("+", "-") else ""

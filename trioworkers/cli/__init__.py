@@ -23,9 +23,13 @@ def main() -> None:
 
 
 def _main() -> None:
-    from trioworkers.cli.commands import app  # noqa: PLC0415 - see above
+    import logging  # noqa: PLC0415 - see above
+
+    from trioworkers.cli.commands import app  # noqa: PLC0415 - as above
     from trioworkers.errors import TrioworkersError  # noqa: PLC0415 - as above
 
+    # Commands that configure no log show their errors themselves; Python would show warnings of the same, unasked.
+    logging.getLogger("trioworkers").addHandler(logging.NullHandler())
     try:
         app()
     except TrioworkersError as error:

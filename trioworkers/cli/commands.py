@@ -13,14 +13,16 @@ import typer
 from typer.core import TyperGroup
 
 from trioworkers import __version__
+from trioworkers.cli.dev import dev
 from trioworkers.cli.enqueue import enqueue
 from trioworkers.cli.examples import epilog
 from trioworkers.cli.look import dead, jobs, ps, queues, retries, scheduled, show, stats
+from trioworkers.cli.new import new
 from trioworkers.cli.run import run
 from trioworkers.cli.show import demo
 
 SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Work": (run, enqueue, demo),
+    "Work": (dev, new, run, enqueue, demo),
     "Look": (ps, queues, jobs, retries, scheduled, dead, show, stats),
 }
 

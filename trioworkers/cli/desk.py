@@ -18,7 +18,6 @@ from trioworkers.broker.inspection import Inspector
 from trioworkers.broker.remote import RemoteControl
 from trioworkers.broker.server import open_server
 from trioworkers.cli.place import Place, which_redis
-from trioworkers.errors import Unavailable
 from trioworkers.settings import settings, shown_url
 from trioworkers.wire.keys import Keys
 
@@ -40,10 +39,8 @@ def at_desk(command: Callable[[Desk], Awaitable[None]], redis: str | None, names
     place = which_redis(redis, namespace)
     settings({"redis_url": place.url, "namespace": place.namespace}, {})  # so that both are checked
     try:
-        with _silent_logs():
+        with _silent_logs(), place.explained():
             trio.run(partial(_run, command, place), restrict_keyboard_interrupt_to_checkpoints=True)
-    except Unavailable as error:
-        raise Unavailable(f"no answer from Redis at {shown_url(place.url)} ({place.source}): {error}") from error
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -40,7 +40,8 @@ def enqueue(
         async with Client(place.url, namespace=place.namespace) as client:
             await (client.enqueue(job) if delay is None else client.schedule(delay, job))
 
-    trio.run(send)
+    with place.explained():
+        trio.run(send)
     typer.echo(job.jid)
 
 

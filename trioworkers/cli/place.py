@@ -16,11 +16,12 @@ from typing import IO
 import attrs
 import msgspec
 
-from trioworkers.errors import ConfigurationError
-from trioworkers.settings import DEFAULT_URL
+from trioworkers.errors import ConfigurationError, Unavailable
+from trioworkers.settings import DEFAULT_URL, shown_url
 
 FOLDER = ".trioworkers"
 NOTE = "dev.json"
+DEFAULT = "the default address"
 
 
 @attrs.frozen
@@ -29,7 +30,16 @@ class Place:
 
     url: str
     namespace: str = ""
-    source: str = "the default address"
+    source: str = DEFAULT
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Has errors of an unreachable Redis say which one that is and why it."""
+        try:
+            yield
+        except Unavailable as error:
+            where = self.source if self.source != DEFAULT else f"{DEFAULT}; no `trioworkers dev` runs here"
+            raise Unavailable(f"no answer from Redis at {shown_url(self.url)} ({where}): {error}") from error
 
 
 @attrs.frozen

@@ -77,7 +77,11 @@ class Runner:
         ctx = Context(job, deadline, self._resources, partial(_open_progress, delivery, job, save))
         joblog.log_start(job)
         scope = delivery.open_scope(deadline)
-        failure = await self._attempt(scope, handler, ctx)
+        try:
+            failure = await self._attempt(scope, handler, ctx)
+        except BaseException:  # cancelled from further out: the worker stops
+            joblog.log_end(job, delivery.when_stopped(), None, trio.current_time() - delivery.started_at)
+            raise
         if delivery.cancelled:
             delivery.stopped = scope.cancelled_caught or failure is not None
         elif scope.cancelled_caught:

@@ -112,8 +112,11 @@ class Worker:
     def quiet(self) -> None:
         """Fetch no more; running jobs go on. There is no way back but a restart."""
         if not self._quiet:
-            self._quiet = True
             logger.info("quiet: fetching no more jobs")
+        self._fetch_no_more()
+
+    def _fetch_no_more(self) -> None:
+        self._quiet = True
         for scope in self._intakes.values():
             scope.cancel()
 
@@ -122,7 +125,7 @@ class Worker:
 
         A later call can only bring the deadline nearer.
         """
-        self.quiet()
+        self._fetch_no_more()
         patience_s = self.shutdown_timeout_s if timeout_s is None else timeout_s
         deadline = trio.current_time() + patience_s
         if deadline < self._deadline:

@@ -1,0 +1,223 @@
+"""`trioworkers dev` with real processes: from nothing to a job, over changes and mistakes, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+from servers import ROOT, Server, free_port, wait_for
+
+APP = """
+import trio
+from trioworkers import App
+
+app = App()
+
+@app.handler("default")
+async def add(a: int, b: int) -> None:
+    print("sum", a + b)
+
+@app.handler("default")
+async def nap(seconds: float) -> None:
+    print("nap begins")
+    await trio.sleep(seconds)
+    print("nap ends")
+
+@app.handler("default")
+async def stubborn() -> None:
+    print("stubborn begins")
+    while True:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+"""
+
+# Whatever Redis this machine may have at the default address: the test decides whether there is one.
+PROGRAM = """
+import sys
+import trioworkers.cli.development as development
+development.DEFAULT_URL = sys.argv.pop(1)
+from trioworkers.cli import main
+main()
+"""
+
+
+@attrs.define
+class Dev:
+    process: subprocess.Popen[bytes]
+    folder: Path
+    log: Path
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait(self, words: str, times: int = 1) -> Dev:
+        wait_for(lambda: self.text.count(words) >= times, f"{words!r} in {self.text}")
+        return self
+
+    def enqueue(self, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "trioworkers", "enqueue", "default", *words]
+        where = folder or self.folder
+        return subprocess.run(
+            command, cwd=where, env=environment(), capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def leftovers(self) -> list[str]:
+        """Command lines of processes that run in our folder, or name it."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if (process / "cwd").readlink() == self.folder or str(self.folder) in words:
+                    found.append(words)
+            except OSError:
+                continue
+        return found
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "NO_COLOR")}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "app.py").write_text(APP)
+    return project
+
+
+@pytest.fixture
+def start(folder: Path, tmp_path: Path) -> Iterator[Callable[..., Dev]]:
+    """Starts `dev`; `default`: what counts as the default address, `terminal`: on one."""
+    started: list[Dev] = []
+
+    def run(*options: str, default: str = "", terminal: int | None = None, **more: str) -> Dev:
+        log = tmp_path / f"log{len(started)}"
+        default = default or f"redis://127.0.0.1:{free_port()}/0"
+        command = [sys.executable, "-c", PROGRAM, default, "dev", "app.py", *options]
+        with log.open("wb") as sink:
+            output = sink if terminal is None else terminal
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment(**more), stdin=output, stdout=output, stderr=output
+            )
+        started.append(Dev(process, folder, log))
+        return started[-1]
+
+    yield run
+    for dev in started:
+        if dev.process.poll() is None:
+            dev.process.kill()
+            dev.process.wait()
+    wait_for(lambda: not any(dev.leftovers() for dev in started), "nothing is left")
+
+
+def test_from_nothing_to_a_job_and_over_changes_and_mistakes(start: Callable[..., Dev], folder: Path):
+    dev = start().wait("started:")
+    assert "Redis: our own, its data is in .trioworkers/redis" in dev.text
+    (folder / "below").mkdir()
+    assert dev.enqueue("add", "1", "2", folder=folder / "below").returncode == 0
+    dev.wait("sum 3")
+
+    (folder / "app.py").write_text(APP + "\nthis is a mistake\n")
+    dev.wait("SyntaxError: invalid syntax").wait("starts again when a Python file changes")
+    assert "trioworkers/cli" not in dev.text
+    assert dev.enqueue("add", "1", "2").returncode == 0  # it waits
+
+    (folder / "app.py").write_text(APP.replace("sum", "total"))
+    dev.wait("total 3")
+
+    dev.process.send_signal(signal.SIGINT)
+    assert dev.process.wait(5) == 0
+    assert dev.leftovers() == []
+    gone = dev.enqueue("add", "1", "2").stderr
+    assert "Traceback" not in gone
+
+
+def test_running_job_comes_back_after_a_change(start: Callable[..., Dev], folder: Path):
+    dev = start("--shutdown-timeout", "0.1").wait("started:")
+    dev.enqueue("nap", "60")
+    dev.wait("nap begins")
+    (folder / "app.py").write_text(APP.replace("sleep(seconds)", "sleep(0)"))
+    dev.wait("nap ends")
+    assert "next=back in its queue" in dev.text
+
+
+def test_killed_dev_leaves_nothing_running_and_nothing_lost(start: Callable[..., Dev], folder: Path):
+    dev = start().wait("started:")
+    dev.enqueue("nap", "60")
+    dev.wait("nap begins")
+    dev.process.kill()
+    wait_for(lambda: not dev.leftovers(), "worker and server end, too")
+    assert "sum" not in dev.text
+    (folder / "app.py").write_text(APP.replace("sleep(seconds)", "sleep(0)"))
+    start().wait("nap ends")  # at once, for it has the same process id
+
+
+def test_ctrl_c_in_a_terminal_stops_it_all_and_there_are_colours(
+    start: Callable[..., Dev], folder: Path, tmp_path: Path
+):
+    ours, theirs = pty.openpty()
+    dev = start(terminal=theirs, TERM="xterm")
+    os.close(theirs)
+    seen = b""
+
+    def read_until(words: bytes) -> None:
+        nonlocal seen
+        while words not in seen:
+            seen += os.read(ours, 65536)
+
+    read_until(b"started:")
+    dev.enqueue("stubborn")
+    read_until(b"stubborn begins")
+    assert b"\x1b[36mstart\x1b[0m" in seen
+    dev.process.send_signal(signal.SIGINT)
+    dev.process.send_signal(signal.SIGINT)
+    assert dev.process.wait(8) == 0
+    assert dev.leftovers() == []
+    os.close(ours)
+
+
+def test_redis_at_the_default_address_is_taken(start: Callable[..., Dev], server: Server):
+    dev = start(default=server.url).wait("started:")
+    assert f"Redis: the one at {server.url}" in dev.text
+    dev.enqueue("add", "2", "2")
+    dev.wait("sum 4")
+    assert server.command("GET", "stat:processed") is not None
+
+
+def test_redis_that_the_app_names_is_noted_for_the_other_commands(
+    start: Callable[..., Dev], server: Server, folder: Path
+):
+    named = APP.replace("App()", f"App({server.url!r}, namespace='mine')")
+    (folder / "app.py").write_text(named)
+    dev = start().wait("started:")
+    dev.enqueue("add", "2", "3")
+    dev.wait("sum 5")
+    wait_for(lambda: server.command("GET", "mine:stat:processed"), "it is counted there")
+    note = json.loads((folder / ".trioworkers" / "dev.json").read_text())
+    assert (note["url"], note["namespace"]) == (server.url, "mine")
+
+
+def test_wrong_redis_is_one_line(start: Callable[..., Dev]):
+    dev = start("--redis", "http://a:secret@b").wait("is no Redis URL")
+    assert "secret" not in dev.text
+    assert "Traceback" not in dev.text
+
+
+def test_second_dev_is_refused(start: Callable[..., Dev], folder: Path):
+    first = start().wait("started:")
+    second = start()
+    assert second.process.wait(10) == 1
+    assert second.text == f"trioworkers: a `trioworkers dev` runs in {folder} already (pid {first.process.pid})\n"
+    first.process.terminate()
+    assert first.process.wait(5) == 0

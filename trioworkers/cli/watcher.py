@@ -1,0 +1,74 @@
+"""Watches Python files for changes, in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import trio
+
+logger = logging.getLogger("trioworkers.dev")
+
+CALM_MS = 200
+"""What changes within this time is one change: an editor's save, a git checkout."""
+
+
+class Changes:
+    """What has changed; a change that nobody waits for is kept."""
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._happened = trio.Event()
+
+    def note(self, path: str) -> None:
+        """Something changed."""
+        self._path = path
+        self._happened.set()
+
+    def forget(self) -> None:
+        """What has changed so far does not matter."""
+        self._happened = trio.Event()
+
+    async def wait(self) -> str:
+        """The path of what changed, as one would write it here."""
+        await self._happened.wait()
+        path = Path(self._path)
+        with suppress(ValueError):
+            path = path.relative_to(Path.cwd())
+        return str(path)
+
+
+@asynccontextmanager
+async def watching(folders: Sequence[Path]) -> AsyncIterator[Changes]:
+    """Changes of Python files in `folders` and below. Without watchfiles there are none, which is said once."""
+    changes = Changes()
+    try:
+        from watchfiles import PythonFilter, watch  # noqa: PLC0415 - not everybody has it
+    except ImportError:
+        logger.warning("changes of the code are not noticed: pip install watchfiles")
+        yield changes
+        return
+    token = trio.lowlevel.current_trio_token()
+    done = threading.Event()
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+
+    def run() -> None:
+        options: dict[str, Any] = {"debounce": CALM_MS * 4, "step": CALM_MS, "rust_timeout": 500, "stop_event": done}
+        try:
+            for found in watch(*folders, watch_filter=PythonFilter(), raise_interrupt=False, **options):
+                token.run_sync_soon(changes.note, min(path for _, path in found))
+        except trio.RunFinishedError:
+            pass
+        except OSError as error:
+            logger.warning("changes of the code are not noticed: %s", error)
+
+    thread = threading.Thread(target=run, name="trioworkers-watcher", daemon=True)
+    thread.start()
+    try:
+        yield changes
+    finally:
+        done.set()
