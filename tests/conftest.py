@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
+import attrs
 import pytest
-from harness import Jobs
-from servers import Server, Worker, start_worker
+from harness import Held, Jobs
+from servers import Server, Worker, blocked_fetches, start_worker, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +50,37 @@ def run_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
             worker.kill()
 
 
+@pytest.fixture(scope="session")
+def held_by_a_fresh_worker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Held]:
+    """What a worker of the tests' app holds that has never done anything."""
+
+    @cache
+    def measure() -> Held:
+        folder = tmp_path_factory.mktemp("fresh")
+        server = Server(folder).start()
+        jobs = Jobs(server, folder)
+        worker = start_worker(folder, server.url, "process_app:app", RUNS=str(jobs.runs)).wait_started()
+        try:
+            wait_for(lambda: blocked_fetches(server) == 2, "it has nothing to do")
+            return jobs.held(worker)
+        finally:
+            worker.kill()
+            server.kill()
+
+    return measure
+
+
 @pytest.fixture
-def jobs(server: Server, tmp_path: Path) -> Jobs:
-    return Jobs(server, tmp_path)
+def jobs(
+    server: Server,
+    tmp_path: Path,
+    held_by_a_fresh_worker: Callable[[], Held],
+    record_property: Callable[[str, object], None],
+) -> Iterator[Jobs]:
+    jobs = Jobs(server, tmp_path)
+    jobs.baseline = held_by_a_fresh_worker
+    yield jobs
+    record_property("measured", attrs.asdict(jobs.measured))
 
 
 @pytest.fixture
@@ -59,6 +89,8 @@ def work(run_worker: Callable[..., Worker], server: Server, jobs: Jobs) -> Calla
 
     def start(process_id: str = "w1", *options: str, **environment: str) -> Worker:
         options = ("--process-id", process_id, "--lease", "2", "--shutdown-timeout", "1", *options)
-        return run_worker(server.url, "process_app:app", *options, RUNS=str(jobs.runs), **environment)
+        worker = run_worker(server.url, "process_app:app", *options, RUNS=str(jobs.runs), **environment)
+        jobs.workers.append(worker)
+        return worker
 
     return start

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import trio
+from coredis.pool import ConnectionPool
 
 if "CLOCK_AHEAD_S" in os.environ:
     right_time, ahead_s = time.time, float(os.environ["CLOCK_AHEAD_S"])
@@ -33,6 +37,17 @@ async def lag_is_noted() -> AsyncIterator[None]:
         yield
         nursery.cancel_scope.cancel()
 
+
+def tell_what_is_held(*_: object) -> None:
+    """What must be at its baseline when nothing is left to do: tasks, slots of the Redis clients' pools, descriptors."""
+    gc.collect()
+    pools = [each for each in gc.get_objects() if isinstance(each, ConnectionPool) and each._online_connections]
+    slots = sum(pool.max_connections - len(pool._available_connections) for pool in pools)
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    write(f"held tasks={tasks} slots={slots} descriptors={len(list(Path('/proc/self/fd').iterdir()))}")
+
+
+signal.signal(signal.SIGUSR1, tell_what_is_held)
 
 app = App(lifespan=lag_is_noted if "NOTE_LAG" in os.environ else None)
 app.queue("q", concurrency=int(os.environ.get("CONCURRENCY", "100")))

@@ -85,6 +85,11 @@ class Server:
             return _reply(reader)
 
 
+def blocked_fetches(server: Server) -> int:
+    """How many clients wait for an empty queue: one for each queue of a worker without work."""
+    return int(str(server.command("INFO", "clients")).partition("blocked_clients:")[2].split()[0])
+
+
 def _reply(reader: object) -> object:
     line: bytes = reader.readline().rstrip(b"\r\n")  # type: ignore[attr-defined]
     kind, rest = line[:1], line[1:]

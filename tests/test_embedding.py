@@ -7,6 +7,7 @@ import multiprocessing
 import re
 import time
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,7 @@ async def test_cancelling_is_like_term_and_leaves_nothing(redis_url: str, shared
     app = make_app(redis_url, ran, shutdown_timeout=1)
     async with Client(redis_url) as client:
         await client.enqueue(Job("q", "wait", [0.5]), Job("q", "wait", [60]), Job("q", "spin", []))
+    resource_tracker.ensure_running()  # Python's own, once for each process
     tasks, open_files = count.tasks, descriptors()
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:

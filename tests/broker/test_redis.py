@@ -214,6 +214,6 @@ async def test_pool_is_whole_after_many_cancelled_waits(connection: Connection, 
         with trio.fail_after(5):
             payload = await intake.wait()
         assert payload is not None
-        pool = intake._connection._client.connection_pool
+        pool = intake._connection._current_epoch().client.connection_pool
         assert len(pool._available_connections) == pool.max_connections
     assert await owner.peek("owner", "q", 10) == [payload]

@@ -10,13 +10,9 @@ from collections.abc import Callable
 import pytest
 from harness import Jobs
 from proxy import Proxy
-from servers import Server, Worker, wait_for
+from servers import Server, Worker, blocked_fetches, wait_for
 
 Work = Callable[..., Worker]
-
-
-def blocked_fetches(server: Server) -> int:
-    return int(str(server.command("INFO", "clients")).partition("blocked_clients:")[2].split()[0])
 
 
 def test_worker_killed_while_the_reply_of_its_fetch_is_on_the_way(work: Work, jobs: Jobs, proxy: Proxy):

@@ -2,7 +2,10 @@
 
 Cancelling a call inside coredis can lose a slot of its pool for good, or close a socket under other tasks' feet. So every
 call runs shielded, and bounded by the client's own timeouts; who waits for it notices a cancellation just before and just
-after it. The one call that takes long, the blocking fetch, is ended from outside (`moves.Intake`).
+after it. The one call that takes long, the blocking fetch, is ended from outside (`intake.Intake`).
+
+A slot is also lost when a socket dies at the wrong moment; a client that saw many would one day have none left. So a client lives
+for an *epoch*: after any trouble it is given up as a whole, and the next call opens a new one.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import random
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -79,11 +83,33 @@ class Link:
             logger.warning("Redis at %s is unreachable (%s); running jobs go on, the rest waits", self.address, error)
 
 
-class Connection:
-    """One coredis client, entered; non-blocking calls of any number of tasks share its sockets."""
+class _Epoch:
+    """One coredis client's life. Its pool loses a slot whenever a socket dies in its hands, so after trouble it is given up whole."""
 
-    def __init__(self, client: coredis.Redis[bytes], link: Link) -> None:
-        self._client = client
+    def __init__(self, client: coredis.Redis[bytes]) -> None:
+        self.client = client
+        self.entered = trio.Event()
+        self.retired = trio.Event()
+
+    async def live(self) -> None:
+        """Keep the client open until it is retired, however its owner is cancelled. It may fall over before: its callers hear of it."""
+        try:
+            with trio.CancelScope(shield=True), suppress(exceptions.RedisError, OSError), _first_error_only():
+                async with self.client:
+                    self.entered.set()
+                    await self.retired.wait()
+        finally:
+            self.retired.set()
+            self.entered.set()
+
+
+class Connection:
+    """A coredis client, replaced after any trouble; non-blocking calls of any number of tasks share its sockets."""
+
+    def __init__(self, new_client: Callable[[], coredis.Redis[bytes]], nursery: trio.Nursery, link: Link) -> None:
+        self._new_client = new_client
+        self._nursery = nursery
+        self._epoch: _Epoch | None = None
         self.link = link
 
     async def run(self, script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
@@ -110,24 +136,40 @@ class Connection:
     ) -> T:
         """Run one command. Raises Unavailable, Refused or Superseded. Not cancelled once sent: bounded by the reply timeout.
 
-        A caller that gives the `shield` itself can break it, at the price of this client.
+        A caller that gives the `shield` itself can break it, at the price of this client: the next call gets a new one.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         started_at = trio.current_time()
         result: list[T] = []
+        epoch = self._current_epoch()
         try:
             with shield or trio.CancelScope(shield=True), translated_errors():
-                result.append(await command(self._client))
+                if not epoch.entered.is_set():
+                    await epoch.entered.wait()
+                if epoch.retired.is_set():
+                    raise Unavailable("the connection broke while it was opened")
+                result.append(await command(epoch.client))
             if not result:
                 raise Unavailable(f"{operation} was given up")
         except BrokerError as error:
             if isinstance(error, Unavailable):
                 # The socket may be dead without knowing it, or lead to a server that was demoted: look anew next time.
-                self._client.connection_pool.disconnect()
+                epoch.retired.set()
             self.link.failed(operation, error, started_at)
             raise
         self.link.succeeded(operation)
         return result[0]
+
+    def _current_epoch(self) -> _Epoch:
+        if self._epoch is None or self._epoch.retired.is_set():
+            self._epoch = _Epoch(self._new_client())
+            self._nursery.start_soon(self._epoch.live)
+        return self._epoch
+
+    def close(self) -> None:
+        """Let the client go. There are no calls any more."""
+        if self._epoch is not None:
+            self._epoch.retired.set()
 
 
 @asynccontextmanager
@@ -138,20 +180,15 @@ async def connect(
 
     Cancellation: the block's body is cancelled as usual; calls under way end first.
     """
-    client = _client(url, reply_timeout_s, max_connections)
-    # What leaves the client's own task group comes in groups; what leaves ours is what the body raised.
+    parse_url(url)
     raised: BaseException | None = None
-    broken: BaseException | None = None
-    try:
-        async with client:
-            try:
-                yield Connection(client, link)
-            except BaseException as error:  # noqa: BLE001 - carried past the client's task group, raised again below
-                raised = error
-    except* (exceptions.RedisError, OSError) as group:
-        broken = _first_leaf(group)  # a connection that died while being closed, mostly: nobody waits for it any more
-    if isinstance(raised, trio.Cancelled) and broken is not None:
-        raise translate(broken) from broken  # it was the client that fell over and took the body with it
+    async with trio.open_nursery() as nursery:
+        connection = Connection(partial(_client, url, reply_timeout_s, max_connections), nursery, link)
+        try:
+            yield connection
+        except BaseException as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
+            raised = error
+        connection.close()
     if raised is not None:
         raise raised
 
@@ -182,6 +219,17 @@ def translated_errors() -> Iterator[None]:
         if known is None or rest is not None:
             raise
         raise translate(_first_leaf(known)) from group
+
+
+@contextmanager
+def _first_error_only() -> Iterator[None]:
+    """Of the group that a client's own task group makes, the first error."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if group.split((exceptions.RedisError, OSError))[1] is not None:
+            raise
+        raise _first_leaf(group) from None
 
 
 def translate(error: BaseException) -> BrokerError:
