@@ -1,7 +1,7 @@
 """Our own worker and client under measurement: one measurement per process, its figures as a line of JSON.
 
 `python ours.py --redis URL MEASUREMENT [--jobs N] [--concurrency N] [--queues N]`. Everything is on: a middleware, a timeout,
-the context, statistics. CPU is this process's own, from the moment when the worker has started.
+the context, statistics. CPU is this process's own.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import resource
+import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,6 @@ import trio
 from trioworkers import App, Client, Context, Job
 
 ACROSS_PROCESSES = time.CLOCK_MONOTONIC
-started_ns: list[int] = []
 
 
 def cpu_s() -> float:
@@ -34,18 +36,59 @@ def memory_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
-def make_app(url: str, concurrency: int, queues: int = 1) -> App:
-    """Handlers for all that is measured, on queue `bench` (and `bench1`, …)."""
-    app = App(url, shutdown_timeout=0.001)
-    for number in range(queues):
-        queue = f"bench{number or ''}"
-        app.queue(queue, concurrency=concurrency)
-        app.handler(queue, "Empty", timeout=30)(empty)
-        app.handler(queue, "Wait", timeout=30)(wait)
-        app.handler(queue, "Stamp", timeout=30)(stamp)
-        app.handler(queue, "Forever", timeout=3600)(forever)
-    app.middleware(pass_on)
-    return app
+class Bench:
+    """One worker, run as users run it, with `control` beside it; it ends by the signal that ends all workers."""
+
+    def __init__(self, options: argparse.Namespace, concurrency: int) -> None:
+        self.options = options
+        self.figures: dict[str, Any] = {}
+        self.started = 0
+        self.done = 0
+        self.started_ns: list[int] = []
+        self._began, self._used = 0.0, 0.0
+        self._app = App(options.redis, shutdown_timeout=0.001, lifespan=self._lifespan)
+        for number in range(options.queues):
+            queue = f"bench{number or ''}"
+            self._app.queue(queue, concurrency=concurrency)
+            for job_class, handler in {"Empty": empty, "Wait": wait, "Stamp": self.stamp, "Forever": forever}.items():
+                self._app.handler(queue, job_class, timeout=30)(handler)
+        self._app.middleware(self.count)
+
+    def run(self, control: Callable[[Bench], Awaitable[None]]) -> dict[str, Any]:
+        """Run the worker until `control` returns; figures from `mark` on."""
+        self._control = control
+        self._app.run()
+        self.figures |= {"seconds": time.perf_counter() - self._began, "cpu_s": cpu_s() - self._used}
+        return self.figures
+
+    def mark(self) -> None:
+        """From here on CPU and seconds count."""
+        self._began, self._used = time.perf_counter(), cpu_s()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait, looking now and then: the jobs shall not pay for being watched."""
+        while not condition():
+            await trio.sleep(0.005)
+
+    @asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        async def control() -> None:
+            await self._control(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        self.mark()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(control)
+            yield
+
+    async def count(self, ctx: Context, call_next: Callable[[], Awaitable[Any]]) -> Any:
+        self.started += 1
+        result = await call_next()
+        self.done += 1
+        return result
+
+    async def stamp(self, ctx: Context) -> None:
+        self.started_ns.append(time.clock_gettime_ns(ACROSS_PROCESSES))
 
 
 async def empty(ctx: Context, *args: Any) -> None: ...
@@ -55,72 +98,64 @@ async def wait(ctx: Context, seconds: float) -> None:
     await trio.sleep(seconds)
 
 
-async def stamp(ctx: Context) -> None:
-    started_ns.append(time.clock_gettime_ns(ACROSS_PROCESSES))
-
-
 async def forever(ctx: Context) -> None:
     await trio.sleep_forever()
-
-
-async def pass_on(ctx: Context, call_next: Callable[[], Awaitable[Any]]) -> Any:
-    return await call_next()
-
-
-async def until(condition: Callable[[], bool], step_s: float = 0.005) -> None:
-    while not condition():
-        await trio.sleep(step_s)
 
 
 # ── measurements ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def throughput(options: argparse.Namespace) -> dict[str, float]:
-    """Jobs that wait in the queue when we start."""
-    async with trio.open_nursery() as nursery:
-        began, used = time.perf_counter(), cpu_s()
-        worker = await nursery.start(make_app(options.redis, options.concurrency).serve)
-        await until(lambda: worker.stats().settled >= options.jobs)
-        figures = {"jobs": options.jobs, "seconds": time.perf_counter() - began, "cpu_s": cpu_s() - used}
-        worker.stop()
-    return figures
+def throughput(options: argparse.Namespace) -> dict[str, Any]:
+    """Jobs that wait in the queue when we start; the start and the stop count as well."""
+
+    async def control(bench: Bench) -> None:
+        await bench.until(lambda: bench.done >= options.jobs)
+
+    return Bench(options, options.concurrency).run(control)
 
 
-async def running(options: argparse.Namespace) -> dict[str, float]:
-    """Memory with so many running jobs, and how long it takes to stop with them."""
-    async with trio.open_nursery() as nursery:
-        worker = await nursery.start(make_app(options.redis, options.jobs).serve)
-        await until(lambda: sum(worker.stats().running.values()) >= options.jobs)
+def running(options: argparse.Namespace) -> dict[str, Any]:
+    """Memory with so many running jobs; then how long it takes to stop with them."""
+
+    async def control(bench: Bench) -> None:
+        await bench.until(lambda: bench.started >= options.jobs)
         await trio.sleep(0.5)
-        memory, used, began = memory_mb(), cpu_s(), time.perf_counter()
-        worker.stop()
-    return {"memory_mb": memory, "stop_s": time.perf_counter() - began, "stop_cpu_s": cpu_s() - used}
+        bench.figures["memory_mb"] = memory_mb()
+        bench.mark()
+
+    return Bench(options, options.jobs).run(control)
 
 
-async def idle(options: argparse.Namespace) -> dict[str, float]:
+def idle(options: argparse.Namespace) -> dict[str, Any]:
     """CPU of a worker that has nothing to do."""
-    async with trio.open_nursery() as nursery:
-        worker = await nursery.start(make_app(options.redis, 10, options.queues).serve)
+
+    async def control(bench: Bench) -> None:
         await trio.sleep(2)
         used, began = cpu_s(), time.perf_counter()
         await trio.sleep(options.seconds)
-        percent = (cpu_s() - used) / (time.perf_counter() - began) * 100
-        worker.stop()
-    return {"percent": percent}
+        bench.figures["percent"] = (cpu_s() - used) / (time.perf_counter() - began) * 100
+
+    return Bench(options, 10).run(control)
 
 
-async def latency(options: argparse.Namespace) -> dict[str, list[float]]:
+def latency(options: argparse.Namespace) -> dict[str, Any]:
     """Serve `Stamp` jobs that come now and then; the moments at which they started, in ns."""
-    async with trio.open_nursery() as nursery:
-        worker = await nursery.start(make_app(options.redis, 10).serve)
-        await trio.sleep(0.5)
+
+    async def control(bench: Bench) -> None:
+        await trio.sleep(1)
         print("ready", flush=True)
-        await until(lambda: worker.stats().settled >= options.jobs)
-        worker.stop()
-    return {"started_ns": started_ns}
+        await bench.until(lambda: bench.done >= options.jobs)
+        bench.figures["started_ns"] = bench.started_ns
+
+    return Bench(options, 10).run(control)
 
 
-async def one_by_one(options: argparse.Namespace) -> dict[str, float]:
+def one_by_one(options: argparse.Namespace) -> dict[str, Any]:
+    """See below."""
+    return trio.run(_one_by_one, options)
+
+
+async def _one_by_one(options: argparse.Namespace) -> dict[str, float]:
     """Enqueue from a hundred tasks at once, each awaiting every push."""
     async with Client(options.redis) as client:
 
@@ -136,7 +171,12 @@ async def one_by_one(options: argparse.Namespace) -> dict[str, float]:
         return {"jobs": options.jobs, "seconds": time.perf_counter() - began, "cpu_s": cpu_s() - used}
 
 
-async def in_bulk(options: argparse.Namespace) -> dict[str, float]:
+def in_bulk(options: argparse.Namespace) -> dict[str, Any]:
+    """See below."""
+    return trio.run(_in_bulk, options)
+
+
+async def _in_bulk(options: argparse.Namespace) -> dict[str, float]:
     """Enqueue ten thousand at a time; making the jobs counts, too."""
     async with Client(options.redis) as client:
         await client.enqueue(Job("other", "Empty"))
@@ -159,7 +199,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)  # a server without persistence is worth a warning, but not here
-    print(json.dumps(trio.run(MEASUREMENTS[options.measurement], options)))
+    print(json.dumps(MEASUREMENTS[options.measurement](options)))
 
 
 if __name__ == "__main__":

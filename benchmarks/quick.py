@@ -36,7 +36,7 @@ def main() -> None:
         print(f"\n{time.perf_counter() - began:.0f} s in all")
 
 
-def _empty(store: Store, jobs: int = 10_000) -> None:
+def _empty(store: Store, jobs: int = 20_000) -> None:
     rates, cpu, bare_cpu, ratios = [], [], [], []
     commands = 0.0
     for _ in range(ROUNDS):
@@ -74,7 +74,7 @@ def _running(store: Store, jobs: int) -> None:
     store.push(jobs, "Forever")
     ours = _run("ours.py", store, "running", "--jobs", str(jobs))
     back = store("LLEN", "queue:bench")
-    stop = f"stop in {ours['stop_s']:.2f} s ({ours['stop_cpu_s']:.2f} s CPU), {back} back on their queue"
+    stop = f"stop in {ours['seconds']:.2f} s ({ours['cpu_s']:.2f} s CPU), {back} back on their queue"
     _show(f"{jobs} running jobs", f"{ours['memory_mb']:.0f} MB, {stop}")
     store("FLUSHALL")
 
