@@ -150,6 +150,21 @@ async def test_idle_worker_sends_about_one_command_a_second(redis_url: str, shar
     assert 5 <= sent <= 10
 
 
+async def test_thousands_of_running_jobs_are_put_back_as_a_whole_and_in_order(redis_url: str, shared_server: Server):
+    ran: list[object] = []
+    app = make_app(redis_url, ran)
+    app.queue("q", concurrency=5000)
+    async with Client(redis_url) as client:
+        jids = await client.enqueue(*(Job("q", "wait", [600]) for _ in range(5000)))
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(app.serve)
+        await until(lambda: len(ran) == 5000)
+        worker.stop(0)
+    left = shared_server.command("LRANGE", "queue:q", 0, -1)
+    assert isinstance(left, list)
+    assert [json.loads(payload)["jid"] for payload in reversed(left)] == jids
+
+
 async def test_second_worker_under_one_process_id_is_refused(redis_url: str):
     async with trio.open_nursery() as nursery:
         worker = await nursery.start(make_app(redis_url, [], process_id="same", lease=1).serve)

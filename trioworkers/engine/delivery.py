@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 import attrs
 import trio
@@ -26,6 +27,7 @@ class Delivery:
     `settling`: its outcome is decided and handed in. `lost`: another worker has taken it over; nothing is to be written any more.
     `on_stop`: tells its outcome if it is stopped now. `by_hand`: makes of that what somebody wants who cancelled this very job;
     `stopped`: so it ended. `deaths`: how many workers died under it. `checkpoint`: one is handed in; `amendment`: one is being written.
+    `number`: in which order they were fetched.
     """
 
     queue: str
@@ -44,6 +46,7 @@ class Delivery:
     stopped: bool = False
     checkpoint: trio.Event | None = None
     amendment: Amendment | None = None
+    number: int = attrs.field(factory=count().__next__)
 
     def open_scope(self, deadline: float) -> trio.CancelScope:
         """The scope for its attempt, which ends at `deadline` on `trio.current_time()`'s clock. One scope does for both: each costs."""

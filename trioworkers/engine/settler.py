@@ -19,7 +19,7 @@ from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Outcome, Requeue,
 
 logger = logging.getLogger("trioworkers")
 
-MAX_GROUP = 500
+MAX_GROUP = 1000
 MAX_GROUP_BYTES = 4_000_000
 GONE = "gone"
 
@@ -27,11 +27,18 @@ Entry = tuple[Delivery, Outcome | Checkpoint]
 
 
 class Settler:
-    """The one task of a worker that writes outcomes. `on_settled(delivery)` frees its slot."""
+    """The one task of a worker that writes outcomes. `on_settled(delivery)` frees its slot.
 
-    def __init__(self, broker: Broker, on_settled: Callable[[Delivery], None]) -> None:
+    `is_leaving`: whether the worker is about to go. Then what is only to be put back stays in its list: the farewell moves the list
+    as a whole and in order, ten thousand jobs in the time that it takes to take a few hundred out of its midst.
+    """
+
+    def __init__(
+        self, broker: Broker, on_settled: Callable[[Delivery], None], is_leaving: Callable[[], bool] = lambda: False
+    ) -> None:
         self._broker = broker
         self._on_settled = on_settled
+        self._is_leaving = is_leaving
         self._waiting: deque[tuple[Delivery, Outcome | None]] = (
             deque()
         )  # None: a checkpoint, of what is known when it goes out
@@ -52,7 +59,7 @@ class Settler:
         delivery.settling = True
         if delivery.checkpoint is not None:
             delivery.checkpoint.set()  # the outcome takes the progress along
-        if delivery.lost:
+        if delivery.lost or (_changes_nothing(delivery, outcome) and self._is_leaving()):
             self._on_settled(delivery)
             return
         self._hand_in(delivery, outcome)
@@ -101,6 +108,8 @@ class Settler:
             if entry is not None:
                 group.append((delivery, entry))
                 size += len(delivery.payload)
+        # Redis looks for each payload from the oldest on.
+        group.sort(key=lambda entry: entry[0].number)
         return group
 
     async def _write(self, group: list[Entry]) -> None:
@@ -133,6 +142,10 @@ class Settler:
         self._waiting.extend(failed)
         if len(self._waiting) == len(failed):  # nothing else to do: wait before the next try
             await trio.sleep(next(backoff()) * 20)
+
+
+def _changes_nothing(delivery: Delivery, outcome: Outcome) -> bool:
+    return isinstance(outcome, Requeue) and outcome.delay_s is None and outcome.payload in (None, delivery.payload)
 
 
 def _checkpoint(delivery: Delivery) -> Checkpoint | None:

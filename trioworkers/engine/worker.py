@@ -70,7 +70,7 @@ class Worker:
         self._url = url
         self.shutdown_timeout_s = shutdown_timeout_s
         self._presence = Presence(broker, str(identity), list(queues))
-        self._settler = Settler(broker, self._on_settled)
+        self._settler = Settler(broker, self._on_settled, lambda: trio.current_time() >= self._deadline)
         self._remote = Remote(broker, self.running)
         self._consumers: dict[str, Consumer] = {}
         self._intakes = {queue: trio.CancelScope() for queue in queues}
