@@ -124,6 +124,19 @@ class Inspector:
         )
         return [Entry(source.place, payload, score=float(score)) for payload, score in members]  # type: ignore[arg-type]
 
+    async def page_from_the_newest(self, source: Source, start: int, length: int) -> list[Entry]:
+        """A page of a queue counted from the end where jobs are pushed: none is skipped, whatever is fetched meanwhile."""
+        key = self.key(source)
+        payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
+        return [Entry("queue", payload, source.queue) for payload in payloads]
+
+    async def scan(self, source: Source, length: int) -> AsyncGenerator[list[Entry], None]:
+        """Everything in a set, in no order: what is there from the first page to the last is seen, whatever is removed meanwhile."""
+        key, cursor = self.key(source), None
+        while cursor != 0:
+            cursor, members = await self._look(partial(_zscan, key=key, cursor=cursor, match=None, count=length))
+            yield [Entry(source.place, payload, score=float(score)) for payload, score in members]  # type: ignore[arg-type]
+
     # ── one job ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def find(self, jid: str) -> AsyncGenerator[Entry, None]:

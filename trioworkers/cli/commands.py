@@ -13,6 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from trioworkers import __version__
+from trioworkers.cli.act import bury, delete, purge, requeue, retry, run_now
+from trioworkers.cli.control import cancel, pause, quiet, resume, stop
 from trioworkers.cli.dev import dev
 from trioworkers.cli.enqueue import enqueue
 from trioworkers.cli.examples import epilog
@@ -20,10 +22,13 @@ from trioworkers.cli.look import dead, jobs, ps, queues, retries, scheduled, sho
 from trioworkers.cli.new import new
 from trioworkers.cli.run import run
 from trioworkers.cli.show import demo
+from trioworkers.cli.transfer import export, import_
 
 SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Work": (dev, new, run, enqueue, demo),
     "Look": (ps, queues, jobs, retries, scheduled, dead, show, stats),
+    "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
+    "Control": (cancel, pause, resume, quiet, stop),
 }
 
 

@@ -28,7 +28,7 @@ def ps(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show the processes and what they run, for how long and where.
+    """Show processes, what they run and where it awaits.
 
     What runs is as of the last heartbeat, 5 to 10 seconds ago at most; with --tree it is asked now. A worker whose event loop is
     blocked does not answer; its own log says where it is.
@@ -44,7 +44,7 @@ def ps(
     ("trioworkers queues --json | jq -r 'select(.size > 1000).queue'", "those that are long"),
 )
 def queues(*, json: Json = False, redis: Redis = None, namespace: Namespace = None) -> None:
-    """Show the queues: size, latency, rate, consumers, paused or not.
+    """Show queues: size, latency, rate, consumers.
 
     Latency: how long the job that is fetched next has waited. Rate: jobs settled a second by our workers, in their last heartbeat's
     interval. Slots: how many jobs of it the live processes may run at once.
@@ -69,7 +69,7 @@ def jobs(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show the jobs that wait in a queue, the one to be fetched next first."""
+    """Show the jobs in a queue, next to be fetched first."""
     _list("queue", queue, where, limit, json, redis, namespace)
 
 
@@ -85,7 +85,7 @@ def retries(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show the failed jobs that wait for their next attempt, soonest first."""
+    """Show failed jobs that wait for their next attempt."""
     _list("retry", "", where, limit, json, redis, namespace)
 
 
@@ -101,7 +101,10 @@ def scheduled(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show the jobs that are scheduled for later, soonest first; those of a paused class wait here, too."""
+    """Show jobs that are scheduled for later, soonest first.
+
+    Jobs of a paused class wait here, too.
+    """
     _list("scheduled", "", where, limit, json, redis, namespace)
 
 
@@ -117,7 +120,7 @@ def dead(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show the jobs that failed for good, the latest first."""
+    """Show jobs that failed for good, latest first."""
     _list("dead", "", where, limit, json, redis, namespace)
 
 
@@ -150,7 +153,10 @@ def show(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show all that is known of a job, wherever it is: payload, error, backtrace, attempts, times; running: where it awaits."""
+    """Show all that is known of one job, wherever it is.
+
+    Payload, attempts, times, the last error with its backtrace; and while it runs, where it awaits.
+    """
     from trioworkers.cli import looks  # noqa: PLC0415 - as above
     from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
 
@@ -170,7 +176,10 @@ def stats(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show what is where and how much was done, of all processes together, Ruby's and ours."""
+    """Show what is where and how much was done.
+
+    Of all processes together, Ruby's and ours.
+    """
     from trioworkers.cli import live  # noqa: PLC0415 - as above
     from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
 

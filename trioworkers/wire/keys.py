@@ -116,6 +116,10 @@ class Keys:
         """String with expiry: a worker's answer to what it was asked under this token."""
         return self._key(f"tw:answer:{token}")
 
+    def restored(self, token: str) -> str:
+        """String with expiry: this group of an export was put back into its queue."""
+        return self._key(f"tw:restored:{token}")
+
     def sent(self, token: str) -> str:
         """String with expiry: a client's call of this token was executed."""
         return self._key(f"tw:sent:{token}")

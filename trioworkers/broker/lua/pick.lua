@@ -1,0 +1,37 @@
+-- Take payloads out of a queue by hand, each to its next place. What is not there any more was fetched meanwhile: passed over.
+-- To remove from the middle of a long list one by one costs a walk each; so they are marked where they lie, and all marks are
+-- removed in one walk. Nobody ever sees a mark.
+-- KEYS    1 the queue  2 queues  3 dead
+-- ARGV    1 msgpack {{payload, kind, …}, …}, as in relocate.lua, in the order of the list  2 index of each, msgpack, as read; what
+--         was pushed since has moved them  3 the mark, a text that is no payload. No payload is pushed to the same queue
+-- result  {how many were moved, error, …}: a payload that its next place can't take stays where it was
+local write = {
+  delete = function() end,
+  bury = function(o) bury(KEYS[3], o[1]) end,
+  push = function(o)
+    redis.call('LPUSH', o[4], o[5])
+    redis.call('SADD', KEYS[2], o[3])
+  end,
+}
+local indexes, shift, moved, errors = cmsgpack.unpack(ARGV[2]), 0, 0, {}
+for i, o in ipairs(cmsgpack.unpack(ARGV[1])) do
+  local index = indexes[i] + shift
+  if index < 0 or redis.call('LINDEX', KEYS[1], index) ~= o[1] then
+    index = redis.call('LPOS', KEYS[1], o[1])
+    if index and indexes[i] >= 0 then shift = index - indexes[i] end
+  end
+  if index then
+    local ok, problem = pcall(write[o[2]], o)
+    if ok then
+      redis.call('LSET', KEYS[1], index, ARGV[3])
+      moved = moved + 1
+    else
+      errors[#errors + 1] = type(problem) == 'table' and problem.err or tostring(problem)
+    end
+  end
+end
+if moved > 0 then -- counted from the nearer end
+  local far = indexes[1] * 2 > redis.call('LLEN', KEYS[1])
+  redis.call('LREM', KEYS[1], far and -moved or moved, ARGV[3])
+end
+return {moved, unpack(errors)}

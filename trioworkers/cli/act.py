@@ -1,0 +1,192 @@
+"""The commands that act on jobs that wait: retry, run-now, requeue, bury, delete, purge.
+
+One atomic step for each batch: they may be interrupted or killed at any moment, and run again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trioworkers.cli.examples import examples
+from trioworkers.cli.options import Namespace, Redis, Wheres
+
+if TYPE_CHECKING:
+    from trioworkers.cli.acts import Act
+
+Jids = Annotated[list[str] | None, typer.Argument(metavar="JID", help="Jobs, by id, wherever they are.")]
+In = Annotated[str | None, typer.Option("--in", metavar="PLACE", help="Where: retry, scheduled, dead or queue:NAME.")]
+All = Annotated[bool, typer.Option("--all", help="All that are there.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say how many it would be.")]
+To = Annotated[str | None, typer.Option("--to", metavar="QUEUE", help="Into this queue instead of their own.")]
+
+
+@examples(
+    ("trioworkers retry 0b5f2d6c1f9b4a3e8d7c6b5a", "this one, now, whether it waits or is dead"),
+    ("trioworkers retry --where 'error~timeout'", "those of the retry set that timed out"),
+    ("trioworkers retry --all --in dead --yes", "replay the dead set"),
+)
+def retry(
+    jids: Jids = None,
+    *,
+    in_: In = None,
+    where: Wheres = None,
+    all_: All = False,
+    to: To = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Try failed jobs again now, waiting or dead.
+
+    As Sidekiq's "retry now": the attempt does not count: a job that fails again is where it was, with as many retries left. Default for --in: retry.
+    """
+    from trioworkers.cli import acts  # noqa: PLC0415 - `--help` should not wait for it
+
+    _act(acts.retry(to), jids, in_, where, all_, yes, dry_run, redis, namespace)
+
+
+@examples(
+    ("trioworkers run-now 0b5f2d6c1f9b4a3e8d7c6b5a", "don't wait until it is due"),
+    ("trioworkers run-now --where class=Newsletter", "of what is scheduled"),
+    ("trioworkers run-now --all --in retry", "all retries at once"),
+)
+def run_now(
+    jids: Jids = None,
+    *,
+    in_: In = None,
+    where: Wheres = None,
+    all_: All = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Run scheduled jobs or retries now, not when due.
+
+    Nothing else of them is changed. Default for --in: scheduled.
+    """
+    from trioworkers.cli import acts  # noqa: PLC0415 - as above
+
+    _act(acts.run_now(), jids, in_, where, all_, yes, dry_run, redis, namespace)
+
+
+@examples(
+    ("trioworkers requeue 0b5f2d6c1f9b4a3e8d7c6b5a", "one more attempt for a dead job"),
+    ("trioworkers requeue --all --in queue:low --to high", "empty one queue into another"),
+)
+def requeue(
+    jids: Jids = None,
+    *,
+    in_: In = None,
+    where: Wheres = None,
+    all_: All = False,
+    to: To = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Put dead jobs back into their queue as they are.
+
+    Or retries, or scheduled ones; as Sidekiq's "add to queue". Used-up retries stay used up: a dead job that fails again is dead again (`retry` gives the attempt back). With --to also from
+    one queue into another. A running job: `cancel --requeue`. Default for --in: dead.
+    """
+    from trioworkers.cli import acts  # noqa: PLC0415 - as above
+
+    _act(acts.requeue(to), jids, in_, where, all_, yes, dry_run, redis, namespace)
+
+
+@examples(
+    ("trioworkers bury 0b5f2d6c1f9b4a3e8d7c6b5a", "don't run it, but keep it"),
+    ("trioworkers bury --in queue:track --where class=Broken", "jobs of this class that wait"),
+)
+def bury(
+    jids: Jids = None,
+    *,
+    in_: In = None,
+    where: Wheres = None,
+    all_: All = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Move jobs that wait to the dead set.
+
+    As they are, as Sidekiq's "kill" does. The dead set keeps the latest 10,000 for 180 days, whoever buries. A running job: `cancel`.
+    """
+    from trioworkers.cli import acts  # noqa: PLC0415 - as above
+
+    _act(acts.bury(), jids, in_, where, all_, yes, dry_run, redis, namespace)
+
+
+@examples(
+    ("trioworkers delete 0b5f2d6c1f9b4a3e8d7c6b5a", "for ever"),
+    ("trioworkers delete --in dead --where 'age>30d' --yes", "clean up, from cron"),
+    ("trioworkers delete --in queue:track --where 'args~spam' --dry-run", "how many would it be?"),
+)
+def delete(
+    jids: Jids = None,
+    *,
+    in_: In = None,
+    where: Wheres = None,
+    all_: All = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Delete jobs that wait.
+
+    For ever (`export` keeps them). A running job: `cancel --discard`.
+    """
+    from trioworkers.cli import acts  # noqa: PLC0415 - as above
+
+    _act(acts.delete(), jids, in_, where, all_, yes, dry_run, redis, namespace)
+
+
+def _act(
+    act: Act,
+    jids: list[str] | None,
+    in_: str | None,
+    where: list[str] | None,
+    all_: bool,
+    yes: bool,
+    dry_run: bool,
+    redis: str | None,
+    namespace: str | None,
+) -> None:
+    from trioworkers.cli.acts import Chosen, act_on, source_of  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
+
+    if sum(map(bool, (jids, where, all_))) != 1 or (jids and in_):
+        raise typer.BadParameter("which jobs? Give JIDs, or --where FILTER, or --all; one of these")
+    source = None if jids else source_of(in_, act)
+    chosen = Chosen(jids or (), source, parse_where(where or ()), yes, dry_run)
+    at_desk(lambda desk: act_on(desk, act, chosen), redis, namespace)
+
+
+@examples(
+    ("trioworkers purge track", "asks first"),
+    ("trioworkers purge track --yes", "doesn't"),
+)
+def purge(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")],
+    *,
+    yes: Yes = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Delete a queue with all that wait in it.
+
+    In one step; running jobs go on.
+    """
+    from trioworkers.cli.acts import purge as purge_queue  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    at_desk(lambda desk: purge_queue(desk, queue, yes=yes), redis, namespace)

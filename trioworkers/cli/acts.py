@@ -1,0 +1,243 @@
+"""What the commands of `cli/act.py` do to jobs that wait: choose, say how many, ask, act page by page, say what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import attrs
+import typer
+
+from trioworkers.broker.hand_moves import Delete, Next, Push, Swept, ToDead
+from trioworkers.broker.inspection import Source
+from trioworkers.cli.desk import Desk
+from trioworkers.cli.tables import number, remark
+from trioworkers.cli.where import Where
+from trioworkers.errors import BadPayload, ConfigurationError, NotFound
+from trioworkers.wire.by_hand import enqueued, retried
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.keys import is_queue_name
+
+PLACES = ("retry", "scheduled", "dead", "queue:NAME")
+
+
+@attrs.frozen
+class Act:
+    """One way to move a job. `done`: what was done to it. `places`: where from; `usual`: which, if nothing is said.
+
+    `to(entry, now_s)` may raise BadPayload. `comes_back`: the job may fail and be back while we are still at it.
+    """
+
+    done: str
+    places: Sequence[str]
+    usual: str | None
+    to: Callable[[Entry, float], Next]
+    comes_back: bool = False
+
+
+@attrs.frozen
+class Chosen:
+    """Which jobs: by jid; or those of `source` that match `where`."""
+
+    jids: Sequence[str]
+    source: Source | None
+    where: Where
+    yes: bool
+    dry_run: bool
+
+
+def delete() -> Act:
+    """Forget jobs."""
+    return Act("deleted", ("retry", "scheduled", "dead", "queue"), None, lambda *_: Delete())
+
+
+def bury() -> Act:
+    """To the dead set, as Sidekiq's "kill"."""
+    return Act("buried", ("retry", "scheduled", "queue"), None, lambda *_: ToDead())
+
+
+def retry(queue: str | None) -> Act:
+    """Sidekiq's "retry now"."""
+    return Act("sent to be retried", ("retry", "dead"), "retry", _push(retried, queue), comes_back=True)
+
+
+def run_now() -> Act:
+    """What the clock would have done later."""
+    return Act("sent to run now", ("scheduled", "retry"), "scheduled", _push(enqueued, None), comes_back=True)
+
+
+def requeue(queue: str | None) -> Act:
+    """Sidekiq's "add to queue"."""
+    places = ("dead", "retry", "scheduled", *(["queue"] if queue else []))
+    return Act("requeued", places, "dead", _push(enqueued, queue), comes_back=True)
+
+
+def _push(renew: Callable[..., tuple[str, bytes]], queue: str | None) -> Callable[[Entry, float], Next]:
+    if queue is not None and not is_queue_name(queue):
+        raise ConfigurationError(f"a queue's name has at most 128 letters, digits or _.:- , not {queue!r}")
+    return lambda entry, now_s: Push(*renew(entry.payload, now_s, queue=queue))
+
+
+def source_of(text: str | None, act: Act) -> Source:
+    """What `--in` says. Raises ConfigurationError if it makes no sense for this command."""
+    allowed = [f"{place}:NAME" if place == "queue" else place for place in act.places]
+    if text is None and act.usual is None:
+        raise ConfigurationError(f"say where, with --in: {', '.join(allowed)}")
+    place, _, queue = (text or act.usual or "").partition(":")
+    if place not in act.places or bool(queue) != (place == "queue"):
+        raise ConfigurationError(f"--in takes {', '.join(allowed)}, not {text!r}")
+    return Source(place, queue)
+
+
+async def act_on(desk: Desk, act: Act, chosen: Chosen) -> None:
+    """Do it. Raises NotFound if a jid is nowhere, Abort if the answer is no."""
+    if chosen.jids:
+        for jid in chosen.jids:
+            await _act_on_one(desk, act, jid, dry_run=chosen.dry_run)
+    elif chosen.source is not None:
+        await _act_on_many(desk, act, chosen, chosen.source)
+
+
+async def _act_on_one(desk: Desk, act: Act, jid: str, *, dry_run: bool) -> None:
+    now_s = await desk.inspector.now_s()
+    elsewhere, moved = [], 0
+    async with aclosing(desk.inspector.find(jid)) as places:
+        async for entry in places:
+            if entry.jid != jid:
+                continue
+            source = Source(entry.place, entry.list_queue)
+            if entry.place not in act.places:
+                elsewhere.append("running (see `trioworkers cancel`)" if entry.place == "running" else f"in {source}")
+            elif dry_run:
+                moved += 1
+            else:
+                moved += _checked(await desk.moves.move(source, entry, act.to(entry, now_s))).moved
+    if moved:
+        typer.echo(f"{jid}: {'would be ' if dry_run else ''}{act.done}")
+    elif elsewhere:
+        raise NotFound(f"job {jid} is {' and '.join(elsewhere)}: it can't be {act.done} from there")
+    else:
+        raise NotFound(f"no job {jid} in any queue or set: it is done, was deleted, or never was")
+
+
+def _checked(swept: Swept) -> Swept:
+    if swept.errors:
+        raise ConfigurationError(f"Redis refuses the move, the job stays where it was: {swept.errors[0]}")
+    return swept
+
+
+async def _act_on_many(desk: Desk, act: Act, chosen: Chosen, source: Source) -> None:
+    size = await desk.inspector.size(source)
+    started_s = await desk.inspector.now_s()
+    if not chosen.yes or chosen.dry_run:
+        count = await _count(desk, source, chosen.where, started_s) if chosen.where else size
+        if not count:
+            remark(f"nothing in {source}" + (" matches" if chosen.where and size else ""))
+            return
+        if chosen.dry_run:
+            typer.echo(f"{number(count)} jobs of {number(size)} in {source} would be {act.done}")
+            return
+        _ask(f"{number(count)} jobs of {number(size)} in {source} will be {act.done}. Go on?")
+    tally = _Tally(act, chosen.where, source, started_s)
+    try:
+        with _progress(size, tally):
+            async with aclosing(desk.moves.sweep(source, tally.decide)) as pages:
+                async for swept in pages:
+                    tally.add(swept)
+    finally:
+        tally.tell()
+
+
+async def _count(desk: Desk, source: Source, where: Where, now_s: float) -> int:
+    count = 0
+    async with aclosing(desk.inspector.pages(source)) as pages:
+        async for page in pages:
+            count += sum(where.matches(entry, now_s) for entry in page)
+    return count
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise ConfigurationError(
+            f"{question.removesuffix(' Go on?')} Nobody is there to say yes: use --yes, or --dry-run"
+        )
+    if not typer.confirm(question):
+        raise typer.Abort
+
+
+class _Tally:
+    """What is decided and what came of it."""
+
+    def __init__(self, act: Act, where: Where, source: Source, started_s: float) -> None:
+        self._act = act
+        self._where = where
+        self._source = source
+        self._started_s = started_s
+        self._unreadable = 0
+        self._came_back = 0
+        self._errors: dict[str, int] = {}
+        self._moved = 0
+        self.seen = 0
+
+    def decide(self, entry: Entry) -> Next | None:
+        """Where to with this one; None: it stays."""
+        if not self._where.matches(entry, self._started_s):
+            return None
+        if self._act.comes_back and self._source.place != "scheduled" and (entry.since_s or 0.0) > self._started_s:
+            self._came_back += 1  # it ran since we began, and failed again: once is what was asked for
+            return None
+        try:
+            return self._act.to(entry, self._started_s)
+        except BadPayload:
+            self._unreadable += 1
+            return None
+
+    def add(self, swept: Swept) -> None:
+        """One page is done."""
+        self.seen += swept.seen
+        self._moved += swept.moved
+        for error in swept.errors:
+            self._errors[error] = self._errors.get(error, 0) + 1
+
+    def tell(self) -> None:
+        """Say it, also when it was interrupted: what is done is done, the rest is as it was."""
+        typer.echo(f"{number(self._moved)} jobs of {self._source} {self._act.done}")
+        if self._came_back:
+            remark(f"{number(self._came_back)} came there since the command began: left")
+        if self._unreadable:
+            remark(f"{number(self._unreadable)} can't be enqueued, they are no jobs: left")
+        for error, count in self._errors.items():
+            remark(f"{number(count)} left, Redis refuses: {error}")
+
+
+@contextmanager
+def _progress(total: int, tally: _Tally) -> Iterator[None]:
+    """A bar on a terminal, if there is something to wait for."""
+    if not sys.stderr.isatty() or total < 2000:
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415 - dear to import
+    from rich.progress import Progress  # noqa: PLC0415 - as above
+
+    class Bar(Progress):
+        def get_renderables(self) -> Any:
+            for task in self.tasks:
+                task.completed = min(tally.seen, total)
+            return super().get_renderables()
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        bar.add_task("", total=total)
+        yield
+
+
+async def purge(desk: Desk, queue: str, *, yes: bool) -> None:
+    """Forget a queue. Raises NotFound if there is none."""
+    size = await desk.inspector.size(Source("queue", queue))
+    if not size and queue not in {look.name for look in await desk.inspector.queues()}:
+        raise NotFound(f"no queue {queue!r}")
+    if not yes:
+        _ask(f"{number(size)} jobs in queue {queue} will be deleted. Go on?")
+    count = await desk.moves.purge(queue)
+    typer.echo(f"{number(count)} jobs of queue {queue} deleted")

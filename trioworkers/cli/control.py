@@ -1,0 +1,123 @@
+"""The commands that speak to running workers: cancel, pause, resume, quiet, stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trioworkers.cli.examples import examples
+from trioworkers.cli.options import Namespace, Redis
+
+if TYPE_CHECKING:
+    from trioworkers.wire.ask import Fate
+
+Queues = Annotated[list[str] | None, typer.Argument(metavar="QUEUE", help="Queues.")]
+Classes = Annotated[
+    list[str] | None, typer.Option("--class", metavar="CLASS", help="A class instead; may be repeated.")
+]
+Processes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PROCESS", help="A process id, or how an identity begins (see `trioworkers ps`)."),
+]
+Everyone = Annotated[bool, typer.Option("--all", help="All processes that there are now.")]
+
+
+@examples(
+    ("trioworkers cancel 0b5f2d6c1f9b4a3e8d7c6b5a", "stop it; it goes to the dead set"),
+    ("trioworkers cancel 0b5f2d6c1f9b4a3e8d7c6b5a --requeue", "stop it; it runs again, soon and elsewhere maybe"),
+)
+def cancel(
+    jid: Annotated[str, typer.Argument(metavar="JID", help="The job's id.")],
+    *,
+    discard: Annotated[bool, typer.Option("--discard", help="Forget the job.")] = False,
+    requeue: Annotated[bool, typer.Option("--requeue", help="Put it back into its queue.")] = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Stop a running job, whichever worker runs it.
+
+    Its scope is cancelled and its CPU work killed; the worker hears it within a second, and has 5 seconds to say how it went. The job
+    goes to the dead set with the reason "cancelled by hand": put back by itself it would only run again, and forgotten nobody
+    could look at it. Status 1 if it isn't running, runs in Ruby, or does not stop when it is cancelled.
+    """
+    from trioworkers.cli import controls  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    if discard and requeue:
+        raise typer.BadParameter("either --discard or --requeue")
+    then: Fate = "discard" if discard else "requeue" if requeue else "bury"
+    at_desk(lambda desk: controls.cancel(desk, jid, then), redis, namespace)
+
+
+@examples(
+    ("trioworkers pause track", "no worker fetches from it any more"),
+    ("trioworkers pause --class TrackUserJob", "other jobs on its queue go on"),
+)
+def pause(queues: Queues = None, *, classes: Classes = None, redis: Redis = None, namespace: Namespace = None) -> None:
+    """Pause a queue or a class, for all workers.
+
+    Heard within a second, also by workers that start later, and kept in Redis until `resume`. Jobs that run go on. Jobs of a paused
+    class are put aside in the schedule set without counting an attempt; they look every 5 to 8 minutes whether they may run.
+    A paused queue is in Sidekiq Pro's own set; the open Sidekiq shows it (from 8.1.1 on) but fetches all the same.
+    """
+    from trioworkers.cli import controls  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    _need(queues, classes)
+    at_desk(lambda desk: controls.pause(desk, queues or (), classes or ()), redis, namespace)
+
+
+@examples(
+    ("trioworkers resume track", "fetched again within a second"),
+    ("trioworkers resume --class TrackUserJob", "what was put aside is back in its queue at once"),
+)
+def resume(queues: Queues = None, *, classes: Classes = None, redis: Redis = None, namespace: Namespace = None) -> None:
+    """Resume a queue or a class that was paused."""
+    from trioworkers.cli import controls  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    _need(queues, classes)
+    at_desk(lambda desk: controls.resume(desk, queues or (), classes or ()), redis, namespace)
+
+
+def _need(queues: list[str] | None, classes: list[str] | None) -> None:
+    if not queues and not classes:
+        raise typer.BadParameter("what? Give a QUEUE, or --class CLASS")
+
+
+@examples(("trioworkers quiet w1", "before a deploy"), ("trioworkers quiet --all", "everybody"))
+def quiet(
+    processes: Processes = None, *, everyone: Everyone = False, redis: Redis = None, namespace: Namespace = None
+) -> None:
+    """Have processes fetch no more; what runs goes on.
+
+    Sidekiq's signal TSTP: Ruby's processes obey, too. Heard with the next heartbeat, within 5 seconds by ours (a sixth of the lease)
+    and 10 by Ruby's. There is no way back but a restart; `pause` has one.
+    """
+    from trioworkers.cli import controls  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    _need_one(processes, everyone)
+    at_desk(lambda desk: controls.signal(desk, processes, "TSTP"), redis, namespace)
+
+
+@examples(("trioworkers stop w1", "as TERM would"), ("trioworkers stop --all", "everybody"))
+def stop(
+    processes: Processes = None, *, everyone: Everyone = False, redis: Redis = None, namespace: Namespace = None
+) -> None:
+    """Stop processes: no more jobs, then the deadline.
+
+    Sidekiq's signal TERM: jobs get the shutdown timeout, the rest goes back to its queue. Ruby's processes obey, too. Heard with the
+    next heartbeat, within 5 seconds by ours (a sixth of the lease) and 10 by Ruby's.
+    """
+    from trioworkers.cli import controls  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    _need_one(processes, everyone)
+    at_desk(lambda desk: controls.signal(desk, processes, "TERM"), redis, namespace)
+
+
+def _need_one(processes: list[str] | None, everyone: bool) -> None:
+    if bool(processes) == everyone:
+        raise typer.BadParameter("which? Give a PROCESS, or --all")

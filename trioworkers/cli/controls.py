@@ -1,0 +1,133 @@
+"""What the commands of `cli/control.py` do: find the worker, ask it, say what came of it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Literal
+
+import typer
+
+from trioworkers.broker.hand_moves import Next, Push
+from trioworkers.broker.inspection import Source
+from trioworkers.cli.desk import Desk
+from trioworkers.cli.looks import select_processes
+from trioworkers.cli.tables import number, remark
+from trioworkers.errors import BadPayload, ConfigurationError, NotFound, TrioworkersError
+from trioworkers.wire.ask import Ask, Fate
+from trioworkers.wire.by_hand import enqueued
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.keys import is_queue_name
+
+CANCEL_PATIENCE_S = 5.0
+ANSWER_WITHIN_S = CANCEL_PATIENCE_S + 3.0
+
+
+class StillRuns(TrioworkersError):
+    """What was to be stopped was not, or nobody knows."""
+
+
+async def cancel(desk: Desk, jid: str, then: Fate) -> None:
+    """Raises NotFound if it does not run, StillRuns if it could not be stopped."""
+    running, elsewhere = [], ""
+    async with aclosing(desk.inspector.find(jid)) as places:
+        async for entry in places:
+            if entry.jid == jid and entry.place == "running":
+                running.append(entry)
+            elif entry.jid == jid:
+                elsewhere = str(Source(entry.place, entry.list_queue))
+    if not running:
+        hint = (
+            f"it is in {elsewhere}; see `delete` and `bury`" if elsewhere else "it is done, was deleted, or never was"
+        )
+        raise NotFound(f"job {jid} is not running: {hint}")
+    for entry in running:
+        await _cancel_one(desk, entry, then)
+
+
+async def _cancel_one(desk: Desk, entry: Entry, then: Fate) -> None:
+    worker, jid = entry.process_id, entry.jid
+    processes = {process.process_id or process.identity: process for process in await desk.inspector.processes()}
+    if worker in processes and not processes[worker].is_ours:
+        raise StillRuns(f"job {jid} runs in {worker}, which is not one of ours: it can't be cancelled from here")
+    if worker not in processes:
+        raise StillRuns(
+            f"job {jid} is in the list of {worker}, which gives no sign of life: a live worker takes it over soon"
+        )
+    ask = Ask(secrets.token_hex(8), "cancel", jid, then, patience_s=CANCEL_PATIENCE_S)
+    answer = await desk.remote.ask(worker, ask, ANSWER_WITHIN_S)
+    fate = {"bury": "it is in the dead set", "discard": "it is forgotten", "requeue": "it is back on its queue"}[then]
+    match answer and answer.result:
+        case "done":
+            typer.echo(f"{jid}: cancelled on {worker}; {fate}")
+        case "ended" | "unknown":
+            typer.echo(f"{jid}: came to its own end on {worker} before it was cancelled")
+        case "stubborn":
+            raise StillRuns(
+                f"job {jid} was cancelled on {worker} but has not stopped within {CANCEL_PATIENCE_S:g} s: it shields itself or blocks. "
+                f"When it ends on its own, that counts; if the worker is stopped first, {fate}"
+            )
+        case _:
+            raise StillRuns(
+                f"no answer from {worker} within {ANSWER_WITHIN_S:g} s: it is gone, or its event loop is blocked; it may still obey"
+            )
+
+
+async def pause(desk: Desk, queues: Sequence[str], classes: Sequence[str]) -> None:
+    """For all workers of now and later."""
+    for queue in queues:
+        if not is_queue_name(queue):
+            raise ConfigurationError(f"{queue!r} can't be a queue's name")
+    await desk.remote.pause(queues, classes)
+    for name in (*queues, *classes):
+        typer.echo(f"{name}: paused")
+    known = {look.name for look in await desk.inspector.queues()}
+    processes = await desk.inspector.processes()
+    for queue in queues:
+        serving = [process for process in processes if queue in process.queues]
+        if any(not process.is_ours for process in serving):
+            remark(f"a Ruby process fetches from {queue}; only Sidekiq Pro obeys")
+        if not serving and queue not in known:
+            remark(f"there is no queue {queue} yet, and nobody fetches from it")
+
+
+async def resume(desk: Desk, queues: Sequence[str], classes: Sequence[str]) -> None:
+    """For all workers; what was put aside of the classes goes back to its queue."""
+    before = await desk.remote.paused()
+    await desk.remote.resume(queues, classes)
+    for name in (*queues, *classes):
+        was = name in before.queues or name in before.classes
+        typer.echo(f"{name}: {'resumed' if was else 'was not paused'}")
+    if classes:
+        count = await _bring_back(desk, set(classes))
+        typer.echo(f"{number(count)} jobs that were put aside are back in their queues")
+
+
+async def _bring_back(desk: Desk, classes: set[str]) -> int:
+    now_s = await desk.inspector.now_s()
+
+    def decide(entry: Entry) -> Next | None:
+        if not entry.is_aside or not classes.intersection(entry.classes):
+            return None
+        try:
+            return Push(*enqueued(entry.payload, now_s))
+        except BadPayload:
+            return None
+
+    moved = 0
+    async with aclosing(desk.moves.sweep(Source("scheduled"), decide)) as pages:
+        async for swept in pages:
+            moved += swept.moved
+    return moved
+
+
+async def signal(desk: Desk, wanted: Sequence[str] | None, signal: Literal["TSTP", "TERM"]) -> None:
+    """To these processes, or all. Raises NotFound."""
+    chosen = [await select_processes(desk, name) for name in wanted] if wanted else [await select_processes(desk, None)]
+    what = {"TSTP": "told to fetch no more", "TERM": "told to stop"}[signal]
+    for process in {each.identity: each for some in chosen for each in some}.values():
+        await desk.remote.signal(process.identity, signal)
+        typer.echo(f"{process.process_id or process.identity}: {what}; heard within {5 if process.is_ours else 10} s")
+    if not any(chosen):
+        remark("no process is running")

@@ -1,0 +1,61 @@
+"""`trioworkers export` and `trioworkers import`: jobs that wait, as JSON lines, to be kept and replayed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trioworkers.cli.examples import examples
+from trioworkers.cli.options import Namespace, Redis, Wheres
+
+
+@examples(
+    ("trioworkers export dead > dead.jsonl", "keep the dead set"),
+    ("trioworkers export queue:track --where class=TrackUserJob -o track.jsonl", "part of a queue"),
+    ("trioworkers export dead | gzip > dead.jsonl.gz", "any tool for text will do"),
+)
+def export(
+    place: Annotated[str, typer.Argument(metavar="PLACE", help="retry, scheduled, dead or queue:NAME.")],
+    *,
+    where: Wheres = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A file, which is there when it is complete. Default: standard output."),
+    ] = None,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Write jobs as JSON lines; they stay where they are.
+
+    A line has `in` (retry, scheduled, dead, queue), `queue` or `score`, and `payload`, exactly; `payload_base64` instead if it is no
+    UTF-8. A queue comes in the order in which it would be fetched; what is fetched meanwhile may be missed, so `pause` a busy one first.
+    """
+    from trioworkers.cli import transfers  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
+
+    source, wanted = transfers.source_of(place), parse_where(where or ())
+    at_desk(lambda desk: transfers.export(desk, source, wanted, output), redis, namespace)
+
+
+@examples(
+    ("trioworkers import dead.jsonl", "back where they were"),
+    ("zcat dead.jsonl.gz | trioworkers import -", "from a pipe"),
+)
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What `export` wrote; - for standard input.")],
+    *,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Put exported jobs back where they were.
+
+    Twice does not double them: what a set holds already stays as it is, and what went into a queue from this file is not put there
+    again for a week. So an import that was interrupted is just run again. To replay a dead set: import, then `retry --all --in dead`.
+    """
+    from trioworkers.cli import transfers  # noqa: PLC0415 - as above
+    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+
+    at_desk(lambda desk: transfers.import_(desk, file), redis, namespace)
