@@ -16,6 +16,7 @@ from harness import Jobs
 from servers import Server, Worker, free_port, wait_for
 from typer.testing import CliRunner
 
+from trioworkers import Unavailable
 from trioworkers.cli import tables
 from trioworkers.cli.commands import app
 from trioworkers.retry import encode_backtrace
@@ -201,10 +202,27 @@ def test_reader_that_goes_away_ends_the_command_quietly(redis_url: str, shared_s
     assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
 
 
-@pytest.mark.parametrize("words", [("queues",), ("dead",), ("show", "x"), ("ps", "--tree"), ("stats", "--watch")])
-def test_no_redis_is_one_line_and_status_1(words: tuple[str, ...]):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dead",),
+        ("show", "x"),
+        ("ps", "--tree"),
+        ("stats", "--watch"),
+        ("retry", "x"),
+        ("pause", "q"),
+        ("export", "dead"),
+    ],
+)
+def test_no_redis_is_said_by_every_command(words: tuple[str, ...]):
+    done = CliRunner().invoke(app, [*words, "--redis", f"redis://127.0.0.1:{free_port()}/0"])
+    assert isinstance(done.exception, Unavailable)
+    assert "no answer from Redis at redis://127.0.0.1" in str(done.exception)
+
+
+def test_no_redis_is_one_line_and_status_1():
     url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
-    command = [sys.executable, "-m", "trioworkers", *words, "--redis", url]
+    command = [sys.executable, "-m", "trioworkers", "queues", "--redis", url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert "no answer from Redis at redis://127.0.0.1" in done.stderr

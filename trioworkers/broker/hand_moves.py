@@ -7,8 +7,10 @@ rest is as it was.
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import attrs
@@ -36,7 +38,7 @@ class ToDead:
 
 @attrs.frozen
 class Push:
-    """Into a queue, at the end that is fetched last, as `payload`."""
+    """Into a queue, as `payload`: from a set behind all that waits there; from another queue before it, in the order that they had."""
 
     queue: str
     payload: bytes
@@ -65,18 +67,38 @@ class HandMoves:
         self._inspector = Inspector(connection, keys)
 
     async def sweep(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
-        """Look at everything in `source`, page by page, and move what `decide` gives a next place. One item for each page."""
-        if source.place == "queue":
-            start, length = 0, PAGE
-            while length == PAGE:
-                page = await self._inspector.page_from_the_newest(source, start, PAGE)
-                length = len(page)
-                swept = await self._move(source, page, decide, start)
-                start += length - swept.moved
+        """Look at everything in `source`, page by page, and move what `decide` gives a next place. One item for each page.
+
+        What is there all the time is not passed over, whatever others do meanwhile. Of a set, the lowest score comes first.
+        """
+        pages = self._sweep_list if source.place == "queue" else self._sweep_set
+        async with aclosing(pages(source, decide)) as results:
+            async for swept in results:
                 yield swept
-        else:
-            async for page in self._inspector.scan(source, PAGE):
-                yield await self._move(source, page, decide)
+
+    async def _sweep_list(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
+        # From the end where jobs are pushed: what is pushed meanwhile is seen twice, what is fetched is not seen, and nothing is skipped.
+        start, length = 0, PAGE
+        while length == PAGE:
+            page = await self._inspector.page_from_the_newest(source, start, PAGE)
+            length = len(page)
+            swept = await self._move(source, page, decide, start)
+            start += length - swept.moved
+            yield swept
+
+    async def _sweep_set(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
+        # By score, not by rank: others insert and remove before us. Only those of the very same score are counted.
+        score, passed, length = -math.inf, 0, PAGE
+        while length == PAGE:
+            page = await self._inspector.page_from_score(source, score, passed, PAGE)
+            length = len(page)
+            swept = await self._move(source, page, decide)
+            yield swept
+            if page:
+                last = page[-1].score or 0.0
+                same = sum(entry.score == last for entry in page)
+                passed = max(0, same - swept.moved) + (passed if last == score else 0)
+                score = last
 
     async def move(self, source: Source, entry: Entry, to: Next) -> Swept:
         """Move one payload."""

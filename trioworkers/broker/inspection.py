@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 import coredis
@@ -24,6 +24,7 @@ T = TypeVar("T")
 PAGE = 500
 FIND_PAGE = 2000
 AT_ONCE = 100
+_BY_SCORE: Literal[coredis.PureToken.BYSCORE] = coredis.PureToken.BYSCORE
 
 
 @attrs.frozen
@@ -130,12 +131,15 @@ class Inspector:
         payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
         return [Entry("queue", payload, source.queue) for payload in payloads]
 
-    async def scan(self, source: Source, length: int) -> AsyncGenerator[list[Entry], None]:
-        """Everything in a set, in no order: what is there from the first page to the last is seen, whatever is removed meanwhile."""
-        key, cursor = self.key(source), None
-        while cursor != 0:
-            cursor, members = await self._look(partial(_zscan, key=key, cursor=cursor, match=None, count=length))
-            yield [Entry(source.place, payload, score=float(score)) for payload, score in members]  # type: ignore[arg-type]
+    async def page_from_score(self, source: Source, score: float, passed: int, length: int) -> list[Entry]:
+        """A page of a set, lowest scores first, from this score on but without the first `passed` of it."""
+        key, least = self.key(source), repr(score)  # as a text: the client would round it
+        members = await self._look(
+            lambda client: client.zrange(
+                key, least, "+inf", sortby=_BY_SCORE, withscores=True, offset=passed, count=length
+            )
+        )
+        return [Entry(source.place, payload, score=float(member_score)) for payload, member_score in members]  # type: ignore[arg-type]
 
     # ── one job ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -261,7 +265,7 @@ class Inspector:
         return [results[number] for number in range(len(calls))]
 
 
-async def _zscan(client: coredis.Redis[bytes], key: str, cursor: int | None, match: str | None, count: int) -> Any:
+async def _zscan(client: coredis.Redis[bytes], key: str, cursor: int | None, match: str, count: int) -> Any:
     return await client.zscan(key, cursor, match=match, count=count)
 
 

@@ -70,7 +70,7 @@ def pause(queues: Queues = None, *, classes: Classes = None, redis: Redis = None
 
 @examples(
     ("trioworkers resume track", "fetched again within a second"),
-    ("trioworkers resume --class TrackUserJob", "what was put aside is back in its queue at once"),
+    ("trioworkers resume --class TrackUserJob", "what was put aside is back in its queue, too"),
 )
 def resume(queues: Queues = None, *, classes: Classes = None, redis: Redis = None, namespace: Namespace = None) -> None:
     """Resume a queue or a class that was paused."""

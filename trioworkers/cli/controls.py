@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Literal
 
+import trio
 import typer
 
 from trioworkers.broker.hand_moves import Next, Push
@@ -21,6 +22,7 @@ from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
 
 CANCEL_PATIENCE_S = 5.0
+HEARD_WITHIN_S = 2.0
 ANSWER_WITHIN_S = CANCEL_PATIENCE_S + 3.0
 
 
@@ -100,6 +102,7 @@ async def resume(desk: Desk, queues: Sequence[str], classes: Sequence[str]) -> N
         was = name in before.queues or name in before.classes
         typer.echo(f"{name}: {'resumed' if was else 'was not paused'}")
     if classes:
+        await trio.sleep(HEARD_WITHIN_S)  # or a worker that hasn't heard it yet puts them aside again
         count = await _bring_back(desk, set(classes))
         typer.echo(f"{number(count)} jobs that were put aside are back in their queues")
 

@@ -3,13 +3,14 @@
 -- removed in one walk. Nobody ever sees a mark.
 -- KEYS    1 the queue  2 queues  3 dead
 -- ARGV    1 msgpack {{payload, kind, …}, …}, as in relocate.lua, in the order of the list  2 index of each, msgpack, as read; what
---         was pushed since has moved them  3 the mark, a text that is no payload. No payload is pushed to the same queue
+--         was pushed since has moved them  3 the mark, a text that is no payload. What is pushed goes into another queue,
+--         newest first to the end that is fetched next: so the jobs keep their order
 -- result  {how many were moved, error, …}: a payload that its next place can't take stays where it was
 local write = {
   delete = function() end,
   bury = function(o) bury(KEYS[3], o[1]) end,
   push = function(o)
-    redis.call('LPUSH', o[4], o[5])
+    redis.call('RPUSH', o[4], o[5])
     redis.call('SADD', KEYS[2], o[3])
   end,
 }

@@ -1,0 +1,326 @@
+"""The commands that act, against a real Redis: Sidekiq's semantics, and nothing lost or doubled however they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Jobs
+from servers import Server, Worker, wait_for
+from typer.testing import CliRunner
+
+from trioworkers.cli.commands import app
+
+RunWorker = Callable[..., Worker]
+
+
+def act(url: str, *words: str, status: int = 0) -> Any:
+    done = CliRunner().invoke(app, [*words, "--redis", url])
+    if status == 0:
+        assert done.exit_code == 0, (done.output, done.exception)
+    return done
+
+
+def refused(url: str, *words: str) -> str:
+    done = CliRunner().invoke(app, [*words, "--redis", url])
+    assert done.exit_code != 0
+    return f"{done.exception} {done.stderr}"
+
+
+def payload(number: int, **fields: object) -> str:
+    job = {"class": "A", "args": [number, 1.10], "jid": f"jid{number}", "queue": "q", "enqueued_at": 1.5e9, **fields}
+    return json.dumps(job)
+
+
+def fill(server: Server, key: str, count: int, **fields: object) -> list[str]:
+    payloads = [payload(n, **fields) for n in range(count)]
+    for start in range(0, count, 5000):
+        page = payloads[start : start + 5000]
+        if key.startswith("queue:"):
+            server.command("LPUSH", key, *page)
+        else:
+            server.command("ZADD", key, *(word for n, text in enumerate(page, start) for word in (1.6e9 + n, text)))
+    return payloads
+
+
+def members(server: Server, key: str) -> list[str]:
+    kind = server.command("TYPE", key)
+    found = server.command("LRANGE", key, 0, -1) if kind == "list" else server.command("ZRANGE", key, 0, -1)
+    assert isinstance(found, list)
+    return found[::-1] if kind == "list" else found
+
+
+def jobs_in(server: Server, key: str) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in members(server, key)]
+
+
+# ── Sidekiq's semantics ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("key", ["retry", "dead"])
+def test_retry_pushes_now_and_gives_the_attempt_back(redis_url: str, shared_server: Server, key: str):
+    fill(shared_server, key, 1, retry_count=3, at=1.9e9, foreign={"n": 12345678901234567890})
+    assert act(redis_url, "retry", "jid0").stdout == "jid0: sent to be retried\n"
+    (text,) = members(shared_server, "queue:q")
+    job = json.loads(text)
+    assert (job["retry_count"], "at" in job, job["foreign"]) == (2, False, {"n": 12345678901234567890})
+    assert job["enqueued_at"] > 1.5e9
+    assert '"args":[0, 1.1]' in text.replace('"args": ', '"args":')
+    assert shared_server.command("EXISTS", key) == 0
+    assert shared_server.command("SISMEMBER", "queues", "q") == 1
+
+
+def test_requeue_leaves_used_up_retries_used_up(redis_url: str, shared_server: Server):
+    fill(shared_server, "dead", 3, retry_count=25)
+    act(redis_url, "requeue", "--all", "--yes")
+    assert [job["retry_count"] for job in jobs_in(shared_server, "queue:q")] == [25, 25, 25]
+    assert [job["jid"] for job in jobs_in(shared_server, "queue:q")] == [
+        "jid0",
+        "jid1",
+        "jid2",
+    ]  # who died first is first
+
+
+def test_run_now_does_not_wait(redis_url: str, shared_server: Server):
+    fill(shared_server, "schedule", 3)
+    act(redis_url, "run-now", "jid1")
+    assert [job["jid"] for job in jobs_in(shared_server, "queue:q")] == ["jid1"]
+    act(redis_url, "run-now", "--all", "--yes")
+    assert [job["jid"] for job in jobs_in(shared_server, "queue:q")] == ["jid1", "jid0", "jid2"]
+
+
+def test_bury_keeps_the_bytes(redis_url: str, shared_server: Server):
+    payloads = fill(shared_server, "queue:q", 3)
+    shared_server.command("SADD", "queues", "q")
+    act(redis_url, "bury", "jid1")
+    act(redis_url, "bury", "--where", "jid=jid2", "--in", "queue:q", "--yes")
+    assert members(shared_server, "dead") == payloads[1:]
+    assert members(shared_server, "queue:q") == payloads[:1]
+
+
+def test_requeue_to_another_queue_changes_the_jobs_own_word_for_it(redis_url: str, shared_server: Server):
+    fill(shared_server, "queue:q", 300)
+    act(redis_url, "requeue", "--all", "--in", "queue:q", "--to", "other", "--yes")
+    moved = jobs_in(shared_server, "queue:other")
+    assert [job["jid"] for job in moved] == [f"jid{n}" for n in range(300)]
+    assert {job["queue"] for job in moved} == {"other"}
+
+
+def test_delete_takes_what_matches_and_says_how_many(redis_url: str, shared_server: Server):
+    payloads = fill(shared_server, "dead", 450)
+    done = act(redis_url, "delete", "--in", "dead", "--where", "args~^.([0-9]*7),", "--dry-run")
+    assert done.stdout == "45 jobs of 450 in the dead set would be deleted\n"
+    assert len(members(shared_server, "dead")) == 450
+    assert (
+        act(redis_url, "delete", "--in", "dead", "--where", "args~^.([0-9]*7),", "-y").stdout
+        == "45 jobs of the dead set deleted\n"
+    )
+    assert members(shared_server, "dead") == [text for n, text in enumerate(payloads) if n % 10 != 7]
+
+
+def test_purge_forgets_the_queue(redis_url: str, shared_server: Server):
+    fill(shared_server, "queue:q", 5)
+    shared_server.command("SADD", "queues", "q")
+    assert act(redis_url, "purge", "q", "--yes").stdout == "5 jobs of queue q deleted\n"
+    assert shared_server.command("EXISTS", "queue:q", "queues") == 0
+    assert "no queue 'q'" in refused(redis_url, "purge", "q", "--yes")
+
+
+def test_what_is_no_job_is_left_and_told(redis_url: str, shared_server: Server):
+    shared_server.command("ZADD", "dead", 1, "not json", 2, payload(1), 3, '{"class":"A"}')
+    done = act(redis_url, "retry", "--all", "--in", "dead", "--yes")
+    assert (done.stdout, "2 can't be enqueued" in done.stderr) == ("1 jobs of the dead set sent to be retried\n", True)
+    assert members(shared_server, "dead") == ["not json", '{"class":"A"}']
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("retry",), "which jobs?"),
+        (("retry", "x", "--all"), "which jobs?"),
+        (("delete", "--all"), "say where, with --in"),
+        (("retry", "--all", "--in", "scheduled"), "--in takes retry, dead"),
+        (("bury", "--all", "--in", "queue"), "queue:NAME"),
+        (("requeue", "--all", "--in", "queue:q"), "--in takes dead, retry, scheduled"),
+        (("requeue", "--all", "--to", "two words"), "a queue's name"),
+        (("delete", "--in", "dead", "--where", "x"), "not FIELD OP VALUE"),
+        (("retry", "nowhere"), "no job nowhere"),
+        (("retry", "jid0"), "is in queue q"),
+        (("delete", "--all", "--in", "queue:q"), "Nobody is there to say yes"),
+        (("cancel", "nowhere"), "is not running: it is done"),
+        (("cancel", "jid0"), "it is in queue q"),
+        (("quiet", "nobody"), "no process 'nobody'"),
+        (("stop",), "which?"),
+        (("pause",), "what?"),
+        (("export", "everything"), "none of retry"),
+        (("import", "/nowhere"), "No such file"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_happens(
+    redis_url: str, shared_server: Server, words: tuple[str, ...], reason: str
+):
+    shared_server.command("SADD", "queues", "q")
+    payloads = fill(shared_server, "queue:q", 2)
+    assert reason in refused(redis_url, *words)
+    assert members(shared_server, "queue:q") == payloads
+
+
+def test_somebody_at_a_terminal_is_asked(redis_url: str, shared_server: Server):
+    fill(shared_server, "dead", 3)
+    for answer, left in ((b"n\n", 3), (b"y\n", 0)):
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "trioworkers", "delete", "--all", "--in", "dead", "--redis", redis_url]
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.write(ours, answer)
+            assert process.wait(20) == (1 if left else 0)
+        text = os.read(ours, 10_000).decode()
+        for end in (ours, theirs):
+            os.close(end)
+        assert "3 jobs of 3 in the dead set will be deleted. Go on?" in text
+        assert shared_server.command("ZCARD", "dead") == left
+
+
+# ── however it ends ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MOVES = {
+    "retry": ("dead", "queue:q", ["retry", "--all", "--in", "dead"]),
+    "bury": ("queue:q", "dead", ["bury", "--in", "queue:q", "--where", "args!~x"]),
+    "requeue": ("queue:q", "queue:other", ["requeue", "--in", "queue:q", "--all", "--to", "other"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("retry", signal.SIGKILL), ("bury", signal.SIGKILL), ("requeue", signal.SIGKILL), ("retry", signal.SIGINT)],
+)
+def test_killed_half_way_nothing_is_lost_or_doubled(
+    redis_url: str, shared_server: Server, name: str, number: signal.Signals
+):
+    source, target, words = MOVES[name]
+    count = 9000
+    fill(shared_server, source, count)
+    command = [sys.executable, "-m", "trioworkers", *words, "--yes", "--redis", redis_url]
+    chance, statuses = random.Random(name), set()
+    length = "LLEN" if target.startswith("queue:") else "ZCARD"
+    for _ in range(2):
+        before = int(str(shared_server.command(length, target)))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            begun = before + 1 + chance.randrange(1500)
+            while process.poll() is None and int(str(shared_server.command(length, target))) < begun:
+                time.sleep(0.001)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=20)
+        statuses.add(process.returncode)
+        assert err == ""
+        if number == signal.SIGINT:
+            assert "jobs of" in out
+        jids = Counter(job["jid"] for key in (source, target) for job in jobs_in(shared_server, key))
+        assert len(jids) == jids.total() == count
+    assert statuses & {-number, 130}, "none was interrupted half-way"
+    act(redis_url, *words, "--yes")
+    assert shared_server.command("EXISTS", source) == 0
+    assert len({job["jid"] for job in jobs_in(shared_server, target)}) == count
+
+
+def test_job_that_fails_again_at_once_is_not_retried_for_ever(work: RunWorker, server: Server, jobs: Jobs):
+    work("w1", CONCURRENCY="50").wait_started()
+    jobs.push_elsewhere(600, "retry", "FailAfter", 0, score=time.time() + 1000)
+    assert act(server.url, "retry", "--all", "--yes").stdout == "600 jobs of the retry set sent to be retried\n"
+    wait_for(lambda: server.command("ZCARD", "retry") == 600, "all have failed again")
+    assert set(jobs.counted("start").values()) == {1}
+
+
+# ── running workers ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_cancel_finds_the_worker_and_says_what_became_of_the_job(work: RunWorker, server: Server, jobs: Jobs):
+    work("w1").wait_started()
+    work("w2").wait_started()
+    jobs.push(3, "Sleep", 60)
+    wait_for(lambda: len(jobs.counted("start")) == 3, "all run")
+    first, second, third = jobs.payloads
+    assert "it is in the dead set" in act(server.url, "cancel", first).stdout
+    assert "it is forgotten" in act(server.url, "cancel", second, "--discard").stdout
+    act(server.url, "pause", "q")
+    time.sleep(0)
+    assert "it is back on its queue" in act(server.url, "cancel", third, "--requeue").stdout
+    assert jobs.jids("dead") == {first}
+    wait_for(lambda: jobs.queued() == [jobs.payloads[third]] or jobs.in_progress() == 1, "it is queued, or runs again")
+
+
+def test_cancel_says_when_it_can_not(server: Server):
+    server.command("HSET", "tw:inprogress", "queue:q:gone:inprogress", "gone q")
+    server.command("LPUSH", "queue:q:gone:inprogress", payload(1))
+    assert "gives no sign of life" in refused(server.url, "cancel", "jid1")
+    server.command("SADD", "processes", "rb:7:x")
+    server.command("HSET", "rb:7:x", "info", json.dumps({"labels": []}), "busy", 1, "beat", "1.5")
+    server.command("HSET", "rb:7:x:work", "t", json.dumps({"queue": "q", "payload": payload(2), "run_at": 1}))
+    assert "not one of ours" in refused(server.url, "cancel", "jid2")
+
+
+def test_pause_and_resume_of_a_class_bring_its_jobs_back(work: RunWorker, server: Server, jobs: Jobs):
+    assert act(server.url, "pause", "--class", "Sleep").stdout == "Sleep: paused\n"
+    work().wait_started()
+    jobs.push(20, "Sleep", 0)
+    wait_for(lambda: len(jobs.jids("schedule")) == 20, "they are put aside")
+    jobs.push_elsewhere(1, "schedule", "Sleep", 0, score=time.time() + 1000)  # this one is really meant for later
+    text = act(server.url, "resume", "--class", "Sleep").stdout
+    assert text == "Sleep: resumed\n20 jobs that were put aside are back in their queues\n"
+    wait_for(lambda: len(jobs.counted("end")) == 20, "they run")
+    (left,) = jobs.jids("schedule")
+    assert left == list(jobs.payloads)[-1]
+    assert server.command("EXISTS", "tw:paused:classes", "paused") == 0
+
+
+def test_quiet_and_stop_reach_the_process(work: RunWorker, server: Server, jobs: Jobs):
+    worker, other = work("w1").wait_started(), work("w2").wait_started()
+    assert "w1: told to fetch no more" in act(server.url, "quiet", "w1").stdout
+    wait_for(lambda: "quiet: fetching no more" in worker.text, "it hears")
+    assert "quiet" not in other.text
+    act(server.url, "stop", "--all")
+    assert (worker.ended(), other.ended()) == (0, 0)
+
+
+# ── export and import ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_dead_set_is_kept_and_put_back_to_the_byte(redis_url: str, shared_server: Server, tmp_path: Path):
+    odd = [b'\xff\x00"\\', "é\u2028 1.10 \\u00e9".encode(), b"", b'{"class":"A","args":[12345678901234567890.10]}\n']
+    for n, one in enumerate(odd):
+        shared_server.command("ZADD", "dead", 1.6e9 + n / 7, one)
+    payloads = fill(shared_server, "dead", 1200)
+    before = shared_server.command("ZRANGE", "dead", 0, -1, "WITHSCORES")
+    file = tmp_path / "dead.jsonl"
+    assert act(redis_url, "export", "dead", "-o", str(file)).stderr == "1,204 jobs of the dead set written\n"
+    act(redis_url, "delete", "--in", "dead", "--where", "class=A", "--yes")
+    assert act(redis_url, "import", str(file)).stdout == "1,201 jobs imported, 3 were there already\n"
+    assert shared_server.command("ZRANGE", "dead", 0, -1, "WITHSCORES") == before
+    assert act(redis_url, "import", str(file)).stdout == "0 jobs imported, 1,204 were there already\n"
+    assert len(payloads) == 1200
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_queue_is_put_back_in_order_and_only_once(redis_url: str, shared_server: Server, tmp_path: Path):
+    payloads = fill(shared_server, "queue:q", 1300)
+    shared_server.command("SADD", "queues", "q")
+    done = CliRunner().invoke(app, ["export", "queue:q", "--redis", redis_url])
+    act(redis_url, "purge", "q", "--yes")
+    lines = done.stdout_bytes.splitlines(keepends=True)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_bytes(b"".join(lines[:700]) + b'{"in":"queue"}\n' + b"".join(lines[701:]))
+    assert "line 701: not a line of an export" in refused(redis_url, "import", str(broken))
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["import", "-", "--redis", redis_url], input=b"".join(lines))
+        assert done.exit_code == 0
+        assert members(shared_server, "queue:q") == payloads
