@@ -158,8 +158,21 @@ def test_retry_after_of_all_failed_calls_sets_the_next_attempt():
 
 
 def test_paused_host_costs_no_attempt():
-    outcome = fail(FanOutError([call("a", retry_after_s=5, paused=True)], 4))
-    assert outcome == Requeue(None, 5)
+    same = b'{"class": "A", "args": [1], "jid": "j", "queue": "q"}'
+    paused = FanOutError([call("a", retry_after_s=5, paused=True)], 4)
+    assert fail(paused) == Requeue(same, 5)
+    elsewhere = fail(paused, queue="other")  # it waits in the schedule set, and comes back to where it was fetched
+    assert isinstance(elsewhere, Requeue)
+    assert elsewhere.payload is not None
+    assert json.loads(elsewhere.payload)["queue"] == "q"
+
+
+def test_unknown_class_is_kept_whatever_the_job_says_of_its_own_failures():
+    unknown = UnknownClass("no handler")
+    assert isinstance(fail(unknown), RetryAt)
+    assert isinstance(fail(unknown, retry=False), Bury)
+    assert isinstance(fail(UnknownClass("no handler", hopeless=True), retry=25), Bury)
+    assert isinstance(fail(UnknownClass("no handler", hopeless=True), dead=False), Discard)
 
 
 def fail_active_job(error: BaseException, **inner: object) -> dict[str, object]:

@@ -14,7 +14,7 @@ from trioworkers.context import Context
 from trioworkers.errors import ConfigurationError
 from trioworkers.handler import ANY_CLASS, Handler
 from trioworkers.http import Http
-from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, settings
+from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
 from trioworkers.wire.keys import is_queue_name
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class App:
     `redis_url`: redis://, rediss://, unix:// or embedded:; not given: REDIS_URL, or redis://localhost:6379/0. `process_id`: a name
     for this worker that it keeps over restarts; not given: a new one each time. `namespace`: goes before all keys.
     `shutdown_timeout`, `lease`: seconds, see `Settings`. `lifespan`: a function that returns an async context manager; what it
-    yields is `ctx.state`. `http`: options of the shared HTTP client. Raises ConfigurationError.
+    yields is `ctx.state`. `http`: options of the shared HTTP client. `unknown`: what becomes of jobs whose class has no handler here:
+    "retry" (they fail like any other), "dead", or "leave" (others may have them: back after a delay, no attempt charged).
+    `strict`: don't run on a queue from which another kind of worker fetches. Raises ConfigurationError.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class App:
         max_payload_bytes: int | None = None,
         large_payload_bytes: int | None = None,
         cpu_processes: int | None = None,
+        unknown: Unknown | None = None,
+        strict: bool | None = None,
         lifespan: Lifespan | None = None,
         http: Http | None = None,
     ) -> None:
@@ -74,11 +78,14 @@ class App:
             "max_payload_bytes": max_payload_bytes,
             "large_payload_bytes": large_payload_bytes,
             "cpu_processes": cpu_processes,
+            "unknown": unknown,
+            "strict": strict,
         }
         settings(self._given, {})  # a mistake shows where it was made
         self.lifespan = lifespan
         self.http = http or Http()
         self._concurrency: dict[str, int] = {}
+        self._unknown: dict[str, Unknown] = {}
         self._handlers: dict[tuple[str, str], Handler[Any]] = {}
         self._middleware: list[Middleware] = []
 
@@ -87,9 +94,15 @@ class App:
 
     # ── what users say ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def queue(self, name: str, *, concurrency: int = DEFAULT_CONCURRENCY) -> None:
-        """Have up to `concurrency` jobs of queue `name` run at once. Raises ConfigurationError."""
+    def queue(self, name: str, *, concurrency: int = DEFAULT_CONCURRENCY, unknown: Unknown | None = None) -> None:
+        """Have up to `concurrency` jobs of queue `name` run at once. Raises ConfigurationError.
+
+        `unknown`: what becomes of its jobs whose class has no handler; not given: what the app says.
+        """
         _check_queue(name)
+        if unknown is not None:
+            check_unknown(f"queue {name!r}", unknown)
+            self._unknown[name] = unknown
         if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
             raise ConfigurationError(f"queue {name!r}: concurrency is a whole number from 1 on, not {concurrency!r}")
         if name in self._concurrency:
@@ -183,6 +196,10 @@ class App:
     def classes(self, queue: str) -> Sequence[str]:
         """The classes that have a handler on a queue."""
         return [job_class for name, job_class in self._handlers if name == queue]
+
+    def unknown_on(self, queue: str) -> Unknown:
+        """What becomes of jobs on a queue whose class has no handler."""
+        return self._unknown.get(queue) or self.settings.unknown
 
     def check(self) -> None:
         """Raise ConfigurationError if there is nothing to run."""

@@ -34,7 +34,14 @@ class BadArguments(TrioworkersError):
 
 
 class UnknownClass(TrioworkersError):
-    """No handler takes this class on this queue. The job is retried like any failure; a later deploy may know the class."""
+    """No handler takes this class on this queue. The job is retried like any failure: a later deploy may know the class.
+
+    `hopeless`: the app says that such jobs go to the dead set at once. Either way they are kept, unless they say `dead: false`.
+    """
+
+    def __init__(self, message: str, *, hopeless: bool = False) -> None:
+        super().__init__(message)
+        self.hopeless = hopeless
 
 
 class CPUWorkerDied(TrioworkersError):

@@ -17,7 +17,7 @@ import msgspec
 from trioworkers import errors
 from trioworkers.outcome import Bury, Discard, Requeue, RetryAt
 from trioworkers.wire.active_job import count_execution
-from trioworkers.wire.job import Job, amend, decode
+from trioworkers.wire.job import Job, addressed, amend, decode
 
 MAX_RETRIES = 25
 MAX_MESSAGE = 10_000
@@ -55,10 +55,13 @@ def decide(
     if isinstance(steer, errors.Discard):
         return Discard()
     if temporary and all(call.paused for call in temporary):  # never sent: waits for its host, which is no attempt
-        return Requeue(amend(payload, progress) if progress else None, _asked_delay_s(temporary) or 1.0)
+        waiting = addressed(amend(payload, progress) if progress else payload, job.queue, job.jid)
+        return Requeue(waiting, _asked_delay_s(temporary) or 1.0)
+    unknown = error if isinstance(error, errors.UnknownClass) else None
     hopeless = isinstance(steer, errors.Bury | errors.BadArguments) or (calls and not temporary)
-    if hopeless or _gives_up(job, retry, count, now_s):
-        wanted = retry is not False or isinstance(steer, errors.BadArguments)
+    if hopeless or (unknown and unknown.hopeless) or _gives_up(job, retry, count, now_s):
+        # Never run, for want of a handler or of fitting arguments: kept, whatever it says of failures of its own.
+        wanted = retry is not False or unknown is not None or isinstance(steer, errors.BadArguments)
         kept = isinstance(steer, errors.Bury) or (job.dead and wanted)
         return Bury(amend(payload, changes)) if kept else Discard()
     if isinstance(steer, errors.RetryAfter):

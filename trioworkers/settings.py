@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import attrs
 
@@ -14,6 +14,8 @@ from trioworkers.errors import ConfigurationError
 
 DEFAULT_URL = "redis://localhost:6379/0"
 DEFAULT_CONCURRENCY = 10
+Unknown = Literal["retry", "dead", "leave"]
+"""What becomes of a job whose class has no handler: it fails like any other, it goes to the dead set, or others may have it."""
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
 _SCHEMES = ("redis://", "rediss://", "unix://", "embedded:")
 
@@ -64,6 +66,23 @@ def _count(least: int) -> Any:
     return check
 
 
+def _flag(_: object, field: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{field.name} is True or False, not {value!r}")
+
+
+def check_unknown(where: str, value: object) -> None:
+    """Raise ConfigurationError if `value` is no `Unknown`."""
+    if value not in get_args(Unknown):
+        raise ConfigurationError(
+            f"{where}: what becomes of jobs of unknown classes is retry, dead or leave, not {value!r}"
+        )
+
+
+def _unknown(_: object, field: attrs.Attribute[str], value: object) -> None:
+    check_unknown(field.name, value)
+
+
 @attrs.frozen
 class Settings:
     """The options of a worker. Times in seconds.
@@ -71,6 +90,7 @@ class Settings:
     `process_id`: the name of this worker's in-progress lists; stable over restarts if given, else new in each. `shutdown_timeout`:
     what running jobs get to finish when the worker is stopped. `lease`: silence after which other workers take over.
     `max_payload_bytes`: what is larger is not sent, or buried unread; `large_payload_bytes`: what is larger is warned of. `cpu_processes`: for `Context.run_cpu`.
+    `unknown`: what becomes of jobs whose class has no handler, on queues that don't say. `strict`: don't run beside another kind of worker.
     """
 
     redis_url: str = attrs.field(default=DEFAULT_URL, validator=_url)
@@ -81,6 +101,8 @@ class Settings:
     max_payload_bytes: int = attrs.field(default=1 << 20, validator=_count(1))
     large_payload_bytes: int = attrs.field(default=100 << 10, validator=_count(1))
     cpu_processes: int = attrs.field(factory=lambda: os.cpu_count() or 1, validator=_count(1))
+    unknown: Unknown = attrs.field(default="retry", validator=_unknown)
+    strict: bool = attrs.field(default=False, validator=_flag)
 
 
 _VARIABLES = {

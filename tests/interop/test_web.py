@@ -54,7 +54,7 @@ class Ruby:
 
 
 @attrs.define
-class Shop:
+class Office:
     """A Redis, Sidekiq Web and Sidekiq's API on it, and workers of ours."""
 
     server: Server
@@ -130,7 +130,7 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     folder = tmp_path_factory.mktemp("web")
     server = Server(folder).start()
     environment = {**os.environ, "REDIS_URL": server.url, "SIDEKIQ_WEB_TESTING": "1"}
@@ -139,13 +139,13 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     options: dict[str, Any] = {"env": environment, "stdout": subprocess.PIPE, "text": True}
     web = subprocess.Popen(["ruby", str(HERE / "web.rb"), str(port)], stderr=errors, **options)
     api = subprocess.Popen(["ruby", str(HERE / "api.rb")], stdin=subprocess.PIPE, **options)
-    shop = Shop(server, Browser(f"http://127.0.0.1:{port}"), Ruby(api), folder)
+    office = Office(server, Browser(f"http://127.0.0.1:{port}"), Ruby(api), folder)
     try:
         assert web.stdout is not None
         assert web.stdout.readline() == "ready\n", (folder / "web.log").read_text()
-        yield shop
+        yield office
     finally:
-        for process in (web, api, *(worker.process for worker in shop.workers)):
+        for process in (web, api, *(worker.process for worker in office.workers)):
             process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
@@ -156,8 +156,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def shop(opened: Shop) -> Shop:
-    """The module's shop, emptied, with one worker that runs."""
+def office(opened: Office) -> Office:
+    """The module's office, emptied, with one worker that runs."""
     opened.reset()
     if not any(worker.process.poll() is None for worker in opened.workers):
         opened.start_worker().wait_started()
@@ -169,115 +169,115 @@ def to(suffix: str) -> Any:
     return lambda form: form.action.endswith(suffix)
 
 
-def test_every_button_of_the_retries(shop: Shop):
-    jids = {text: shop.push("flaky", text) for text in "abcdefgh"}
-    shop.await_failed("retry", *"abcdefgh")
-    page = shop.browser.look("/retries")
+def test_every_button_of_the_retries(office: Office):
+    jids = {text: office.push("flaky", text) for text in "abcdefgh"}
+    office.await_failed("retry", *"abcdefgh")
+    page = office.browser.look("/retries")
     assert "RuntimeError: broken: a" in page
-    press = shop.browser.press
+    press = office.browser.press
 
-    processed = shop.ruby("Sidekiq::Stats.new.processed")
+    processed = office.ruby("Sidekiq::Stats.new.processed")
     press("/retries", "retry", tick=[jids["a"]])  # not mended: it fails again, as its first failure
-    wait_for(lambda: shop.ruby("Sidekiq::Stats.new.processed") == processed + 1, "a ran once more")
-    shop.await_failed("retry", *"abcdefgh")
-    assert {json.loads(member)["retry_count"] for member in shop.members("retry")} == {0}
+    wait_for(lambda: office.ruby("Sidekiq::Stats.new.processed") == processed + 1, "a ran once more")
+    office.await_failed("retry", *"abcdefgh")
+    assert {json.loads(member)["retry_count"] for member in office.members("retry")} == {0}
 
-    shop.mend()
+    office.mend()
     press("/retries", "retry", tick=[jids["b"], jids["c"]])
-    shop.await_ran("b", "c")
+    office.await_ran("b", "c")
     press("/retries", "delete", tick=[jids["d"]])
     press("/retries", "kill", tick=[jids["e"]])
-    assert (shop.first_args("retry"), shop.first_args("dead")) == ([*"afgh"], ["e"])
-    press(shop.page_of("retries", jids["f"]), "retry")
-    press(shop.page_of("retries", jids["g"]), "delete")
-    shop.await_ran(*"bcf")
+    assert (office.first_args("retry"), office.first_args("dead")) == ([*"afgh"], ["e"])
+    press(office.page_of("retries", jids["f"]), "retry")
+    press(office.page_of("retries", jids["g"]), "delete")
+    office.await_ran(*"bcf")
     press("/retries", "retry", within=to("all/retry"))
-    shop.await_ran(*"abcfh")
+    office.await_ran(*"abcfh")
 
-    shop.unmend()
+    office.unmend()
     for button, texts in (("kill", "ij"), ("delete", "kl")):
         for text in texts:
-            shop.push("flaky", text)
-        shop.await_failed("retry", *texts)
+            office.push("flaky", text)
+        office.await_failed("retry", *texts)
         press("/retries", button, within=to(f"all/{button}"))
-        assert shop.members("retry") == []
-    assert shop.first_args("dead") == [*"eij"]
-    assert shop.ran() == [*"abcfh"]
+        assert office.members("retry") == []
+    assert office.first_args("dead") == [*"eij"]
+    assert office.ran() == [*"abcfh"]
 
 
-def test_every_button_of_the_schedule(shop: Shop):
+def test_every_button_of_the_schedule(office: Office):
     later = time.time() + 3600
-    jids = {text: shop.push("note", text, at=later, x={"y": [1, None]}) for text in "abcde"}
-    press = shop.browser.press
+    jids = {text: office.push("note", text, at=later, x={"y": [1, None]}) for text in "abcde"}
+    press = office.browser.press
     press("/scheduled", "add_to_queue", tick=[jids["a"], jids["b"]])
     press("/scheduled", "delete", tick=[jids["c"]])
-    press(shop.page_of("scheduled", jids["d"]), "add_to_queue")
-    press(shop.page_of("scheduled", jids["e"]), "delete")
-    shop.await_ran(*"abd")
-    assert shop.members("schedule") == []
+    press(office.page_of("scheduled", jids["d"]), "add_to_queue")
+    press(office.page_of("scheduled", jids["e"]), "delete")
+    office.await_ran(*"abd")
+    assert office.members("schedule") == []
 
 
-def test_every_button_of_the_dead(shop: Shop):
-    jids = {text: shop.push("flaky", text, retry=0) for text in "abcdef"}
-    shop.server.command("LPUSH", "queue:web", b"no job \xff")  # unreadable: buried as it came
-    wait_for(lambda: len(shop.members("dead")) == 7, "all are dead")
-    assert "RuntimeError: broken: a" in shop.browser.look("/morgue")
-    shop.server.command("ZREM", "dead", b"no job \xff")
-    shop.mend()
-    press = shop.browser.press
+def test_every_button_of_the_dead(office: Office):
+    jids = {text: office.push("flaky", text, retry=0) for text in "abcdef"}
+    office.server.command("LPUSH", "queue:web", b"no job \xff")  # unreadable: buried as it came
+    wait_for(lambda: len(office.members("dead")) == 7, "all are dead")
+    assert "RuntimeError: broken: a" in office.browser.look("/morgue")
+    office.server.command("ZREM", "dead", b"no job \xff")
+    office.mend()
+    press = office.browser.press
     press("/morgue", "retry", tick=[jids["a"]])
     press("/morgue", "delete", tick=[jids["b"]])
-    press(shop.page_of("morgue", jids["c"]), "retry")
-    press(shop.page_of("morgue", jids["d"]), "delete")
-    shop.await_ran("a", "c")
-    assert shop.first_args("dead") == ["e", "f"]
+    press(office.page_of("morgue", jids["c"]), "retry")
+    press(office.page_of("morgue", jids["d"]), "delete")
+    office.await_ran("a", "c")
+    assert office.first_args("dead") == ["e", "f"]
     press("/morgue", "retry", within=to("all/retry"))
-    shop.await_ran(*"acef")
+    office.await_ran(*"acef")
 
-    shop.unmend()
-    shop.push("flaky", "g", retry=0)
-    shop.await_failed("dead", "g")
+    office.unmend()
+    office.push("flaky", "g", retry=0)
+    office.await_failed("dead", "g")
     press("/morgue", "delete", within=to("all/delete"))
-    assert shop.members("dead") == []
+    assert office.members("dead") == []
 
 
-def test_jobs_that_died_together_can_be_retried_one_by_one(shop: Shop):
+def test_jobs_that_died_together_can_be_retried_one_by_one(office: Office):
     # Buried by one script at one moment: the page tells them apart by their score, and one without jid spoils its neighbours.
     texts = [f"t{n}" for n in range(20)]
     payloads = [
         json.dumps({"class": "flaky", "queue": "web", "args": [text], "retry": 0, "jid": f"{n:024x}"})
         for n, text in enumerate(texts)
     ]
-    shop.server.command("LPUSH", "queue:web", *payloads)
-    shop.await_failed("dead", *texts)
-    scores = shop.server.command("ZRANGE", "dead", 0, -1, "WITHSCORES")
+    office.server.command("LPUSH", "queue:web", *payloads)
+    office.await_failed("dead", *texts)
+    scores = office.server.command("ZRANGE", "dead", 0, -1, "WITHSCORES")
     assert isinstance(scores, list)
     assert len(set(scores[1::2])) == len(texts)
-    shop.mend()
-    shop.browser.press("/morgue", "retry", within=to("all/retry"))
-    shop.await_ran(*texts)
+    office.mend()
+    office.browser.press("/morgue", "retry", within=to("all/retry"))
+    office.await_ran(*texts)
 
 
-def test_every_button_of_the_queues(shop: Shop):
-    shop.await_running(shop.push("hold", "first", queue="narrow"))
+def test_every_button_of_the_queues(office: Office):
+    office.await_running(office.push("hold", "first", queue="narrow"))
     for text in "abc":
-        shop.push("note", text, queue="narrow")
-    page = shop.browser.look("/queues")
+        office.push("note", text, queue="narrow")
+    page = office.browser.look("/queues")
     assert 'href="/queues/narrow"' in page
-    assert shop.browser.look("/queues/narrow").count("note") >= 3
+    assert office.browser.look("/queues/narrow").count("note") >= 3
     # The newest is at the top of the page.
-    shop.browser.press("/queues/narrow", "delete")
-    assert shop.server.command("LLEN", "queue:narrow") == 2
-    shop.release("first")
-    shop.await_ran("a", "b", "first")
+    office.browser.press("/queues/narrow", "delete")
+    assert office.server.command("LLEN", "queue:narrow") == 2
+    office.release("first")
+    office.await_ran("a", "b", "first")
 
-    shop.await_running(shop.push("hold", "second", queue="narrow"))
-    shop.push("note", "d", queue="narrow")
-    shop.browser.press("/queues", "delete", within=to("queues/narrow"))
-    assert shop.server.command("EXISTS", "queue:narrow") == 0
-    shop.release("second")
-    shop.push("note", "e", queue="narrow")
-    shop.await_ran("a", "b", "e", "first", "second")
+    office.await_running(office.push("hold", "second", queue="narrow"))
+    office.push("note", "d", queue="narrow")
+    office.browser.press("/queues", "delete", within=to("queues/narrow"))
+    assert office.server.command("EXISTS", "queue:narrow") == 0
+    office.release("second")
+    office.push("note", "e", queue="narrow")
+    office.await_ran("a", "b", "e", "first", "second")
 
 
 @pytest.mark.parametrize(
@@ -289,63 +289,63 @@ def test_every_button_of_the_queues(shop: Shop):
         ("nul", "\0\x1b[1m☃\u2028"),
     ],
 )
-def test_errors_show_with_their_backtrace(shop: Shop, kind: str, shown: str):
-    jid = shop.push("odd", kind, backtrace=True)
-    wait_for(lambda: len(shop.members("retry")) == 1, "it failed")
-    shop.browser.look("/retries")
-    page = unescape(shop.browser.look(shop.page_of("retries", jid)))
+def test_errors_show_with_their_backtrace(office: Office, kind: str, shown: str):
+    jid = office.push("odd", kind, backtrace=True)
+    wait_for(lambda: len(office.members("retry")) == 1, "it failed")
+    office.browser.look("/retries")
+    page = unescape(office.browser.look(office.page_of("retries", jid)))
     assert "<code>ValueError</code>" in page
     assert shown in page
     assert re.search(r"web_app\.py:\d+:in `inner'<br/>.*web_app\.py:\d+:in `odd'<br/>", page)
 
 
-def test_backtraces_are_as_long_as_the_job_says_and_a_group_shows_its_root(shop: Shop):
-    jid = shop.push("odd", "html", backtrace=1)
-    wait_for(lambda: len(shop.members("retry")) == 1, "it failed")
-    page = unescape(shop.browser.look(shop.page_of("retries", jid)))
+def test_backtraces_are_as_long_as_the_job_says_and_a_group_shows_its_root(office: Office):
+    jid = office.push("odd", "html", backtrace=1)
+    wait_for(lambda: len(office.members("retry")) == 1, "it failed")
+    page = unescape(office.browser.look(office.page_of("retries", jid)))
     assert "in `inner'" in page
     assert "in `odd'" not in page
-    shop.browser.press("/retries", "delete", within=to("all/delete"))
+    office.browser.press("/retries", "delete", within=to("all/delete"))
 
-    jid = shop.push("group", backtrace=True, retry=0)
-    wait_for(lambda: len(shop.members("dead")) == 1, "it failed")
-    page = unescape(shop.browser.look(shop.page_of("morgue", jid)))
+    jid = office.push("group", backtrace=True, retry=0)
+    wait_for(lambda: len(office.members("dead")) == 1, "it failed")
+    page = unescape(office.browser.look(office.page_of("morgue", jid)))
     assert "<code>ValueError</code>" in page
     assert re.search(r"in `inner'<br/>.*in `odd'<br/>.*in `group'", page)
 
 
-def test_the_pages_show_a_worker_and_what_it_runs(shop: Shop):
-    jid = shop.push("hold", "x<y>", tags=["vip"])
-    wait_for(lambda: jid in shop.browser.look("/busy"), "the running job shows")
-    page = shop.browser.look("/busy")
-    (worker,) = [worker for worker in shop.workers if worker.process.poll() is None]
+def test_the_pages_show_a_worker_and_what_it_runs(office: Office):
+    jid = office.push("hold", "x<y>", tags=["vip"])
+    wait_for(lambda: jid in office.browser.look("/busy"), "the running job shows")
+    page = office.browser.look("/busy")
+    (worker,) = [worker for worker in office.workers if worker.process.poll() is None]
     assert f":{worker.process.pid}" in page
     assert "trioworkers" in page
     assert "x&lt;y&gt;" in page
     assert ">vip<" in page
-    stats = json.loads(shop.browser.look("/stats"))["sidekiq"]
+    stats = json.loads(office.browser.look("/stats"))["sidekiq"]
     assert (stats["busy"], stats["processes"]) == (1, 1)
     failed, processed = stats["failed"], stats["processed"]
-    shop.release("x<y>")
-    shop.push("flaky", "z", retry=0)
-    wait_for(lambda: json.loads(shop.browser.look("/stats"))["sidekiq"]["processed"] == processed + 2, "both count")
-    assert json.loads(shop.browser.look("/stats"))["sidekiq"]["failed"] == failed + 1
-    assert str(processed + 2) in shop.browser.look("/")
-    history = shop.ruby("h = Sidekiq::Stats::History.new(2); [h.processed.values, h.failed.values]")
+    office.release("x<y>")
+    office.push("flaky", "z", retry=0)
+    wait_for(lambda: json.loads(office.browser.look("/stats"))["sidekiq"]["processed"] == processed + 2, "both count")
+    assert json.loads(office.browser.look("/stats"))["sidekiq"]["failed"] == failed + 1
+    assert str(processed + 2) in office.browser.look("/")
+    history = office.ruby("h = Sidekiq::Stats::History.new(2); [h.processed.values, h.failed.values]")
     assert [sum(days) for days in history] == [processed + 2, failed + 1]
 
 
-def test_a_form_that_no_page_offered_is_refused(shop: Shop):
-    shop.push("flaky", "a")
-    shop.await_failed("retry", "a")
-    assert shop.browser.forge("/retries/all/delete", ("delete", "1")) == 403
-    assert shop.first_args("retry") == ["a"]
+def test_a_form_that_no_page_offered_is_refused(office: Office):
+    office.push("flaky", "a")
+    office.await_failed("retry", "a")
+    assert office.browser.forge("/retries/all/delete", ("delete", "1")) == 403
+    assert office.first_args("retry") == ["a"]
 
 
-def test_every_verb_of_rubys_api(shop: Shop):
-    ruby = shop.ruby
-    running = shop.push("hold", "r")
-    shop.await_running(running)
+def test_every_verb_of_rubys_api(office: Office):
+    ruby = office.ruby
+    running = office.push("hold", "r")
+    office.await_running(running)
     ((process, _, work),) = ruby("Sidekiq::Workers.new.to_a")
     assert process == ruby("Sidekiq::ProcessSet.new.first.identity")
     assert (work["queue"], work["payload"]["jid"]) == ("web", running)
@@ -359,11 +359,11 @@ def test_every_verb_of_rubys_api(shop: Shop):
     ]
     assert ruby(record + "p['beat'] > Time.now.to_f - 5 && p['rtt_us'] > 0")
     ruby(record + "p.dump_threads; 0")
-    worker = shop.workers[-1]
+    worker = office.workers[-1]
     wait_for(lambda: running in worker.text.split("running jobs:")[-1], "it logs where its jobs are")
 
     for text in "abc":
-        shop.push("note", text, queue="narrow2")
+        office.push("note", text, queue="narrow2")
     queue = "q = Sidekiq::Queue.new('narrow2'); "
     assert ruby(queue + "[q.size, q.map { |job| job.args[0] }, q.latency < 60]") == [3, ["c", "b", "a"], True]
     assert ruby("Sidekiq::Queue.all.map(&:name)") == ["narrow", "narrow2", "web"]
@@ -371,41 +371,41 @@ def test_every_verb_of_rubys_api(shop: Shop):
     assert ruby(queue + "n = q.size; q.clear; [n, Sidekiq::Stats.new.queues.keys.include?('narrow2')]") == [2, False]
 
     later = time.time() + 3600
-    scheduled = [shop.push("note", text, at=later) for text in ("s1", "s2", "s3")]
+    scheduled = [office.push("note", text, at=later) for text in ("s1", "s2", "s3")]
     schedule = "s = Sidekiq::ScheduledSet.new; "
     ruby(schedule + f"s.find_job('{scheduled[0]}').add_to_queue; 0")
     ruby(schedule + f"s.find_job('{scheduled[1]}').reschedule(Time.now.to_f - 1); 0")
     ruby(schedule + f"s.find_job('{scheduled[2]}').delete; 0")
-    shop.await_ran("s1", "s2")
+    office.await_ran("s1", "s2")
 
     for text in ("f1", "f2", "f3", "f4"):
-        shop.push("flaky", text)
-    shop.await_failed("retry", "f1", "f2", "f3", "f4")
+        office.push("flaky", text)
+    office.await_failed("retry", "f1", "f2", "f3", "f4")
     failed = "s = Sidekiq::RetrySet.new; "
     assert ruby(failed + "s.scan('f2').map { |job| job.args[0] }") == ["f2"]
     assert ruby(failed + "s.map { |job| job['error_message'] }.sort")[0] == "broken: f1"
     ruby(failed + "s.scan('\"f4\"').each(&:kill); 0")
     ruby(failed + "s.scan('\"f3\"').each(&:delete); 0")
-    shop.mend()
+    office.mend()
     ruby(failed + "s.scan('\"f1\"').each(&:retry); 0")
     ruby(failed + "s.retry_all; 0")
-    shop.await_ran("f1", "f2", "s1", "s2")
+    office.await_ran("f1", "f2", "s1", "s2")
     assert ruby("d = Sidekiq::DeadSet.new; [d.size, d.first.args]") == [1, ["f4"]]
     ruby("Sidekiq::DeadSet.new.retry_all; 0")
-    shop.await_ran("f1", "f2", "f4", "s1", "s2")
+    office.await_ran("f1", "f2", "f4", "s1", "s2")
     ruby("Sidekiq::Stats.new.reset; 0")
     assert ruby("s = Sidekiq::Stats.new; [s.processed, s.failed]") == [0, 0]
-    shop.release("r")
-    wait_for(lambda: "r" in shop.ran(), "the held job ends")
+    office.release("r")
+    wait_for(lambda: "r" in office.ran(), "the held job ends")
 
 
-def test_workers_go_quiet_and_stop_one_by_one_and_all(shop: Shop):
-    first = next(worker for worker in shop.workers if worker.process.poll() is None)
-    second, third = shop.start_worker(), shop.start_worker()
+def test_workers_go_quiet_and_stop_one_by_one_and_all(office: Office):
+    first = next(worker for worker in office.workers if worker.process.poll() is None)
+    second, third = office.start_worker(), office.start_worker()
     states = "Sidekiq::ProcessSet.new(false).map { |p| [p['pid'], p['quiet']] }.to_h"
 
     def is_quiet() -> set[int]:
-        return {int(pid) for pid, quiet in shop.ruby(states).items() if quiet == "true"}
+        return {int(pid) for pid, quiet in office.ruby(states).items() if quiet == "true"}
 
     def of(worker: Worker) -> Any:
         def leads(form: Form) -> bool:
@@ -418,19 +418,19 @@ def test_workers_go_quiet_and_stop_one_by_one_and_all(shop: Shop):
 
     for worker in (second, third):
         worker.wait_started()
-    shop.browser.press("/busy", "quiet", within=of(second))
+    office.browser.press("/busy", "quiet", within=of(second))
     wait_for(lambda: is_quiet() == {second.process.pid}, "one is quiet")
-    shop.push("note", "a")
-    shop.await_ran("a")
-    shop.browser.press("/busy", "stop", within=of(second))
+    office.push("note", "a")
+    office.await_ran("a")
+    office.browser.press("/busy", "stop", within=of(second))
     assert second.ended() == 0
-    shop.browser.press("/busy", "quiet", within=of_all)
+    office.browser.press("/busy", "quiet", within=of_all)
     left = {first.process.pid, third.process.pid}
     wait_for(lambda: is_quiet() == left, "all that are left are quiet")
-    assert ">quiet<" in shop.browser.look("/busy")
-    jid = shop.push("note", "b")
-    shop.browser.press("/busy", "stop", within=of_all)
+    assert ">quiet<" in office.browser.look("/busy")
+    jid = office.push("note", "b")
+    office.browser.press("/busy", "stop", within=of_all)
     assert (first.ended(), third.ended()) == (0, 0)
-    assert shop.ruby("Sidekiq::ProcessSet.new(false).size") == 0
-    assert shop.ruby("Sidekiq::Queue.new('web').map(&:jid)") == [jid]
-    assert shop.ran() == ["a"]
+    assert office.ruby("Sidekiq::ProcessSet.new(false).size") == 0
+    assert office.ruby("Sidekiq::Queue.new('web').map(&:jid)") == [jid]
+    assert office.ran() == ["a"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,13 @@ def run(
         float | None, typer.Option(help="Seconds that running jobs get when the worker is stopped.")
     ] = None,
     lease: Annotated[float | None, typer.Option(help="Seconds of silence after which others take over.")] = None,
+    unknown: Annotated[
+        Literal["retry", "dead", "leave"] | None,
+        typer.Option(help="What becomes of jobs whose class has no handler. Default: what the App says, or retry."),
+    ] = None,
+    strict: Annotated[
+        bool | None, typer.Option("--strict", help="Don't run on a queue from which another kind of worker fetches.")
+    ] = None,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
 ) -> None:
@@ -43,6 +50,12 @@ def run(
     configure_logging(log_format, log_level)
     app = load_app(target)
     app.configure(
-        redis_url=redis, process_id=process_id, namespace=namespace, shutdown_timeout=shutdown_timeout, lease=lease
+        redis_url=redis,
+        process_id=process_id,
+        namespace=namespace,
+        shutdown_timeout=shutdown_timeout,
+        lease=lease,
+        unknown=unknown,
+        strict=strict,
     )
     app.run()

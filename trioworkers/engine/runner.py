@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import trio
 
@@ -16,11 +16,13 @@ from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.context import Context, Resources
 from trioworkers.engine import joblog
 from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.unknown import LeftJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
 from trioworkers.fan_out import Progress
 from trioworkers.handler import Handler
 from trioworkers.outcome import Acknowledge, Bury, Outcome, Requeue
-from trioworkers.wire.job import ASIDE_FIELD, Job, amend, decode, encode
+from trioworkers.settings import Unknown
+from trioworkers.wire.job import ASIDE_FIELD, Job, addressed, amend, decode, encode, new_jid
 
 logger = logging.getLogger("trioworkers")
 
@@ -37,6 +39,9 @@ class Handlers(Protocol):
 
     def classes(self, queue: str) -> Sequence[str]:
         """The classes that have a handler on a queue."""
+
+    def unknown_on(self, queue: str) -> Unknown:
+        """What becomes of jobs on a queue whose class has no handler."""
 
 
 class Runner:
@@ -56,6 +61,7 @@ class Runner:
         self._now_s = now_s
         self._guard = guard
         self.paused_classes: frozenset[str] = frozenset()
+        self.left = LeftJobs()
 
     async def run(self, delivery: Delivery, save: Callable[[Delivery], trio.Event]) -> Outcome:
         """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue.
@@ -72,6 +78,8 @@ class Runner:
         if job.job_class in self.paused_classes:
             return put_aside(payload, delivery.queue)
         handler = self._handlers.find(job.queue, job.job_class)
+        if handler is None and self._handlers.unknown_on(job.queue) == "leave":
+            return self.left.leave(job, payload)
         timeout_s = None if handler is None else handler.timeout_s
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         ctx = Context(job, deadline, self._resources, partial(_open_progress, delivery, job, save))
@@ -135,13 +143,16 @@ class Runner:
 
     def _call(self, handler: Handler[Any] | None, ctx: Context) -> Awaitable[Any]:
         if handler is None:
-            job = ctx.job
-            known = ", ".join(sorted(self._handlers.classes(job.queue))) or "none"
-            raise UnknownClass(f"no handler for class {job.job_class!r} on queue {job.queue!r}; known: {known}")
+            self._refuse(ctx.job)
         call: CallNext = partial(handler.start, ctx.job, ctx)
         for middleware in self._middleware:
             call = partial(middleware, ctx, call)
         return call()
+
+    def _refuse(self, job: Job) -> NoReturn:
+        known = ", ".join(sorted(self._handlers.classes(job.queue))) or "none"
+        text = f"no handler for class {job.job_class!r} on queue {job.queue!r}; known: {known}"
+        raise UnknownClass(text, hopeless=self._handlers.unknown_on(job.queue) == "dead")
 
     def _check_sends(self, ctx: Context) -> None:
         """What was enqueued must have a form in JSON, and not be too large; found out here, it is the job's failure, not the settler's."""
@@ -166,7 +177,7 @@ def put_aside(payload: bytes, queue: str) -> Requeue:
     It comes back by itself after some minutes to look whether it may run: seldom enough for a hundred thousand of them.
     """
     delay_s = ASIDE_S * random.uniform(1.0, 1.5)
-    return Requeue(amend(payload, {"queue": queue, ASIDE_FIELD: True}), delay_s)
+    return Requeue(amend(addressed(payload, queue, new_jid()), {ASIDE_FIELD: True}), delay_s)
 
 
 def _open_progress(delivery: Delivery, job: Job, save: Callable[[Delivery], trio.Event]) -> Progress:

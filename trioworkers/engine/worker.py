@@ -27,6 +27,7 @@ from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.remote import Remote
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
+from trioworkers.engine.unknown import LeftJobs
 from trioworkers.errors import Refused, Superseded
 from trioworkers.wire.process import Identity
 
@@ -41,11 +42,15 @@ FLUSH_S = 0.25
 
 @attrs.frozen
 class Stats:
-    """What a worker is doing, by queue: jobs running (or waiting to be settled) and slots free."""
+    """What a worker is doing, by queue: jobs running (or waiting to be settled), slots free.
+
+    `settled`: deliveries whose outcome is written. `left`: by queue, how often a job was left for others as its class has no handler here.
+    """
 
     running: Mapping[str, int]
     free: Mapping[str, int]
     settled: int
+    left: Mapping[str, int]
     quiet: bool
     stopping: bool
 
@@ -78,6 +83,7 @@ class Worker:
         self._deadline = math.inf
         self._deadline_moved = trio.Event()
         self._settled = dict.fromkeys(queues, 0)
+        self._left = LeftJobs()
         self._quiet = False
         self._chores = trio.CancelScope()
         self._drained = trio.Event()
@@ -142,12 +148,14 @@ class Worker:
             running={queue: len(consumer.deliveries) for queue, consumer in self._consumers.items()},
             free={queue: consumer.free for queue, consumer in self._consumers.items()},
             settled=sum(self._settled.values()),
+            left=dict(self._left.by_queue),
             quiet=self._quiet,
             stopping=self.stopping,
         )
 
     async def run(self, runner: Runner, started: Callable[[], None]) -> None:
         """Work until stopped. To be run shielded: `stop` is how it ends. Raises Superseded, or Refused at the start."""
+        self._left = runner.left
         async with trio.open_nursery() as upkeep:
             beat_s = self._presence.beat_interval_s
             reclaimer = Reclaimer(self._broker, self._connection.link, lease_s=beat_s * BEATS_PER_LEASE, beat_s=beat_s)

@@ -284,6 +284,19 @@ def _class_and_args(job: Job, now_s: float) -> dict[str, Any]:
     return {"wrapped": job.job_class, "class": active_job.WRAPPER, "args": _plain([inner])}
 
 
+def addressed(payload: bytes, queue: str, jid: str) -> bytes:
+    """`payload`, fetched from `queue`, as it may wait in a sorted set. The same bytes where nothing is amiss.
+
+    It says its queue, to which it goes back, and has a jid (this one, if it had none): two of the same bytes would be one there.
+    Raises BadPayload if `payload` is no JSON object.
+    """
+    fields = _readable(payload)
+    changes = {} if fields.get("queue") == queue else {"queue": queue}
+    if fields.get("jid") is None:
+        changes["jid"] = jid
+    return amend(payload, changes) if changes else payload
+
+
 def _options(job: Job) -> dict[str, Any]:
     options: dict[str, Any] = dict(job.extra)
     if job.retry_for is not None:
