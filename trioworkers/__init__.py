@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trioworkers.errors import Refused as Refused
     from trioworkers.errors import ResponseTooLarge as ResponseTooLarge
     from trioworkers.errors import RetryAfter as RetryAfter
+    from trioworkers.errors import SharedQueue as SharedQueue
     from trioworkers.errors import Superseded as Superseded
     from trioworkers.errors import TrioworkersError as TrioworkersError
     from trioworkers.errors import Unavailable as Unavailable
@@ -60,6 +61,7 @@ _HOMES = {
         "Refused",
         "ResponseTooLarge",
         "RetryAfter",
+        "SharedQueue",
         "Superseded",
         "TrioworkersError",
         "Unavailable",

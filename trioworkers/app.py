@@ -145,7 +145,7 @@ class App:
     # ── how it runs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self) -> None:
-        """Run a worker until it is stopped; handles Unix signals. Blocks. Raises ConfigurationError, Refused or Superseded."""
+        """Run a worker until it is stopped; handles Unix signals. Blocks. Raises as `serve` does."""
         from trioworkers.run import run  # noqa: PLC0415 - who only enqueues needs no engine
 
         run(self)
@@ -154,7 +154,7 @@ class App:
         """Run a worker inside your own Trio program; signals are yours. `worker = await nursery.start(app.serve)`.
 
         Cancelled, it stops as by TERM: it fetches no more, gives running jobs the shutdown timeout, puts back the rest and returns.
-        Raises ConfigurationError, Refused (Redis won't have us) or Superseded (the process id is taken).
+        Raises ConfigurationError, Refused (Redis won't have us), Superseded (the process id is taken) or, if strict, SharedQueue.
         """
         from trioworkers.engine.serve import serve  # noqa: PLC0415 - as above
 

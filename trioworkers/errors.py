@@ -85,6 +85,13 @@ class Refused(BrokerError):
     """Redis answered that it won't: wrong password, no permission, wrong type of key. Trying again won't help by itself."""
 
 
+class SharedQueue(Refused):
+    """The app is strict, and another kind of worker fetches from one of its queues.
+
+    Raised at start; later, when the worker has stopped for it. Separate the queues, stop the other, or don't be strict.
+    """
+
+
 class Superseded(BrokerError):
     """Another live worker holds our process id. Raised at start, or later by one that was believed dead."""
 

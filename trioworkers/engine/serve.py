@@ -73,6 +73,7 @@ class _Session:
                 connection = await stack.enter_async_context(connect(url, Link(shown_url(url))))
                 await retrying(lambda: check_server(connection), final=(Superseded, Refused))
                 broker, self.worker = _assemble(app, settings, url, connection)
+                await self.worker.admit()
                 resources = await stack.enter_async_context(
                     open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
                 )
@@ -90,7 +91,10 @@ def _assemble(app: App, settings: Settings, url: str, connection: Connection) ->
     holder = Holder(settings.process_id or str(identity), encode_lease(identity), int(settings.lease * 1000))
     broker = Broker(connection, Keys(settings.namespace), holder, Clock(), SizeGuard(settings))
     timeout_s = settings.shutdown_timeout
-    return broker, Worker(broker, connection, identity, app.queues, url=url, shutdown_timeout_s=timeout_s)
+    worker = Worker(
+        broker, connection, identity, app.queues, url=url, shutdown_timeout_s=timeout_s, strict=settings.strict
+    )
+    return broker, worker
 
 
 @contextmanager

@@ -18,9 +18,11 @@ from trioworkers.broker.connection import Connection, retrying
 from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import LeaseGone, open_intake
 from trioworkers.broker.moves import Broker, Due
+from trioworkers.broker.neighbours import Neighbours
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.guard import Guard
 from trioworkers.engine.heartbeat import Heartbeat
 from trioworkers.engine.maintenance import Promoter, Reclaimer
 from trioworkers.engine.quarantine import Quarantine
@@ -28,7 +30,7 @@ from trioworkers.engine.remote import Remote
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.unknown import LeftJobs
-from trioworkers.errors import Refused, Superseded
+from trioworkers.errors import Refused, SharedQueue, Superseded
 from trioworkers.wire.process import Identity
 
 logger = logging.getLogger("trioworkers")
@@ -67,6 +69,7 @@ class Worker:
         *,
         url: str,
         shutdown_timeout_s: float,
+        strict: bool,
     ) -> None:
         self.identity = identity
         self._broker = broker
@@ -77,6 +80,13 @@ class Worker:
         self._presence = Presence(broker, str(identity), list(queues))
         self._settler = Settler(broker, self._on_settled, lambda: trio.current_time() >= self._deadline)
         self._remote = Remote(broker, self.running)
+        self._guard = Guard(
+            Neighbours(connection, broker.keys, queues),
+            strict=strict,
+            interval_s=self._presence.beat_interval_s * BEATS_PER_LEASE,
+            on_shared=self._stop_for,
+        )
+        self._stopped_for: SharedQueue | None = None
         self._consumers: dict[str, Consumer] = {}
         self._intakes = {queue: trio.CancelScope() for queue in queues}
         self._jobs = {queue: trio.CancelScope() for queue in queues}
@@ -153,8 +163,15 @@ class Worker:
             stopping=self.stopping,
         )
 
+    async def admit(self) -> None:
+        """The look around before anything begins. Raises SharedQueue if we are strict and not alone on our queues."""
+        await self._guard.admit()
+
     async def run(self, runner: Runner, started: Callable[[], None]) -> None:
-        """Work until stopped. To be run shielded: `stop` is how it ends. Raises Superseded, or Refused at the start."""
+        """Work until stopped. To be run shielded: `stop` is how it ends.
+
+        Raises Superseded, Refused at the start, or SharedQueue after it stopped for that.
+        """
         self._left = runner.left
         async with trio.open_nursery() as upkeep:
             beat_s = self._presence.beat_interval_s
@@ -167,7 +184,7 @@ class Worker:
             hear = partial(self._hear, runner)
             hear(await retrying(partial(self._broker.due, 0)))  # what is paused must be known before the first fetch
             promoter = Promoter(self._broker, hear=hear)
-            upkeep.start_soon(self._do_chores, heartbeat, promoter, reclaimer, self._remote)
+            upkeep.start_soon(self._do_chores, heartbeat, promoter, reclaimer, self._remote, self._guard)
             started()
             async with trio.open_nursery() as queues:
                 for queue in self._queues:
@@ -176,6 +193,8 @@ class Worker:
             await self._say_farewell()
             upkeep.cancel_scope.cancel()
         logger.info("stopped: %r", self)
+        if self._stopped_for is not None:
+            raise self._stopped_for
 
     def _hear(self, runner: Runner, due: Due) -> None:
         """What people want of us, or of all."""
@@ -185,7 +204,7 @@ class Worker:
         for ask in due.asks:
             self._remote.hear(ask)
 
-    async def _do_chores(self, *chores: Heartbeat | Promoter | Reclaimer | Remote) -> None:
+    async def _do_chores(self, *chores: Heartbeat | Promoter | Reclaimer | Remote | Guard) -> None:
         with self._chores:
             async with trio.open_nursery() as nursery:
                 for chore in chores:
@@ -286,6 +305,12 @@ class Worker:
             logger.warning("our lease ran out while we were cut off; looking what other workers took over")
         for consumer in self._consumers.values():
             consumer.doubt(taken_over=gone is LeaseGone.EXPIRED)
+
+    def _stop_for(self, reason: SharedQueue) -> None:
+        if self._stopped_for is None:
+            logger.error("%s", reason)
+            self._stopped_for = reason
+            self.stop()
 
     def _on_settled(self, delivery: Delivery) -> None:
         self._settled[delivery.queue] += 1

@@ -6,12 +6,17 @@ Every field that some version of Sidekiq's web page needs is there; a page of an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 import msgspec
 
 PROTOCOL_VERSION = "7.3.0"
 """Told where Sidekiq's record tells its version; there its tools only show it."""
+
+LABEL = "trioworkers"
+OUR_LABELS = f'"labels":["{LABEL}"]'
+"""Stands so in the record of every worker of ours, and of no other."""
 
 
 @attrs.frozen
@@ -86,12 +91,49 @@ class Record:
             "capsules": capsules,
             "queues": list(self.queues),
             "weights": [{queue: 0} for queue in self.queues],
-            "labels": ["trioworkers"],
+            "labels": [LABEL],
             "identity": identity,
             "version": PROTOCOL_VERSION,
             "embedded": False,
         }
         return msgspec.json.encode(info)
+
+
+@attrs.frozen
+class Info:
+    """What another kind of process says of itself: what it is, and every queue that it names."""
+
+    kind: str
+    queues: frozenset[str]
+
+
+def decode_info(info: bytes) -> Info | None:
+    """Read the record of a process of any kind and version; None if it is none."""
+    try:
+        fields = msgspec.json.decode(info, type=dict[str, Any])
+    except (ValueError, RecursionError):
+        return None
+    names = _texts(fields.get("queues"))
+    capsules = fields.get("capsules")
+    inside = [
+        capsule.get("weights") for capsule in _dicts(list(capsules.values()) if isinstance(capsules, dict) else [])
+    ]
+    for weights in _dicts(fields.get("weights")) + _dicts(inside):
+        names += _texts(list(weights))
+    version = fields.get("version")
+    if "Pid" in fields:
+        kind = "go-workers2"
+    else:
+        kind = f"Ruby Sidekiq {version}" if isinstance(version, str) else "Ruby Sidekiq"
+    return Info(kind, frozenset(names))
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _dicts(value: object) -> list[dict[Any, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def encode_running(queue: str, payload: bytes, run_at_s: float) -> bytes:

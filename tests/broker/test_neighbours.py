@@ -1,0 +1,151 @@
+"""Who else is on our queues, on a real Redis: records as each version writes them, and lists as go-workers leaves them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+from servers import Server
+
+from trioworkers.broker.connection import Connection, Link, connect
+from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.neighbours import MAX_WATCHED, STEP, Neighbours
+from trioworkers.broker.presence import Presence
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.process import Identity, Record, decode_info
+
+INFO = {"hostname": "h", "started_at": 1.5, "pid": 7, "tag": "trioworkers", "labels": [], "identity": "h:7:n"}
+CAPSULE = {"concurrency": 5, "mode": "weighted", "weights": {"q": 2, "other": 0}}
+RECORDS: dict[str, dict[str, Any]] = {
+    "Ruby Sidekiq": {**INFO, "concurrency": 10, "queues": ["q", "other"]},  # 6.4
+    "Ruby Sidekiq 7.0.2": {**INFO, "concurrency": 5, "weights": [{"q": 1, "other": 0}], "version": "7.0.2"},
+    "Ruby Sidekiq 8.1.7": {**INFO, "capsules": {"default": CAPSULE}, "version": "8.1.7", "embedded": False},
+    "go-workers2": {**INFO, "Pid": 7, "queues": ["q"], "concurrency": 5},
+}
+
+
+@pytest.fixture
+async def connection(redis_url: str) -> AsyncIterator[Connection]:
+    async with connect(redis_url, Link(redis_url)) as opened:
+        yield opened
+
+
+def neighbours(connection: Connection, *queues: str, namespace: str = "") -> Neighbours:
+    return Neighbours(connection, Keys(namespace), queues or ("q",))
+
+
+def enter(server: Server, info: Mapping[str, Any] | str, *, key: str = "h:7:n", **fields: object) -> None:
+    server.command("SADD", "processes", key)
+    text = info if isinstance(info, str) else json.dumps(info)
+    values = {"info": text, "busy": 0, "beat": time.time(), "quiet": "false", **fields}
+    server.command("HSET", key, *(word for pair in values.items() for word in pair))
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+async def test_a_process_of_another_kind_is_known_by_its_record(
+    connection: Connection, shared_server: Server, kind: str
+):
+    enter(shared_server, RECORDS[kind])
+    found = await neighbours(connection, "q", "mine").look()
+    assert [(each.kind, each.name, each.queues) for each in found.values()] == [(kind, "h:7:n", ("q",))]
+    assert await neighbours(connection, "mine").look() == {}
+
+
+async def test_who_does_not_fetch_is_no_neighbour(connection: Connection, shared_server: Server):
+    enter(shared_server, RECORDS["Ruby Sidekiq"], key="quiet", quiet="true")
+    enter(shared_server, RECORDS["go-workers2"], key="quiet2", quiet="1")
+    enter(shared_server, RECORDS["go-workers2"], key="dead", beat=int(time.time()) - 600)  # keeps its record for ever
+    enter(shared_server, "no json", key="broken")
+    enter(shared_server, '{"queues":7,"weights":{"q":1},"capsules":[[]]}', key="odd")
+    shared_server.command("SADD", "processes", "gone", "a string")
+    shared_server.command("SET", "a string", "x")
+    assert await neighbours(connection).look() == {}
+    enter(shared_server, RECORDS["Ruby Sidekiq"], key="old clock", beat=1)
+    shared_server.command("EXPIRE", "old clock", 30)  # Redis's clock says that it lives
+    assert set(await neighbours(connection).look()) == {"old clock"}
+
+
+async def test_our_own_workers_are_no_neighbours(connection: Connection, shared_server: Server):
+    identity = Identity("h", 1, "n")
+    ours = Broker(connection, Keys(), Holder("w1", "lease", 30_000))
+    await Presence(ours, str(identity), ["q"]).beat(Record(identity, "w1", 1.5, {"q": 10}, 0, False, 2.5, 1, 1), [])
+    shared_server.command("LPUSH", "queue:q:w1:inprogress", "x")
+    look = neighbours(connection)
+    assert await look.look() == {}
+    shared_server.command("DEL", "queue:q:w1:inprogress")
+    assert await look.look() == {}
+
+
+async def test_queues_are_compared_within_the_namespace(connection: Connection, shared_server: Server):
+    enter(shared_server, {**INFO, "Pid": 7, "queues": ["prod:q"]}, key="prod:h:7:n")
+    shared_server.command("DEL", "processes")
+    shared_server.command("SADD", "prod:processes", "h:7:n")
+    assert await neighbours(connection).look() == {}
+    assert set(await neighbours(connection, namespace="prod").look()) == {"h:7:n"}
+
+
+async def test_a_list_that_moves_and_is_not_ours_betrays_go_workers(connection: Connection, shared_server: Server):
+    shared_server.command("LPUSH", "queue:q:shop-1:inprogress", "a")
+    shared_server.command("LPUSH", "queue:q:dead:inprogress", "b")
+    shared_server.command("LPUSH", "queue:elsewhere:shop-1:inprogress", "c")
+    look = neighbours(connection)
+    assert await look.look() == {}
+    assert look.suspects
+    shared_server.command("LPUSH", "queue:q:shop-1:inprogress", "a2")
+    (found,) = (await look.look()).values()
+    assert (found.kind, found.name, found.queues) == ("go-workers", "shop-1", ("q",))
+    shared_server.command("DEL", "queue:q:shop-1:inprogress")  # between two jobs
+    assert len(await look.look()) == 1
+
+
+async def test_a_list_that_has_not_moved_for_long_is_nobodys(connection: Connection, shared_server: Server):
+    shared_server.command("LPUSH", "queue:q:shop-1:inprogress", "a")
+    look = neighbours(connection)
+    await look.look()
+    shared_server.command("LPUSH", "queue:q:shop-1:inprogress", "a2")
+    assert len(await look.look()) == 1
+    (watched,) = look._lists.values()
+    watched.moved_at = -1e9
+    assert await look.look() == {}
+
+
+async def test_a_list_of_a_queue_whose_name_begins_like_ours_is_not_on_ours(
+    connection: Connection, shared_server: Server
+):
+    shared_server.command("SADD", "queues", "q", "q:high")
+    shared_server.command("LPUSH", "queue:q:high:shop-1:inprogress", "a")
+    look = neighbours(connection, "q")
+    await look.look()
+    shared_server.command("LPUSH", "queue:q:high:shop-1:inprogress", "b")
+    assert await look.look() == {}
+    both = neighbours(connection, "q", "q:high")
+    await both.look()
+    shared_server.command("LPUSH", "queue:q:high:shop-1:inprogress", "c")
+    assert [each.queues for each in (await both.look()).values()] == [("q:high",)]
+
+
+async def test_a_large_key_space_is_walked_in_steps_and_few_lists_are_watched(
+    connection: Connection, shared_server: Server
+):
+    fill = "for i = 1, tonumber(ARGV[2]) do redis.call('LPUSH', ARGV[1] .. i .. ':inprogress', 'x') end"
+    shared_server.command("EVAL", fill, 0, "queue:q:p", 3 * STEP)
+    look = neighbours(connection)
+    await look.look(1)
+    assert look._cursor
+    assert 0 < len(look._lists) <= MAX_WATCHED
+    await look.look(20)
+    assert look._cursor == 0
+    assert len(look._lists) == MAX_WATCHED
+
+
+def test_records_that_are_none_are_not_read():
+    assert decode_info(b"[]") is None
+    assert decode_info(b"\xff") is None
+    info = decode_info(
+        b'{"queues":["a",1],"weights":[{"b":1},7],"capsules":{"x":{"weights":{"c":0}},"y":{}},"version":1}'
+    )
+    assert info is not None
+    assert (info.kind, info.queues) == ("Ruby Sidekiq", {"a", "b", "c"})

@@ -1,0 +1,166 @@
+"""Other kinds of workers on our queues: seen by the records that they keep, or by in-progress lists that move and are not ours.
+
+Ruby's Sidekiq and the newest go-workers2 keep a record, as we do. Of other go-workers only a list shows:
+`queue:QUEUE:PROCESS:inprogress`, which isn't in our registry. What a dead one left behind looks the same, but doesn't move. To find such
+lists the key space is walked in small steps, one with each look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import attrs
+import trio
+
+from trioworkers.broker import scripts
+from trioworkers.broker.connection import Connection
+from trioworkers.broker.moves import pack
+from trioworkers.errors import Refused
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.process import OUR_LABELS, decode_info
+
+STEP = 1000
+"""Keys of the key space that one step looks at."""
+
+RECORD_S = 60.0
+"""A record without expiry that is older than this is of a process that died."""
+
+STILL_AFTER_S = 300.0
+"""A list that hasn't moved for this long counts as nobody's."""
+
+MAX_WATCHED = 200
+IN_PROGRESS = ":inprogress"
+
+
+@attrs.frozen
+class Neighbour:
+    """A process of another kind that fetches from these queues of ours."""
+
+    kind: str
+    name: str
+    queues: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} on {', '.join(self.queues)}"
+
+
+@attrs.define
+class _List:
+    queue: str
+    process_id: str
+    state: str | None = None
+    moved_at: float | None = None
+
+    def see(self, state: str, now: float) -> None:
+        if self.state is not None and state != self.state:
+            self.moved_at = now
+        self.state = state
+
+    def moves(self, now: float) -> bool:
+        return self.moved_at is not None and now - self.moved_at < STILL_AFTER_S
+
+
+class Neighbours:
+    """Looks for other kinds of workers on `queues`."""
+
+    def __init__(self, connection: Connection, keys: Keys, queues: Collection[str]) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._queues = sorted(queues, key=len, reverse=True)
+        self._lists: dict[str, _List] = {}
+        self._cursor: int | None = 0
+
+    @property
+    def suspects(self) -> bool:
+        """Whether there are lists of which another look will tell whether they move."""
+        return bool(self._lists)
+
+    async def look(self, steps: int = 1) -> dict[str, Neighbour]:
+        """Who fetches from our queues, by name; `steps`: how far to walk the key space. Raises BrokerError."""
+        found = await self._recorded()
+        for _ in range(steps):
+            await self._walk()
+            if self._cursor == 0:
+                break
+        found.update(await self._moving())
+        return found
+
+    # ── by their records ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _recorded(self) -> dict[str, Neighbour]:
+        args = [self._keys.process(""), OUR_LABELS]
+        now_s, *records = await self._connection.run(scripts.NEIGHBOURS, [self._keys.processes], args)
+        found = {}
+        for identity, info, quiet, beat, expires_ms in records:
+            known = decode_info(info)
+            if known is None or quiet in (b"true", b"1") or (expires_ms < 0 and not _is_fresh(beat, now_s)):
+                continue
+            shared = tuple(queue for queue in sorted(self._queues) if self._consumes(known.queues, queue))
+            if shared:
+                name = identity.decode(errors="replace")
+                found[name] = Neighbour(known.kind, name, shared)
+        return found
+
+    def _consumes(self, theirs: Collection[str], queue: str) -> bool:
+        return queue in theirs or (bool(self._keys.namespace) and f"{self._keys.namespace}:{queue}" in theirs)
+
+    # ── by their lists ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _walk(self) -> None:
+        if self._cursor is None:
+            return
+        start, pattern = self._cursor, self._keys.queue("*") + IN_PROGRESS
+        try:
+            self._cursor, keys = await self._connection.call(
+                "scan", lambda client: client.scan(start, match=pattern, count=STEP, type_="list")
+            )
+        except Refused:  # some services don't allow it; the link has said so
+            self._cursor = None
+            return
+        for raw in keys:
+            key = raw.decode(errors="replace")
+            if key not in self._lists and len(self._lists) < MAX_WATCHED:
+                self._watch(key)
+
+    def _watch(self, key: str) -> None:
+        name = self._name(key)
+        for queue in self._queues:
+            if name.startswith(f"{queue}:") and len(name) > len(queue) + 1:
+                self._lists[key] = _List(queue, name[len(queue) + 1 :])
+                return
+
+    def _name(self, key: str) -> str:
+        return key[len(self._keys.queue("")) : -len(IN_PROGRESS)]
+
+    def _other_queues(self, key: str, queue: str) -> list[str]:
+        """The longer names with a colon that the list's queue could have instead."""
+        name = self._name(key)
+        return [name[:at] for at in range(len(queue) + 1, len(name)) if name[at] == ":"]
+
+    async def _moving(self) -> Mapping[str, Neighbour]:
+        if not self._lists:
+            return {}
+        keys = list(self._lists)
+        names = [self._keys.in_progress_lists, self._keys.queues, *keys]
+        others = [self._other_queues(key, self._lists[key].queue) for key in keys]
+        states = await self._connection.run(scripts.FOREIGN_LISTS, names, [pack(others)])
+        now = trio.current_time()
+        found = {}
+        for key, raw in zip(keys, states, strict=True):
+            watched, state = self._lists[key], raw.decode()
+            if state in ("ours", "other"):
+                del self._lists[key]
+                continue
+            watched.see(state, now)
+            if watched.moves(now):
+                found[key] = Neighbour("go-workers", watched.process_id, (watched.queue,))
+            elif state == "":
+                del self._lists[key]  # if it comes back, the walk finds it again
+        return found
+
+
+def _is_fresh(beat: bytes, now_s: float) -> bool:
+    try:
+        return abs(now_s - float(beat)) <= RECORD_S
+    except ValueError:
+        return False

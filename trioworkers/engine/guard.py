@@ -1,0 +1,75 @@
+"""Notices another kind of worker on one of our queues, says so once, and obeys `strict`.
+
+Two kinds of workers can read each other's jobs, but each knows only its own classes: what the wrong one fetches fails there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+
+import trio
+
+from trioworkers.broker.connection import retrying
+from trioworkers.broker.neighbours import Neighbour, Neighbours
+from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
+
+logger = logging.getLogger("trioworkers")
+
+FIRST_STEPS = 20
+SECOND_LOOK_AFTER_S = 1.0
+SHOWN = 5
+ANOTHER = "another kind of worker fetches from our queues"
+
+
+class Guard:
+    """Looks at the start and every `interval_s` seconds. `on_shared` hears of it when we are `strict` and no longer alone."""
+
+    def __init__(
+        self, neighbours: Neighbours, *, strict: bool, interval_s: float, on_shared: Callable[[SharedQueue], None]
+    ) -> None:
+        self._neighbours = neighbours
+        self._strict = strict
+        self._interval_s = interval_s
+        self._on_shared = on_shared
+        self._known: dict[str, Neighbour] = {}
+
+    async def admit(self) -> None:
+        """The look before the first fetch. Raises SharedQueue if we are strict and not alone."""
+        found = await retrying(lambda: self._neighbours.look(FIRST_STEPS), final=(Superseded, Refused))
+        if self._strict and not found and self._neighbours.suspects:
+            await trio.sleep(SECOND_LOOK_AFTER_S)
+            found = await retrying(self._neighbours.look, final=(Superseded, Refused))
+        if self._strict and found:
+            raise SharedQueue(f"strict, so not started: {ANOTHER}: {_listed(found.values())}")
+        self._note(found)
+
+    async def run(self) -> None:
+        """Look again and again. What can't be seen during an outage is seen after it."""
+        while True:
+            await trio.sleep(self._interval_s)
+            try:
+                found = await self._neighbours.look()
+            except Superseded:
+                raise
+            except BrokerError:
+                continue
+            if self._strict and found:
+                self._on_shared(SharedQueue(f"strict, so stopped: {ANOTHER}: {_listed(found.values())}"))
+            else:
+                self._note(found)
+
+    def _note(self, found: dict[str, Neighbour]) -> None:
+        arrived = [found[name] for name in found.keys() - self._known.keys()]
+        left = [self._known[name] for name in self._known.keys() - found.keys()]
+        self._known = found
+        if arrived:
+            logger.warning("%s; jobs whose class one side doesn't know fail there: %s", ANOTHER, _listed(arrived))
+        if left:
+            logger.warning("no longer on our queues: %s", _listed(left))
+
+
+def _listed(neighbours: Collection[Neighbour]) -> str:
+    texts = sorted(str(neighbour) for neighbour in neighbours)
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more
