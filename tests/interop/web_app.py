@@ -51,6 +51,6 @@ async def group() -> None:
 @app.handler("narrow")
 @app.handler("web", "hold")
 async def hold(ctx: Context, text: str) -> None:
-    while not (FOLDER / f"released-{text}").exists():
+    while not any((FOLDER / f"released-{name}").exists() for name in (text, "all")):
         await trio.sleep(0.02)
     _note(text)
