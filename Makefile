@@ -34,7 +34,7 @@ unit: .venv/ready
 	$(BIN)/python -m pytest -m 'not slow' -n 3 --dist loadgroup $(ARGS)
 
 faults: .venv/ready
-	$(BIN)/python -m pytest tests/faults tests/test_process.py $(ARGS)
+	$(BIN)/python -m pytest tests/faults tests/test_process.py -n 3 -v $(ARGS)
 
 SECONDS ?= 60
 soak: .venv/ready

@@ -109,9 +109,21 @@ class Jobs:
         return {json.loads(payload)["jid"] for payload in found}
 
     def in_progress(self) -> int:
+        return sum(int(str(self.server.command("LLEN", key))) for key in self._in_progress_lists())
+
+    def jids_in_lists(self) -> set[str]:
+        """What waits or is in progress."""
+        payloads = self.queued()
+        for key in self._in_progress_lists():
+            found = self.server.command("LRANGE", key, 0, -1)
+            assert isinstance(found, list)
+            payloads += found
+        return {json.loads(payload)["jid"] for payload in payloads}
+
+    def _in_progress_lists(self) -> list[str]:
         keys = self.server.command("KEYS", "*:inprogress")
         assert isinstance(keys, list)
-        return sum(int(str(self.server.command("LLEN", key))) for key in keys if key != "tw:inprogress")
+        return [key for key in keys if key != "tw:inprogress"]
 
     def expect_all_done(self, *, extra_runs: int, timeout_s: float = 30.0) -> None:
         """Nothing lost, nothing stuck, and no more than `extra_runs` runs too many."""

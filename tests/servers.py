@@ -85,6 +85,33 @@ class Server:
             return _reply(reader)
 
 
+class Sentinel(Server):
+    """A real Sentinel, alone, that watches over `primary` and its replicas."""
+
+    def __init__(self, folder: Path, primary: Server) -> None:
+        super().__init__(folder)
+        self._primary = primary
+
+    def start(self, *more: str, wait: bool = True) -> Sentinel:
+        config = self.folder / "sentinel.conf"  # it writes into it itself
+        config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nlogfile log\n"
+            f"sentinel monitor main 127.0.0.1 {self._primary.port} 1\n"
+            "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
+        )
+        self._process = subprocess.Popen(
+            [server_program(), str(config), "--sentinel", *more], stdout=subprocess.DEVNULL
+        )
+        if wait:
+            wait_for(self._answers, "the sentinel starts")
+        return self
+
+    def primary_port(self) -> int:
+        found = self.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")
+        assert isinstance(found, list)
+        return int(found[1])
+
+
 def blocked_fetches(server: Server) -> int:
     """How many clients wait for an empty queue: one for each queue of a worker without work."""
     return int(str(server.command("INFO", "clients")).partition("blocked_clients:")[2].split()[0])

@@ -24,6 +24,7 @@ def test_worker_killed_while_the_reply_of_its_fetch_is_on_the_way(work: Work, jo
     worker.kill()
     proxy.replies_pass.set()
     assert jobs.counted("start") == {}
+    jobs.fault_is_over()
     work("same").wait_started()
     jobs.expect_all_done(extra_runs=0)
 
@@ -37,6 +38,7 @@ def test_worker_killed_before_its_outcomes_reach_redis(work: Work, jobs: Jobs, p
     worker.kill()
     proxy.requests_pass.set()
     proxy.reset_all()
+    jobs.fault_is_over()
     work("same").wait_started()
     jobs.expect_all_done(extra_runs=5)
     assert set(jobs.counted("end").values()) == {2}
@@ -49,27 +51,35 @@ def test_reply_of_a_fetch_is_lost(work: Work, jobs: Jobs, proxy: Proxy):
         with proxy.losing_replies():
             jobs.push(5, "Sleep", 0.05)
             wait_for(lambda: jobs.in_progress() > 0, "they are fetched into the void")
+        jobs.fault_is_over()
         jobs.expect_all_done(extra_runs=0)
 
 
-def test_connections_are_reset_again_and_again(work: Work, jobs: Jobs, proxy: Proxy):
+@pytest.mark.parametrize(("times", "pause_s"), [(15, 0.15), pytest.param(60, 1.0, marks=pytest.mark.slow)])
+def test_connections_are_reset_again_and_again(work: Work, jobs: Jobs, proxy: Proxy, times: int, pause_s: float):
     worker = work("w1", "--redis", proxy.url, CONCURRENCY="20").wait_started()
     jobs.push(1500, "Sleep", 0.03)
-    for _ in range(15):
-        time.sleep(0.15)
+    for _ in range(times):
+        time.sleep(pause_s)
         proxy.reset_all()
+        jobs.push(20, "Sleep", 0.03)
+    jobs.fault_is_over()
     jobs.expect_all_done(extra_runs=0)
     assert "Traceback" not in worker.text
 
 
-def test_redis_stalls_for_a_moment_and_for_longer_than_every_timeout(work: Work, jobs: Jobs, server: Server):
+@pytest.mark.parametrize("stalls_s", [(1.5, 7.0), pytest.param((30.0,), marks=pytest.mark.slow)])
+def test_redis_stalls_for_a_moment_and_for_longer_than_every_timeout(
+    work: Work, jobs: Jobs, server: Server, stalls_s: tuple[float, ...]
+):
     worker = work("w1", "--lease", "4", CONCURRENCY="20").wait_started()
     jobs.push(600, "Sleep", 0.05)
-    for stall_s in (1.5, 7.0):
+    for stall_s in stalls_s:
         wait_for(lambda: jobs.in_progress() > 0, "it works")
         server.send(signal.SIGSTOP)
         time.sleep(stall_s)
         server.send(signal.SIGCONT)
+        jobs.fault_is_over()
         jobs.push(100, "Sleep", 0.05)
         wait_for(lambda: not jobs.queued(), "it goes on")
     jobs.expect_all_done(extra_runs=0)
@@ -81,6 +91,7 @@ def test_old_sockets_freeze_while_new_ones_work(work: Work, jobs: Jobs, proxy: P
     jobs.push(10, "Sleep", 1)
     wait_for(lambda: len(jobs.counted("start")) == 10, "all run")
     proxy.freeze_open()
+    jobs.fault_is_over()
     jobs.push(10, "Sleep", 0.05)
     jobs.expect_all_done(extra_runs=0, timeout_s=40)
     assert "Traceback" not in worker.text
@@ -92,6 +103,7 @@ def test_server_still_holds_the_fetch_of_a_socket_that_is_gone(work: Work, jobs:
     proxy.freeze_open()  # the server sees an open connection with a blocked BLMOVE
     jobs.push(1, "Sleep", 0.05)
     wait_for(lambda: jobs.in_progress() == 1, "it is delivered into the void")
+    jobs.fault_is_over()
     jobs.expect_all_done(extra_runs=0, timeout_s=40)
 
 

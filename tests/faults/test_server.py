@@ -27,6 +27,7 @@ def test_clients_are_killed_again_and_again(work: Work, jobs: Jobs, server: Serv
     for _ in range(times):
         server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         time.sleep(0.02)
+    jobs.fault_is_over()
     jobs.expect_all_done(extra_runs=0)
     assert "Traceback" not in worker.text
 
@@ -92,6 +93,8 @@ def test_disk_is_full(work: Work, jobs: Jobs, server: Server):
     wait_for(lambda: len(jobs.counted("end")) == 10, "all end")
     time.sleep(0.5)
     server.command("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+    jobs.fault_is_over()
+    jobs.push(10, "Sleep", 0)
     jobs.expect_all_done(extra_runs=0)
     assert "MISCONF" in worker.text
     assert "Traceback" not in worker.text
@@ -104,6 +107,7 @@ def test_primary_is_demoted_for_a_while(work: Work, jobs: Jobs, server: Server):
     server.command("REPLICAOF", "127.0.0.1", free_port())
     time.sleep(2)
     server.command("REPLICAOF", "NO", "ONE")
+    jobs.fault_is_over()
     jobs.expect_all_done(extra_runs=0)
     assert "Traceback" not in worker.text
 
@@ -125,6 +129,7 @@ def test_permission_is_taken_away_while_running(work: Work, jobs: Jobs, server: 
     jobs.push(5, "Sleep", 0)
     wait_for(lambda: "refuses" in worker.text, "it says so")
     server.command("ACL", "SETUSER", "default", "+evalsha", "+eval")
+    jobs.fault_is_over()
     jobs.expect_all_done(extra_runs=0)
 
 
@@ -159,6 +164,7 @@ def test_two_workers_promote_and_reclaim_at_once(work: Work, jobs: Jobs, server:
         jobs.payloads[jid] = json.dumps({"class": "Sleep", "args": [0], "jid": jid, "queue": "q"})
         server.command("LPUSH", "queue:q:dead:inprogress", jobs.payloads[jid])
     server.command("HSET", "tw:inprogress", "queue:q:dead:inprogress", "dead q")
+    jobs.fault_is_over()
     work("w1").wait_started()
     work("w2").wait_started()
     jobs.expect_all_done(extra_runs=0)
@@ -199,9 +205,10 @@ def test_payloads_that_are_no_jobs_go_to_dead_as_they_came(work: Work, jobs: Job
     assert "Traceback" not in worker.text
 
 
-def test_redis_takes_long_to_load_its_data(work: Work, jobs: Jobs, server: Server):
+@pytest.mark.parametrize("keys", [20, pytest.param(50, marks=pytest.mark.slow)])
+def test_redis_takes_long_to_load_its_data(work: Work, jobs: Jobs, server: Server, keys: int):
     worker = work("w1").wait_started()
-    for number in range(20):
+    for number in range(keys):
         server.command("SET", f"filler{number}", "x" * 1000)
     server.command("CONFIG", "SET", "aof-use-rdb-preamble", "yes")
     server.command("BGREWRITEAOF")
@@ -209,6 +216,7 @@ def test_redis_takes_long_to_load_its_data(work: Work, jobs: Jobs, server: Serve
     server.kill()
     server.start("--key-load-delay", "200000", wait=False)
     jobs.push_when_possible(20, "Sleep", 0.05)
+    jobs.fault_is_over()
     jobs.expect_all_done(extra_runs=0)
     assert len([line for line in worker.text.splitlines() if "Redis at" in line]) <= 3
     assert "Traceback" not in worker.text
@@ -227,6 +235,7 @@ def test_replica_takes_the_primarys_place(work: Work, jobs: Jobs, server: Server
         server.kill()
         replica.command("REPLICAOF", "NO", "ONE")
         proxy.lead_to(replica.port)
+        jobs.fault_is_over()
         jobs.server = replica
         # The replica may not have heard of the last outcomes: those jobs run again.
         jobs.expect_all_done(extra_runs=40)

@@ -47,6 +47,7 @@ def test_worker_is_killed_at_a_step(work: Work, jobs: Jobs, server: Server, prox
     time.sleep(0.1)
     worker.kill()
     proxy.close()
+    jobs.fault_is_over()
 
     work("w2", "--lease", "1").wait_started()
     jobs.expect_all_done(extra_runs=len(jobs.payloads))
