@@ -26,7 +26,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             recovery_s = measured["recovery_s"]
             name = report.nodeid.rpartition("::")[2].removeprefix("test_").replace("_", " ")
             rows.append((name, measured, "-" if recovery_s is None else f"{recovery_s:.2f} s"))
-    if rows and terminalreporter.config.option.verbose:
+    if rows and terminalreporter.config.option.verbose > 0:
         terminalreporter.section("faults")
         terminalreporter.write_line(f"{'jobs':>6} {'runs':>6} {'extra':>6} {'recovery':>9}  fault")
         for name, measured, recovery in sorted(rows):
