@@ -243,6 +243,11 @@ def translate(error: BaseException) -> BrokerError:
         return Unavailable(text)
     if isinstance(error, exceptions.ConnectionError | OSError):  # the builtin TimeoutError is an OSError
         return Unavailable(text)
+    return refusal(text)
+
+
+def refusal(text: str) -> BrokerError:
+    """Our error for what Redis says in the reply of a script."""
     return (Unavailable if _TEMPORARY.search(text) else Refused)(text)
 
 

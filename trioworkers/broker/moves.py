@@ -17,6 +17,7 @@ import trio
 from trioworkers import outcome as outcomes
 from trioworkers.broker import scripts
 from trioworkers.broker.connection import Connection
+from trioworkers.broker.outbox import Outbox
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.wire.job import Job, encode
 from trioworkers.wire.keys import Keys
@@ -93,19 +94,27 @@ class Sender:
         self.keys = keys
         self.clock = Clock() if clock is None else clock
         self.guard = SizeGuard() if guard is None else guard
+        self._outbox = Outbox(self._deliver)
 
     async def send(self, sends: Sequence[outcomes.Send], token: str = "") -> None:
         """Put jobs into their queues or the schedule set, a thousand at a time, of these all or none.
 
-        With a `token` the call may be repeated within two minutes after a lost reply. Raises BadJob before anything is sent.
+        Calls of many tasks share round trips. With a `token` the call may be repeated within two minutes after a lost reply. Raises BadJob before anything is sent.
         """
         works = []
         for first in range(0, len(sends), CHUNK):
             works.append(pack(self.work(sends[first : first + CHUNK], self.guard.admit)))
             await trio.lowlevel.checkpoint()  # a hundred thousand jobs take a while to encode
         for number, work in enumerate(works):
-            token_key = self.keys.sent(f"{token}-{number}" if number else token) if token else ""
-            await self.connection.run(scripts.ENQUEUE, [self.keys.queues, self.keys.schedule, token_key], [work])
+            if token:
+                await self._deliver([work], self.keys.sent(f"{token}-{number}" if number else token))
+            else:
+                await self._outbox.send(work)
+
+    async def _deliver(self, works: Sequence[bytes], token_key: str = "") -> Mapping[int, str]:
+        keys = [self.keys.queues, self.keys.schedule, token_key]
+        problems = await self.connection.run(scripts.ENQUEUE, keys, list(works))
+        return {place: problem.decode(errors="replace") for place, problem in enumerate(problems) if problem}
 
     def work(
         self, sends: Iterable[outcomes.Send], admit: Callable[[Job, bytes], None] | None = None
