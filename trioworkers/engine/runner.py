@@ -16,6 +16,7 @@ from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.context import Context, Resources
 from trioworkers.engine import joblog
 from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.tally import Tally
 from trioworkers.engine.unknown import LeftJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
 from trioworkers.fan_out import Progress
@@ -62,6 +63,7 @@ class Runner:
         self._guard = guard
         self.paused_classes: frozenset[str] = frozenset()
         self.left = LeftJobs()
+        self.tally = Tally()
 
     async def run(self, delivery: Delivery, save: Callable[[Delivery], trio.Event]) -> Outcome:
         """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue.
@@ -95,7 +97,10 @@ class Runner:
         elif scope.cancelled_caught:
             failure = trio.TooSlowError(f"the attempt took longer than its timeout of {timeout_s:g} s")
         outcome = self._conclude(delivery, ctx, failure, True if handler is None else handler.retry)
-        joblog.log_end(job, outcome, None if delivery.stopped else failure, trio.current_time() - delivery.started_at)
+        elapsed_s = trio.current_time() - delivery.started_at
+        if handler is not None and not isinstance(outcome, Requeue):
+            self.tally.count(job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
+        joblog.log_end(job, outcome, None if delivery.stopped else failure, elapsed_s)
         return outcome
 
     def _conclude(

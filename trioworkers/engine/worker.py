@@ -29,6 +29,7 @@ from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.remote import Remote
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
+from trioworkers.engine.tally import Reporter
 from trioworkers.engine.unknown import LeftJobs
 from trioworkers.errors import Refused, SharedQueue, Superseded
 from trioworkers.wire.process import Identity
@@ -184,13 +185,15 @@ class Worker:
             hear = partial(self._hear, runner)
             hear(await retrying(partial(self._broker.due, 0)))  # what is paused must be known before the first fetch
             promoter = Promoter(self._broker, hear=hear)
-            upkeep.start_soon(self._do_chores, heartbeat, promoter, reclaimer, self._remote, self._guard)
+            reporter = Reporter(self._broker, runner.tally, beat_s)
+            upkeep.start_soon(self._do_chores, heartbeat, promoter, reclaimer, self._remote, self._guard, reporter)
             started()
             async with trio.open_nursery() as queues:
                 for queue in self._queues:
                     queues.start_soon(self._serve_queue, queue)
             self._drained.set()
-            await self._say_farewell()
+            if await self._say_farewell():
+                await reporter.report()
             upkeep.cancel_scope.cancel()
         logger.info("stopped: %r", self)
         if self._stopped_for is not None:
@@ -204,7 +207,7 @@ class Worker:
         for ask in due.asks:
             self._remote.hear(ask)
 
-    async def _do_chores(self, *chores: Heartbeat | Promoter | Reclaimer | Remote | Guard) -> None:
+    async def _do_chores(self, *chores: Heartbeat | Promoter | Reclaimer | Remote | Guard | Reporter) -> None:
         with self._chores:
             async with trio.open_nursery() as nursery:
                 for chore in chores:
@@ -276,8 +279,8 @@ class Worker:
         if stubborn and not self._drained.is_set():
             await self._say_farewell()
 
-    async def _say_farewell(self) -> None:
-        """Write what is unwritten, move what is left in our lists back, and go; bounded, for Redis may be away."""
+    async def _say_farewell(self) -> bool:
+        """Write what is unwritten, move what is left in our lists back, and go; bounded, for Redis may be away. Whether it wasn't."""
         patience_at = max(self._deadline + GRACE_S, trio.current_time()) + FLUSH_S
         with trio.CancelScope(deadline=patience_at, shield=True):
             await self._settler.flushed()
@@ -291,6 +294,7 @@ class Worker:
                 "stopped without Redis: what was running stays in progress, until this worker is back or taken over"
             )
         self.gone.set()
+        return not scope.cancelled_caught
 
     async def _go(self) -> int:
         for queue in self._queues:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 import attrs
 
@@ -75,6 +76,20 @@ class Keys:
         """Counter `processed` or `failed`: in all, or on a UTC day (YYYY-MM-DD)."""
         return self._key(f"stat:{name}:{day}" if day else f"stat:{name}")
 
+    def job_counts(self, at: datetime) -> tuple[str, str, str]:
+        """Hashes: how jobs of each class ended, in this minute as Sidekiq 7 and as 8 name it, and in these ten (8). In UTC."""
+        seven, eight = f"j|{at:%Y%m%d}|{at.hour}:", f"j|{at:%y%m%d}|{at.hour}:"
+        return (
+            self._key(f"{seven}{at.minute}"),
+            self._key(f"{eight}{at.minute:02}"),
+            self._key(f"{eight}{at.minute // 10}"),
+        )
+
+    def job_times(self, job_class: str, at: datetime) -> tuple[str, str]:
+        """Bit fields: how long successful jobs of a class took in this minute, as Sidekiq 7 and as 8 name them. In UTC."""
+        seven, eight = f"{job_class}-{at:%d-%H}:{at.minute}", f"h|{job_class}-{at.day}-{at.hour}:{at.minute}"
+        return self._key(seven), self._key(eight)
+
     # go-workers'
     def in_progress(self, queue: str, process_id: str) -> str:
         """List: fetched, unsettled payloads of one worker; newest left. go-workers has the same."""
@@ -119,6 +134,10 @@ class Keys:
     def restored(self, token: str) -> str:
         """String with expiry: this group of an export was put back into its queue."""
         return self._key(f"tw:restored:{token}")
+
+    def last_report(self, process_id: str) -> str:
+        """String with expiry: the last report of how its jobs ended that a worker wrote."""
+        return self._key(f"tw:reported:{process_id}")
 
     def sent(self, token: str) -> str:
         """String with expiry: a client's call of this token was executed."""

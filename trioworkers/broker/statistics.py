@@ -1,0 +1,20 @@
+"""What a worker writes for Sidekiq's metrics page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from trioworkers.broker import scripts
+from trioworkers.broker.moves import Broker, pack
+from trioworkers.wire.metrics import Counts, buckets, fields
+
+
+async def report(broker: Broker, token: str, ended: Mapping[str, Counts]) -> None:
+    """Count how jobs of each class ended. May be repeated with the same token after a lost reply. Raises BrokerError."""
+    keys, at = broker.keys, datetime.fromtimestamp(broker.clock.now_s(), UTC)
+    names = [keys.last_report(broker.holder.process_id), *keys.job_counts(at)]
+    names += [key for job_class in ended for key in keys.job_times(job_class, at)]
+    named = [item for job_class, counts in ended.items() for item in fields(job_class, counts)]
+    body = pack((named, [buckets(counts) for counts in ended.values()]))
+    await broker.connection.run(scripts.REPORT, names, [token, body])
