@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import attrs
 import trio
@@ -121,16 +122,28 @@ class FanOut:
         permanent. Raises ValueError for a name that this job has used already.
         """
         headers = dict(options.pop("headers", None) or {})
-        headers.setdefault("Idempotency-Key", f"{self._jid}:{name}")
+        if not any(key.lower() == "idempotency-key" for key in headers):
+            headers["Idempotency-Key"] = idempotency_key(self._jid, name)
         if self._timeout_s is not None:
             options.setdefault("timeout", self._timeout_s)
 
         async def call() -> httpx.Response:
-            response = await self._client.request(method, _parsed(url), headers=headers, **options)
+            response = await self._exchange(method, _parsed(url), headers, options)
             _check_status(response, expect)
             return response
 
         self._launch(name, call)
+
+    async def _exchange(
+        self, method: str, url: httpx.URL, headers: dict[str, str], options: dict[str, Any]
+    ) -> httpx.Response:
+        exchange = getattr(
+            self._client, "exchange", None
+        )  # the shared client's shorter way; others have but the usual one
+        if exchange is not None:
+            response: httpx.Response = await exchange(method, url, headers, options)
+            return response
+        return await self._client.request(method, url, headers=headers, **options)
 
     def get(self, name: str, url: str, **options: Any) -> None:
         """`request` with GET."""
@@ -168,6 +181,8 @@ class FanOut:
         await self._progress.save().wait()
 
     def _launch(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"a call's name is a text, which travels in the job's payload, not {name!r}")
         if name in self._progress.used:
             raise ValueError(f"this job has a call named {name!r} already; names tell a retry what was done")
         self._progress.used.add(name)
@@ -240,6 +255,12 @@ class _BadStatus(Exception):
         super().__init__(f"{response.status_code} {response.reason_phrase}".strip())
         self.status = response.status_code
         self.retry_after_s = retry_after_s(response.headers, datetime.now(UTC))
+
+
+def idempotency_key(jid: str, name: str) -> str:
+    """`JID:NAME`, the same in every attempt; percent-encoded where a header can't carry it."""
+    key = f"{jid}:{name}"
+    return key if key.isascii() and key.isprintable() else quote(key, safe=":")
 
 
 @lru_cache(maxsize=1024)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import trio
+
 from trioworkers.client import Client
 from trioworkers.compute import CPUPool, open_cpu_pool
 from trioworkers.http import Http, open_client
@@ -19,18 +21,20 @@ T = TypeVar("T")
 class SharedResources:
     """Opens the dear ones when a job first asks for them."""
 
-    def __init__(self, client: Client, cpu: CPUPool, http: Http, state: Any) -> None:
+    def __init__(self, client: Client, cpu: CPUPool, http: Http, state: Any, nursery: trio.Nursery) -> None:
         self.client = client
         self.state = state
         self._cpu = cpu
         self._http_options = http
         self._http: httpx.AsyncClient | None = None
+        self._nursery = nursery
 
     @property
     def http(self) -> httpx.AsyncClient:
         """The shared HTTP client."""
         if self._http is None:
-            self._http = open_client(self._http_options)
+            self._http = client = open_client(self._http_options)
+            self._nursery.start_soon(client.expire)
         return self._http
 
     def use(self, http: httpx.AsyncClient) -> None:
@@ -43,6 +47,7 @@ class SharedResources:
 
     async def aclose(self) -> None:
         """Close what was opened here."""
+        self._nursery.cancel_scope.cancel()
         if self._http is not None:
             await self._http.aclose()
 
@@ -52,9 +57,9 @@ async def open_resources(
     client: Client, http: Http, cpu_processes: int, lifespan: Callable[[], Any] | None
 ) -> AsyncIterator[SharedResources]:
     """A worker's resources, the app's lifespan around them; all closed at the end of the block."""
-    async with AsyncExitStack() as stack:
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         state = await stack.enter_async_context(lifespan()) if lifespan is not None else None
         cpu = await stack.enter_async_context(open_cpu_pool(cpu_processes))
-        resources = SharedResources(client, cpu, http, state)
+        resources = SharedResources(client, cpu, http, state, nursery)
         stack.push_async_callback(resources.aclose)
         yield resources

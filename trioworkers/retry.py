@@ -17,7 +17,7 @@ import msgspec
 from trioworkers import errors
 from trioworkers.outcome import Bury, Discard, Requeue, RetryAt
 from trioworkers.wire.active_job import count_execution
-from trioworkers.wire.job import Job, addressed, amend, decode
+from trioworkers.wire.job import FAILED_FIELD, Job, addressed, amend, decode
 
 MAX_RETRIES = 25
 MAX_MESSAGE = 10_000
@@ -63,12 +63,16 @@ def decide(
         # Never run, for want of a handler or of fitting arguments: kept, whatever it says of failures of its own.
         wanted = retry is not False or unknown is not None or isinstance(steer, errors.BadArguments)
         kept = isinstance(steer, errors.Bury) or (job.dead and wanted)
+        # Its error tells which calls failed for good; who retries it by hand has mended something, and wants them made.
+        changes[FAILED_FIELD] = None
         return Bury(amend(payload, changes)) if kept else Discard()
     if isinstance(steer, errors.RetryAfter):
         return RetryAt(amend(payload, changes), steer.delay_s)
     asked_s = _asked_delay_s(temporary)
     usual_s = backoff_s(count) + jitter * 10 * (count + 1)
-    return RetryAt(amend(payload, changes), usual_s if asked_s is None else asked_s + jitter)
+    # A service that asks for next to nothing again and again is believed less each time.
+    delay_s = usual_s if asked_s is None else max(asked_s, float(count * count)) + jitter
+    return RetryAt(amend(payload, changes), delay_s)
 
 
 def steering(error: BaseException) -> errors.Steer | errors.BadArguments | None:

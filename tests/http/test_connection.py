@@ -8,7 +8,8 @@ import httpx
 import pytest
 import trio
 
-from trioworkers.http.connection import MAX_HEAD_BYTES, Connection, encode_head
+from trioworkers.http.connection import MAX_OVERHEAD_BYTES, Connection, encode_head
+from trioworkers.http.tcp import TCPStream
 
 
 class Wire:
@@ -25,7 +26,7 @@ class Wire:
             await self.peer.aclose()
         await self.connection.send(httpx.Request(method, "http://host/path?q=1", **options), {})  # type: ignore[arg-type]
         body = b""
-        while chunk := await self.connection.read({}):
+        while chunk := await self.connection.read():
             body += chunk
         return body
 
@@ -46,9 +47,10 @@ async def wire(nursery: trio.Nursery) -> AsyncIterator[Wire]:
     listeners = await nursery.start(trio.serve_tcp, accept, 0)
     stream = await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1])
     await arrived.wait()
-    connection = Connection(stream, stream)
+    tcp = TCPStream(stream)
+    connection = Connection(tcp, tcp)
     yield Wire(connection, accepted[0])
-    await connection.aclose()
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ async def test_head_has_no_body_whatever_its_length_says(wire: Wire):
         b"HTTP/1.1 200 OK\r\nA: 2\r\n folded\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * (MAX_HEAD_BYTES + 1),
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * (MAX_OVERHEAD_BYTES + 1),
         b"220 smtp.example.org ESMTP\r\n",
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import ssl
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import attrs
 from trioworkers.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    import httpx
+    from trioworkers.http.client import SharedClient
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -64,7 +65,7 @@ class Http:
 
     `timeout`: seconds for connecting, for each read and for each write; waiting for a free connection only counts against the job's own
     deadline. `max_connections`: in use at once, over all hosts. `keepalive_expiry`: seconds that an idle connection is kept.
-    `limits`: by host name. `breaker`: None for none. `max_response_bytes`: of a body that is read into memory, decompressed.
+    `limits`: by host name; `"*"` for each host that isn't named. They hold for one worker, not for the fleet. `breaker`: None for none. `max_response_bytes`: of a body that is read into memory, decompressed.
     `private_addresses`: False refuses hosts that resolve to an address that isn't public (for URLs that come out of a job).
     `verify`: check certificates, or an SSL context of your own. `http2`, `proxy`: go through httpx's own transport, whose pool is
     slower the more calls are open (docs/fan-out.md). Proxies from the environment are not used; redirects are followed only if asked.
@@ -83,12 +84,14 @@ class Http:
     proxy: str | None = None
 
     def __attrs_post_init__(self) -> None:
+        if self.http2 and importlib.util.find_spec("h2") is None:
+            raise ConfigurationError("Http: http2 needs another package: pip install 'httpx[http2]'")
         if not self.private_addresses and (self.http2 or self.proxy):
             raise ConfigurationError("Http: private_addresses=False can't be kept with http2 or a proxy")
 
 
-def open_client(options: Http) -> httpx.AsyncClient:
-    """A client with these options. Close it with `aclose()`."""
+def open_client(options: Http) -> SharedClient:
+    """A client with these options. Close it with `aclose()`; run its `expire()` beside it."""
     from trioworkers.http.client import SharedClient  # noqa: PLC0415 - httpx is dear to import, and not every worker needs it
 
     return SharedClient(options)

@@ -7,19 +7,23 @@ CR LF, bytes that nobody asked for, headers without end (RFC 9112 §6.3, §11). 
 from __future__ import annotations
 
 import re
-import select
 import ssl
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import cast
 
 import httptools
 import httpx
 import trio
 
-MAX_HEAD_BYTES = 64 * 1024
-READ_BYTES = 64 * 1024
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+from trioworkers.http.tcp import READ_BYTES, TCPStream
+
+MAX_OVERHEAD_BYTES = 64 * 1024
+"""What may come in a row without a byte of body: headers, interim answers, trailers, chunk extensions."""
+
+INLINE_BYTES = 64 * 1024
+"""Up to here a body goes out in one piece with its head."""
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_HEAD = re.compile(_TOKEN + rb" [^\s\0]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb": [^\r\n\0]*\r\n)*\r\n")
 _NO_BODY = frozenset({204, 304})
 
 Headers = list[tuple[bytes, bytes]]
@@ -29,23 +33,23 @@ Timeouts = dict[str, float | None]
 class Connection:
     """An open connection. After any error or cancellation it is of no use any more: `is_reusable` is False."""
 
-    def __init__(
-        self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], transport: trio.SocketStream
-    ) -> None:
+    def __init__(self, stream: TCPStream | trio.SSLStream[TCPStream], transport: TCPStream) -> None:
         self._stream = stream
-        self._readable = select.poll()
-        self._readable.register(transport.socket.fileno(), select.POLLIN)
+        self._transport = transport
         self._parser = httptools.HttpResponseParser(self)
         self._expects_body = True
         self._busy = False
+        self._body_sent = True
+        self._trouble: Exception | None = None
         self._begin()
 
     def _begin(self) -> None:
         self.status = 0
         self.reason = b""
         self.headers: Headers = []
+        self.is_encoded = False
         self._chunks: list[bytes] = []
-        self._head_bytes = 0
+        self._overhead = 0
         self._head_done = self._done = self._broken = False
         self._ends_with_connection = False
         self._keep_alive = False
@@ -57,7 +61,7 @@ class Connection:
 
     def has_died(self) -> bool:
         """Whether the server has closed this idle connection, or sent what nobody asked for."""
-        return bool(self._readable.poll(0))
+        return self._transport.has_news() or (isinstance(self._stream, trio.SSLStream) and self._stream.pending() > 0)
 
     async def send(self, request: httpx.Request, timeouts: Timeouts) -> None:
         """Send a request and read the answer's head. Raises httpx's TransportErrors. Cancelled: the connection is lost."""
@@ -65,48 +69,78 @@ class Connection:
         self._begin()
         head = encode_head(request)
         self._expects_body = request.method != "HEAD"
-        refused: trio.BrokenResourceError | None = None
+        self._transport.read_timeout_s, self._transport.write_timeout_s = None, timeouts.get("write")
+        refused: Exception | None = None
         try:
-            with _limit(timeouts.get("write"), httpx.WriteTimeout):
-                await self._send_all(request, head)
+            body = _whole_body(request)
+            if body is None or len(body) > INLINE_BYTES:
+                await self._upload(request, head)
+            else:
+                await self._stream.send_all(head + body)
         except trio.BrokenResourceError as error:  # it may have answered before it hung up
             refused = error
+        except trio.TooSlowError as error:
+            raise httpx.WriteTimeout(f"could not send for {timeouts['write']:g} s") from error
+        self._transport.read_timeout_s = timeouts.get("read")
         while not self._head_done:
-            if not await self._receive(timeouts):
+            if not await self._receive():
                 why = "closed the connection without an answer" if refused is None else "hung up while we were sending"
                 raise httpx.RemoteProtocolError(f"the server {why}") from refused
         if refused is not None:
             self._broken = True
 
-    async def read(self, timeouts: Timeouts) -> bytes:
+    async def read(self) -> bytes:
         """Some more of the answer's body; b"" at its end. Raises httpx's TransportErrors. Cancelled: the connection is lost."""
         while not self._chunks and not self._done:
-            if not await self._receive(timeouts):
+            if not await self._receive():
                 if not self._ends_with_connection:
                     raise httpx.RemoteProtocolError("the server closed the connection in the middle of its answer")
                 self._done = True
+        return self._take()
+
+    def rest(self) -> bytes | None:
+        """The body, if all of it has arrived; then nothing more is to be read."""
+        return self._take() if self._done else None
+
+    def _take(self) -> bytes:
         chunks, self._chunks = self._chunks, []
         self._busy = not (self._done and self._keep_alive)
-        return b"".join(chunks)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close at once; no TLS farewell."""
         self._broken = True
-        stream = self._stream
-        await trio.aclose_forcefully(stream.transport_stream if isinstance(stream, trio.SSLStream) else stream)
+        self._transport.close()
 
     # ── bytes out ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _send_all(self, request: httpx.Request, head: bytes) -> None:
-        try:
-            content = request.content
-        except httpx.RequestNotRead:
-            await self._stream.send_all(head)
-            await self._send_stream(request)
-        else:
-            await self._stream.send_all(head + content)
+    async def _upload(self, request: httpx.Request, head: bytes) -> None:
+        """Send what takes a while, and listen meanwhile: a server that answers before the end isn't sent the rest."""
+        raised: Exception | None = None
+        self._body_sent, self._trouble = False, None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, nursery.cancel_scope)
+            try:
+                await self._stream.send_all(head)
+                await self._send_body(request)
+            except Exception as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
+                raised = error
+            nursery.cancel_scope.cancel()
+        if self._head_done:
+            self._broken = self._broken or not self._body_sent
+        elif self._trouble is not None or raised is not None:
+            raise self._trouble or raised
 
-    async def _send_stream(self, request: httpx.Request) -> None:
+    async def _listen(self, sending: trio.CancelScope) -> None:
+        try:
+            while not self._head_done:
+                if not await self._receive():
+                    return  # it may have closed its side only; if not, sending will fail
+        except httpx.TransportError as error:
+            self._trouble = error
+        sending.cancel()
+
+    async def _send_body(self, request: httpx.Request) -> None:
         announced = request.headers.get("content-length")
         sent = 0
         async for chunk in cast("httpx.AsyncByteStream", request.stream):
@@ -117,29 +151,29 @@ class Connection:
             await self._stream.send_all(b"0\r\n\r\n")
         elif sent != int(announced):
             raise httpx.LocalProtocolError(f"the request announced {announced} bytes and has {sent}")
+        self._body_sent = True
 
     # ── bytes in ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _receive(self, timeouts: Timeouts) -> bool:
+    async def _receive(self) -> bool:
         """Read some bytes into the parser; False at the end of the connection."""
-        with _limit(timeouts.get("read"), httpx.ReadTimeout):
-            try:
-                data = await self._stream.receive_some(READ_BYTES)
-            except trio.BrokenResourceError as error:
-                if isinstance(error.__cause__, ssl.SSLEOFError):
-                    data = b""  # no TLS farewell; whether something is missing, the answer's own framing tells
-                else:
-                    raise httpx.ReadError(str(error.__cause__ or error)) from error
+        try:
+            data = await self._stream.receive_some(READ_BYTES)
+        except trio.TooSlowError as error:
+            raise httpx.ReadTimeout(f"nothing came for {self._transport.read_timeout_s:g} s") from error
+        except trio.BrokenResourceError as error:
+            if not isinstance(error.__cause__, ssl.SSLEOFError):
+                raise httpx.ReadError(str(error.__cause__ or error)) from error
+            data = b""  # no TLS farewell; whether something is missing, the answer's own framing tells
         if not data:
             return False
-        if not self._head_done:
-            self._head_bytes += len(data)
+        self._overhead += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise httpx.RemoteProtocolError(f"the server's answer is no HTTP that we understand: {error}") from error
-        if self._head_bytes > MAX_HEAD_BYTES and not self._head_done:
-            raise httpx.RemoteProtocolError(f"the answer's headers are longer than {MAX_HEAD_BYTES} bytes")
+        if self._overhead > MAX_OVERHEAD_BYTES and not self._done:
+            raise httpx.RemoteProtocolError(f"the answer's headers are longer than {MAX_OVERHEAD_BYTES} bytes")
         return True
 
     # What httptools calls.
@@ -166,6 +200,7 @@ class Connection:
         self._head_done = True
         names = {name.lower() for name, _ in self.headers}
         framed = b"content-length" in names or b"transfer-encoding" in names
+        self.is_encoded = b"content-encoding" in names
         self._ends_with_connection = not framed and status not in _NO_BODY and self._expects_body
         if not self._expects_body:
             self._done = True
@@ -178,6 +213,7 @@ class Connection:
             self._broken = True
         else:
             self._chunks.append(body)
+            self._overhead = 0
 
     def on_message_complete(self) -> None:
         """An answer ends; after an interim one (1xx), ours is still to come."""
@@ -194,26 +230,14 @@ def encode_head(request: httpx.Request) -> bytes:
     lines += [b"%b: %b" % header for header in request.headers.raw]
     lines += (b"", b"")
     head = b"\r\n".join(lines)
-    breaks = len(lines) - 1
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head or not _are_tokens(request):
+    if not _HEAD.fullmatch(head) or head.count(b"\n") != len(lines) - 1:
         raise httpx.LocalProtocolError(
             "the request's method, URL or headers contain what they must not", request=request
         )
     return head
 
 
-def _are_tokens(request: httpx.Request) -> bool:
-    names: Iterable[bytes] = (name for name, _ in request.headers.raw)
-    return (
-        all(_TOKEN.fullmatch(name) for name in (request.method.encode(), *names)) and b" " not in request.url.raw_path
-    )
-
-
-@contextmanager
-def _limit(seconds: float | None, error: type[httpx.TimeoutException]) -> Iterator[None]:
-    with trio.CancelScope() as scope:
-        if seconds is not None:
-            scope.deadline = trio.current_time() + seconds
-        yield
-    if scope.cancelled_caught:
-        raise error(f"nothing within {seconds:g} s")
+def _whole_body(request: httpx.Request) -> bytes | None:
+    if isinstance(request.stream, httpx.ByteStream):
+        return request.read()
+    return None

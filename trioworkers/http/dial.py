@@ -11,8 +11,10 @@ import trio
 
 from trioworkers.errors import PrivateAddress
 from trioworkers.http.connection import Connection
+from trioworkers.http.tcp import TCPStream
 
 NEXT_ADDRESS_AFTER_S = 2.0
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -28,24 +30,24 @@ async def dial(
 
     Raises httpx.ConnectError, httpx.ConnectTimeout or PrivateAddress. Cancelled, it leaves nothing open.
     """
-    stream: trio.SocketStream | None = None
+    stream: TCPStream | None = None
     try:
         with trio.CancelScope() as scope:
             if timeout_s is not None:
                 scope.deadline = trio.current_time() + timeout_s
-            stream = await _connect(host, port, private_addresses=private_addresses)
+            stream = TCPStream(await _connect(host, port, private_addresses=private_addresses))
             if ssl_context is None:
                 return Connection(stream, stream)
             encrypted = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)
             await encrypted.do_handshake()
             return Connection(encrypted, stream)
     except (OSError, trio.BrokenResourceError) as error:
-        await _close(stream)
+        _close(stream)
         raise httpx.ConnectError(f"{host}:{port}: {error.__cause__ or error}") from error
     except BaseException:
-        await _close(stream)
+        _close(stream)
         raise
-    await _close(stream)
+    _close(stream)
     raise httpx.ConnectTimeout(f"{host}:{port} did not answer within {timeout_s:g} s")
 
 
@@ -67,17 +69,16 @@ async def _connect(host: str, port: int, *, private_addresses: bool) -> trio.Soc
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the public internet; of one that carries an IPv4 address inside, whether that is."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = [ip.ipv4_mapped, ip.sixtofour, ip.teredo[1] if ip.teredo else None]
-        if ip in NAT64:
-            inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
-        if any(address is not None and not is_public(str(address)) for address in inner):
-            return False
-        if ip.ipv4_mapped is not None:
-            return True
-    return ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip.is_global and not ip.is_multicast
+    if ip.ipv4_mapped is not None:
+        return is_public(str(ip.ipv4_mapped))
+    if ip in NAT64:
+        return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+    inner = ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+    return ip in GLOBAL_UNICAST and (is_public(str(inner)) if inner is not None else ip.is_global)
 
 
-async def _close(stream: trio.SocketStream | None) -> None:
+def _close(stream: TCPStream | None) -> None:
     if stream is not None:
-        await trio.aclose_forcefully(stream)
+        stream.close()

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from trioworkers.http import Breaker, Http, Limit
 
 
+EVERY_OTHER_HOST = "*"
+MANY_HOSTS = 1000
+"""Jobs may call any number of hosts; beyond so many, those are forgotten of which there is nothing to know."""
+
+
 class Governor:
     """One host's gate: each call is admitted, reports, and leaves."""
 
@@ -26,18 +31,26 @@ class Governor:
         self._host = host
         self._limiter = None if limit is None or limit.concurrency is None else trio.CapacityLimiter(limit.concurrency)
         self._interval_s = 0.0 if limit is None else limit.interval_s
+        self._turn = trio.Lock()
         self._next_at = 0.0
         self._breaker = breaker
         self._failures = 0
         self._pause_s = 0.0
         self._paused_until = 0.0
         self._probe: object | None = None
+        self._calls = 0
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether it holds something that a new one would not know."""
+        return self._calls > 0 or max(self._paused_until, self._next_at) > trio.current_time()
 
     async def admit(self, call: object) -> None:
         """Wait for this call's turn. Raises HostPaused at once. Cancelled, it gives its place up."""
         self._check_open(call)
         if self._limiter is not None:
             await self._limiter.acquire_on_behalf_of(call)
+        self._calls += 1
         try:
             if self._interval_s:
                 await self._pace()
@@ -48,6 +61,7 @@ class Governor:
 
     def leave(self, call: object) -> None:
         """The call has ended, its body included."""
+        self._calls -= 1
         if self._limiter is not None:
             self._limiter.release_on_behalf_of(call)
         if self._probe is call:  # it ended without news: cancelled
@@ -80,10 +94,10 @@ class Governor:
             raise HostPaused(self._host, wait_s * random.uniform(1.0, 1.25))
 
     async def _pace(self) -> None:
-        now = trio.current_time()
-        mine = max(now, self._next_at)
-        self._next_at = mine + self._interval_s
-        await trio.sleep_until(mine)
+        # One at a time is next; who gives up before its turn has come has used nothing up.
+        async with self._turn:
+            await trio.sleep_until(self._next_at)
+            self._next_at = max(trio.current_time(), self._next_at) + self._interval_s
 
 
 class GovernedTransport(httpx.AsyncBaseTransport):
@@ -96,10 +110,7 @@ class GovernedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request when its host may take it. Raises HostPaused, or what the inner transport raises."""
-        host = request.url.host
-        governor = self._governors.get(host)
-        if governor is None:
-            governor = self._governors[host] = Governor(host, self._options.limits.get(host), self._options.breaker)
+        governor = self._governor(request.url.host)
         call = object()
         await governor.admit(call)
         try:
@@ -112,11 +123,21 @@ class GovernedTransport(httpx.AsyncBaseTransport):
             governor.leave(call)
             raise
         governor.report(call, failed=response.status_code >= 500)
-        if response.is_closed or not isinstance(response.stream, httpx.AsyncByteStream):
-            governor.leave(call)  # it came with its body: nobody will close it
+        if isinstance(response.stream, httpx.ByteStream) or not isinstance(response.stream, httpx.AsyncByteStream):
+            governor.leave(call)  # it came with its body: the host is done with it
         else:
             response.stream = _Governed(response.stream, lambda: governor.leave(call))
         return response
+
+    def _governor(self, host: str) -> Governor:
+        governor = self._governors.get(host)
+        if governor is None:
+            if len(self._governors) >= MANY_HOSTS:
+                self._governors = {name: each for name, each in self._governors.items() if each.is_needed}
+            limits = self._options.limits
+            limit = limits.get(host) or limits.get(EVERY_OTHER_HOST)
+            governor = self._governors[host] = Governor(host, limit, self._options.breaker)
+        return governor
 
     async def aclose(self) -> None:
         """Close the inner transport."""

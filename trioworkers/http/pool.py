@@ -7,7 +7,6 @@ origin's idle connections are a stack: the youngest is taken, and nobody is look
 from __future__ import annotations
 
 import ssl
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -28,81 +27,127 @@ _PORTS = {"http": 80, "https": 443}
 
 @attrs.frozen
 class _Idle:
-    connection: Connection
+    origin: Origin
     expires_at: float
 
 
 class PoolTransport(httpx.AsyncBaseTransport):
     """At most `max_connections` requests at once, over all origins; who waits is served first come first served.
 
-    A request is sent once: nothing is repeated here. An idle connection that the server has closed is noticed before it is used.
+    No more than that many connections are open either: for a new one the oldest idle one goes. A request is sent once: nothing is
+    repeated here. An idle connection that the server has closed is noticed before it is used, and another one is taken.
     """
 
     def __init__(self, options: Http) -> None:
         self._options = options
         self._permits = trio.CapacityLimiter(options.max_connections)
-        self._idle: defaultdict[Origin, list[_Idle]] = defaultdict(list)
-        self._idle_count = 0
+        # All idle connections, oldest first, which is also the order in which they expire; and each origin's, as a stack.
+        self._idle: dict[Connection, _Idle] = {}
+        self._stacks: dict[Origin, dict[Connection, None]] = {}
         self._ssl_context: ssl.SSLContext | None = None
 
     def __repr__(self) -> str:
         statistics = self._permits.statistics()
         waiting = statistics.tasks_waiting
-        return f"<PoolTransport: {statistics.borrowed_tokens} active, {self._idle_count} idle, {waiting} waiting>"
+        return f"<PoolTransport: {statistics.borrowed_tokens} active, {len(self._idle)} idle, {waiting} waiting>"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request. Raises httpx's exceptions. Cancelled, it closes the connection that it was using."""
         url = request.url
-        origin = (url.scheme, url.host, url.port or _PORTS.get(url.scheme, 0))
-        if url.scheme not in _PORTS:
-            raise httpx.UnsupportedProtocol(f"no such protocol: {url.scheme!r}", request=request)
+        scheme = url.scheme
+        if scheme not in _PORTS:
+            raise httpx.UnsupportedProtocol(f"no such protocol: {scheme!r}", request=request)
+        origin = (scheme, url.raw_host.decode("ascii"), url.port or _PORTS[scheme])
         timeouts: Timeouts = request.extensions.get("timeout", {})
         permit = object()
-        await self._permits.acquire_on_behalf_of(permit)
+        try:
+            self._permits.acquire_on_behalf_of_nowait(permit)
+        except trio.WouldBlock:
+            await self._permits.acquire_on_behalf_of(permit)
         connection: Connection | None = None
         try:
-            connection = await self._take(origin, timeouts)
+            connection = self._take(origin) or await self._dial(origin, timeouts)
             await connection.send(request, timeouts)
         except BaseException:
-            await self._give_back(origin, connection, permit)
+            self._give_back(origin, connection, permit)
             raise
-        body = _Body(self, origin, connection, permit, timeouts)
+        return self._response(origin, connection, permit)
+
+    def _response(self, origin: Origin, connection: Connection, permit: object) -> httpx.Response:
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": connection.reason}
-        response = BoundedResponse(connection.status, headers=connection.headers, stream=body, extensions=extensions)
-        response.bound(self._options.max_response_bytes, body.refuse)
+        status, headers, body = connection.status, connection.headers, connection.rest()
+        max_bytes = self._options.max_response_bytes
+        if body is None or connection.is_encoded or len(body) > max_bytes:
+            stream = _Body(self, origin, connection, permit, body)
+            response = BoundedResponse(status, headers=headers, stream=stream, extensions=extensions)
+            response.bound(max_bytes, stream.refuse)
+        else:
+            self._give_back(origin, connection, permit)
+            response = BoundedResponse(status, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
+            response.came_whole(body)
         return response
 
     async def aclose(self) -> None:
         """Close all idle connections; those in use are closed by who uses them."""
-        idle = [each.connection for stack in self._idle.values() for each in stack]
-        self._idle.clear()
-        self._idle_count = 0
-        for connection in idle:
-            await connection.aclose()
+        for connection in list(self._idle):
+            self._remove(connection)
+            connection.close()
 
-    async def _take(self, origin: Origin, timeouts: Timeouts) -> Connection:
-        stack = self._idle[origin]
-        while stack:
-            idle = stack.pop()
-            self._idle_count -= 1
-            if idle.expires_at > trio.current_time() and not idle.connection.has_died():
-                return idle.connection
-            await idle.connection.aclose()
+    async def expire(self) -> None:
+        """Close idle connections when their time has come, for ever."""
+        while True:
+            oldest = next(iter(self._idle.values()), None)
+            # Nothing that becomes idle while we sleep can expire sooner than that.
+            wait_s = self._options.keepalive_expiry
+            await trio.sleep_until(oldest.expires_at if oldest is not None else trio.current_time() + wait_s)
+            self._close_expired()
+
+    def _close_expired(self) -> None:
+        now = trio.current_time()
+        while self._idle and next(iter(self._idle.values())).expires_at <= now:
+            self._close_oldest()
+
+    def _close_oldest(self) -> None:
+        connection = next(iter(self._idle))
+        self._remove(connection)
+        connection.close()
+
+    def _remove(self, connection: Connection) -> None:
+        origin = self._idle.pop(connection).origin
+        stack = self._stacks[origin]
+        del stack[connection]
+        if not stack:
+            del self._stacks[origin]
+
+    def _take(self, origin: Origin) -> Connection | None:
+        """The youngest idle connection that is still good."""
+        self._close_expired()
+        while stack := self._stacks.get(origin):
+            connection = next(reversed(stack))
+            self._remove(connection)
+            if not connection.has_died():
+                return connection
+            connection.close()
+        return None
+
+    async def _dial(self, origin: Origin, timeouts: Timeouts) -> Connection:
+        if len(self._idle) + self._permits.borrowed_tokens > self._options.max_connections:
+            self._close_oldest()
         ssl_context = self._context() if origin[0] == "https" else None
         private_addresses = self._options.private_addresses
-        connect_s = timeouts.get("connect")
-        return await dial(origin[1], origin[2], ssl_context, connect_s, private_addresses=private_addresses)
+        return await dial(
+            origin[1], origin[2], ssl_context, timeouts.get("connect"), private_addresses=private_addresses
+        )
 
-    async def _give_back(self, origin: Origin, connection: Connection | None, permit: object) -> None:
+    def _give_back(self, origin: Origin, connection: Connection | None, permit: object) -> None:
         self._permits.release_on_behalf_of(permit)
         if connection is None:
             return
-        if connection.is_reusable and self._idle_count < self._options.max_connections:
-            expires_at = trio.current_time() + self._options.keepalive_expiry
-            self._idle[origin].append(_Idle(connection, expires_at))
-            self._idle_count += 1
-        else:
-            await connection.aclose()
+        if not connection.is_reusable:
+            connection.close()
+            return
+        self._idle[connection] = _Idle(origin, trio.current_time() + self._options.keepalive_expiry)
+        self._stacks.setdefault(origin, {})[connection] = None
 
     def _context(self) -> ssl.SSLContext:
         if self._ssl_context is None:
@@ -116,23 +161,27 @@ class PoolTransport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """A response's body; when it is closed, its connection goes back to the pool."""
+    """A response's body; when it is closed, its connection goes back to the pool. `first`: what is there already, if that is all."""
 
     def __init__(
-        self, pool: PoolTransport, origin: Origin, connection: Connection, permit: object, timeouts: Timeouts
+        self, pool: PoolTransport, origin: Origin, connection: Connection, permit: object, first: bytes | None
     ) -> None:
         self._pool = pool
         self._origin = origin
         self._connection = connection
         self._permit: object | None = permit
-        self._timeouts = timeouts
+        self._first = first
         self._refusal: Exception | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await self._connection.read(self._timeouts):
+        while chunk := await self._next():
             yield chunk
             if self._refusal is not None:
                 raise self._refusal
+
+    async def _next(self) -> bytes:
+        first, self._first = self._first, None
+        return await self._connection.read() if first is None else first
 
     def refuse(self, error: Exception) -> None:
         """Raise this instead of reading on."""
@@ -141,4 +190,4 @@ class _Body(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         permit, self._permit = self._permit, None
         if permit is not None:
-            await self._pool._give_back(self._origin, self._connection, permit)  # noqa: SLF001 - its own
+            self._pool._give_back(self._origin, self._connection, permit)  # noqa: SLF001 - its own
