@@ -118,7 +118,7 @@ def _taskiq(work: Work) -> Command:
 
 
 def _dramatiq(work: Work) -> Command:
-    threads = work.at_once // work.processes if work.at_once else 8
+    threads = 1 if work.processes > 1 else work.at_once or 32
     counts = ("--processes", str(work.processes), "--threads", str(threads))
     return (_program("dramatiq", "dramatiq"), "dramatiq_app", *counts, "--worker-shutdown-timeout", "1")
 
@@ -139,7 +139,7 @@ def _celery(work: Work) -> Command:
 
 def _sidekiq(work: Work) -> Command:
     queues = [word for number in range(work.queues) for word in ("-q", f"bench{number or ''}")]
-    at_once = work.at_once // work.processes if work.at_once else 10
+    at_once = 2 if work.processes > 1 else work.at_once or 10
     return ("sidekiq", "-r", _script("sidekiq_app.rb"), "-c", str(at_once), "-t", "1", *queues)
 
 
@@ -208,12 +208,12 @@ CONTESTANTS = (
         "arq",
         "arq",
         "when executed; run again after its timeout",
-        "poll_delay 10 ms, uvloop, hiredis, no results, 100 at once; HTTP: aiohttp",
+        "poll_delay 10 ms, uvloop, hiredis, no results, 1000 at once; HTTP: aiohttp",
         _arq,
         _sender("arq"),
         {"empty": 3000, "wait": 3000, "fan_out": 1000, "sudoku": 400},
         requirements="arq",
-        at_once=100,
+        at_once=1000,
         copies=2,
         cannot={"idle10": ONE_QUEUE, "idle50": ONE_QUEUE},
         packages=("arq",),
@@ -223,12 +223,12 @@ CONTESTANTS = (
         "streaq",
         "streaQ",
         "when executed; reclaimed after idle_timeout (60 s)",
-        "asyncio with uvloop, no results, 100 at once; HTTP: httpx",
+        "asyncio with uvloop, no results, 1000 at once; HTTP: httpx",
         _streaq,
         _sender("streaq"),
         {"empty": 2500, "wait": 2500, "fan_out": 500, "sudoku": 400},
         requirements="streaq",
-        at_once=100,
+        at_once=1000,
         copies=2,
         packages=("streaq",),
     ),
@@ -241,7 +241,7 @@ CONTESTANTS = (
         _sender("streaq"),
         {"empty": 2500, "wait": 2500},
         requirements="streaq",
-        at_once=100,
+        at_once=1000,
         cannot=dict.fromkeys(
             (work.name for work in WORKS if work.name not in ("empty", "wait", "latency")), "not measured"
         ),
@@ -252,7 +252,7 @@ CONTESTANTS = (
         "dramatiq",
         "dramatiq",
         "when executed; requeued after a minute without heartbeat",
-        "8 threads for empty jobs, no Prometheus, no results; HTTP: requests, a session a thread",
+        "32 threads for empty jobs, no Prometheus, no results; HTTP: requests, a session a thread",
         _dramatiq,
         _sender("dramatiq"),
         {"empty": 4000, "wait": 3000, "fan_out": 500, "sudoku": 400},

@@ -96,9 +96,9 @@ def _throughput(place: Stage, sizes: Sizes, pace: Pace) -> Figures:
     place.start_workers()
     place.wait_for_jobs(1, START_TIMEOUT_S)
     place.run_until(count // 4, sizes.warm_up_s)
-    began = place.look()
+    began = place.look(sizes.window_s)
     place.run_until(count, sizes.window_s)
-    ended = place.look()
+    ended = place.look(0.0 if place.jobs >= count else sizes.window_s)
     if ended.jobs <= began.jobs:
         raise Failed(f"no job ran for {sizes.window_s} s: {place.processes.last_words}")
     figures = _spent(began, ended)
@@ -171,7 +171,7 @@ def _hold(place: Stage, sizes: Sizes, _: Pace) -> Figures:
     assert work.at_once is not None
     place.send("fill", work.job, work.at_once, work.size)
     place.start_workers()
-    place.wait_for_jobs(work.at_once, 2 * START_TIMEOUT_S)
+    place.wait_for_jobs(work.at_once, 3 * START_TIMEOUT_S)
     time.sleep(1.0)
     _, proportional = memory_mb(*place.processes.pids)
     try:

@@ -158,16 +158,26 @@ def _ratio_table(results: Results) -> str:
 
 
 def _losses(results: Results) -> str:
-    lost = []
+    lines = []
     for work in measured_works(results):
         for figure in work.figures:
-            for who in taking_part(results):
-                better = results.advantage(work.name, who.name, figure.name, lower_is_better=figure.lower_is_better)
-                if who.name not in (OURS, "bare-loop") and better and better.median < LOST_BELOW:
-                    lost.append(
-                        f"- {work.title}, {figure.unit}: {who.title} does it {number(1 / better.median)} times better."
-                    )
-    return "\n".join(lost) or "Nothing that was measured in this run."
+            lost = _who_is_better(results, work, figure)
+            if lost:
+                lines.append(f"- {work.title}, {figure.unit}: {', '.join(lost)}.")
+    return (
+        "\n".join(["How many times better others do.", "", *lines])
+        if lines
+        else "Nothing that was measured in this run."
+    )
+
+
+def _who_is_better(results: Results, work: Work, figure: Figure) -> list[str]:
+    lost = []
+    for who in taking_part(results):
+        better = results.advantage(work.name, who.name, figure.name, lower_is_better=figure.lower_is_better)
+        if who.name not in (OURS, "bare-loop") and better and better.median < LOST_BELOW:
+            lost.append(f"{who.title} {number(1 / better.median)}")
+    return lost
 
 
 def _backlog(results: Results) -> str:

@@ -89,7 +89,9 @@ class Stage:
             self._check()
             time.sleep(POLL_S)
 
-    def look(self) -> Moment:
+    def look(self, patience_s: float = 0.0) -> Moment:
+        """What is done and spent, as soon as one more job is: who works in batches is looked at between two of them."""
+        self.run_until(self.jobs + 1, patience_s)
         return Moment(time.monotonic(), self.jobs, cpu_s(*self.processes.pids), cpu_s(self.store.pid))
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -127,7 +129,7 @@ def stage(contestant: Contestant, work: Work) -> Iterator[Stage]:
         environment = {
             "BENCH_REDIS": store.url,
             "BENCH_FOLDER": str(folder),
-            "BENCH_CONCURRENCY": str((work.at_once or contestant.at_once) // work.processes),
+            "BENCH_CONCURRENCY": str(work.at_once or contestant.at_once),
             "BENCH_QUEUES": str(work.queues),
             "BENCH_TALLY_STEP": "50" if work.job in ("empty", "wait") and work.kind == "throughput" else "1",
             "PYTHONPATH": str(PEERS),

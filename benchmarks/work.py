@@ -64,7 +64,7 @@ WORKS = (
     Work("wait", "50 ms of waiting, 1000 at once", "throughput", "wait", THROUGHPUT, at_once=1000),
     Work("fanout100", "4 HTTP calls of 20 ms, 100 jobs at once", "throughput", "fan_out", THROUGHPUT, at_once=100),
     Work("fanout1000", "4 HTTP calls of 20 ms, 1000 jobs at once", "throughput", "fan_out", THROUGHPUT, at_once=1000, rounds=2),
-    Work("sudoku", "CPU work, 2 processes", "throughput", "sudoku", (RATE, CPU), at_once=2, processes=2, rounds=2),
+    Work("sudoku", "CPU work, 2 processes", "throughput", "sudoku", (RATE, CPU), at_once=10, processes=2, rounds=2),
     Work("one", "enqueue one by one", "enqueue", "empty", (RATE,)),
     Work("bulk", "enqueue in bulk", "enqueue", "empty", (RATE,)),
     Work("latency", "enqueue to start, idle worker", "latency", "stamp", (P50, P99)),

@@ -40,7 +40,7 @@ def test_ratios_compare_within_a_round_and_say_who_is_better(results: Results) -
 
 def test_page_names_what_we_lose_on_and_what_failed(results: Results) -> None:
     text = page(results, "plot.svg")
-    assert "- enqueue to start, idle worker, ms, median: arq does it 2.00 times better." in text
+    assert "- enqueue to start, idle worker, ms, median: arq 2.00." in text
     assert "2.50 (2.00–3.00)" in text
     assert "- wait, arq: no / go" in text
 
