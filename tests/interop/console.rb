@@ -1,12 +1,12 @@
 # Evaluates one line of Ruby after the other and answers each with one line of JSON.
-$stdout.sync = true
-
+ANSWERS = $stdout.dup
+ANSWERS.sync = true
+$stdout.reopen($stderr) # what libraries say is no answer
 require_relative "rails"
-Sidekiq.logger = Logger.new($stderr) # the answers are alone on standard output
 while (line = $stdin.gets)
   begin
-    puts JSON.generate("result" => eval(line))
+    ANSWERS.puts JSON.generate("result" => eval(line))
   rescue Exception => error
-    puts JSON.generate("error" => "#{error.class}: #{error.message}")
+    ANSWERS.puts JSON.generate("error" => "#{error.class}: #{error.message}")
   end
 end

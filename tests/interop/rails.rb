@@ -1,4 +1,5 @@
 # A small Rails shop without Rails: ActiveJob classes over Sidekiq. Loaded by a real Sidekiq (-r) and by console.rb.
+require "bigdecimal"
 require "json"
 require "sidekiq"
 require "sidekiq/api"
@@ -52,6 +53,11 @@ class StubbornJob < ActiveJob::Base
     performed(self, args, kwargs)
     raise ArgumentError, "again" if exception_executions.values.sum < 2
   end
+end
+
+def promote_what_is_due
+  due = Sidekiq::VERSION < "7" ? Sidekiq::Scheduled::Enq.new : Sidekiq::Scheduled::Enq.new(Sidekiq.default_configuration)
+  due.enqueue_jobs
 end
 
 # A plain Sidekiq job.

@@ -32,7 +32,7 @@ class Shop:
         self.server = server
         self._runs = folder / "runs"
         self._log = folder / "sidekiq.log"
-        environment = {**os.environ, "REDIS_URL": server.url}
+        environment = {**os.environ, "REDIS_URL": server.url, "LANG": "C.UTF-8"}
         self._console = subprocess.Popen(
             ["ruby", str(HERE / "console.rb")],
             env=environment,

@@ -13,7 +13,7 @@ import trio
 from servers import wait_for
 from shop import Shop, ruby_has
 
-from trioworkers import Client, GlobalID, Job, Symbol
+from trioworkers import Client, GlobalID, Job, Range, Symbol
 
 pytestmark = [
     pytest.mark.interop,
@@ -72,23 +72,43 @@ def retry_now(shop: Shop, jid: str) -> None:
             "datetime.datetime(2024, 1, 2, 3, 4, 5, tzinfo=datetime.timezone(datetime.timedelta(seconds=19800)))",
         ),
         ("DateTime.new(2024, 1, 2)", "datetime.datetime(2024, 1, 2, 0, 0, tzinfo=datetime.timezone.utc)"),
-        (
-            "Time.zone.local(2024, 7, 1)",
-            "datetime.datetime(2024, 7, 1, 0, 0, tzinfo=datetime.timezone(datetime.timedelta(days=-1, seconds=72000)))",
-        ),
         ("1.day + 2.hours, 0.seconds", "datetime.timedelta(days=1, seconds=7200), datetime.timedelta(0)"),
         ("1.month", "datetime.timedelta(days=30, seconds=37746)"),
         ("String, ActiveJob::Base", "'String', 'ActiveJob::Base'"),
         ("User.new(7)", "GlobalID(uri='gid://shop/User/7')"),
         ("{'a' => 1, b: {c: [:d]}}, 0", "{'a': 1, 'b': {'c': ['d']}}, 0"),
         ("{x: 1}.with_indifferent_access", "{'x': 1}"),
-        ("BigDecimal('1.5')", "'0.15e1'"),
     ],
 )
 def test_argument_of_perform_later_arrives_as_pythons_value(shop: Shop, ruby: str, python: str):
     jid = shop.ruby(f"AnythingJob.perform_later({ruby}).provider_job_id")
     ran = shop.ran_in_python(jid)
     assert (ran["class"], ran["args"], ran["kwargs"]) == ("AnythingJob", f"[{python}]", "{}")
+
+
+@pytest.mark.parametrize(
+    ("ruby", "since", "python", "before"),
+    [
+        (
+            "Time.zone.local(2024, 7, 1)",
+            "7.0",
+            "datetime.datetime(2024, 7, 1, 0, 0, tzinfo=zoneinfo.ZoneInfo(key='America/New_York'))",
+            "datetime.datetime(2024, 7, 1, 0, 0, tzinfo=datetime.timezone(datetime.timedelta(days=-1, seconds=72000)))",
+        ),
+        ("1..3", "7.0", "Range(begin=1, end=3, exclude_end=False)", None),
+        ("(Date.new(2024)...nil)", "7.0", "Range(begin=datetime.date(2024, 1, 1), end=None, exclude_end=True)", None),
+        ("BigDecimal('1.5')", "7.2", "Decimal('1.5')", "'0.15e1'"),
+    ],
+)
+def test_argument_that_only_newer_rails_knows(shop: Shop, ruby: str, since: str, python: str, before: str | None):
+    expected = python if shop.ruby(f"ActiveJob.version >= Gem::Version.new('{since}')") else before
+    if expected is None:
+        with pytest.raises(AssertionError, match="Unsupported argument type"):
+            shop.ruby(f"AnythingJob.perform_later({ruby})")
+        return
+    assert (
+        shop.ran_in_python(shop.ruby(f"AnythingJob.perform_later({ruby}).provider_job_id"))["args"] == f"[{expected}]"
+    )
 
 
 def test_keyword_arguments_of_perform_later_are_bound_by_name_and_converted(shop: Shop):
@@ -144,6 +164,18 @@ def test_our_argument_arrives_as_rubys_value(shop: Shop, value: Any, got: Any):
     assert (ran["class"], ran["args"], ran["kwargs"]) == ("EchoJob", [got], [])
 
 
+def test_our_range_and_tagged_decimal_arrive_where_rails_has_them(shop: Shop):
+    tagged = {"_aj_serialized": "ActiveJob::Serializers::BigDecimalSerializer", "value": "1.5"}
+    job = Job("rails", "EchoJob", [Range(1, 3), Range(date(2024, 1, 2), None), tagged], active_job=True)
+    enqueue(shop, job)
+    if shop.ruby("ActiveJob.version >= Gem::Version.new('7.1')"):
+        ran = shop.ran_in_ruby(job.jid)["args"]
+        assert ran == [["Range", "1..3"], ["Range", "Tue, 02 Jan 2024.."], ["BigDecimal", "0.15e1"]]
+    else:
+        payload = retry_of(shop, job.jid)
+        assert "Serializer ActiveJob::Serializers::RangeSerializer is not known" in payload["error_message"]
+
+
 def test_our_keyword_arguments_arrive_as_rubys(shop: Shop):
     kwargs = {"at": date(2024, 1, 2), "who": GlobalID("gid://shop/User/7"), "options": {"fast": True}}
     job = Job("rails", "EchoJob", [1], kwargs=kwargs, active_job=True)
@@ -163,7 +195,7 @@ def test_active_jobs_own_retries_go_on_with_our_job(shop: Shop):
     assert (first["executions"], first["exception_executions"]) == (1, {})
 
     def runs() -> list[dict[str, Any]]:
-        shop.ruby("Sidekiq::Scheduled::Enq.new.enqueue_jobs")
+        shop.ruby("promote_what_is_due")
         records = shop.server.command("LRANGE", "ruby:performed", 0, -1)
         assert isinstance(records, list)
         return [run for run in map(json.loads, records) if run.get("job_id") == first["job_id"]]
