@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import typer
+from servers import Server
 
 from trioworkers.cli.commands import SECTIONS, app
 from trioworkers.cli.examples import examples_of
+from trioworkers.wire.job import decode
 
 FUNCTIONS = [function for functions in SECTIONS.values() for function in functions]
 GROUP: Any = typer.main.get_command(app)
@@ -73,3 +75,14 @@ def test_slip_of_the_pen_gets_a_suggestion_and_status_2(words: tuple[str, ...]):
 
 def test_version_is_told():
     assert trioworkers("--version").stdout.startswith("trioworkers 0.")
+
+
+def test_enqueue_sends_an_active_job_with_keyword_arguments(redis_url: str, shared_server: Server):
+    done = trioworkers(
+        "enqueue", "q", "WelcomeJob", "7", "--with", "plan=pro", "--with", "days=3", "--redis", redis_url
+    )
+    assert done.returncode == 0, done.stderr
+    job = decode(str(shared_server.command("LINDEX", "queue:q", 0)).encode(), "q")
+    assert (job.job_class, job.args, job.kwargs) == ("WelcomeJob", (7,), {"plan": "pro", "days": 3})
+    assert job.jid == done.stdout.strip()
+    assert trioworkers("enqueue", "q", "A", "--with", "plan", "--redis", redis_url).returncode == 2

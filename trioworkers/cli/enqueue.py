@@ -15,6 +15,7 @@ from trioworkers.cli.options import Namespace, Redis
     ("trioworkers enqueue default greet Zoë", "what isn't JSON is a string"),
     ("trioworkers enqueue track TrackUserJob '{\"id\": 7}' --in 60", "in a minute"),
     ("trioworkers enqueue default add -- 1 -2", "negative numbers go after --"),
+    ("trioworkers enqueue default WelcomeJob 7 --with plan=pro", "to Rails' ActiveJob, with a keyword argument"),
 )
 def enqueue(
     queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")],
@@ -26,6 +27,10 @@ def enqueue(
     redis: Redis = None,
     namespace: Namespace = None,
     delay: Annotated[float | None, typer.Option("--in", help="Seconds from now when it shall run.")] = None,
+    active_job: Annotated[bool, typer.Option("--active-job", help="As a job of Rails' ActiveJob.")] = False,
+    keywords: Annotated[
+        list[str] | None, typer.Option("--with", metavar="NAME=ARG", help="A keyword argument of an ActiveJob job.")
+    ] = None,
 ) -> None:
     """Enqueue one job and print its jid."""
     import trio  # noqa: PLC0415 - `--help` should not wait for it
@@ -34,7 +39,9 @@ def enqueue(
     from trioworkers.cli.place import which_redis  # noqa: PLC0415 - as above
 
     place = which_redis(redis, namespace)
-    job = Job(queue, job_class, [parse_argument(arg) for arg in args or ()])
+    kwargs = dict(parse_keyword(text) for text in keywords or ())
+    parsed = [parse_argument(arg) for arg in args or ()]
+    job = Job(queue, job_class, parsed, kwargs=kwargs, active_job=active_job or bool(kwargs))
 
     async def send() -> None:
         async with Client(place.url, namespace=place.namespace) as client:
@@ -43,6 +50,14 @@ def enqueue(
     with place.explained():
         trio.run(send)
     typer.echo(job.jid)
+
+
+def parse_keyword(text: str) -> tuple[str, Any]:
+    """The name, and the argument as below. Raises BadParameter without a name."""
+    name, found, argument = text.partition("=")
+    if not name or not found:
+        raise typer.BadParameter(f"a keyword argument is NAME=ARG, not {text!r}")
+    return name, parse_argument(argument)
 
 
 def parse_argument(text: str) -> Any:
