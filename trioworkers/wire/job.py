@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import secrets
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,7 +39,7 @@ _encode = msgspec.json.encode
 
 def new_jid() -> str:
     """A fresh job id as Sidekiq makes them: 12 random bytes in hex. The one piece of chance on this floor."""
-    return secrets.token_hex(12)
+    return os.urandom(12).hex()
 
 
 def _tuple(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -249,7 +249,10 @@ def encode(job: Job, now_s: float, *, enqueued: bool = True) -> bytes:
     check(job)
     fields: dict[str, Any] = {"retry": True if job.retry is None else job.retry, "queue": job.queue}
     fields.update(_options(job))
-    fields.update(_class_and_args(job, now_s))
+    if job.active_job:
+        fields.update(_wrapped(job, now_s))
+    else:
+        fields["class"], fields["args"] = job.job_class, _plain(job.args)
     fields["jid"] = job.jid
     fields["created_at"] = now_s if job.created_at_s is None else job.created_at_s
     if enqueued:
@@ -277,9 +280,7 @@ def amend(payload: bytes, changes: Mapping[str, Any]) -> bytes:
     return _encode(fields)
 
 
-def _class_and_args(job: Job, now_s: float) -> dict[str, Any]:
-    if not job.active_job:
-        return {"class": job.job_class, "args": _plain(job.args)}
+def _wrapped(job: Job, now_s: float) -> dict[str, Any]:
     inner = active_job.wrap(job.job_class, job.queue, job.jid, job.args, job.kwargs, job.active_job_fields, now_s)
     return {"wrapped": job.job_class, "class": active_job.WRAPPER, "args": _plain([inner])}
 
@@ -324,9 +325,12 @@ def check(job: Job) -> None:
         raise BadJob(f"{job.job_class}: only ActiveJob's jobs have keyword arguments; build it with active_job=True")
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
 def _plain(value: Any, depth: int = 2) -> Any:
     """`value` as JSON's types, refusing what Ruby could not read: NaN, infinities, keys that are no strings, great depth."""
-    if value is None or isinstance(value, str | bool | int):
+    if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, float):
         if math.isfinite(value):
@@ -335,7 +339,7 @@ def _plain(value: Any, depth: int = 2) -> Any:
     if depth > MAX_DEPTH:
         raise BadJob(f"arguments nested deeper than {MAX_DEPTH} levels: Ruby could not read them")
     if isinstance(value, list | tuple):
-        return [_plain(item, depth + 1) for item in value]
+        return [item if type(item) in _PLAIN else _plain(item, depth + 1) for item in value]
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise BadJob(f"keys of a JSON object are strings, not {_shown(list(value))}")
