@@ -43,14 +43,14 @@ def payload(number: int, **fields: object) -> str:
     return json.dumps(job)
 
 
-def fill(server: Server, key: str, count: int, **fields: object) -> list[str]:
+def fill(server: Server, key: str, count: int, since: float = 1.6e9, **fields: object) -> list[str]:
     payloads = [payload(n, **fields) for n in range(count)]
     for start in range(0, count, 5000):
         page = payloads[start : start + 5000]
         if key.startswith("queue:"):
             server.command("LPUSH", key, *page)
         else:
-            server.command("ZADD", key, *(word for n, text in enumerate(page, start) for word in (1.6e9 + n, text)))
+            server.command("ZADD", key, *(word for n, text in enumerate(page, start) for word in (since + n, text)))
     return payloads
 
 
@@ -189,6 +189,14 @@ def test_somebody_at_a_terminal_is_asked(redis_url: str, shared_server: Server):
             os.close(end)
         assert "3 jobs of 3 in the dead set will be deleted. Go on?" in text
         assert shared_server.command("ZCARD", "dead") == left
+
+
+def test_bury_says_what_a_full_dead_set_will_lose(redis_url: str, shared_server: Server):
+    fill(shared_server, "dead", 9990, since=time.time() - 100_000)  # older than 180 days they would go anyway
+    shared_server.command("LPUSH", "queue:q", *[payload(n) for n in range(20_000, 20_015)])
+    assert "so its 6 oldest will be gone" in refused(redis_url, "bury", "--all", "--in", "queue:q")
+    assert act(redis_url, "bury", "--all", "--in", "queue:q", "--yes").stdout == "15 jobs of queue q buried\n"
+    assert members(shared_server, "dead")[0] == payload(6)
 
 
 # ── however it ends ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ from servers import Server, Worker, free_port, wait_for
 from typer.testing import CliRunner
 
 from trioworkers import Unavailable
-from trioworkers.cli import tables
+from trioworkers.cli import live, tables
 from trioworkers.cli.commands import app
 from trioworkers.retry import encode_backtrace
 
@@ -174,6 +174,12 @@ def test_numbers_are_told_once_or_again_and_again(redis_url: str, shared_server:
         assert watching.wait(10) == 130
         assert watching.stderr is not None
         assert watching.stderr.read() == b""
+
+
+def test_rates_are_drawn_against_their_highest():
+    meter = live._Meter()
+    meter.history.extend([0.0, 50.0, 100.0])
+    assert meter.sparkline == "▁▅█"
 
 
 def test_terminal_gets_a_table_and_none_of_the_payloads_control_characters(redis_url: str, shared_server: Server):

@@ -86,6 +86,7 @@ def test_worker_tells_where_its_jobs_await(work: RunWorker, server: Server, jobs
     assert answer is not None
     assert (answer.result, len(answer.jobs), answer.more) == ("done", 2, 1)
     assert "await trio.sleep(seconds)" in answer.jobs[0]
+    assert "sleep_forever" not in answer.jobs[0]
     jid = list(jobs.payloads)[1]
     one = asked(server, do="tree", jid=jid)
     assert one is not None

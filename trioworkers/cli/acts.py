@@ -20,7 +20,8 @@ from trioworkers.wire.by_hand import enqueued, retried
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
 
-PLACES = ("retry", "scheduled", "dead", "queue:NAME")
+DEAD_KEEPS = 9999
+"""Sidekiq's limit, see `bury` in send.lua."""
 
 
 @attrs.frozen
@@ -139,7 +140,9 @@ async def _act_on_many(desk: Desk, act: Act, chosen: Chosen, source: Source) -> 
         if chosen.dry_run:
             typer.echo(f"{number(count)} jobs of {number(size)} in {source} would be {act.done}")
             return
-        _ask(f"{number(count)} jobs of {number(size)} in {source} will be {act.done}. Go on?")
+        _ask(
+            f"{number(count)} jobs of {number(size)} in {source} will be {act.done}{await _overflow(desk, act, count)}. Go on?"
+        )
     tally = _Tally(act, chosen.where, source, started_s)
     try:
         with _progress(size, tally):
@@ -148,6 +151,14 @@ async def _act_on_many(desk: Desk, act: Act, chosen: Chosen, source: Source) -> 
                     tally.add(swept)
     finally:
         tally.tell()
+
+
+async def _overflow(desk: Desk, act: Act, count: int) -> str:
+    """What a full dead set loses by this; "" if nothing."""
+    if act.done != "buried":
+        return ""
+    lost = await desk.inspector.size(Source("dead")) + count - DEAD_KEEPS
+    return f"; the dead set keeps {number(DEAD_KEEPS)}, so its {number(lost)} oldest will be gone" if lost > 0 else ""
 
 
 async def _count(desk: Desk, source: Source, where: Where, now_s: float) -> int:

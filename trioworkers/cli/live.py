@@ -15,7 +15,7 @@ from trioworkers.broker.inspection import Totals
 from trioworkers.cli.desk import Desk
 from trioworkers.cli.tables import number, write_json
 
-_BARS = " ▁▂▃▄▅▆▇█"
+_BARS = "▁▂▃▄▅▆▇█"
 _SAMPLES = 60
 
 
@@ -28,7 +28,7 @@ async def stats(desk: Desk, *, every_s: float | None, as_json: bool) -> None:
             if as_json:
                 write_json(numbers)
             elif screen is not None:
-                screen.update("\n".join(_lines(numbers, meter)))
+                screen.update("\n".join(_lines(numbers, meter)), refresh=True)
             else:
                 sys.stdout.write("\n".join(_lines(numbers, meter) if every_s is None else [_line(numbers)]) + "\n")
             sys.stdout.flush()
@@ -98,6 +98,7 @@ def _line(numbers: dict[str, Any]) -> str:
 def _screen(*, live: bool) -> AbstractContextManager[Any]:
     if not live:
         return nullcontext()
-    from rich.live import Live  # noqa: PLC0415 - dear to import
+    from rich.console import Console  # noqa: PLC0415 - dear to import
+    from rich.live import Live  # noqa: PLC0415 - as above
 
-    return Live(refresh_per_second=4)
+    return Live(console=Console(highlight=False, markup=False), auto_refresh=False)
