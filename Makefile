@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint unit faults soak bench bench-publish bench-quick clean
+.PHONY: help demo test lint unit faults docs soak bench bench-publish bench-quick clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench-quick  what a job costs, in under a minute: for use before and after a change"
 	@echo "make bench  ourselves and our peers on the same work, about 25 minutes (ONLY=trioworkers,arq WORK=empty,wait ROUNDS=1)"
 	@echo "make bench-publish  write the last run of make bench into docs/performance.md"
+	@echo "make docs   docs/cli.md, from the commands themselves"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"
 
 .venv/ready: pyproject.toml
@@ -35,6 +36,9 @@ unit: .venv/ready
 
 faults: .venv/ready
 	$(BIN)/python -m pytest tests/faults tests/test_process.py -n 3 -v $(ARGS)
+
+docs: .venv/ready
+	$(BIN)/python -m trioworkers.cli.docs > docs/cli.md
 
 SECONDS ?= 60
 soak: .venv/ready

@@ -16,6 +16,7 @@ from trioworkers import __version__
 from trioworkers.cli.act import bury, delete, purge, requeue, retry, run_now
 from trioworkers.cli.control import cancel, pause, quiet, resume, stop
 from trioworkers.cli.dev import dev
+from trioworkers.cli.doctor import doctor
 from trioworkers.cli.enqueue import enqueue
 from trioworkers.cli.examples import epilog
 from trioworkers.cli.look import dead, jobs, ps, queues, retries, scheduled, show, stats
@@ -29,6 +30,7 @@ SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Look": (ps, queues, jobs, retries, scheduled, dead, show, stats),
     "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
     "Control": (cancel, pause, resume, quiet, stop),
+    "Care": (doctor,),
 }
 
 

@@ -35,9 +35,9 @@ def dev(
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
 ) -> None:
-    """Run a worker while you write its code: brings a Redis if there is none, restarts on every change.
+    """Run a worker while you write its code.
 
-    Its own Redis keeps its data in .trioworkers/ in this directory, so that jobs survive a restart. While it runs, the other
+    It restarts on every change, and brings a Redis if there is none. Its own Redis keeps its data in .trioworkers/ in this directory, so that jobs survive a restart. While it runs, the other
     commands find its Redis from this directory and those below without any option. A syntax error is shown and waited out.
     Ctrl-C stops it all; a second one does not wait for running jobs.
     """

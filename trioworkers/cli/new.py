@@ -91,7 +91,10 @@ async def test_count_primes_enqueues_an_addition(capsys):
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The module's name.")] = "app",
 ) -> None:
-    """Write a file with three handlers (plain, HTTP fan-out, CPU) and a test of them. Overwrites nothing."""
+    """Write handlers and a test to begin with.
+
+    One handler is plain, one calls HTTP services at once, one computes in another process. Nothing is overwritten.
+    """
     from trioworkers.errors import ConfigurationError  # noqa: PLC0415 - `--help` should not wait for it
 
     name = name.removesuffix(".py")

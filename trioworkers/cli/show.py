@@ -16,7 +16,10 @@ def demo(
         str, typer.Option(help="A Redis to use instead of a private one; it should be empty.")
     ] = "embedded:",
 ) -> None:
-    """Run the two example handlers on 2,000 tracking jobs and 50 puzzles, and show what comes of it."""
+    """Show a worker at work, on 2,050 jobs.
+
+    The two example handlers run 2,000 tracking jobs and solve 50 puzzles; at the end it is said what came of them.
+    """
     from trioworkers.cli.demo import demo as run_demo  # noqa: PLC0415 - dear to import
 
     run_demo(redis)
