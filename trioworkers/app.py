@@ -15,6 +15,8 @@ from trioworkers.errors import ConfigurationError
 from trioworkers.handler import ANY_CLASS, Handler
 from trioworkers.http import Http
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
+from trioworkers.wire.dialect import Dialect
+from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import is_queue_name
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ class App:
     """Queues and handlers, and how to run them.
 
     `redis_url`: redis://, rediss://, unix:// or embedded:; not given: REDIS_URL, or redis://localhost:6379/0. `process_id`: a name
-    for this worker that it keeps over restarts; not given: a new one each time. `namespace`: goes before all keys.
+    for this worker that it keeps over restarts; not given: a new one each time. `namespace`: goes before all keys. `dialect`: whose
+    jobs are run and sent, "sidekiq", "resque" or "goworkers"; "resque:prod" for another namespace than that family's usual one.
     `shutdown_timeout`, `lease`: seconds, see `Settings`. `lifespan`: a function that returns an async context manager; what it
     yields is `ctx.state`. `http`: options of the shared HTTP client. `unknown`: what becomes of jobs whose class has no handler here:
     "retry" (they fail like any other), "dead", or "leave" (others may have them: back after a delay, no attempt charged).
@@ -59,6 +62,7 @@ class App:
         *,
         process_id: str | None = None,
         namespace: str | None = None,
+        dialect: str | None = None,
         shutdown_timeout: float | None = None,
         lease: float | None = None,
         max_payload_bytes: int | None = None,
@@ -73,6 +77,7 @@ class App:
             "redis_url": redis_url,
             "process_id": process_id,
             "namespace": namespace,
+            "dialect": dialect,
             "shutdown_timeout": shutdown_timeout,
             "lease": lease,
             "max_payload_bytes": max_payload_bytes,
@@ -86,6 +91,7 @@ class App:
         self.http = http or Http()
         self._concurrency: dict[str, int] = {}
         self._unknown: dict[str, Unknown] = {}
+        self._dialects: dict[str, str] = {}
         self._handlers: dict[tuple[str, str], Handler[Any]] = {}
         self._middleware: list[Middleware] = []
 
@@ -94,10 +100,17 @@ class App:
 
     # ── what users say ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def queue(self, name: str, *, concurrency: int = DEFAULT_CONCURRENCY, unknown: Unknown | None = None) -> None:
+    def queue(
+        self,
+        name: str,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        unknown: Unknown | None = None,
+        dialect: str | None = None,
+    ) -> None:
         """Have up to `concurrency` jobs of queue `name` run at once. Raises ConfigurationError.
 
-        `unknown`: what becomes of its jobs whose class has no handler; not given: what the app says.
+        `unknown`: what becomes of its jobs whose class has no handler; `dialect`: how its jobs are written. Not given: what the app says.
         """
         _check_queue(name)
         if unknown is not None:
@@ -108,19 +121,23 @@ class App:
         if name in self._concurrency:
             raise ConfigurationError(f"queue {name!r} is declared twice")
         self._concurrency[name] = concurrency
+        if dialect is not None:
+            dialect_named(dialect)
+            self._dialects[name] = dialect
 
     def handler(
-        self, queue: str, job_class: str | None = None, *, timeout: float | None = None, retry: bool | int = True
+        self, queue: str, job_class: str | None = None, *, timeout: float | None = None, retry: bool | int | None = None
     ) -> _Register:
         """Make an async function the handler of `job_class` (default: its own name; "*": any other class) on `queue`.
 
         `timeout`: seconds after which an attempt is cancelled and counts as failed. `retry`: what counts for jobs that say nothing of
-        retries themselves: True (25 times), a number, 0 (none, but kept in the dead set) or False. Raises ConfigurationError.
+        retries themselves: True (25 times), a number, 0 (none, but kept in the dead set) or False; not given: what is usual in the
+        queue's dialect, True in Sidekiq's, 0 in Resque's and go-workers'. Raises ConfigurationError.
         """
         _check_queue(queue)
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
             raise ConfigurationError(f"handler on queue {queue!r}: timeout is a number of seconds, not {timeout!r}")
-        if not isinstance(retry, int):
+        if not isinstance(retry, int | None):
             raise ConfigurationError(f"handler on queue {queue!r}: retry is True, False or a number, not {retry!r}")
 
         def register(function: Callable[..., Any]) -> Handler[Any]:
@@ -183,6 +200,19 @@ class App:
     def queues(self) -> dict[str, int]:
         """Concurrency of each queue."""
         return {queue: DEFAULT_CONCURRENCY for queue, _ in self._handlers} | self._concurrency
+
+    @property
+    def dialect(self) -> Dialect:
+        """What is spoken on queues that say nothing else."""
+        configured = self.settings
+        return dialect_named(configured.dialect, configured.namespace)
+
+    @property
+    def dialects(self) -> dict[str, Dialect]:
+        """What is spoken on each queue."""
+        usual, namespace = self.dialect, self.settings.namespace
+        named = {queue: dialect_named(text, namespace) for queue, text in self._dialects.items()}
+        return {queue: named.get(queue, usual) for queue in self.queues}
 
     @property
     def middlewares(self) -> Sequence[Middleware]:

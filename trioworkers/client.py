@@ -17,14 +17,14 @@ from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.context import moment
 from trioworkers.outcome import Send
 from trioworkers.settings import settings, shown_url
+from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.job import Job
-from trioworkers.wire.keys import Keys
 
 
 class Client:
     """Sends jobs. `async with Client(url) as client: await client.enqueue(Job("mail", "WelcomeJob", [7]))`.
 
-    `url`: as for `App`; not given: REDIS_URL, or redis://localhost:6379/0. Many tasks may use one client at once.
+    `url`: as for `App`; not given: REDIS_URL, or redis://localhost:6379/0. `dialect`: as for `App`. Many tasks may use one client at once.
     A payload over `max_payload_bytes` (1 MiB) is refused, one over `large_payload_bytes` (100 KiB) warned of, once per class in a while.
     Raises ConfigurationError for a bad URL.
     """
@@ -34,11 +34,13 @@ class Client:
         url: str | None = None,
         *,
         namespace: str = "",
+        dialect: str | None = None,
         max_payload_bytes: int | None = None,
         large_payload_bytes: int | None = None,
     ) -> None:
         sizes = {"max_payload_bytes": max_payload_bytes, "large_payload_bytes": large_payload_bytes}
-        self._settings = settings({"redis_url": url, "namespace": namespace, **sizes}, os.environ)
+        given = {"redis_url": url, "namespace": namespace, "dialect": dialect, **sizes}
+        self._settings = settings(given, os.environ)
         self._stack = AsyncExitStack()
         self._sender: Sender | None = None
 
@@ -52,7 +54,10 @@ class Client:
     async def __aenter__(self) -> Self:
         url = await self._stack.enter_async_context(open_server(self._settings.redis_url))
         connection = await self._stack.enter_async_context(connect(url, Link(shown_url(url))))
-        self._sender = Sender(connection, Keys(self._settings.namespace), guard=SizeGuard(self._settings))
+        namespace = self._settings.namespace
+        dialect = dialect_named(self._settings.dialect, namespace)
+        guard = SizeGuard(self._settings)
+        self._sender = Sender(connection, dialect.keys(namespace), guard=guard, dialect=dialect)
         return self
 
     async def __aexit__(

@@ -26,7 +26,7 @@ class Handler(Generic[P]):
         job_class: str,
         *,
         timeout: float | None = None,
-        retry: bool | int = True,
+        retry: bool | int | None = None,
     ) -> None:
         self.function = function
         self.queue = queue

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import attrs
 
+from trioworkers.wire.dialect import Failure
 from trioworkers.wire.job import Job
 
 
@@ -42,10 +43,14 @@ class RetryAt:
 
 @attrs.frozen
 class Bury:
-    """Failed for good; `payload` goes to the dead set. `counted` is false for what never was a job."""
+    """Failed for good; `payload` goes to the dead set. `counted` is false for what never was a job.
+
+    `failure`: what a record of it says, where such are kept.
+    """
 
     payload: bytes
     counted: bool = True
+    failure: Failure | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen

@@ -17,7 +17,8 @@ import msgspec
 from trioworkers import errors
 from trioworkers.outcome import Bury, Discard, Requeue, RetryAt
 from trioworkers.wire.active_job import count_execution
-from trioworkers.wire.job import FAILED_FIELD, Job, addressed, amend, decode
+from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
+from trioworkers.wire.job import FAILED_FIELD, Job, addressed, amend
 
 MAX_RETRIES = 25
 MAX_MESSAGE = 10_000
@@ -35,17 +36,18 @@ def decide(
     *,
     now_s: float,
     jitter: float,
-    default: bool | int = True,
+    default: bool | int | None = None,
     progress: Mapping[str, Any] | None = None,
+    dialect: Dialect = SIDEKIQ,
 ) -> RetryAt | Bury | Discard | Requeue:
     """The outcome of an attempt that ended with `error`.
 
-    `now_s`: epoch seconds. `jitter`: a number in [0, 1). `default`: what counts where the payload says nothing of retries.
-    `progress`: fields of the payload that tell the next attempt how far this one came.
+    `now_s`: epoch seconds. `jitter`: a number in [0, 1). `default`: what counts where the payload says nothing of retries;
+    None: the dialect's rule. `progress`: fields of the payload that tell the next attempt how far this one came.
     """
-    retry = default if job.retry is None else job.retry
     count = 0 if job.retry_count is None else job.retry_count + 1
     steer = steering(error)
+    retry = _wanted(job, default, steer, dialect)
     changes = _bookkeeping(job, error, count, retry, now_s)
     changes.update(progress or {})
     if job.active_job and not isinstance(error, errors.UnknownClass):  # of that nothing was performed
@@ -59,13 +61,17 @@ def decide(
         return Requeue(waiting, _asked_delay_s(temporary) or 1.0)
     unknown = error if isinstance(error, errors.UnknownClass) else None
     hopeless = isinstance(steer, errors.Bury | errors.BadArguments) or (calls and not temporary)
-    if hopeless or (unknown and unknown.hopeless) or _gives_up(job, retry, count, now_s):
+    if hopeless or (unknown and unknown.hopeless) or _gives_up(job, retry, count, now_s, dialect):
         # Never run, for want of a handler or of fitting arguments: kept, whatever it says of failures of its own.
         wanted = retry is not False or unknown is not None or isinstance(steer, errors.BadArguments)
         kept = isinstance(steer, errors.Bury) or (job.dead and wanted)
+        if not kept:
+            return Discard()
         # Its error tells which calls failed for good; who retries it by hand has mended something, and wants them made.
         changes[FAILED_FIELD] = None
-        return Bury(amend(payload, changes)) if kept else Discard()
+        failure = Failure(*summary(error), trace(error)) if dialect.keeps_records else None
+        return Bury(amend(payload, dialect.spelled(job, changes, dead=True)), failure=failure)
+    changes = dialect.spelled(job, changes)
     if isinstance(steer, errors.RetryAfter):
         return RetryAt(amend(payload, changes), steer.delay_s)
     asked_s = _asked_delay_s(temporary)
@@ -140,12 +146,20 @@ def _message(error: BaseException) -> str:
     return text[:MAX_MESSAGE].encode(errors="replace").decode()
 
 
-def _gives_up(job: Job, retry: bool | int, count: int, now_s: float) -> bool:
+def _wanted(job: Job, default: bool | int | None, steer: object, dialect: Dialect) -> bool | int:
+    """How often to retry: the job's word, else the handler's, else the dialect's rule, unless RetryAfter asks for more."""
+    said = default if job.retry is None else job.retry
+    if said is not None:
+        return said
+    return dialect.retry or isinstance(steer, errors.RetryAfter)
+
+
+def _gives_up(job: Job, retry: bool | int, count: int, now_s: float, dialect: Dialect) -> bool:
     if retry is False:
         return True
     if job.retry_for is not None:
         return (now_s if job.failed_at_s is None else job.failed_at_s) + job.retry_for <= now_s
-    return count >= (MAX_RETRIES if retry is True else retry)
+    return dialect.is_exhausted(count, MAX_RETRIES if retry is True else retry)
 
 
 def _bookkeeping(job: Job, error: BaseException, count: int, retry: bool | int, now_s: float) -> dict[str, Any]:
@@ -168,10 +182,10 @@ def _bookkeeping(job: Job, error: BaseException, count: int, retry: bool | int, 
     return changes
 
 
-def buried(payload: bytes, queue: str, error_class: str, reason: str, now_s: float) -> bytes:
+def buried(payload: bytes, queue: str, failure: Failure, now_s: float, dialect: Dialect = SIDEKIQ) -> bytes:
     """`payload`, fetched from `queue`, for the dead set, where the reason is no failure of its handler. Unreadable: as it came."""
     try:
-        job = decode(payload, queue)
+        job = dialect.decode(payload, queue)
     except errors.BadPayload:
         return payload
     return amend(
@@ -179,8 +193,8 @@ def buried(payload: bytes, queue: str, error_class: str, reason: str, now_s: flo
         {
             "queue": queue,
             "jid": job.jid,
-            "error_class": error_class,
-            "error_message": reason,
+            "error_class": failure.error_class,
+            "error_message": failure.message,
             "retry_count": job.retry_count or 0,
             "failed_at": now_s if job.failed_at_s is None else job.failed_at_s,
             "retried_at": now_s if job.retry_count else None,
@@ -188,8 +202,8 @@ def buried(payload: bytes, queue: str, error_class: str, reason: str, now_s: flo
     )
 
 
-def encode_backtrace(error: BaseException, limit: int | None) -> str:
-    """The innermost `limit` calls (all for None) as Sidekiq stores them: strict base64 of zlib of a JSON array of lines.
+def trace(error: BaseException) -> list[str]:
+    """The calls that led to an error, innermost first, as Ruby writes them.
 
     A group's begins where its first error was raised: where the nursery ended says little.
     """
@@ -199,5 +213,9 @@ def encode_backtrace(error: BaseException, limit: int | None) -> str:
         frames = reversed(traceback.extract_tb(inner.__traceback__))
         lines[:0] = [f"{frame.filename}:{frame.lineno}:in `{frame.name}'" for frame in frames]
         inner = inner.exceptions[0] if isinstance(inner, BaseExceptionGroup) else None
-    text = msgspec.json.encode([line.encode(errors="replace").decode() for line in lines[:limit]])
-    return base64.b64encode(zlib.compress(text)).decode()
+    return [line.encode(errors="replace").decode() for line in lines]
+
+
+def encode_backtrace(error: BaseException, limit: int | None) -> str:
+    """The innermost `limit` calls (all for None) as Sidekiq stores them: strict base64 of zlib of a JSON array of lines."""
+    return base64.b64encode(zlib.compress(msgspec.json.encode(trace(error)[:limit]))).decode()

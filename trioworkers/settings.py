@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 from trioworkers.errors import ConfigurationError
+from trioworkers.wire.dialects import dialect_named
 
 DEFAULT_URL = "redis://localhost:6379/0"
 DEFAULT_CONCURRENCY = 10
@@ -83,12 +84,17 @@ def _unknown(_: object, field: attrs.Attribute[str], value: object) -> None:
     check_unknown(field.name, value)
 
 
+def _dialect(_: object, __: attrs.Attribute[str], value: str) -> None:
+    dialect_named(value)
+
+
 @attrs.frozen
 class Settings:
     """The options of a worker. Times in seconds.
 
     `process_id`: the name of this worker's in-progress lists; stable over restarts if given, else new in each. `shutdown_timeout`:
     what running jobs get to finish when the worker is stopped. `lease`: silence after which other workers take over.
+    `dialect`: what is spoken on queues that say nothing else: sidekiq, resque or goworkers, with :NAMESPACE if it has one of its own.
     `max_payload_bytes`: what is larger is not sent, or buried unread; `large_payload_bytes`: what is larger is warned of. `cpu_processes`: for `Context.run_cpu`.
     `unknown`: what becomes of jobs whose class has no handler, on queues that don't say. `strict`: don't run beside another kind of worker.
     """
@@ -96,6 +102,7 @@ class Settings:
     redis_url: str = attrs.field(default=DEFAULT_URL, validator=_url)
     process_id: str | None = attrs.field(default=None, validator=_process_id)
     namespace: str = attrs.field(default="", validator=_namespace)
+    dialect: str = attrs.field(default="sidekiq", validator=_dialect)
     shutdown_timeout: float = attrs.field(default=25.0, validator=_seconds(0))
     lease: float = attrs.field(default=30.0, validator=_seconds(0.5))
     max_payload_bytes: int = attrs.field(default=1 << 20, validator=_count(1))
@@ -109,6 +116,7 @@ _VARIABLES = {
     "redis_url": "REDIS_URL",
     "process_id": "TRIOWORKERS_PROCESS_ID",
     "namespace": "TRIOWORKERS_NAMESPACE",
+    "dialect": "TRIOWORKERS_DIALECT",
     "shutdown_timeout": "TRIOWORKERS_SHUTDOWN_TIMEOUT",
     "lease": "TRIOWORKERS_LEASE",
 }

@@ -110,12 +110,12 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
     """
     app.check()
     guard = SizeGuard(app.settings)
-    broker = FakeBroker(app.queues, guard=guard)
+    broker = FakeBroker(app.queues, guard=guard, dialect=app.dialect, dialects=app.dialects)
     test = RunningApp(broker)
     async with open_resources(test.client, app.http, os.cpu_count() or 1, app.lifespan) as resources:
         if http is not None:
             resources.use(http)
-        runner = Runner(app, app.middlewares, resources, broker.clock.now_s, guard)
+        runner = Runner(app, app.middlewares, resources, broker.clock.now_s, guard, app.dialects)
         consumers: dict[str, Consumer] = {}
 
         def on_settled(delivery: Delivery) -> None:

@@ -1,25 +1,29 @@
-"""The broker's contract, kept by the real one and by the fake: seed, move, compare everything."""
+"""The broker's contract, kept by the real one and by the fake in every dialect: seed, move, compare everything."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import pytest
 import trio
 
 from trioworkers import Job
+from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.connection import Link, connect
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.intake import Intake, open_intake
 from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
-from trioworkers.wire.keys import Keys
+from trioworkers.wire.dialect import Dialect
+from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.process import Identity
 
 
 @attrs.frozen
@@ -38,17 +42,28 @@ class Bench:
         call = self.broker.connection.call
         state: dict[str, Any] = {}
         for key in sorted(await call("keys", lambda c: c.keys("*"))):
-            name = key.decode()
-            if name.startswith(("tw:", "stat:")) or name == "queues":
+            name = key.decode().removeprefix("resque:").replace(":me:inprogress", ":inprogress")
+            if key.startswith((b"tw:", b"stat:", b"resque:stat:", b"resque:timestamps:")) or name.endswith(
+                ("queues", "_schedule")
+            ):
                 continue
             kind = (await call("type", lambda c, k=key: c.type(k))).decode()
             if kind == "list":
-                state[name.replace(":me:inprogress", ":inprogress")] = list(
-                    await call("lrange", lambda c, k=key: c.lrange(k, 0, -1))
-                )
+                found = list(await call("lrange", lambda c, k=key: c.lrange(k, 0, -1)))
+                self._add_list(state, name, found)
             else:
-                state[name] = list(await call("zrange", lambda c, k=key: c.zrange(k, 0, -1)))
+                found = list(await call("zrange", lambda c, k=key: c.zrange(k, 0, -1)))
+                state[{"tw:retry": "retry", "tw:schedule": "schedule", "goretry": "retry"}.get(name, name)] = found
         return state
+
+    def _add_list(self, state: dict[str, Any], name: str, found: list[bytes]) -> None:
+        if name == "failed":
+            state["dead"] = [in_record(record) for record in found]
+        elif name.startswith("delayed:"):
+            state.setdefault("delayed", []).extend(found)
+        else:  # as Sidekiq has queues: newest first
+            turned = self.broker.dialect.fetched_from == "LEFT" and not name.endswith(":inprogress")
+            state[name] = found[::-1] if turned else found
 
     @staticmethod
     def _fake_state(broker: FakeBroker) -> dict[str, Any]:
@@ -56,23 +71,52 @@ class Bench:
             f"queue:{queue}": list(payloads) for queue, payloads in broker.queues.items() if payloads
         }
         state |= {f"queue:{queue}:inprogress": list(held) for (queue, _), held in broker.lists.items() if held}
-        return state | {name: list(members) for name, members in broker.sets.items() if len(members)}
+        state |= {name: list(members) for name, members in broker.sets.items() if len(members)}
+        if broker.dialect.keeps_records and "dead" in state:
+            state["dead"] = [in_record(record) for record in state["dead"]]
+        return state
+
+    @property
+    def waiting(self) -> Literal["schedule", "delayed"]:
+        """Where what is scheduled waits."""
+        return "delayed" if self.broker.dialect.family == "resque" else "schedule"
+
+    async def due(self) -> tuple[Sequence[bytes], float | None]:
+        """What was scheduled and is due, and when more will be."""
+        due = await self.broker.due(10)
+        return getattr(due, self.waiting), due.next_in_s
+
+
+def in_record(record: bytes) -> bytes:
+    """What a record of a failure tells of; these tests' payloads are all unreadable to Resque."""
+    text = json.loads(record)["payload"]["args"][0]
+    assert isinstance(text, str)
+    return text.encode()
 
 
 @asynccontextmanager
-async def real_bench(url: str) -> AsyncIterator[Bench]:
+async def real_bench(url: str, dialect: Dialect) -> AsyncIterator[Bench]:
     async with connect(url, Link(url)) as connection:
-        broker = Broker(connection, Keys(), Holder("me", "lease of me", 30_000))
+        holder = Holder("me", "lease of me", 30_000)
+        broker = Brokers(
+            connection, "", holder, Identity("host", 1, "nonce"), SizeGuard(), dialect, {"q": dialect}
+        ).main
         yield Bench(broker, partial(open_intake, broker, url, 1.0))
 
 
 @pytest.fixture(params=["real", "fake"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    if request.param == "fake":
-        fake = FakeBroker(["q"], "me")
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["sidekiq", "resque", "goworkers"])
+async def bench(request: pytest.FixtureRequest, kind: str) -> AsyncIterator[Bench]:
+    dialect = dialect_named(request.param)
+    if kind == "fake":
+        fake = FakeBroker(["q"], "me", dialect=dialect)
         yield Bench(fake, fake.open_intake)
     else:
-        async with real_bench(request.getfixturevalue("redis_url")) as real:
+        async with real_bench(request.getfixturevalue("redis_url"), dialect) as real:
             yield real
 
 
@@ -121,8 +165,8 @@ async def test_acknowledged_job_is_gone_and_its_sends_are_there(bench: Bench):
     (payload,) = await seeded(bench, 1)
     assert await settle(bench, payload, Acknowledge((Send(job(7, "out")), Send(job(8), delay_s=60)))) == {}
     state = await bench.state()
-    assert sorted(state) == ["queue:out", "schedule"]
-    assert json.loads(state["queue:out"][0])["jid"] == "jid7"
+    assert sorted(state) == sorted(["queue:out", bench.waiting])
+    assert json.loads(state["queue:out"][0])["args"] == [7]
 
 
 async def test_retry_burial_discard_and_requeue_have_one_place_each(bench: Bench):
@@ -192,24 +236,37 @@ async def test_identical_payloads_are_settled_one_by_one(bench: Bench):
 
 
 async def test_due_payloads_move_to_their_queues_once(bench: Bench):
-    await bench.broker.send([Send(job(1), delay_s=0.0), Send(job(2), delay_s=900.0)])
-    due = await bench.broker.due(10)
-    assert [json.loads(p)["args"] for p in due.schedule] == [[1]]
-    assert due.next_in_s is not None
-    assert 890 < due.next_in_s <= 900
-    entry = (due.schedule[0], "other", b'{"renewed":1}')
-    assert await bench.broker.promote("schedule", [entry]) == (1, [])
-    assert await bench.broker.promote("schedule", [entry]) == (0, [])
+    await bench.broker.send([Send(job(1), at_s=1.0), Send(job(2), delay_s=900.0)])
+    due, next_in_s = await bench.due()
+    assert [json.loads(p)["args"] for p in due] == [[1]]
+    assert next_in_s is not None
+    assert 890 < next_in_s <= 901
+    entry = (due[0], "other", b'{"renewed":1}')
+    assert await bench.broker.promote(bench.waiting, [entry]) == (1, [])
+    assert await bench.broker.promote(bench.waiting, [entry]) == (0, [])
     state = await bench.state()
     assert state["queue:other"] == [b'{"renewed":1}']
-    assert len(state["schedule"]) == 1
+    assert len(state[bench.waiting]) == 1
+
+
+async def test_due_retries_and_what_was_put_off_move_to_their_queues(bench: Bench):
+    p = await seeded(bench, 2)
+    await settle(bench, p[0], RetryAt(b'{"r":1}', 0.0), "t1")
+    await settle(bench, p[1], Requeue(b'{"later":1}', 0.0), "t2")
+    due = await bench.broker.due(10)
+    assert (due.retry, due.schedule) == ([b'{"r":1}'], [b'{"later":1}'])
+    assert await bench.broker.promote("retry", [(b'{"r":1}', "q", b"first")]) == (1, [])
+    assert await bench.broker.promote("schedule", [(b'{"later":1}', "q", b"second")]) == (1, [])
+    async with bench.intake() as intake:
+        assert (await intake.fetch(10)).payloads == [b"first", b"second"]
 
 
 async def test_unreadable_due_payload_goes_to_dead_as_it_is(bench: Bench):
-    await bench.broker.send([Send(job(1), delay_s=0.0)])
-    (payload,) = (await bench.broker.due(10)).schedule
-    assert await bench.broker.promote("schedule", [(payload, None, payload)]) == (1, [])
-    assert await bench.state() == {"dead": [payload]}
+    await bench.broker.send([Send(job(1), at_s=1.0)])
+    ((payload,), _) = await bench.due()
+    dead = bench.broker.as_dead(b"unreadable", "", None)
+    assert await bench.broker.promote(bench.waiting, [(payload, None, dead)]) == (1, [])
+    assert await bench.state() == {"dead": [b"unreadable"]}
 
 
 async def test_audit_tells_strays_and_put_back_returns_them(bench: Bench):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from trioworkers.broker import scripts
@@ -9,6 +11,7 @@ from trioworkers.broker.connection import Link, connect
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.presence import Presence
 from trioworkers.settings import shown_url
+from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.keys import Keys
 
 
@@ -20,16 +23,20 @@ class Lists:
     keys: Keys
     holder: Holder
     identity: str
-    queues: tuple[str, ...]
+    queues: Mapping[str, Dialect]
 
 
 async def release_all(lists: Lists) -> None:
     """Move everything in the lists back to the fetch end of its queue, and say farewell. Raises BrokerError."""
     async with connect(lists.url, Link(shown_url(lists.url)), reply_timeout_s=0.4) as connection:
-        broker = Broker(connection, lists.keys, lists.holder)
-        for queue in lists.queues:
+        brokers = {
+            queue: Broker(connection, dialect.keys(lists.keys.home), lists.holder, dialect=dialect)
+            for queue, dialect in lists.queues.items()
+        }
+        for queue, broker in brokers.items():
             await broker.release(queue)
-        await Presence(broker, lists.identity, lists.queues).farewell()
+        main = Broker(connection, lists.keys, lists.holder)
+        await Presence(main, lists.identity, list(brokers), brokers).farewell()
 
 
 async def renew_lease(lists: Lists) -> bool:

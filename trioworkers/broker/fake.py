@@ -9,18 +9,18 @@ from bisect import insort
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.intake import Fetched, Intake
-from trioworkers.broker.moves import Broker, Clock, Due, Holder, Settlement
+from trioworkers.broker.moves import Broker, Clock, Due, Holder, Settlement, Source
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.errors import BrokerError
-from trioworkers.wire.job import destination, encode
-from trioworkers.wire.keys import Keys
+from trioworkers.wire.dialect import SIDEKIQ, Dialect
 
+SOURCES = ("retry", "schedule", "delayed")
 EPOCH_S = 1_700_000_000.0
 GONE = "gone"
 T = TypeVar("T")
@@ -68,18 +68,26 @@ class SortedPayloads:
 
 
 class FakeBroker(Broker):
-    """See the module. `consumed`: the queues that count as work when `has_work` is asked."""
+    """See the module. `consumed`: the queues that count as work when `has_work` is asked. `dialects`: where not `dialect` is spoken."""
 
     def __init__(
-        self, consumed: Collection[str] = (), process_id: str = "fake", guard: SizeGuard | None = None
+        self,
+        consumed: Collection[str] = (),
+        process_id: str = "fake",
+        guard: SizeGuard | None = None,
+        dialect: Dialect = SIDEKIQ,
+        dialects: Mapping[str, Dialect] | None = None,
     ) -> None:
-        self.keys = Keys()
+        self.dialect = dialect
+        self.keys = dialect.keys("")
+        self.foreign = {queue: (spoken, spoken.keys("")) for queue, spoken in (dialects or {}).items()}
+        self.worker = "fake"
         self.clock = _VirtualClock()
         self.guard = SizeGuard() if guard is None else guard
         self.holder = Holder(process_id, "fake", 30_000)
         self.queues: dict[str, list[bytes]] = {}  # newest first, as in Redis
         self.lists: dict[tuple[str, str], list[bytes]] = {}
-        self.sets = {name: SortedPayloads() for name in ("retry", "schedule", "dead")}
+        self.sets = {name: SortedPayloads() for name in (*SOURCES, "dead")}
         self.stats: Counter[str] = Counter()
         self.reclaims: Counter[str] = Counter()
         self.trials: set[str] = set()
@@ -96,7 +104,7 @@ class FakeBroker(Broker):
 
     def queue_of(self, payload: bytes) -> str:
         """Where a payload of a set would go."""
-        return destination(payload)[0]
+        return self.dialect.destination(payload)[0]
 
     def has_work(self) -> bool:
         """Whether something waits on a consumed queue, or runs."""
@@ -104,7 +112,7 @@ class FakeBroker(Broker):
 
     def has_later(self) -> bool:
         """Whether something will come due."""
-        return bool(len(self.sets["retry"]) + len(self.sets["schedule"]))
+        return any(len(self.sets[name]) for name in SOURCES)
 
     @property
     def next_change(self) -> trio.Event:
@@ -137,11 +145,13 @@ class FakeBroker(Broker):
     def _send(self, sends: Sequence[outcomes.Send]) -> None:
         now_s = self.clock.now_s()
         for send in sends:
+            dialect, keys = self.spoken_on(send.job.queue)
             if send.delay_s is None and send.at_s is None:
-                self.queues.setdefault(send.job.queue, []).insert(0, encode(send.job, now_s))
+                self.queues.setdefault(send.job.queue, []).insert(0, dialect.encode(send.job, now_s))
             else:
                 score = now_s + (send.delay_s or 0.0) if send.at_s is None else send.at_s
-                self.sets["schedule"].add(encode(send.job, now_s, enqueued=False), score)
+                waiting = "schedule" if keys.waiting == keys.schedule else "delayed"
+                self.sets[waiting].add(dialect.encode(send.job, now_s, enqueued=False), score)
 
     async def settle(self, token: str, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
         """See `Broker.settle`."""
@@ -170,8 +180,8 @@ class FakeBroker(Broker):
             case outcomes.RetryAt(amended, delay_s):
                 self.sets["retry"].add(amended, now_s + delay_s)
                 self._count(processed=1, failed=1)
-            case outcomes.Bury(amended, counted):
-                self.sets["dead"].add(amended, now_s)
+            case outcomes.Bury(amended, counted, failure):
+                self.sets["dead"].add(self.as_dead(amended, settlement.queue, failure), now_s)
                 self._count(processed=int(counted), failed=int(counted))
             case outcomes.Discard():
                 self._count(processed=1, failed=1)
@@ -191,22 +201,22 @@ class FakeBroker(Broker):
 
         def move() -> Due:
             now_s = self.clock.now_s()
-            coming = [at for name in ("retry", "schedule") if (at := self.sets[name].next_after(now_s)) is not None]
-            retry, schedule = (self.sets[name].due(now_s, limit) for name in ("retry", "schedule"))
-            return Due(retry, schedule, min(coming) - now_s if coming else None)
+            coming = [at for name in SOURCES if (at := self.sets[name].next_after(now_s)) is not None]
+            retry, schedule, delayed = (self.sets[name].due(now_s, limit) for name in SOURCES)
+            return Due(retry, schedule, min(coming) - now_s if coming else None, delayed)
 
         return await self._call(move, looks=True)
 
     async def promote(
-        self, source: Literal["retry", "schedule"], entries: Sequence[tuple[bytes, str | None, bytes]]
+        self, source: Source, entries: Sequence[tuple[bytes, str | None, bytes]]
     ) -> tuple[int, list[str]]:
         """See `Broker.promote`."""
 
         def move() -> tuple[int, list[str]]:
             moved = [entry for entry in entries if self.sets[source].remove(entry[0])]
-            for payload, queue, renewed in moved:
+            for _, queue, renewed in moved:
                 if queue is None:
-                    self.sets["dead"].add(payload, self.clock.now_s())
+                    self.sets["dead"].add(renewed, self.clock.now_s())
                 else:
                     self.queues.setdefault(queue, []).insert(0, renewed)
             return len(moved), []

@@ -63,13 +63,14 @@ class Intake:
         self._queue = broker.keys.queue(queue)
         self._list = broker.in_progress(queue)
         self._operation = f"fetch from {queue}"
-        self._entry = registry_entry(broker.holder.process_id, queue)
+        self._entry = broker.registry_entry(queue)
+        self._end = broker.dialect.fetched_from
 
     async def fetch(self, limit: int) -> Fetched:
         """Move up to `limit` payloads into our in-progress list, without waiting. A lost reply leaves strays for `audit`."""
         keys, holder = self._broker.keys, self._broker.holder
         names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.reclaims]
-        args = [limit, MAX_FETCH_BYTES, holder.lease, holder.lease_ms, self._entry]
+        args = [limit, MAX_FETCH_BYTES, holder.lease, holder.lease_ms, self._entry, self._end]
         gone, suspects, *payloads = await self._connection.run(scripts.FETCH, names, args, self._operation)
         return Fetched(payloads, LeaseGone(gone), bool(suspects))
 
@@ -109,6 +110,8 @@ class Intake:
 
     def _blmove(self, client: coredis.Redis[bytes]) -> coredis.commands.CommandRequest[bytes | None]:
         token = coredis.PureToken
+        if self._end == "LEFT":
+            return client.blmove(self._queue, self._list, token.LEFT, token.LEFT, self._block_s)
         return client.blmove(self._queue, self._list, token.RIGHT, token.LEFT, self._block_s)
 
     async def _end_wait(self, finished: trio.Event, shield: trio.CancelScope) -> None:
@@ -122,8 +125,3 @@ class Intake:
                 with trio.move_on_after(0.05):
                     await finished.wait()
         shield.cancel()
-
-
-def registry_entry(process_id: str, queue: str) -> str:
-    """How a list stands in the registry: a process id has no spaces."""
-    return f"{process_id} {queue}"

@@ -19,10 +19,13 @@ from trioworkers.broker import scripts
 from trioworkers.broker.connection import Connection
 from trioworkers.broker.outbox import Outbox
 from trioworkers.broker.size_guard import SizeGuard
-from trioworkers.wire.job import Job, encode
+from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
+from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 
 CHUNK = 1000
+Source = Literal["retry", "schedule", "delayed"]
+"""What holds payloads that come due; `delayed` only in Resque's dialect."""
 
 
 def pack(value: object) -> bytes:
@@ -64,6 +67,7 @@ class Due:
     retry: list[bytes]
     schedule: list[bytes]
     next_in_s: float | None
+    delayed: Sequence[bytes] = ()
     asks: Sequence[bytes] = ()
     paused_queues: frozenset[str] = frozenset()
     paused_classes: frozenset[str] = frozenset()
@@ -88,13 +92,21 @@ class Sender:
     """The sending moves; all that a `Client` needs."""
 
     def __init__(
-        self, connection: Connection, keys: Keys, clock: Clock | None = None, guard: SizeGuard | None = None
+        self,
+        connection: Connection,
+        keys: Keys,
+        clock: Clock | None = None,
+        guard: SizeGuard | None = None,
+        dialect: Dialect = SIDEKIQ,
     ) -> None:
         self.connection = connection
         self.keys = keys
         self.clock = Clock() if clock is None else clock
         self.guard = SizeGuard() if guard is None else guard
         self._outbox = Outbox(self._deliver)
+        self.dialect = dialect
+        self.foreign: Mapping[str, tuple[Dialect, Keys]] = {}
+        """The queues that speak another dialect than this sender."""
 
     async def send(self, sends: Sequence[outcomes.Send], token: str = "") -> None:
         """Put jobs into their queues or the schedule set, a thousand at a time, of these all or none.
@@ -112,8 +124,7 @@ class Sender:
                 await self._outbox.send(work)
 
     async def _deliver(self, works: Sequence[bytes], token_key: str = "") -> Mapping[int, str]:
-        keys = [self.keys.queues, self.keys.schedule, token_key]
-        problems = await self.connection.run(scripts.ENQUEUE, keys, list(works))
+        problems = await self.connection.run(scripts.ENQUEUE, [token_key], list(works))
         return {place: problem.decode(errors="replace") for place, problem in enumerate(problems) if problem}
 
     def work(
@@ -121,22 +132,30 @@ class Sender:
     ) -> tuple[list[Any], list[Any]]:
         """`(push, later)` as `send.lua` wants them. `admit`: sees each payload, and may refuse it."""
         now_s = self.clock.now_s()
-        queues: dict[str, list[bytes]] = {}
+        push: dict[str, tuple[Any, ...]] = {}
         later = []
         for send in sends:
+            job = send.job
+            dialect, keys = self.spoken_on(job.queue)
             at_once = send.delay_s is None and send.at_s is None
-            payload = encode(send.job, now_s, enqueued=at_once)
+            payload = dialect.encode(job, now_s, enqueued=at_once)
             if admit is not None:
-                admit(send.job, payload)
-            if at_once:
-                queues.setdefault(send.job.queue, []).append(payload)
-            else:
-                later.append((payload, send.delay_s or 0.0, send.at_s or False))
-        return [(name, self.keys.queue(name), payloads) for name, payloads in queues.items()], later
+                admit(job, payload)
+            if not at_once:
+                later.append((payload, send.delay_s or 0.0, send.at_s or False, keys.waiting))
+                continue
+            if job.queue not in push:
+                push[job.queue] = (job.queue, keys.queue(job.queue), [], dialect.pushed_with, keys.queues)
+            push[job.queue][2].append(payload)
+        return list(push.values()), later
+
+    def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:
+        """What is spoken on a queue, and where it lies."""
+        return self.foreign.get(queue) or (self.dialect, self.keys)
 
 
 class Broker(Sender):
-    """One worker's moves."""
+    """One worker's moves between places of one dialect. `worker`: its name in that family's records."""
 
     def __init__(
         self,
@@ -145,10 +164,21 @@ class Broker(Sender):
         holder: Holder,
         clock: Clock | None = None,
         guard: SizeGuard | None = None,
+        dialect: Dialect = SIDEKIQ,
+        worker: str = "",
     ) -> None:
-        super().__init__(connection, keys, clock, guard)
+        super().__init__(connection, keys, clock, guard, dialect)
         self.holder = holder
+        self.worker = worker
         self._lease_key = keys.lease(holder.process_id)
+
+    def registry_entry(self, queue: str) -> str:
+        """How our list for `queue` stands in the registry: a process id has no spaces."""
+        return f"{self.holder.process_id} {self.marked(queue)}"
+
+    def marked(self, queue: str) -> str:
+        """The queue's name and, where it isn't plainly Sidekiq's, in which dialect it is; names have no spaces."""
+        return f"{queue} {self.keys.mark}" if self.keys.mark else queue
 
     def in_progress(self, queue: str) -> str:
         """The key of our in-progress list for `queue`."""
@@ -175,7 +205,8 @@ class Broker(Sender):
                 other_places.append(place)
         places = [place for queue in acks for place in ack_places[queue]] + other_places
         work = pack(([(self.in_progress(queue), payloads) for queue, payloads in acks.items()], others, cleared))
-        reply = await self.connection.run(scripts.SETTLE, self._settle_keys(), [token, self.holder.lease, work])
+        args = [token, self.holder.lease, work, int(self.dialect.processed_counts_failures)]
+        reply = await self.connection.run(scripts.SETTLE, self._settle_keys(), args)
         return {places[number - 1]: problem for number, problem in unpack(reply) or ()}
 
     def _entry(self, settlement: Settlement) -> tuple[Any, ...]:
@@ -191,26 +222,35 @@ class Broker(Sender):
                 place = ("sends", *self.work(sends))
             case outcomes.RetryAt(amended, delay_s):
                 place = ("retry", amended, delay_s)
-            case outcomes.Bury(amended, counted):
-                place = ("dead", amended, int(counted))
+            case outcomes.Bury(amended, counted, failure):
+                in_list = int(self.dialect.keeps_records)
+                place = ("dead", self.as_dead(amended, queue, failure), int(counted), in_list)
             case outcomes.Discard():
                 place = ("discard",)
             case outcomes.Checkpoint(amended):
                 place = ("amend", amended)
             case outcomes.Requeue(changed, None):
-                place = ("requeue", self.keys.queue(queue), payload if changed is None else changed)
+                again = payload if changed is None else changed
+                place = ("requeue", self.keys.queue(queue), again, self.dialect.put_back_with)
             case outcomes.Requeue(changed, delay_s):
                 place = ("later", payload if changed is None else changed, delay_s)
         return place
 
+    def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:
+        """What is kept of a payload that failed for good: itself, or a record of its failure."""
+        dialect, _ = self.spoken_on(queue)
+        if not dialect.keeps_records:
+            return payload
+        failure = failure or Failure("trioworkers.BadPayload", "unreadable")
+        return dialect.record(payload, queue, failure, self.clock.now_s(), self.worker)
+
     def _settle_keys(self) -> list[str]:
         keys, process_id = self.keys, self.holder.process_id
         today = datetime.fromtimestamp(self.clock.now_s(), UTC).strftime("%Y-%m-%d")
-        stats = [key for name in ("processed", "failed") for key in (keys.stat(name), keys.stat(name, today))]
+        stats = [key for name in ("processed", "failed") for key in keys.stats(name, today, self.worker)]
         own = [self._lease_key, keys.last_settle(process_id)]
         return [
             *own,
-            keys.queues,
             keys.schedule,
             keys.retry,
             keys.dead,
@@ -227,7 +267,7 @@ class Broker(Sender):
         names = [keys.retry, keys.schedule, keys.asks(self.holder.process_id), keys.paused, keys.paused_classes]
         wait, retry, schedule, asks, *paused = await self.connection.run(scripts.DUE, names, [limit])
         queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
-        return Due(retry, schedule, float(wait) if wait else None, asks, queues, classes)
+        return Due(retry, schedule, float(wait) if wait else None, (), asks, queues, classes)
 
     async def answer(self, token: str, answer: bytes) -> None:
         """Lay down our answer to what we were asked; it stays for a minute."""
@@ -235,34 +275,40 @@ class Broker(Sender):
         await self.connection.call("answer", lambda client: client.set(key, answer, ex=60))
 
     async def promote(
-        self, source: Literal["retry", "schedule"], entries: Sequence[tuple[bytes, str | None, bytes]]
+        self, source: Source, entries: Sequence[tuple[bytes, str | None, bytes]]
     ) -> tuple[int, list[str]]:
-        """Move due payloads: `(payload, queue, payload to enqueue)`, or to the dead set where queue is None.
+        """Move due payloads: `(payload, queue, payload to enqueue)`, or where what is dead lies (then as that) if queue is None.
 
         What another worker moved first is passed over. Returns how many were moved, and errors of queues that can't take theirs.
         """
-        work = [
+        keys = [self.keys.retry if source == "retry" else self.keys.schedule, self.keys.queues, self.keys.dead]
+        work = pack(self._promotions(entries))
+        args = [work, self.dialect.pushed_with, int(self.dialect.keeps_records)]
+        moved, *errors = await self.connection.run(scripts.PROMOTE, keys, args)
+        return moved, [error.decode(errors="replace") for error in errors]
+
+    def _promotions(self, entries: Iterable[tuple[bytes, str | None, bytes]]) -> list[tuple[Any, ...]]:
+        return [
             (payload, queue or False, "" if queue is None else self.keys.queue(queue), renewed)
             for payload, queue, renewed in entries
         ]
-        keys = [self.keys.retry if source == "retry" else self.keys.schedule, self.keys.queues, self.keys.dead]
-        moved, *errors = await self.connection.run(scripts.PROMOTE, keys, [pack(work)])
-        return moved, [error.decode(errors="replace") for error in errors]
 
     # ── our in-progress lists ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def put_back(self, queue: str, payloads: Sequence[bytes]) -> int:
         """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there."""
         keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue)]
-        moved: int = await self.connection.run(scripts.PUT_BACK, keys, [self.holder.lease, *payloads])
+        args = [self.holder.lease, self.dialect.put_back_with, *payloads]
+        moved: int = await self.connection.run(scripts.PUT_BACK, keys, args)
         return moved
 
     async def release(self, queue: str, limit: int = 500) -> int:
         """Everything that is left in our list back to the fetch end of `queue`. Returns how many payloads that were."""
         keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue)]
+        args = [self.holder.lease, limit, self.dialect.fetched_from]
         total, left = 0, 1
         while left:
-            moved, left = await self.connection.run(scripts.RELEASE, keys, [self.holder.lease, limit])
+            moved, left = await self.connection.run(scripts.RELEASE, keys, args)
             total += moved
         return total
 
@@ -290,7 +336,8 @@ class Broker(Sender):
             keys.reclaims,
             keys.dead,
         ]
-        moved, *error = await self.connection.run(scripts.RECLAIM, names, [holder, pack(work)])
+        args = [holder, pack(work), self.dialect.put_back_with, int(self.dialect.keeps_records)]
+        moved, *error = await self.connection.run(scripts.RECLAIM, names, args)
         return moved, error[0].decode(errors="replace") if error else ""
 
     async def forget(self, process_id: str, queue: str) -> None:

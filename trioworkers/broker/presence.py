@@ -6,14 +6,14 @@ holder is certainly dead (same machine, process gone), or wait whether it renews
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import trio
 
 from trioworkers.broker import scripts
 from trioworkers.broker.identity import is_certainly_dead
-from trioworkers.broker.intake import LeaseGone, registry_entry
+from trioworkers.broker.intake import LeaseGone
 from trioworkers.broker.moves import Broker, pack
 from trioworkers.errors import Superseded
 from trioworkers.wire.process import Record, decode_lease, running_fields
@@ -23,7 +23,7 @@ BEATS_PER_LEASE = 6
 
 @attrs.frozen
 class Beat:
-    """What a heartbeat brings back. `orphans`: (process id, queue) of registered lists whose worker has no lease."""
+    """What a heartbeat brings back. `orphans`: (process id, marked queue) of registered lists whose worker has no lease."""
 
     lease_gone: LeaseGone
     redis_now_s: float
@@ -32,12 +32,14 @@ class Beat:
 
 
 class Presence:
-    """A worker's presence in Redis."""
+    """A worker's presence in Redis. `brokers`: of those queues that are not `broker`'s."""
 
-    def __init__(self, broker: Broker, identity: str, queues: Sequence[str]) -> None:
+    def __init__(
+        self, broker: Broker, identity: str, queues: Sequence[str], brokers: Mapping[str, Broker] | None = None
+    ) -> None:
         self._broker = broker
         self._identity = identity
-        self._queues = queues
+        self._queues = [((brokers or {}).get(queue, broker), queue) for queue in queues]
 
     @property
     def beat_interval_s(self) -> float:
@@ -78,7 +80,7 @@ class Presence:
         """Renew the lease and write the record. Raises Superseded if another worker has our process id."""
         broker, keys = self._broker, self._broker.keys
         process_id = broker.holder.process_id
-        lists = [item for q in self._queues for item in (broker.in_progress(q), registry_entry(process_id, q))]
+        lists = [item for own, q in self._queues for item in (own.in_progress(q), own.registry_entry(q))]
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.process(self._identity)]
         names += [keys.signals(self._identity), *keys.running(self._identity)]
         body = pack((lists, record.fields(), running_fields(running)))
@@ -99,6 +101,6 @@ class Presence:
         process_id = broker.holder.process_id
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.signals(self._identity)]
         names += [keys.last_settle(process_id), keys.on_trial(process_id), *keys.running(self._identity)]
-        names += [broker.in_progress(queue) for queue in self._queues]
+        names += [own.in_progress(queue) for own, queue in self._queues]
         left: int = await broker.connection.run(scripts.FAREWELL, names, [broker.holder.lease, self._identity])
         return left

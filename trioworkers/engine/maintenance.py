@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import trio
 
 from trioworkers.broker.connection import Link, backoff, retrying
-from trioworkers.broker.moves import Broker, Due
+from trioworkers.broker.moves import Broker, Due, Source
 from trioworkers.engine.quarantine import MAX_DEATHS
-from trioworkers.errors import BadPayload, BrokerError, Superseded
+from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
-from trioworkers.wire.job import ASIDE_FIELD, amend, destination, jid_of
+from trioworkers.wire.dialect import Failure
+from trioworkers.wire.job import jid_of
 
 logger = logging.getLogger("trioworkers")
 
@@ -54,8 +54,8 @@ class Promoter:
         due = await self._broker.due(PROMOTE_PAGE)
         self._hear(due)
         errors: list[str] = []
-        sources: tuple[tuple[Literal["retry", "schedule"], list[bytes]], ...]
-        sources = (("retry", due.retry), ("schedule", due.schedule))
+        sources: tuple[tuple[Source, Sequence[bytes]], ...]
+        sources = (("retry", due.retry), ("schedule", due.schedule), ("delayed", due.delayed))
         for source, payloads in sources:
             if payloads:
                 entries = [self._entry(payload) for payload in payloads]
@@ -67,24 +67,33 @@ class Promoter:
         return min(due.next_in_s, self._interval_s)
 
     def _entry(self, payload: bytes) -> tuple[bytes, str | None, bytes]:
+        dialect = self._broker.dialect
         try:
-            queue, _ = destination(payload)
-            # As Sidekiq's own poller does; `at` would make it send the job back to the schedule.
-            return (
-                payload,
-                queue,
-                amend(payload, {"at": None, ASIDE_FIELD: None, "enqueued_at": self._broker.clock.now_s()}),
-            )
+            queue, _ = dialect.destination(payload)
+            return payload, queue, dialect.promoted(payload, self._broker.clock.now_s())
         except BadPayload as error:
             logger.error("an unreadable payload came due, %d bytes, goes to dead: %s", len(payload), error)
-            return payload, None, payload
+            failure = Failure("trioworkers.BadPayload", str(error))
+            return payload, None, self._broker.as_dead(payload, "", failure)
 
 
 class Reclaimer:
-    """Gives the payloads of dead workers back to their queues, and buries jobs under which too many workers died."""
+    """Gives the payloads of dead workers back to their queues, and buries jobs under which too many workers died.
 
-    def __init__(self, broker: Broker, link: Link, *, lease_s: float, beat_s: float) -> None:
+    `broker_of`: finds the broker for the mark behind a queue's name (see `Broker.marked`); without it all queues are `broker`'s.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        link: Link,
+        *,
+        lease_s: float,
+        beat_s: float,
+        broker_of: Callable[[str], Broker] | None = None,
+    ) -> None:
         self._broker = broker
+        self._broker_of = broker_of or (lambda _: broker)
         self._link = link
         self._lease_s = lease_s
         self._beat_s = beat_s
@@ -119,6 +128,8 @@ class Reclaimer:
                     await self._reclaim_dead(orphan)
                 except Superseded:
                     raise
+                except ConfigurationError as error:  # of a newer version, which will see to it
+                    logger.warning("a dead worker's list is left to others: %s", error)
                 except BrokerError:  # seen again with the next heartbeat
                     await trio.sleep(next(backoff()))
 
@@ -128,16 +139,21 @@ class Reclaimer:
             logger.warning("%d jobs of worker %s, which died, are back on %s", moved, *orphan)
         since = self._missing_since.get(orphan)
         if moved == 0 and since is not None and trio.current_time() - since >= FORGET_AFTER_S:
-            await self._broker.forget(*orphan)
+            process_id, marked = orphan
+            queue, _, mark = marked.partition(" ")
+            await self._broker_of(mark).forget(process_id, queue)
 
-    async def reclaim(self, process_id: str, queue: str) -> int:
-        """Move all payloads of a worker's in-progress list; returns how many. Raises BrokerError."""
+    async def reclaim(self, process_id: str, marked: str) -> int:
+        """Move all payloads of a worker's in-progress list for a marked queue; returns how many. Raises BrokerError."""
+        queue, _, mark = marked.partition(" ")
+        broker = self._broker_of(mark)
         total = 0
         on_trial = None
-        while payloads := await self._broker.peek(process_id, queue, RECLAIM_PAGE):
+        while payloads := await broker.peek(process_id, queue, RECLAIM_PAGE):
             if on_trial is None:
-                on_trial = await self._broker.on_trial(process_id)
-            moved, error = await self._broker.reclaim(process_id, queue, await self._entries(queue, payloads, on_trial))
+                on_trial = await broker.on_trial(process_id)
+            entries = await self._entries(broker, queue, payloads, on_trial)
+            moved, error = await broker.reclaim(process_id, queue, entries)
             total += max(moved, 0)
             if error:
                 logger.error("jobs of worker %s can't go back to %s: %s", process_id, queue, error)
@@ -146,21 +162,25 @@ class Reclaimer:
         return total
 
     async def _entries(
-        self, queue: str, payloads: Sequence[bytes], on_trial: set[str]
+        self, broker: Broker, queue: str, payloads: Sequence[bytes], on_trial: set[str]
     ) -> list[tuple[bytes, str, bool, bytes | None]]:
         jids = [jid_of(payload) for payload in payloads]
-        deaths = await self._broker.deaths(jids)
+        deaths = await broker.deaths(jids)
         # A suspect on trial took its worker with it; else nobody knows who did, and all are charged.
         to_blame = on_trial or set(jids)
         entries: list[tuple[bytes, str, bool, bytes | None]] = []
         for payload, jid in zip(payloads, jids, strict=True):
             charged = jid in to_blame
-            buried = self._buried(queue, payload) if charged and deaths.get(jid, 0) + 1 >= MAX_DEATHS else None
+            buried = _buried(broker, queue, payload) if charged and deaths.get(jid, 0) + 1 >= MAX_DEATHS else None
             if buried is not None:
                 logger.error("job %s goes to dead: %d workers died while they ran it", jid, MAX_DEATHS)
             entries.append((payload, jid, charged, buried))
         return entries
 
-    def _buried(self, queue: str, payload: bytes) -> bytes:
-        reason = f"{MAX_DEATHS} workers died while they ran this job; it is not run again"
-        return buried(payload, queue, "trioworkers.WorkerDied", reason, self._broker.clock.now_s())
+
+def _buried(broker: Broker, queue: str, payload: bytes) -> bytes:
+    failure = Failure(
+        "trioworkers.WorkerDied", f"{MAX_DEATHS} workers died while they ran this job; it is not run again"
+    )
+    noted = buried(payload, queue, failure, broker.clock.now_s(), broker.dialect)
+    return broker.as_dead(noted, queue, failure)

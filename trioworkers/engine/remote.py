@@ -7,7 +7,7 @@ and the answer is laid under a key that expires.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import trio
@@ -18,6 +18,7 @@ from trioworkers.engine.delivery import Delivery
 from trioworkers.outcome import Bury, Discard, Outcome, Requeue
 from trioworkers.retry import buried
 from trioworkers.wire.ask import Answer, Ask, decode_ask, encode
+from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.job import jid_of
 
 logger = logging.getLogger("trioworkers")
@@ -27,10 +28,13 @@ MAX_ANSWER_CHARS = 500_000
 
 
 class Remote:
-    """Obeys. `running`: the deliveries of this worker."""
+    """Obeys. `running`: the deliveries of this worker. `dialects`: what is spoken on which queue."""
 
-    def __init__(self, broker: Broker, running: Callable[[], Iterable[Delivery]]) -> None:
+    def __init__(
+        self, broker: Broker, running: Callable[[], Iterable[Delivery]], dialects: Mapping[str, Dialect]
+    ) -> None:
         self._broker = broker
+        self._dialects = dialects
         self._running = running
         self._heard: list[Ask] = []
         self._arrived = trio.Event()
@@ -89,7 +93,9 @@ class Remote:
             case "bury":
                 payload = delivery.payload if on_stop.payload is None else on_stop.payload
                 now_s = self._broker.clock.now_s()
-                return Bury(buried(payload, delivery.queue, "trioworkers.Cancelled", "cancelled by hand", now_s))
+                failure = Failure("trioworkers.Cancelled", "cancelled by hand")
+                dialect = self._dialects.get(delivery.queue, SIDEKIQ)
+                return Bury(buried(payload, delivery.queue, failure, now_s, dialect), failure=failure)
 
     def _tree(self, ask: Ask) -> Answer:
         from trioworkers.engine.task_tree import describe  # noqa: PLC0415 - seldom needed

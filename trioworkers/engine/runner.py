@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
@@ -23,7 +23,8 @@ from trioworkers.fan_out import Progress
 from trioworkers.handler import Handler
 from trioworkers.outcome import Acknowledge, Bury, Outcome, Requeue
 from trioworkers.settings import Unknown
-from trioworkers.wire.job import ASIDE_FIELD, Job, addressed, amend, decode, encode, new_jid
+from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
+from trioworkers.wire.job import ASIDE_FIELD, Job, addressed, amend, encode, new_jid
 
 logger = logging.getLogger("trioworkers")
 
@@ -55,7 +56,9 @@ class Runner:
         resources: Resources,
         now_s: Callable[[], float],
         guard: SizeGuard,
+        dialects: Mapping[str, Dialect] | None = None,
     ) -> None:
+        self._dialects = dialects or {}
         self._handlers = handlers
         self._middleware = middleware[::-1]  # innermost first
         self._resources = resources
@@ -71,11 +74,12 @@ class Runner:
         `save`: makes `delivery.on_stop`'s payload durable at once, for a job that wants a checkpoint.
         """
         payload = delivery.payload
+        dialect = self._dialects.get(delivery.queue, SIDEKIQ)
         try:
-            job = self._decode(delivery)
+            job = self._decode(delivery, dialect)
         except BadPayload as error:
             joblog.log_buried(delivery.queue, payload, error)
-            return Bury(payload, counted=False)
+            return Bury(payload, counted=False, failure=Failure("trioworkers.BadPayload", str(error)))
         delivery.jid, delivery.job_class = job.jid, job.job_class
         if job.job_class in self.paused_classes:
             return put_aside(payload, delivery.queue)
@@ -96,7 +100,7 @@ class Runner:
             delivery.stopped = scope.cancelled_caught or failure is not None
         elif scope.cancelled_caught:
             failure = trio.TooSlowError(f"the attempt took longer than its timeout of {timeout_s:g} s")
-        outcome = self._conclude(delivery, ctx, failure, True if handler is None else handler.retry)
+        outcome = self._conclude(delivery, ctx, failure, dialect, None if handler is None else handler.retry)
         elapsed_s = trio.current_time() - delivery.started_at
         if handler is not None and not isinstance(outcome, Requeue):
             self.tally.count(job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
@@ -104,7 +108,12 @@ class Runner:
         return outcome
 
     def _conclude(
-        self, delivery: Delivery, ctx: Context, failure: BaseException | None, default_retry: bool | int
+        self,
+        delivery: Delivery,
+        ctx: Context,
+        failure: BaseException | None,
+        dialect: Dialect,
+        default_retry: bool | int | None,
     ) -> Outcome:
         if delivery.stopped:
             return delivery.when_stopped()
@@ -117,14 +126,15 @@ class Runner:
             now_s=self._now_s(),
             jitter=random.random(),
             default=default_retry,
+            dialect=dialect,
             progress=ctx._progress.fields() if ctx._progress else None,  # noqa: SLF001 - as above
         )
 
-    def _decode(self, delivery: Delivery) -> Job:
+    def _decode(self, delivery: Delivery, dialect: Dialect) -> Job:
         size = len(delivery.payload)
         if size > self._guard.max_bytes:
             raise BadPayload(f"{size} bytes, more than max_payload_bytes={self._guard.max_bytes}")
-        job = decode(delivery.payload, delivery.queue)
+        job = dialect.decode(delivery.payload, delivery.queue)
         self._guard.notice(job, size, "runs")
         return job
 
@@ -187,10 +197,11 @@ def put_aside(payload: bytes, queue: str) -> Requeue:
 
 def _open_progress(delivery: Delivery, job: Job, save: Callable[[Delivery], trio.Event]) -> Progress:
     progress = Progress.of(job, partial(save, delivery))
-    delivery.on_stop = partial(_requeued, delivery.payload, progress)
+    delivery.on_stop = partial(_requeued, job, delivery.payload, progress)
     return progress
 
 
-def _requeued(payload: bytes, progress: Progress) -> Requeue:
+def _requeued(job: Job, payload: bytes, progress: Progress) -> Requeue:
     fields = progress.fields()
-    return Requeue(amend(payload, fields)) if fields else Requeue()
+    # With its jid, lest one that is made from the payload's bytes become another.
+    return Requeue(amend(payload, {"jid": job.jid, **fields})) if fields else Requeue()

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.checks import check_server
 from trioworkers.broker.connection import Connection, Link, connect, retrying
 from trioworkers.broker.identity import current_identity
-from trioworkers.broker.moves import Broker, Clock, Holder
+from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.server import open_server
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.client import Client
@@ -23,7 +24,6 @@ from trioworkers.errors import Refused, Superseded, TrioworkersError
 from trioworkers.resources import open_resources
 from trioworkers.retry import leaves
 from trioworkers.settings import Settings, shown_url
-from trioworkers.wire.keys import Keys
 from trioworkers.wire.process import encode_lease
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class _Session:
                     open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
                 )
                 stack.enter_context(watching(self.worker.lists))
-                runner = Runner(app, app.middlewares, resources, broker.clock.now_s, broker.guard)
+                runner = Runner(app, app.middlewares, resources, broker.clock.now_s, broker.guard, app.dialects)
                 await self.worker.run(runner, self._on_started)
 
     def _on_started(self) -> None:
@@ -89,12 +89,13 @@ class _Session:
 def _assemble(app: App, settings: Settings, url: str, connection: Connection) -> tuple[Broker, Worker]:
     identity = current_identity()
     holder = Holder(settings.process_id or str(identity), encode_lease(identity), int(settings.lease * 1000))
-    broker = Broker(connection, Keys(settings.namespace), holder, Clock(), SizeGuard(settings))
+    guard = SizeGuard(settings)
+    brokers = Brokers(connection, settings.namespace, holder, identity, guard, app.dialect, app.dialects)
     timeout_s = settings.shutdown_timeout
     worker = Worker(
-        broker, connection, identity, app.queues, url=url, shutdown_timeout_s=timeout_s, strict=settings.strict
+        brokers, connection, identity, app.queues, url=url, shutdown_timeout_s=timeout_s, strict=settings.strict
     )
-    return broker, worker
+    return brokers.main, worker
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from functools import partial
 import attrs
 import trio
 
+from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.connection import Connection, retrying
 from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import LeaseGone, open_intake
-from trioworkers.broker.moves import Broker, Due
+from trioworkers.broker.moves import Due
 from trioworkers.broker.neighbours import Neighbours
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
 from trioworkers.engine.consumer import Consumer
@@ -43,6 +44,9 @@ FLUSH_S = 0.25
 """What the last writes may take."""
 
 
+_Chore = Heartbeat | Promoter | Reclaimer | Remote | Guard | Reporter
+
+
 @attrs.frozen
 class Stats:
     """What a worker is doing, by queue: jobs running (or waiting to be settled), slots free.
@@ -63,7 +67,7 @@ class Worker:
 
     def __init__(
         self,
-        broker: Broker,
+        brokers: Brokers,
         connection: Connection,
         identity: Identity,
         queues: Mapping[str, int],
@@ -73,14 +77,19 @@ class Worker:
         strict: bool,
     ) -> None:
         self.identity = identity
-        self._broker = broker
+        self._brokers = brokers
+        self._broker = broker = brokers.main
         self._connection = connection
         self._queues = queues
         self._url = url
         self.shutdown_timeout_s = shutdown_timeout_s
-        self._presence = Presence(broker, str(identity), list(queues))
-        self._settler = Settler(broker, self._on_settled, lambda: trio.current_time() >= self._deadline)
-        self._remote = Remote(broker, self.running)
+        self._presence = Presence(broker, str(identity), list(queues), brokers.by_queue)
+        self._settlers = {
+            broker: Settler(broker, self._on_settled, lambda: trio.current_time() >= self._deadline)
+            for broker in brokers.in_use
+        }
+        self._dialects = {queue: broker.dialect for queue, broker in brokers.by_queue.items()}
+        self._remote = Remote(broker, self.running, self._dialects)
         self._guard = Guard(
             Neighbours(connection, broker.keys, queues),
             strict=strict,
@@ -120,7 +129,7 @@ class Worker:
     @property
     def lists(self) -> Lists:
         """Where its in-progress lists are, for whoever has to put its jobs back when it can't."""
-        return Lists(self._url, self._broker.keys, self._broker.holder, str(self.identity), tuple(self._queues))
+        return Lists(self._url, self._broker.keys, self._broker.holder, str(self.identity), self._dialects)
 
     def running(self) -> Iterable[Delivery]:
         """The jobs that run now."""
@@ -176,17 +185,25 @@ class Worker:
         self._left = runner.left
         async with trio.open_nursery() as upkeep:
             beat_s = self._presence.beat_interval_s
-            reclaimer = Reclaimer(self._broker, self._connection.link, lease_s=beat_s * BEATS_PER_LEASE, beat_s=beat_s)
+            reclaimer = Reclaimer(
+                self._broker,
+                self._connection.link,
+                lease_s=beat_s * BEATS_PER_LEASE,
+                beat_s=beat_s,
+                broker_of=self._brokers.marked,
+            )
             heartbeat = self._heartbeat(reclaimer)
             await self._start(heartbeat, reclaimer)
             self._make_consumers(runner, Quarantine(self._broker, upkeep))
-            upkeep.start_soon(self._settler.run)
+            for settler in self._settlers.values():
+                upkeep.start_soon(settler.run)
             upkeep.start_soon(self._abandon)
             hear = partial(self._hear, runner)
             hear(await retrying(partial(self._broker.due, 0)))  # what is paused must be known before the first fetch
-            promoter = Promoter(self._broker, hear=hear)
             reporter = Reporter(self._broker, runner.tally, beat_s)
-            upkeep.start_soon(self._do_chores, heartbeat, promoter, reclaimer, self._remote, self._guard, reporter)
+            promoters = [Promoter(broker, hear=hear) for broker in self._brokers.in_use]
+            chores: list[_Chore] = [heartbeat, *promoters, reclaimer, self._remote, self._guard, reporter]
+            upkeep.start_soon(self._do_chores, chores)
             started()
             async with trio.open_nursery() as queues:
                 for queue in self._queues:
@@ -207,7 +224,7 @@ class Worker:
         for ask in due.asks:
             self._remote.hear(ask)
 
-    async def _do_chores(self, *chores: Heartbeat | Promoter | Reclaimer | Remote | Guard | Reporter) -> None:
+    async def _do_chores(self, chores: Iterable[_Chore]) -> None:
         with self._chores:
             async with trio.open_nursery() as nursery:
                 for chore in chores:
@@ -218,8 +235,8 @@ class Worker:
         await retrying(self._presence.claim, final=(Superseded, Refused))
         process_id = self._broker.holder.process_id
         moved = 0
-        for queue in self._queues:
-            moved += await retrying(partial(reclaimer.reclaim, process_id, queue))
+        for queue, broker in self._brokers.by_queue.items():
+            moved += await retrying(partial(reclaimer.reclaim, process_id, broker.marked(queue)))
         if moved:
             logger.warning("%d jobs of our last life as %s are back on their queues", moved, process_id)
         await retrying(heartbeat.beat)
@@ -246,13 +263,14 @@ class Worker:
     def _make_consumers(self, runner: Runner, quarantine: Quarantine) -> None:
         block_s = max(5.0, len(self._queues) / 2)  # many queues: the same number of commands in all
         for queue, concurrency in self._queues.items():
+            broker = self._brokers.by_queue[queue]
             self._consumers[queue] = Consumer(
                 queue,
                 concurrency,
-                broker=self._broker,
-                open_intake=partial(open_intake, self._broker, self._url, block_s),
+                broker=broker,
+                open_intake=partial(open_intake, broker, self._url, block_s),
                 runner=runner,
-                settler=self._settler,
+                settler=self._settlers[broker],
                 quarantine=quarantine,
                 on_lease_gone=self._on_lease_gone,
             )
@@ -283,7 +301,8 @@ class Worker:
         """Write what is unwritten, move what is left in our lists back, and go; bounded, for Redis may be away. Whether it wasn't."""
         patience_at = max(self._deadline + GRACE_S, trio.current_time()) + FLUSH_S
         with trio.CancelScope(deadline=patience_at, shield=True):
-            await self._settler.flushed()
+            for settler in self._settlers.values():
+                await settler.flushed()
         self._chores.cancel()  # a heartbeat after the farewell would bring us back
         with trio.CancelScope(deadline=patience_at + FLUSH_S, shield=True) as scope:
             left = await retrying(self._go)
@@ -297,9 +316,9 @@ class Worker:
         return not scope.cancelled_caught
 
     async def _go(self) -> int:
-        for queue in self._queues:
+        for queue, broker in self._brokers.by_queue.items():
             if not any(not delivery.settling for delivery in self._consumers[queue].deliveries):
-                await self._broker.release(queue)
+                await broker.release(queue)
         return await self._presence.farewell()
 
     def _on_lease_gone(self, gone: LeaseGone) -> None:

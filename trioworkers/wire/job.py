@@ -100,7 +100,11 @@ def decode(payload: bytes, queue: str) -> Job:
 
     Raises BadPayload if Sidekiq's rules or ours say that this is no job.
     """
-    fields = _readable(payload)
+    return job_of(readable(payload), payload, queue)
+
+
+def job_of(fields: dict[str, Any], payload: bytes, queue: str) -> Job:
+    """The job that the fields of `payload` tell of; `fields` is used up. Raises BadPayload."""
     take = fields.pop
     job_class, args = take("class", None), take("args", None)
     if not isinstance(job_class, str) or not job_class:
@@ -137,7 +141,7 @@ def destination(payload: bytes) -> tuple[str, str]:
 
     Raises BadPayload for what no worker could run or no queue can hold.
     """
-    queue = _readable(payload).get("queue")
+    queue = readable(payload).get("queue")
     queue = "default" if queue is None else queue
     if not is_queue_name(queue):
         raise BadPayload(f"queue must be a name of at most 128 letters, digits or _.:- , not {_shown(queue)}")
@@ -147,7 +151,7 @@ def destination(payload: bytes) -> tuple[str, str]:
 def jid_of(payload: bytes) -> str:
     """The job id of any bytes: the job's own, or one made from the bytes where they hold none."""
     try:
-        return _jid(_readable(payload).get("jid"), payload)
+        return _jid(readable(payload).get("jid"), payload)
     except BadPayload:
         return _fingerprint(payload)
 
@@ -164,7 +168,8 @@ def epoch_s(value: object) -> float | None:
     return value / 1000 if isinstance(value, int) and value > 100_000_000_000 else float(value)
 
 
-def _readable(payload: bytes) -> dict[str, Any]:
+def readable(payload: bytes) -> dict[str, Any]:
+    """The fields of a payload. Raises BadPayload if it is no JSON object."""
     try:
         return _decode_fields(payload)
     except (ValueError, RecursionError, MemoryError) as error:
@@ -250,9 +255,9 @@ def encode(job: Job, now_s: float, *, enqueued: bool = True) -> bytes:
     fields: dict[str, Any] = {"retry": True if job.retry is None else job.retry, "queue": job.queue}
     fields.update(_options(job))
     if job.active_job:
-        fields.update(_wrapped(job, now_s))
+        fields.update(wrapped(job, now_s))
     else:
-        fields["class"], fields["args"] = job.job_class, _plain(job.args)
+        fields["class"], fields["args"] = job.job_class, plain(job.args)
     fields["jid"] = job.jid
     fields["created_at"] = now_s if job.created_at_s is None else job.created_at_s
     if enqueued:
@@ -280,9 +285,10 @@ def amend(payload: bytes, changes: Mapping[str, Any]) -> bytes:
     return _encode(fields)
 
 
-def _wrapped(job: Job, now_s: float) -> dict[str, Any]:
+def wrapped(job: Job, now_s: float, wrapper: str = active_job.WRAPPER) -> dict[str, Any]:
+    """The fields that an ActiveJob has instead of its class and arguments. Raises BadJob."""
     inner = active_job.wrap(job.job_class, job.queue, job.jid, job.args, job.kwargs, job.active_job_fields, now_s)
-    return {"wrapped": job.job_class, "class": active_job.WRAPPER, "args": _plain([inner])}
+    return {"wrapped": job.job_class, "class": wrapper, "args": plain([inner])}
 
 
 def addressed(payload: bytes, queue: str, jid: str) -> bytes:
@@ -291,7 +297,7 @@ def addressed(payload: bytes, queue: str, jid: str) -> bytes:
     It says its queue, to which it goes back, and has a jid (this one, if it had none): two of the same bytes would be one there.
     Raises BadPayload if `payload` is no JSON object.
     """
-    fields = _readable(payload)
+    fields = readable(payload)
     changes = {} if fields.get("queue") == queue else {"queue": queue}
     if fields.get("jid") is None:
         changes["jid"] = jid
@@ -328,7 +334,7 @@ def check(job: Job) -> None:
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
-def _plain(value: Any, depth: int = 2) -> Any:
+def plain(value: Any, depth: int = 2) -> Any:
     """`value` as JSON's types, refusing what Ruby could not read: NaN, infinities, keys that are no strings, great depth."""
     if value is None or isinstance(value, (str, int)):
         return value
@@ -339,12 +345,12 @@ def _plain(value: Any, depth: int = 2) -> Any:
     if depth > MAX_DEPTH:
         raise BadJob(f"arguments nested deeper than {MAX_DEPTH} levels: Ruby could not read them")
     if isinstance(value, list | tuple):
-        return [item if type(item) in _PLAIN else _plain(item, depth + 1) for item in value]
+        return [item if type(item) in _PLAIN else plain(item, depth + 1) for item in value]
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise BadJob(f"keys of a JSON object are strings, not {_shown(list(value))}")
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
+        return {key: plain(item, depth + 1) for key, item in value.items()}
     try:
-        return _plain(msgspec.to_builtins(value, str_keys=True), depth)
+        return plain(msgspec.to_builtins(value, str_keys=True), depth)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadJob(f"{_shown(value)} has no form in JSON: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from typing import ClassVar
 
 import attrs
 
@@ -18,12 +19,26 @@ def is_queue_name(name: object) -> bool:
 
 @attrs.frozen
 class Keys:
-    """The key names of one Redis database under one namespace ("" for none)."""
+    """The key names of one Redis database under one namespace ("" for none), as Sidekiq has them.
 
+    Queues may lie in another namespace than their worker (Resque's, say). What is about workers, and what is ours, is then in `home`.
+    """
+
+    family: ClassVar[str] = "sidekiq"
     namespace: str = ""
+    home: str = attrs.field(default=attrs.Factory(lambda self: self.namespace, takes_self=True))
 
     def _key(self, name: str) -> str:
         return f"{self.namespace}:{name}" if self.namespace else name
+
+    @property
+    def mark(self) -> str:
+        """What tells these keys from others with the same home: `resque:resque`; nothing for Sidekiq's own at home."""
+        plain = self.family == "sidekiq" and self.namespace == self.home
+        return "" if plain else f"{self.family}:{self.namespace}"
+
+    def _own(self, name: str) -> str:
+        return f"{self.home}:{name}" if self.home else name
 
     # Sidekiq's
     def queue(self, queue: str) -> str:
@@ -41,6 +56,11 @@ class Keys:
         return self._key("schedule")
 
     @property
+    def waiting(self) -> str | tuple[str, str, str]:
+        """Where jobs that are scheduled wait: a sorted set, or what another family has instead."""
+        return self.schedule
+
+    @property
     def retry(self) -> str:
         """Sorted set: failed payloads by the time of their next attempt, in epoch seconds."""
         return self._key("retry")
@@ -53,24 +73,24 @@ class Keys:
     @property
     def processes(self) -> str:
         """Set: identities of all worker processes, Ruby's and ours."""
-        return self._key("processes")
+        return self._own("processes")
 
     def process(self, identity: str) -> str:
         """Hash: one process's heartbeat record."""
-        return self._key(identity)
+        return self._own(identity)
 
     def running(self, identity: str) -> tuple[str, str]:
         """Hashes of running jobs: where Sidekiq from 6.4.2 on looks, and where older ones do."""
-        return self._key(f"{identity}:work"), self._key(f"{identity}:workers")
+        return self._own(f"{identity}:work"), self._own(f"{identity}:workers")
 
     def signals(self, identity: str) -> str:
         """List: what Sidekiq's web page wants this process to do (TSTP, TERM, TTIN)."""
-        return self._key(f"{identity}-signals")
+        return self._own(f"{identity}-signals")
 
     @property
     def paused(self) -> str:
         """Set: names of paused queues. Sidekiq Pro's; the web page of a Sidekiq from 8.1.1 on shows it."""
-        return self._key("paused")
+        return self._own("paused")
 
     def stat(self, name: str, day: str = "") -> str:
         """Counter `processed` or `failed`: in all, or on a UTC day (YYYY-MM-DD)."""
@@ -90,6 +110,11 @@ class Keys:
         seven, eight = f"{job_class}-{at:%d-%H}:{at.minute}", f"h|{job_class}-{at.day}-{at.hour}:{at.minute}"
         return self._key(seven), self._key(eight)
 
+    def stats(self, name: str, day: str, worker: str) -> tuple[str, str]:
+        """Counters of what was `processed` or `failed`: in all, and on that day (or, in Resque, by that worker)."""
+        del worker
+        return self.stat(name), self.stat(name, day)
+
     # go-workers'
     def in_progress(self, queue: str, process_id: str) -> str:
         """List: fetched, unsettled payloads of one worker; newest left. go-workers has the same."""
@@ -98,47 +123,47 @@ class Keys:
     # ours
     @property
     def in_progress_lists(self) -> str:
-        """Hash: each in-progress list that may hold something → `PROCESS_ID SPACE QUEUE`."""
-        return self._key("tw:inprogress")
+        """Hash: each in-progress list that may hold something → `PROCESS_ID SPACE QUEUE` (and, if need be, `SPACE DIALECT`)."""
+        return self._own("tw:inprogress")
 
     def lease(self, process_id: str) -> str:
         """String with expiry: who holds this process id. Gone means: that worker gave no sign of life for a lease."""
-        return self._key(f"tw:lease:{process_id}")
+        return self._own(f"tw:lease:{process_id}")
 
     def last_settle(self, process_id: str) -> str:
         """String: number and result of the last group of outcomes, so that a retried call does nothing twice."""
-        return self._key(f"tw:settled:{process_id}")
+        return self._own(f"tw:settled:{process_id} {self.mark}" if self.mark else f"tw:settled:{process_id}")
 
     @property
     def reclaims(self) -> str:
         """Hash: jid → how many workers died under that job."""
-        return self._key("tw:reclaims")
+        return self._own("tw:reclaims")
 
     def on_trial(self, process_id: str) -> str:
         """Set: jids of the suspects that this worker has running (see `engine/quarantine.py`)."""
-        return self._key(f"tw:trial:{process_id}")
+        return self._own(f"tw:trial:{process_id}")
 
     @property
     def paused_classes(self) -> str:
         """Set: the classes whose jobs are put aside."""
-        return self._key("tw:paused:classes")
+        return self._own("tw:paused:classes")
 
     def asks(self, process_id: str) -> str:
         """List with expiry: what people ask of a running worker (see `wire/ask.py`)."""
-        return self._key(f"tw:asks:{process_id}")
+        return self._own(f"tw:asks:{process_id}")
 
     def answer(self, token: str) -> str:
         """String with expiry: a worker's answer to what it was asked under this token."""
-        return self._key(f"tw:answer:{token}")
+        return self._own(f"tw:answer:{token}")
 
     def restored(self, token: str) -> str:
         """String with expiry: this group of an export was put back into its queue."""
-        return self._key(f"tw:restored:{token}")
+        return self._own(f"tw:restored:{token}")
 
     def last_report(self, process_id: str) -> str:
         """String with expiry: the last report of how its jobs ended that a worker wrote."""
-        return self._key(f"tw:reported:{process_id}")
+        return self._own(f"tw:reported:{process_id}")
 
     def sent(self, token: str) -> str:
         """String with expiry: a client's call of this token was executed."""
-        return self._key(f"tw:sent:{token}")
+        return self._own(f"tw:sent:{token}")

@@ -1,6 +1,7 @@
 -- Move due payloads from the retry or schedule set to their queues (or, unreadable ones, to the dead set as they are).
 -- KEYS    1 retry or schedule  2 queues  3 dead
--- ARGV    1 msgpack {{payload, queue name or false, queue key, payload to enqueue}, …}
+-- ARGV    1 msgpack {{payload, queue name or false, queue key, payload to enqueue or bury}, …}
+--         2 LPUSH or RPUSH  3 1 if what is dead lies in a list
 -- result  {how many were moved, error, …}: a payload that another worker moved before us is not counted; one whose queue
 --         can't take it stays where it was
 local t, moved, errors = now(), 0, {}
@@ -10,10 +11,10 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
   if score and tonumber(score) <= t then
     local ok, problem
     if name then
-      ok, problem = pcall(redis.call, 'LPUSH', queue, renewed)
+      ok, problem = pcall(redis.call, ARGV[2], queue, renewed)
       if ok then redis.call('SADD', KEYS[2], name) end
     else
-      ok, problem = pcall(bury, KEYS[3], payload)
+      ok, problem = pcall(bury, KEYS[3], renewed, ARGV[3] == '1')
     end
     if ok then
       redis.call('ZREM', KEYS[1], payload)

@@ -1,13 +1,13 @@
 -- Put strays (in our in-progress list, but not running) back to the fetch end of their queue. No job is charged.
 -- KEYS    1 our lease  2 in-progress list  3 queue
--- ARGV    1 our lease's value  2 … payloads, newest first
+-- ARGV    1 our lease's value  2 LPUSH or RPUSH  3 … payloads, newest first
 -- result  how many were moved
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return redis.error_reply('SUPERSEDED ' .. holder) end
 local moved = 0
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   if redis.call('LREM', KEYS[2], 1, ARGV[i]) == 1 then
-    redis.call('RPUSH', KEYS[3], ARGV[i])
+    redis.call(ARGV[2], KEYS[3], ARGV[i])
     moved = moved + 1
   end
 end

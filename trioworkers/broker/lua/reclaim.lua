@@ -3,6 +3,7 @@
 -- KEYS    1 the dead worker's lease  2 its in-progress list  3 queue  4 reclaims  5 dead
 -- ARGV    1 who may hold that lease ('' for nobody; the lease's value when a worker takes its own list back)
 --         2 msgpack {{payload, jid, charged 0|1, payload for the dead set or false}, …}, newest first
+--         3 LPUSH or RPUSH  4 1 if what is dead lies in a list
 -- result  {how many were moved, error or nothing}; -1 moved if the worker is alive after all
 local holder = redis.call('GET', KEYS[1]) or ''
 if holder ~= ARGV[1] then return {-1} end
@@ -12,9 +13,9 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[2])) do
   if redis.call('LREM', KEYS[2], 1, payload) == 1 then
     local ok, problem
     if buried then
-      ok, problem = pcall(bury, KEYS[5], buried)
+      ok, problem = pcall(bury, KEYS[5], buried, ARGV[4] == '1')
     else
-      ok, problem = pcall(redis.call, 'RPUSH', KEYS[3], payload)
+      ok, problem = pcall(redis.call, ARGV[3], KEYS[3], payload)
     end
     if not ok then
       redis.call('LPUSH', KEYS[2], payload)

@@ -1,5 +1,6 @@
 -- Shared by the scripts that send jobs (a prelude, not a script of its own).
--- send(w): w.queues, w.schedule: keys; w.push: {{name, key, {payload, …}}, …}; w.later: {{payload, delay or false, score or false}, …}
+-- send(push, later): push  {{name, key, {payload, …}, LPUSH or RPUSH, key of the set of queues}, …}
+--                    later {{payload, delay, score or false, place}, …}; a place is a sorted set's key, or the three of `delay`
 --
 -- now() is never the same twice in one script, although TIME stands still there from Redis 7.2 on: Sidekiq's pages find an
 -- entry of a sorted set by its score, and lose its neighbours of the same score if one of them has no jid.
@@ -10,21 +11,32 @@ local function now()
   return t[1] + (t[2] + calls) / 1000000
 end
 
-local function send(w)
-  for _, push in ipairs(w.push) do
-    local payloads = push[3]
+-- As resque-scheduler keeps what is to come: a list for each second, a sorted set of those seconds, and for each payload a set of
+-- the lists that it is in. place: {key of the seconds, before a second, before a payload}. Never too early: seconds are rounded up.
+local function delay(place, at, payload)
+  local second = string.format('%.0f', math.ceil(at))
+  redis.call('RPUSH', place[2] .. second, payload)
+  redis.call('SADD', place[3] .. payload, 'delayed:' .. second)
+  redis.call('ZADD', place[1], second, second)
+end
+
+local function send(push, later)
+  for _, p in ipairs(push) do
+    local payloads = p[3]
     for first = 1, #payloads, 1000 do
-      redis.call('LPUSH', push[2], unpack(payloads, first, math.min(first + 999, #payloads)))
+      redis.call(p[4], p[2], unpack(payloads, first, math.min(first + 999, #payloads)))
     end
-    redis.call('SADD', w.queues, push[1])
+    redis.call('SADD', p[5], p[1])
   end
-  for _, later in ipairs(w.later) do
-    redis.call('ZADD', w.schedule, later[3] or (now() + later[2]), later[1])
+  for _, l in ipairs(later) do
+    local at = l[3] or (now() + l[2])
+    if type(l[4]) == 'table' then delay(l[4], at, l[1]) else redis.call('ZADD', l[4], at, l[1]) end
   end
 end
 
--- The dead set with Sidekiq's limits: 180 days, and (as ZREMRANGEBYRANK counts) 9,999 payloads.
-local function bury(dead, payload)
+-- Where what failed for good lies: in a list (Resque's records of failures), or in the dead set with Sidekiq's limits: 180 days, and (as ZREMRANGEBYRANK counts) 9,999 payloads.
+local function bury(dead, payload, in_list)
+  if in_list then return redis.call('RPUSH', dead, payload) end
   local t = now()
   redis.call('ZADD', dead, t, payload)
   redis.call('ZREMRANGEBYSCORE', dead, '-inf', t - 15552000)

@@ -1,12 +1,12 @@
 -- Write a group of outcomes. LREM comes first: it is the fence (who doesn't find the payload doesn't own the job), and a
 -- script that began with it may still write when Redis is full.
--- KEYS    1 our lease  2 number and result of our last group  3 queues  4 schedule  5 retry  6 dead  7 reclaims  8 on trial
---         9 … 12 stat:processed, of the day, stat:failed, of the day
--- ARGV    1 this group's token  2 our lease's value  3 msgpack {acks, others, cleared}
+-- KEYS    1 our lease  2 number and result of our last group  3 schedule  4 retry  5 dead  6 reclaims  7 on trial
+--         8 … 11 counters: processed in all, processed on that day (or so), failed in all, failed on that day
+-- ARGV    1 this group's token  2 our lease's value  3 msgpack {acks, others, cleared}  4 1 if failures count as processed
 --         acks     {{in-progress list, {payload, …}}, …}    numbered through from 1
 --         others   {{kind, in-progress list, payload, …}, …}, numbered on
---           'sends' push later     'retry' payload' delay    'dead' payload' counted    'discard'
---           'requeue' queue payload'    'later' payload' delay
+--           'sends' push later     'retry' payload' delay    'dead' payload' counted in a list 0|1    'discard'
+--           'requeue' queue payload' LPUSH or RPUSH    'later' payload' delay
 --           'amend' payload'    a checkpoint: still in progress; at the end that goes back to its queue as the next to be fetched
 --         cleared  jids that are suspected no longer
 -- result  msgpack {{number, 'gone' or an error}, …}: what was not ours any more, or could not be written and is still ours
@@ -33,13 +33,13 @@ for _, group in ipairs(work[1]) do
 end
 
 local write = {
-  sends = function(o) send({queues = KEYS[3], schedule = KEYS[4], push = o[4], later = o[5]}); return 1, 0 end,
-  retry = function(o) redis.call('ZADD', KEYS[5], now() + o[5], o[4]); return 1, 1 end,
-  dead = function(o) bury(KEYS[6], o[4]); return o[5], o[5] end,
+  sends = function(o) send(o[4], o[5]); return 1, 0 end,
+  retry = function(o) redis.call('ZADD', KEYS[4], now() + o[5], o[4]); return 1, 1 end,
+  dead = function(o) bury(KEYS[5], o[4], o[6] == 1); return o[5], o[5] end,
   discard = function() return 1, 1 end,
-  requeue = function(o) redis.call('RPUSH', o[4], o[5]); return 0, 0 end,
+  requeue = function(o) redis.call(o[6], o[4], o[5]); return 0, 0 end,
   amend = function(o) redis.call('RPUSH', o[2], o[4]); return 0, 0 end,
-  later = function(o) redis.call('ZADD', KEYS[4], now() + o[5], o[4]); return 0, 0 end,
+  later = function(o) redis.call('ZADD', KEYS[3], now() + o[5], o[4]); return 0, 0 end,
 }
 for _, o in ipairs(work[2]) do
   number = number + 1
@@ -57,14 +57,15 @@ for _, o in ipairs(work[2]) do
 end
 
 if #work[3] > 0 then
-  redis.call('HDEL', KEYS[7], unpack(work[3]))
-  redis.call('SREM', KEYS[8], unpack(work[3]))
+  redis.call('HDEL', KEYS[6], unpack(work[3]))
+  redis.call('SREM', KEYS[7], unpack(work[3]))
 end
+if ARGV[4] ~= '1' then processed = processed - failed end
 for i, n in ipairs({processed, failed}) do
   if n > 0 then
+    redis.call('INCRBY', KEYS[6 + 2 * i], n)
     redis.call('INCRBY', KEYS[7 + 2 * i], n)
-    redis.call('INCRBY', KEYS[8 + 2 * i], n)
-    redis.call('EXPIRE', KEYS[8 + 2 * i], 157680000)
+    redis.call('EXPIRE', KEYS[7 + 2 * i], 157680000)
   end
 end
 local packed = cmsgpack.pack(result)

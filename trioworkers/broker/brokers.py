@@ -1,0 +1,62 @@
+"""One worker's brokers: one for each dialect that its queues speak, over the same connection, under the same lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from trioworkers.broker.connection import Connection
+from trioworkers.broker.moves import Broker, Clock, Holder
+from trioworkers.broker.resque import ResqueBroker
+from trioworkers.broker.size_guard import SizeGuard
+from trioworkers.wire.dialect import SIDEKIQ, Dialect
+from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.process import Identity
+from trioworkers.wire.resque import Resque, worker_id
+
+
+class Brokers:
+    """See the module. `home`: the worker's namespace. `dialect`: what is spoken on queues that are not in `dialects`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        home: str,
+        holder: Holder,
+        identity: Identity,
+        guard: SizeGuard,
+        dialect: Dialect,
+        dialects: Mapping[str, Dialect],
+    ) -> None:
+        self._connection = connection
+        self._home = home
+        self._holder = holder
+        self._identity = identity
+        self._guard = guard
+        self._clock = Clock()
+        self._dialects = dialects
+        self._brokers: dict[Dialect, Broker] = {}
+        self.main = self._speaking(dialect)
+        """The one that sends what is enqueued, and does what is done but once."""
+        self.by_queue = {queue: self._speaking(spoken) for queue, spoken in dialects.items()}
+        for broker in self.in_use:
+            broker.foreign = {
+                queue: (other.dialect, other.keys) for queue, other in self.by_queue.items() if other is not broker
+            }
+
+    @property
+    def in_use(self) -> Iterable[Broker]:
+        """Each broker once."""
+        return list(dict.fromkeys([self.main, *self.by_queue.values()]))
+
+    def marked(self, mark: str) -> Broker:
+        """The broker for a list that stands in the registry with this mark. Raises ConfigurationError for an unknown one."""
+        return self._speaking(dialect_named(mark or f"{SIDEKIQ.family}:{self._home}"))
+
+    def _speaking(self, dialect: Dialect) -> Broker:
+        if dialect not in self._brokers:
+            queues = [queue for queue, spoken in self._dialects.items() if spoken == dialect]
+            name = worker_id(self._identity.hostname, self._identity.pid, queues)
+            kind = ResqueBroker if isinstance(dialect, Resque) else Broker
+            keys = dialect.keys(self._home)
+            self._brokers[dialect] = kind(self._connection, keys, self._holder, self._clock, self._guard, dialect, name)
+        return self._brokers[dialect]

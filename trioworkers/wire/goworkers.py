@@ -1,0 +1,108 @@
+"""The dialect of go-workers and go-workers2: Sidekiq's, but for what follows.
+
+Retries wait in `goretry`. A job that says nothing of retries gets none. The limit is compared before counting, so a job has one
+attempt more than in Sidekiq. `"retry": true` means 25 times to all versions; a number is the limit to older ones and no retry to
+newer ones, which have `retry_max`: we read all, and write `true` with `retry_max`. Times of failures are texts. `args` may be
+any value. In a namespace, `queue` may carry it.
+"""
+
+from __future__ import annotations
+
+import time
+from calendar import timegm
+from typing import Any, ClassVar
+
+import attrs
+
+from trioworkers.errors import BadPayload
+from trioworkers.wire import job as sidekiq
+from trioworkers.wire.dialect import Dialect
+from trioworkers.wire.job import Job, job_of, readable
+from trioworkers.wire.keys import Keys, is_queue_name
+
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S UTC"
+
+
+@attrs.frozen
+class GoWorkersKeys(Keys):
+    """go-workers' key names."""
+
+    family: ClassVar[str] = "goworkers"
+
+    @property
+    def retry(self) -> str:
+        """Sorted set: failed payloads by the time of their next attempt."""
+        return self._key("goretry")
+
+
+@attrs.frozen
+class GoWorkers(Dialect):
+    """See the module."""
+
+    family: ClassVar[str] = "goworkers"
+    retry: ClassVar[bool | int] = 0
+    processed_counts_failures: ClassVar[bool] = False
+
+    def keys(self, home: str) -> GoWorkersKeys:
+        """See `Dialect.keys`."""
+        return GoWorkersKeys(self.namespace, home)
+
+    @staticmethod
+    def decode(payload: bytes, queue: str) -> Job:
+        """See `Dialect.decode`."""
+        fields = readable(payload)
+        if not isinstance(fields.get("args"), list):
+            fields["args"] = [fields.get("args")]
+        fields["retry"] = _retries(fields.get("retry"), fields.get("retry_max"))
+        fields["failed_at"] = _epoch_s(fields.get("failed_at"))
+        return job_of(fields, payload, queue)
+
+    @staticmethod
+    def encode(job: Job, now_s: float, *, enqueued: bool = True) -> bytes:
+        """See `Dialect.encode`. Sidekiq's payload, a number of retries as newer versions want it."""
+        if job.retry and not isinstance(job.retry, bool):
+            job = attrs.evolve(job, retry=True, extra={**job.extra, "retry_max": job.retry})
+        return sidekiq.encode(job, now_s, enqueued=enqueued)
+
+    def destination(self, payload: bytes) -> tuple[str, str]:
+        """See `Dialect.destination`."""
+        queue = readable(payload).get("queue")
+        if isinstance(queue, str) and self.namespace:
+            queue = queue.removeprefix(f"{self.namespace}:")
+        if not is_queue_name(queue):
+            raise BadPayload(f"queue must be a name of at most 128 letters, digits or _.:- , not {queue!r:.80}")
+        return str(queue), self.decode(payload, str(queue)).jid
+
+    def is_exhausted(self, count: int, limit: int) -> bool:
+        """See `Dialect.is_exhausted`."""
+        return max(count - 1, 0) >= limit
+
+    def spelled(self, job: Job, changes: dict[str, Any], *, dead: bool = False) -> dict[str, Any]:
+        """See `Dialect.spelled`. The dead set is not go-workers', but read by Sidekiq's tools, which want numbers."""
+        if dead:
+            return changes | ({} if job.failed_at_s is None else {"failed_at": job.failed_at_s})
+        limit = changes.pop("retry")
+        if job.retry is None:  # the handler's word; of the job's own the spelling stays
+            changes["retry"] = bool(limit)
+            changes["retry_max"] = None if isinstance(limit, bool) else limit
+        for name in ("failed_at", "retried_at"):
+            if name in changes:
+                changes[name] = time.strftime(TIME_FORMAT, time.gmtime(changes[name]))
+        return changes
+
+
+def _retries(retry: object, retry_max: object) -> bool | int | None:
+    if retry is True and isinstance(retry_max, int) and not isinstance(retry_max, bool) and retry_max >= 0:
+        return retry_max
+    if retry is True or (isinstance(retry, int) and retry):
+        return retry
+    return None
+
+
+def _epoch_s(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(timegm(time.strptime(value, TIME_FORMAT)))
+    except ValueError:
+        return None
