@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncIterator
 
 import pytest
 import trio
+from servers import Server
 
 from trioworkers import Client, Job, Refused, Superseded
 from trioworkers.broker.connection import Connection, Link, connect
@@ -217,3 +219,26 @@ async def test_pool_is_whole_after_many_cancelled_waits(connection: Connection, 
         pool = intake._connection._current_epoch().client.connection_pool
         assert len(pool._available_connections) == pool.max_connections
     assert await owner.peek("owner", "q", 10) == [payload]
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_group_is_taken_out_of_a_long_list_whole_and_in_order(
+    connection: Connection, redis_url: str, shared_server: Server, full: bool
+):
+    owner = broker(connection, "owner")
+    p = await fill(connection, redis_url, owner, 3000)
+    await redis(connection, "LPUSH", "queue:q:owner:inprogress", "", "twice", "twice", "twice")
+    chance = random.Random(7)
+    group = [*chance.sample(p, 900), b"twice", b"gone", b"twice", b"gone"]
+    chance.shuffle(group)
+    if full:
+        shared_server.command("CONFIG", "SET", "maxmemory", "1mb")
+    try:
+        problems = await owner.settle("t", [Settlement("q", payload, Acknowledge()) for payload in group])
+    finally:
+        shared_server.command("CONFIG", "SET", "maxmemory", "0")
+    assert problems == {place: "gone" for place, payload in enumerate(group) if payload == b"gone"}
+    taken = set(group)
+    left = [*(payload for payload in p if payload not in taken), b"", b"twice"]
+    assert await owner.peek("owner", "q", 5000) == left[::-1]
+    assert await redis(connection, "GET", "stat:processed") == b"902"

@@ -21,10 +21,35 @@ end
 local work = cmsgpack.unpack(ARGV[3])
 local number, processed, failed, result = 0, 0, 0, {}
 
+-- From a long list LREM takes each payload only after a walk: 165 µs among 10,000. There the list is read once, what goes is
+-- overwritten, and one walk removes it. LTRIM changes nothing, but it may always write, and who began so may go on when Redis is full.
+local function take(list, payloads)
+  local taken, length = {}, redis.call('LLEN', list)
+  if #payloads * length < 1000000 or length < 2000 then
+    for i, payload in ipairs(payloads) do taken[i] = redis.call('LREM', list, -1, payload) == 1 end
+    return taken
+  end
+  local places, hole = {}, ARGV[1]
+  for _, payload in ipairs(payloads) do places[payload] = {} end
+  for first = 0, length - 1, 500 do
+    for i, payload in ipairs(redis.call('LRANGE', list, first, first + 499)) do
+      if places[payload] then table.insert(places[payload], first + i - 1) end
+    end
+  end
+  redis.call('LTRIM', list, 0, -1)
+  for i, payload in ipairs(payloads) do
+    local place = table.remove(places[payload])
+    taken[i] = place ~= nil
+    if place then redis.call('LSET', list, place, hole) end
+  end
+  redis.call('LREM', list, 0, hole)
+  return taken
+end
+
 for _, group in ipairs(work[1]) do
-  for _, payload in ipairs(group[2]) do
+  for _, taken in ipairs(take(group[1], group[2])) do
     number = number + 1
-    if redis.call('LREM', group[1], -1, payload) == 1 then
+    if taken then
       processed = processed + 1
     else
       result[#result + 1] = {number, 'gone'}
