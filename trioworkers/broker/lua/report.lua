@@ -4,7 +4,7 @@
 -- ARGV    1 this report's token  2 msgpack {{field, increment, …}, {{bucket, increment, …} for each class}}
 -- result  0|1: counted now
 if redis.call('GET', KEYS[1]) == ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+redis.call('SET', KEYS[1], ARGV[1], 'EX', 600)
 local fields, histograms = unpack(cmsgpack.unpack(ARGV[2]))
 for i, kept_s in ipairs({28800, 28800, 259200}) do
   local key = KEYS[i + 1]
