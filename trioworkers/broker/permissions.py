@@ -43,6 +43,7 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "LPUSH": (K, "x"),
     "LRANGE": (K, "0", "0"),
     "LREM": (K, "1", "x"),
+    "LTRIM": (K, "0", "-1"),
     "PEXPIRE": (K, "1"),
     "PTTL": (K,),
     "RPOP": (K,),
