@@ -11,7 +11,7 @@ help:
 	@echo "make unit   the tests only (one of them: ARGS='-n 0 -k name')"
 	@echo "make faults all faults that a worker must survive, the slow ones too"
 	@echo "make bench-quick  what a job costs, in under a minute: for use before and after a change"
-	@echo "make bench  ourselves and our peers on the same work, about 25 minutes (ONLY=trioworkers,arq WORK=empty,wait ROUNDS=1)"
+	@echo "make bench  ourselves and our peers on the same work, 25 minutes (ONLY=trioworkers,arq WORK=empty,wait ROUNDS=1)"
 	@echo "make bench-publish  write the last run of make bench into docs/performance.md"
 	@echo "make docs   docs/cli.md, from the commands themselves"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"

@@ -19,6 +19,7 @@ from benchmarks.stage import Failed
 from benchmarks.work import WORKS, Work
 
 DEFAULT_ROUNDS = 3
+DEFAULT_MINUTES = 25.0
 LATEST = HERE / "results" / "latest.json"
 
 
@@ -39,7 +40,7 @@ def main() -> None:
         versions={contestant.name: environments.version(contestant) for contestant in contestants},
     )
     try:
-        _run(contestants, works, options.rounds, SMOKE if options.smoke else FULL, results)
+        _run(contestants, works, options, results)
     except KeyboardInterrupt:
         print("\nstopped; what was measured so far:")
     print(text_table(results))
@@ -49,6 +50,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=DEFAULT_ROUNDS, help="how often each is measured, at most")
+    parser.add_argument("--minutes", type=float, default=DEFAULT_MINUTES, help="begin no more rounds after so long")
     parser.add_argument("--only", default="", help="contestants, separated by commas")
     parser.add_argument("--work", default="", help="works, separated by commas")
     parser.add_argument("--smoke", action="store_true", help="very short: shows that all works, not how fast")
@@ -67,35 +69,39 @@ def _chosen(everything: tuple[Any, ...], names: str) -> list[Any]:
     return [one for one in everything if not wanted or one.name in wanted]
 
 
-def _run(contestants: list[Contestant], works: list[Work], rounds: int, sizes: Sizes, results: Results) -> None:
-    pace = Pace()
+def _run(contestants: list[Contestant], works: list[Work], options: argparse.Namespace, results: Results) -> None:
+    """Everything once, then everything again, as long as there is time: what is cut short still has a row for each work."""
+    sizes, pace = SMOKE if options.smoke else FULL, Pace()
+    deadline = time.monotonic() + options.minutes * 60
     for work in works:
-        able = []
         for contestant in contestants:
             reason = contestant.missing or contestant.why_not(work)
             if reason:
                 results.skip(work, contestant, reason)
-            else:
-                able.append(contestant)
-        for number in range(min(rounds, work.rounds or rounds)):
+    for number in range(options.rounds):
+        for work in works:
+            if number >= (work.rounds or options.rounds):
+                continue
+            if number and time.monotonic() > deadline:
+                print(f"the {options.minutes:g} minutes are over: what is left of round {number + 1} is left out")
+                return
+            able = [contestant for contestant in contestants if results.takes_part(work, contestant.name)]
             _round(able, work, number, sizes, pace, results)
             results.save(LATEST)
 
 
 def _round(contestants: list[Contestant], work: Work, number: int, sizes: Sizes, pace: Pace, results: Results) -> None:
-    """Everybody once. Who has failed in this work is not tried again: it would only take time."""
+    """Everybody once."""
     if work.kind == "idle":
         for name, outcome in measure_idle(contestants, work, sizes).items():
-            results.add(work, name, outcome)
+            results.add(work, name, number, outcome)
         return
     for position in range(len(contestants)):
-        contestant = contestants[(position + number) % len(contestants)]  # nobody is always the first after a pause
-        if results.failed(work, contestant.name):
-            continue
+        contestant = contestants[(position + number) % len(contestants)]  # nobody is always the first
         try:
-            results.add(work, contestant.name, measure(contestant, work, sizes, pace))
-        except (Failed, OSError) as error:
-            results.add(work, contestant.name, error)
+            results.add(work, contestant.name, number, measure(contestant, work, sizes, pace))
+        except (Failed, OSError, RuntimeError) as error:
+            results.add(work, contestant.name, number, error)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ CONTESTANTS = (
     Contestant(
         "trioworkers",
         "trioworkers",
-        "in progress until the outcome is written; survives kill -9",
+        "when the outcome is written; kill -9: run again after 30 to 40 s, under the same process id at once",
         "middleware, time limit, context and statistics on; 1000 at once",
         _trioworkers,
         (sys.executable, _script("trioworkers_app.py")),
@@ -168,7 +168,7 @@ CONTESTANTS = (
     Contestant(
         "sidekiq",
         "Sidekiq (Ruby)",
-        "at fetch: BRPOP; kill -9 loses the running jobs",
+        "when fetched; kill -9 loses the running jobs",
         "-c 10 for empty jobs; HTTP: Net::HTTP, a connection a thread",
         _sidekiq,
         ("ruby", _script("sidekiq_app.rb")),
@@ -179,7 +179,7 @@ CONTESTANTS = (
     Contestant(
         "taskiq",
         "taskiq",
-        "when executed: XACK; taken over after 10 minutes",
+        "when executed; kill -9: run again after 10 minutes",
         "RedisStreamBroker (in our trials faster than ListQueueBroker, which acknowledges nothing), uvloop, orjson, prefetch as many as at once, no results; HTTP: aiohttp",
         _taskiq,
         _sender("taskiq"),
@@ -193,8 +193,8 @@ CONTESTANTS = (
     Contestant(
         "saq",
         "SAQ",
-        "when executed; swept after its timeout",
-        "uvloop, hiredis, no results, no job timeout, 100 at once; HTTP: aiohttp",
+        "when executed; kill -9: swept and run again after the job's timeout",
+        "uvloop, hiredis, no results, 100 at once; HTTP: aiohttp",
         _saq,
         _sender("saq"),
         {"empty": 3000, "wait": 3000, "fan_out": 1000, "sudoku": 400},
@@ -207,7 +207,7 @@ CONTESTANTS = (
     Contestant(
         "arq",
         "arq",
-        "when executed; run again after its timeout",
+        "when executed; kill -9: run again after the job's timeout",
         "poll_delay 10 ms, uvloop, hiredis, no results, 1000 at once; HTTP: aiohttp",
         _arq,
         _sender("arq"),
@@ -222,7 +222,7 @@ CONTESTANTS = (
     Contestant(
         "streaq",
         "streaQ",
-        "when executed; reclaimed after idle_timeout (60 s)",
+        "when executed; kill -9: run again after 60 s",
         "asyncio with uvloop, no results, 1000 at once; HTTP: httpx",
         _streaq,
         _sender("streaq"),
@@ -251,7 +251,7 @@ CONTESTANTS = (
     Contestant(
         "dramatiq",
         "dramatiq",
-        "when executed; requeued after a minute without heartbeat",
+        "when executed; kill -9: run again after a minute without heartbeat",
         "32 threads for empty jobs, no Prometheus, no results; HTTP: requests, a session a thread",
         _dramatiq,
         _sender("dramatiq"),
@@ -264,7 +264,7 @@ CONTESTANTS = (
     Contestant(
         "celery",
         "Celery",
-        "before it runs (its default)",
+        "before it runs (its default); kill -9 loses the running job",
         "solo pool for empty jobs, prefork for CPU, else gevent; no results, events, gossip, mingle or heartbeat; stopped with QUIT, since TERM waits for the jobs; HTTP: requests",
         _celery,
         _sender("celery"),
@@ -277,7 +277,7 @@ CONTESTANTS = (
     Contestant(
         "rq",
         "RQ",
-        "when executed; given up as failed after its timeout",
+        "when executed; kill -9: given up as failed after its timeout",
         "SimpleWorker (no fork for each job), no results; HTTP: requests",
         _rq,
         _sender("rq"),

@@ -48,7 +48,7 @@ def version(contestant: Contestant) -> str:
         names = ", ".join(map(repr, contestant.packages))
         program = f"from importlib.metadata import version\nprint(', '.join(n + ' ' + version(n) for n in [{names}]))"
         return _output(str(VENVS / contestant.requirements / "bin" / "python"), "-c", program)
-    return "this checkout"
+    return f"this checkout, at {_output('git', '-C', str(PEERS), 'rev-parse', '--short', 'HEAD')}"
 
 
 def _output(*command: str) -> str:

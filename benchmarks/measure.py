@@ -35,11 +35,24 @@ class Sizes:
     stamps: int = 150
     bursts: int = 6
     backlog_factor: float = 1.0
+    longest_window_s: float = 5.0
+
+    def window_for(self, at_once: int, rate: float) -> float:
+        """Long enough for three batches of those that take as many jobs as may run at once, wait for all, and take the next."""
+        return min(max(self.window_s, 3 * at_once / rate), max(self.window_s, self.longest_window_s))
 
 
 FULL = Sizes()
 SMOKE = Sizes(
-    window_s=0.5, warm_up_s=0.2, monitor_s=0.1, idle_s=2.0, stop_timeout_s=8.0, stamps=30, bursts=2, backlog_factor=0.02
+    window_s=0.5,
+    warm_up_s=0.2,
+    monitor_s=0.1,
+    idle_s=2.0,
+    stop_timeout_s=8.0,
+    stamps=30,
+    bursts=2,
+    backlog_factor=0.02,
+    longest_window_s=0.5,
 )
 
 
@@ -87,25 +100,25 @@ def measure_idle(contestants: Iterable[Contestant], work: Work, sizes: Sizes) ->
 
 def _throughput(place: Stage, sizes: Sizes, pace: Pace) -> Figures:
     """Jobs that wait already; measured in a window after the first ones, so that neither start nor end is in it."""
-    work = place.work
-    expected = pace.guess(place.contestant, work, place.contestant.expected.get(work.job, 1000))
-    count = int(expected * 1.3 * (sizes.warm_up_s + sizes.window_s + sizes.monitor_s)) + 2 * (work.at_once or 100)
-    count = min(count, MOST_BYTES // work.size)
-    count = int(work.backlog * sizes.backlog_factor) or -(-count // 50) * 50
+    work, contestant = place.work, place.contestant
+    expected = pace.guess(contestant, work, contestant.expected.get(work.job, 1000))
+    at_once = work.at_once or contestant.at_once
+    window_s = sizes.window_for(at_once, expected)
+    monitor_s = sizes.monitor_s * window_s / sizes.window_s if work.name == "empty" else 0.0
+    count = int(expected * 1.3 * (sizes.warm_up_s + window_s + monitor_s)) + 2 * at_once
+    count = int(work.backlog * sizes.backlog_factor) or min(-(-count // 50) * 50, MOST_BYTES // work.size)
     place.send("fill", work.job, count, work.size)
     place.start_workers()
     place.wait_for_jobs(1, START_TIMEOUT_S)
     place.run_until(count // 4, sizes.warm_up_s)
-    began = place.look(sizes.window_s)
-    place.run_until(count, sizes.window_s)
-    ended = place.look(0.0 if place.jobs >= count else sizes.window_s)
+    began = place.look(window_s)
+    place.run_until(count, window_s)
+    ended = place.look(0.0 if place.jobs >= count else window_s)
     if ended.jobs <= began.jobs:
-        raise Failed(f"no job ran for {sizes.window_s} s: {place.processes.last_words}")
+        raise Failed(f"no job ran for {window_s:.1f} s: {place.processes.last_words}")
     figures = _spent(began, ended)
-    pace.learn(place.contestant, work, figures["rate"])
-    if work.name == "empty":
-        figures |= _commands(place, sizes.monitor_s)
-    return figures
+    pace.learn(contestant, work, figures["rate"])
+    return figures | (_commands(place, monitor_s) if monitor_s else {})
 
 
 def _spent(began: Moment, ended: Moment) -> Figures:

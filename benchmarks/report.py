@@ -201,7 +201,8 @@ def _failures(results: Results) -> str:
     return "\n".join(
         f"- {work}, {name}: {reason.replace('|', '/')}"
         for work, by_name in results.failures.items()
-        for name, reason in by_name.items()
+        for name, reasons in by_name.items()
+        for reason in reasons
     )
 
 

@@ -35,46 +35,49 @@ class Spread:
 
 @attrs.define
 class Results:
-    """All rounds of one run. `rounds[work][contestant]`: one dictionary of figures a round."""
+    """All rounds of one run. `rounds[work][contestant]`: a dictionary of figures for each round, its number as `round` among them."""
 
     machine: dict[str, str] = attrs.Factory(dict)
     versions: dict[str, str] = attrs.Factory(dict)
     rounds: dict[str, dict[str, list[dict[str, float]]]] = attrs.Factory(dict)
-    failures: dict[str, dict[str, str]] = attrs.Factory(dict)
+    failures: dict[str, dict[str, list[str]]] = attrs.Factory(dict)
     skipped: dict[str, dict[str, str]] = attrs.Factory(dict)
 
-    def add(self, work: Named, name: str, outcome: dict[str, float] | Exception) -> None:
-        """Note a round; says it on standard output, too, since a run takes long."""
+    def add(self, work: Named, name: str, number: int, outcome: dict[str, float] | Exception) -> None:
+        """Note what came of round `number`; says it on standard output, too, since a run takes long."""
         if isinstance(outcome, Exception):
-            self.failures.setdefault(work.name, {})[name] = str(outcome)[:400]
-            print(f"{work.name:12} {name:12} FAILED: {outcome}", flush=True)
+            self.failures.setdefault(work.name, {}).setdefault(name, []).append(str(outcome)[:400])
+            shown = f"FAILED: {outcome}"
         else:
-            self.rounds.setdefault(work.name, {}).setdefault(name, []).append(outcome)
+            self.rounds.setdefault(work.name, {}).setdefault(name, []).append({"round": number, **outcome})
             shown = "  ".join(f"{figure} {value:.4g}" for figure, value in outcome.items())
-            print(f"{work.name:12} {name:12} {shown}", flush=True)
+        print(f"{number + 1}  {work.name:12} {name:12} {shown}", flush=True)
 
     def skip(self, work: Named, contestant: Named, reason: str) -> None:
         self.skipped.setdefault(work.name, {})[contestant.name] = reason
 
-    def failed(self, work: Named, name: str) -> bool:
-        return name in self.failures.get(work.name, {})
+    def takes_part(self, work: Named, name: str) -> bool:
+        """Whether to measure it (again): not what it can't do, nor what it has failed in twice, which would only take time."""
+        failures = self.failures.get(work.name, {}).get(name, [])
+        return name not in self.skipped.get(work.name, {}) and len(failures) < 2
 
     # ── what reports ask ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def values(self, work: str, name: str, figure: str) -> list[float]:
-        """One figure of all rounds."""
+    def values(self, work: str, name: str, figure: str) -> dict[float, float]:
+        """One figure of all rounds, by the round's number."""
         rounds = self.rounds.get(work, {}).get(name, [])
-        return [each[figure] for each in rounds if figure in each]
+        return {each["round"]: each[figure] for each in rounds if figure in each}
 
     def spread(self, work: str, name: str, figure: str) -> Spread | None:
         values = self.values(work, name, figure)
-        return Spread.of(values) if values else None
+        return Spread.of([*values.values()]) if values else None
 
     def advantage(self, work: str, name: str, figure: str, *, lower_is_better: bool) -> Spread | None:
         """How many times better we did than `name`, round by round: noise that lasts for a round hits both."""
-        pairs = zip(self.values(work, OURS, figure), self.values(work, name, figure), strict=False)
-        ratios = [(theirs / ours if lower_is_better else ours / theirs) for ours, theirs in pairs if ours and theirs]
-        ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
+        ours, theirs = self.values(work, OURS, figure), self.values(work, name, figure)
+        both = [number for number in ours if theirs.get(number) and ours[number]]
+        ratios = [theirs[n] / ours[n] if lower_is_better else ours[n] / theirs[n] for n in both]
+        ratios = [ratio for ratio in ratios if 0 < ratio < math.inf]
         return Spread.of(ratios) if ratios else None
 
     # ── on disk ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -21,12 +21,12 @@ def work(name: str) -> Work:
 def results(capsys: pytest.CaptureFixture[str]) -> Results:
     """Two rounds: we run twice and three times as many jobs as arq, and take twice as long to start one."""
     results = Results(machine={"Processor": "one"}, versions={"arq": "arq 0.28"})
-    for ours, theirs in ((20_000, 10_000), (30_000, 10_000)):
-        results.add(work("empty"), "trioworkers", {"rate": ours, "cpu": 30.0})
-        results.add(work("empty"), "arq", {"rate": theirs, "cpu": 300.0})
-    results.add(work("latency"), "trioworkers", {"p50": 2.0, "p99": 4.0})
-    results.add(work("latency"), "arq", {"p50": 1.0, "p99": 40.0})
-    results.add(work("wait"), "arq", RuntimeError("no | go"))
+    for number_, (ours, theirs) in enumerate(((20_000, 10_000), (30_000, 10_000))):
+        results.add(work("empty"), "trioworkers", number_, {"rate": ours, "cpu": 30.0})
+        results.add(work("empty"), "arq", number_, {"rate": theirs, "cpu": 300.0})
+    results.add(work("latency"), "trioworkers", 0, {"p50": 2.0, "p99": 4.0})
+    results.add(work("latency"), "arq", 0, {"p50": 1.0, "p99": 40.0})
+    results.add(work("wait"), "arq", 0, RuntimeError("no | go"))
     results.skip(work("wait"), next(who for who in CONTESTANTS if who.name == "rq"), "one job at a time")
     capsys.readouterr()
     return results
@@ -36,6 +36,21 @@ def test_ratios_compare_within_a_round_and_say_who_is_better(results: Results) -
     assert results.advantage("empty", "arq", "rate", lower_is_better=False) == Spread(2.5, 2.0, 3.0)
     assert results.advantage("latency", "arq", "p50", lower_is_better=True) == Spread(0.5, 0.5, 0.5)
     assert results.advantage("wait", "arq", "rate", lower_is_better=False) is None
+
+
+def test_rounds_that_failed_are_not_compared_with_others(results: Results) -> None:
+    for number_, theirs in ((1, 10.0), (2, 30.0)):
+        results.add(work("bulk"), "streaq", number_, {"rate": theirs})
+    for number_, ours in ((0, 1.0), (2, 90.0)):
+        results.add(work("bulk"), "trioworkers", number_, {"rate": ours})
+    assert results.advantage("bulk", "streaq", "rate", lower_is_better=False) == Spread(3.0, 3.0, 3.0)
+
+
+def test_who_failed_once_gets_another_chance_and_no_third(results: Results) -> None:
+    assert results.takes_part(work("wait"), "arq")
+    results.add(work("wait"), "arq", 1, RuntimeError("again"))
+    assert not results.takes_part(work("wait"), "arq")
+    assert not results.takes_part(work("wait"), "rq")
 
 
 def test_page_names_what_we_lose_on_and_what_failed(results: Results) -> None:

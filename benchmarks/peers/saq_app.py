@@ -33,8 +33,8 @@ async def _connect() -> Any:
     await queue.connect()
 
     async def send(job: str, n: int, text: str) -> None:
-        # ttl=-1: the result is not kept; timeout=0: no limit, which saves SAQ a timer for each job
-        await queue.enqueue(job, n=n, text=text, ttl=-1, timeout=0)
+        # ttl=-1: the result is not kept; a timeout, since only jobs with one are swept when their worker is gone
+        await queue.enqueue(job, n=n, text=text, ttl=-1, timeout=3600)
 
     return send
 

@@ -36,7 +36,6 @@ worker: Any = Worker(
     priorities=QUEUES,
     anyio_backend="trio" if ON_TRIO else "asyncio",
     anyio_kwargs={} if ON_TRIO else {"use_uvloop": True},
-    idle_timeout=3600,
 )
 _clients: list[httpx.AsyncClient] = []
 
