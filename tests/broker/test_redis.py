@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 import trio
+import trio.lowlevel
 from servers import Server
 
 from trioworkers import Client, Job, Refused, Superseded
-from trioworkers.broker.connection import Connection, Link, connect
+from trioworkers.broker.connection import Connection, Link, connect, retrying
 from trioworkers.broker.identity import current_identity, is_certainly_dead
 from trioworkers.broker.intake import LeaseGone, open_intake
 from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.presence import Presence
+from trioworkers.errors import BrokerError
 from trioworkers.outcome import Acknowledge, Requeue, RetryAt, Send
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.process import Identity, Record, decode_lease, encode_lease
@@ -242,3 +245,29 @@ async def test_group_is_taken_out_of_a_long_list_whole_and_in_order(
     left = [*(payload for payload in p if payload not in taken), b"", b"twice"]
     assert await owner.peek("owner", "q", 5000) == left[::-1]
     assert await redis(connection, "GET", "stat:processed") == b"902"
+
+
+async def test_connection_survives_a_thousand_faults(connection: Connection, shared_server: Server):
+    """Killed, timed out and given up under forty tasks: each call ends with its reply or an error of ours."""
+    chance = random.Random(7)
+    faults = 0
+
+    async def call_again_and_again() -> None:
+        while faults < 1000:
+            with suppress(BrokerError):
+                assert await connection.call("ping", lambda client: client.ping()) in (b"PONG", "PONG")
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(call_again_and_again)
+        while faults < 1000:
+            faults += 1
+            if chance.random() < 0.1:
+                shared_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            else:
+                connection._current_epoch().retired.set()
+            await trio.sleep(chance.choice([0, 0, 0.001]))
+    await retrying(lambda: connection.call("ping", lambda client: client.ping()))
+    pool = connection._current_epoch().client.connection_pool
+    assert len(pool._available_connections) == pool.max_connections

@@ -156,7 +156,7 @@ def cancel(worker: Worker, scope: trio.CancelScope) -> None:
 def test_worker_is_stopped_at_every_await(shared_server: Server, how: Callable[[Worker, trio.CancelScope], None]):
     story = Story(shared_server)
     story.push()
-    seen = trio.run(story.tell, lambda worker, scope: Moments(), 0.6).seen
+    seen = trio.run(story.tell, lambda worker, scope: Moments(), 2.0).seen  # long enough to wait for more
     places = in_files(seen, "/engine/", "/broker/", "/fan_out", "/client", "/context")
     assert {place[0].rpartition("/")[2] for place, _ in places} >= {
         "consumer.py",

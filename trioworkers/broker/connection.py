@@ -16,11 +16,12 @@ import random
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import anyio
 import coredis
 import trio
 from coredis import exceptions
@@ -35,6 +36,9 @@ logger = logging.getLogger("trioworkers")
 CONNECT_TIMEOUT_S = 2.0
 REPLY_TIMEOUT_S = 3.0
 T = TypeVar("T")
+
+FOREIGN = (exceptions.RedisError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
+"""What coredis raises when Redis or the way to it has a fault."""
 
 _TEMPORARY = re.compile(
     r"(?:^|-|\s)(OOM|MISCONF|NOREPLICAS|BUSY|MASTERDOWN|LOADING|READONLY|NOSCRIPT|UNBLOCKED|CLUSTERDOWN|TRYAGAIN)\b"
@@ -91,13 +95,28 @@ class _Epoch:
         self.entered = trio.Event()
         self.retired = trio.Event()
 
+    async def run(self, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
+        """Await a command on this client. Raises Unavailable if the client was given up meanwhile."""
+        if self.retired.is_set():
+            raise Unavailable("the connection broke while it was opened")
+        try:
+            return await command(self.client)
+        except Exception as error:
+            if self.retired.is_set() and not isinstance(error, exceptions.RedisError | OSError):
+                raise Unavailable("the connection was given up") from error  # coredis stumbles over what it has closed
+            raise
+
     async def live(self) -> None:
         """Keep the client open until it is retired, however its owner is cancelled. It may fall over before: its callers hear of it."""
         try:
-            with trio.CancelScope(shield=True), suppress(exceptions.RedisError, OSError), _first_error_only():
+            with trio.CancelScope(shield=True):
                 async with self.client:
                     self.entered.set()
                     await self.retired.wait()
+        except* FOREIGN:
+            pass  # a socket died while it was closed, mostly
+        except* Exception as group:  # noqa: BLE001 - whatever it stumbled over, its callers hear of it and the next call gets another one
+            logger.error("the Redis client broke, a new one is opened: %r", _first_leaf(group))
         finally:
             self.retired.set()
             self.entered.set()
@@ -146,9 +165,7 @@ class Connection:
             with shield or trio.CancelScope(shield=True), translated_errors():
                 if not epoch.entered.is_set():
                     await epoch.entered.wait()
-                if epoch.retired.is_set():
-                    raise Unavailable("the connection broke while it was opened")
-                result.append(await command(epoch.client))
+                result.append(await epoch.run(command))
             if not result:
                 raise Unavailable(f"{operation} was given up")
         except BrokerError as error:
@@ -212,24 +229,13 @@ def translated_errors() -> Iterator[None]:
     """Turns what coredis and the sockets raise into our errors, keeping the cause."""
     try:
         yield
-    except (exceptions.RedisError, OSError) as error:
+    except FOREIGN as error:
         raise translate(error) from error
     except BaseExceptionGroup as group:
-        known, rest = group.split((exceptions.RedisError, OSError))
+        known, rest = group.split(FOREIGN)
         if known is None or rest is not None:
             raise
         raise translate(_first_leaf(known)) from group
-
-
-@contextmanager
-def _first_error_only() -> Iterator[None]:
-    """Of the group that a client's own task group makes, the first error."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if group.split((exceptions.RedisError, OSError))[1] is not None:
-            raise
-        raise _first_leaf(group) from None
 
 
 def translate(error: BaseException) -> BrokerError:
@@ -241,7 +247,8 @@ def translate(error: BaseException) -> BrokerError:
         return Refused(text)
     if isinstance(error, exceptions.NoScriptError | exceptions.UnblockedError | exceptions.ReadOnlyError):
         return Unavailable(text)
-    if isinstance(error, exceptions.ConnectionError | OSError):  # the builtin TimeoutError is an OSError
+    # The builtin TimeoutError is an OSError; anyio's errors come from a socket that is just being closed.
+    if isinstance(error, exceptions.ConnectionError | OSError | anyio.ClosedResourceError | anyio.BrokenResourceError):
         return Unavailable(text)
     return refusal(text)
 
