@@ -17,7 +17,7 @@ import attrs
 
 from trioworkers.broker import scripts
 from trioworkers.broker.connection import Connection
-from trioworkers.broker.inspection import Inspector, Source
+from trioworkers.broker.inspection import FIRST_PAGE, Inspector, Source, page_length
 from trioworkers.broker.moves import pack
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
@@ -78,27 +78,29 @@ class HandMoves:
 
     async def _sweep_list(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
         # From the end where jobs are pushed: what is pushed meanwhile is seen twice, what is fetched is not seen, and nothing is skipped.
-        start, length = 0, PAGE
-        while length == PAGE:
-            page = await self._inspector.page_from_the_newest(source, start, PAGE)
-            length = len(page)
+        start, length = 0, FIRST_PAGE
+        while True:
+            page = await self._inspector.page_from_the_newest(source, start, length)
             swept = await self._move(source, page, decide, start)
-            start += length - swept.moved
+            start += len(page) - swept.moved
             yield swept
+            if len(page) < length:
+                return
+            length = page_length(page, PAGE)
 
     async def _sweep_set(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
         # By score, not by rank: others insert and remove before us. Only those of the very same score are counted.
-        score, passed, length = -math.inf, 0, PAGE
-        while length == PAGE:
-            page = await self._inspector.page_from_score(source, score, passed, PAGE)
-            length = len(page)
+        score, passed, length = -math.inf, 0, FIRST_PAGE
+        while True:
+            page = await self._inspector.page_from_score(source, score, passed, length)
             swept = await self._move(source, page, decide)
             yield swept
-            if page:
-                last = page[-1].score or 0.0
-                same = sum(entry.score == last for entry in page)
-                passed = max(0, same - swept.moved) + (passed if last == score else 0)
-                score = last
+            if len(page) < length:
+                return
+            last = page[-1].score or 0.0
+            same = sum(entry.score == last for entry in page)
+            passed = max(0, same - swept.moved) + (passed if last == score else 0)
+            score, length = last, page_length(page, PAGE)
 
     async def move(self, source: Source, entry: Entry, to: Next) -> Swept:
         """Move one payload."""

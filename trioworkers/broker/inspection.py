@@ -22,6 +22,8 @@ from trioworkers.wire.look import Process, Running, decode_process, decode_runni
 
 T = TypeVar("T")
 PAGE = 500
+FIRST_PAGE = 50
+PAGE_BYTES = 4_000_000
 FIND_PAGE = 2000
 AT_ONCE = 100
 _BY_SCORE: Literal[coredis.PureToken.BYSCORE] = coredis.PureToken.BYSCORE
@@ -102,16 +104,16 @@ class Inspector:
         sets = {"retry": keys.retry, "scheduled": keys.schedule, "dead": keys.dead}
         return keys.queue(source.queue) if source.place == "queue" else sets[source.place]
 
-    async def pages(self, source: Source, first: int = PAGE) -> AsyncGenerator[list[Entry], None]:
+    async def pages(self, source: Source, first: int = FIRST_PAGE) -> AsyncGenerator[list[Entry], None]:
         """Everything in `source`: what runs next first, of the dead the latest first. `first`: length of the first page."""
-        start, length = 0, min(first, PAGE)
+        start, length = 0, min(first, FIRST_PAGE)
         while True:
             page = await (self._list_page if source.place == "queue" else self._set_page)(source, start, length)
             if page:
                 yield page
             if len(page) < length:
                 return
-            start, length = start + length, PAGE
+            start, length = start + length, page_length(page, PAGE)
 
     async def _list_page(self, source: Source, start: int, length: int) -> list[Entry]:
         key = self.key(source)
@@ -263,6 +265,12 @@ class Inspector:
             if failed:
                 raise failed[0]
         return [results[number] for number in range(len(calls))]
+
+
+def page_length(page: Sequence[Entry], longest: int) -> int:
+    """How long the page after this one may be: with payloads of this size, a few megabytes."""
+    mean = sum(len(entry.payload) for entry in page) // max(len(page), 1)
+    return min(longest, max(4, PAGE_BYTES // max(mean, 1)))
 
 
 async def _zscan(client: coredis.Redis[bytes], key: str, cursor: int | None, match: str, count: int) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import trio
 
-from trioworkers.broker.inspection import PAGE, QueueLook, Source
+from trioworkers.broker.inspection import FIRST_PAGE, QueueLook, Source
 from trioworkers.cli.desk import Desk
 from trioworkers.cli.tables import Column, Rows, clean, duration, moment, number, remark, short, write_json
 from trioworkers.cli.where import Where
@@ -84,7 +84,7 @@ async def entries(desk: Desk, source: Source, where: Where, *, limit: int, as_js
     """The jobs in a queue or a set, page by page."""
     now_s, total = await desk.inspector.now_s(), await desk.inspector.size(source)
     rows, shown, more = Rows(_COLUMNS[source.place], as_json=as_json), 0, False
-    first = limit + 1 if limit and not where else PAGE
+    first = limit + 1 if limit and not where else FIRST_PAGE
     async with aclosing(desk.inspector.pages(source, first)) as pages:
         async for page in pages:
             for entry in page:
