@@ -309,6 +309,7 @@ def test_dead_set_is_kept_and_put_back_to_the_byte(redis_url: str, shared_server
         shared_server.command("ZADD", "dead", 1.6e9 + n / 7, one)
     payloads = fill(shared_server, "dead", 1200)
     before = shared_server.command("ZRANGE", "dead", 0, -1, "WITHSCORES")
+    assert "No such file" in refused(redis_url, "export", "dead", "-o", str(tmp_path / "nowhere/dead.jsonl"))
     file = tmp_path / "dead.jsonl"
     assert act(redis_url, "export", "dead", "-o", str(file)).stderr == "1,204 jobs of the dead set written\n"
     act(redis_url, "delete", "--in", "dead", "--where", "class=A", "--yes")

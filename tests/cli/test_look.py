@@ -86,14 +86,16 @@ def test_sets_come_in_the_order_of_interest(redis_url: str, shared_server: Serve
 
 
 def test_queues_show_size_latency_consumers_rate_and_pause(work: RunWorker, server: Server, jobs: Jobs):
-    server.command("SADD", "queues", "orphan")
+    server.command("SADD", "queues", "orphan", "broken")
+    server.command("SET", "queue:broken", "no list")
     server.command("LPUSH", "queue:orphan", payload(1))
     server.command("SADD", "paused", "orphan")
     work().wait_started()
     jobs.push(10, "Sleep", 0)
     wait_for(lambda: any(row["rate"] > 0 for row in look_json(server.url, "queues")), "the rate is told")
     rows = {row["queue"]: row for row in look_json(server.url, "queues")}
-    assert set(rows) == {"orphan", "q", "other"}
+    assert set(rows) == {"orphan", "broken", "q", "other"}
+    assert "wrong kind" in rows["broken"]["problem"]
     orphan = rows["orphan"]
     assert (orphan["size"], orphan["processes"], orphan["slots"], orphan["paused"]) == (1, 0, 0, True)
     assert orphan["latency"] > 1e8

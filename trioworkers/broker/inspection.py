@@ -16,6 +16,7 @@ import trio
 
 from trioworkers.broker import scripts
 from trioworkers.broker.connection import Connection
+from trioworkers.errors import Refused
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.look import Process, Running, decode_process, decode_running
@@ -42,12 +43,16 @@ class Source:
 
 @attrs.frozen
 class QueueLook:
-    """A queue. `latency_s`: how long the payload that is fetched next has waited; None if there is none or it doesn't tell."""
+    """A queue. `latency_s`: how long the payload that is fetched next has waited; None if there is none or it doesn't tell.
+
+    `problem`: why it can't be looked at.
+    """
 
     name: str
     size: int
     latency_s: float | None
     paused: bool
+    problem: str = ""
 
 
 @attrs.frozen
@@ -87,7 +92,10 @@ class Inspector:
 
     async def _queue(self, name: str, paused: bool, now_s: float) -> QueueLook:
         key = self._keys.queue(name)
-        size = await self._look(lambda client: client.llen(key))
+        try:
+            size = await self._look(lambda client: client.llen(key))
+        except Refused as error:  # it is no list: no reason not to show the others
+            return QueueLook(name, 0, None, paused, str(error))
         payload = await self._look(lambda client: client.lindex(key, -1))
         since_s = None if payload is None else Entry("queue", payload).since_s
         return QueueLook(name, size, None if since_s is None else max(0.0, now_s - since_s), paused)
@@ -225,8 +233,7 @@ class Inspector:
         today = datetime.fromtimestamp(await self.now_s(), UTC).strftime("%Y-%m-%d")
         names = [keys.stat(name, day) for day in ("", today) for name in ("processed", "failed")]
         counters = [int(count or 0) for count in await self._look(lambda client: client.mget(names))]
-        sources = [Source("queue", name) for name in await self._names(keys.queues)]
-        sizes = await self._all([partial(self.size, source) for source in sources])
+        sizes = [queue.size for queue in await self.queues()]
         sets = await self._all([partial(self.size, Source(place)) for place in ("retry", "scheduled", "dead")])
         return Totals(*counters, sum(sizes), *sets)  # type: ignore[call-arg]
 

@@ -115,7 +115,9 @@ _QUEUE_COLUMNS = (
     Column("rate/s", lambda row: number(row["rate"]), right=True),
     Column("processes", lambda row: str(row["processes"]), right=True),
     Column("slots", lambda row: number(row["slots"]), right=True),
-    Column("", lambda row: "paused" if row["paused"] else "" if row["processes"] else "no consumer"),
+    Column(
+        "", lambda row: row.get("problem") or ("paused" if row["paused"] else "" if row["processes"] else "no consumer")
+    ),
 )
 
 
@@ -138,6 +140,7 @@ async def queues(desk: Desk, *, as_json: bool) -> None:
                 "processes": len(serving),
                 "slots": sum(process.queues[name] for process in serving),
                 "paused": look.paused,
+                **({"problem": look.problem} if look.problem else {}),
             }
         )
     rows.end()

@@ -58,6 +58,8 @@ def _sink(output: Path | None) -> Iterator[IO[bytes]]:
         unfinished.replace(output)
     except OSError as error:
         raise ConfigurationError(f"{output}: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)  # there only if we were interrupted
 
 
 async def import_(desk: Desk, file: str) -> None:
