@@ -151,7 +151,7 @@ def _wanted(job: Job, default: bool | int | None, steer: object, dialect: Dialec
     said = default if job.retry is None else job.retry
     if said is not None:
         return said
-    return dialect.retry or isinstance(steer, errors.RetryAfter)
+    return True if isinstance(steer, errors.RetryAfter) else dialect.retry
 
 
 def _gives_up(job: Job, retry: bool | int, count: int, now_s: float, dialect: Dialect) -> bool:

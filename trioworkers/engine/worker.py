@@ -18,9 +18,10 @@ from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.connection import Connection, retrying
 from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import LeaseGone, open_intake
-from trioworkers.broker.moves import Due
+from trioworkers.broker.moves import Broker, Due
 from trioworkers.broker.neighbours import Neighbours
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
+from trioworkers.broker.resque import ResqueBroker
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.guard import Guard
@@ -28,6 +29,7 @@ from trioworkers.engine.heartbeat import Heartbeat
 from trioworkers.engine.maintenance import Promoter, Reclaimer
 from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.remote import Remote
+from trioworkers.engine.roll import Roll
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.tally import Reporter
@@ -44,7 +46,7 @@ FLUSH_S = 0.25
 """What the last writes may take."""
 
 
-_Chore = Heartbeat | Promoter | Reclaimer | Remote | Guard | Reporter
+_Chore = Heartbeat | Promoter | Reclaimer | Remote | Guard | Reporter | Roll
 
 
 @attrs.frozen
@@ -90,6 +92,11 @@ class Worker:
         }
         self._dialects = {queue: broker.dialect for queue, broker in brokers.by_queue.items()}
         self._remote = Remote(broker, self.running, self._dialects)
+        self._rolls = [
+            Roll(broker, self.running, partial(self._speaks, broker), self._presence.beat_interval_s)
+            for broker in dict.fromkeys(brokers.by_queue.values())
+            if isinstance(broker, ResqueBroker)
+        ]
         self._guard = Guard(
             Neighbours(connection, broker.keys, queues),
             strict=strict,
@@ -134,6 +141,9 @@ class Worker:
     def running(self) -> Iterable[Delivery]:
         """The jobs that run now."""
         return (delivery for consumer in self._consumers.values() for delivery in consumer.deliveries)
+
+    def _speaks(self, broker: Broker, queue: str) -> bool:
+        return self._brokers.by_queue[queue] is broker
 
     def quiet(self) -> None:
         """Fetch no more; running jobs go on. There is no way back but a restart."""
@@ -203,6 +213,7 @@ class Worker:
             reporter = Reporter(self._broker, runner.tally, beat_s)
             promoters = [Promoter(broker, hear=hear) for broker in self._brokers.in_use]
             chores: list[_Chore] = [heartbeat, *promoters, reclaimer, self._remote, self._guard, reporter]
+            chores += self._rolls
             upkeep.start_soon(self._do_chores, chores)
             started()
             async with trio.open_nursery() as queues:
@@ -319,6 +330,8 @@ class Worker:
         for queue, broker in self._brokers.by_queue.items():
             if not any(not delivery.settling for delivery in self._consumers[queue].deliveries):
                 await broker.release(queue)
+        for roll in self._rolls:
+            await roll.leave()
         return await self._presence.farewell()
 
     def _on_lease_gone(self, gone: LeaseGone) -> None:

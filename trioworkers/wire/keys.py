@@ -100,15 +100,15 @@ class Keys:
         """Hashes: how jobs of each class ended, in this minute as Sidekiq 7 and as 8 name it, and in these ten (8). In UTC."""
         seven, eight = f"j|{at:%Y%m%d}|{at.hour}:", f"j|{at:%y%m%d}|{at.hour}:"
         return (
-            self._key(f"{seven}{at.minute}"),
-            self._key(f"{eight}{at.minute:02}"),
-            self._key(f"{eight}{at.minute // 10}"),
+            self._own(f"{seven}{at.minute}"),
+            self._own(f"{eight}{at.minute:02}"),
+            self._own(f"{eight}{at.minute // 10}"),
         )
 
     def job_times(self, job_class: str, at: datetime) -> tuple[str, str]:
         """Bit fields: how long successful jobs of a class took in this minute, as Sidekiq 7 and as 8 name them. In UTC."""
         seven, eight = f"{job_class}-{at:%d-%H}:{at.minute}", f"h|{job_class}-{at.day}-{at.hour}:{at.minute}"
-        return self._key(seven), self._key(eight)
+        return self._own(seven), self._own(eight)
 
     def stats(self, name: str, day: str, worker: str) -> tuple[str, str]:
         """Counters of what was `processed` or `failed`: in all, and on that day (or, in Resque, by that worker)."""

@@ -186,9 +186,35 @@ def _recorded(payload: bytes, queue: str) -> Any:
         return shown
 
 
+MARK = "-trioworkers:"
+
+
 def worker_id(hostname: str, pid: int, queues: Sequence[str]) -> str:
     """A worker's name for Resque's tools: host, pid, queues.
 
     The host is not quite ours: a Ruby worker takes all workers of its own host for dead whose pid is no Ruby Resque's.
     """
-    return f"{hostname}-trioworkers:{pid}:{','.join(queues)}"
+    return f"{hostname}{MARK}{pid}:{','.join(queues)}"
+
+
+def slot_id(worker: str, number: int) -> str:
+    """The name under which a worker's `number`th job is shown: the worker's own for the first."""
+    host, pid, queues = worker.split(":", 2)
+    return f"{host}:{pid}-{number + 1}:{queues}" if number else worker
+
+
+def encode_running(worker: str, queue: str, payload: bytes, since_s: float) -> bytes:
+    """A running job as Resque's tools read it; node-resque's want to know the worker, too, without its queues."""
+    run_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since_s))
+    name = worker.rpartition(":")[0]
+    return msgspec.json.encode({"queue": queue, "run_at": run_at, "worker": name, "payload": _recorded(payload, queue)})
+
+
+def ruby_time(epoch_s: float) -> str:
+    """`2026-11-23 16:32:45 +0000`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(epoch_s))
+
+
+def iso_time(epoch_s: float) -> str:
+    """`2026-11-23T16:32:45+00:00`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(epoch_s))
