@@ -129,6 +129,20 @@ def test_delete_takes_what_matches_and_says_how_many(redis_url: str, shared_serv
     assert members(shared_server, "dead") == [text for n, text in enumerate(payloads) if n % 10 != 7]
 
 
+def test_namespace_goes_before_all_keys(redis_url: str, shared_server: Server):
+    fill(shared_server, "ns:dead", 3)
+    fill(shared_server, "dead", 1)
+    ours = ("--namespace", "ns")
+    act(redis_url, "retry", "jid1", *ours)
+    act(redis_url, "requeue", "--all", "--to", "other", "--yes", *ours)
+    act(redis_url, "pause", "q", "--class", "A", *ours)
+    keys = shared_server.command("KEYS", "*")
+    assert isinstance(keys, list)
+    wanted = ["ns:queue:q", "ns:queue:other", "ns:queues", "ns:paused", "ns:tw:paused:classes", "dead"]
+    assert sorted(keys) == sorted(wanted)
+    assert act(redis_url, "show", "jid1", *ours).stdout.startswith("jid         jid1\nwhere       in queue q\n")
+
+
 def test_purge_forgets_the_queue(redis_url: str, shared_server: Server):
     fill(shared_server, "queue:q", 5)
     shared_server.command("SADD", "queues", "q")
