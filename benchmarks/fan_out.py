@@ -20,7 +20,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PEERS = ("httpx", "httpx2", "aiohttp", "trio")
-NAMES = ("ours", "httpx", "httpx, tuned", "httpx2", "httpx2, tuned", "aiohttp")
+NAMES = ("ours", "our client", "httpx", "httpx, tuned", "httpx2", "httpx2, tuned", "aiohttp")
+OURS = ("ours", "our client")
 CALLS = 4
 OPEN = (12, 100, 400, 1000, 4000)
 """Requests open at once, all the time."""
@@ -54,7 +55,7 @@ def sink() -> Iterator[str]:
 def measure(
     name: str, python: Path, url: str, *, at_once: int, jobs: int, warm_up: int, limit_s: float
 ) -> dict[str, Any]:
-    command = [sys.executable if name == "ours" else python, HERE / "fan_out_client.py", name, "--url", url]
+    command = [sys.executable if name in OURS else python, HERE / "fan_out_client.py", name, "--url", url]
     command += ["--at-once", at_once, "--jobs", jobs, "--warm-up", warm_up, "--time-limit", limit_s]
     try:
         done = subprocess.run(
@@ -81,18 +82,21 @@ def ratios(rounds: list[dict[str, dict[str, Any]]], name: str) -> list[float]:
     return [theirs / own for theirs, own in pairs if theirs and own]
 
 
-def tell(title: str, rounds: list[dict[str, dict[str, Any]]], wanted: int) -> None:
-    print(f"\n{title}\n{'':15}{'CPU per request':>24}{'× ours':>22}{'succeeded':>14}{'jobs/s':>20}{'worst lag':>22}")
+def tell(title: str, rounds: list[dict[str, dict[str, Any]]], wanted: dict[str, int]) -> None:
+    print(
+        f"\n{title}\n{'':15}{'CPU per request':>24}{'× ours':>22}{'succeeded':>14}{'jobs/s':>20}{'worst lag':>22}{'of that CPU':>20}"
+    )
     for name in NAMES:
         results = [r[name] for r in rounds if name in r]
         if not results:
             continue
         cpu = spread([r["cpu_us"] for r in results if "cpu_us" in r], " µs")
         ratio = spread(ratios(rounds, name), digits=2)
-        succeeded = f"{min(r['succeeded'] for r in results)} of {wanted}"
+        succeeded = f"{min(r['succeeded'] for r in results)} of {wanted[name]}"
         speed = spread([r["succeeded"] / CALLS / r["wall_s"] for r in results if r.get("succeeded")])
         lag = spread([r["worst_lag_s"] * 1000 for r in results if "worst_lag_s" in r], " ms")
-        print(f"{name:15}{cpu:>24}{ratio:>22}{succeeded:>14}{speed:>20}{lag:>22}")
+        busy = spread([r["longest_round_s"] * 1000 for r in results if "longest_round_s" in r], " ms")
+        print(f"{name:15}{cpu:>24}{ratio:>22}{succeeded:>14}{speed:>20}{lag:>22}{busy:>20}")
 
 
 def main() -> None:
@@ -107,21 +111,21 @@ def main() -> None:
         for open_requests in OPEN:
             at_once = open_requests // CALLS
             rounds: list[dict[str, dict[str, Any]]] = [{} for _ in range(options.rounds)]
+            wanted = {name: CALLS * max(2 * at_once, 100 if name.startswith("httpx") else 500) for name in NAMES}
             for each in rounds:
                 for name in names:
-                    slow = name.startswith("httpx")
-                    if slow and open_requests > TOO_SLOW_BEYOND:
+                    if name.startswith("httpx") and open_requests > TOO_SLOW_BEYOND:
                         continue
-                    jobs = max(2 * at_once, 100 if slow else 500)
+                    jobs = wanted[name] // CALLS
                     each[name] = measure(name, python, url, at_once=at_once, jobs=jobs, warm_up=at_once, limit_s=20)
             everything[f"{open_requests} open"] = rounds
-            tell(f"{open_requests} requests open all the time", rounds, max(2 * at_once, 500) * CALLS)
+            tell(f"{open_requests} requests open all the time", rounds, wanted)
         rounds = [{} for _ in range(options.rounds)]
         for each in rounds:
             for name in names:
                 each[name] = measure(name, python, url, at_once=BURST_JOBS, jobs=BURST_JOBS, warm_up=0, limit_s=30)
         everything["burst"] = rounds
-        tell(f"{BURST_JOBS} jobs × {CALLS} calls at once, from cold", rounds, BURST_JOBS * CALLS)
+        tell(f"{BURST_JOBS} jobs × {CALLS} calls at once, from cold", rounds, dict.fromkeys(NAMES, BURST_JOBS * CALLS))
     if options.json:
         options.json.write_text(json.dumps(everything, indent=1))
 

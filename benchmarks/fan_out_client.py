@@ -1,6 +1,6 @@
 """One contestant of `fan_out.py`, in a process of its own: runs jobs of four HTTP calls each and says what that took.
 
-`ours` goes the worker's way, from the payload's bytes to the outcome, Redis aside; the others do the four calls and nothing else.
+`ours` is the whole worker with consumer, runner and settler, only that Redis is a fake; the others do the four calls and nothing else.
 Needs only what it measures: the peers' environment doesn't have our package.
 """
 
@@ -27,16 +27,21 @@ class Meter:
     def __init__(self) -> None:
         self.succeeded = 0
         self.errors: Counter[str] = Counter()
-        self.worst_lag_s = 0.0
+        self.worst_lag_s = self.longest_round_s = 0.0
         self.start()
 
     def start(self) -> None:
-        self.succeeded, self.worst_lag_s = 0, 0.0
+        self.succeeded, self.worst_lag_s, self.longest_round_s = 0, 0.0, 0.0
+        self._looked_at_s = time.process_time()
         self.errors.clear()
         self._cpu_s, self._started_at = time.process_time(), time.perf_counter()
 
     def lagged(self, seconds: float) -> None:
+        """The event loop came back `seconds` too late. Lag is made of its own work and of what the machine did else."""
         self.worst_lag_s = max(self.worst_lag_s, seconds)
+        now_s = time.process_time()
+        self.longest_round_s = max(self.longest_round_s, now_s - self._looked_at_s)
+        self._looked_at_s = now_s
 
     def failed(self, error: BaseException) -> None:
         for leaf in error.exceptions if isinstance(error, BaseExceptionGroup) else [error]:
@@ -50,6 +55,7 @@ class Meter:
             "cpu_s": cpu_s,
             "wall_s": wall_s,
             "worst_lag_s": self.worst_lag_s,
+            "longest_round_s": self.longest_round_s,
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
 
@@ -57,7 +63,8 @@ class Meter:
 Job = Callable[[], Awaitable[None]]
 
 
-async def on_trio(meter: Meter, job: Job, options: argparse.Namespace) -> None:
+async def on_trio(meter: Meter, jobs: Callable[[int], Awaitable[None]], options: argparse.Namespace) -> None:
+    """Runs jobs by the number, to warm up and to be measured, and looks meanwhile how late the event loop is."""
     import trio
 
     async def lag() -> None:
@@ -65,17 +72,6 @@ async def on_trio(meter: Meter, job: Job, options: argparse.Namespace) -> None:
             due = trio.current_time() + LAG_STEP_S
             await trio.sleep_until(due)
             meter.lagged(trio.current_time() - due)
-
-    async def slot(left: list[int]) -> None:
-        while left[0] > 0:
-            left[0] -= 1
-            await job()
-
-    async def jobs(count: int) -> None:
-        left = [count]
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(options.at_once, count)):
-                nursery.start_soon(slot, left)
 
     with trio.move_on_after(options.time_limit):
         async with trio.open_nursery() as nursery:
@@ -116,57 +112,80 @@ async def on_asyncio(meter: Meter, job: Job, options: argparse.Namespace) -> Non
 async def ours(meter: Meter, options: argparse.Namespace) -> None:
     import trio
 
-    from trioworkers import App, Context, Http, Job
-    from trioworkers.broker.fake import FakeBroker
-    from trioworkers.client import Client
-    from trioworkers.engine.delivery import Delivery
-    from trioworkers.engine.runner import Runner
-    from trioworkers.outcome import Acknowledge
-    from trioworkers.resources import open_resources
-    from trioworkers.wire.job import encode
+    from trioworkers import App, Context, Http, testing
 
     app = App(http=Http(max_connections=max(1000, len(CALLS) * options.at_once)))
+    app.queue("track", concurrency=options.at_once)
 
-    @app.handler("track", "TrackUserJob")
+    @app.handler("track", "TrackUserJob", timeout=30)
     async def track(ctx: Context, body: dict[str, Any]) -> None:
         async with ctx.fan_out() as fan:
             for name in CALLS:
                 fan.post(name, options.url, json=body)
+        meter.succeeded += len(CALLS)
 
-    payload = encode(Job("track", "TrackUserJob", [BODY]), 1.7e9)
+    async with testing.run(app) as test:
+        stock = [track.job(BODY) for _ in range(options.warm_up + options.jobs)]
 
-    async with open_resources(Client.around(FakeBroker()), app.http, 1, None) as resources:
-        runner = Runner(app, (), resources, time.time, 1 << 20)
+        async def jobs(count: int) -> None:
+            wanted, left = test.completed + count, count
+            while left:
+                some = min(left, 100)
+                await test.enqueue(*[stock.pop() for _ in range(some)])
+                left -= some
+            while test.completed < wanted:
+                await trio.sleep(0.001)
 
-        async def job() -> None:
-            outcome = await runner.run(Delivery("track", payload, trio.current_time()), trio.Event)
-            if isinstance(outcome, Acknowledge):
-                meter.succeeded += len(CALLS)
-            else:
-                meter.errors[type(outcome).__name__] += 1
-
-        await on_trio(meter, job, options)
+        await on_trio(meter, jobs, options)
+        if test.retries:
+            meter.errors["retry"] += len(test.retries)
 
 
-async def with_httpx(meter: Meter, options: argparse.Namespace, httpx: Any, **settings: Any) -> None:
+async def our_client(meter: Meter, options: argparse.Namespace) -> None:
+    """The client as fan-outs use it, without a worker around it."""
+    import httpx
+
+    from trioworkers import Http
+    from trioworkers.http import open_client
+
+    url, headers = httpx.URL(options.url), {"Idempotency-Key": "0123456789abcdef01234567:google"}
+    async with open_client(Http(max_connections=len(CALLS) * options.at_once)) as client:
+
+        async def post() -> httpx.Response:
+            return await client.exchange("POST", url, headers, {"json": BODY})
+
+        await with_nurseries(meter, options, post)
+
+
+async def with_nurseries(meter: Meter, options: argparse.Namespace, post: Callable[[], Awaitable[Any]]) -> None:
     import trio
 
-    async def call(client: Any) -> None:
+    async def call() -> None:
         try:
-            response = await client.post(options.url, json=BODY)
-            response.raise_for_status()
+            (await post()).raise_for_status()
             meter.succeeded += 1
         except Exception as error:  # noqa: BLE001 - counted
             meter.failed(error)
 
-    async with httpx.AsyncClient(**settings) as client:
-
-        async def job() -> None:
+    async def slot(left: list[int]) -> None:
+        while left[0] > 0:
+            left[0] -= 1
             async with trio.open_nursery() as nursery:
                 for _ in CALLS:
-                    nursery.start_soon(call, client)
+                    nursery.start_soon(call)
 
-        await on_trio(meter, job, options)
+    async def jobs(count: int) -> None:
+        left = [count]
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(options.at_once, count)):
+                nursery.start_soon(slot, left)
+
+    await on_trio(meter, jobs, options)
+
+
+async def with_httpx(meter: Meter, options: argparse.Namespace, httpx: Any, **settings: Any) -> None:
+    async with httpx.AsyncClient(**settings) as client:
+        await with_nurseries(meter, options, lambda: client.post(options.url, json=BODY))
 
 
 async def httpx_default(meter: Meter, options: argparse.Namespace) -> None:
@@ -220,6 +239,7 @@ async def aiohttp_tuned(meter: Meter, options: argparse.Namespace) -> None:
 
 CONTESTANTS = {
     "ours": ours,
+    "our client": our_client,
     "httpx": httpx_default,
     "httpx, tuned": httpx_tuned,
     "httpx2": httpx2_default,

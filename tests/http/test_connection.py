@@ -167,6 +167,23 @@ async def test_server_that_refuses_early_is_heard(wire: Wire):
     assert wire.connection.status == 413
 
 
+async def test_endless_trailers_are_an_error(wire: Wire):
+    async with trio.open_nursery() as nursery:
+        start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
+
+        async def flood() -> None:
+            while True:
+                await wire.peer.send_all(b"X: " + b"x" * 8000 + b"\r\n")
+
+        await wire.peer.send_all(start)
+        nursery.start_soon(flood)
+        await wire.connection.send(httpx.Request("GET", "http://host/"), {})
+        with pytest.raises(httpx.RemoteProtocolError, match="longer than"):
+            while await wire.connection.read():
+                pass
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -12,7 +12,7 @@ import trio
 from trioworkers import Breaker, ConfigurationError, HostPaused, Http, Limit, PrivateAddress
 from trioworkers.http import open_client
 from trioworkers.http.dial import is_public
-from trioworkers.http.governor import GovernedTransport
+from trioworkers.http.governor import MANY_HOSTS, GovernedTransport
 
 
 class Host(httpx.AsyncBaseTransport):
@@ -73,6 +73,44 @@ async def test_who_gives_up_waiting_takes_no_permit_with_him(autojump_clock: obj
 
             nursery.start_soon(impatient)
     with trio.fail_after(1):
+        await client.get("http://api.example/")
+
+
+async def test_who_gives_up_waiting_uses_nothing_up_of_the_rate(autojump_clock: object):
+    host, client = governed(limits={"api.example": Limit(rate="1/s")})
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+
+            async def impatient() -> None:
+                with trio.move_on_after(0.5):
+                    await client.get("http://api.example/")
+
+            nursery.start_soon(impatient)
+    await client.get("http://api.example/")
+    assert host.calls == 2
+    assert trio.current_time() < 2
+
+
+async def test_each_host_without_a_name_has_the_limit_of_the_star(autojump_clock: object):
+    host, client = governed(limits={"*": Limit(concurrency=2), "free.example": Limit()})
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            for name in ("a", "b", "free"):
+                nursery.start_soon(client.get, f"http://{name}.example/")
+    assert host.most_at_once == 2 + 2 + 10
+
+
+async def test_hosts_without_history_are_forgotten(autojump_clock: object):
+    host, client = governed(breaker=Breaker(failures=1, pause=1000, longest_pause=1000))
+    host.status, host.seconds = 500, 0.0
+    await fails(client, 500)
+    host.status = 200
+    for number in range(MANY_HOSTS + 10):
+        await client.get(f"http://host{number}.example/")
+    transport = client._transport
+    assert isinstance(transport, GovernedTransport)
+    assert len(transport._governors) < 20
+    with pytest.raises(HostPaused):
         await client.get("http://api.example/")
 
 
@@ -168,6 +206,12 @@ def test_wrong_options_are_told(wrong: Callable[[], object]):
         ("2002:7f00:1::", False),
         ("fe80::1%eth0", False),
         ("fc00::1", False),
+        ("fec0::1", False),
+        ("::7f00:1", False),
+        ("::", False),
+        ("ff02::1", False),
+        ("2001:db8::1", False),
+        ("64:ff9b::5db8:d822", True),
     ],
 )
 def test_public_addresses(address: str, public: bool):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import random
 import ssl
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import trio
 import trustme
 
-from trioworkers import Http, ResponseTooLarge
+from trioworkers import Http, PrivateAddress, ResponseTooLarge
 from trioworkers.http import open_client
 from trioworkers.http.pool import PoolTransport
 
@@ -201,6 +203,186 @@ async def test_tls_is_checked_and_used_again(tmp_path: Path):
             with pytest.raises(httpx.ConnectError, match=r"(?i)certificate verify failed"):
                 await client.get(f"https://localhost:{port}/")
         nursery.cancel_scope.cancel()
+
+
+async def test_idle_connections_are_closed_when_their_time_has_come(nursery: trio.Nursery):
+    async with served(good, keepalive_expiry=0.05) as (peer, url, client):
+        nursery.start_soon(client.expire)  # type: ignore[attr-defined]
+        for _ in range(2):
+            await client.get(url)
+            assert len(pool_of(client)._idle) == 1
+            with trio.fail_after(5):
+                while peer.open:
+                    await trio.sleep(0.01)
+            assert (len(pool_of(client)._idle), len(pool_of(client)._stacks)) == (0, 0)
+        assert peer.connections == 2
+
+
+async def test_no_more_connections_are_open_than_the_limit_over_all_hosts():
+    async with served(good, max_connections=3) as (peer, url, client):
+        for number in range(1, 9):
+            await client.get(url.replace("127.0.0.1", f"127.0.0.{number}"))
+        with trio.fail_after(5):
+            while peer.open > 3:
+                await trio.sleep(0.01)
+        assert len(pool_of(client)._idle) == len(pool_of(client)._stacks) == 3
+        await client.get(url.replace("127.0.0.1", "127.0.0.8"))
+        assert peer.connections == 8  # the youngest are kept
+
+
+async def test_request_is_not_repeated_when_a_kept_connection_dies_under_it():
+    async def once(peer: Peer, stream: trio.SocketStream) -> None:
+        if peer.requests == 1:
+            await stream.send_all(OK)
+        else:
+            await stream.aclose()
+
+    async with served(once) as (peer, url, client):
+        assert (await client.post(url, content=b"")).status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(url, content=b"")
+        assert (peer.connections, peer.requests) == (1, 2)
+
+
+async def test_server_that_answers_before_the_upload_ends_is_heard_and_spared_the_rest():
+    async def refuse(peer: Peer, stream: trio.SocketStream) -> None:
+        await stream.send_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+        await trio.sleep_forever()  # it neither reads nor hangs up
+
+    async with served(refuse) as (_, url, client):
+        with trio.fail_after(10):
+            assert (await client.post(url, content=b"x" * 50_000_000)).status_code == 413
+        assert repr(pool_of(client)) == "<PoolTransport: 0 active, 0 idle, 0 waiting>"
+
+
+async def test_large_body_is_sent_whole():
+    received = 0
+
+    async def count(stream: trio.SocketStream) -> None:
+        nonlocal received
+        async for chunk in stream:
+            received += len(chunk)
+            if received > 20_000_000:
+                await stream.send_all(OK)
+
+    async with trio.open_nursery() as nursery, open_client(Http()) as client:
+        listeners = await nursery.start(trio.serve_tcp, count, 0)
+        url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        assert (await client.post(url, content=b"x" * 20_000_000)).text == "ok"
+        assert "1 idle" in repr(pool_of(client))
+        nursery.cancel_scope.cancel()
+
+
+async def answer_with(body: bytes, encoding: str) -> Callable[[Peer, trio.SocketStream], object]:
+    async def answer(peer: Peer, stream: trio.SocketStream) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n"
+        await stream.send_all(head % (encoding.encode(), len(body)) + body)
+
+    return answer
+
+
+async def test_bomb_is_not_unpacked():
+    bomb = gzip.compress(bytes(50_000_000), 1)
+    async with served(await answer_with(bomb, "gzip"), max_response_bytes=1_000_000) as (_, url, client):
+        tracemalloc.start()
+        with pytest.raises(ResponseTooLarge):
+            await client.get(url)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "zstd"])
+async def test_encodings_that_cannot_be_bounded_are_refused(encoding: str):
+    async with served(await answer_with(b"x", encoding)) as (_, url, client):
+        with pytest.raises(httpx.DecodingError):
+            await client.get(url)
+
+
+@pytest.mark.parametrize("length", [0, 10, 500_000])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate", "identity"])
+async def test_compressed_answers_are_read(encoding: str, length: int):
+    text = random.Random(1).randbytes(length)
+    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "raw deflate": lambda b: zlib.compress(b)[2:-4]}
+    body = pack.get(encoding, bytes)(text)
+    async with served(await answer_with(body, encoding.rpartition(" ")[2])) as (_, url, client):
+        response = await client.get(url)
+        assert response.content == text
+        assert response.num_bytes_downloaded == len(body)
+
+
+async def test_broken_compression_is_an_error():
+    async with served(await answer_with(b"not gzip at all", "gzip")) as (_, url, client):
+        with pytest.raises(httpx.DecodingError):
+            await client.get(url)
+        assert "0 active" in repr(pool_of(client))
+
+
+async def test_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch):
+    async def elsewhere(peer: Peer, stream: trio.SocketStream) -> None:
+        location = b"http://127.0.0.2:%d/" % stream.socket.getsockname()[1]
+        await stream.send_all(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n" % location)
+
+    monkeypatch.setattr("trioworkers.http.dial.is_public", lambda address: address == "127.0.0.1")
+    async with served(elsewhere, private_addresses=False) as (peer, url, client):
+        assert (await client.get(url)).status_code == 302  # not followed unless asked
+        with pytest.raises(PrivateAddress, match=r"127\.0\.0\.2"):
+            await client.get(url, follow_redirects=True)
+        assert peer.requests == 2
+
+
+async def test_answers_through_a_proxy_are_bounded_too():
+    async def proxied(peer: Peer, stream: trio.SocketStream) -> None:
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)
+
+    async with served(proxied) as (peer, url, _):
+        async with open_client(Http(proxy=url, max_response_bytes=100_000)) as client:
+            assert len((await client.get("http://example.org/")).content) == 100_000
+        async with open_client(Http(proxy=url, max_response_bytes=99_999)) as client:
+            with pytest.raises(ResponseTooLarge):
+                await client.get("http://example.org/")
+        assert peer.requests == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("GET", {}),
+        ("DELETE", {}),
+        ("POST", {}),
+        ("POST", {"json": {"a": ["Zoë", 1.5, None]}}),
+        ("PUT", {"content": "Zoë"}),
+        ("PATCH", {"content": b"x", "timeout": None}),
+        ("POST", {"json": 0}),
+        ("POST", {"data": {"a": "b"}}),
+        ("GET", {"params": {"a": "b"}}),
+        ("POST", {"content": b""}),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, {"X": "y", "user-agent": "me"}, {"Host": "other", "content-type": "text/x"}])
+async def test_shorter_way_sends_what_httpx_sends(method: str, options: dict[str, object], headers: dict[str, str]):
+    sent: list[list[bytes]] = []
+
+    async def note(stream: trio.SocketStream) -> None:
+        sent.append(sorted((await stream.receive_some(65536)).split(b"\r\n")))
+        await stream.send_all(OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+
+    async with trio.open_nursery() as nursery, open_client(Http()) as client:
+        listeners = await nursery.start(trio.serve_tcp, note, 0)
+        url = httpx.URL(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/p?q=1")
+        usual = await client.request(method, url, headers=headers, **options)  # type: ignore[arg-type]
+        short = await client.exchange(method, url, headers, options)
+        nursery.cancel_scope.cancel()
+    assert sent[0] == sent[1]
+    for response in (usual, short):
+        assert (response.text, response.status_code, response.request.url) == ("ok", 200, response.url)
+        assert response.elapsed.total_seconds() < 5
+
+
+async def test_shorter_way_names_the_request_in_its_errors():
+    async with open_client(Http()) as client:
+        with pytest.raises(httpx.ConnectError) as failed:
+            await client.exchange("GET", httpx.URL("http://127.0.0.1:1/"), {}, {})
+        assert failed.value.request.url.port == 1
 
 
 async def test_http2_and_proxies_go_through_httpxs_own_transport():

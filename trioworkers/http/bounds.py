@@ -57,18 +57,24 @@ class BoundedResponse(httpx.Response):
             yield chunk
 
     async def _read_whole(self, body: bytes) -> AsyncIterator[bytes]:
-        self.is_stream_consumed = self.is_closed = True
+        self.is_stream_consumed = True
         yield body
+        await self.aclose()
 
     async def _read_bounded(self) -> AsyncIterator[bytes]:
         unpack, size = self._unpacker(), 0
         async for packed in self.aiter_raw():
-            for chunk in unpack(packed):
-                size += len(chunk)
-                if size > self._max_bytes:
-                    self._refuse(ResponseTooLarge(f"the answer is longer than max_response_bytes={self._max_bytes}"))
-                    break
-                yield chunk
+            try:
+                for chunk in unpack(packed):
+                    size += len(chunk)
+                    self._check(size)
+                    yield chunk
+            except (ResponseTooLarge, httpx.DecodingError) as error:
+                self._refuse(error)
+
+    def _check(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise ResponseTooLarge(f"the answer is longer than max_response_bytes={self._max_bytes}")
 
     def _unpacker(self) -> Callable[[bytes], Iterator[bytes]]:
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
@@ -118,11 +124,17 @@ class Refusable(httpx.AsyncByteStream):
         self._refusal = error
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._inner:
-            yield chunk
-            if self._refusal is not None:
-                await self._inner.aclose()
-                raise self._refusal
+        try:
+            async for chunk in self._inner:
+                if self._refusal is None:
+                    yield chunk
+                if self._refusal is not None:
+                    await self._inner.aclose()  # so that the iterators inside end by themselves
+        except Exception:
+            if self._refusal is None:
+                raise
+        if self._refusal is not None:
+            raise self._refusal
 
     async def aclose(self) -> None:
         """Close the body."""

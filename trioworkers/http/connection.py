@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import AsyncGenerator
 from typing import cast
 
 import httptools
@@ -143,10 +144,15 @@ class Connection:
     async def _send_body(self, request: httpx.Request) -> None:
         announced = request.headers.get("content-length")
         sent = 0
-        async for chunk in cast("httpx.AsyncByteStream", request.stream):
-            if chunk:
-                sent += len(chunk)
-                await self._stream.send_all(chunk if announced else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        chunks = aiter(cast("httpx.AsyncByteStream", request.stream))
+        try:
+            async for chunk in chunks:
+                if chunk:
+                    sent += len(chunk)
+                    await self._stream.send_all(chunk if announced else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        finally:  # a generator that isn't read to its end
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
         if announced is None:
             await self._stream.send_all(b"0\r\n\r\n")
         elif sent != int(announced):
