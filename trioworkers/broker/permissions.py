@@ -146,6 +146,7 @@ def _families(keys: Keys, token: str) -> dict[str, list[str]]:
         keys.retry: ["ZREM", keys.retry, token],
         keys.dead: ["ZREM", keys.dead, token],
         keys.processes: ["SREM", keys.processes, token],
+        keys.paused: ["SREM", keys.paused, token],
         keys.process("HOST:PID:NONCE"): ["DEL", keys.process(f"doctor:0:{token}")],
         keys.stat("*"): ["DEL", keys.stat(f"doctor-{token}")],
         keys.lease("*"): ["DEL", keys.lease(f"doctor-{token}")],
