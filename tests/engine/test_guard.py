@@ -88,6 +88,14 @@ async def test_strict_app_looks_twice_at_a_list_that_may_move(redis_url: str, sh
         nursery.cancel_scope.cancel()
 
 
+async def test_a_sidekiq_is_no_neighbour_of_resques_queues(redis_url: str, shared_server: Server):
+    enter(shared_server)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            worker = await nursery.start(app_at(redis_url, strict=True, dialect="resque").serve)
+            worker.stop()
+
+
 def test_strict_is_a_yes_or_no():
     with pytest.raises(ConfigurationError, match="strict is True or False"):
         App(strict="yes")  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trioworkers import App
 
-app = App(unknown="leave")
+app = App()
 
 
 @app.handler("solved")

@@ -26,7 +26,9 @@ GOES = "no longer on our queues: Ruby Sidekiq"
 
 def test_ruby_comes_to_our_queue_and_goes(server: Server, run_worker: Callable[..., Worker]):
     def run(*options: str) -> Worker:
-        return run_worker(server.url, "shared_app:app", "--lease", "2", *options, PYTHONPATH=f"{ROOT}:{HERE}")
+        return run_worker(
+            server.url, "shared_app:app", "--lease", "2", "--unknown", "leave", *options, PYTHONPATH=f"{ROOT}:{HERE}"
+        )
 
     def members(key: str) -> list[str]:
         found = server.command("ZRANGE", key, 0, -1)

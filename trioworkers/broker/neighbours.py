@@ -71,6 +71,11 @@ class Neighbours:
         self._cursor: int | None = 0
 
     @property
+    def is_up(self) -> bool:
+        """Whether Redis is there, as far as we know: in an outage a look would only take a socket from others."""
+        return self._connection.link.is_up
+
+    @property
     def suspects(self) -> bool:
         """Whether there are lists of which another look will tell whether they move."""
         return bool(self._lists)

@@ -6,7 +6,7 @@ Two kinds of workers can read each other's jobs, but each knows only its own cla
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import trio
 
@@ -26,7 +26,12 @@ class Guard:
     """Looks at the start and every `interval_s` seconds. `on_shared` hears of it when we are `strict` and no longer alone."""
 
     def __init__(
-        self, neighbours: Neighbours, *, strict: bool, interval_s: float, on_shared: Callable[[SharedQueue], None]
+        self,
+        neighbours: Sequence[Neighbours],
+        *,
+        strict: bool,
+        interval_s: float,
+        on_shared: Callable[[SharedQueue], None],
     ) -> None:
         self._neighbours = neighbours
         self._strict = strict
@@ -36,10 +41,10 @@ class Guard:
 
     async def admit(self) -> None:
         """The look before the first fetch. Raises SharedQueue if we are strict and not alone."""
-        found = await retrying(lambda: self._neighbours.look(FIRST_STEPS), final=(Superseded, Refused))
-        if self._strict and not found and self._neighbours.suspects:
+        found = await retrying(lambda: self._look(FIRST_STEPS), final=(Superseded, Refused))
+        if self._strict and not found and any(each.suspects for each in self._neighbours):
             await trio.sleep(SECOND_LOOK_AFTER_S)
-            found = await retrying(self._neighbours.look, final=(Superseded, Refused))
+            found = await retrying(self._look, final=(Superseded, Refused))
         if self._strict and found:
             raise SharedQueue(f"strict, so not started: {ANOTHER}: {_listed(found.values())}")
         self._note(found)
@@ -48,8 +53,10 @@ class Guard:
         """Look again and again. What can't be seen during an outage is seen after it."""
         while True:
             await trio.sleep(self._interval_s)
+            if not all(each.is_up for each in self._neighbours):
+                continue
             try:
-                found = await self._neighbours.look()
+                found = await self._look()
             except Superseded:
                 raise
             except BrokerError:
@@ -58,6 +65,12 @@ class Guard:
                 self._on_shared(SharedQueue(f"strict, so stopped: {ANOTHER}: {_listed(found.values())}"))
             else:
                 self._note(found)
+
+    async def _look(self, steps: int = 1) -> dict[str, Neighbour]:
+        found: dict[str, Neighbour] = {}
+        for neighbours in self._neighbours:
+            found.update(await neighbours.look(steps))
+        return found
 
     def _note(self, found: dict[str, Neighbour]) -> None:
         arrived = [found[name] for name in found.keys() - self._known.keys()]

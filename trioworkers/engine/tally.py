@@ -64,7 +64,8 @@ class Reporter:
         """Report for ever. What can't be written in an outage is written after it."""
         while True:
             await trio.sleep(self._interval_s)
-            await self.report()
+            if self._broker.connection.link.is_up:  # else it would only take a socket from those who wait for Redis
+                await self.report()
 
     async def report(self) -> None:
         """Write what has ended, once however often the call is repeated; in an outage, the next time."""

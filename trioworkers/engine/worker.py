@@ -98,7 +98,11 @@ class Worker:
             if isinstance(broker, ResqueBroker)
         ]
         self._guard = Guard(
-            Neighbours(connection, broker.keys, queues),
+            [
+                Neighbours(connection, each.keys, [queue for queue, its in brokers.by_queue.items() if its is each])
+                for each in brokers.in_use
+                if each.dialect.neighbours_show
+            ],
             strict=strict,
             interval_s=self._presence.beat_interval_s * BEATS_PER_LEASE,
             on_shared=self._stop_for,
