@@ -118,7 +118,10 @@ def test_every_command_of_the_scripts_is_tried():
         (("~*", "+@all", "-lmove"), ["LMOVE"]),
         (("~*", "+@all", "-blmove", "-client"), ["CLIENT ID", "CLIENT UNBLOCK", "BLMOVE"]),
         (("~*", "+@all", "-eval"), ["EVAL"]),
-        (("~queue*", "~tw:*", "+@all"), ["keys like schedule", "keys like retry", "keys like paused", "keys like stat:*"]),
+        (
+            ("~queue*", "~tw:*", "+@all"),
+            ["keys like schedule", "keys like retry", "keys like paused", "keys like stat:*"],
+        ),
     ],
 )
 async def test_what_the_user_may_not_do_is_named(server: Server, rules: tuple[str, ...], missing: list[str]):

@@ -178,6 +178,23 @@ def test_numbers_are_told_once_or_again_and_again(redis_url: str, shared_server:
         assert watching.stderr.read() == b""
 
 
+def test_odd_payloads_are_rows_like_all_others(redis_url: str, shared_server: Server):
+    odd = [
+        b'{"class":"A","args":["\xff",\n1.10]}',
+        b'{"class":"A","args":["\n"]}',
+        b"\xff",
+        b"[]",
+        b'{"class":{},"args":7,"jid":[]}',
+        b"",
+    ]
+    shared_server.command("LPUSH", "queue:q", *odd)
+    shared_server.command("ZADD", "schedule", "inf", odd[0], "-inf", odd[2])
+    rows = look_json(redis_url, "jobs", "q")
+    assert [row.get("args") for row in rows] == [["\ufffd", 1.1], None, None, None, 7, None]
+    assert len(look(redis_url, "jobs", "q")) == len(odd)
+    assert len(look(redis_url, "scheduled")) == len(look_json(redis_url, "scheduled")) == 2
+
+
 def test_rates_are_drawn_against_their_highest():
     meter = live._Meter()
     meter.history.extend([0.0, 50.0, 100.0])

@@ -6,6 +6,7 @@ bytes: control characters never reach the terminal.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -91,8 +92,8 @@ def short(text: str, length: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`0.3s`, `42s`, `5m03s`, `3h07m`, `12d`; `-` for None."""
-    if seconds is None:
+    """`0.3s`, `42s`, `5m03s`, `3h07m`, `12d`; `-` for None and what is endless."""
+    if seconds is None or not math.isfinite(seconds):
         return "-"
     if seconds < 0:
         return f"-{duration(-seconds)}"

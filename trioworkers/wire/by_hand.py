@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+import math
+from typing import Any, Literal
 
 import msgspec
 
@@ -41,7 +42,8 @@ def encode_entry(entry: Entry) -> bytes:
     if entry.place == "queue":
         line["queue"] = entry.list_queue
     else:
-        line["score"] = entry.score
+        # JSON has no word for infinity, Redis has.
+        line["score"] = entry.score if entry.score is None or math.isfinite(entry.score) else str(entry.score)
     try:
         line["payload"] = entry.payload.decode()
     except UnicodeDecodeError:
@@ -52,7 +54,7 @@ def encode_entry(entry: Entry) -> bytes:
 class _Line(msgspec.Struct, rename={"place": "in"}):
     place: str
     queue: str = ""
-    score: float | None = None
+    score: float | Literal["inf", "-inf"] | None = None
     payload: str | None = None
     payload_base64: str | None = None
 
@@ -74,4 +76,4 @@ def decode_entry(text: bytes) -> Entry:
         return Entry("queue", payload, line.queue)
     if line.place not in ("retry", "scheduled", "dead") or line.score is None:
         raise BadPayload(f'not a line of an export: "in" is {line.place!r}, "score" {line.score!r}')
-    return Entry(line.place, payload, score=line.score)  # type: ignore[arg-type]
+    return Entry(line.place, payload, score=float(line.score))  # type: ignore[arg-type]

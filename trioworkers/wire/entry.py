@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import zlib
 from functools import cached_property
 from typing import Any, Literal
@@ -106,7 +107,8 @@ class Entry:
     def attempt(self) -> int:
         """How many attempts there were; in a queue or running, with the one to come."""
         count = self._field("retry_count")
-        failed = int(count) + 1 if isinstance(count, int | float) and not isinstance(count, bool) else 0
+        known = isinstance(count, int | float) and not isinstance(count, bool) and math.isfinite(count)
+        failed = int(count) + 1 if known else 0
         return failed + 1 if self.place in ("queue", "running") else failed
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,12 +110,11 @@ def _rates(text: bytes) -> dict[str, float]:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bytes):
-        try:
-            return float(value)
-        except ValueError:
-            return 0.0
-    return float(value) if isinstance(value, int | float) else 0.0
+    try:
+        found = float(value) if isinstance(value, bytes | int | float) else 0.0
+    except (ValueError, OverflowError):
+        return 0.0
+    return found if math.isfinite(found) else 0.0
 
 
 def _string(value: object) -> str:
