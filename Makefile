@@ -12,7 +12,7 @@ help:
 	@echo "make faults all faults that a worker must survive, the slow ones too"
 	@echo "make bench-quick  what a job costs, in under a minute: for use before and after a change"
 	@echo "make bench  ourselves and our peers on the same work, 25 minutes (ONLY=trioworkers,arq WORK=empty,wait ROUNDS=1)"
-	@echo "make bench-publish  write the last run of make bench into docs/performance.md"
+	@echo "make bench-publish  write the last full run of make bench into docs/performance.md"
 	@echo "make docs   docs/cli.md, from the commands themselves"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"
 
@@ -52,7 +52,7 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(WORK),--work $(WORK)) $(ARGS)
 
 bench-publish: .venv/ready
-	$(BIN)/python -m benchmarks --report benchmarks/results/latest.json
+	$(BIN)/python -m benchmarks --report benchmarks/results/full.json
 
 test: lint unit
 

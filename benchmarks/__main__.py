@@ -20,12 +20,15 @@ from benchmarks.work import WORKS, Work
 
 DEFAULT_ROUNDS = 3
 DEFAULT_MINUTES = 25.0
-LATEST = HERE / "results" / "latest.json"
+FOLDER = HERE / "results"
+FULL_RUN, OTHER_RUN = FOLDER / "full.json", FOLDER / "partial.json"
+"""Only what compares everybody in everything can be published."""
 
 
 def main() -> None:
     options = _options()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C: all that was started is ended
+    for number in (signal.SIGINT, signal.SIGTERM):  # either ends all that was started, in the background, too
+        signal.signal(number, signal.default_int_handler)
     adopt_orphans()
     if options.report:
         publish(Results.load(options.report))
@@ -39,12 +42,14 @@ def main() -> None:
         machine=describe_machine(),
         versions={contestant.name: environments.version(contestant) for contestant in contestants},
     )
+    partial = options.smoke or options.only or options.work
+    path = OTHER_RUN if partial else FULL_RUN
     try:
-        _run(contestants, works, options, results)
+        _run(contestants, works, options, results, path)
     except KeyboardInterrupt:
         print("\nstopped; what was measured so far:")
     print(text_table(results))
-    print(f"{time.monotonic() - began:.0f} s in all; figures in {LATEST.relative_to(HERE.parent)}")
+    print(f"{time.monotonic() - began:.0f} s in all; figures in {path.relative_to(HERE.parent)}")
 
 
 def _options() -> argparse.Namespace:
@@ -69,7 +74,9 @@ def _chosen(everything: tuple[Any, ...], names: str) -> list[Any]:
     return [one for one in everything if not wanted or one.name in wanted]
 
 
-def _run(contestants: list[Contestant], works: list[Work], options: argparse.Namespace, results: Results) -> None:
+def _run(
+    contestants: list[Contestant], works: list[Work], options: argparse.Namespace, results: Results, path: Path
+) -> None:
     """Everything once, then everything again, as long as there is time: what is cut short still has a row for each work."""
     sizes, pace = SMOKE if options.smoke else FULL, Pace()
     deadline = time.monotonic() + options.minutes * 60
@@ -87,7 +94,7 @@ def _run(contestants: list[Contestant], works: list[Work], options: argparse.Nam
                 return
             able = [contestant for contestant in contestants if results.takes_part(work, contestant.name)]
             _round(able, work, number, sizes, pace, results)
-            results.save(LATEST)
+            results.save(path)
 
 
 def _round(contestants: list[Contestant], work: Work, number: int, sizes: Sizes, pace: Pace, results: Results) -> None:

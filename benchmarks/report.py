@@ -111,7 +111,9 @@ def page(results: Results, plot: str) -> str:
 
 
 def _circumstances(results: Results) -> str:
-    return "; ".join(f"{name}: {value}" for name, value in results.machine.items()) + "."
+    most = max((len(rounds) for by_name in results.rounds.values() for rounds in by_name.values()), default=0)
+    facts = {**results.machine, "Rounds": f"up to {most}"}
+    return "; ".join(f"{name}: {value}" for name, value in facts.items()) + "."
 
 
 def _throughput_table(results: Results) -> str:

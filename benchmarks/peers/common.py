@@ -99,7 +99,8 @@ def _fill(grid: list[int]) -> bool:
 
 def arguments(count_: int, size: int) -> list[tuple[int, str]]:
     """What the jobs are called with: a number, and text that makes the payload as large as wanted."""
-    return [(number, "x" * size) for number in range(count_)]
+    text = "x" * size
+    return [(number, text) for number in range(count_)]
 
 
 def pauses(count_: int, mean_s: float) -> Iterator[float]:

@@ -82,16 +82,17 @@ for queue in QUEUES[1:]:
     app.handler(queue, "empty")(empty)
 
 
-CHUNK = 10_000
-"""Jobs given to one call of `Client.enqueue`."""
+AT_A_TIME = 10_000_000
+"""Bytes of text given to one call of `Client.enqueue`."""
 
 
 async def _fill(job: str, count_: int, size: int) -> None:
     async with Client(REDIS_URL) as client:
         given = arguments(count_, size)
+        chunk = max(1, min(10_000, AT_A_TIME // max(1, size)))
         with timed():
-            for first in range(0, count_, CHUNK):
-                await client.enqueue(*(Job("bench", job, args) for args in given[first : first + CHUNK]))
+            for first in range(0, count_, chunk):
+                await client.enqueue(*(Job("bench", job, args) for args in given[first : first + chunk]))
 
 
 async def _one(job: str, count_: int, size: int) -> None:
