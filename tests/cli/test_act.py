@@ -275,7 +275,6 @@ def test_cancel_finds_the_worker_and_says_what_became_of_the_job(work: RunWorker
     assert "it is in the dead set" in act(server.url, "cancel", first).stdout
     assert "it is forgotten" in act(server.url, "cancel", second, "--discard").stdout
     act(server.url, "pause", "q")
-    time.sleep(0)
     assert "it is back on its queue" in act(server.url, "cancel", third, "--requeue").stdout
     assert jobs.jids("dead") == {first}
     wait_for(lambda: jobs.queued() == [jobs.payloads[third]] or jobs.in_progress() == 1, "it is queued, or runs again")
