@@ -2,8 +2,22 @@
 require 'sidekiq'
 require 'sidekiq/api'
 require 'json'
-Sidekiq.configure_client { |config| config.redis = { url: ENV.fetch('REDIS_URL') } }
+require 'logger'
+Sidekiq.configure_client do |config|
+  config.redis = { url: ENV.fetch('REDIS_URL') }
+  config.logger = Logger.new($stderr) # 7 greets on standard output
+end
 $stdout.sync = true
+
+# Process, queue and jid of all that runs; newer versions give the payload as it came.
+def works
+  Sidekiq::WorkSet.new.map do |process, _, work|
+    payload = work.is_a?(Hash) ? work['payload'] : work.payload
+    payload = JSON.parse(payload) if payload.is_a?(String)
+    [process, work.is_a?(Hash) ? work['queue'] : work.queue, payload['jid']]
+  end
+end
+
 while (line = $stdin.gets)
   begin
     puts JSON.generate([eval(line)])
