@@ -93,7 +93,7 @@ def bind(taken: Signature, job: Job) -> tuple[list[Any], dict[str, Any]]:
     args, kwargs = _given(taken, job)
     positional = taken.positional
     bound = [
-        _convert(value, p, job, f"argument {number} ({p.name})")
+        value if type(value) is p.annotation else _convert(value, p, job, f"argument {number} ({p.name})")
         for number, (value, p) in enumerate(zip(args, positional, strict=False), 1)
     ]
     if len(args) > len(positional):
@@ -105,7 +105,8 @@ def bind(taken: Signature, job: Job) -> tuple[list[Any], dict[str, Any]]:
         ]
     by_position = {p.name for p in positional[: len(args)]} if kwargs else set()
     named = {name: _bind_name(taken, job, name, value, by_position) for name, value in kwargs.items()}
-    _check_missing(taken, job, len(args), named)
+    if len(args) < len(positional) or taken.keyword_only:
+        _check_missing(taken, job, len(args), named)
     return bound, named
 
 

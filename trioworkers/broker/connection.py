@@ -15,6 +15,7 @@ import math
 import random
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -55,6 +56,8 @@ class Link:
         self.address = address
         self.healthy_since = -math.inf
         self.outages = 0
+        self.heard_at = -math.inf
+        """When Redis last answered, on `time.monotonic()`'s clock: for other threads."""
         self._last_success = -math.inf
         self._lost_at: float | None = None
         self._refused: dict[str, str] = {}
@@ -67,6 +70,7 @@ class Link:
     def succeeded(self, operation: str) -> None:
         """Redis answered."""
         self._last_success = now = trio.current_time()
+        self.heard_at = time.monotonic()
         if self._lost_at is not None:
             logger.warning("Redis at %s is back after %.1f s", self.address, now - self._lost_at)
             self._lost_at, self.healthy_since = None, now

@@ -77,7 +77,7 @@ class _Session:
                 resources = await stack.enter_async_context(
                     open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
                 )
-                stack.enter_context(watching(self.worker.lists))
+                stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
                 runner = Runner(app, app.middlewares, resources, broker.clock.now_s, broker.guard, app.dialects)
                 await self.worker.run(runner, self._on_started)
 

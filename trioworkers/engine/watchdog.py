@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import trio
@@ -29,9 +29,15 @@ SHOWN_FRAMES = 4
 
 
 @contextmanager
-def watching(lists: Lists, *, longest_stall_s: float = LONGEST_STALL_S) -> Iterator[None]:
-    """Watch the current event loop within the block, for the worker with these lists."""
-    watchdog = _Watchdog(lists, longest_stall_s)
+def watching(
+    lists: Lists, heard_at: Callable[[], float], *, longest_stall_s: float = LONGEST_STALL_S
+) -> Iterator[None]:
+    """Watch the current event loop within the block, for the worker with these lists.
+
+    `heard_at`: when the loop last gave a sign of life by itself, on `time.monotonic()`'s clock. As long as it does it isn't asked,
+    so that an idle worker isn't woken for nothing.
+    """
+    watchdog = _Watchdog(lists, heard_at, longest_stall_s)
     thread = threading.Thread(target=watchdog.watch, name="trioworkers-watchdog", daemon=True)
     thread.start()
     try:
@@ -42,8 +48,9 @@ def watching(lists: Lists, *, longest_stall_s: float = LONGEST_STALL_S) -> Itera
 
 
 class _Watchdog:
-    def __init__(self, lists: Lists, longest_stall_s: float) -> None:
+    def __init__(self, lists: Lists, heard_at: Callable[[], float], longest_stall_s: float) -> None:
         self._lists = lists
+        self._heard_at = heard_at
         self._longest_stall_s = longest_stall_s
         self._tolerance_s = min(TOLERANCE_S, lists.holder.lease_ms / 4000)
         self._token = trio.lowlevel.current_trio_token()
@@ -51,15 +58,20 @@ class _Watchdog:
         self.ended = threading.Event()
 
     def watch(self) -> None:
-        """Ask, wait for the answer, and again, until `ended`."""
-        while not self.ended.wait(self._tolerance_s):
+        """When it is silent ask, wait for the answer, and again, until `ended`."""
+        patience_s = self._tolerance_s * 1.1  # of a loop that gives a sign once a second, all of them come in time
+        answered_at = time.monotonic()
+        while not self.ended.wait(max(0.0, max(self._heard_at(), answered_at) + patience_s - time.monotonic())):
             asked_at = time.monotonic()
+            if self._heard_at() + patience_s > asked_at:
+                continue
             answered = threading.Event()
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(answered.set)
                 # Twice: a process that was frozen as a whole shall have the chance to answer when it goes on.
                 if not answered.wait(self._tolerance_s) and not answered.wait(self._tolerance_s / 5):
                     self._stand_in(asked_at, answered)
+            answered_at = time.monotonic()
 
     def _stand_in(self, since: float, answered: threading.Event) -> None:
         logger.warning(
