@@ -96,7 +96,8 @@ class App:
         self._middleware: list[Middleware] = []
 
     def __repr__(self) -> str:
-        return f"<App: {len(self._handlers)} handlers on {', '.join(sorted(self.queues)) or 'no queue'}>"
+        count = len(self._handlers)
+        return f"<App: {count} handler{'' if count == 1 else 's'} on {', '.join(sorted(self.queues)) or 'no queue'}>"
 
     # ── what users say ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -81,6 +81,9 @@ class Link:
 
     def failed(self, operation: str, error: BrokerError, started_at: float) -> None:
         """A call that began at `started_at` failed; no news if Redis has answered another one since."""
+        never_up = self.healthy_since == -math.inf
+        if never_up and isinstance(error, Refused):
+            return  # wrong password, mostly: whoever starts with it ends with it, and says so
         if isinstance(error, Refused) or _TEMPORARY.search(str(error)):
             if operation not in self._refused:
                 self._refused[operation] = str(error)
@@ -88,7 +91,8 @@ class Link:
         elif self._lost_at is None and self._last_success <= started_at:
             self._lost_at = trio.current_time()
             self.outages += 1
-            logger.warning("Redis at %s is unreachable (%s); running jobs go on, the rest waits", self.address, error)
+            what_now = "it is tried again until it is there" if never_up else "running jobs go on, the rest waits"
+            logger.warning("Redis at %s is unreachable (%s); %s", self.address, error, what_now)
 
 
 class _Epoch:
@@ -247,6 +251,8 @@ def translate(error: BaseException) -> BrokerError:
     text = str(error) or type(error).__name__
     if "SUPERSEDED" in text:
         return Superseded(text)
+    if "HELLO must be called with the client already authenticated" in text:
+        return Refused("a password is needed")
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.WrongTypeError):
         return Refused(text)
     if isinstance(error, exceptions.NoScriptError | exceptions.UnblockedError | exceptions.ReadOnlyError):

@@ -43,7 +43,8 @@ def _import(where: str, target: str) -> ModuleType:
             raise ConfigurationError(f"there is no module {error.name!r} (looked for {target!r} from here)") from None
         _show(error)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{error} ({_last_line_of_theirs(error)})") from None
+        where = _last_line_of_theirs(error)
+        raise ConfigurationError(f"{error} ({where})" if where else str(error)) from None
     except Exception as error:  # noqa: BLE001 - their module may raise anything
         _show(error)
 
@@ -70,7 +71,7 @@ def _attribute(module: ModuleType, attribute: str, target: str) -> App:
 
 def _last_line_of_theirs(error: BaseException) -> str:
     frames = their_frames(error)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
 def _show(error: BaseException) -> NoReturn:

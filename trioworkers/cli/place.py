@@ -16,7 +16,7 @@ from typing import IO
 import attrs
 import msgspec
 
-from trioworkers.errors import ConfigurationError, Unavailable
+from trioworkers.errors import ConfigurationError, Refused, Unavailable
 from trioworkers.settings import DEFAULT_URL, shown_url
 
 FOLDER = ".trioworkers"
@@ -34,9 +34,11 @@ class Place:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Has errors of an unreachable Redis say which one that is and why it."""
+        """Has errors of Redis say which one that is, and what decided on it."""
         try:
             yield
+        except Refused as error:
+            raise Refused(f"Redis at {shown_url(self.url)} ({self.source}): {error}") from error
         except Unavailable as error:
             where = self.source if self.source != DEFAULT else f"{DEFAULT}; no `trioworkers dev` runs here"
             raise Unavailable(f"no answer from Redis at {shown_url(self.url)} ({where}): {error}") from error

@@ -71,7 +71,7 @@ class _Session:
             async with AsyncExitStack() as stack:
                 url = await stack.enter_async_context(open_server(settings.redis_url))
                 connection = await stack.enter_async_context(connect(url, Link(shown_url(url))))
-                await retrying(lambda: check_server(connection), final=(Superseded, Refused))
+                await _check(connection)
                 broker, self.worker = _assemble(app, settings, url, connection)
                 await self.worker.admit()
                 resources = await stack.enter_async_context(
@@ -84,6 +84,14 @@ class _Session:
     def _on_started(self) -> None:
         logger.info("started: %r, %r", self._app, self.worker)
         self.started.set()
+
+
+async def _check(connection: Connection) -> None:
+    """Wait until Redis is there. Raises Refused, with its address, if it won't have us."""
+    try:
+        await retrying(lambda: check_server(connection), final=(Superseded, Refused))
+    except Refused as error:
+        raise Refused(f"Redis at {connection.link.address}: {error}") from error
 
 
 def _assemble(app: App, settings: Settings, url: str, connection: Connection) -> tuple[Broker, Worker]:

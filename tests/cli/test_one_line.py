@@ -1,0 +1,104 @@
+"""Whatever goes wrong on the way in is one readable line, without a password and without our traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers import ROOT, Server, wait_for
+
+RUN = ("run", "app.py")
+ENQUEUE = ("enqueue", "default", "add", "1", "2")
+APP = "from trioworkers import App\napp = App()\n@app.handler('default')\nasync def add(a: int, b: int): pass\n"
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    command = [sys.executable, "-m", "trioworkers", *words]
+    return subprocess.Popen(
+        command, cwd=folder, env={**environment, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    )
+
+
+def said(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, text = process.communicate(timeout=30)
+    assert "secret" not in text
+    return process.returncode, text
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [RUN, ENQUEUE, ("ps",)])
+def test_wrong_password_is_one_line_with_the_address(folder: Path, server: Server, command: tuple[str, ...]):
+    server.command("CONFIG", "SET", "requirepass", "right")
+    for url, words in (
+        (server.url.replace("//", "//:secret@"), "invalid username-password"),
+        (server.url, "a password is needed"),
+    ):
+        status, text = said(start(folder, *command, "--redis", url))
+        assert (status, len(text.splitlines())) == (1, 1), text
+        assert text.startswith(f"trioworkers: Redis at {server.url}")
+        assert words in text
+
+
+@pytest.mark.parametrize("command", [ENQUEUE, ("ps",)])
+def test_no_redis_is_one_line_with_the_address_and_where_that_came_from(folder: Path, command: tuple[str, ...]):
+    status, text = said(start(folder, *command, "--redis", "redis://:secret@127.0.0.1:1/0"))
+    assert (status, len(text.splitlines())) == (1, 1), text
+    assert text.startswith("trioworkers: no answer from Redis at redis://127.0.0.1:1/0 (--redis): ")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nowhere.py", "there is no file 'nowhere.py'\n"),
+        ("app:nothing", "has no 'nothing'; it has app"),
+        ("app:add", "is a Handler, not an App"),
+        (":app", "names no module"),
+    ],
+)
+def test_wrong_target_is_one_line(folder: Path, target: str, words: str):
+    status, text = said(start(folder, "run", target))
+    assert (status, len(text.splitlines())) == (1, 1), text
+    assert words in text
+
+
+def test_error_in_their_module_is_their_traceback(folder: Path):
+    (folder / "app.py").write_text("def f():\n    import nothing_like_it\nf()\n")
+    status, text = said(start(folder, *RUN))
+    lines = text.splitlines()
+    assert status == 1
+    assert [line for line in lines if line.startswith("  File")] == [
+        f'  File "{folder}/app.py", line 3, in <module>',
+        f'  File "{folder}/app.py", line 2, in f',
+    ]
+    assert lines[-2:] == [
+        "ModuleNotFoundError: No module named 'nothing_like_it'",
+        "trioworkers: your module can't be imported, see above",
+    ]
+
+
+def test_ctrl_c_while_their_module_is_imported_says_nothing(folder: Path):
+    (folder / "app.py").write_text("import time\nopen('here', 'w')\ntime.sleep(60)\n")
+    process = start(folder, *RUN)
+    wait_for((folder / "here").exists, "it is imported")
+    process.send_signal(signal.SIGINT)
+    assert said(process) == (130, "")
+
+
+def test_ctrl_c_while_it_waits_for_redis_says_what_it_waits_for_and_ends(folder: Path):
+    process = start(folder, *RUN, "--redis", "redis://:secret@127.0.0.1:1/0")
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert "unreachable" in first
+    assert "it is tried again" in first
+    process.send_signal(signal.SIGINT)
+    assert said(process) == (0, "")
