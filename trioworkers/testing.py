@@ -63,7 +63,8 @@ class RunningApp:
 
     def jobs(self, queue: str) -> list[Job]:
         """What waits in a queue, next to be fetched first: of queues that the app doesn't consume, all that was sent there."""
-        return [decode(payload, queue) for payload in reversed(self._broker.queues.get(queue, []))]
+        dialect, _ = self._broker.spoken_on(queue)
+        return [dialect.decode(payload, queue) for payload in reversed(self._broker.queues.get(queue, []))]
 
     @property
     def retries(self) -> list[Job]:
@@ -73,7 +74,7 @@ class RunningApp:
     @property
     def scheduled(self) -> list[Job]:
         """What is scheduled, soonest first."""
-        return self._members("schedule")
+        return self._members("schedule") + self._members("delayed")
 
     @property
     def dead(self) -> list[Job]:

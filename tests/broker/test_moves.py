@@ -71,10 +71,7 @@ class Bench:
             f"queue:{queue}": list(payloads) for queue, payloads in broker.queues.items() if payloads
         }
         state |= {f"queue:{queue}:inprogress": list(held) for (queue, _), held in broker.lists.items() if held}
-        state |= {name: list(members) for name, members in broker.sets.items() if len(members)}
-        if broker.dialect.keeps_records and "dead" in state:
-            state["dead"] = [in_record(record) for record in state["dead"]]
-        return state
+        return state | {name: list(members) for name, members in broker.sets.items() if len(members)}
 
     @property
     def waiting(self) -> Literal["schedule", "delayed"]:
