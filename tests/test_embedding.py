@@ -196,7 +196,7 @@ async def test_readmes_programs_run(redis_url: str, monkeypatch: pytest.MonkeyPa
     """The example handler and the embedding of the README, as they stand there."""
     text = Path(ROOT / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    app_source = next(block for block in blocks if "# app.py" in block)
+    app_source = next(block for block in blocks if "track_user" in block)
     embedding = next(block for block in blocks if "nursery.start(app.serve)" in block)
     monkeypatch.setenv("REDIS_URL", redis_url)
     space: dict[str, object] = {"__name__": "readme_app", "trio": trio}

@@ -121,6 +121,19 @@ def start(folder: Path, tmp_path: Path) -> Iterator[Callable[..., Dev]]:
     wait_for(lambda: not any(dev.leftovers() for dev in started), "nothing is left")
 
 
+def test_program_on_the_front_page_has_no_more_than_seven_lines_and_runs(start: Callable[..., Dev], folder: Path):
+    text = (ROOT / "README.md").read_text()
+    program = text.split("```python\n# app.py\n", 1)[1].split("```", 1)[0]
+    assert len([line for line in program.splitlines() if line]) <= 7
+    (folder / "app.py").write_text(program)
+    commands = text.split("```sh\ntrioworkers", 1)[1].split("```", 1)[0]
+    assert commands.split()[:2] == ["dev", "app.py"]
+    assert "trioworkers enqueue default add 1 2" in commands
+    dev = start().wait("started:")
+    dev.enqueue("add", "1", "2")
+    dev.wait("\n3\n")
+
+
 def test_from_nothing_to_a_job_and_over_changes_and_mistakes(start: Callable[..., Dev], folder: Path):
     dev = start().wait("started:")
     assert "Redis: our own, its data is in .trioworkers/redis" in dev.text
