@@ -170,11 +170,6 @@ def office(opened: Office) -> Office:
     return opened
 
 
-def to(suffix: str) -> Any:
-    """Chooses the form that leads there."""
-    return lambda form: form.action.endswith(suffix)
-
-
 def test_every_button_of_the_retries(office: Office):
     jids = {text: office.push("flaky", text) for text in "abcdefgh"}
     office.await_failed("retry", *"abcdefgh")
@@ -197,7 +192,7 @@ def test_every_button_of_the_retries(office: Office):
     press(office.page_of("retries", jids["f"]), "retry")
     press(office.page_of("retries", jids["g"]), "delete")
     office.await_ran(*"bcf")
-    press("/retries", "retry", within=to("all/retry"))
+    press("/retries", "retry", to="all/retry")
     office.await_ran(*"abcfh")
 
     office.unmend()
@@ -205,7 +200,7 @@ def test_every_button_of_the_retries(office: Office):
         for text in texts:
             office.push("flaky", text)
         office.await_failed("retry", *texts)
-        press("/retries", button, within=to(f"all/{button}"))
+        press("/retries", button, to=f"all/{button}")
         assert office.members("retry") == []
     assert office.first_args("dead") == [*"eij"]
     assert office.ran() == [*"abcfh"]
@@ -237,13 +232,13 @@ def test_every_button_of_the_dead(office: Office):
     press(office.page_of("morgue", jids["d"]), "delete")
     office.await_ran("a", "c")
     assert office.first_args("dead") == ["e", "f"]
-    press("/morgue", "retry", within=to("all/retry"))
+    press("/morgue", "retry", to="all/retry")
     office.await_ran(*"acef")
 
     office.unmend()
     office.push("flaky", "g", retry=0)
     office.await_failed("dead", "g")
-    press("/morgue", "delete", within=to("all/delete"))
+    press("/morgue", "delete", to="all/delete")
     assert office.members("dead") == []
 
 
@@ -260,7 +255,7 @@ def test_jobs_that_died_together_can_be_retried_one_by_one(office: Office):
     assert isinstance(scores, list)
     assert len(set(scores[1::2])) == len(texts)
     office.mend()
-    office.browser.press("/morgue", "retry", within=to("all/retry"))
+    office.browser.press("/morgue", "retry", to="all/retry")
     office.await_ran(*texts)
 
 
@@ -279,7 +274,7 @@ def test_every_button_of_the_queues(office: Office):
 
     office.await_running(office.push("hold", "second", queue="narrow"))
     office.push("note", "d", queue="narrow")
-    office.browser.press("/queues", "delete", within=to("queues/narrow"))
+    office.browser.press("/queues", "delete", to="queues/narrow")
     assert office.server.command("EXISTS", "queue:narrow") == 0
     office.release("second")
     office.push("note", "e", queue="narrow")
@@ -311,7 +306,7 @@ def test_backtraces_are_as_long_as_the_job_says_and_a_group_shows_its_root(offic
     page = unescape(office.browser.look(office.page_of("retries", jid)))
     assert "in `inner'" in page
     assert "in `odd'" not in page
-    office.browser.press("/retries", "delete", within=to("all/delete"))
+    office.browser.press("/retries", "delete", to="all/delete")
 
     jid = office.push("group", backtrace=True, retry=0)
     wait_for(lambda: len(office.members("dead")) == 1, "it failed")
