@@ -52,6 +52,15 @@ def test_stopped_worker_puts_resque_jobs_back_at_the_end_that_is_fetched_next(wo
     assert server.command("SCARD", "resque:workers") == 0
 
 
+def test_resque_job_that_blocks_the_loop_is_put_back_all_the_same(work: Work, server: Server, jobs: Jobs):
+    worker = work("w1", **RESQUE).wait_started()
+    payloads = push(server, '{"class":"Block","args":[60]}')
+    wait_for(lambda: started(jobs) == 1, "it blocks")
+    worker.signal(signal.SIGTERM)
+    worker.ended()
+    assert queued(server) == payloads
+
+
 @pytest.mark.parametrize("survivor", ["w1", "w2"])
 def test_resque_jobs_of_a_killed_worker_run_again(work: Work, server: Server, jobs: Jobs, survivor: str):
     worker = work("w1", **RESQUE).wait_started()
@@ -147,6 +156,10 @@ def test_lists_retries_and_schedule_of_a_go_worker_are_taken_over(work: Work, se
     work("go1", **GO).wait_started()
     wait_for(lambda: set(jobs.counted("end")) == {"queued", "running", "failed", "later"}, "all run")
     wait_for(lambda: server.command("GET", "prod:stat:processed") == "4", "successes are counted")
+    (identity,) = server.command("SMEMBERS", "prod:processes")  # type: ignore[misc]
+    beat = str(server.command("HGET", f"prod:{identity}", "beat"))
+    assert beat.isdecimal()  # or it ends the heartbeats of a go-workers2 that reads it
+    assert server.command("HGET", f"prod:{identity}", "worker_heartbeats") == "[]"
     assert server.command("EXISTS", "prod:queue:q:go1:inprogress", "prod:queue:q") == 0
     assert server.command("ZCARD", "prod:goretry") == 1
 

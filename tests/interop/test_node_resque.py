@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from servers import ROOT, Server, Worker, wait_for
+from servers import ROOT, Server, Worker, start_worker, wait_for
 
 from trioworkers import Client, Job
 
@@ -100,11 +100,11 @@ def work(run_worker: Callable[..., Worker], tmp_path: Path) -> Callable[..., Wor
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Callable[[], list[list[Any]]]:
-    def read() -> list[list[Any]]:
-        path = tmp_path / "runs"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return lambda: lines_of(tmp_path / "runs")
 
-    return read
+
+def lines_of(path: Path) -> list[list[Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 Work = Callable[..., Worker]
@@ -151,17 +151,26 @@ ENQUEUERS = {
 }
 
 
+@pytest.fixture(scope="module")
+def ran_here(shared: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """A worker of ours at work beside node-resque's; tells what it ran."""
+    folder = tmp_path_factory.mktemp("ours")
+    path = f"{ROOT}:{Path(__file__).parent}"
+    worker = start_worker(folder, shared.server.url, "resque_app:app", RUNS=str(folder / "runs"), PYTHONPATH=path)
+    worker.wait_started()
+    yield lambda: lines_of(folder / "runs")
+    worker.kill()
+
+
 @pytest.mark.parametrize("runner", ["trioworkers", "node-resque"])
 @pytest.mark.parametrize("enqueuer", ENQUEUERS)
-def test_job_of_one_program_runs_in_the_other(node: Node, work: Work, runs: Runs, enqueuer: str, runner: str):
-    worker = work(node)
+def test_job_of_one_program_runs_in_the_other(node: Node, ran_here: Runs, enqueuer: str, runner: str):
     args = [enqueuer, runner, *ARGS]
     ENQUEUERS[enqueuer](node, "py" if runner == "trioworkers" else "node", args)
     if runner == "trioworkers":
-        wait_for(lambda: ["end", "Echo", args] in runs(), "it runs here")
+        wait_for(lambda: ["end", "Echo", args] in ran_here(), "it runs here")
     else:
         wait_for(lambda: {"class": "Echo", "args": args} in node.ran, "it runs in node-resque")
-    worker.kill()
 
 
 def test_the_table_in_the_documentation_is_the_one_that_was_tested():

@@ -83,7 +83,7 @@ class Presence:
         lists = [item for own, q in self._queues for item in (own.in_progress(q), own.registry_entry(q))]
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.process(self._identity)]
         names += [keys.signals(self._identity), *keys.running(self._identity)]
-        body = pack((lists, record.fields(), running_fields(running)))
+        body = pack((lists, record.fields(broker.dialect.record_fields(record.beat_s)), running_fields(running)))
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
         gone, seconds, microseconds, signal, *orphans = await broker.connection.run(scripts.BEAT, names, args)
         names_of = [name.decode(errors="replace") for name in orphans]

@@ -69,6 +69,11 @@ class Dialect:
         # As Sidekiq's own poller does; `at` would make it send the job back to the schedule.
         return sidekiq.amend(payload, {"at": None, sidekiq.ASIDE_FIELD: None, "enqueued_at": now_s})
 
+    def record_fields(self, now_s: float) -> dict[str, str]:
+        """What the family's own workers want to see in a process record besides, or otherwise than Sidekiq's."""
+        del now_s
+        return {}
+
     def is_exhausted(self, count: int, limit: int) -> bool:
         """Whether a job that has failed again, its `retry_count` now `count`, had all its `limit` retries."""
         return count >= limit

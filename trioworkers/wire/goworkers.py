@@ -73,6 +73,15 @@ class GoWorkers(Dialect):
             raise BadPayload(f"queue must be a name of at most 128 letters, digits or _.:- , not {queue!r:.80}")
         return str(queue), self.decode(payload, str(queue)).jid
 
+    def record_fields(self, now_s: float) -> dict[str, str]:
+        """See `Dialect.record_fields`. A go-workers2 with heartbeats reads all records, and gives up its own for ever if one lacks these."""
+        return {
+            "beat": str(int(now_s)),
+            "worker_heartbeats": "[]",
+            "manager_priority": "0",
+            "active_manager": "0",
+        }
+
     def is_exhausted(self, count: int, limit: int) -> bool:
         """See `Dialect.is_exhausted`."""
         return max(count - 1, 0) >= limit

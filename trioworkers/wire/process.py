@@ -62,8 +62,8 @@ class Record:
     rss_kb: int
     rates: Mapping[str, float] = attrs.field(factory=dict)
 
-    def fields(self) -> list[str | bytes]:
-        """The hash's fields and values in turn."""
+    def fields(self, more: Mapping[str, str] | None = None) -> list[str | bytes]:
+        """The hash's fields and values in turn; `more`: what another family wants to see there, or sees otherwise."""
         texts: dict[str, str | bytes] = {
             "info": self._info(),
             "concurrency": str(sum(self.queues.values())),
@@ -74,6 +74,7 @@ class Record:
             "rss": str(self.rss_kb),
             "tw_rates": msgspec.json.encode(self.rates),
         }
+        texts.update(more or {})
         return [item for pair in texts.items() for item in pair]
 
     def _info(self) -> bytes:
