@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint unit faults docs soak bench bench-publish bench-quick clean
+.PHONY: help demo test lint unit faults docs soak bench bench-fan-out bench-publish bench-quick clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -12,6 +12,7 @@ help:
 	@echo "make faults all faults that a worker must survive, the slow ones too"
 	@echo "make bench-quick  what a job costs, in under a minute: for use before and after a change"
 	@echo "make bench  ourselves and our peers on the same work, 25 minutes (ONLY=trioworkers,arq WORK=empty,wait ROUNDS=1)"
+	@echo "make bench-fan-out  HTTP calls beside httpx, httpx2 and aiohttp, about ten minutes (ROUNDS=3)"
 	@echo "make bench-publish  write the last full run of make bench into docs/performance.md"
 	@echo "make docs   docs/cli.md, from the commands themselves"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"
@@ -50,6 +51,10 @@ bench-quick: .venv/ready
 # Peers get environments of their own under benchmarks/.venvs. ROUNDS: how often each is measured, in turn.
 bench: .venv/ready
 	$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(WORK),--work $(WORK)) $(ARGS)
+
+# Peers get an environment of their own in build/.
+bench-fan-out: .venv/ready
+	$(BIN)/python benchmarks/fan_out.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 bench-publish: .venv/ready
 	$(BIN)/python -m benchmarks --report benchmarks/results/full.json

@@ -116,6 +116,7 @@ async def ours(meter: Meter, options: argparse.Namespace) -> None:
 
     app = App(http=Http(max_connections=max(1000, len(CALLS) * options.at_once)))
     app.queue("track", concurrency=options.at_once)
+    wanted, finished = 0, trio.Event()
 
     @app.handler("track", "TrackUserJob", timeout=30)
     async def track(ctx: Context, body: dict[str, Any]) -> None:
@@ -123,18 +124,22 @@ async def ours(meter: Meter, options: argparse.Namespace) -> None:
             for name in CALLS:
                 fan.post(name, options.url, json=body)
         meter.succeeded += len(CALLS)
+        if meter.succeeded >= wanted:
+            finished.set()
 
     async with testing.run(app) as test:
         stock = [track.job(BODY) for _ in range(options.warm_up + options.jobs)]
 
         async def jobs(count: int) -> None:
-            wanted, left = test.completed + count, count
+            nonlocal wanted, finished
+            wanted, finished = meter.succeeded + count * len(CALLS), trio.Event()
+            left = count
             while left:
                 some = min(left, 100)
                 await test.enqueue(*[stock.pop() for _ in range(some)])
                 left -= some
-            while test.completed < wanted:
-                await trio.sleep(0.001)
+            await finished.wait()
+            await test.drain()
 
         await on_trio(meter, jobs, options)
         if test.retries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -145,6 +146,65 @@ async def test_function_says_itself_what_its_failure_is_worth():
         async with fan_out(lambda _: httpx.Response(200)) as fan:
             fan.start("u", call)
     assert "u: no such user (permanent" in str(caught.value)
+
+
+async def test_nested_and_repeated_fan_outs_share_the_jobs_names():
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        return httpx.Response(200)
+
+    progress = Progress(["outer", "second"])
+    async with fan_out(answer, progress) as outer:
+        outer.get("outer", "http://x/outer")
+        async with fan_out(answer, progress) as inner:
+            inner.get("inner", "http://x/inner")
+    async with fan_out(answer, progress) as second:
+        second.get("second", "http://x/second")
+        second.get("third", "http://x/third")
+    assert sent == ["/inner", "/third"]
+    assert (outer.skipped, second.skipped) == (["outer"], ["second"])
+    assert progress.done == ["outer", "second", "inner", "third"]
+
+
+async def test_key_fits_into_a_header_whatever_the_names_are():
+    keys: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["idempotency-key"])
+        return httpx.Response(200)
+
+    async with fan_out(answer) as fan:
+        fan.get("Zoë\r\nX: y", "http://x")
+        fan.get("own", "http://x", headers={"idempotency-key": "mine"})
+    assert sorted(keys) == ["JID:Zo%C3%AB%0D%0AX%3A%20y".replace("%3A", ":"), "mine"]
+
+
+@pytest.mark.parametrize("name", [7, "", None])
+async def test_name_that_could_not_travel_is_an_error_at_once(name: object):
+    with pytest.raises(TypeError, match="name is a text"):
+        async with fan_out(lambda _: httpx.Response(200)) as fan:
+            fan.get(name, "http://x")  # type: ignore[arg-type]
+
+
+async def test_failures_read_well_in_a_log():
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/slow":
+            raise httpx.ReadTimeout("nothing came for 5 s")
+        return httpx.Response(404)
+
+    with pytest.raises(FanOutError) as caught:
+        async with fan_out(answer, Progress(failed={"old": "410 Gone"})) as fan:
+            for name in ("slow", "gone", "old"):
+                fan.get(name, f"http://x/{name}")
+    first, *lines = re.sub(r"0\.\d{3}", "0.000", str(caught.value)).splitlines()
+    assert first == "3 of 3 calls failed"
+    assert sorted(lines) == [
+        "  gone: 404 Not Found (permanent, after 0.000 s)",
+        "  old: 410 Gone (permanent, in an earlier attempt)",
+        "  slow: ReadTimeout: nothing came for 5 s (temporary, after 0.000 s)",
+    ]
 
 
 async def test_cancelled_fan_out_cancels_its_calls(autojump_clock: object):

@@ -194,3 +194,21 @@ def test_failed_attempt_of_active_job_counts_as_an_execution():
 
 def test_active_job_of_a_class_that_is_not_here_was_not_executed():
     assert fail_active_job(UnknownClass("no handler"), executions=1)["executions"] == 1
+
+
+def failed_call(*, permanent: bool = False, retry_after_s: float | None = None) -> FanOutError:
+    return FanOutError([CallFailed("b", "no", permanent=permanent, retry_after_s=retry_after_s)], 2)
+
+
+def test_buried_job_keeps_what_is_done_but_not_what_failed_so_that_a_hand_can_retry_it():
+    fields = after(fail(failed_call(permanent=True), retry=True, tw_done=["a"], tw_failed={"b": "404"}))
+    assert (fields["tw_done"], "tw_failed" in fields) == (["a"], False)
+    fields = after(fail(failed_call(), retry=True, tw_failed={"c": "404"}))
+    assert fields["tw_failed"] == {"c": "404"}
+
+
+def test_service_that_asks_for_nothing_is_believed_less_each_time():
+    delays = [fail(failed_call(retry_after_s=0.0), retry_count=n, failed_at=1.5).delay_s for n in range(5)]
+    assert delays == [1, 4, 9, 16, 25]
+    assert fail(failed_call(retry_after_s=0.0)).delay_s == 0
+    assert fail(failed_call(retry_after_s=700.0), retry_count=4, failed_at=1.5).delay_s == 700

@@ -114,18 +114,29 @@ class Context:
         return self._log
 
     def fan_out(
-        self, *, limit: int | None = None, timeout: float | None = None, checkpoint: bool = False
+        self,
+        *,
+        limit: int | None = None,
+        timeout: float | None = None,
+        checkpoint: bool = False,
+        client: httpx.AsyncClient | None = None,
     ) -> AbstractAsyncContextManager[FanOut]:
         """A nursery of named HTTP calls; see `FanOut`. `limit`: calls in flight.
 
         `timeout`: seconds that a call may take to connect, for each read and for each write. `checkpoint`: record in Redis at once what
-        is done, so that not even `kill -9` makes these calls again; calls that end at about the same time share one write.
+        is done, so that not even `kill -9` makes these calls again; calls that end at about the same time share one write. `client`: one of
+        your own instead of the shared one, or whatever has the same interface.
         The block ends when all calls have. Raises FanOutError at its end if some failed. Cancelled, it cancels the calls.
         """
         if self._progress is None:
             self._progress = self._open_progress()
         return open_fan_out(
-            self.http, self.job.jid, self._progress, limit=limit, timeout_s=timeout, checkpoint=checkpoint
+            self.http if client is None else client,
+            self.job.jid,
+            self._progress,
+            limit=limit,
+            timeout_s=timeout,
+            checkpoint=checkpoint,
         )
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:

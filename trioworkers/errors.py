@@ -123,6 +123,8 @@ class PrivateAddress(TrioworkersError):
 class CallFailed(TrioworkersError):
     """One call of a fan-out failed. `permanent`: sending it again would not help. `retry_after_s`: what the service asked for.
 
+    `elapsed_s`: seconds that the call took, waiting for its turn included; None if it failed for good in an earlier attempt.
+
     `paused`: the call was never sent, its host being paused for everyone; that costs the job no attempt.
     """
 
@@ -132,12 +134,13 @@ class CallFailed(TrioworkersError):
         reason: str,
         *,
         permanent: bool,
-        elapsed_s: float = 0.0,
+        elapsed_s: float | None = None,
         retry_after_s: float | None = None,
         paused: bool = False,
     ) -> None:
         how = "permanent" if permanent else "temporary"
-        super().__init__(f"{name}: {reason} ({how}, after {elapsed_s:.3f} s)")
+        when = "in an earlier attempt" if elapsed_s is None else f"after {elapsed_s:.3f} s"
+        super().__init__(f"{name}: {reason} ({how}, {when})")
         self.name = name
         self.reason = reason
         self.permanent = permanent

@@ -128,22 +128,20 @@ class FanOut:
             options.setdefault("timeout", self._timeout_s)
 
         async def call() -> httpx.Response:
-            response = await self._exchange(method, _parsed(url), headers, options)
+            response = await self._exchange(method, url, headers, options)
             _check_status(response, expect)
             return response
 
         self._launch(name, call)
 
     async def _exchange(
-        self, method: str, url: httpx.URL, headers: dict[str, str], options: dict[str, Any]
+        self, method: str, url: str, headers: dict[str, str], options: dict[str, Any]
     ) -> httpx.Response:
-        exchange = getattr(
-            self._client, "exchange", None
-        )  # the shared client's shorter way; others have but the usual one
-        if exchange is not None:
-            response: httpx.Response = await exchange(method, url, headers, options)
-            return response
-        return await self._client.request(method, url, headers=headers, **options)
+        exchange = getattr(self._client, "exchange", None)  # the shared client's shorter way; others have the usual one
+        if exchange is None:
+            return await self._client.request(method, url, headers=headers, **options)
+        response: httpx.Response = await exchange(method, _parsed(url), headers, options)
+        return response
 
     def get(self, name: str, url: str, **options: Any) -> None:
         """`request` with GET."""
@@ -236,6 +234,9 @@ async def open_fan_out(
     checkpoint: bool = False,
 ) -> AsyncIterator[FanOut]:
     """See `Context.fan_out`. An exception in the block's body cancels the calls and is raised as it is."""
+    turnstile = getattr(client, "turnstile", None)
+    if turnstile is not None:  # the shared client's: a thousand fan-outs that begin at once share the event loop with others
+        await turnstile.pass_through()
     limiter = None if limit is None else trio.CapacityLimiter(limit)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import trio
+from scripted_sink import scripted_sink
 from servers import ROOT, Server, Worker, wait_for
 
 from trioworkers import Client, Job
@@ -159,6 +161,33 @@ def test_rubys_api_reads_what_we_wrote(ruby: Ruby, server: Server, run_worker: R
     assert (process["pid"], process["quiet"]) == (worker.process.pid, "false")
     (work,) = look["work"]
     assert (work["queue"], work["process"]) == ("q", process["identity"])
+
+
+@pytest.mark.parametrize("hand", ["retry", "revive"])
+def test_job_that_is_retried_by_hand_makes_only_the_calls_that_are_left(
+    ruby: Ruby, server: Server, run_worker: RunWorker, hand: str
+):
+    mended = False
+    bad = 503 if hand == "retry" else 404  # into the retry set, or into the dead set
+
+    def script(name: str, time: int) -> int:
+        return bad if name == "b" and not mended else 200
+
+    with scripted_sink(script, retry_after_s=1000) as sink:
+        (jid,) = ruby.push({"class": "Calls", "queue": "q", "args": []})
+        run_worker(server.url, "fan_out_app:app", SINK=sink.url)
+        place = "retry" if hand == "retry" else "dead"
+        wait_for(lambda: server.command("ZCARD", place) == 1, f"the job is in {place}")
+        mended = True
+        ruby.act(hand)
+        wait_for(lambda: len(sink.delivered()) == 3, "all calls are done")
+        assert Counter(sink.log) == {
+            (f"{jid}:a", 200): 1,
+            (f"{jid}:c", 200): 1,
+            (f"{jid}:b", bad): 1,
+            (f"{jid}:b", 200): 1,
+        }
+        wait_for(lambda: server.command("EXISTS", "retry", "dead", "queue:q") == 0, "nothing is left")
 
 
 def test_we_obey_rubys_tools(ruby: Ruby, server: Server, run_worker: RunWorker):
