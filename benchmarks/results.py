@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -83,10 +84,24 @@ class Results:
     # ── on disk ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def save(self, path: Path) -> None:
+        """Write it as JSON, which has no infinity: what took too long is null there."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(attrs.asdict(self), indent=1) + "\n")
+        fields = attrs.asdict(self)
+        fields["rounds"] = _each_figure(self.rounds, lambda value: value if math.isfinite(value) else None)
+        path.write_text(json.dumps(fields, indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:
         fields: dict[str, Any] = json.loads(path.read_text())
+        fields["rounds"] = _each_figure(fields["rounds"], lambda value: math.inf if value is None else value)
         return cls(**fields)
+
+
+def _each_figure(rounds: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    return {
+        work: {
+            name: [{figure: change(value) for figure, value in each.items()} for each in of_one]
+            for name, of_one in by_name.items()
+        }
+        for work, by_name in rounds.items()
+    }

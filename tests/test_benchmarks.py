@@ -95,7 +95,9 @@ def test_numbers_show_three_digits(value: float, shown: str) -> None:
 
 
 def test_results_survive_their_file(results: Results, tmp_path) -> None:
+    results.add(work("hold1000"), "arq", 0, {"memory": 40.0, "stop": float("inf")})
     results.save(tmp_path / "new" / "results.json")
+    assert "Infinity" not in (tmp_path / "new" / "results.json").read_text()
     assert Results.load(tmp_path / "new" / "results.json") == results
     assert "enqueue to start" in text_table(results)
 
