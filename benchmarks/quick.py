@@ -84,10 +84,10 @@ def _latency(store: Store, jobs: int = 300) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     pushed = []
-    for _ in range(jobs):
+    for payload in store.payloads(jobs, "Stamp"):
         time.sleep(random.uniform(0.005, 0.025))
         pushed.append(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-        store.push(1, "Stamp")
+        store("LPUSH", "queue:bench", payload)
     waited = sorted((b - a) / 1e6 for a, b in zip(pushed, _end(process)["started_ns"], strict=True))
     _show("latency, enqueue to start", f"p50 {waited[jobs // 2]:.2f} ms, p99 {waited[jobs * 99 // 100]:.2f} ms")
 

@@ -33,15 +33,19 @@ class Store:
         return self._reply()
 
     def push(self, count: int, job_class: str, *args: object, queue: str = "bench", size: int = 300) -> None:
+        """Enqueue `count` jobs, see `payloads`."""
+        self("SADD", "queues", queue)
+        payloads = self.payloads(count, job_class, *args, queue=queue, size=size)
+        for first in range(0, count, 1000):
+            self("LPUSH", f"queue:{queue}", *payloads[first : first + 1000])
+
+    def payloads(self, count: int, job_class: str, *args: object, queue: str = "bench", size: int = 300) -> list[bytes]:
         """`count` payloads as Sidekiq writes them, of about `size` bytes each."""
         fields = {"retry": True, "queue": queue, "class": job_class, "args": list(args), "jid": "0" * 24}
         fields |= {"created_at": 1758000000.123, "enqueued_at": 1758000000.456, "filler": ""}
         fields["filler"] = "x" * max(0, size - len(json.dumps(fields)))
         head, tail = json.dumps(fields).encode().split(b"0" * 24)
-        self("SADD", "queues", queue)
-        for first in range(0, count, 1000):
-            numbers = range(first, min(first + 1000, count))
-            self("LPUSH", f"queue:{queue}", *(b"%b%024x%b" % (head, number, tail) for number in numbers))
+        return [b"%b%024x%b" % (head, number, tail) for number in range(count)]
 
     def sent(self) -> int:
         """Commands that clients have sent, as far as workers send them."""

@@ -1,0 +1,117 @@
+"""The budget: µs of CPU for each step of an empty job's journey, each step by itself, at its best of many tries.
+
+`python benchmarks/steps.py`. The tries are short and CPU time is what counts, so that the figures hold on a busy machine, too. What
+a job costs in all is measured by `quick.py`; the difference between its figure and this sum is what steps cost each other's caches.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import timeit
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import trio
+
+from trioworkers import App, Context
+from trioworkers.broker.fake import FakeBroker
+from trioworkers.broker.moves import Settlement, pack
+from trioworkers.broker.size_guard import SizeGuard
+from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.runner import Runner
+from trioworkers.engine.settler import Settler
+from trioworkers.outcome import Acknowledge
+from trioworkers.wire.job import decode
+
+GROUP = 1000
+FIELDS = {"retry": True, "queue": "q", "class": "Empty", "args": [1, "two"], "jid": "0" * 24}
+PAYLOAD = json.dumps(FIELDS | {"created_at": 1758000000.123, "enqueued_at": 1758000000.4}).encode()
+
+app = App("redis://localhost")
+
+
+@app.handler("q", "Empty", timeout=30)
+async def empty(ctx: Context, number: int, text: str) -> None: ...
+
+
+@app.middleware
+async def pass_on(ctx: Context, call_next: Callable[[], Awaitable[Any]]) -> Any:
+    return await call_next()
+
+
+def best_us(step: Callable[[], object], each: int = 1) -> float:
+    """µs of one `step` that does `each` of the same."""
+    number = max(1, 300 // each)
+    return min(timeit.repeat(step, number=number, repeat=200, timer=time.process_time)) / number / each * 1e6
+
+
+def to_its_end(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Run what awaits nothing that isn't there."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it awaits something")
+
+
+async def tasks_us() -> float:
+    """A task in a nursery, from its start to its end, among many."""
+
+    async def nothing(_: object) -> None: ...
+
+    found = []
+    for _ in range(100):
+        began = time.process_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(GROUP):
+                nursery.start_soon(nothing, None, name="job on q")
+        found.append(time.process_time() - began)
+    return min(found) / GROUP * 1e6
+
+
+async def main() -> None:
+    delivery = Delivery("q", PAYLOAD, 0.0)
+    job = decode(PAYLOAD, "q")
+    handler = app.find("q", "Empty")
+    assert handler is not None
+    runner = Runner(app, app.middlewares, None, time.time, SizeGuard())  # type: ignore[arg-type]
+    deadline = trio.current_time() + 30
+
+    def scope() -> None:
+        with delivery.open_scope(deadline):
+            pass
+
+    def group() -> None:
+        settler = Settler(FakeBroker(), lambda _: None)
+        for each in deliveries:
+            each.settling = False
+            settler.submit(each, Acknowledge())
+        taken = settler._take()
+        settlements = [Settlement(each.queue, each.payload, outcome) for each, outcome in taken]
+        pack([("list", [settlement.payload for settlement in settlements])])
+
+    deliveries = [Delivery("q", PAYLOAD, 0.0) for _ in range(GROUP)]
+    steps = {
+        "delivery": best_us(lambda: Delivery("q", PAYLOAD, 0.0)),
+        "task": await tasks_us(),
+        "decode": best_us(lambda: decode(PAYLOAD, "q")),
+        "find the handler": best_us(lambda: app.find("q", "Empty")),
+        "context": best_us(lambda: Context(job, deadline, None, partial(print, 1, 2, 3))),  # type: ignore[arg-type]
+        "scope with its timeout": best_us(scope),
+        "bind, middleware, handler": best_us(
+            lambda: to_its_end(runner._call(handler, Context(job, deadline, None, print)))
+        ),  # type: ignore[arg-type]
+    }
+    whole = best_us(lambda: to_its_end(runner.run(delivery, lambda _: trio.Event())))
+    inner = ("decode", "find the handler", "context", "scope with its timeout", "bind, middleware, handler")
+    steps["rest of the runner"] = whole - sum(steps[name] for name in inner)
+    steps["outcome, group, packing"] = best_us(group, GROUP)
+    for name, us in steps.items():
+        print(f"{name:28}{us:6.1f} µs")
+    print(f"{'sum, Redis client apart':28}{sum(steps.values()):6.1f} µs")
+
+
+if __name__ == "__main__":
+    trio.run(main)
