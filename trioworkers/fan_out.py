@@ -235,7 +235,8 @@ async def open_fan_out(
 ) -> AsyncIterator[FanOut]:
     """See `Context.fan_out`. An exception in the block's body cancels the calls and is raised as it is."""
     turnstile = getattr(client, "turnstile", None)
-    if turnstile is not None:  # the shared client's: a thousand fan-outs that begin at once share the event loop with others
+    # The shared client's: a thousand fan-outs that begin at once share the event loop with others.
+    if turnstile is not None:
         await turnstile.pass_through()
     limiter = None if limit is None else trio.CapacityLimiter(limit)
     raised: Exception | None = None
