@@ -1,0 +1,41 @@
+"""What a process of ours sets for itself while it runs, and puts back."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from trioworkers.run import GC_THRESHOLDS, _patient_collector
+
+
+@pytest.fixture(autouse=True)
+def thresholds() -> Iterator[tuple[int, int, int]]:
+    before = gc.get_threshold()
+    yield before
+    gc.set_threshold(*before)
+
+
+def test_collector_is_patient_while_we_run_and_as_before_afterwards(thresholds: tuple[int, int, int]):
+    with _patient_collector():
+        assert gc.get_threshold() == GC_THRESHOLDS
+        assert gc.get_freeze_count() > 0
+    assert gc.get_threshold() == thresholds
+    assert gc.get_freeze_count() == 0
+
+
+def test_collector_that_somebody_has_tuned_is_left_alone():
+    gc.set_threshold(5000, 10, 10)
+    with _patient_collector():
+        assert gc.get_threshold() == (5000, 10, 10)
+
+
+def test_collector_that_somebody_has_switched_off_stays_off():
+    gc.disable()
+    try:
+        with _patient_collector():
+            assert not gc.isenabled()
+            assert gc.get_threshold() != GC_THRESHOLDS
+    finally:
+        gc.enable()
