@@ -13,7 +13,7 @@ import typer
 from trioworkers.broker.hand_moves import Next, Push
 from trioworkers.broker.inspection import Source
 from trioworkers.cli.desk import Desk
-from trioworkers.cli.looks import select_processes
+from trioworkers.cli.processes import select_processes
 from trioworkers.cli.tables import number, remark
 from trioworkers.errors import BadPayload, ConfigurationError, NotFound, TrioworkersError
 from trioworkers.wire.ask import Ask, Fate

@@ -33,10 +33,10 @@ def ps(
     What runs is as of the last heartbeat, 5 to 10 seconds ago at most; with --tree it is asked now. A worker whose event loop is
     blocked does not answer; its own log says where it is.
     """
-    from trioworkers.cli import looks  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli import processes  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
 
-    at_desk(lambda desk: looks.ps(desk, process, tree=tree, limit=limit, as_json=json), redis, namespace)
+    at_desk(lambda desk: processes.ps(desk, process, tree=tree, limit=limit, as_json=json), redis, namespace)
 
 
 @examples(
@@ -157,10 +157,10 @@ def show(
 
     Payload, attempts, times, the last error with its backtrace; and while it runs, where it awaits.
     """
-    from trioworkers.cli import looks  # noqa: PLC0415 - as above
+    from trioworkers.cli import one_job  # noqa: PLC0415 - as above
     from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
 
-    at_desk(lambda desk: looks.show(desk, jid, as_json=json), redis, namespace)
+    at_desk(lambda desk: one_job.show(desk, jid, as_json=json), redis, namespace)
 
 
 @examples(

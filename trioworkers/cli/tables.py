@@ -76,6 +76,13 @@ def write_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
+def write_paragraphs(paragraphs: Sequence[str]) -> None:
+    """Texts of several lines, indented."""
+    for paragraph in paragraphs:
+        for line in paragraph.split("\n"):
+            sys.stdout.write(f"  {clean(line)}\n")
+
+
 def remark(text: str) -> None:
     """A line for people beside the rows."""
     sys.stderr.write(f"{clean(text)}\n")

@@ -1,0 +1,79 @@
+"""What `show` does: one job, wherever it is."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import aclosing
+
+from trioworkers.cli.desk import Desk
+from trioworkers.cli.processes import tree_of
+from trioworkers.cli.rows import Row, error_text, payload_fields, row_of
+from trioworkers.cli.tables import clean, duration, moment, write_json, write_paragraphs
+from trioworkers.errors import NotFound
+from trioworkers.wire.entry import Entry
+
+
+async def show(desk: Desk, jid: str, *, as_json: bool) -> None:
+    """All that is known of a job. Raises NotFound."""
+    found = 0
+    now_s = await desk.inspector.now_s()
+    async with aclosing(desk.inspector.find(jid)) as places:
+        async for entry in places:
+            if entry.jid != jid:
+                continue
+            if found and not as_json:
+                sys.stdout.write("\n")
+            found += 1
+            await _show_one(desk, entry, now_s, as_json=as_json)
+            sys.stdout.flush()
+    if not found:
+        raise NotFound(f"no job {jid} in any queue or set, and none is running: it is done, was deleted, or never was")
+
+
+async def _show_one(desk: Desk, entry: Entry, now_s: float, *, as_json: bool) -> None:
+    answer = await tree_of(desk, entry.process_id, jid=entry.jid) if entry.place == "running" else None
+    row = row_of(entry, now_s)
+    row["deaths"] = await desk.inspector.deaths(entry.jid)
+    row["times"] = {name.removesuffix("_at"): value for name, value in entry.times.items()}
+    row["backtrace"] = entry.backtrace
+    if entry.place == "running":
+        row["tree"] = None if answer is None else answer.jobs
+    if as_json:
+        write_json({**row, **payload_fields(entry.payload)})
+        return
+    for title, text in _lines(entry, row, now_s):
+        sys.stdout.write(f"{title:<10}  {clean(text)}\n")
+    if entry.backtrace:
+        sys.stdout.write("backtrace\n")
+        write_paragraphs(entry.backtrace)
+    if answer is not None and answer.jobs:
+        sys.stdout.write("awaits\n")
+        write_paragraphs(answer.jobs)
+    sys.stdout.write(f"payload\n  {clean(entry.payload.decode(errors='replace'))}\n")
+
+
+def _lines(entry: Entry, row: Row, now_s: float) -> list[tuple[str, str]]:
+    where = {"queue": f"in queue {entry.queue}", "running": f"running on {entry.process_id}"}
+    lines = [("jid", entry.jid), ("where", where.get(entry.place, f"in the {entry.place} set"))]
+    lines.append(("class", entry.job_class or "(unreadable)"))
+    if entry.classes[1] != entry.job_class:
+        lines.append(("wrapper", entry.classes[1]))
+    lines.append(("queue", entry.queue))
+    if entry.tags:
+        lines.append(("tags", " ".join(entry.tags)))
+    lines.append(("attempts", str(entry.attempt)))
+    if entry.place == "dead" and entry.score is not None:
+        lines.append(("died", _when(entry.score, now_s)))
+    if entry.due_s is not None:
+        aside = ", put aside: its class is paused" if entry.is_aside else ""
+        lines.append(("due", f"{moment(entry.due_s)} (in {duration(entry.due_s - now_s)}){aside}"))
+    lines += [(name, _when(value, now_s)) for name, value in row["times"].items()]
+    if row["deaths"]:
+        lines.append(("deaths", f"{row['deaths']} workers died while they ran it"))
+    if error := error_text(row):
+        lines.append(("error", error))
+    return lines
+
+
+def _when(epoch_s: float, now_s: float) -> str:
+    return f"{moment(epoch_s)} ({duration(now_s - epoch_s)} ago)"
