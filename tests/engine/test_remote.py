@@ -119,7 +119,8 @@ def test_jobs_of_a_paused_class_are_put_aside_and_the_others_run(work: RunWorker
     jobs.push(5, "Sleep", 0)
     wait_for(lambda: len(jobs.counted("end")) == 5, "the others run")
     wait_for(lambda: jobs.jids("schedule") == aside, "they are put aside")
-    assert jobs.in_progress() == server.command("ZCARD", "retry") == 0
+    wait_for(lambda: jobs.in_progress() == 0, "all are settled")
+    assert server.command("ZCARD", "retry") == 0
     payload = json.loads(str(server.command("ZRANGE", "schedule", 0, 0)[0]))  # type: ignore[index]
     assert "retry_count" not in payload
     assert payload.pop("tw_aside") is True
