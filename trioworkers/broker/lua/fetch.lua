@@ -1,7 +1,7 @@
 -- Move as many payloads as there are free slots from a queue into this worker's in-progress list.
 -- KEYS    1 queue  2 in-progress list  3 registry of in-progress lists  4 our lease  5 reclaims
 -- ARGV    1 how many  2 bytes after which to stop  3 our lease's value  4 lease in ms  5 the list's entry in the registry
---         6 the end to fetch from
+--         6 the end to fetch from, LEFT or RIGHT
 -- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, payload, …}; error SUPERSEDED if another holds our process id
 local holder = redis.call('GET', KEYS[4])
 if holder and holder ~= ARGV[3] then return redis.error_reply('SUPERSEDED ' .. holder) end
@@ -12,11 +12,24 @@ if not holder then -- we were cut off; who fetches is alive
   redis.call('HSET', KEYS[3], KEYS[2], ARGV[5])
 end
 local result, size = {gone, redis.call('EXISTS', KEYS[5])}, 0
-for _ = 1, tonumber(ARGV[1]) do
-  local payload = redis.call('LMOVE', KEYS[1], KEYS[2], ARGV[6], 'LEFT')
-  if not payload then break end
-  result[#result + 1] = payload
-  size = size + #payload
-  if size >= tonumber(ARGV[2]) then break end
+redis.call('LLEN', KEYS[2]) -- fails here, before anything is taken, if that is no list
+local function pop(count)
+  if ARGV[6] == 'LEFT' then return redis.call('LPOP', KEYS[1], count) end
+  return redis.call('RPOP', KEYS[1], count)
+end
+-- A few first, then as many as should fit by what those weigh: two commands move a page.
+local left, page = tonumber(ARGV[1]), 32
+while left > 0 and size < tonumber(ARGV[2]) do
+  page = math.min(left, page, 1000)
+  local payloads = pop(page)
+  if not payloads then break end
+  redis.call('LPUSH', KEYS[2], unpack(payloads))
+  for _, payload in ipairs(payloads) do
+    result[#result + 1] = payload
+    size = size + #payload
+  end
+  if #payloads < page then break end
+  left = left - page
+  page = math.max(1, math.floor((ARGV[2] - size) * (#result - 2) / math.max(1, size)))
 end
 return result

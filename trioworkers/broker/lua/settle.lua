@@ -21,28 +21,40 @@ end
 local work = cmsgpack.unpack(ARGV[3])
 local number, processed, failed, result = 0, 0, 0, {}
 
--- From a long list LREM takes each payload only after a walk: 165 µs among 10,000. There the list is read once, what goes is
--- overwritten, and one walk removes it. LTRIM changes nothing, but it may always write, and who began so may go on when Redis is full.
+-- LREM takes one payload at a time, from a long list only after a walk: 165 µs among 10,000. So if most of a list goes it is read once
+-- and what stays is written anew; if many go from a long one they are overwritten, and one walk removes them. LTRIM comes first: it
+-- may always write, and who began so may go on when Redis is full.
 local function take(list, payloads)
   local taken, length = {}, redis.call('LLEN', list)
-  if #payloads * length < 1000000 or length < 2000 then
+  local most = #payloads >= 20 and #payloads * 2 >= length
+  if not most and (#payloads * length < 1000000 or length < 2000) then
     for i, payload in ipairs(payloads) do taken[i] = redis.call('LREM', list, -1, payload) == 1 end
     return taken
   end
-  local places, hole = {}, ARGV[1]
-  for _, payload in ipairs(payloads) do places[payload] = {} end
+
+  local wanted, places, stays = {}, {}, {}
+  for _, payload in ipairs(payloads) do
+    wanted[payload] = (wanted[payload] or 0) + 1
+    places[payload] = {}
+  end
   for first = 0, length - 1, 500 do
     for i, payload in ipairs(redis.call('LRANGE', list, first, first + 499)) do
-      if places[payload] then table.insert(places[payload], first + i - 1) end
+      if (wanted[payload] or 0) > #(places[payload] or {}) then
+        table.insert(places[payload], first + i - 1)
+      elseif most then
+        stays[#stays + 1] = payload
+      end
     end
   end
-  redis.call('LTRIM', list, 0, -1)
+
+  redis.call('LTRIM', list, most and 1 or 0, most and 0 or -1)
+  for first = 1, #stays, 1000 do redis.call('RPUSH', list, unpack(stays, first, math.min(first + 999, #stays))) end
   for i, payload in ipairs(payloads) do
     local place = table.remove(places[payload])
     taken[i] = place ~= nil
-    if place then redis.call('LSET', list, place, hole) end
+    if place and not most then redis.call('LSET', list, place, ARGV[1]) end
   end
-  redis.call('LREM', list, 0, hole)
+  if not most then redis.call('LREM', list, 0, ARGV[1]) end
   return taken
 end
 
