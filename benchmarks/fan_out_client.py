@@ -132,6 +132,8 @@ async def ours(meter: Meter, options: argparse.Namespace) -> None:
 
         async def jobs(count: int) -> None:
             nonlocal wanted, finished
+            if not count:
+                return
             wanted, finished = meter.succeeded + count * len(CALLS), trio.Event()
             left = count
             while left:
