@@ -201,14 +201,14 @@ def test_outage_longer_than_the_lease_takes_no_running_job_over(work: RunWorker,
 
 def test_frozen_worker_cancels_what_others_took_over(work: RunWorker, jobs: Jobs):
     frozen = work("frozen").wait_started()
-    jobs.push(5, "Sleep", 8)
+    jobs.push(5, "Sleep", 14)  # long enough to be running still when it goes on
     wait_for(lambda: len(jobs.counted("start")) == 5, "all run")
     work("other").wait_started()
     frozen.signal(signal.SIGSTOP)
     wait_for(lambda: sum(jobs.counted("start").values()) == 10, "the other takes over")
     frozen.signal(signal.SIGCONT)
     wait_for(lambda: frozen.text.count("taken over") >= 5, "it says so")
-    wait_for(lambda: len(jobs.counted("end")) == 5 and jobs.in_progress() == 0, "all are done")
+    wait_for(lambda: len(jobs.counted("end")) == 5 and jobs.in_progress() == 0, "all are done", 40)
     assert sum(jobs.counted("end").values()) == 5
 
 

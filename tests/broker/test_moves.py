@@ -184,6 +184,20 @@ async def test_retry_burial_discard_and_requeue_have_one_place_each(bench: Bench
     }
 
 
+async def test_jobs_of_the_same_bytes_stay_two_where_they_wait_for_their_time(bench: Bench):
+    p = await seeded(bench, 4)
+    group = [
+        Settlement("q", p[0], RetryAt(b'{"r":1}', 60)),
+        Settlement("q", p[1], RetryAt(b'{"r":1}', 60)),
+        Settlement("q", p[2], Requeue(b'{"later":1}', 5)),
+        Settlement("q", p[3], Requeue(b'{"later":1}', 5)),
+    ]
+    assert await bench.broker.settle("t1", group) == {}
+    state = await bench.state()
+    assert [json.loads(payload) for payload in state["retry"]] == [{"r": 1}, {"r": 1}]
+    assert [json.loads(payload) for payload in state["schedule"]] == [{"later": 1}, {"later": 1}]
+
+
 async def test_outcome_of_what_is_ours_no_more_changes_nothing(bench: Bench):
     p = await seeded(bench, 2)
     await settle(bench, p[0], Discard(), "t1")

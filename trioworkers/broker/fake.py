@@ -50,6 +50,12 @@ class SortedPayloads:
         self._scores[payload] = score
         insort(self._order, (score, payload))
 
+    def add_another(self, payload: bytes, score: float) -> None:
+        """Add it, with a space at its end if there is one of the same bytes."""
+        while payload in self._scores:
+            payload += b" "
+        self.add(payload, score)
+
     def remove(self, payload: bytes) -> bool:
         """Whether it was there."""
         score = self._scores.pop(payload, None)
@@ -178,7 +184,7 @@ class FakeBroker(Broker):
                 self._send(sends)
                 self._count(processed=1)
             case outcomes.RetryAt(amended, delay_s):
-                self.sets["retry"].add(amended, now_s + delay_s)
+                self.sets["retry"].add_another(amended, now_s + delay_s)
                 self._count(processed=1, failed=1)
             case outcomes.Bury(amended, counted, failure):
                 self.sets["dead"].add(self.as_dead(amended, settlement.queue, failure), now_s)
@@ -188,7 +194,7 @@ class FakeBroker(Broker):
             case outcomes.Checkpoint(amended):
                 held.append(amended)
             case outcomes.Requeue(amended, delay_s) if delay_s is not None:
-                self.sets["schedule"].add(amended or payload, now_s + delay_s)
+                self.sets["schedule"].add_another(amended or payload, now_s + delay_s)
             case outcomes.Requeue(amended):
                 self.queues.setdefault(settlement.queue, []).append(amended or payload)
         return True

@@ -33,6 +33,10 @@ CallNext = Callable[[], Awaitable[Any]]
 Middleware = Callable[[Context, CallNext], Awaitable[Any]]
 
 
+WHAT_FAILURES_ADD_BYTES = 1 << 17
+"""A job that was just small enough to be sent must not be too large for its retries: message, backtrace and progress come to it."""
+
+
 class Handlers(Protocol):
     """Where a runner looks handlers up."""
 
@@ -132,7 +136,7 @@ class Runner:
 
     def _decode(self, delivery: Delivery, dialect: Dialect) -> Job:
         size = len(delivery.payload)
-        if size > self._guard.max_bytes:
+        if size > self._guard.max_bytes + WHAT_FAILURES_ADD_BYTES:
             raise BadPayload(f"{size} bytes, more than max_payload_bytes={self._guard.max_bytes}")
         job = dialect.decode(delivery.payload, delivery.queue)
         self._guard.notice(job, size, "runs")

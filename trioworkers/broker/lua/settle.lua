@@ -69,14 +69,19 @@ for _, group in ipairs(work[1]) do
   end
 end
 
+-- Two jobs of the same bytes would be one in a sorted set. JSON doesn't mind a space at its end.
+local function add(set, score, payload)
+  while redis.call('ZADD', set, 'NX', score, payload) == 0 do payload = payload .. ' ' end
+end
+
 local write = {
   sends = function(o) send(o[4], o[5]); return 1, 0 end,
-  retry = function(o) redis.call('ZADD', KEYS[4], now() + o[5], o[4]); return 1, 1 end,
+  retry = function(o) add(KEYS[4], now() + o[5], o[4]); return 1, 1 end,
   dead = function(o) bury(KEYS[5], o[4], o[6] == 1); return o[5], o[5] end,
   discard = function() return 1, 1 end,
   requeue = function(o) redis.call(o[6], o[4], o[5]); return 0, 0 end,
   amend = function(o) redis.call('RPUSH', o[2], o[4]); return 0, 0 end,
-  later = function(o) redis.call('ZADD', KEYS[3], now() + o[5], o[4]); return 0, 0 end,
+  later = function(o) add(KEYS[3], now() + o[5], o[4]); return 0, 0 end,
 }
 for _, o in ipairs(work[2]) do
   number = number + 1
