@@ -12,57 +12,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
+from acting import act, fill, jobs_in, members, payload, refused
 from harness import Jobs
 from servers import Server, Worker, wait_for
-from typer.testing import CliRunner
-
-from trioworkers.cli.commands import app
 
 RunWorker = Callable[..., Worker]
-
-
-def act(url: str, *words: str, status: int = 0) -> Any:
-    done = CliRunner().invoke(app, [*words, "--redis", url])
-    if status == 0:
-        assert done.exit_code == 0, (done.output, done.exception)
-    return done
-
-
-def refused(url: str, *words: str) -> str:
-    done = CliRunner().invoke(app, [*words, "--redis", url])
-    assert done.exit_code != 0
-    return f"{done.exception} {done.stderr}"
-
-
-def payload(number: int, **fields: object) -> str:
-    job = {"class": "A", "args": [number, 1.10], "jid": f"jid{number}", "queue": "q", "enqueued_at": 1.5e9, **fields}
-    return json.dumps(job)
-
-
-def fill(server: Server, key: str, count: int, since: float = 1.6e9, **fields: object) -> list[str]:
-    payloads = [payload(n, **fields) for n in range(count)]
-    for start in range(0, count, 5000):
-        page = payloads[start : start + 5000]
-        if key.startswith("queue:"):
-            server.command("LPUSH", key, *page)
-        else:
-            server.command("ZADD", key, *(word for n, text in enumerate(page, start) for word in (since + n, text)))
-    return payloads
-
-
-def members(server: Server, key: str) -> list[str]:
-    kind = server.command("TYPE", key)
-    found = server.command("LRANGE", key, 0, -1) if kind == "list" else server.command("ZRANGE", key, 0, -1)
-    assert isinstance(found, list)
-    return found[::-1] if kind == "list" else found
-
-
-def jobs_in(server: Server, key: str) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in members(server, key)]
 
 
 # ── Sidekiq's semantics ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -261,88 +217,3 @@ def test_job_that_fails_again_at_once_is_not_retried_for_ever(work: RunWorker, s
     assert act(server.url, "retry", "--all", "--yes").stdout == "600 jobs of the retry set sent to be retried\n"
     wait_for(lambda: server.command("ZCARD", "retry") == 600, "all have failed again")
     assert set(jobs.counted("start").values()) == {1}
-
-
-# ── running workers ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_cancel_finds_the_worker_and_says_what_became_of_the_job(work: RunWorker, server: Server, jobs: Jobs):
-    work("w1").wait_started()
-    work("w2").wait_started()
-    jobs.push(3, "Sleep", 60)
-    wait_for(lambda: len(jobs.counted("start")) == 3, "all run")
-    first, second, third = jobs.payloads
-    assert "it is in the dead set" in act(server.url, "cancel", first).stdout
-    assert "it is forgotten" in act(server.url, "cancel", second, "--discard").stdout
-    act(server.url, "pause", "q")
-    assert "it is back on its queue" in act(server.url, "cancel", third, "--requeue").stdout
-    assert jobs.jids("dead") == {first}
-    wait_for(lambda: jobs.queued() == [jobs.payloads[third]] or jobs.in_progress() == 1, "it is queued, or runs again")
-
-
-def test_cancel_says_when_it_can_not(server: Server):
-    server.command("HSET", "tw:inprogress", "queue:q:gone:inprogress", "gone q")
-    server.command("LPUSH", "queue:q:gone:inprogress", payload(1))
-    assert "gives no sign of life" in refused(server.url, "cancel", "jid1")
-    server.command("SADD", "processes", "rb:7:x")
-    server.command("HSET", "rb:7:x", "info", json.dumps({"labels": []}), "busy", 1, "beat", "1.5")
-    server.command("HSET", "rb:7:x:work", "t", json.dumps({"queue": "q", "payload": payload(2), "run_at": 1}))
-    assert "not one of ours" in refused(server.url, "cancel", "jid2")
-
-
-def test_pause_and_resume_of_a_class_bring_its_jobs_back(work: RunWorker, server: Server, jobs: Jobs):
-    assert act(server.url, "pause", "--class", "Sleep").stdout == "Sleep: paused\n"
-    work().wait_started()
-    jobs.push(20, "Sleep", 0)
-    wait_for(lambda: len(jobs.jids("schedule")) == 20, "they are put aside")
-    jobs.push_elsewhere(1, "schedule", "Sleep", 0, score=time.time() + 1000)  # this one is really meant for later
-    text = act(server.url, "resume", "--class", "Sleep").stdout
-    assert text == "Sleep: resumed\n20 jobs that were put aside are back in their queues\n"
-    wait_for(lambda: len(jobs.counted("end")) == 20, "they run")
-    (left,) = jobs.jids("schedule")
-    assert left == list(jobs.payloads)[-1]
-    assert server.command("EXISTS", "tw:paused:classes", "paused") == 0
-
-
-def test_quiet_and_stop_reach_the_process(work: RunWorker, server: Server, jobs: Jobs):
-    worker, other = work("w1").wait_started(), work("w2").wait_started()
-    assert "w1: told to fetch no more" in act(server.url, "quiet", "w1").stdout
-    wait_for(lambda: "quiet: fetching no more" in worker.text, "it hears")
-    assert "quiet" not in other.text
-    act(server.url, "stop", "--all")
-    assert (worker.ended(), other.ended()) == (0, 0)
-
-
-# ── export and import ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_dead_set_is_kept_and_put_back_to_the_byte(redis_url: str, shared_server: Server, tmp_path: Path):
-    odd = [b'\xff\x00"\\', "é\u2028 1.10 \\u00e9".encode(), b"", b'{"class":"A","args":[12345678901234567890.10]}\n']
-    for n, one in enumerate(odd):
-        shared_server.command("ZADD", "dead", 1.6e9 + n / 7, one)
-    payloads = fill(shared_server, "dead", 1200)
-    before = shared_server.command("ZRANGE", "dead", 0, -1, "WITHSCORES")
-    assert "No such file" in refused(redis_url, "export", "dead", "-o", str(tmp_path / "nowhere/dead.jsonl"))
-    file = tmp_path / "dead.jsonl"
-    assert act(redis_url, "export", "dead", "-o", str(file)).stderr == "1,204 jobs of the dead set written\n"
-    act(redis_url, "delete", "--in", "dead", "--where", "class=A", "--yes")
-    assert act(redis_url, "import", str(file)).stdout == "1,201 jobs imported, 3 were there already\n"
-    assert shared_server.command("ZRANGE", "dead", 0, -1, "WITHSCORES") == before
-    assert act(redis_url, "import", str(file)).stdout == "0 jobs imported, 1,204 were there already\n"
-    assert len(payloads) == 1200
-    assert not list(tmp_path.glob("*.part"))
-
-
-def test_queue_is_put_back_in_order_and_only_once(redis_url: str, shared_server: Server, tmp_path: Path):
-    payloads = fill(shared_server, "queue:q", 1300)
-    shared_server.command("SADD", "queues", "q")
-    done = CliRunner().invoke(app, ["export", "queue:q", "--redis", redis_url])
-    act(redis_url, "purge", "q", "--yes")
-    lines = done.stdout_bytes.splitlines(keepends=True)
-    broken = tmp_path / "broken.jsonl"
-    broken.write_bytes(b"".join(lines[:700]) + b'{"in":"queue"}\n' + b"".join(lines[701:]))
-    assert "line 701: not a line of an export" in refused(redis_url, "import", str(broken))
-    for _ in range(2):
-        done = CliRunner().invoke(app, ["import", "-", "--redis", redis_url], input=b"".join(lines))
-        assert done.exit_code == 0
-        assert members(shared_server, "queue:q") == payloads

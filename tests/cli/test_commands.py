@@ -14,7 +14,7 @@ import typer
 from servers import Server
 
 from trioworkers.cli.commands import SECTIONS, app
-from trioworkers.cli.examples import examples_of
+from trioworkers.cli.commands.examples import examples_of
 from trioworkers.wire.job import decode
 
 FUNCTIONS = [function for functions in SECTIONS.values() for function in functions]

@@ -42,8 +42,8 @@ async def stubborn() -> None:
 # Whatever Redis this machine may have at the default address: the test decides whether there is one.
 PROGRAM = """
 import sys
-import trioworkers.cli.development as development
-development.DEFAULT_URL = sys.argv.pop(1)
+import trioworkers.cli.dev.redises as redises
+redises.DEFAULT_URL = sys.argv.pop(1)
 from trioworkers.cli import main
 main()
 """

@@ -17,7 +17,7 @@ from servers import Server, Worker, free_port, wait_for
 from typer.testing import CliRunner
 
 from trioworkers import Unavailable
-from trioworkers.cli import live, tables
+from trioworkers.cli import tables, totals
 from trioworkers.cli.commands import app
 from trioworkers.retry import encode_backtrace
 
@@ -197,7 +197,7 @@ def test_odd_payloads_are_rows_like_all_others(redis_url: str, shared_server: Se
 
 
 def test_rates_are_drawn_against_their_highest():
-    meter = live._Meter()
+    meter = totals._Meter()
     meter.history.extend([0.0, 50.0, 100.0])
     assert meter.sparkline == "▁▅█"
 

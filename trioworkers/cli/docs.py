@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from trioworkers.cli.commands import SECTIONS, app
-from trioworkers.cli.examples import examples_of
+from trioworkers.cli.commands.examples import examples_of
 
 HEAD = """\
 # The command line

@@ -5,35 +5,35 @@ from __future__ import annotations
 import sys
 from contextlib import aclosing
 
-from trioworkers.cli.desk import Desk
 from trioworkers.cli.processes import tree_of
 from trioworkers.cli.rows import Row, error_text, payload_fields, row_of
+from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, duration, moment, write_json, write_paragraphs
 from trioworkers.errors import NotFound
 from trioworkers.wire.entry import Entry
 
 
-async def show(desk: Desk, jid: str, *, as_json: bool) -> None:
+async def show(session: Session, jid: str, *, as_json: bool) -> None:
     """All that is known of a job. Raises NotFound."""
     found = 0
-    now_s = await desk.inspector.now_s()
-    async with aclosing(desk.inspector.find(jid)) as places:
+    now_s = await session.inspector.now_s()
+    async with aclosing(session.inspector.find(jid)) as places:
         async for entry in places:
             if entry.jid != jid:
                 continue
             if found and not as_json:
                 sys.stdout.write("\n")
             found += 1
-            await _show_one(desk, entry, now_s, as_json=as_json)
+            await _show_one(session, entry, now_s, as_json=as_json)
             sys.stdout.flush()
     if not found:
         raise NotFound(f"no job {jid} in any queue or set, and none is running: it is done, was deleted, or never was")
 
 
-async def _show_one(desk: Desk, entry: Entry, now_s: float, *, as_json: bool) -> None:
-    answer = await tree_of(desk, entry.process_id, jid=entry.jid) if entry.place == "running" else None
+async def _show_one(session: Session, entry: Entry, now_s: float, *, as_json: bool) -> None:
+    answer = await tree_of(session, entry.process_id, jid=entry.jid) if entry.place == "running" else None
     row = row_of(entry, now_s)
-    row["deaths"] = await desk.inspector.deaths(entry.jid)
+    row["deaths"] = await session.inspector.deaths(entry.jid)
     row["times"] = {name.removesuffix("_at"): value for name, value in entry.times.items()}
     row["backtrace"] = entry.backtrace
     if entry.place == "running":

@@ -9,8 +9,8 @@ from typing import Any
 
 import trio
 
-from trioworkers.cli.desk import Desk
 from trioworkers.cli.rows import ARGS, CLASS, JID, QUEUE, row_of
+from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, clean, duration, number, remark, write_json, write_paragraphs
 from trioworkers.errors import NotFound
 from trioworkers.wire.ask import Answer, Ask
@@ -38,13 +38,13 @@ _RUNNING_COLUMNS = (
 )
 
 
-async def ps(desk: Desk, wanted: str | None, *, tree: bool, limit: int, as_json: bool) -> None:
+async def ps(session: Session, wanted: str | None, *, tree: bool, limit: int, as_json: bool) -> None:
     """Processes, what they run, and where that awaits. Raises NotFound if there is no such process."""
-    processes = await select_processes(desk, wanted)
-    now_s = await desk.inspector.now_s()
+    processes = await select_processes(session, wanted)
+    now_s = await session.inspector.now_s()
     shown = limit or 1_000_000
-    running = {process.identity: await desk.inspector.running(process, shown) for process in processes}
-    trees = await _trees(desk, processes, shown) if tree else {}
+    running = {process.identity: await session.inspector.running(process, shown) for process in processes}
+    trees = await _trees(session, processes, shown) if tree else {}
     if as_json:
         for process in processes:
             jobs = [_running_row(job, now_s) for job in running[process.identity][:shown]]
@@ -97,9 +97,9 @@ def _name(process: Process) -> str:
     return process.process_id or process.identity
 
 
-async def select_processes(desk: Desk, wanted: str | None) -> list[Process]:
+async def select_processes(session: Session, wanted: str | None) -> list[Process]:
     """All, or the one of that process id, or whose identity begins so. Raises NotFound."""
-    processes = await desk.inspector.processes()
+    processes = await session.inspector.processes()
     if wanted is None:
         return processes
     exact = [process for process in processes if wanted in (process.process_id, process.identity)]
@@ -130,11 +130,11 @@ def _running_row(job: Running, now_s: float) -> dict[str, Any]:
     return {**row_of(job.entry, now_s), "process": _name(job.process), "for": round(max(0.0, now_s - job.run_at_s), 1)}
 
 
-async def _trees(desk: Desk, processes: Sequence[Process], limit: int) -> dict[str, Answer | None]:
+async def _trees(session: Session, processes: Sequence[Process], limit: int) -> dict[str, Answer | None]:
     answers: dict[str, Answer | None] = {}
 
     async def ask(process: Process) -> None:
-        answers[process.identity] = await tree_of(desk, process.process_id, limit=limit)
+        answers[process.identity] = await tree_of(session, process.process_id, limit=limit)
 
     async with trio.open_nursery() as nursery:
         for process in processes:
@@ -143,6 +143,6 @@ async def _trees(desk: Desk, processes: Sequence[Process], limit: int) -> dict[s
     return answers
 
 
-async def tree_of(desk: Desk, process_id: str, *, jid: str = "", limit: int = 1) -> Answer | None:
+async def tree_of(session: Session, process_id: str, *, jid: str = "", limit: int = 1) -> Answer | None:
     """Where a worker's jobs await; None if it doesn't answer."""
-    return await desk.remote.ask(process_id, Ask(secrets.token_hex(8), "tree", jid, limit=limit), ANSWER_WITHIN_S)
+    return await session.remote.ask(process_id, Ask(secrets.token_hex(8), "tree", jid, limit=limit), ANSWER_WITHIN_S)

@@ -77,10 +77,6 @@ class ResqueKeys(Keys):
         """String: the job that a worker runs; absent if none."""
         return self._key(f"worker:{worker}")
 
-    def worker_started(self, worker: str) -> str:
-        """String: since when."""
-        return self._key(f"worker:{worker}:started")
-
     @property
     def heartbeats(self) -> str:
         """Hash: worker's id → time of its last sign of life."""

@@ -1,13 +1,12 @@
-"""`trioworkers new [NAME]`: a file with handlers to begin with, and its test."""
+"""What `new` does: the handlers and the test that it writes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from trioworkers.cli.examples import examples
+from trioworkers.errors import ConfigurationError
 
 APP = '''"""Background jobs. `trioworkers dev {name}.py` runs them while you write; `trioworkers run {name}.py` in production."""
 
@@ -84,19 +83,8 @@ async def test_count_primes_enqueues_an_addition(capsys):
 '''
 
 
-@examples(
-    ("trioworkers new", "writes app.py and test_app.py"),
-    ("trioworkers new shop", "writes shop.py and test_shop.py"),
-)
-def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The module's name.")] = "app",
-) -> None:
-    """Write handlers and a test to begin with.
-
-    One handler is plain, one calls HTTP services at once, one computes in another process. Nothing is overwritten.
-    """
-    from trioworkers.errors import ConfigurationError  # noqa: PLC0415 - `--help` should not wait for it
-
+def write_new(name: str) -> None:
+    """Write both files. Raises ConfigurationError if one is there or can't be written."""
     name = name.removesuffix(".py")
     if not name.isidentifier():
         raise ConfigurationError(f"{name!r} is no name for a Python module")

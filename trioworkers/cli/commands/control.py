@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trioworkers.cli.examples import examples
-from trioworkers.cli.options import Namespace, Redis
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Namespace, Redis
 
 if TYPE_CHECKING:
     from trioworkers.wire.ask import Fate
@@ -41,13 +41,13 @@ def cancel(
     goes to the dead set with the reason "cancelled by hand": put back by itself it would only run again, and forgotten nobody
     could look at it. Status 1 if it isn't running, runs in Ruby, or does not stop when it is cancelled.
     """
-    from trioworkers.cli import controls  # noqa: PLC0415 - `--help` should not wait for it
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli import tell_workers  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     if discard and requeue:
         raise typer.BadParameter("either --discard or --requeue")
     then: Fate = "discard" if discard else "requeue" if requeue else "bury"
-    at_desk(lambda desk: controls.cancel(desk, jid, then), redis, namespace)
+    in_session(lambda session: tell_workers.cancel(session, jid, then), redis, namespace)
 
 
 @examples(
@@ -61,11 +61,11 @@ def pause(queues: Queues = None, *, classes: Classes = None, redis: Redis = None
     class are put aside in the schedule set without counting an attempt; they look every 5 to 8 minutes whether they may run.
     A paused queue is in Sidekiq Pro's own set; the open Sidekiq shows it (from 8.1.1 on) but fetches all the same.
     """
-    from trioworkers.cli import controls  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli import tell_workers  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     _need(queues, classes)
-    at_desk(lambda desk: controls.pause(desk, queues or (), classes or ()), redis, namespace)
+    in_session(lambda session: tell_workers.pause(session, queues or (), classes or ()), redis, namespace)
 
 
 @examples(
@@ -74,11 +74,11 @@ def pause(queues: Queues = None, *, classes: Classes = None, redis: Redis = None
 )
 def resume(queues: Queues = None, *, classes: Classes = None, redis: Redis = None, namespace: Namespace = None) -> None:
     """Resume a queue or a class that was paused."""
-    from trioworkers.cli import controls  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli import tell_workers  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     _need(queues, classes)
-    at_desk(lambda desk: controls.resume(desk, queues or (), classes or ()), redis, namespace)
+    in_session(lambda session: tell_workers.resume(session, queues or (), classes or ()), redis, namespace)
 
 
 def _need(queues: list[str] | None, classes: list[str] | None) -> None:
@@ -95,11 +95,11 @@ def quiet(
     Sidekiq's signal TSTP: Ruby's processes obey, too. Heard with the next heartbeat, within 5 seconds by ours (a sixth of the lease)
     and 10 by Ruby's. There is no way back but a restart; `pause` has one.
     """
-    from trioworkers.cli import controls  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli import tell_workers  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     _need_one(processes, everyone)
-    at_desk(lambda desk: controls.signal(desk, processes, "TSTP"), redis, namespace)
+    in_session(lambda session: tell_workers.signal(session, processes, "TSTP"), redis, namespace)
 
 
 @examples(("trioworkers stop w1", "as TERM would"), ("trioworkers stop --all", "everybody"))
@@ -111,11 +111,11 @@ def stop(
     Sidekiq's signal TERM: jobs get the shutdown timeout, the rest goes back to its queue. Ruby's processes obey, too. Heard with the
     next heartbeat, within 5 seconds by ours (a sixth of the lease) and 10 by Ruby's.
     """
-    from trioworkers.cli import controls  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli import tell_workers  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     _need_one(processes, everyone)
-    at_desk(lambda desk: controls.signal(desk, processes, "TERM"), redis, namespace)
+    in_session(lambda session: tell_workers.signal(session, processes, "TERM"), redis, namespace)
 
 
 def _need_one(processes: list[str] | None, everyone: bool) -> None:

@@ -1,4 +1,4 @@
-"""What the commands of `cli/transfer.py` do."""
+"""What `export` and `import` do: jobs out as JSON lines, and in again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO
 import typer
 
 from trioworkers.broker.inspection import Source
-from trioworkers.cli.desk import Desk
+from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.cli.where import Where
 from trioworkers.errors import BadPayload, ConfigurationError
@@ -33,11 +33,11 @@ def source_of(text: str) -> Source:
     raise ConfigurationError(f"{text!r} is none of retry, scheduled, dead, queue:NAME")
 
 
-async def export(desk: Desk, source: Source, where: Where, output: Path | None) -> None:
+async def export(session: Session, source: Source, where: Where, output: Path | None) -> None:
     """Write what matches, a line each. Raises ConfigurationError if the file can't be written."""
-    now_s, count = await desk.inspector.now_s(), 0
+    now_s, count = await session.inspector.now_s(), 0
     with _sink(output) as sink:
-        async with aclosing(desk.inspector.pages(source)) as pages:
+        async with aclosing(session.inspector.pages(source)) as pages:
             async for page in pages:
                 chosen = [entry for entry in page if where.matches(entry, now_s)]
                 sink.writelines(encode_entry(entry) + b"\n" for entry in chosen)
@@ -62,14 +62,14 @@ def _sink(output: Path | None) -> Iterator[IO[bytes]]:
         unfinished.unlink(missing_ok=True)  # there only if we were interrupted
 
 
-async def import_(desk: Desk, file: str) -> None:
+async def import_(session: Session, file: str) -> None:
     """Put back what is in a file. Raises ConfigurationError at a bad line; what stands before it is put back."""
     seen = added = 0
     try:
         with _source(file) as lines:
             for first, group in _groups(lines):
                 source = Source(group[0].place, group[0].list_queue)
-                added += await desk.moves.restore(source, group, str(first))
+                added += await session.moves.restore(source, group, str(first))
                 seen += len(group)
     except BadPayload as error:
         raise ConfigurationError(f"{file}: {error}") from None

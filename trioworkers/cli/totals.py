@@ -12,19 +12,19 @@ import attrs
 import trio
 
 from trioworkers.broker.inspection import Totals
-from trioworkers.cli.desk import Desk
+from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, write_json
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SAMPLES = 60
 
 
-async def stats(desk: Desk, *, every_s: float | None, as_json: bool) -> None:
+async def stats(session: Session, *, every_s: float | None, as_json: bool) -> None:
     """Totals once, or every `every_s` seconds with rates until interrupted."""
     meter = _Meter()
     with _screen(live=every_s is not None and not as_json and sys.stdout.isatty()) as screen:
         while True:
-            numbers = await _numbers(desk, meter)
+            numbers = await _numbers(session, meter)
             if as_json:
                 write_json(numbers)
             elif screen is not None:
@@ -63,9 +63,9 @@ class _Meter:
         return "".join(_BARS[round(rate / highest * (len(_BARS) - 1))] for rate in self.history)
 
 
-async def _numbers(desk: Desk, meter: _Meter) -> dict[str, Any]:
-    totals = await desk.inspector.totals()
-    processes = await desk.inspector.processes()
+async def _numbers(session: Session, meter: _Meter) -> dict[str, Any]:
+    totals = await session.inspector.totals()
+    processes = await session.inspector.processes()
     return {
         **attrs.asdict(totals),
         "busy": sum(process.busy for process in processes),

@@ -1,4 +1,4 @@
-"""What the commands of `cli/control.py` do: find the worker, ask it, say what came of it."""
+"""What the commands that speak to running workers do: find the worker, ask it, say what came of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import typer
 
 from trioworkers.broker.hand_moves import Next, Push
 from trioworkers.broker.inspection import Source
-from trioworkers.cli.desk import Desk
 from trioworkers.cli.processes import select_processes
+from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.errors import BadPayload, ConfigurationError, NotFound, TrioworkersError
 from trioworkers.wire.ask import Ask, Fate
@@ -30,10 +30,10 @@ class StillRuns(TrioworkersError):
     """What was to be stopped was not, or nobody knows."""
 
 
-async def cancel(desk: Desk, jid: str, then: Fate) -> None:
+async def cancel(session: Session, jid: str, then: Fate) -> None:
     """Raises NotFound if it does not run, StillRuns if it could not be stopped."""
     running, elsewhere = [], ""
-    async with aclosing(desk.inspector.find(jid)) as places:
+    async with aclosing(session.inspector.find(jid)) as places:
         async for entry in places:
             if entry.jid == jid and entry.place == "running":
                 running.append(entry)
@@ -45,12 +45,12 @@ async def cancel(desk: Desk, jid: str, then: Fate) -> None:
         )
         raise NotFound(f"job {jid} is not running: {hint}")
     for entry in running:
-        await _cancel_one(desk, entry, then)
+        await _cancel_one(session, entry, then)
 
 
-async def _cancel_one(desk: Desk, entry: Entry, then: Fate) -> None:
+async def _cancel_one(session: Session, entry: Entry, then: Fate) -> None:
     worker, jid = entry.process_id, entry.jid
-    processes = {process.process_id or process.identity: process for process in await desk.inspector.processes()}
+    processes = {process.process_id or process.identity: process for process in await session.inspector.processes()}
     if worker in processes and not processes[worker].is_ours:
         raise StillRuns(f"job {jid} runs in {worker}, which is not one of ours: it can't be cancelled from here")
     if worker not in processes:
@@ -58,7 +58,7 @@ async def _cancel_one(desk: Desk, entry: Entry, then: Fate) -> None:
             f"job {jid} is in the list of {worker}, which gives no sign of life: a live worker takes it over soon"
         )
     ask = Ask(secrets.token_hex(8), "cancel", jid, then, patience_s=CANCEL_PATIENCE_S)
-    answer = await desk.remote.ask(worker, ask, ANSWER_WITHIN_S)
+    answer = await session.remote.ask(worker, ask, ANSWER_WITHIN_S)
     fate = {"bury": "it is in the dead set", "discard": "it is forgotten", "requeue": "it is back on its queue"}[then]
     match answer and answer.result:
         case "done":
@@ -76,16 +76,16 @@ async def _cancel_one(desk: Desk, entry: Entry, then: Fate) -> None:
             )
 
 
-async def pause(desk: Desk, queues: Sequence[str], classes: Sequence[str]) -> None:
+async def pause(session: Session, queues: Sequence[str], classes: Sequence[str]) -> None:
     """For all workers of now and later."""
     for queue in queues:
         if not is_queue_name(queue):
             raise ConfigurationError(f"{queue!r} can't be a queue's name")
-    await desk.remote.pause(queues, classes)
+    await session.remote.pause(queues, classes)
     for name in (*queues, *classes):
         typer.echo(f"{name}: paused")
-    known = {look.name for look in await desk.inspector.queues()}
-    processes = await desk.inspector.processes()
+    known = {look.name for look in await session.inspector.queues()}
+    processes = await session.inspector.processes()
     for queue in queues:
         serving = [process for process in processes if queue in process.queues]
         if any(not process.is_ours for process in serving):
@@ -94,21 +94,21 @@ async def pause(desk: Desk, queues: Sequence[str], classes: Sequence[str]) -> No
             remark(f"there is no queue {queue} yet, and nobody fetches from it")
 
 
-async def resume(desk: Desk, queues: Sequence[str], classes: Sequence[str]) -> None:
+async def resume(session: Session, queues: Sequence[str], classes: Sequence[str]) -> None:
     """For all workers; what was put aside of the classes goes back to its queue."""
-    before = await desk.remote.paused()
-    await desk.remote.resume(queues, classes)
+    before = await session.remote.paused()
+    await session.remote.resume(queues, classes)
     for name in (*queues, *classes):
         was = name in before.queues or name in before.classes
         typer.echo(f"{name}: {'resumed' if was else 'was not paused'}")
     if classes:
         await trio.sleep(HEARD_WITHIN_S)  # or a worker that hasn't heard it yet puts them aside again
-        count = await _bring_back(desk, set(classes))
+        count = await _bring_back(session, set(classes))
         typer.echo(f"{number(count)} jobs that were put aside are back in their queues")
 
 
-async def _bring_back(desk: Desk, classes: set[str]) -> int:
-    now_s = await desk.inspector.now_s()
+async def _bring_back(session: Session, classes: set[str]) -> int:
+    now_s = await session.inspector.now_s()
 
     def decide(entry: Entry) -> Next | None:
         if not entry.is_aside or not classes.intersection(entry.classes):
@@ -119,18 +119,22 @@ async def _bring_back(desk: Desk, classes: set[str]) -> int:
             return None
 
     moved = 0
-    async with aclosing(desk.moves.sweep(Source("scheduled"), decide)) as pages:
+    async with aclosing(session.moves.sweep(Source("scheduled"), decide)) as pages:
         async for swept in pages:
             moved += swept.moved
     return moved
 
 
-async def signal(desk: Desk, wanted: Sequence[str] | None, signal: Literal["TSTP", "TERM"]) -> None:
+async def signal(session: Session, wanted: Sequence[str] | None, signal: Literal["TSTP", "TERM"]) -> None:
     """To these processes, or all. Raises NotFound."""
-    chosen = [await select_processes(desk, name) for name in wanted] if wanted else [await select_processes(desk, None)]
+    chosen = (
+        [await select_processes(session, name) for name in wanted]
+        if wanted
+        else [await select_processes(session, None)]
+    )
     what = {"TSTP": "told to fetch no more", "TERM": "told to stop"}[signal]
     for process in {each.identity: each for some in chosen for each in some}.values():
-        await desk.remote.signal(process.identity, signal)
+        await session.remote.signal(process.identity, signal)
         typer.echo(f"{process.process_id or process.identity}: {what}; heard within {5 if process.is_ours else 10} s")
     if not any(chosen):
         remark("no process is running")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from trioworkers.cli.examples import examples
-from trioworkers.cli.options import Json, Limit, Namespace, Redis, Wheres
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Json, Limit, Namespace, Redis, Wheres
 
 
 @examples(
@@ -34,9 +34,9 @@ def ps(
     blocked does not answer; its own log says where it is.
     """
     from trioworkers.cli import processes  # noqa: PLC0415 - `--help` should not wait for it
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
-    at_desk(lambda desk: processes.ps(desk, process, tree=tree, limit=limit, as_json=json), redis, namespace)
+    in_session(lambda session: processes.ps(session, process, tree=tree, limit=limit, as_json=json), redis, namespace)
 
 
 @examples(
@@ -49,10 +49,10 @@ def queues(*, json: Json = False, redis: Redis = None, namespace: Namespace = No
     Latency: how long the job that is fetched next has waited. Rate: jobs settled a second by our workers, in their last heartbeat's
     interval. Slots: how many jobs of it the live processes may run at once.
     """
-    from trioworkers.cli import looks  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli import lists  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
-    at_desk(lambda desk: looks.queues(desk, as_json=json), redis, namespace)
+    in_session(lambda session: lists.queues(session, as_json=json), redis, namespace)
 
 
 @examples(
@@ -134,12 +134,12 @@ def _list(
     namespace: str | None,
 ) -> None:
     from trioworkers.broker.inspection import Source  # noqa: PLC0415 - as above
-    from trioworkers.cli import looks  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli import lists  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
 
     source, wanted = Source(place, queue), parse_where(where or ())
-    at_desk(lambda desk: looks.entries(desk, source, wanted, limit=limit, as_json=json), redis, namespace)
+    in_session(lambda session: lists.entries(session, source, wanted, limit=limit, as_json=json), redis, namespace)
 
 
 @examples(
@@ -158,9 +158,9 @@ def show(
     Payload, attempts, times, the last error with its backtrace; and while it runs, where it awaits.
     """
     from trioworkers.cli import one_job  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
-    at_desk(lambda desk: one_job.show(desk, jid, as_json=json), redis, namespace)
+    in_session(lambda session: one_job.show(session, jid, as_json=json), redis, namespace)
 
 
 @examples(
@@ -180,7 +180,7 @@ def stats(
 
     Of all processes together, Ruby's and ours.
     """
-    from trioworkers.cli import live  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli import totals  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
-    at_desk(lambda desk: live.stats(desk, every_s=every if watch else None, as_json=json), redis, namespace)
+    in_session(lambda session: totals.stats(session, every_s=every if watch else None, as_json=json), redis, namespace)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from trioworkers.cli.examples import examples
-from trioworkers.cli.options import LogFormat, LogLevel, Target
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import LogFormat, LogLevel, Target
 
 
 @examples(

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trioworkers.cli.examples import examples
-from trioworkers.cli.options import Namespace, Redis
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Namespace, Redis
 
 
 @examples(
@@ -36,7 +36,7 @@ def enqueue(
     import trio  # noqa: PLC0415 - `--help` should not wait for it
 
     from trioworkers import Client, Job  # noqa: PLC0415 - as above
-    from trioworkers.cli.place import which_redis  # noqa: PLC0415 - as above
+    from trioworkers.cli.which_redis import which_redis  # noqa: PLC0415 - as above
 
     place = which_redis(redis, namespace)
     kwargs = dict(parse_keyword(text) for text in keywords or ())

@@ -1,4 +1,4 @@
-"""What the commands of `cli/act.py` do to jobs that wait: choose, say how many, ask, act page by page, say what came of it."""
+"""What the commands that act do to jobs that wait: choose, say how many, ask, move page by page, say what came of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from trioworkers.broker.hand_moves import Delete, Next, Push, Swept, ToDead
 from trioworkers.broker.inspection import Source
-from trioworkers.cli.desk import Desk
+from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.cli.where import Where
 from trioworkers.errors import BadPayload, ConfigurationError, NotFound
@@ -92,19 +92,19 @@ def source_of(text: str | None, act: Act) -> Source:
     return Source(place, queue)
 
 
-async def act_on(desk: Desk, act: Act, chosen: Chosen) -> None:
+async def act_on(session: Session, act: Act, chosen: Chosen) -> None:
     """Do it. Raises NotFound if a jid is nowhere, Abort if the answer is no."""
     if chosen.jids:
         for jid in chosen.jids:
-            await _act_on_one(desk, act, jid, dry_run=chosen.dry_run)
+            await _act_on_one(session, act, jid, dry_run=chosen.dry_run)
     elif chosen.source is not None:
-        await _act_on_many(desk, act, chosen, chosen.source)
+        await _act_on_many(session, act, chosen, chosen.source)
 
 
-async def _act_on_one(desk: Desk, act: Act, jid: str, *, dry_run: bool) -> None:
-    now_s = await desk.inspector.now_s()
+async def _act_on_one(session: Session, act: Act, jid: str, *, dry_run: bool) -> None:
+    now_s = await session.inspector.now_s()
     elsewhere, moved = [], 0
-    async with aclosing(desk.inspector.find(jid)) as places:
+    async with aclosing(session.inspector.find(jid)) as places:
         async for entry in places:
             if entry.jid != jid:
                 continue
@@ -114,7 +114,7 @@ async def _act_on_one(desk: Desk, act: Act, jid: str, *, dry_run: bool) -> None:
             elif dry_run:
                 moved += 1
             else:
-                moved += _checked(await desk.moves.move(source, entry, act.to(entry, now_s))).moved
+                moved += _checked(await session.moves.move(source, entry, act.to(entry, now_s))).moved
     if moved:
         typer.echo(f"{jid}: {'would be ' if dry_run else ''}{act.done}")
     elif elsewhere:
@@ -129,11 +129,11 @@ def _checked(swept: Swept) -> Swept:
     return swept
 
 
-async def _act_on_many(desk: Desk, act: Act, chosen: Chosen, source: Source) -> None:
-    size = await desk.inspector.size(source)
-    started_s = await desk.inspector.now_s()
+async def _act_on_many(session: Session, act: Act, chosen: Chosen, source: Source) -> None:
+    size = await session.inspector.size(source)
+    started_s = await session.inspector.now_s()
     if not chosen.yes or chosen.dry_run:
-        count = await _count(desk, source, chosen.where, started_s) if chosen.where else size
+        count = await _count(session, source, chosen.where, started_s) if chosen.where else size
         if not count:
             remark(f"nothing in {source}" + (" matches" if chosen.where and size else ""))
             return
@@ -141,29 +141,29 @@ async def _act_on_many(desk: Desk, act: Act, chosen: Chosen, source: Source) -> 
             typer.echo(f"{number(count)} jobs of {number(size)} in {source} would be {act.done}")
             return
         _ask(
-            f"{number(count)} jobs of {number(size)} in {source} will be {act.done}{await _overflow(desk, act, count)}. Go on?"
+            f"{number(count)} jobs of {number(size)} in {source} will be {act.done}{await _overflow(session, act, count)}. Go on?"
         )
     tally = _Tally(act, chosen.where, source, started_s)
     try:
         with _progress(size, tally):
-            async with aclosing(desk.moves.sweep(source, tally.decide)) as pages:
+            async with aclosing(session.moves.sweep(source, tally.decide)) as pages:
                 async for swept in pages:
                     tally.add(swept)
     finally:
         tally.tell()
 
 
-async def _overflow(desk: Desk, act: Act, count: int) -> str:
+async def _overflow(session: Session, act: Act, count: int) -> str:
     """What a full dead set loses by this; "" if nothing."""
     if act.done != "buried":
         return ""
-    lost = await desk.inspector.size(Source("dead")) + count - DEAD_KEEPS
+    lost = await session.inspector.size(Source("dead")) + count - DEAD_KEEPS
     return f"; the dead set keeps {number(DEAD_KEEPS)}, so its {number(lost)} oldest will be gone" if lost > 0 else ""
 
 
-async def _count(desk: Desk, source: Source, where: Where, now_s: float) -> int:
+async def _count(session: Session, source: Source, where: Where, now_s: float) -> int:
     count = 0
-    async with aclosing(desk.inspector.pages(source)) as pages:
+    async with aclosing(session.inspector.pages(source)) as pages:
         async for page in pages:
             count += sum(where.matches(entry, now_s) for entry in page)
     return count
@@ -243,12 +243,12 @@ def _progress(total: int, tally: _Tally) -> Iterator[None]:
         yield
 
 
-async def purge(desk: Desk, queue: str, *, yes: bool) -> None:
+async def purge(session: Session, queue: str, *, yes: bool) -> None:
     """Forget a queue. Raises NotFound if there is none."""
-    size = await desk.inspector.size(Source("queue", queue))
-    if not size and queue not in {look.name for look in await desk.inspector.queues()}:
+    size = await session.inspector.size(Source("queue", queue))
+    if not size and queue not in {look.name for look in await session.inspector.queues()}:
         raise NotFound(f"no queue {queue!r}")
     if not yes:
         _ask(f"{number(size)} jobs in queue {queue} will be deleted. Go on?")
-    count = await desk.moves.purge(queue)
+    count = await session.moves.purge(queue)
     typer.echo(f"{number(count)} jobs of queue {queue} deleted")

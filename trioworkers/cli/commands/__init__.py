@@ -1,7 +1,8 @@
 """All commands, by section: this table is the order of the help and of docs/cli.md.
 
-A command is a function in the file of its group: its first line is its summary, `@examples` goes above it, common options come
-from `cli/options.py`. What is dear to import it imports itself: `trioworkers --help` should be there at once.
+A command is a function in the file of its group, and says only how it is called; what it does is in the folder above. Its first line is
+its summary, `@examples` goes above it, common options come from `options.py`. What is dear to import it imports itself:
+`trioworkers --help` should be there at once.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import typer
 from typer.core import TyperGroup
 
 from trioworkers import __version__
-from trioworkers.cli.act import bury, delete, purge, requeue, retry, run_now
-from trioworkers.cli.control import cancel, pause, quiet, resume, stop
-from trioworkers.cli.dev import dev
-from trioworkers.cli.doctor import doctor
-from trioworkers.cli.enqueue import enqueue
-from trioworkers.cli.examples import epilog
-from trioworkers.cli.look import dead, jobs, ps, queues, retries, scheduled, show, stats
-from trioworkers.cli.new import new
-from trioworkers.cli.run import run
-from trioworkers.cli.show import demo
-from trioworkers.cli.transfer import export, import_
+from trioworkers.cli.commands.act import bury, delete, purge, requeue, retry, run_now
+from trioworkers.cli.commands.control import cancel, pause, quiet, resume, stop
+from trioworkers.cli.commands.demo import demo
+from trioworkers.cli.commands.dev import dev
+from trioworkers.cli.commands.doctor import doctor
+from trioworkers.cli.commands.enqueue import enqueue
+from trioworkers.cli.commands.examples import epilog
+from trioworkers.cli.commands.look import dead, jobs, ps, queues, retries, scheduled, show, stats
+from trioworkers.cli.commands.new import new
+from trioworkers.cli.commands.run import run
+from trioworkers.cli.commands.transfer import export, import_
 
 SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Work": (dev, new, run, enqueue, demo),

@@ -1,4 +1,4 @@
-"""Which Redis a command means, and the note by which a `trioworkers dev` is found.
+"""The note by which other commands find the Redis of a running `trioworkers dev`.
 
 `dev` keeps `.trioworkers/dev.json` in the directory that it runs in, locked for as long as it lives: who gets the lock knows
 that the note is stale, however its writer ended. Commands look for it in their directory and those above. `run` does not.
@@ -16,32 +16,10 @@ from typing import IO
 import attrs
 import msgspec
 
-from trioworkers.errors import ConfigurationError, Refused, Unavailable
-from trioworkers.settings import DEFAULT_URL, shown_url
+from trioworkers.errors import ConfigurationError
 
 FOLDER = ".trioworkers"
 NOTE = "dev.json"
-DEFAULT = "the default address"
-
-
-@attrs.frozen
-class Place:
-    """A Redis and a namespace in it. `source`: what decided on this one, for messages."""
-
-    url: str
-    namespace: str = ""
-    source: str = DEFAULT
-
-    @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Has errors of Redis say which one that is, and what decided on it."""
-        try:
-            yield
-        except Refused as error:
-            raise Refused(f"Redis at {shown_url(self.url)} ({self.source}): {error}") from error
-        except Unavailable as error:
-            where = self.source if self.source != DEFAULT else f"{DEFAULT}; no `trioworkers dev` runs here"
-            raise Unavailable(f"no answer from Redis at {shown_url(self.url)} ({where}): {error}") from error
 
 
 @attrs.frozen
@@ -51,19 +29,6 @@ class Note:
     pid: int
     url: str = ""
     namespace: str = ""
-
-
-def which_redis(redis: str | None, namespace: str | None = None) -> Place:
-    """What `--redis` and `--namespace` say, else REDIS_URL, else a `dev` that runs here or above, else the default address."""
-    if redis:
-        return Place(redis, namespace or "", "--redis")
-    if url := os.environ.get("REDIS_URL"):
-        return Place(url, namespace or "", "REDIS_URL")
-    note = find_note(Path.cwd())
-    if note is not None and note.url:
-        chosen = note.namespace if namespace is None else namespace
-        return Place(note.url, chosen, f"`trioworkers dev` (pid {note.pid})")
-    return Place(DEFAULT_URL, namespace or "")
 
 
 def find_note(start: Path) -> Note | None:

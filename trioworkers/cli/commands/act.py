@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trioworkers.cli.examples import examples
-from trioworkers.cli.options import Namespace, Redis, Wheres
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Namespace, Redis, Wheres
 
 if TYPE_CHECKING:
-    from trioworkers.cli.acts import Act
+    from trioworkers.cli.move_jobs import Act
 
 Jids = Annotated[list[str] | None, typer.Argument(metavar="JID", help="Jobs, by id, wherever they are.")]
 In = Annotated[str | None, typer.Option("--in", metavar="PLACE", help="Where: retry, scheduled, dead or queue:NAME.")]
@@ -44,9 +44,9 @@ def retry(
 
     As Sidekiq's "retry now": the attempt does not count: a job that fails again is where it was, with as many retries left. Default for --in: retry.
     """
-    from trioworkers.cli import acts  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli import move_jobs  # noqa: PLC0415 - `--help` should not wait for it
 
-    _act(acts.retry(to), jids, in_, where, all_, yes, dry_run, redis, namespace)
+    _act(move_jobs.retry(to), jids, in_, where, all_, yes, dry_run, redis, namespace)
 
 
 @examples(
@@ -69,9 +69,9 @@ def run_now(
 
     Nothing else of them is changed. Default for --in: scheduled.
     """
-    from trioworkers.cli import acts  # noqa: PLC0415 - as above
+    from trioworkers.cli import move_jobs  # noqa: PLC0415 - as above
 
-    _act(acts.run_now(), jids, in_, where, all_, yes, dry_run, redis, namespace)
+    _act(move_jobs.run_now(), jids, in_, where, all_, yes, dry_run, redis, namespace)
 
 
 @examples(
@@ -95,9 +95,9 @@ def requeue(
     Or retries, or scheduled ones; as Sidekiq's "add to queue". Used-up retries stay used up: a dead job that fails again is dead again (`retry` gives the attempt back). With --to also from
     one queue into another. A running job: `cancel --requeue`. Default for --in: dead.
     """
-    from trioworkers.cli import acts  # noqa: PLC0415 - as above
+    from trioworkers.cli import move_jobs  # noqa: PLC0415 - as above
 
-    _act(acts.requeue(to), jids, in_, where, all_, yes, dry_run, redis, namespace)
+    _act(move_jobs.requeue(to), jids, in_, where, all_, yes, dry_run, redis, namespace)
 
 
 @examples(
@@ -119,9 +119,9 @@ def bury(
 
     As they are, as Sidekiq's "kill" does. The dead set keeps the latest 10,000 for 180 days, whoever buries. A running job: `cancel`.
     """
-    from trioworkers.cli import acts  # noqa: PLC0415 - as above
+    from trioworkers.cli import move_jobs  # noqa: PLC0415 - as above
 
-    _act(acts.bury(), jids, in_, where, all_, yes, dry_run, redis, namespace)
+    _act(move_jobs.bury(), jids, in_, where, all_, yes, dry_run, redis, namespace)
 
 
 @examples(
@@ -144,9 +144,9 @@ def delete(
 
     For ever (`export` keeps them). A running job: `cancel --discard`.
     """
-    from trioworkers.cli import acts  # noqa: PLC0415 - as above
+    from trioworkers.cli import move_jobs  # noqa: PLC0415 - as above
 
-    _act(acts.delete(), jids, in_, where, all_, yes, dry_run, redis, namespace)
+    _act(move_jobs.delete(), jids, in_, where, all_, yes, dry_run, redis, namespace)
 
 
 def _act(
@@ -160,15 +160,15 @@ def _act(
     redis: str | None,
     namespace: str | None,
 ) -> None:
-    from trioworkers.cli.acts import Chosen, act_on, source_of  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli.move_jobs import Chosen, act_on, source_of  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
 
     if sum(map(bool, (jids, where, all_))) != 1 or (jids and in_):
         raise typer.BadParameter("which jobs? Give JIDs, or --where FILTER, or --all; one of these")
     source = None if jids else source_of(in_, act)
     chosen = Chosen(jids or (), source, parse_where(where or ()), yes, dry_run)
-    at_desk(lambda desk: act_on(desk, act, chosen), redis, namespace)
+    in_session(lambda session: act_on(session, act, chosen), redis, namespace)
 
 
 @examples(
@@ -186,7 +186,7 @@ def purge(
 
     In one step; running jobs go on.
     """
-    from trioworkers.cli.acts import purge as purge_queue  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli.move_jobs import purge as purge_queue  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
-    at_desk(lambda desk: purge_queue(desk, queue, yes=yes), redis, namespace)
+    in_session(lambda session: purge_queue(session, queue, yes=yes), redis, namespace)

@@ -1,4 +1,4 @@
-"""The worker process of `trioworkers dev`; see `cli/development.py`. `python -m trioworkers.cli.dev_worker FD TARGET`."""
+"""The worker process of `trioworkers dev`, started by `worker_process.py`. `python -m trioworkers.cli.dev.worker FD TARGET`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from trioworkers.cli.development import Given, Need, Order
+from trioworkers.cli.dev.messages import Given, Need, Order
 from trioworkers.cli.loader import load_app
 from trioworkers.cli.logs import Format, configure_logging
 from trioworkers.errors import ConfigurationError, TrioworkersError

@@ -6,18 +6,18 @@ import sys
 from contextlib import aclosing
 
 from trioworkers.broker.inspection import FIRST_PAGE, QueueLook, Source
-from trioworkers.cli.desk import Desk
 from trioworkers.cli.rows import ENTRY_COLUMNS, QUEUE, row_of
+from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, duration, number, remark
 from trioworkers.cli.where import Where
 
 
-async def entries(desk: Desk, source: Source, where: Where, *, limit: int, as_json: bool) -> None:
+async def entries(session: Session, source: Source, where: Where, *, limit: int, as_json: bool) -> None:
     """The jobs in a queue or a set, page by page."""
-    now_s, total = await desk.inspector.now_s(), await desk.inspector.size(source)
+    now_s, total = await session.inspector.now_s(), await session.inspector.size(source)
     rows, shown, more = Rows(ENTRY_COLUMNS[source.place], as_json=as_json), 0, False
     first = limit + 1 if limit and not where else FIRST_PAGE
-    async with aclosing(desk.inspector.pages(source, first)) as pages:
+    async with aclosing(session.inspector.pages(source, first)) as pages:
         async for page in pages:
             for entry in page:
                 if where.matches(entry, now_s):
@@ -51,11 +51,11 @@ _QUEUE_COLUMNS = (
 )
 
 
-async def queues(desk: Desk, *, as_json: bool) -> None:
+async def queues(session: Session, *, as_json: bool) -> None:
     """All queues that exist, have a consumer or are paused."""
-    known = {queue.name: queue for queue in await desk.inspector.queues()}
-    processes = await desk.inspector.processes()
-    paused = await desk.remote.paused()
+    known = {queue.name: queue for queue in await session.inspector.queues()}
+    processes = await session.inspector.processes()
+    paused = await session.remote.paused()
     rows = Rows(_QUEUE_COLUMNS, as_json=as_json)
     names = {*known, *paused.queues, *(name for process in processes for name in process.queues)}
     for name in sorted(names):

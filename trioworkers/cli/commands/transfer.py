@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trioworkers.cli.examples import examples
-from trioworkers.cli.options import Namespace, Redis, Wheres
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Namespace, Redis, Wheres
 
 
 @examples(
@@ -32,12 +32,12 @@ def export(
     A line has `in` (retry, scheduled, dead, queue), `queue` or `score`, and `payload`, exactly; `payload_base64` instead if it is no
     UTF-8. A queue comes in the order in which it would be fetched; what is fetched meanwhile may be missed, so `pause` a busy one first.
     """
-    from trioworkers.cli import transfers  # noqa: PLC0415 - `--help` should not wait for it
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli import json_lines  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
 
-    source, wanted = transfers.source_of(place), parse_where(where or ())
-    at_desk(lambda desk: transfers.export(desk, source, wanted, output), redis, namespace)
+    source, wanted = json_lines.source_of(place), parse_where(where or ())
+    in_session(lambda session: json_lines.export(session, source, wanted, output), redis, namespace)
 
 
 @examples(
@@ -55,7 +55,7 @@ def import_(
     Twice does not double them: what a set holds already stays as it is, and what went into a queue from this file is not put there
     again for a week. So an import that was interrupted is just run again. To replay a dead set: import, then `retry --all --in dead`.
     """
-    from trioworkers.cli import transfers  # noqa: PLC0415 - as above
-    from trioworkers.cli.desk import at_desk  # noqa: PLC0415 - as above
+    from trioworkers.cli import json_lines  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
-    at_desk(lambda desk: transfers.import_(desk, file), redis, namespace)
+    in_session(lambda session: json_lines.import_(session, file), redis, namespace)

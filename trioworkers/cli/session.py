@@ -17,13 +17,13 @@ from trioworkers.broker.hand_moves import HandMoves
 from trioworkers.broker.inspection import Inspector
 from trioworkers.broker.remote import RemoteControl
 from trioworkers.broker.server import open_server
-from trioworkers.cli.place import Place, which_redis
+from trioworkers.cli.which_redis import Place, which_redis
 from trioworkers.settings import settings, shown_url
 from trioworkers.wire.keys import Keys
 
 
 @attrs.frozen
-class Desk:
+class Session:
     """What a command works with."""
 
     inspector: Inspector
@@ -31,7 +31,7 @@ class Desk:
     moves: HandMoves
 
 
-def at_desk(command: Callable[[Desk], Awaitable[None]], redis: str | None, namespace: str | None) -> None:
+def in_session(command: Callable[[Session], Awaitable[None]], redis: str | None, namespace: str | None) -> None:
     """Run `command` on the Redis that is meant. Raises Unavailable with its address, and our other errors.
 
     Who reads our output may stop reading: then we end as any tool does.
@@ -60,8 +60,10 @@ def _silent_logs() -> Iterator[None]:
             logger.setLevel(level)
 
 
-async def _run(command: Callable[[Desk], Awaitable[None]], place: Place) -> None:
+async def _run(command: Callable[[Session], Awaitable[None]], place: Place) -> None:
     keys = Keys(place.namespace)
     async with open_server(place.url) as url, connect(url, Link(shown_url(url))) as connection:
-        await command(Desk(Inspector(connection, keys), RemoteControl(connection, keys), HandMoves(connection, keys)))
+        await command(
+            Session(Inspector(connection, keys), RemoteControl(connection, keys), HandMoves(connection, keys))
+        )
         sys.stdout.flush()

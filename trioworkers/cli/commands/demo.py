@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trioworkers.cli.examples import examples
+from trioworkers.cli.commands.examples import examples
 
 
 @examples(("trioworkers demo", "needs nothing: it brings its own Redis"))

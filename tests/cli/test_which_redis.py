@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from trioworkers import ConfigurationError
-from trioworkers.cli.place import FOLDER, NOTE, keeping_note, which_redis
+from trioworkers.cli.dev.note import FOLDER, NOTE, keeping_note
+from trioworkers.cli.which_redis import which_redis
 
 
 @pytest.fixture(autouse=True)

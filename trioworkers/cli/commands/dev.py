@@ -1,4 +1,4 @@
-"""`trioworkers dev TARGET`: a worker for whoever writes handlers; what it does is in `cli/development.py`."""
+"""`trioworkers dev TARGET`: a worker for whoever writes handlers; what it does is in `cli/dev/`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trioworkers.cli.examples import examples
-from trioworkers.cli.options import LogFormat, LogLevel, Target
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import LogFormat, LogLevel, Target
 
 
 @examples(
@@ -41,7 +41,8 @@ def dev(
     commands find its Redis from this directory and those below without any option. A syntax error is shown and waited out.
     Ctrl-C stops it all; a second one does not wait for running jobs.
     """
-    from trioworkers.cli.development import Wishes, develop  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.dev.reload import develop  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.dev.worker_process import Wishes  # noqa: PLC0415 - as above
     from trioworkers.cli.logs import configure_logging  # noqa: PLC0415 - as above
 
     configure_logging(log_format, log_level)

@@ -1,0 +1,47 @@
+"""`trioworkers doctor`: the command; what it does is in `cli/doctor.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Json, Namespace, Redis
+
+
+@examples(
+    ("trioworkers doctor", "the Redis, and who is on it"),
+    ("trioworkers doctor app.py --manifest deploy.yaml", "the App and its deployment, too"),
+    ("trioworkers doctor --json --strict", "for scripts: status 1 for warnings, too"),
+)
+def doctor(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGET", help="An App to check as well, as for `run`; its Redis is looked at."),
+    ] = None,
+    *,
+    redis: Redis = None,
+    namespace: Namespace = None,
+    grace: Annotated[
+        float | None, typer.Option(help="Seconds that whoever stops the worker waits before it kills.")
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Where these seconds stand: a Kubernetes manifest, a systemd unit or a compose file."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as problems for the exit status.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong, and what to do about it.
+
+    Checks Redis, permissions, queues, this machine, and if given your App and its deployment. Changes nothing. Exit status: 0 no problem found, 1 at least one problem (with --strict: or warning), 2 wrong usage.
+    """
+    from trioworkers.cli.doctor import examine, show  # noqa: PLC0415 - `--help` should not wait for it
+
+    findings = examine(target, redis, namespace, grace, manifest)
+    show(findings, as_json=as_json)
+    bad = ("problem", "warning") if strict else ("problem",)
+    if any(finding.level in bad for finding in findings):
+        raise typer.Exit(1)

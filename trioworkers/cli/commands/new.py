@@ -1,0 +1,25 @@
+"""`trioworkers new [NAME]`: a file with handlers to begin with, and its test; what it does is in `cli/new_files.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trioworkers.cli.commands.examples import examples
+
+
+@examples(
+    ("trioworkers new", "writes app.py and test_app.py"),
+    ("trioworkers new shop", "writes shop.py and test_shop.py"),
+)
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The module's name.")] = "app",
+) -> None:
+    """Write handlers and a test to begin with.
+
+    One handler is plain, one calls HTTP services at once, one computes in another process. Nothing is overwritten.
+    """
+    from trioworkers.cli.new_files import write_new  # noqa: PLC0415 - as all of them, for the sake of `--help`
+
+    write_new(name)

@@ -1,0 +1,92 @@
+"""Worker after worker: a new one whenever the code changes, until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from trioworkers.cli.dev.note import NoteKeeper, keeping_note
+from trioworkers.cli.dev.redises import Redises
+from trioworkers.cli.dev.watcher import watching
+from trioworkers.cli.dev.worker_process import Wishes, WorkerProcess
+from trioworkers.engine.serve import ungrouped
+
+logger = logging.getLogger("trioworkers.dev")
+
+PATIENCE_S = 3.0
+"""After its deadline a worker has that long to end; it never takes so long (P3), but it runs the user's code."""
+
+
+def develop(wishes: Wishes) -> None:
+    """Run until stopped by a signal. Raises ConfigurationError if another `dev` runs here."""
+    with ungrouped(), keeping_note(Path.cwd()) as note:
+        trio.run(_develop, wishes, note)
+
+
+async def _develop(wishes: Wishes, note: NoteKeeper) -> None:
+    # Signals are heard here as in run.py: this process has no worker in it that could be in their way.
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            async with AsyncExitStack() as servers:
+                session = _Session(wishes, Redises(servers, note))
+                nursery.start_soon(_obey, signals, session)
+                await session.run()
+            nursery.cancel_scope.cancel()
+
+
+async def _obey(signals: AsyncIterator[int], session: _Session) -> None:
+    async for _ in signals:
+        session.stop()
+
+
+class _Session:
+    """Worker after worker, until told to stop."""
+
+    def __init__(self, wishes: Wishes, redises: Redises) -> None:
+        self._wishes = wishes
+        self._redises = redises
+        self._scope = trio.CancelScope()
+        self._worker: WorkerProcess | None = None
+
+    def stop(self) -> None:
+        """Stop soon; called again: at once."""
+        if self._scope.cancel_called and self._worker is not None:
+            self._worker.terminate()
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Start, wait for a change, restart."""
+        wishes = self._wishes
+        folders = [Path.cwd(), *wishes.watch]
+        if (path := Path(wishes.target)).suffix == ".py" and path.parent.is_dir():
+            folders.append(path.parent)
+        with self._scope:
+            async with watching(folders) as changes:
+                while True:
+                    changes.forget()  # whatever came before, the next worker reads it
+                    async with self._running() as worker:
+                        async with trio.open_nursery() as nursery:
+                            nursery.start_soon(worker.serve, self._redises)
+                            nursery.start_soon(self._mourn, worker)
+                            changed = await changes.wait()
+                            nursery.cancel_scope.cancel()
+                        logger.info("%s changed: restarting", changed)
+
+    async def _mourn(self, worker: WorkerProcess) -> None:
+        status = await worker.process.wait()
+        logger.warning("the worker ended with status %d; it starts again when a Python file changes", status)
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[WorkerProcess]:
+        with trio.CancelScope(shield=True):  # or a stop could leave one that nobody knows of
+            self._worker = worker = await WorkerProcess.start(self._wishes)
+        try:
+            yield worker
+        finally:
+            with trio.CancelScope(shield=True):
+                await worker.stop(self._wishes.shutdown_timeout + PATIENCE_S)
