@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import httpx
 import pytest
 import trio
 
 from trioworkers import CallFailed, FanOutError
-from trioworkers.fan_out import Progress, open_fan_out, retry_after_s
+from trioworkers.fan_out import open_fan_out
+from trioworkers.progress import Progress
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -212,19 +212,3 @@ async def test_cancelled_fan_out_cancels_its_calls(autojump_clock: object):
         async with fan_out(lambda _: httpx.Response(200)) as fan:
             fan.start("slow", trio.sleep, 1000)
     assert scope.cancelled_caught
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("7", 7),
-        ("Fri, 02 Jan 2026 00:01:00 GMT", 60),
-        ("Thu, 01 Jan 2026 00:00:00 GMT", 0),
-        ("9999999", 86400),
-        ("soon", None),
-        ("-1", None),
-        ("", None),
-    ],
-)
-def test_retry_after_is_read_in_both_forms_and_bounded(text: str, seconds: float | None):
-    assert retry_after_s({"retry-after": text}, datetime(2026, 1, 2, tzinfo=UTC)) == seconds

@@ -13,8 +13,9 @@ import attrs
 import trio
 
 from trioworkers.errors import BadJob
-from trioworkers.fan_out import FanOut, Progress, open_fan_out
+from trioworkers.fan_out import FanOut, open_fan_out
 from trioworkers.outcome import Send
+from trioworkers.progress import Progress
 from trioworkers.wire.job import Job
 
 if TYPE_CHECKING:

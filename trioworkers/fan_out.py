@@ -1,4 +1,4 @@
-"""Fan-out: named calls in the job's nursery. What is done, what failed, what is worth a retry.
+"""Fan-out: named calls in the job's nursery.
 
 The names that are done (and those that failed for good) travel in the payload, so that the next attempt sends only what
 failed for a moment. Every request carries `Idempotency-Key: JID:NAME`, the same in every attempt.
@@ -6,65 +6,20 @@ failed for a moment. Every request carries `Idempotency-Key: JID:NAME`, the same
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import attrs
 import trio
 
-from trioworkers.errors import CallFailed, FanOutError, HostPaused
-from trioworkers.wire.job import FAILED_FIELD, PROGRESS_FIELD, Job
+from trioworkers.errors import CallFailed, FanOutError
+from trioworkers.http.failure import check_status, failure_of
+from trioworkers.progress import Progress
 
 if TYPE_CHECKING:
     import httpx
-
-TEMPORARY_STATUS = frozenset({408, 425, 429})
-"""Besides 5xx: statuses that another try may cure."""
-
-LONGEST_RETRY_AFTER_S = 24 * 3600.0
-
-
-def _saved_with_the_outcome() -> trio.Event:
-    saved = trio.Event()
-    saved.set()
-    return saved
-
-
-@attrs.define(eq=False)
-class Progress:
-    """How far a job's fan-outs are, over all attempts: names done, and names failed for good with their reasons."""
-
-    done: list[str] = attrs.field(factory=list)
-    failed: dict[str, str] = attrs.field(factory=dict)
-    used: set[str] = attrs.field(factory=set)
-    changed: bool = False
-    save: Callable[[], trio.Event] = _saved_with_the_outcome
-
-    @classmethod
-    def of(cls, job: Job, save: Callable[[], trio.Event]) -> Progress:
-        """What the payload brought from earlier attempts. `save`: hands in a checkpoint, tells when it is written."""
-        return cls(list(job.progress), dict(job.failed_calls), save=save)
-
-    def fields(self) -> dict[str, Any]:
-        """The payload's fields for the next attempt; none, so that the payload stays as it is, without news."""
-        if not self.changed:
-            return {}
-        return {PROGRESS_FIELD: self.done or None, FAILED_FIELD: self.failed or None}
-
-    def finished(self, name: str) -> None:
-        """A call is done."""
-        self.done.append(name)
-        self.changed = True
-
-    def gave_up(self, failure: CallFailed) -> None:
-        """A call failed for good."""
-        self.failed[failure.name] = failure.reason
-        self.changed = True
 
 
 class Responses(dict[str, Any]):
@@ -129,7 +84,7 @@ class FanOut:
 
         async def call() -> httpx.Response:
             response = await self._exchange(method, url, headers, options)
-            _check_status(response, expect)
+            check_status(response, expect)
             return response
 
         self._launch(name, call)
@@ -204,7 +159,7 @@ class FanOut:
         try:
             self.responses[name] = await call()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this call's failure, reported when the block ends
-            failure = _failure(name, error, trio.current_time() - started_at)
+            failure = failure_of(name, error, trio.current_time() - started_at)
             self._failures.append(failure)
             if failure.permanent:
                 self._progress.gave_up(failure)
@@ -252,13 +207,6 @@ async def open_fan_out(
     fan.finish()
 
 
-class _BadStatus(Exception):
-    def __init__(self, response: httpx.Response) -> None:
-        super().__init__(f"{response.status_code} {response.reason_phrase}".strip())
-        self.status = response.status_code
-        self.retry_after_s = retry_after_s(response.headers, datetime.now(UTC))
-
-
 def idempotency_key(jid: str, name: str) -> str:
     """`JID:NAME`, the same in every attempt; percent-encoded where a header can't carry it."""
     key = f"{jid}:{name}"
@@ -271,56 +219,3 @@ def _parsed(url: str) -> httpx.URL:
     import httpx  # noqa: PLC0415 - dear to import; who comes here has a client already
 
     return httpx.URL(url)
-
-
-def _check_status(response: httpx.Response, expect: Collection[int] | None) -> None:
-    good = response.is_success or (expect is not None and response.status_code in expect)
-    if not good:
-        raise _BadStatus(response)
-
-
-def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for, given as seconds or as an HTTP date (RFC 9110 §10.2.3); at most a day."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        seconds = float(text)
-    else:
-        try:
-            date = parsedate_to_datetime(text)
-        except (ValueError, IndexError, TypeError):
-            return None
-        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
-
-
-def _failure(name: str, error: Exception, elapsed_s: float) -> CallFailed:
-    if isinstance(error, CallFailed):
-        return CallFailed(
-            name,
-            error.reason,
-            permanent=error.permanent,
-            elapsed_s=elapsed_s,
-            retry_after_s=error.retry_after_s,
-            paused=error.paused,
-        )
-    if isinstance(error, _BadStatus):
-        permanent = error.status not in TEMPORARY_STATUS and error.status < 500
-        return CallFailed(name, str(error), permanent=permanent, elapsed_s=elapsed_s, retry_after_s=error.retry_after_s)
-    text = str(error) or "no message"
-    paused_s = error.retry_after if isinstance(error, HostPaused) else None
-    return CallFailed(
-        name,
-        f"{type(error).__name__}: {text}",
-        permanent=_is_permanent(error),
-        elapsed_s=elapsed_s,
-        retry_after_s=paused_s,
-        paused=paused_s is not None,
-    )
-
-
-def _is_permanent(error: Exception) -> bool:
-    """Whether the request itself is wrong: sending it again would fail again."""
-    import httpx  # noqa: PLC0415 - dear to import; a fan-out that failed has it already
-
-    wrong = httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.TooManyRedirects
-    return isinstance(error, wrong) or getattr(error, "permanent", False) is True

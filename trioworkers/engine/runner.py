@@ -19,9 +19,9 @@ from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.tally import Tally
 from trioworkers.engine.unknown import LeftJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
-from trioworkers.fan_out import Progress
 from trioworkers.handler import Handler
 from trioworkers.outcome import Acknowledge, Bury, Outcome, Requeue
+from trioworkers.progress import Progress
 from trioworkers.settings import Unknown
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.job import ASIDE_FIELD, Job, addressed, amend, encode, new_jid

@@ -1,0 +1,80 @@
+"""What a call's failure means: whether another try may cure it, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from trioworkers.errors import CallFailed, HostPaused
+
+if TYPE_CHECKING:
+    import httpx
+
+TEMPORARY_STATUS = frozenset({408, 425, 429})
+"""Besides 5xx: statuses that another try may cure."""
+
+LONGEST_RETRY_AFTER_S = 24 * 3600.0
+
+
+class _BadStatus(Exception):
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(f"{response.status_code} {response.reason_phrase}".strip())
+        self.status = response.status_code
+        self.retry_after_s = retry_after_s(response.headers, datetime.now(UTC))
+
+
+def check_status(response: httpx.Response, expect: Collection[int] | None) -> None:
+    """Raise what `failure_of` understands, unless the call succeeded."""
+    good = response.is_success or (expect is not None and response.status_code in expect)
+    if not good:
+        raise _BadStatus(response)
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds that a Retry-After header asks for, given as seconds or as an HTTP date (RFC 9110 §10.2.3); at most a day."""
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text)
+    else:
+        try:
+            date = parsedate_to_datetime(text)
+        except (ValueError, IndexError, TypeError):
+            return None
+        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def failure_of(name: str, error: Exception, elapsed_s: float) -> CallFailed:
+    """What is said of a call that ended with `error`."""
+    if isinstance(error, CallFailed):
+        return CallFailed(
+            name,
+            error.reason,
+            permanent=error.permanent,
+            elapsed_s=elapsed_s,
+            retry_after_s=error.retry_after_s,
+            paused=error.paused,
+        )
+    if isinstance(error, _BadStatus):
+        permanent = error.status not in TEMPORARY_STATUS and error.status < 500
+        return CallFailed(name, str(error), permanent=permanent, elapsed_s=elapsed_s, retry_after_s=error.retry_after_s)
+    text = str(error) or "no message"
+    paused_s = error.retry_after if isinstance(error, HostPaused) else None
+    return CallFailed(
+        name,
+        f"{type(error).__name__}: {text}",
+        permanent=_is_permanent(error),
+        elapsed_s=elapsed_s,
+        retry_after_s=paused_s,
+        paused=paused_s is not None,
+    )
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Whether the request itself is wrong: sending it again would fail again."""
+    import httpx  # noqa: PLC0415 - dear to import; a fan-out that failed has it already
+
+    wrong = httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.TooManyRedirects
+    return isinstance(error, wrong) or getattr(error, "permanent", False) is True

@@ -1,0 +1,50 @@
+"""How far a job's fan-outs are: which calls need not be made again, in this attempt or a later one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+from trioworkers.errors import CallFailed
+from trioworkers.wire.job import FAILED_FIELD, PROGRESS_FIELD, Job
+
+
+def _saved_with_the_outcome() -> trio.Event:
+    saved = trio.Event()
+    saved.set()
+    return saved
+
+
+@attrs.define(eq=False)
+class Progress:
+    """How far a job's fan-outs are, over all attempts: names done, and names failed for good with their reasons."""
+
+    done: list[str] = attrs.field(factory=list)
+    failed: dict[str, str] = attrs.field(factory=dict)
+    used: set[str] = attrs.field(factory=set)
+    changed: bool = False
+    save: Callable[[], trio.Event] = _saved_with_the_outcome
+
+    @classmethod
+    def of(cls, job: Job, save: Callable[[], trio.Event]) -> Progress:
+        """What the payload brought from earlier attempts. `save`: hands in a checkpoint, tells when it is written."""
+        return cls(list(job.progress), dict(job.failed_calls), save=save)
+
+    def fields(self) -> dict[str, Any]:
+        """The payload's fields for the next attempt; none, so that the payload stays as it is, without news."""
+        if not self.changed:
+            return {}
+        return {PROGRESS_FIELD: self.done or None, FAILED_FIELD: self.failed or None}
+
+    def finished(self, name: str) -> None:
+        """A call is done."""
+        self.done.append(name)
+        self.changed = True
+
+    def gave_up(self, failure: CallFailed) -> None:
+        """A call failed for good."""
+        self.failed[failure.name] = failure.reason
+        self.changed = True
