@@ -118,6 +118,65 @@ async def test_queue_of_the_wrong_type_is_refused_not_lost(connection: Connectio
             await intake.fetch(1)
 
 
+async def test_sends_that_are_refused_in_part_are_not_sent_at_all(connection: Connection, redis_url: str):
+    owner = broker(connection, "owner")
+    p = await fill(connection, redis_url, owner, 1)
+    await redis(connection, "SET", "queue:bad", "no list")
+    await redis(connection, "SET", "schedule", "no sorted set")
+    good, bad, later = Send(Job("good", "A", [])), Send(Job("bad", "A", [])), Send(Job("good", "A", []), delay_s=1.0)
+    for number, sends in enumerate(
+        [(good, bad), (good, later), (good, bad)]
+    ):  # each is tried again, for as long as it takes
+        problems = await owner.settle(f"t{number}", [Settlement("q", p[0], Acknowledge(sends))])
+        assert "WRONGTYPE" in problems[0]
+    assert await redis(connection, "LLEN", "queue:good") == 0
+    assert await owner.peek("owner", "q", 10) == p
+    with pytest.raises(Refused):
+        await owner.send([good, bad])
+    assert await redis(connection, "LLEN", "queue:good") == 0
+
+
+async def test_ten_thousand_suspects_that_came_through_are_cleared_at_once(connection: Connection, redis_url: str):
+    owner = broker(connection, "owner")
+    p = await fill(connection, redis_url, owner, 1)
+    jids = [f"jid{n}" for n in range(10_000)]
+    await redis(connection, "HSET", owner.keys.reclaims, "jid0", "2", "jid9999", "2", "other", "1")
+    await redis(connection, "SADD", owner.keys.on_trial("owner"), "jid0", "jid9999", "other")
+    assert await owner.settle("t", [Settlement("q", p[0], Acknowledge())], jids) == {}
+    assert await redis(connection, "HKEYS", owner.keys.reclaims) == [b"other"]
+    assert await owner.on_trial("owner") == {"other"}
+    assert await redis(connection, "GET", "stat:processed") == b"1"
+
+
+async def test_thousands_of_the_same_bytes_that_wait_cost_a_command_or_two_each(connection: Connection, redis_url: str):
+    owner = broker(connection, "owner")
+    same = b'{"class":"A","args":[]}'
+    await redis(connection, "LPUSH", owner.in_progress("q"), *[same] * 2000)
+    await connection.call("config", lambda client: client.config_resetstat())
+    for part in range(2):
+        group = [Settlement("q", same, Requeue(delay_s=5))] * 500 + [Settlement("q", same, RetryAt(same, 5))] * 500
+        assert await owner.settle(f"t{part}", group) == {}
+    stats = await connection.call("info", lambda client: client.info("commandstats"))
+    assert stats["cmdstat_zadd"]["calls"] <= 2 * 2000  # type: ignore[index,call-overload]
+    for key in ("schedule", "retry"):
+        waiting = await redis(connection, "ZRANGE", key, "0", "-1")
+        assert isinstance(waiting, list)
+        assert len(waiting) == 1000
+        assert all(json.loads(payload) == json.loads(same) for payload in waiting)
+
+
+async def test_fetch_stops_soon_after_its_bytes_are_full(connection: Connection, redis_url: str):
+    owner = broker(connection, "owner")
+    huge, small = b"x" * 9_000_000, b"y"
+    await redis(connection, "LPUSH", "queue:q", *[small] * 20, huge, huge, huge)
+    async with open_intake(owner, redis_url, 1.0, "q") as intake:
+        assert (await intake.fetch(20)).payloads == [small] * 20
+        assert [len((await intake.fetch(20)).payloads) for _ in range(4)] == [1, 1, 1, 0]
+        for _ in range(5):
+            await redis(connection, "LPUSH", "queue:q", *[small * 10_000] * 1000)
+        assert 800 <= len((await intake.fetch(5000)).payloads) <= 900
+
+
 async def test_settling_counts_as_sidekiq_does(connection: Connection, redis_url: str):
     owner = broker(connection, "owner")
     p = await fill(connection, redis_url, owner, 2)

@@ -20,13 +20,21 @@ local function delay(place, at, payload)
   redis.call('ZADD', place[1], second, second)
 end
 
+-- All or nothing: what can't take its jobs is found before the first is written, for who hears of an error tries the whole again.
 local function send(push, later)
+  local looked
+  for _, l in ipairs(later) do
+    local place = type(l[4]) == 'table' and l[4][1] or l[4]
+    if place ~= looked then redis.call('ZCARD', place) end
+    looked = place
+  end
+  for _, p in ipairs(push) do redis.call('LLEN', p[2]) end
+  for _, p in ipairs(push) do redis.call('SADD', p[5], p[1]) end
   for _, p in ipairs(push) do
     local payloads = p[3]
     for first = 1, #payloads, 1000 do
       redis.call(p[4], p[2], unpack(payloads, first, math.min(first + 999, #payloads)))
     end
-    redis.call('SADD', p[5], p[1])
   end
   for _, l in ipairs(later) do
     local at = l[3] or (now() + l[2])

@@ -69,9 +69,20 @@ for _, group in ipairs(work[1]) do
   end
 end
 
--- Two jobs of the same bytes would be one in a sorted set. JSON doesn't mind a space at its end.
+-- Two jobs of the same bytes would be one in a sorted set. JSON doesn't mind blanks at its end; the time spelled with them keeps
+-- any number of such jobs apart at the first try.
+local BLANKS = {[0] = ' ', '\t', '\n', '\r'}
+local function blanks()
+  local rest, text = math.floor(now() * 1000000 + 0.5) % 4294967296, ''
+  for _ = 1, 16 do
+    text = text .. BLANKS[rest % 4]
+    rest = math.floor(rest / 4)
+  end
+  return text
+end
 local function add(set, score, payload)
-  while redis.call('ZADD', set, 'NX', score, payload) == 0 do payload = payload .. ' ' end
+  local apart = payload
+  while redis.call('ZADD', set, 'NX', score, apart) == 0 do apart = payload .. blanks() end
 end
 
 local write = {
@@ -98,9 +109,10 @@ for _, o in ipairs(work[2]) do
   end
 end
 
-if #work[3] > 0 then
-  redis.call('HDEL', KEYS[6], unpack(work[3]))
-  redis.call('SREM', KEYS[7], unpack(work[3]))
+for first = 1, #work[3], 1000 do -- all suspects of a worker may come through at once, and Lua unpacks less than 8,000
+  local last = math.min(first + 999, #work[3])
+  redis.call('HDEL', KEYS[6], unpack(work[3], first, last))
+  redis.call('SREM', KEYS[7], unpack(work[3], first, last))
 end
 if ARGV[4] ~= '1' then processed = processed - failed end
 for i, n in ipairs({processed, failed}) do
