@@ -61,24 +61,36 @@ def decide(
         return Requeue(waiting, _asked_delay_s(temporary) or 1.0)
     unknown = error if isinstance(error, errors.UnknownClass) else None
     hopeless = isinstance(steer, errors.Bury | errors.BadArguments) or (calls and not temporary)
-    if hopeless or (unknown and unknown.hopeless) or _gives_up(job, retry, count, now_s, dialect):
-        # Never run, for want of a handler or of fitting arguments: kept, whatever it says of failures of its own.
-        wanted = retry is not False or unknown is not None or isinstance(steer, errors.BadArguments)
-        kept = isinstance(steer, errors.Bury) or (job.dead and wanted)
-        if not kept:
-            return Discard()
-        # Its error tells which calls failed for good; who retries it by hand has mended something, and wants them made.
-        changes[FAILED_FIELD] = None
-        failure = Failure(*summary(error), trace(error)) if dialect.keeps_records else None
-        return Bury(amend(payload, dialect.spelled(job, changes, dead=True)), failure=failure)
-    changes = dialect.spelled(job, changes)
+    if hopeless or (unknown and unknown.hopeless) or _exhausted(job, retry, count, now_s, dialect):
+        return _give_up(job, payload, error, changes, retry, dialect)
+    return RetryAt(amend(payload, dialect.spelled(job, changes)), _delay_s(steer, temporary, count, jitter))
+
+
+def _give_up(
+    job: Job, payload: bytes, error: BaseException, changes: dict[str, Any], retry: bool | int | None, dialect: Dialect
+) -> Bury | Discard:
+    steer = steering(error)
+    # Never run, for want of a handler or of fitting arguments: kept, whatever it says of failures of its own.
+    wanted = retry is not False or isinstance(error, errors.UnknownClass) or isinstance(steer, errors.BadArguments)
+    if not (isinstance(steer, errors.Bury) or (job.dead and wanted)):
+        return Discard()
+    # Its error tells which calls failed for good; who retries it by hand has mended something, and wants them made.
+    changes = {**changes, FAILED_FIELD: None}
+    failure = Failure(*summary(error), trace(error)) if dialect.keeps_records else None
+    return Bury(amend(payload, dialect.spelled(job, changes, dead=True)), failure=failure)
+
+
+def _delay_s(
+    steer: errors.Steer | errors.BadArguments | None, temporary: Sequence[errors.CallFailed], count: int, jitter: float
+) -> float:
+    """Seconds before the next attempt: what the handler asked for, or the services, or the curve."""
     if isinstance(steer, errors.RetryAfter):
-        return RetryAt(amend(payload, changes), steer.delay_s)
+        return steer.delay_s
     asked_s = _asked_delay_s(temporary)
-    usual_s = backoff_s(count) + jitter * 10 * (count + 1)
+    if asked_s is None:
+        return backoff_s(count) + jitter * 10 * (count + 1)
     # A service that asks for next to nothing again and again is believed less each time.
-    delay_s = usual_s if asked_s is None else max(asked_s, float(count * count)) + jitter
-    return RetryAt(amend(payload, changes), delay_s)
+    return max(asked_s, float(count * count)) + jitter
 
 
 def steering(error: BaseException) -> errors.Steer | errors.BadArguments | None:
@@ -154,7 +166,7 @@ def _wanted(job: Job, default: bool | int | None, steer: object, dialect: Dialec
     return True if isinstance(steer, errors.RetryAfter) else dialect.retry
 
 
-def _gives_up(job: Job, retry: bool | int, count: int, now_s: float, dialect: Dialect) -> bool:
+def _exhausted(job: Job, retry: bool | int, count: int, now_s: float, dialect: Dialect) -> bool:
     if retry is False:
         return True
     if job.retry_for is not None:

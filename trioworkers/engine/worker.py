@@ -92,21 +92,8 @@ class Worker:
         }
         self._dialects = {queue: broker.dialect for queue, broker in brokers.by_queue.items()}
         self._remote = Remote(broker, self.running, self._dialects)
-        self._rolls = [
-            Roll(broker, self.running, partial(self._speaks, broker), self._presence.beat_interval_s)
-            for broker in dict.fromkeys(brokers.by_queue.values())
-            if isinstance(broker, ResqueBroker)
-        ]
-        self._guard = Guard(
-            [
-                Neighbours(connection, each.keys, [queue for queue, its in brokers.by_queue.items() if its is each])
-                for each in brokers.in_use
-                if each.dialect.neighbours_show
-            ],
-            strict=strict,
-            interval_s=self._presence.beat_interval_s * BEATS_PER_LEASE,
-            on_shared=self._stop_for,
-        )
+        self._rolls = self._make_rolls()
+        self._guard = self._make_guard(strict=strict)
         self._stopped_for: SharedQueue | None = None
         self._consumers: dict[str, Consumer] = {}
         self._intakes = {queue: trio.CancelScope() for queue in queues}
@@ -273,6 +260,27 @@ class Worker:
             is_quiet=lambda: self._quiet,
             settled=lambda: self._settled,
             on_beat=on_beat,
+        )
+
+    def _make_rolls(self) -> list[Roll]:
+        return [
+            Roll(broker, self.running, partial(self._speaks, broker), self._presence.beat_interval_s)
+            for broker in dict.fromkeys(self._brokers.by_queue.values())
+            if isinstance(broker, ResqueBroker)
+        ]
+
+    def _make_guard(self, *, strict: bool) -> Guard:
+        return Guard(
+            [
+                Neighbours(
+                    self._connection, each.keys, [queue for queue, its in self._brokers.by_queue.items() if its is each]
+                )
+                for each in self._brokers.in_use
+                if each.dialect.neighbours_show
+            ],
+            strict=strict,
+            interval_s=self._presence.beat_interval_s * BEATS_PER_LEASE,
+            on_shared=self._stop_for,
         )
 
     def _make_consumers(self, runner: Runner, quarantine: Quarantine) -> None:
