@@ -74,7 +74,7 @@ class FanOut:
         """Send an HTTP request under `name`, with what `httpx.AsyncClient.request` takes.
 
         Success is 2xx, or a status in `expect`. 408, 425, 429, 5xx, broken connections and timeouts are worth a retry; others are
-        permanent. Raises ValueError for a name that this job has used already.
+        permanent. Raises ValueError for a name that this job has used already, or that has no form in UTF-8.
         """
         headers = dict(options.pop("headers", None) or {})
         if not any(key.lower() == "idempotency-key" for key in headers):
@@ -136,6 +136,8 @@ class FanOut:
     def _launch(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"a call's name is a text, which travels in the job's payload, not {name!r}")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise ValueError(f"a call's name travels in the job's payload, where {name!r} has no form: it is not UTF-8")
         if name in self._progress.used:
             raise ValueError(f"this job has a call named {name!r} already; names tell a retry what was done")
         self._progress.used.add(name)

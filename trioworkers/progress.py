@@ -46,5 +46,8 @@ class Progress:
 
     def gave_up(self, failure: CallFailed) -> None:
         """A call failed for good."""
-        self.failed[failure.name] = failure.reason
+        reason = str(
+            failure.reason
+        )  # whatever a service or a handler wrote there: it has to have a form in the payload
+        self.failed[failure.name] = reason.encode(errors="replace").decode()
         self.changed = True

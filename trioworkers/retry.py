@@ -126,11 +126,13 @@ def _asked_delay_s(calls: Sequence[errors.CallFailed]) -> float | None:
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The errors in a group and the groups inside it; of a single error, itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves(inner)
-    else:
-        yield error
+    waiting = [error]
+    while waiting:  # not by recursion: groups may be nested deeper than Python's stack
+        first = waiting.pop()
+        if isinstance(first, BaseExceptionGroup):
+            waiting.extend(reversed(first.exceptions))
+        else:
+            yield first
 
 
 def class_name(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import attrs
 import pytest
 import trio
 
-from trioworkers import App, Bury, Context, Discard, Job, RetryAfter, Unavailable, testing
+from trioworkers import App, Bury, CallFailed, Context, Discard, Job, RetryAfter, Unavailable, testing
 
 
 @pytest.fixture
@@ -91,6 +92,59 @@ async def test_what_a_handler_raises_decides(autojump_clock: object, app: App, e
         await test.enqueue(Job("q", "end", [], retry=False))
         await test.drain()
         assert (len(test.dead), test.retries) == (dead, [])
+
+
+class Panic(BaseException):
+    """As Rust extensions raise one."""
+
+
+def nested(depth: int) -> Exception:
+    error: Exception = ValueError("no")
+    for _ in range(depth):
+        error = ExceptionGroup("group", [error])
+    return error
+
+
+@pytest.mark.parametrize(
+    "error", [Panic("no"), asyncio.CancelledError("no"), nested(3000)], ids=lambda e: type(e).__name__
+)
+async def test_what_a_handler_should_not_raise_is_its_own_failure_only(
+    autojump_clock: object, app: App, error: BaseException
+):
+    @app.handler("q")
+    async def end(ctx: Context) -> None:
+        raise error
+
+    async with testing.run(app) as test:
+        await test.enqueue(end.job())
+        await test.drain()
+        assert [job.extra["error_message"] for job in test.retries] == ["no"]
+
+
+async def test_calls_and_reasons_without_a_form_in_utf8_are_that_jobs_failure_only(autojump_clock: object, app: App):
+    made = []
+
+    @app.handler("q")
+    async def name(ctx: Context) -> None:
+        async with ctx.fan_out() as fan:
+            fan.start("\udc80", trio.sleep, 0)
+
+    @app.handler("q")
+    async def reason(ctx: Context) -> None:
+        async def call() -> None:
+            made.append(True)
+            raise CallFailed("", "no: \udc80", permanent=True)
+
+        async with ctx.fan_out() as fan:
+            fan.start("a", call)
+        raise AssertionError("the block has raised")
+
+    async with testing.run(app) as test:
+        await test.enqueue(name.job(), reason.job())
+        await test.drain()
+        assert ["UTF-8" in job.extra["error_message"] for job in test.retries] == [True]
+        assert ["no: ?" in job.extra["error_message"] for job in test.dead] == [True]
+        assert made == [True]
 
 
 async def test_attempt_that_takes_too_long_is_cancelled_and_retried(autojump_clock: object, app: App):

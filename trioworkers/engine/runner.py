@@ -158,6 +158,11 @@ class Runner:
                 if failure is None:
                     raise
                 return failure
+            except BaseException as error:
+                # A panic in a Rust extension, another event loop's cancellation: no reason to take all other jobs along.
+                if isinstance(error, trio.Cancelled | KeyboardInterrupt | GeneratorExit):
+                    raise
+                return error
         return None
 
     def _call(self, handler: Handler[Any] | None, ctx: Context) -> Awaitable[Any]:
