@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,20 +66,27 @@ def test_scripts_are_flushed_all_the_time(work: Work, jobs: Jobs, server: Server
 
 
 def test_redis_is_full(work: Work, jobs: Jobs, server: Server):
-    worker = work("w1").wait_started()
+    worker = work("w1", CONCURRENCY="20").wait_started()
     jobs.push(10, "FailAfter", 0.5)
-    jobs.push(10, "Sleep", 0.5)
-    wait_for(lambda: len(jobs.counted("start")) == 20, "all run")
+    jobs.push(100, "Sleep", 0.5)
+    wait_for(lambda: len(jobs.counted("start")) == 20, "it works")
     server.command("CONFIG", "SET", "maxmemory", "1mb")
-    wait_for(lambda: len(jobs.counted("end")) == 10, "all end")
+    wait_for(lambda: len(jobs.counted("end")) == 100, "what waits is fetched all the same")
     wait_for(
         lambda: server.command("ZCARD", "retry") == 10 and jobs.in_progress() == 0, "outcomes are written all the same"
     )
-    server.command("CONFIG", "SET", "maxmemory", "0")
-    jobs.push(10, "Sleep", 0)
-    wait_for(lambda: len(jobs.counted("end")) == 20, "it fetches again")
     assert worker.text.count("Traceback") == 10  # of the handler that fails, and of nothing else
+    assert "beat" not in worker.text  # its lease stays
     assert len([line for line in worker.text.splitlines() if "refuses" in line]) <= 4
+    server.command("CONFIG", "SET", "maxmemory", "0")
+    jobs.push(20, "Sleep", 60)
+    wait_for(lambda: jobs.in_progress() == 20, "it goes on")
+    server.command("CONFIG", "SET", "maxmemory", "1mb")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert len(jobs.queued()) == 20
+    work("w2", CONCURRENCY="20").wait_started()
+    wait_for(lambda: jobs.in_progress() == 20, "another one starts, and takes them")
 
 
 def test_disk_is_full(work: Work, jobs: Jobs, server: Server):

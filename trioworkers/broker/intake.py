@@ -62,7 +62,9 @@ class Intake:
         self._client_id = client_id
         self._queue = broker.keys.queue(queue)
         self._list = broker.in_progress(queue)
+        # Two names: a full Redis lets us fetch, but not wait, and says so once.
         self._operation = f"fetch from {queue}"
+        self._waiting = f"waiting for {queue}"
         self._entry = broker.registry_entry(queue)
         self._end = broker.dialect.fetched_from
 
@@ -86,7 +88,7 @@ class Intake:
 
         async def block() -> None:
             try:
-                result.append(await self._connection.call(self._operation, self._blmove, shield))
+                result.append(await self._connection.call(self._waiting, self._blmove, shield))
             except BrokerError as error:
                 result.append(error)
             finally:

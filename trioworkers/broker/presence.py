@@ -72,7 +72,7 @@ class Presence:
         broker = self._broker
         args = [broker.holder.lease, broker.holder.lease_ms, known_dead]
         holder, left_ms = await broker.connection.run(
-            scripts.CLAIM, [broker.keys.lease(broker.holder.process_id)], args
+            scripts.CLAIM, [broker.keys.lease(broker.holder.process_id), broker.keys.in_progress_lists], args
         )
         return holder.decode(), left_ms
 

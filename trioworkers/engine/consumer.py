@@ -31,6 +31,8 @@ AUDIT_INTERVAL_S = 10.0
 """After a doubt the list is compared at once, again a second later, and ever more rarely down to this: what was sent to Redis
 over a connection that broke may be carried out after our first look."""
 AUDIT_PAGE = 500
+GOOD_INTAKE_S = 0.5
+"""An intake that lasted this long did its work; one that is refused again and again is opened ever more rarely."""
 
 
 class Consumer:
@@ -107,15 +109,17 @@ class Consumer:
         """Fetch for ever, starting each job in `jobs`. Cancellation: a payload already delivered stays in the in-progress list."""
         delays = backoff()
         while True:
+            opened_at = trio.current_time()
             try:
                 async with self._open_intake(self.queue) as intake:
                     self.doubt()
                     await self._audit(intake)
-                    delays = backoff()
                     await self._take(intake, jobs)
             except Superseded:
                 raise
             except BrokerError:
+                if trio.current_time() - opened_at > GOOD_INTAKE_S:
+                    delays = backoff()
                 await trio.sleep(next(delays))
 
     async def _take(self, intake: Intake, jobs: trio.Nursery) -> None:

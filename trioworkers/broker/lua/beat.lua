@@ -6,6 +6,7 @@
 -- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', process id without a lease, its queue, …}
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return redis.error_reply('SUPERSEDED ' .. holder) end
+redis.call('HDEL', KEYS[2], '') -- changes nothing, but who began with it may go on when Redis is full: a full Redis must not make us look dead
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local lists, record, running = unpack(cmsgpack.unpack(ARGV[4]))
 local gone = holder and 0 or 1

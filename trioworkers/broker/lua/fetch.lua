@@ -5,6 +5,8 @@
 -- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, payload, …}; error SUPERSEDED if another holds our process id
 local holder = redis.call('GET', KEYS[4])
 if holder and holder ~= ARGV[3] then return redis.error_reply('SUPERSEDED ' .. holder) end
+-- Changes nothing, but fails here, before anything is taken, if that is no list; and who began with it may go on when Redis is full.
+redis.call('LTRIM', KEYS[2], 0, -1)
 local gone = 0
 if not holder then -- we were cut off; who fetches is alive
   redis.call('SET', KEYS[4], ARGV[3], 'PX', ARGV[4])
@@ -12,7 +14,6 @@ if not holder then -- we were cut off; who fetches is alive
   redis.call('HSET', KEYS[3], KEYS[2], ARGV[5])
 end
 local result, size = {gone, redis.call('EXISTS', KEYS[5])}, 0
-redis.call('LLEN', KEYS[2]) -- fails here, before anything is taken, if that is no list
 local function pop(count)
   if ARGV[6] == 'LEFT' then return redis.call('LPOP', KEYS[1], count) end
   return redis.call('RPOP', KEYS[1], count)

