@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trioworkers.errors import BadPayload
 from trioworkers.wire.by_hand import decode_entry, encode_entry, enqueued, retried
 from trioworkers.wire.entry import Entry, decode_backtrace
-from trioworkers.wire.look import decode_process, decode_running
+from trioworkers.wire.processes import decode_process, decode_running
 
 SCORES = st.floats(allow_nan=False)
 JSON = st.recursive(

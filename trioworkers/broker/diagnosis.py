@@ -23,7 +23,7 @@ from trioworkers.broker.inspection import Inspector
 from trioworkers.broker.permissions import forbidden
 from trioworkers.errors import BrokerError, Unavailable
 from trioworkers.wire.keys import Keys
-from trioworkers.wire.look import Process
+from trioworkers.wire.processes import Process
 
 PINGS = 20
 SLOW_S = 0.02

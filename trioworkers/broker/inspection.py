@@ -19,7 +19,7 @@ from trioworkers.broker.connection import Connection
 from trioworkers.errors import Refused
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
-from trioworkers.wire.look import Process, Running, decode_process, decode_running
+from trioworkers.wire.processes import Process, Running, decode_process, decode_running
 
 T = TypeVar("T")
 PAGE = 500

@@ -14,7 +14,7 @@ from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, clean, duration, number, remark, write_json, write_paragraphs
 from trioworkers.errors import NotFound
 from trioworkers.wire.ask import Answer, Ask
-from trioworkers.wire.look import Process, Running
+from trioworkers.wire.processes import Process, Running
 
 ANSWER_WITHIN_S = 3.0
 
