@@ -14,8 +14,7 @@ from trioworkers.broker.connection import Link, connect
 from trioworkers.broker.moves import Sender
 from trioworkers.broker.server import open_server
 from trioworkers.broker.size_guard import SizeGuard
-from trioworkers.context import moment
-from trioworkers.outcome import Send
+from trioworkers.outcome import Send, moment
 from trioworkers.settings import settings, shown_url
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.job import Job

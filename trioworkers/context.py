@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
 import trio
 
-from trioworkers.errors import BadJob
 from trioworkers.fan_out import FanOut, open_fan_out
-from trioworkers.outcome import Send
+from trioworkers.outcome import Send, moment
 from trioworkers.progress import Progress
 from trioworkers.wire.job import Job
 
@@ -44,19 +42,6 @@ class Resources(Protocol):
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """Compute in another process."""
-
-
-def moment(when: datetime | timedelta | float) -> tuple[float | None, float | None]:
-    """`(delay_s, at_s)` for a moment given as a datetime, a timedelta or seconds from now. Raises BadJob.
-
-    A datetime without a time zone is local time, as everywhere in Python.
-    """
-    if isinstance(when, datetime):
-        return None, when.astimezone(UTC).timestamp()
-    delay_s = when.total_seconds() if isinstance(when, timedelta) else when
-    if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or not math.isfinite(delay_s):
-        raise BadJob(f"when to run is a datetime, a timedelta or seconds from now, not {when!r}")
-    return max(0.0, float(delay_s)), None
 
 
 class JobLog(logging.LoggerAdapter[logging.Logger]):

@@ -11,8 +11,12 @@ attempt ──┬ failed, tries left ────► RetryAt       to the retry 
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime, timedelta
+
 import attrs
 
+from trioworkers.errors import BadJob
 from trioworkers.wire.dialect import Failure
 from trioworkers.wire.job import Job
 
@@ -24,6 +28,19 @@ class Send:
     job: Job
     delay_s: float | None = None
     at_s: float | None = None
+
+
+def moment(when: datetime | timedelta | float) -> tuple[float | None, float | None]:
+    """`(delay_s, at_s)` for a moment given as a datetime, a timedelta or seconds from now. Raises BadJob.
+
+    A datetime without a time zone is local time, as everywhere in Python.
+    """
+    if isinstance(when, datetime):
+        return None, when.astimezone(UTC).timestamp()
+    delay_s = when.total_seconds() if isinstance(when, timedelta) else when
+    if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or not math.isfinite(delay_s):
+        raise BadJob(f"when to run is a datetime, a timedelta or seconds from now, not {when!r}")
+    return max(0.0, float(delay_s)), None
 
 
 @attrs.frozen

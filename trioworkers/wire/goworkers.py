@@ -14,11 +14,10 @@ from typing import Any, ClassVar
 
 import attrs
 
-from trioworkers.errors import BadPayload
 from trioworkers.wire import job as sidekiq
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.job import Job, job_of, readable
-from trioworkers.wire.keys import Keys, is_queue_name
+from trioworkers.wire.keys import Keys, queue_named
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S UTC"
 
@@ -69,9 +68,8 @@ class GoWorkers(Dialect):
         queue = readable(payload).get("queue")
         if isinstance(queue, str) and self.namespace:
             queue = queue.removeprefix(f"{self.namespace}:")
-        if not is_queue_name(queue):
-            raise BadPayload(f"queue must be a name of at most 128 letters, digits or _.:- , not {queue!r:.80}")
-        return str(queue), self.decode(payload, str(queue)).jid
+        queue = queue_named(queue)
+        return queue, self.decode(payload, queue).jid
 
     def record_fields(self, now_s: float) -> dict[str, str]:
         """See `Dialect.record_fields`. A go-workers2 with heartbeats reads all records, and gives up its own for ever if one lacks these."""

@@ -19,7 +19,7 @@ import msgspec
 
 from trioworkers.errors import BadJob, BadPayload
 from trioworkers.wire import active_job
-from trioworkers.wire.keys import is_queue_name
+from trioworkers.wire.keys import is_queue_name, queue_named
 
 MAX_JID = 64
 MAX_DEPTH = 100
@@ -142,9 +142,7 @@ def destination(payload: bytes) -> tuple[str, str]:
     Raises BadPayload for what no worker could run or no queue can hold.
     """
     queue = readable(payload).get("queue")
-    queue = "default" if queue is None else queue
-    if not is_queue_name(queue):
-        raise BadPayload(f"queue must be a name of at most 128 letters, digits or _.:- , not {_shown(queue)}")
+    queue = queue_named("default" if queue is None else queue)
     return queue, decode(payload, queue).jid
 
 

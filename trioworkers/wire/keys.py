@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import attrs
 
+from trioworkers.errors import BadPayload
+
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 """What Sidekiq's web page can show; anything else is refused where a name would become a key."""
 
@@ -15,6 +17,13 @@ QUEUE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 def is_queue_name(name: object) -> bool:
     """Whether `name` may be used to build a key."""
     return isinstance(name, str) and QUEUE_NAME.fullmatch(name) is not None
+
+
+def queue_named(name: object) -> str:
+    """The queue that a payload names. Raises BadPayload if none can be called so."""
+    if isinstance(name, str) and is_queue_name(name):
+        return name
+    raise BadPayload(f"queue must be a name of at most 128 letters, digits or _.:- , not {name!r:.80}")
 
 
 @attrs.frozen

@@ -23,7 +23,7 @@ import msgspec
 from trioworkers.errors import BadJob, BadPayload
 from trioworkers.wire.dialect import Dialect, Failure, ListEnd, Push
 from trioworkers.wire.job import ASIDE_FIELD, MAX_JID, Job, amend, check, job_of, new_jid, plain, readable, wrapped
-from trioworkers.wire.keys import Keys, is_queue_name
+from trioworkers.wire.keys import Keys, queue_named
 
 NODE_ORDER = ["class", "queue", "args"]
 """How node-resque's payloads begin; they keep their `queue`, which Ruby's don't have."""
@@ -138,10 +138,8 @@ class Resque(Dialect):
 
     def destination(self, payload: bytes) -> tuple[str, str]:
         """See `Dialect.destination`."""
-        queue = readable(payload).get("queue")
-        if not is_queue_name(queue):
-            raise BadPayload(f"queue must be a name of at most 128 letters, digits or _.:- , not {queue!r:.80}")
-        return str(queue), self.decode(payload, str(queue)).jid
+        queue = queue_named(readable(payload).get("queue"))
+        return queue, self.decode(payload, queue).jid
 
     def promoted(self, payload: bytes, now_s: float) -> bytes:
         """See `Dialect.promoted`."""
