@@ -63,6 +63,7 @@ class Context:
     _open_progress: Callable[[], Progress] = attrs.field(repr=False)
     _progress: Progress | None = attrs.field(default=None, init=False, repr=False)
     _sends: list[Send] = attrs.field(factory=list, init=False, repr=False)
+    _sends_bytes: int = attrs.field(default=0, init=False, repr=False)
     _log: JobLog | None = attrs.field(default=None, init=False, repr=False)
 
     @property

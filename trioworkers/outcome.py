@@ -45,9 +45,10 @@ def moment(when: datetime | timedelta | float) -> tuple[float | None, float | No
 
 @attrs.frozen
 class Acknowledge:
-    """Succeeded. What the handler enqueued goes out with it."""
+    """Succeeded. What the handler enqueued goes out with it, `size` bytes or so."""
 
     sends: tuple[Send, ...] = ()
+    size: int = attrs.field(default=0, eq=False, repr=False)
 
 
 @attrs.frozen

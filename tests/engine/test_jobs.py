@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -14,6 +14,10 @@ import pytest
 import trio
 
 from trioworkers import App, Bury, CallFailed, Context, Discard, Job, RetryAfter, Unavailable, testing
+from trioworkers.broker.fake import FakeBroker
+from trioworkers.broker.moves import Settlement
+from trioworkers.engine import runner as engine_runner
+from trioworkers.engine.settler import MAX_GROUP_BYTES
 
 
 @pytest.fixture
@@ -233,6 +237,49 @@ async def test_jobs_enqueued_by_a_job_go_out_with_its_success_only(autojump_cloc
         await test.drain()
         assert [job.job_class for job in test.jobs("out")] == ["Child"]
         assert [job.job_class for job in test.scheduled] == ["Later"]
+
+
+async def test_outcomes_that_send_much_are_not_written_all_at_once(
+    autojump_clock: object, app: App, monkeypatch: pytest.MonkeyPatch
+):
+    groups: list[int] = []
+    settle = FakeBroker.settle
+
+    async def settle_noted(
+        broker: FakeBroker, token: str, group: Sequence[Settlement], cleared: Sequence[str] = ()
+    ) -> dict[int, str]:
+        groups.append(len(group))
+        return await settle(broker, token, group, cleared)
+
+    monkeypatch.setattr(FakeBroker, "settle", settle_noted)
+    app.queue("q", concurrency=40)
+
+    @app.handler("q")
+    async def parent(ctx: Context) -> None:
+        await trio.sleep(1)
+        ctx.enqueue(Job("out", "Child", ["x" * 1_000_000]))
+
+    async with testing.run(app) as test:
+        await test.enqueue(*[parent.job() for _ in range(40)])
+        await test.drain()
+        assert len(test.jobs("out")) == 40
+    assert max(groups) <= MAX_GROUP_BYTES // 1_000_000
+
+
+async def test_job_that_sends_more_than_redis_takes_at_once_fails(
+    autojump_clock: object, app: App, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine_runner, "MAX_SENDS_BYTES", 3000)
+
+    @app.handler("q")
+    async def parent(ctx: Context) -> None:
+        ctx.enqueue(*[Job("out", "Child", ["x" * 1000])] * 3)
+
+    async with testing.run(app) as test:
+        await test.enqueue(parent.job())
+        await test.drain()
+        assert "bytes in all" in test.retries[0].extra["error_message"]
+        assert test.jobs("out") == []
 
 
 async def test_job_that_cannot_be_sent_is_its_parents_failure(autojump_clock: object, app: App):

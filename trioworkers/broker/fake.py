@@ -180,7 +180,7 @@ class FakeBroker(Broker):
             return False
         held.remove(payload)
         match settlement.outcome:
-            case outcomes.Acknowledge(sends):
+            case outcomes.Acknowledge(sends, _):
                 self._send(sends)
                 self._count(processed=1)
             case outcomes.RetryAt(amended, delay_s):

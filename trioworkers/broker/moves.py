@@ -218,7 +218,7 @@ class Broker(Sender):
         """What `settle.lua` calls it, and what it wants to know."""
         place: Sequence[Any]
         match outcome:
-            case outcomes.Acknowledge(sends):
+            case outcomes.Acknowledge(sends, _):
                 place = ("sends", *self.work(sends))
             case outcomes.RetryAt(amended, delay_s):
                 place = ("retry", amended, delay_s)

@@ -37,6 +37,10 @@ WHAT_FAILURES_ADD_BYTES = 1 << 17
 """A job that was just small enough to be sent must not be too large for its retries: message, backtrace and progress come to it."""
 
 
+MAX_SENDS_BYTES = 1 << 28
+"""What a job sends goes out with its success, in one command; Redis hangs up on one of 512 MB."""
+
+
 class Handlers(Protocol):
     """Where a runner looks handlers up."""
 
@@ -122,7 +126,7 @@ class Runner:
         if delivery.stopped:
             return delivery.when_stopped()
         if failure is None:
-            return Acknowledge(tuple(ctx._sends))  # noqa: SLF001 - the handler's side has no business with it
+            return Acknowledge(tuple(ctx._sends), ctx._sends_bytes)  # noqa: SLF001 - the handler's side has no business with it
         return retry.decide(
             ctx.job,
             delivery.payload,
@@ -180,11 +184,17 @@ class Runner:
 
     def _check_sends(self, ctx: Context) -> None:
         """What was enqueued must have a form in JSON, and not be too large; found out here, it is the job's failure, not the settler's."""
+        size = 0
         for send in ctx._sends:  # noqa: SLF001 - as above
             try:
-                self._guard.admit(send.job, encode(send.job, self._now_s()))
+                payload = encode(send.job, self._now_s())
+                self._guard.admit(send.job, payload)
             except BadJob as error:
                 raise BadJob(f"enqueued by this job: {error}") from error
+            size += len(payload)
+        if size > MAX_SENDS_BYTES:
+            raise BadJob(f"enqueued by this job: {size:,} bytes in all, more than {MAX_SENDS_BYTES:,} in one step")
+        ctx._sends_bytes = size  # noqa: SLF001 - as above
 
 
 def _without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException | None:

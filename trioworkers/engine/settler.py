@@ -107,7 +107,7 @@ class Settler:
             entry = _checkpoint(delivery) if outcome is None else outcome
             if entry is not None:
                 group.append((delivery, entry))
-                size += len(delivery.payload)
+                size += len(delivery.payload) + _weight(entry)
         # Redis looks for each payload from the oldest on.
         group.sort(key=lambda entry: entry[0].number)
         return group
@@ -142,6 +142,17 @@ class Settler:
         self._waiting.extend(failed)
         if len(self._waiting) == len(failed):  # nothing else to do: wait before the next try
             await trio.sleep(next(backoff()) * 20)
+
+
+def _weight(outcome: Outcome | Checkpoint) -> int:
+    """About how many bytes it brings along, besides the payload that it takes away."""
+    match outcome:
+        case Acknowledge(_, size):
+            return size
+        case RetryAt() | Bury() | Requeue() | Checkpoint():
+            return len(outcome.payload or b"")
+        case _:
+            return 0
 
 
 def _changes_nothing(delivery: Delivery, outcome: Outcome) -> bool:
