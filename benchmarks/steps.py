@@ -17,7 +17,8 @@ import trio
 
 from trioworkers import App, Context
 from trioworkers.broker.fake import FakeBroker
-from trioworkers.broker.moves import Settlement, pack
+from trioworkers.broker.moves import Settlement
+from trioworkers.broker.scripts import pack
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.runner import Runner

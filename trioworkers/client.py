@@ -11,7 +11,7 @@ from typing import Self
 import trio
 
 from trioworkers.broker.connection import Link, connect
-from trioworkers.broker.moves import Sender
+from trioworkers.broker.sender import Sender
 from trioworkers.broker.server import open_server
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.outcome import Send, moment

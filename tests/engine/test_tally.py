@@ -12,7 +12,8 @@ from servers import Server
 from trioworkers import App, Discard, Job, RetryAfter, Unavailable, testing
 from trioworkers.broker import statistics
 from trioworkers.broker.connection import Link, connect
-from trioworkers.broker.moves import Broker, Clock, Holder
+from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.sender import Clock
 from trioworkers.engine import tally as tally_module
 from trioworkers.engine.tally import MAX_CLASSES, PAGE, Reporter, Tally
 from trioworkers.wire.keys import Keys

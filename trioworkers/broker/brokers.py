@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from trioworkers.broker.connection import Connection
-from trioworkers.broker.moves import Broker, Clock, Holder
+from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.resque import ResqueBroker
+from trioworkers.broker.sender import Clock
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.dialects import dialect_named

@@ -15,7 +15,8 @@ import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.intake import Fetched, Intake
-from trioworkers.broker.moves import Broker, Clock, Due, Holder, Settlement, Source
+from trioworkers.broker.moves import Broker, Due, Holder, Settlement, Source
+from trioworkers.broker.sender import Clock
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.errors import BrokerError
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure

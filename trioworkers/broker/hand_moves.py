@@ -18,7 +18,7 @@ import attrs
 from trioworkers.broker import scripts
 from trioworkers.broker.connection import Connection
 from trioworkers.broker.inspection import FIRST_PAGE, Inspector, Source, page_length
-from trioworkers.broker.moves import pack
+from trioworkers.broker.scripts import pack
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 

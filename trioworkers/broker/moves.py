@@ -5,38 +5,23 @@ Payloads come from Redis as bytes and go back as the same bytes; `engine/` decid
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import attrs
-import msgpack
-import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker import scripts
 from trioworkers.broker.connection import Connection
-from trioworkers.broker.outbox import Outbox
+from trioworkers.broker.scripts import pack, unpack
+from trioworkers.broker.sender import Clock, Sender
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
-from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 
-CHUNK = 1000
 Source = Literal["retry", "schedule", "delayed"]
 """What holds payloads that come due; `delayed` only in Resque's dialect."""
-
-
-def pack(value: object) -> bytes:
-    """`value` for Redis's cmsgpack, which knows one kind of string: bytes and texts go as that."""
-    packed: bytes = msgpack.packb(value, use_bin_type=False)
-    return packed
-
-
-def unpack(packed: bytes) -> Any:
-    """What cmsgpack packed; texts that are no UTF-8 are made readable."""
-    return msgpack.unpackb(packed, unicode_errors="replace")
 
 
 @attrs.frozen
@@ -71,87 +56,6 @@ class Due:
     asks: Sequence[bytes] = ()
     paused_queues: frozenset[str] = frozenset()
     paused_classes: frozenset[str] = frozenset()
-
-
-class Clock:
-    """Redis's clock, as far as the last heartbeat knows: what we write down must not depend on this machine's."""
-
-    def __init__(self) -> None:
-        self._ahead_s = 0.0
-
-    def set(self, redis_now_s: float) -> None:
-        """Redis's time just now, in epoch seconds."""
-        self._ahead_s = redis_now_s - time.time()
-
-    def now_s(self) -> float:
-        """Epoch seconds by Redis's clock."""
-        return time.time() + self._ahead_s
-
-
-class Sender:
-    """The sending moves; all that a `Client` needs."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        keys: Keys,
-        clock: Clock | None = None,
-        guard: SizeGuard | None = None,
-        dialect: Dialect = SIDEKIQ,
-    ) -> None:
-        self.connection = connection
-        self.keys = keys
-        self.clock = Clock() if clock is None else clock
-        self.guard = SizeGuard() if guard is None else guard
-        self._outbox = Outbox(self._deliver)
-        self.dialect = dialect
-        self.foreign: Mapping[str, tuple[Dialect, Keys]] = {}
-        """The queues that speak another dialect than this sender."""
-
-    async def send(self, sends: Sequence[outcomes.Send], token: str = "") -> None:
-        """Put jobs into their queues or the schedule set, a thousand at a time, of these all or none.
-
-        Calls of many tasks share round trips. With a `token` the call may be repeated within two minutes after a lost reply. Raises BadJob before anything is sent.
-        """
-        works = []
-        for first in range(0, len(sends), CHUNK):
-            works.append(pack(self.work(sends[first : first + CHUNK], self.guard.admit)))
-            await trio.lowlevel.checkpoint()  # a hundred thousand jobs take a while to encode
-        for number, work in enumerate(works):
-            if token:
-                await self._deliver([work], self.keys.sent(f"{token}-{number}" if number else token))
-            else:
-                await self._outbox.send(work)
-
-    async def _deliver(self, works: Sequence[bytes], token_key: str = "") -> Mapping[int, str]:
-        problems = await self.connection.run(scripts.ENQUEUE, [token_key], list(works))
-        return {place: problem.decode(errors="replace") for place, problem in enumerate(problems) if problem}
-
-    def work(
-        self, sends: Iterable[outcomes.Send], admit: Callable[[Job, bytes], None] | None = None
-    ) -> tuple[list[Any], list[Any]]:
-        """`(push, later)` as `send.lua` wants them. `admit`: sees each payload, and may refuse it."""
-        now_s = self.clock.now_s()
-        push: dict[str, tuple[Any, ...]] = {}
-        later = []
-        for send in sends:
-            job = send.job
-            dialect, keys = self.spoken_on(job.queue)
-            at_once = send.delay_s is None and send.at_s is None
-            payload = dialect.encode(job, now_s, enqueued=at_once)
-            if admit is not None:
-                admit(job, payload)
-            if not at_once:
-                later.append((payload, send.delay_s or 0.0, send.at_s or False, keys.waiting))
-                continue
-            if job.queue not in push:
-                push[job.queue] = (job.queue, keys.queue(job.queue), [], dialect.pushed_with, keys.queues)
-            push[job.queue][2].append(payload)
-        return list(push.values()), later
-
-    def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:
-        """What is spoken on a queue, and where it lies."""
-        return self.foreign.get(queue) or (self.dialect, self.keys)
 
 
 class Broker(Sender):

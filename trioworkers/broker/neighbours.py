@@ -14,7 +14,7 @@ import trio
 
 from trioworkers.broker import scripts
 from trioworkers.broker.connection import Connection
-from trioworkers.broker.moves import pack
+from trioworkers.broker.scripts import pack
 from trioworkers.errors import Refused
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.process import OUR_LABELS, decode_info

@@ -14,7 +14,8 @@ import trio
 from trioworkers.broker import scripts
 from trioworkers.broker.identity import is_certainly_dead
 from trioworkers.broker.intake import LeaseGone
-from trioworkers.broker.moves import Broker, pack
+from trioworkers.broker.moves import Broker
+from trioworkers.broker.scripts import pack
 from trioworkers.errors import Superseded
 from trioworkers.wire.process import Record, decode_lease, running_fields
 

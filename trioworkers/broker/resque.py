@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from trioworkers.broker import scripts
-from trioworkers.broker.moves import Broker, Due, Source, pack
+from trioworkers.broker.moves import Broker, Due, Source
+from trioworkers.broker.scripts import pack
 from trioworkers.wire.resque import MARK, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
 
 MAX_SHOWN = 50

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from trioworkers.broker import scripts
-from trioworkers.broker.moves import Broker, pack
+from trioworkers.broker.moves import Broker
+from trioworkers.broker.scripts import pack
 from trioworkers.wire.metrics import Counts, buckets, fields
 
 
