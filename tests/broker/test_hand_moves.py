@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
+from servers import Server
 
 from trioworkers.broker.connection import Connection, Link, connect
 from trioworkers.broker.hand_moves import Decide, Delete, HandMoves, Push, Swept, ToDead
@@ -131,6 +132,16 @@ async def test_identical_payloads_are_moved_one_by_one(bench: Bench):
     entry = Entry("queue", b"7", "other")
     assert await bench.moves.move(Source("queue", "other"), entry, Delete()) == Swept(1, 1, 1, [])
     assert len(await bench.queue("other")) == 499
+
+
+async def test_what_fills_redis_can_be_deleted(server: Server):
+    async with connect(server.url, Link(server.url)) as connection:
+        bench = Bench(connection)
+        payloads = await bench.fill_queue(20)
+        server.command("CONFIG", "SET", "maxmemory", "1")
+        total = await bench.sweep(QUEUE, lambda entry: Delete() if odd(entry) else None)
+        assert total == Counter(seen=20, moved=10, errors=0)
+        assert await bench.queue() == payloads[::2]
 
 
 @pytest.mark.parametrize("same_score", [True, False])

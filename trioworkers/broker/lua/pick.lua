@@ -14,6 +14,7 @@ local write = {
     redis.call('SADD', KEYS[2], o[3])
   end,
 }
+redis.call('LTRIM', KEYS[1], 0, -1) -- changes nothing; but who began so may mark when Redis is full, and delete what fills it
 local indexes, shift, moved, errors = cmsgpack.unpack(ARGV[2]), 0, 0, {}
 for i, o in ipairs(cmsgpack.unpack(ARGV[1])) do
   local index = indexes[i] + shift
