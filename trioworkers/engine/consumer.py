@@ -31,6 +31,9 @@ AUDIT_INTERVAL_S = 10.0
 """After a doubt the list is compared at once, again a second later, and ever more rarely down to this: what was sent to Redis
 over a connection that broke may be carried out after our first look."""
 AUDIT_PAGE = 500
+STARTS_PER_ROUND = 50
+"""A thousand jobs that start in one round of the event loop would keep heartbeats and answers waiting."""
+
 GOOD_INTAKE_S = 0.5
 """An intake that lasted this long did its work; one that is refused again and again is opened ever more rarely."""
 
@@ -150,7 +153,10 @@ class Consumer:
     async def _start_all(self, fetched: Fetched, jobs: trio.Nursery) -> None:
         deaths = await self._deaths(fetched.payloads) if fetched.suspects else [0] * len(fetched.payloads)
         now = trio.current_time()
-        for payload, count in zip(fetched.payloads, deaths, strict=True):
+        for number, (payload, count) in enumerate(zip(fetched.payloads, deaths, strict=True), 1):
+            # Not to be cancelled: what is fetched must be started, or nobody knows of it.
+            if number % STARTS_PER_ROUND == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
             delivery = Delivery(self.queue, payload, now, deaths=count)
             self.deliveries.add(delivery)
             jobs.start_soon(self._run_one, delivery, name=self._task_name)
