@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -71,16 +72,16 @@ class Client:
         Raises BadJob before anything is sent; Unavailable or Refused if Redis fails, when the jobs may have been sent or not (of
         more than a thousand, the first ones). Cancelled: likewise.
         """
-        return await self._send([Send(job) for job in jobs])
+        return await self._send(jobs)
 
     async def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[str]:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
         delay_s, at_s = moment(when)
-        return await self._send([Send(job, delay_s=delay_s, at_s=at_s) for job in jobs])
+        return await self._send(jobs, delay_s, at_s)
 
-    async def _send(self, sends: list[Send]) -> list[str]:
+    async def _send(self, jobs: Sequence[Job], delay_s: float | None = None, at_s: float | None = None) -> list[str]:
         if self._sender is None:
             raise RuntimeError("a Client is used inside its block: async with Client(url) as client")
-        await self._sender.send(sends)
+        await self._sender.send(Send(job, delay_s, at_s) for job in jobs)
         await trio.lowlevel.checkpoint()
-        return [send.job.jid for send in sends]
+        return [job.jid for job in jobs]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import pytest
 from hypothesis import given
@@ -220,3 +222,20 @@ def test_amending_keeps_fields_that_we_do_not_know(fields: dict[str, object]):
     except BadPayload:  # a lone surrogate has no UTF-8
         return
     assert json.loads(amended) == json.loads(payload) | {"retry_count": 1}
+
+
+def test_what_jobs_share_when_they_have_none_of_it_cannot_be_written_to():
+    first, second = Job("q", "A"), Job("q", "B")
+    for name in ("extra", "kwargs", "failed_calls", "active_job_fields"):
+        with pytest.raises(TypeError, match="evolve"):
+            getattr(first, name)["x"] = 1
+        with pytest.raises(TypeError, match="evolve"):
+            getattr(first, name).update(x=1)
+        assert getattr(second, name) == {}
+
+
+def test_a_job_can_be_copied_and_pickled_and_is_frozen():
+    job = Job("q", "A", [1], extra={"x": 1})
+    assert copy.deepcopy(job) == pickle.loads(pickle.dumps(job)) == job
+    with pytest.raises(AttributeError):
+        job.queue = "other"  # type: ignore[misc]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -144,8 +144,9 @@ class FakeBroker(Broker):
 
     # ── the moves ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def send(self, sends: Sequence[outcomes.Send], token: str = "") -> None:
+    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> None:
         """See `Sender.send`."""
+        sends = list(sends)
         self.work(sends, self.guard.admit)  # refuses what can't be sent before anything is
         await self._call(lambda: self._send(sends))
 

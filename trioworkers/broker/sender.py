@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import trio
@@ -56,14 +57,18 @@ class Sender:
         self.foreign: Mapping[str, tuple[Dialect, Keys]] = {}
         """The queues that speak another dialect than this sender."""
 
-    async def send(self, sends: Sequence[outcomes.Send], token: str = "") -> None:
+    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> None:
         """Put jobs into their queues or the schedule set, a thousand at a time, of these all or none.
 
         Calls of many tasks share round trips. With a `token` the call may be repeated within two minutes after a lost reply. Raises BadJob before anything is sent.
         """
         works = []
-        for first in range(0, len(sends), CHUNK):
-            works.append(pack(self.work(sends[first : first + CHUNK], self.guard.admit)))
+        remaining = iter(sends)
+        while True:
+            push, later = self.work(islice(remaining, CHUNK), self.guard.admit)
+            if not push and not later:
+                break
+            works.append(pack((push, later)))
             await trio.lowlevel.checkpoint()  # a hundred thousand jobs take a while to encode
         for number, work in enumerate(works):
             if token:
