@@ -85,6 +85,10 @@ class Refused(BrokerError):
     """Redis answered that it won't: wrong password, no permission, wrong type of key. Trying again won't help by itself."""
 
 
+class WrongLogin(Refused):
+    """Redis doesn't know our user or password, or wants one and got none."""
+
+
 class SharedQueue(Refused):
     """The app is strict, and another kind of worker fetches from one of its queues.
 

@@ -17,6 +17,7 @@ from trioworkers.broker.checks import Finding
 from trioworkers.broker.connection import Link, connect
 from trioworkers.broker.diagnosis import diagnose
 from trioworkers.broker.permissions import SAMPLES
+from trioworkers.broker.remote import RemoteControl
 from trioworkers.wire.keys import Keys
 
 
@@ -83,7 +84,18 @@ async def test_queue_that_nobody_consumes(server: Server):
         server.command("LPUSH", f"queue:{queue}", json.dumps({"class": "A", "args": [], "jid": "a"}))
     process(server, "host:1:a", "served")
     finding = await the("queues", server.url)
-    assert (finding.level, "1 jobs wait in left" in finding.text) == ("warning", True)
+    assert (finding.level, "1 job waits in left" in finding.text) == ("warning", True)
+
+
+async def test_paused_queue_that_has_jobs_and_paused_class(server: Server):
+    server.command("SADD", "queues", "track")
+    server.command("LPUSH", "queue:track", json.dumps({"class": "A", "args": [], "jid": "a"}))
+    async with connect(server.url, Link(server.url)) as connection:
+        await RemoteControl(connection, Keys()).pause(["track"], ["Mail"])
+    queue, job_class = (await examined(server.url))["paused"]
+    assert (queue.level, queue.text) == ("warning", "1 job waits in track, which is paused")
+    assert queue.advice == "trioworkers resume track"
+    assert (job_class.level, job_class.advice) == ("warning", "trioworkers resume --class Mail")
 
 
 async def test_two_kinds_of_worker_on_one_queue(server: Server):

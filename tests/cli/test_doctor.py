@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from servers import ROOT
+from servers import ROOT, Server
 
 from trioworkers import App, ConfigurationError
 from trioworkers.cli import checkup
@@ -55,6 +55,18 @@ def test_no_redis_is_a_finding_without_password_or_traceback():
     assert done.stdout.startswith("problem  redis          no use at redis://127.0.0.1:1/0 (--redis)")
     assert "secret" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("login", [":wrong@", ""])
+def test_wrong_password_is_one_problem(server: Server, login: str):
+    server.command("CONFIG", "SET", "requirepass", "right")
+    done = doctor("--redis", server.url.replace("//", f"//{login}"), "--json")
+    findings = [
+        finding for finding in json.loads(done.stdout) if finding["check"] not in ("open files", "grace period")
+    ]
+    assert done.returncode == 1
+    assert [(finding["check"], finding["level"]) for finding in findings] == [("redis", "problem")]
+    assert "wrong user or password" in findings[0]["text"]
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,26 @@ def test_terminal_gets_a_table_and_none_of_the_payloads_control_characters(redis
     assert not set(text) & set("\x1b\x9b\u202e")
 
 
+def test_narrow_terminal_cuts_the_error_and_never_the_jid(redis_url: str, shared_server: Server):
+    jid = "0123456789abcdef01234567"
+    extra = {"jid": jid, "class": "Mailer", "retry_count": 3}
+    text = payload(1, error_class="E", error_message="boom " * 50, **extra)
+    shared_server.command("ZADD", "dead", 1.6e9, text)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "trioworkers", "dead", "--redis", redis_url]
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "dumb"}
+    subprocess.run(command, stdout=theirs, stderr=theirs, env=environment, timeout=30, check=True)
+    head, row = os.read(ours, 100_000).decode().splitlines()
+    for end in (ours, theirs):
+        os.close(end)
+    assert head.split() == ["age", "jid", "class", "queue", "attempts", "error"]
+    assert jid in row
+    assert "Mailer" in row
+    assert "E: boom" in row
+    assert row.rstrip().endswith("…")
+    assert len(row) <= 80
+
+
 def test_reader_that_goes_away_ends_the_command_quietly(redis_url: str, shared_server: Server):
     fill_queue(shared_server, 20_000)
     command = f"{sys.executable} -m trioworkers jobs q --limit 0 --redis {redis_url} | head -n 1"

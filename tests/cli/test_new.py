@@ -29,6 +29,12 @@ def test_it_overwrites_nothing(tmp_path: Path, name: str):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
+@pytest.mark.parametrize("name", ["json", "trio.py"])
+def test_name_that_would_hide_a_module_is_refused(tmp_path: Path, name: str):
+    assert "would hide the module" in run(tmp_path, "trioworkers", "new", name).stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_name_that_python_would_not_take_is_refused(tmp_path: Path):
     assert "no name for a Python module" in run(tmp_path, "trioworkers", "new", "../x").stderr
     assert not list(tmp_path.iterdir())

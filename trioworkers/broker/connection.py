@@ -29,7 +29,7 @@ from coredis import exceptions
 from coredis.retry import NoRetryPolicy
 
 from trioworkers.broker.scripts import Script
-from trioworkers.errors import BrokerError, ConfigurationError, Refused, Superseded, Unavailable
+from trioworkers.errors import BrokerError, ConfigurationError, Refused, Superseded, Unavailable, WrongLogin
 from trioworkers.settings import shown_url
 
 logger = logging.getLogger("trioworkers")
@@ -252,9 +252,9 @@ def translate(error: BaseException) -> BrokerError:
     if "SUPERSEDED" in text:
         return Superseded(text)
     if "HELLO must be called with the client already authenticated" in text:
-        return Refused("a password is needed")
+        return WrongLogin("a password is needed")
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.WrongTypeError):
-        return Refused(text)
+        return (WrongLogin if isinstance(error, exceptions.AuthenticationError) else Refused)(text)
     if isinstance(error, exceptions.NoScriptError | exceptions.UnblockedError | exceptions.ReadOnlyError):
         return Unavailable(text)
     # The builtin TimeoutError is an OSError; anyio's errors come from a socket that is just being closed.

@@ -21,7 +21,8 @@ from trioworkers.broker.checks import (
 from trioworkers.broker.connection import Connection
 from trioworkers.broker.inspection import Inspector
 from trioworkers.broker.permissions import forbidden
-from trioworkers.errors import BrokerError, Unavailable
+from trioworkers.broker.remote import RemoteControl
+from trioworkers.errors import BrokerError, Unavailable, WrongLogin
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.processes import Process
 
@@ -32,7 +33,7 @@ MAX_LISTS = 1000
 
 
 async def diagnose(connection: Connection, keys: Keys) -> AsyncIterator[Finding]:
-    """One finding after the other. Raises Unavailable if Redis can't be reached (any more)."""
+    """One finding after the other. Raises Unavailable if Redis can't be reached (any more), WrongLogin if it won't have us."""
     examiner = _Examiner(connection, keys)
     for check in (
         examiner.round_trip,
@@ -40,6 +41,7 @@ async def diagnose(connection: Connection, keys: Keys) -> AsyncIterator[Finding]
         examiner.clock,
         examiner.permissions,
         examiner.queues,
+        examiner.paused,
         examiner.shared_queues,
         examiner.orphans,
     ):
@@ -51,7 +53,7 @@ async def _guarded(check: Callable[[], Awaitable[Sequence[Finding]]]) -> Sequenc
     name = check.__name__.replace("_", " ")
     try:
         return await check()
-    except Unavailable:
+    except (Unavailable, WrongLogin):
         raise
     except BrokerError as error:
         return [Finding(name, "warning", f"could not be checked: {error}", "give our Redis user the right to look")]
@@ -62,6 +64,7 @@ class _Examiner:
         self._connection = connection
         self._keys = keys
         self._inspector = Inspector(connection, keys)
+        self._remote = RemoteControl(connection, keys)
 
     async def round_trip(self) -> Sequence[Finding]:
         times: list[float] = []
@@ -103,10 +106,32 @@ class _Examiner:
         queues = await self._inspector.queues()
         left = [queue for queue in queues if queue.size and queue.name not in consumed]
         findings = [
-            Finding("queues", "warning", f"{queue.size} jobs wait in {queue.name}, and nobody consumes it", _START)
+            Finding("queues", "warning", f"{_waits(queue.size)} in {queue.name}, and nobody consumes it", _START)
             for queue in left
         ]
-        return findings or [Finding("queues", "ok", f"{len(queues)} queues, none waits without a consumer")]
+        return findings or [
+            Finding(
+                "queues", "ok", f"{len(queues)} queue{'' if len(queues) == 1 else 's'}, none waits without a consumer"
+            )
+        ]
+
+    async def paused(self) -> Sequence[Finding]:
+        paused = await self._remote.paused()
+        findings = [
+            Finding(
+                "paused",
+                "warning" if queue.size else "note",
+                f"{_waits(queue.size)} in {queue.name}, which is paused",
+                f"trioworkers resume {queue.name}",
+            )
+            for queue in await self._inspector.queues()
+            if queue.name in paused.queues
+        ]
+        findings += [
+            Finding("paused", "warning", f"jobs of class {name} are put aside: it is paused", _resume_class(name))
+            for name in sorted(paused.classes)
+        ]
+        return findings or [Finding("paused", "ok", "no queue that has jobs, and no class")]
 
     async def shared_queues(self) -> Sequence[Finding]:
         findings = []
@@ -135,6 +160,14 @@ class _Examiner:
 
 
 _START = "start a worker with handlers for it, or see who still sends there: trioworkers jobs QUEUE"
+
+
+def _waits(jobs: int) -> str:
+    return "1 job waits" if jobs == 1 else f"{jobs:,} jobs wait"
+
+
+def _resume_class(name: str) -> str:
+    return f"trioworkers resume --class {name}"
 
 
 def _kinds_by_queue(processes: Sequence[Process]) -> Mapping[str, set[bool]]:

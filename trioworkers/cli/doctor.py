@@ -21,7 +21,7 @@ from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_i
 from trioworkers.cli.loader import load_app
 from trioworkers.cli.logs import wants_colours
 from trioworkers.cli.which_redis import Place, which_redis
-from trioworkers.errors import BrokerError
+from trioworkers.errors import BrokerError, WrongLogin
 from trioworkers.settings import Settings, shown_url
 from trioworkers.wire.keys import Keys
 
@@ -64,6 +64,10 @@ def _check_redis(place: Place) -> list[Finding]:
 
     try:
         trio.run(ask)
+    except WrongLogin as error:
+        findings.append(
+            Finding("redis", "problem", f"wrong user or password at {where}: {error}", "see --redis or REDIS_URL")
+        )
     except BrokerError as error:
         advice = "start it, or say where it is: --redis, REDIS_URL, `trioworkers dev`; right user and password?"
         findings.append(Finding("redis", "problem", f"no use at {where}: {error}", advice))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import typer
@@ -83,11 +84,29 @@ async def test_count_primes_enqueues_an_addition(capsys):
 '''
 
 
+_TAKEN = {
+    "anyio",
+    "attr",
+    "attrs",
+    "coredis",
+    "httpx",
+    "msgspec",
+    "outcome",
+    "pytest",
+    "rich",
+    "trio",
+    "trioworkers",
+    "typer",
+}
+
+
 def write_new(name: str) -> None:
     """Write both files. Raises ConfigurationError if one is there or can't be written."""
     name = name.removesuffix(".py")
     if not name.isidentifier():
         raise ConfigurationError(f"{name!r} is no name for a Python module")
+    if name in sys.stdlib_module_names or name in _TAKEN:
+        raise ConfigurationError(f"{name}.py would hide the module {name!r} that others import: choose another name")
     files = {Path(f"{name}.py"): APP, Path(f"test_{name}.py"): TEST}
     for path in files:
         if path.exists():

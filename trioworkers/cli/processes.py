@@ -19,7 +19,7 @@ from trioworkers.wire.processes import Process, Running
 ANSWER_WITHIN_S = 3.0
 
 _PROCESS_COLUMNS = (
-    Column("process", lambda row: row["process"]),
+    Column("process", lambda row: row["process"], least=20),
     Column("kind", lambda row: row["kind"]),
     Column("state", lambda row: row["state"]),
     Column("busy", lambda row: f"{number(row['busy'])}/{number(row['concurrency'])}", right=True),
@@ -33,7 +33,7 @@ _RUNNING_COLUMNS = (
     JID,
     CLASS,
     QUEUE,
-    Column("process", lambda row: row["process"]),
+    Column("process", lambda row: row["process"], least=8),
     ARGS,
 )
 

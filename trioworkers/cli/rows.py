@@ -62,8 +62,8 @@ def error_text(row: Row) -> str:
 
 
 JID = Column("jid", lambda row: row["jid"])
-CLASS = Column("class", lambda row: row["class"])
-QUEUE = Column("queue", lambda row: row["queue"])
+CLASS = Column("class", lambda row: row["class"], least=10)
+QUEUE = Column("queue", lambda row: row["queue"], least=8)
 _DUE = Column("due", lambda row: duration(row.get("due")), right=True)
 _ATTEMPTS = Column("attempts", lambda row: str(row["attempt"]), right=True)
 _ERROR = Column("error", lambda row: short(error_text(row), 500), wide=True)

@@ -22,12 +22,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 
 @attrs.frozen
 class Column:
-    """One column: how people see a row there. `wide`: it gets what room is left; `right`: a number."""
+    """One column: how people see a row there. `least`: what it keeps when room is short; `wide`: cut before others."""
 
     title: str
     show: Callable[[Mapping[str, Any]], str]
     wide: bool = False
     right: bool = False
+    least: int | None = None
 
 
 class Rows:
@@ -55,20 +56,37 @@ class Rows:
     def end(self) -> None:
         """Write what is collected."""
         if self._collected:
+            from rich.cells import cell_len  # noqa: PLC0415 - dear to import
             from rich.console import Console  # noqa: PLC0415 - dear to import
             from rich.table import Table  # noqa: PLC0415 - as above
             from rich.text import Text  # noqa: PLC0415 - as above
 
-            table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-            for column in self._columns:
+            table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
+            rows = [[column.title for column in self._columns], *self._collected]
+            naturals = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
+            console = Console(highlight=False)
+            widths = fit(self._columns, naturals, console.width)
+            console.width = max(console.width, sum(widths) + len(widths) - 1)  # else rich cuts what must be whole
+            for column, width in zip(self._columns, widths, strict=True):
                 justify: Any = "right" if column.right else "left"
-                ratio = 1 if column.wide else None
-                table.add_column(column.title, justify=justify, no_wrap=True, overflow="ellipsis", ratio=ratio)
+                table.add_column(column.title, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
             for cells in self._collected:
                 table.add_row(*(Text(cell) for cell in cells))
-            Console(highlight=False).print(table)
+            console.print(table)
             self._collected.clear()
         sys.stdout.flush()
+
+
+def fit(columns: Sequence[Column], naturals: Sequence[int], room: int) -> Sequence[int]:
+    """Each column's width. What is wide gives way first, then what has a `least`; the others stay as they are."""
+    widths = list(naturals)
+    for wide in (True, False):
+        for place, column in sorted(enumerate(columns), key=lambda each: -naturals[each[0]]):
+            excess = sum(widths) + len(widths) - 1 - room
+            least = 12 if column.wide else column.least
+            if excess > 0 and column.wide == wide and least is not None:
+                widths[place] = max(min(widths[place], least), widths[place] - excess)
+    return widths
 
 
 def write_json(value: Any) -> None:

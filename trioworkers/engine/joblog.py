@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from trioworkers import errors
 from trioworkers.errors import TrioworkersError
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, RetryAt
 from trioworkers.retry import leaves, summary
@@ -36,7 +37,9 @@ def log_end(job: Job, outcome: Outcome, failure: BaseException | None, elapsed_s
         text = "%s class=%s jid=%s queue=%s attempt=%d elapsed=%.3f"
         values = [fields["event"], job.job_class, job.jid, job.queue, job.attempt, elapsed_s]
         if not done:
-            fields["next"] = "back in its queue" if isinstance(outcome, Requeue) else _consequence(outcome)[1]
+            fields["next"] = (
+                "back in its queue" if isinstance(outcome, Requeue) else _consequence(outcome, steered=False)[1]
+            )
             text += " next=%s"
             values.append(fields["next"])
         logger.info(text, *values, extra=fields)
@@ -46,7 +49,7 @@ def _log_failed(job: Job, error: BaseException, outcome: Outcome, elapsed_s: flo
     """What comes of a failure; with a traceback unless the error is one of ours, which explain themselves."""
     name, message = summary(error)
     message = message.replace("\n", "; ")[:MAX_MESSAGE]
-    level, what_next = _consequence(outcome)
+    level, what_next = _consequence(outcome, steered=isinstance(error, errors.Discard))
     fields = _fields(job, "fail") | {
         "elapsed": round(elapsed_s, 6),
         "error": f"{name}: {message}",
@@ -73,7 +76,7 @@ def _fields(job: Job, event: str) -> dict[str, Any]:
     }
 
 
-def _consequence(outcome: Outcome) -> tuple[int, str]:
+def _consequence(outcome: Outcome, *, steered: bool) -> tuple[int, str]:
     match outcome:
         case RetryAt(_, delay_s):
             return logging.WARNING, f"retry in {delay_s:.0f} s"
@@ -82,7 +85,7 @@ def _consequence(outcome: Outcome) -> tuple[int, str]:
         case Bury():
             return logging.ERROR, "dead"
         case Discard() | _:
-            return logging.ERROR, "discarded"
+            return (logging.INFO if steered else logging.ERROR), "discarded"
 
 
 def _wants_traceback(error: BaseException) -> bool:
