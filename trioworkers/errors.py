@@ -17,6 +17,10 @@ class ConfigurationError(TrioworkersError):
     """An app, a queue, a handler or an option makes no sense. Raised at start; the message says where. Mend the program."""
 
 
+class WrongUsage(ConfigurationError):
+    """A command line makes no sense. The command ends with status 2, as for an option that there isn't."""
+
+
 class NotFound(TrioworkersError):
     """A command was told of a job, a queue or a process that isn't there."""
 

@@ -102,3 +102,17 @@ def test_ctrl_c_while_it_waits_for_redis_says_what_it_waits_for_and_ends(folder:
     assert "it is tried again" in first
     process.send_signal(signal.SIGINT)
     assert said(process) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("dead", "--where", "foo=1"), "foo"),
+        (("requeue", "--all", "--in", "queue:x"), "with --to"),
+    ],
+)
+def test_wrong_usage_is_status_2(redis_url: str, words: tuple[str, ...], text: str):
+    command = [sys.executable, "-m", "trioworkers", *words, "--redis", redis_url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert text in done.stderr

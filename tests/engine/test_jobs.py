@@ -98,6 +98,20 @@ async def test_what_a_handler_raises_decides(autojump_clock: object, app: App, e
         assert (len(test.dead), test.retries) == (dead, [])
 
 
+async def test_what_is_discarded_on_purpose_is_no_error(
+    autojump_clock: object, app: App, caplog: pytest.LogCaptureFixture
+):
+    @app.handler("q")
+    async def end(ctx: Context) -> None:
+        raise Discard("why")
+
+    with caplog.at_level(logging.INFO):
+        async with testing.run(app) as test:
+            await test.enqueue(end.job())
+            await test.drain()
+    assert [record.levelname for record in caplog.records if "next=discarded" in record.getMessage()] == ["INFO"]
+
+
 class Panic(BaseException):
     """As Rust extensions raise one."""
 

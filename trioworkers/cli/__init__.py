@@ -26,7 +26,7 @@ def _main() -> None:
     import logging  # noqa: PLC0415 - see above
 
     from trioworkers.cli.commands import app  # noqa: PLC0415 - as above
-    from trioworkers.errors import TrioworkersError  # noqa: PLC0415 - as above
+    from trioworkers.errors import TrioworkersError, WrongUsage  # noqa: PLC0415 - as above
 
     # Commands that configure no log show their errors themselves; Python would show warnings of the same, unasked.
     logging.getLogger("trioworkers").addHandler(logging.NullHandler())
@@ -34,4 +34,4 @@ def _main() -> None:
         app()
     except TrioworkersError as error:
         print(f"trioworkers: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, WrongUsage) else 1)

@@ -15,7 +15,7 @@ from trioworkers.broker.inspection import Source
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.cli.where import Where
-from trioworkers.errors import BadPayload, ConfigurationError, NotFound
+from trioworkers.errors import BadPayload, ConfigurationError, NotFound, WrongUsage
 from trioworkers.wire.by_hand import enqueued, retried
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
@@ -77,18 +77,19 @@ def requeue(queue: str | None) -> Act:
 
 def _push(renew: Callable[..., tuple[str, bytes]], queue: str | None) -> Callable[[Entry, float], Next]:
     if queue is not None and not is_queue_name(queue):
-        raise ConfigurationError(f"a queue's name has at most 128 letters, digits or _.:- , not {queue!r}")
+        raise WrongUsage(f"a queue's name has at most 128 letters, digits or _.:- , not {queue!r}")
     return lambda entry, now_s: Push(*renew(entry.payload, now_s, queue=queue))
 
 
 def source_of(text: str | None, act: Act) -> Source:
-    """What `--in` says. Raises ConfigurationError if it makes no sense for this command."""
+    """What `--in` says. Raises WrongUsage if it makes no sense for this command."""
     allowed = [f"{place}:NAME" if place == "queue" else place for place in act.places]
     if text is None and act.usual is None:
-        raise ConfigurationError(f"say where, with --in: {', '.join(allowed)}")
+        raise WrongUsage(f"say where, with --in: {', '.join(allowed)}")
     place, _, queue = (text or act.usual or "").partition(":")
     if place not in act.places or bool(queue) != (place == "queue"):
-        raise ConfigurationError(f"--in takes {', '.join(allowed)}, not {text!r}")
+        hint = "; from a queue with --to" if act.done == "requeued" and "queue" not in act.places else ""
+        raise WrongUsage(f"--in takes {', '.join(allowed)}, not {text!r}{hint}")
     return Source(place, queue)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from trioworkers.errors import ConfigurationError
+from trioworkers.errors import WrongUsage
 from trioworkers.wire.entry import Entry
 
 Test = Callable[[Entry, float], bool]
@@ -62,14 +62,14 @@ class Where:
 
 
 def parse_where(texts: Sequence[str]) -> Where:
-    """Raises ConfigurationError with what is wrong and what would be right."""
+    """Raises WrongUsage with what is wrong and what would be right."""
     return Where([_parse(text) for text in texts])
 
 
 def _parse(text: str) -> Test:
     parts = _FILTER.fullmatch(text)
     if parts is None:
-        raise ConfigurationError(
+        raise WrongUsage(
             f"--where {text!r}: not FIELD OP VALUE, like class=TrackUserJob, error~timeout, age>1h; fields: {FIELDS}"
         )
     name, op, value = parts.groups()
@@ -77,7 +77,7 @@ def _parse(text: str) -> Test:
         return _text_test(text, name, op, value)
     if name in _NUMBERS:
         return _number_test(text, name, op, value)
-    raise ConfigurationError(f"--where {text!r}: no field {name!r}; there are {FIELDS}")
+    raise WrongUsage(f"--where {text!r}: no field {name!r}; there are {FIELDS}")
 
 
 def _text_test(text: str, name: str, op: str, value: str) -> Test:
@@ -88,14 +88,14 @@ def _text_test(text: str, name: str, op: str, value: str) -> Test:
         try:
             pattern = re.compile(value, re.IGNORECASE)
         except re.error as error:
-            raise ConfigurationError(f"--where {text!r}: no regular expression: {error}") from None
+            raise WrongUsage(f"--where {text!r}: no regular expression: {error}") from None
         return lambda entry, _: any(pattern.search(found) for found in get(entry)) is (op == "~")
-    raise ConfigurationError(f"--where {text!r}: {name} is a text: it takes = != ~ !~")
+    raise WrongUsage(f"--where {text!r}: {name} is a text: it takes = != ~ !~")
 
 
 def _number_test(text: str, name: str, op: str, value: str) -> Test:
     if op not in _COMPARE:
-        raise ConfigurationError(f"--where {text!r}: {name} is a number: it takes {' '.join(_COMPARE)}")
+        raise WrongUsage(f"--where {text!r}: {name} is a number: it takes {' '.join(_COMPARE)}")
     get, compare, wanted = _NUMBERS[name], _COMPARE[op], _number(text, name, value)
 
     def test(entry: Entry, now_s: float) -> bool:
@@ -112,5 +112,5 @@ def _number(text: str, name: str, value: str) -> float:
         example = {"attempt": "a number, like 3", "size": "bytes, like 512 or 10k"}.get(
             name, "a time, like 30s, 5m, 1h, 2d"
         )
-        raise ConfigurationError(f"--where {text!r}: {value!r} is not {example}")
+        raise WrongUsage(f"--where {text!r}: {value!r} is not {example}")
     return float(parts[1]) * units[parts[2]]
