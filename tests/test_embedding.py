@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
@@ -15,6 +17,7 @@ import trio
 import trio.testing
 from servers import ROOT, Server
 
+import trioworkers
 from trioworkers import App, Client, Context, Job, Refused, Superseded
 
 
@@ -192,16 +195,25 @@ async def test_namespace_goes_before_every_key(redis_url: str, shared_server: Se
     assert [key for key in keys if not key.startswith("shop:")] == []
 
 
-async def test_readmes_programs_run(redis_url: str, monkeypatch: pytest.MonkeyPatch):
-    """The example handler and the embedding of the README, as they stand there."""
-    text = Path(ROOT / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    app_source = next(block for block in blocks if "track_user" in block)
-    embedding = next(block for block in blocks if "nursery.start(app.serve)" in block)
+@pytest.mark.parametrize("page", ["README.md", "docs/handlers.md"])
+async def test_the_programs_of_a_page_run(page: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """All Python of a page, as it stands there: the app, its test, and what runs inside a program."""
+    blocks = re.findall(r"```python\n(.*?)```", Path(ROOT / page).read_text(), re.DOTALL)
+    [test] = [block for block in blocks if block.startswith("# test_app.py")]
+    inside = [block for block in blocks if block.startswith("async with")]
+    app = "\n\n".join(block for block in blocks if block != test and block not in inside)
+    assert len(inside) == 2  # the client, the worker
     monkeypatch.setenv("REDIS_URL", redis_url)
-    space: dict[str, object] = {"__name__": "readme_app", "trio": trio}
-    exec(compile(app_source, "README.md", "exec", dont_inherit=True), space)
-    body = "\n".join(f"    {line}" for line in embedding.splitlines())
-    exec(compile(f"async def embed():\n{body}\n", "README.md", "exec", dont_inherit=True), space)
-    with trio.fail_after(20):
-        await space["embed"]()  # type: ignore[operator]
+    (tmp_path / "app.py").write_text(app)
+    (tmp_path / "test_app.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_app.py"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    done = await trio.run_process(command, cwd=tmp_path, env=environment, capture_stdout=True, check=False)
+    assert done.returncode == 0, done.stdout.decode()
+    space: dict[str, object] = {"__name__": "page_app", "trio": trio, "trioworkers": trioworkers}
+    exec(compile(app, page, "exec", dont_inherit=True), space)
+    for block in reversed(inside):  # the worker first: the client's jobs would call hosts that don't exist
+        body = "\n".join(f"    {line}" for line in block.splitlines())
+        exec(compile(f"async def inside():\n{body}\n", page, "exec", dont_inherit=True), space)
+        with trio.fail_after(20):
+            await space["inside"]()  # type: ignore[operator]

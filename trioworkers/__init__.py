@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trioworkers import testing as testing
     from trioworkers.app import App as App
     from trioworkers.client import Client as Client
     from trioworkers.context import Context as Context
@@ -79,6 +80,8 @@ __all__ = sorted(_HOME_OF)  # noqa: PLE0605 - one list of names is enough
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":  # a module of its own, which tests use as trioworkers.testing
+        return import_module("trioworkers.testing")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'trioworkers' has no attribute {name!r}")
