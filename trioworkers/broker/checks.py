@@ -98,7 +98,12 @@ def check_persistence(info: Info, snapshots: bool) -> Finding:
         text = "snapshots only: a Redis that dies loses what came since the last one"
         return Finding("persistence", "note", text, "set appendonly yes")
     text = "Redis keeps nothing on disk: a restart of it loses all jobs"
-    return Finding("persistence", "warning", text, "set appendonly yes")
+    return Finding(
+        "persistence",
+        "warning",
+        text,
+        "set appendonly yes; an embedded: server keeps jobs if it has a directory, embedded:./DIR",
+    )
 
 
 def _text(info: Info, name: str) -> str:

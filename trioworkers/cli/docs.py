@@ -25,7 +25,8 @@ its own where none answers at that address. All others take `--redis`, `REDIS_UR
 or one above, in this order, else the same default.
 
 **Exit status.** 0: done; for `run` and `dev` also: stopped by a signal, for being stopped is not failing. 1: failed, one line on stderr says why;
-for `doctor`: a problem was found. 2: wrong usage. 130: interrupted by Ctrl-C.
+for `doctor`: a problem was found. 2: a command, option, type of value or filter that does not exist; nothing was
+looked at. 130: interrupted by Ctrl-C.
 
 **Log** of `run` and `dev`, on stderr: `start`, then `done`, `fail` or `stop`, one line for each, with class, jid, queue, attempt and the time it took;
 `--log-level warning` leaves only what goes wrong. A failure says what is `next` and has a traceback that begins in your code. Arguments are never
