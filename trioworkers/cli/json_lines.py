@@ -65,17 +65,17 @@ def _sink(output: Path | None) -> Iterator[IO[bytes]]:
 async def import_(session: Session, file: str) -> None:
     """Put back what is in a file. Raises ConfigurationError at a bad line; what stands before it is put back."""
     seen = added = 0
-    try:
-        with _source(file) as lines:
+    with _source(file) as lines:
+        try:
             for first, group in _groups(lines):
                 source = Source(group[0].place, group[0].list_queue)
                 added += await session.moves.restore(source, group, str(first))
                 seen += len(group)
-    except BadPayload as error:
-        raise ConfigurationError(f"{file}: {error}") from None
-    finally:
-        there = f", {number(seen - added)} were there already" if seen - added else ""
-        typer.echo(f"{number(added)} jobs imported{there}")
+        except BadPayload as error:
+            raise ConfigurationError(f"{file}: {error}") from None
+        finally:
+            there = f", {number(seen - added)} were there already" if seen - added else ""
+            typer.echo(f"{number(added)} jobs imported{there}")
 
 
 @contextmanager

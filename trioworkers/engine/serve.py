@@ -82,7 +82,8 @@ class _Session:
                 await self.worker.run(runner, self._on_started)
 
     def _on_started(self) -> None:
-        logger.info("started: %r, %r", self._app, self.worker)
+        queues = ", ".join(f"{queue} ({concurrency} at once)" for queue, concurrency in self._app.queues.items())
+        logger.info("started: worker %s on %s", self.worker.identity, queues)
         self.started.set()
 
 

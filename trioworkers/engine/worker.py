@@ -214,7 +214,7 @@ class Worker:
             if await self._say_farewell():
                 await reporter.report()
             upkeep.cancel_scope.cancel()
-        logger.info("stopped: %r", self)
+        logger.info("stopped: worker %s, %d jobs settled", self.identity, sum(self._settled.values()))
         if self._stopped_for is not None:
             raise self._stopped_for
 

@@ -56,7 +56,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
         url = request.url
         scheme = url.scheme
         if scheme not in _PORTS:
-            raise httpx.UnsupportedProtocol(f"no such protocol: {scheme!r}", request=request)
+            raise httpx.UnsupportedProtocol(f"no such protocol: {scheme!r} in {request.url!r}", request=request)
         origin = (scheme, url.raw_host.decode("ascii"), url.port or _PORTS[scheme])
         timeouts: Timeouts = request.extensions.get("timeout", {})
         permit = object()
