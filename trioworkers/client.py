@@ -11,7 +11,8 @@ from typing import Self
 
 import trio
 
-from trioworkers.broker.connection import Link, connect
+from trioworkers.broker.connection import connect
+from trioworkers.broker.link import Link
 from trioworkers.broker.sender import Sender
 from trioworkers.broker.server import open_server
 from trioworkers.broker.size_guard import SizeGuard

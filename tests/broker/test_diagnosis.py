@@ -14,8 +14,9 @@ from servers import Server
 from trioworkers import Unavailable
 from trioworkers.broker import diagnosis, scripts
 from trioworkers.broker.checks import Finding
-from trioworkers.broker.connection import Link, connect
+from trioworkers.broker.connection import connect
 from trioworkers.broker.diagnosis import diagnose
+from trioworkers.broker.link import Link
 from trioworkers.broker.permissions import SAMPLES
 from trioworkers.broker.remote import RemoteControl
 from trioworkers.wire.keys import Keys

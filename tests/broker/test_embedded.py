@@ -39,7 +39,8 @@ async def test_private_server_serves_and_leaves_nothing():
 
 
 async def test_directory_keeps_jobs_from_one_time_to_the_next(tmp_path: Path):
-    from trioworkers.broker.connection import Link, connect  # noqa: PLC0415 - only here
+    from trioworkers.broker.connection import connect  # noqa: PLC0415 - only here
+    from trioworkers.broker.link import Link  # noqa: PLC0415 - only here
 
     for expected in (1, 2):
         async with open_embedded(f"embedded:{tmp_path}/data") as url:

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 from servers import Server
 
-from trioworkers.broker.connection import Connection, Link, connect
+from trioworkers.broker.connection import Connection, connect
 from trioworkers.broker.hand_moves import Decide, Delete, HandMoves, Push, Swept, ToDead
 from trioworkers.broker.inspection import Source
+from trioworkers.broker.link import Link
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 

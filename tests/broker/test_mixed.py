@@ -9,7 +9,8 @@ from typing import Any
 
 from trioworkers import Job
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.connection import Link, connect
+from trioworkers.broker.connection import connect
+from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.outcome import Acknowledge, Bury, RetryAt, Send

@@ -15,9 +15,10 @@ import trio
 
 from trioworkers import Job
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.connection import Link, connect
+from trioworkers.broker.connection import connect
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.intake import Intake, open_intake
+from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send

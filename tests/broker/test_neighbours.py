@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from servers import Server
 
-from trioworkers.broker.connection import Connection, Link, connect
+from trioworkers.broker.connection import Connection, connect
+from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.neighbours import MAX_WATCHED, STEP, Neighbours
 from trioworkers.broker.presence import Presence

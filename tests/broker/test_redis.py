@@ -13,9 +13,10 @@ import trio.lowlevel
 from servers import Server
 
 from trioworkers import Client, Job, Refused, Superseded
-from trioworkers.broker.connection import Connection, Link, connect, retrying
+from trioworkers.broker.connection import Connection, connect, retrying
 from trioworkers.broker.identity import current_identity, is_certainly_dead
 from trioworkers.broker.intake import LeaseGone, open_intake
+from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.presence import Presence
 from trioworkers.errors import BrokerError

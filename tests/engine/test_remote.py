@@ -13,7 +13,8 @@ import trio
 from harness import Jobs, children_of
 from servers import Server, Worker, wait_for
 
-from trioworkers.broker.connection import Link, connect
+from trioworkers.broker.connection import connect
+from trioworkers.broker.link import Link
 from trioworkers.broker.remote import RemoteControl
 from trioworkers.wire.ask import Answer, Ask
 from trioworkers.wire.keys import Keys

@@ -11,7 +11,8 @@ from servers import Server
 
 from trioworkers import App, Discard, Job, RetryAfter, Unavailable, testing
 from trioworkers.broker import statistics
-from trioworkers.broker.connection import Link, connect
+from trioworkers.broker.connection import connect
+from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.sender import Clock
 from trioworkers.engine import tally as tally_module

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from trioworkers import Job, Superseded
-from trioworkers.broker.connection import Connection, Link, connect
+from trioworkers.broker.connection import Connection, connect
+from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.presence import Presence
 from trioworkers.engine.quarantine import MAX_DEATHS

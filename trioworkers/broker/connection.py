@@ -1,4 +1,4 @@
-"""Opens the Redis clients, translates their errors into ours, and keeps cancellation out of them.
+"""Opens the Redis clients, and keeps cancellation out of them.
 
 Cancelling a call inside coredis can lose a slot of its pool for good, or close a socket under other tasks' feet. So every
 call runs shielded, and bounded by the client's own timeouts; who waits for it notices a cancellation just before and just
@@ -11,25 +11,23 @@ for an *epoch*: after any trouble it is given up as a whole, and the next call o
 from __future__ import annotations
 
 import logging
-import math
 import random
-import re
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import anyio
 import coredis
 import trio
 from coredis import exceptions
 from coredis.retry import NoRetryPolicy
 
+from trioworkers.broker.link import Link
 from trioworkers.broker.scripts import Script
-from trioworkers.errors import BrokerError, ConfigurationError, Refused, Superseded, Unavailable, WrongLogin
+from trioworkers.broker.translation import FOREIGN, first_leaf, translated_errors
+from trioworkers.errors import BrokerError, ConfigurationError, Superseded, Unavailable
 from trioworkers.settings import shown_url
 
 logger = logging.getLogger("trioworkers")
@@ -37,62 +35,6 @@ logger = logging.getLogger("trioworkers")
 CONNECT_TIMEOUT_S = 2.0
 REPLY_TIMEOUT_S = 3.0
 T = TypeVar("T")
-
-FOREIGN = (exceptions.RedisError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
-"""What coredis raises when Redis or the way to it has a fault."""
-
-_TEMPORARY = re.compile(
-    r"(?:^|-|\s)(OOM|MISCONF|NOREPLICAS|BUSY|MASTERDOWN|LOADING|READONLY|NOSCRIPT|UNBLOCKED|CLUSTERDOWN|TRYAGAIN)\b"
-)
-
-
-class Link:
-    """What all connections of one worker know together of Redis: is it there, and since when without a break.
-
-    Logs one line when Redis goes and one when it comes. An operation that Redis refuses (it is full, say) has lines of its own.
-    """
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.healthy_since = -math.inf
-        self.outages = 0
-        self.heard_at = -math.inf
-        """When Redis last answered, on `time.monotonic()`'s clock: for other threads."""
-        self._last_success = -math.inf
-        self._lost_at: float | None = None
-        self._refused: dict[str, str] = {}
-
-    @property
-    def is_up(self) -> bool:
-        """Whether the latest news of Redis is good."""
-        return self._lost_at is None
-
-    def succeeded(self, operation: str) -> None:
-        """Redis answered."""
-        self._last_success = now = trio.current_time()
-        self.heard_at = time.monotonic()
-        if self._lost_at is not None:
-            logger.warning("Redis at %s is back after %.1f s", self.address, now - self._lost_at)
-            self._lost_at, self.healthy_since = None, now
-        elif self.healthy_since == -math.inf:
-            self.healthy_since = now
-        if self._refused.pop(operation, ""):
-            logger.warning("Redis at %s accepts %s again", self.address, operation)
-
-    def failed(self, operation: str, error: BrokerError, started_at: float) -> None:
-        """A call that began at `started_at` failed; no news if Redis has answered another one since."""
-        never_up = self.healthy_since == -math.inf
-        if never_up and isinstance(error, Refused):
-            return  # wrong password, mostly: whoever starts with it ends with it, and says so
-        if isinstance(error, Refused) or _TEMPORARY.search(str(error)):
-            if operation not in self._refused:
-                self._refused[operation] = str(error)
-                logger.error("Redis at %s refuses %s: %s", self.address, operation, error)
-        elif self._lost_at is None and self._last_success <= started_at:
-            self._lost_at = trio.current_time()
-            self.outages += 1
-            what_now = "it is tried again until it is there" if never_up else "running jobs go on, the rest waits"
-            logger.warning("Redis at %s is unreachable (%s); %s", self.address, error, what_now)
 
 
 class _Epoch:
@@ -124,7 +66,7 @@ class _Epoch:
         except* FOREIGN:
             pass  # a socket died while it was closed, mostly
         except* Exception as group:  # noqa: BLE001 - whatever it stumbled over, its callers hear of it and the next call gets another one
-            logger.error("the Redis client broke, a new one is opened: %r", _first_leaf(group))
+            logger.error("the Redis client broke, a new one is opened: %r", first_leaf(group))
         finally:
             self.retired.set()
             self.entered.set()
@@ -232,42 +174,6 @@ def parse_url(url: str) -> str:
     return url
 
 
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turns what coredis and the sockets raise into our errors, keeping the cause."""
-    try:
-        yield
-    except FOREIGN as error:
-        raise translate(error) from error
-    except BaseExceptionGroup as group:
-        known, rest = group.split(FOREIGN)
-        if known is None or rest is not None:
-            raise
-        raise translate(_first_leaf(known)) from group
-
-
-def translate(error: BaseException) -> BrokerError:
-    """Our error for one of coredis or the operating system."""
-    text = str(error) or type(error).__name__
-    if "SUPERSEDED" in text:
-        return Superseded(text)
-    if "HELLO must be called with the client already authenticated" in text:
-        return WrongLogin("a password is needed")
-    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.WrongTypeError):
-        return (WrongLogin if isinstance(error, exceptions.AuthenticationError) else Refused)(text)
-    if isinstance(error, exceptions.NoScriptError | exceptions.UnblockedError | exceptions.ReadOnlyError):
-        return Unavailable(text)
-    # The builtin TimeoutError is an OSError; anyio's errors come from a socket that is just being closed.
-    if isinstance(error, exceptions.ConnectionError | OSError | anyio.ClosedResourceError | anyio.BrokenResourceError):
-        return Unavailable(text)
-    return refusal(text)
-
-
-def refusal(text: str) -> BrokerError:
-    """Our error for what Redis says in the reply of a script."""
-    return (Unavailable if _TEMPORARY.search(text) else Refused)(text)
-
-
 def backoff(longest_s: float = 1.0) -> Iterator[float]:
     """Seconds to wait before each next try: from 50 ms, doubling, with jitter, so that a fleet doesn't come back at once."""
     delay = 0.05
@@ -306,10 +212,3 @@ def _client(url: str, reply_timeout_s: float, max_connections: int) -> coredis.R
     if scheme != "unix":
         options["socket_keepalive"] = True
     return coredis.Redis.from_url(url, **options)
-
-
-def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import attrs
 
 from trioworkers.broker import scripts
-from trioworkers.broker.connection import Link, connect
+from trioworkers.broker.connection import connect
+from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.presence import Presence
 from trioworkers.settings import shown_url

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import attrs
 import trio
 
-from trioworkers.broker.connection import refusal
+from trioworkers.broker.translation import refusal
 from trioworkers.errors import BrokerError, Unavailable
 
 MAX_BYTES = 1_000_000

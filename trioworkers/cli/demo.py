@@ -22,7 +22,8 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from trioworkers.broker.connection import Connection, Link, connect
+from trioworkers.broker.connection import Connection, connect
+from trioworkers.broker.link import Link
 from trioworkers.broker.server import open_server
 from trioworkers.cli.demo_services import NAMES, Services
 from trioworkers.settings import shown_url

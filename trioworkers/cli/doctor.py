@@ -14,8 +14,9 @@ import typer
 
 from trioworkers.app import App
 from trioworkers.broker.checks import Finding
-from trioworkers.broker.connection import Link, connect
+from trioworkers.broker.connection import connect
 from trioworkers.broker.diagnosis import diagnose
+from trioworkers.broker.link import Link
 from trioworkers.broker.server import open_server
 from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_in
 from trioworkers.cli.loader import load_app

@@ -12,9 +12,10 @@ from functools import partial
 import attrs
 import trio
 
-from trioworkers.broker.connection import Link, connect
+from trioworkers.broker.connection import connect
 from trioworkers.broker.hand_moves import HandMoves
 from trioworkers.broker.inspection import Inspector
+from trioworkers.broker.link import Link
 from trioworkers.broker.remote import RemoteControl
 from trioworkers.broker.server import open_server
 from trioworkers.cli.which_redis import Place, which_redis

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from trioworkers.broker.connection import Link, backoff, retrying
+from trioworkers.broker.connection import backoff, retrying
+from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Due, Source
 from trioworkers.engine.quarantine import MAX_DEATHS
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded

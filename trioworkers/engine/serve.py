@@ -11,8 +11,9 @@ import trio
 
 from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.checks import check_server
-from trioworkers.broker.connection import Connection, Link, connect, retrying
+from trioworkers.broker.connection import Connection, connect, retrying
 from trioworkers.broker.identity import current_identity
+from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.server import open_server
 from trioworkers.broker.size_guard import SizeGuard

@@ -1,0 +1,68 @@
+"""Translates what coredis and the sockets raise, and what scripts report, into our errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+from coredis import exceptions
+
+from trioworkers.errors import BrokerError, Refused, Superseded, Unavailable, WrongLogin
+
+FOREIGN = (exceptions.RedisError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
+"""What coredis raises when Redis or the way to it has a fault."""
+
+_TEMPORARY = re.compile(
+    r"(?:^|-|\s)(OOM|MISCONF|NOREPLICAS|BUSY|MASTERDOWN|LOADING|READONLY|NOSCRIPT|UNBLOCKED|CLUSTERDOWN|TRYAGAIN)\b"
+)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turns what coredis and the sockets raise into our errors, keeping the cause."""
+    try:
+        yield
+    except FOREIGN as error:
+        raise translate(error) from error
+    except BaseExceptionGroup as group:
+        known, rest = group.split(FOREIGN)
+        if known is None or rest is not None:
+            raise
+        raise translate(first_leaf(known)) from group
+
+
+def translate(error: BaseException) -> BrokerError:
+    """Our error for one of coredis or the operating system."""
+    text = str(error) or type(error).__name__
+    if "SUPERSEDED" in text:
+        return Superseded(text)
+    if "HELLO must be called with the client already authenticated" in text:
+        return WrongLogin("a password is needed")
+    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.WrongTypeError):
+        return (WrongLogin if isinstance(error, exceptions.AuthenticationError) else Refused)(text)
+    if isinstance(error, exceptions.NoScriptError | exceptions.UnblockedError | exceptions.ReadOnlyError):
+        return Unavailable(text)
+    # The builtin TimeoutError is an OSError; anyio's errors come from a socket that is just being closed.
+    if isinstance(error, exceptions.ConnectionError | OSError | anyio.ClosedResourceError | anyio.BrokenResourceError):
+        return Unavailable(text)
+    return refusal(text)
+
+
+def refusal(text: str) -> BrokerError:
+    """Our error for what Redis says in the reply of a script."""
+    return (Unavailable if is_temporary(text) else Refused)(text)
+
+
+def is_temporary(text: str) -> bool:
+    """Whether an error of Redis says that it may go away by itself."""
+    return _TEMPORARY.search(text) is not None
+
+
+def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error that is no group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
