@@ -283,10 +283,8 @@ async def test_unreadable_due_payload_goes_to_dead_as_it_is(bench: Bench):
 
 async def test_audit_tells_strays_and_put_back_returns_them(bench: Bench):
     p = await seeded(bench, 3)
-    async with bench.intake() as intake:
-        assert await intake.audit(3, 10) is None
-        found = await intake.audit(1, 10)
-        assert found == Counter(p)
+    assert await bench.broker.audit("q", 3, 10) is None
+    assert await bench.broker.audit("q", 1, 10) == Counter(p)
     assert await bench.broker.put_back("q", [p[2], p[1]]) == 2
     assert await bench.broker.put_back("q", [p[2]]) == 0
     assert await bench.state() == {"queue:q:inprogress": [p[0]], "queue:q": [p[2], p[1]]}

@@ -12,6 +12,8 @@ from harness import Jobs
 from proxy import Proxy
 from servers import Server, Worker, blocked_fetches, wait_for
 
+from trioworkers.broker import scripts
+
 Work = Callable[..., Worker]
 
 
@@ -53,6 +55,35 @@ def test_reply_of_a_fetch_is_lost(work: Work, jobs: Jobs, proxy: Proxy):
             wait_for(lambda: jobs.in_progress() > 0, "they are fetched into the void")
         jobs.fault_is_over()
         jobs.expect_all_done(extra_runs=0)
+
+
+@pytest.mark.parametrize("moment", ["while it waits", "before it looks suspects up"])
+def test_worker_is_made_quiet_while_the_reply_of_its_fetch_is_on_the_way(
+    work: Work, jobs: Jobs, proxy: Proxy, server: Server, moment: str
+):
+    server.command("HSET", "tw:reclaims", "somebody", 1)
+    if moment == "while it waits":
+        quiet = work("quiet", "--redis", proxy.url).wait_started()
+        wait_for(lambda: blocked_fetches(server) == 2, "it waits in blocking fetches of both its queues")
+        proxy.replies_pass.clear()
+        jobs.push(5, "Sleep", 0.1)
+    else:
+        jobs.push(5, "Sleep", 0.1)
+        server.command("SCRIPT", "LOAD", scripts.FETCH.text)
+        proxy.stop_at(scripts.FETCH.sha.encode(), "after")
+        quiet = work("quiet", "--redis", proxy.url)
+        wait_for(proxy.caught.is_set, "it fetches")
+    wait_for(lambda: jobs.in_progress() > 0, "something is fetched")
+    quiet.signal(signal.SIGTSTP)
+    wait_for(lambda: "quiet" in quiet.text, "it is quiet")
+    proxy.go_on()
+    jobs.fault_is_over()
+    wait_for(lambda: len(jobs.queued()) == 5, "they are back on their queue, though the quiet worker lives on")
+    work("other").wait_started()
+    wait_for(lambda: len(jobs.counted("end")) == 5, "they run elsewhere")
+    quiet.signal(signal.SIGTERM)
+    assert quiet.ended() == 0
+    jobs.expect_all_done(extra_runs=0)
 
 
 @pytest.mark.parametrize(("times", "pause_s"), [(15, 0.15), pytest.param(60, 1.0, marks=pytest.mark.slow)])

@@ -236,6 +236,11 @@ class FakeBroker(Broker):
 
         return await self._call(move)
 
+    async def audit(self, queue: str, expected: int, limit: int) -> Counter[bytes] | None:
+        """See `Broker.audit`."""
+        found = await self._call(lambda: list(self._list(queue)), looks=True)
+        return None if len(found) == expected else Counter(found)
+
     async def put_back(self, queue: str, payloads: Sequence[bytes]) -> int:
         """See `Broker.put_back`."""
 
@@ -301,8 +306,3 @@ class FakeIntake(Intake):
         while not self._fake.queues.get(self._name):
             await self._fake.next_change.wait()
         return (await self.fetch(1)).payloads[0]
-
-    async def audit(self, expected: int, limit: int) -> Counter[bytes] | None:
-        """See `Intake.audit`."""
-        found = await self._fake._call(lambda: list(self._fake._list(self._name)), looks=True)  # noqa: SLF001 - as above
-        return None if len(found) == expected else Counter(found)

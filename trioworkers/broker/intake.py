@@ -7,7 +7,6 @@ half-open sockets and anything that coredis may have lost track of, all at once.
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -69,7 +68,7 @@ class Intake:
         self._end = broker.dialect.fetched_from
 
     async def fetch(self, limit: int) -> Fetched:
-        """Move up to `limit` payloads into our in-progress list, without waiting. A lost reply leaves strays for `audit`."""
+        """Move up to `limit` payloads into our in-progress list, without waiting. A lost reply leaves strays for `Broker.audit`."""
         keys, holder = self._broker.keys, self._broker.holder
         names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.reclaims]
         args = [limit, MAX_FETCH_BYTES, holder.lease, holder.lease_ms, self._entry, self._end]
@@ -104,11 +103,6 @@ class Intake:
         if isinstance(result[0], BrokerError):
             raise result[0]
         return result[0]
-
-    async def audit(self, expected: int, limit: int) -> Counter[bytes] | None:
-        """The payloads in our list, if it is longer or shorter than `expected`; None if it is just as long."""
-        length, *payloads = await self._connection.run(scripts.AUDIT, [self._list], [expected, limit])
-        return None if length == expected else Counter(payloads)
 
     def _blmove(self, client: coredis.Redis[bytes]) -> coredis.commands.CommandRequest[bytes | None]:
         token = coredis.PureToken

@@ -5,6 +5,7 @@ Payloads come from Redis as bytes and go back as the same bytes; `engine/` decid
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -198,6 +199,11 @@ class Broker(Sender):
         ]
 
     # ── our in-progress lists ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def audit(self, queue: str, expected: int, limit: int) -> Counter[bytes] | None:
+        """The payloads in our list, if it is longer or shorter than `expected`; None if it is just as long."""
+        length, *payloads = await self.connection.run(scripts.AUDIT, [self.in_progress(queue)], [expected, limit])
+        return None if length == expected else Counter(payloads)
 
     async def put_back(self, queue: str, payloads: Sequence[bytes]) -> int:
         """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there."""

@@ -69,6 +69,7 @@ class Consumer:
         self._taken_over = False
         self._suspects = False
         self._blocked = trio.CancelScope()
+        self._fetched_last = trio.Event()
         self.paused = False
 
     def __repr__(self) -> str:
@@ -110,13 +111,35 @@ class Consumer:
 
     async def run(self, jobs: trio.Nursery) -> None:
         """Fetch for ever, starting each job in `jobs`. Cancellation: a payload already delivered stays in the in-progress list."""
+        try:
+            await self._fetch_for_ever(jobs)
+        finally:
+            self._fetched_last.set()
+
+    async def watch(self) -> None:
+        """Compare on for ever when `run` has ended: it may have left behind what came in its last moment, and what runs may yet be lost."""
+        await self._fetched_last.wait()
+        self.doubt()
+        delays = backoff()
+        while True:
+            try:
+                if trio.current_time() >= self._audit_at:
+                    await self._audit()
+                    delays = backoff()
+                await self._until_audit_or_news()
+            except Superseded:
+                raise
+            except BrokerError:
+                await trio.sleep(next(delays))
+
+    async def _fetch_for_ever(self, jobs: trio.Nursery) -> None:
         delays = backoff()
         while True:
             opened_at = trio.current_time()
             try:
                 async with self._open_intake(self.queue) as intake:
                     self.doubt()
-                    await self._audit(intake)
+                    await self._audit()
                     await self._take(intake, jobs)
             except Superseded:
                 raise
@@ -129,11 +152,9 @@ class Consumer:
         empty = False
         while True:
             if trio.current_time() >= self._audit_at:
-                await self._audit(intake)
+                await self._audit()
             if self.free <= 0 or self.paused:
-                self._slot_freed = trio.Event()
-                with trio.move_on_at(self._audit_at):
-                    await self._slot_freed.wait()
+                await self._until_audit_or_news()
             elif empty:
                 payload = await self._wait(intake)
                 empty = payload is None
@@ -143,6 +164,11 @@ class Consumer:
                 fetched = await intake.fetch(self.free)
                 empty, self._suspects = not fetched.payloads, fetched.suspects
                 await self._start_all(fetched, jobs)
+
+    async def _until_audit_or_news(self) -> None:
+        self._slot_freed = trio.Event()
+        with trio.move_on_at(self._audit_at):
+            await self._slot_freed.wait()
 
     async def _wait(self, intake: Intake) -> bytes | None:
         with trio.CancelScope() as self._blocked:
@@ -191,10 +217,10 @@ class Consumer:
             self._settler.clear(jid_of(delivery.payload))
         return outcome
 
-    async def _audit(self, intake: Intake) -> None:
+    async def _audit(self) -> None:
         # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.
         held = {delivery: delivery.forms() for delivery in self.deliveries}
-        found = await intake.audit(len(held), len(held) + AUDIT_PAGE)
+        found = await self._broker.audit(self.queue, len(held), len(held) + AUDIT_PAGE)
         self._audit_at = trio.current_time() + self._next_audit_after_s
         self._next_audit_after_s = min(self._next_audit_after_s * 2, AUDIT_INTERVAL_S)
         taken_over, self._taken_over = self._taken_over, False

@@ -102,7 +102,7 @@ class Worker:
         self._deadline_moved = trio.Event()
         self._settled = dict.fromkeys(queues, 0)
         self._left = LeftJobs()
-        self._quiet = False
+        self._quieted = trio.Event()
         self._chores = trio.CancelScope()
         self._drained = trio.Event()
         self.told_to_stop = trio.Event()
@@ -111,8 +111,12 @@ class Worker:
         """Set when everything is safe in Redis and farewell is said, even if jobs that won't stop still run."""
 
     def __repr__(self) -> str:
-        state = "stopping" if self.stopping else "quiet" if self._quiet else "running"
+        state = "stopping" if self.stopping else "quiet" if self._is_quiet else "running"
         return f"<Worker {self.identity}: {state}, {sum(1 for _ in self.running())} jobs running>"
+
+    @property
+    def _is_quiet(self) -> bool:
+        return self._quieted.is_set()
 
     @property
     def stopping(self) -> bool:
@@ -138,12 +142,12 @@ class Worker:
 
     def quiet(self) -> None:
         """Fetch no more; running jobs go on. There is no way back but a restart."""
-        if not self._quiet:
+        if not self._is_quiet:
             logger.info("quiet: fetching no more jobs")
         self._fetch_no_more()
 
     def _fetch_no_more(self) -> None:
-        self._quiet = True
+        self._quieted.set()
         for scope in self._intakes.values():
             scope.cancel()
 
@@ -170,7 +174,7 @@ class Worker:
             free={queue: consumer.free for queue, consumer in self._consumers.items()},
             settled=sum(self._settled.values()),
             left=dict(self._left.by_queue),
-            quiet=self._quiet,
+            quiet=self._is_quiet,
             stopping=self.stopping,
         )
 
@@ -231,6 +235,9 @@ class Worker:
             async with trio.open_nursery() as nursery:
                 for chore in chores:
                     nursery.start_soon(chore.run)
+                await self._quieted.wait()  # until then consumers compare between two fetches
+                for consumer in self._consumers.values():
+                    nursery.start_soon(consumer.watch)
 
     async def _start(self, heartbeat: Heartbeat, reclaimer: Reclaimer) -> None:
         """Claim our process id, take back what our last life left in its lists, appear in Redis."""
@@ -257,7 +264,7 @@ class Worker:
             self.identity,
             self._queues,
             running=self.running,
-            is_quiet=lambda: self._quiet,
+            is_quiet=lambda: self._is_quiet,
             settled=lambda: self._settled,
             on_beat=on_beat,
         )
