@@ -168,6 +168,34 @@ def test_second_worker_under_one_process_id_refuses_to_start(work: RunWorker):
     assert "Traceback" not in second.text
 
 
+def test_strict_worker_that_stops_for_another_kind_fails_even_if_a_job_will_not_end(
+    work: RunWorker, jobs: Jobs, server: Server
+):
+    worker = work("w1", "--strict").wait_started()
+    jobs.push(1, "Stubborn")
+    wait_for(lambda: jobs.counted("start"), "it runs")
+    server.command("SADD", "processes", "h:7:n")
+    server.command("HSET", "h:7:n", "info", '{"queues":["q"]}', "quiet", "false", "beat", "1")
+    server.command("EXPIRE", "h:7:n", 60)
+    assert worker.ended() == 1
+    assert "strict, so stopped: another kind of worker" in worker.text.splitlines()[-1]
+    assert jobs.queued() == list(jobs.payloads.values())
+
+
+@pytest.mark.parametrize("job_class", ["Sleep", "Stubborn"])
+def test_worker_whose_process_id_another_one_took_ends_whatever_its_jobs_do(
+    work: RunWorker, jobs: Jobs, server: Server, job_class: str
+):
+    worker = work().wait_started()
+    jobs.push(1, job_class, *([60] if job_class == "Sleep" else []))
+    wait_for(lambda: jobs.counted("start"), "it runs")
+    server.command("SET", "tw:lease:w1", "another")
+    assert worker.ended() == 1
+    assert "SUPERSEDED another" in worker.text.splitlines()[-1]
+    assert "unreachable" not in worker.text
+    assert jobs.in_progress() == 1  # it is the other one's now
+
+
 def test_redis_killed_and_restarted_under_load_is_two_lines_in_the_log(work: RunWorker, jobs: Jobs, server: Server):
     worker = work("w1", CONCURRENCY="50").wait_started()
     jobs.push(2000, "Sleep", 0.02)

@@ -164,7 +164,7 @@ class _Ear:
         self._stops += 1
         if self._stops > 2:
             logger.error("third signal: out; what was running stays in progress, safe in Redis")
-            _exit_now()
+            self._exit_now()
         if self._worker is not None:
             self.expect_end(self._worker.shutdown_timeout_s if self._stops == 1 else 0.0)
         self._tell(self.on_stop, self._stops)
@@ -196,19 +196,21 @@ class _Ear:
         worker = self._worker
         if worker is not None and not worker.gone.is_set():
             logger.error("the worker did not end by its deadline: its jobs are put back, the process ends")
-            limit = threading.Timer(LAST_CALL_S, _exit_now)
+            limit = threading.Timer(LAST_CALL_S, self._exit_now)
             limit.daemon = True
             limit.start()
             with suppress(Exception):
                 trio.run(release_all, worker.lists)
-        _exit_now()
+        self._exit_now()
 
-
-def _exit_now() -> None:
-    """End the process as it stands, with what it has started; status 0: being stopped is not failing."""
-    for child in multiprocessing.active_children():
-        child.kill()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
-    os._exit(0)
+    def _exit_now(self) -> None:
+        """End the process as it stands, with what it has started. Status 0, as being stopped is not failing; 1 if it stopped by itself."""
+        reason = None if self._worker is None else self._worker.stopped_for
+        if reason is not None:
+            logger.error("ended with status 1: %s", reason)
+        for child in multiprocessing.active_children():
+            child.kill()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(0 if reason is None else 1)

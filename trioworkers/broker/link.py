@@ -9,7 +9,7 @@ import time
 import trio
 
 from trioworkers.broker.translation import is_temporary
-from trioworkers.errors import BrokerError, Refused
+from trioworkers.errors import BrokerError, Refused, Superseded
 
 logger = logging.getLogger("trioworkers")
 
@@ -52,6 +52,8 @@ class Link:
         never_up = self.healthy_since == -math.inf
         if never_up and isinstance(error, Refused):
             return  # wrong password, mostly: whoever starts with it ends with it, and says so
+        if isinstance(error, Superseded):
+            return  # Redis is there: whoever hears of it stops, and says why
         if isinstance(error, Refused) or is_temporary(str(error)):
             if operation not in self._refused:
                 self._refused[operation] = str(error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -34,7 +34,7 @@ from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.tally import Reporter
 from trioworkers.engine.unknown import LeftJobs
-from trioworkers.errors import Refused, SharedQueue, Superseded
+from trioworkers.errors import Refused, Superseded
 from trioworkers.wire.process import Identity
 
 logger = logging.getLogger("trioworkers")
@@ -94,7 +94,8 @@ class Worker:
         self._remote = Remote(broker, self.running, self._dialects)
         self._rolls = self._make_rolls()
         self._guard = self._make_guard(strict=strict)
-        self._stopped_for: SharedQueue | None = None
+        self.stopped_for: Exception | None = None
+        """Why it stopped, if it did so by itself: `run` raises it, unless jobs that won't stop keep it from ending."""
         self._consumers: dict[str, Consumer] = {}
         self._intakes = {queue: trio.CancelScope() for queue in queues}
         self._jobs = {queue: trio.CancelScope() for queue in queues}
@@ -201,7 +202,7 @@ class Worker:
             await self._start(heartbeat, reclaimer)
             self._make_consumers(runner, Quarantine(self._broker, upkeep))
             for settler in self._settlers.values():
-                upkeep.start_soon(settler.run)
+                upkeep.start_soon(self._mind, settler.run)
             upkeep.start_soon(self._abandon)
             hear = partial(self._hear, runner)
             hear(await retrying(partial(self._broker.due, 0)))  # what is paused must be known before the first fetch
@@ -219,8 +220,16 @@ class Worker:
                 await reporter.report()
             upkeep.cancel_scope.cancel()
         logger.info("stopped: worker %s, %d jobs settled", self.identity, sum(self._settled.values()))
-        if self._stopped_for is not None:
-            raise self._stopped_for
+        if self.stopped_for is not None:
+            raise self.stopped_for
+
+    async def _mind(self, part: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run a part of us. If it fails, all ends; whoever sees to it that the process ends must know of it before our nurseries are empty."""
+        try:
+            await part(*args)
+        except Exception as error:
+            self._stop_for(error, timeout_s=0.0)
+            raise
 
     def _hear(self, runner: Runner, due: Due) -> None:
         """What people want of us, or of all."""
@@ -234,10 +243,10 @@ class Worker:
         with self._chores:
             async with trio.open_nursery() as nursery:
                 for chore in chores:
-                    nursery.start_soon(chore.run)
+                    nursery.start_soon(self._mind, chore.run)
                 await self._quieted.wait()  # until then consumers compare between two fetches
                 for consumer in self._consumers.values():
-                    nursery.start_soon(consumer.watch)
+                    nursery.start_soon(self._mind, consumer.watch)
 
     async def _start(self, heartbeat: Heartbeat, reclaimer: Reclaimer) -> None:
         """Claim our process id, take back what our last life left in its lists, appear in Redis."""
@@ -309,7 +318,7 @@ class Worker:
         with self._jobs[queue]:
             async with trio.open_nursery() as jobs:
                 with self._intakes[queue]:
-                    await self._consumers[queue].run(jobs)
+                    await self._mind(self._consumers[queue].run, jobs)
                 # A quiet worker stays until it is stopped, however idle: who made it quiet may want to look at it first.
                 await self.told_to_stop.wait()
 
@@ -361,11 +370,11 @@ class Worker:
         for consumer in self._consumers.values():
             consumer.doubt(taken_over=gone is LeaseGone.EXPIRED)
 
-    def _stop_for(self, reason: SharedQueue) -> None:
-        if self._stopped_for is None:
+    def _stop_for(self, reason: Exception, timeout_s: float | None = None) -> None:
+        if self.stopped_for is None:
             logger.error("%s", reason)
-            self._stopped_for = reason
-            self.stop()
+            self.stopped_for = reason
+        self.stop(timeout_s)
 
     def _on_settled(self, delivery: Delivery) -> None:
         self._settled[delivery.queue] += 1
