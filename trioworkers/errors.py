@@ -25,6 +25,10 @@ class NotFound(TrioworkersError):
     """A command was told of a job, a queue or a process that isn't there."""
 
 
+class AmbiguousJid(TrioworkersError):
+    """A command was told how a jid begins, and several jobs' jids begin so. The message lists them; nothing was done."""
+
+
 class BadPayload(TrioworkersError):
     """A payload can't be read as a job. Raised by `trioworkers.wire`; the runner buries the payload as it came."""
 

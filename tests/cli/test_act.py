@@ -128,7 +128,7 @@ def test_what_is_no_job_is_left_and_told(redis_url: str, shared_server: Server):
         (("retry", "nowhere"), "no job nowhere"),
         (("retry", "jid0"), "is in queue q"),
         (("delete", "--all", "--in", "queue:q"), "Nobody is there to say yes"),
-        (("cancel", "nowhere"), "is not running: it is done"),
+        (("cancel", "nowhere"), "no job nowhere"),
         (("cancel", "jid0"), "it is in queue q"),
         (("quiet", "nobody"), "no process 'nobody'"),
         (("stop",), "which?"),

@@ -6,6 +6,7 @@ Whatever may be long is read in pages: memory stays flat, and Redis is not held 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -153,15 +154,21 @@ class Inspector:
 
     # ── one job ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def find(self, jid: str) -> AsyncGenerator[Entry, None]:
-        """The payloads of this job wherever they are; where the likely one is first looked for."""
-        needle = jid.encode()
+    async def find(self, jid: str, *, whole: bool = False) -> AsyncGenerator[Entry, None]:
+        """The payloads of jobs whose jid begins so, or is just that, wherever they are; where the likely one is first looked for."""
+        async with aclosing(self._holding(f'"{jid}"' if whole else f'"{jid}')) as entries:
+            async for entry in entries:
+                if entry.jid == jid or (not whole and entry.jid.startswith(jid)):
+                    yield entry
+
+    async def _holding(self, text: str) -> AsyncGenerator[Entry, None]:
+        needle = text.encode()
         for key, owner in (await self._pairs(self._keys.in_progress_lists)).items():
             process_id, _, queue = owner.partition(" ")
             async for payload in self._find_in_list(key, needle):
                 yield Entry("running", payload, queue, process_id=process_id)
         for place in ("retry", "scheduled", "dead"):
-            async for found in self._find_in_set(Source(place), jid):
+            async for found in self._find_in_set(Source(place), text):
                 yield found
         for queue in await self._names(self._keys.queues):
             async for payload in self._find_in_list(self._keys.queue(queue), needle):

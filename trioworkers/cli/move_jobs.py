@@ -12,6 +12,7 @@ import typer
 
 from trioworkers.broker.hand_moves import Delete, Next, Push, Swept, ToDead
 from trioworkers.broker.inspection import Source
+from trioworkers.cli.jids import Found, find_job
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.cli.where import Where
@@ -94,34 +95,32 @@ def source_of(text: str | None, act: Act) -> Source:
 
 
 async def act_on(session: Session, act: Act, chosen: Chosen) -> None:
-    """Do it. Raises NotFound if a jid is nowhere, Abort if the answer is no."""
+    """Do it. Raises NotFound if a jid is nowhere, Abort if the answer is no; AmbiguousJid before anything is done."""
     if chosen.jids:
-        for jid in chosen.jids:
-            await _act_on_one(session, act, jid, dry_run=chosen.dry_run)
+        jobs = [await find_job(session.inspector, jid) for jid in chosen.jids]
+        for job in {job.jid: job for job in jobs}.values():
+            await _act_on_one(session, act, job, dry_run=chosen.dry_run)
     elif chosen.source is not None:
         await _act_on_many(session, act, chosen, chosen.source)
 
 
-async def _act_on_one(session: Session, act: Act, jid: str, *, dry_run: bool) -> None:
+async def _act_on_one(session: Session, act: Act, job: Found, *, dry_run: bool) -> None:
     now_s = await session.inspector.now_s()
     elsewhere, moved = [], 0
-    async with aclosing(session.inspector.find(jid)) as places:
-        async for entry in places:
-            if entry.jid != jid:
-                continue
-            source = Source(entry.place, entry.list_queue)
-            if entry.place not in act.places:
-                elsewhere.append("running (see `trioworkers cancel`)" if entry.place == "running" else f"in {source}")
-            elif dry_run:
-                moved += 1
-            else:
-                moved += _checked(await session.moves.move(source, entry, act.to(entry, now_s))).moved
+    for entry in job.entries:
+        source = Source(entry.place, entry.list_queue)
+        if entry.place not in act.places:
+            elsewhere.append("running (see `trioworkers cancel`)" if entry.place == "running" else f"in {source}")
+        elif dry_run:
+            moved += 1
+        else:
+            moved += _checked(await session.moves.move(source, entry, act.to(entry, now_s))).moved
     if moved:
-        typer.echo(f"{jid}: {'would be ' if dry_run else ''}{act.done}")
+        typer.echo(f"{job.jid}: {'would be ' if dry_run else ''}{act.done}")
     elif elsewhere:
-        raise NotFound(f"job {jid} is {' and '.join(elsewhere)}: it can't be {act.done} from there")
+        raise NotFound(f"job {job.jid} is {' and '.join(elsewhere)}: it can't be {act.done} from there")
     else:
-        raise NotFound(f"no job {jid} in any queue or set: it is done, was deleted, or never was")
+        raise job.missing()
 
 
 def _checked(swept: Swept) -> Swept:

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import sys
-from contextlib import aclosing
 
+from trioworkers.cli.jids import find_job
 from trioworkers.cli.processes import tree_of
 from trioworkers.cli.rows import Row, error_text, payload_fields, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, duration, moment, write_json, write_paragraphs
-from trioworkers.errors import NotFound
 from trioworkers.wire.entry import Entry
 
 
 async def show(session: Session, jid: str, *, as_json: bool) -> None:
-    """All that is known of a job. Raises NotFound."""
-    found = 0
+    """All that is known of a job. Raises NotFound or AmbiguousJid."""
     now_s = await session.inspector.now_s()
-    async with aclosing(session.inspector.find(jid)) as places:
-        async for entry in places:
-            if entry.jid != jid:
-                continue
-            if found and not as_json:
-                sys.stdout.write("\n")
-            found += 1
-            await _show_one(session, entry, now_s, as_json=as_json)
-            sys.stdout.flush()
-    if not found:
-        raise NotFound(f"no job {jid} in any queue or set, and none is running: it is done, was deleted, or never was")
+    found = await find_job(session.inspector, jid)
+    if not found.entries:
+        raise found.missing()
+    for number, entry in enumerate(found.entries):
+        if number and not as_json:
+            sys.stdout.write("\n")
+        await _show_one(session, entry, now_s, as_json=as_json)
+        sys.stdout.flush()
 
 
 async def _show_one(session: Session, entry: Entry, now_s: float, *, as_json: bool) -> None:

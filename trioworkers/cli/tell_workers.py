@@ -12,6 +12,7 @@ import typer
 
 from trioworkers.broker.hand_moves import Next, Push
 from trioworkers.broker.inspection import Source
+from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.processes import select_processes
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
@@ -31,19 +32,13 @@ class StillRuns(TrioworkersError):
 
 
 async def cancel(session: Session, jid: str, then: Fate) -> None:
-    """Raises NotFound if it does not run, StillRuns if it could not be stopped."""
-    running, elsewhere = [], ""
-    async with aclosing(session.inspector.find(jid)) as places:
-        async for entry in places:
-            if entry.jid == jid and entry.place == "running":
-                running.append(entry)
-            elif entry.jid == jid:
-                elsewhere = str(Source(entry.place, entry.list_queue))
+    """Raises NotFound if it does not run, AmbiguousJid if several begin so, StillRuns if it could not be stopped."""
+    job = await find_job(session.inspector, jid)
+    if not job.entries:
+        raise job.missing()
+    running = [entry for entry in job.entries if entry.place == "running"]
     if not running:
-        hint = (
-            f"it is in {elsewhere}; see `delete` and `bury`" if elsewhere else "it is done, was deleted, or never was"
-        )
-        raise NotFound(f"job {jid} is not running: {hint}")
+        raise NotFound(f"job {job.jid} is not running: it is {place_of(job.entries[-1])}; see `delete` and `bury`")
     for entry in running:
         await _cancel_one(session, entry, then)
 

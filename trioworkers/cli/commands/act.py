@@ -15,7 +15,12 @@ from trioworkers.cli.commands.options import Namespace, Redis, Wheres
 if TYPE_CHECKING:
     from trioworkers.cli.move_jobs import Act
 
-Jids = Annotated[list[str] | None, typer.Argument(metavar="JID", help="Jobs, by id, wherever they are.")]
+Jids = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="JID", help="Jobs, wherever they are: a jid, or how it begins (6 characters or more, no other jid's)."
+    ),
+]
 In = Annotated[str | None, typer.Option("--in", metavar="PLACE", help="Where: retry, scheduled, dead or queue:NAME.")]
 All = Annotated[bool, typer.Option("--all", help="All that are there.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]

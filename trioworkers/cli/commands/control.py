@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trioworkers.cli.commands.examples import examples
-from trioworkers.cli.commands.options import Namespace, Redis
+from trioworkers.cli.commands.options import Jid, Namespace, Redis
 
 if TYPE_CHECKING:
     from trioworkers.wire.ask import Fate
@@ -28,7 +28,7 @@ Everyone = Annotated[bool, typer.Option("--all", help="All processes that there 
     ("trioworkers cancel 0b5f2d6c1f9b4a3e8d7c6b5a --requeue", "stop it; it runs again, soon and elsewhere maybe"),
 )
 def cancel(
-    jid: Annotated[str, typer.Argument(metavar="JID", help="The job's id.")],
+    jid: Jid,
     *,
     discard: Annotated[bool, typer.Option("--discard", help="Forget the job.")] = False,
     requeue: Annotated[bool, typer.Option("--requeue", help="Put it back into its queue.")] = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from trioworkers.cli.commands.examples import examples
-from trioworkers.cli.commands.options import Json, Limit, Namespace, Redis, Wheres
+from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Redis, Wheres
 
 
 @examples(
@@ -144,10 +144,11 @@ def _list(
 
 @examples(
     ("trioworkers show 0b5f2d6c1f9b4a3e8d7c6b5a", "wherever it is"),
+    ("trioworkers show 0b5f2d6c", "the job whose jid begins so"),
     ("trioworkers show 0b5f2d6c1f9b4a3e8d7c6b5a --json | jq -r .payload", "its payload"),
 )
 def show(
-    jid: Annotated[str, typer.Argument(metavar="JID", help="The job's id.")],
+    jid: Jid,
     *,
     json: Json = False,
     redis: Redis = None,

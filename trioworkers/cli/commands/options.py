@@ -10,6 +10,10 @@ Target = Annotated[
     str,
     typer.Argument(metavar="TARGET", help="Where the App is: MODULE:ATTRIBUTE (handlers:app), or a file (app.py)."),
 ]
+Jid = Annotated[
+    str,
+    typer.Argument(metavar="JID", help="The job's id, or how it begins (6 characters or more, no other jid's)."),
+]
 Redis = Annotated[
     str | None,
     typer.Option(

@@ -1,0 +1,74 @@
+"""A jid may be cut short, as long as it can only mean one job; and never is more than one job acted on by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from acting import act, members, payload, refused
+from harness import Jobs
+from servers import Server, Worker, wait_for
+
+FIRST, SECOND, THIRD = "c0ffee10aaaaaaaaaaaaaaaa", "c0ffee10bbbbbbbbbbbbbbbb", "c0ffee2000000000000000cc"
+
+
+@pytest.fixture
+def payloads(redis_url: str, shared_server: Server) -> list[str]:
+    """Three jobs whose jids begin alike, in two places; a fourth mentions one of them."""
+    texts = [payload(n, jid=jid) for n, jid in enumerate((FIRST, SECOND, THIRD))]
+    texts.append(payload(3, jid="another", args=[FIRST, "c0ffee30"]))
+    shared_server.command("ZADD", "retry", 2e9, texts[0], 2e9, texts[3])
+    shared_server.command("ZADD", "dead", 1.6e9, texts[1])
+    shared_server.command("SADD", "queues", "q")
+    shared_server.command("LPUSH", "queue:q", texts[2])
+    return texts
+
+
+def test_beginning_that_no_other_jid_has_is_enough(redis_url: str, shared_server: Server, payloads: list[str]):
+    assert act(redis_url, "show", "c0ffee2").stdout.startswith(f"jid         {THIRD}\n")
+    assert act(redis_url, "retry", "c0ffee10a").stdout == f"{FIRST}: sent to be retried\n"
+    assert act(redis_url, "delete", "c0ffee10b", "c0ffee10bb", SECOND).stdout == f"{SECOND}: deleted\n"
+    assert (members(shared_server, "retry"), members(shared_server, "dead")) == ([payloads[3]], [])
+
+
+@pytest.mark.parametrize("words", [("show",), ("retry",), ("delete",), ("bury",), ("requeue",), ("cancel",)])
+def test_ambiguous_beginning_lists_who_it_may_be_and_does_nothing(
+    redis_url: str, shared_server: Server, payloads: list[str], words: tuple[str, ...]
+):
+    text = refused(redis_url, *words, "c0ffee10")
+    assert "2 jids begin with c0ffee10" in text
+    assert f"  {FIRST}  A  in the retry set\n  {SECOND}  A  in the dead set" in text
+    assert THIRD not in text
+    assert len(members(shared_server, "retry")) == 2
+    assert members(shared_server, "dead") == payloads[1:2]
+
+
+def test_ambiguous_one_among_others_stops_them_all(redis_url: str, shared_server: Server, payloads: list[str]):
+    assert "3 jids begin with" in refused(redis_url, "delete", THIRD, "c0ffee")
+    assert members(shared_server, "queue:q") == [payloads[2]]
+
+
+def test_whole_jid_wins_over_those_that_begin_with_it(redis_url: str, shared_server: Server, payloads: list[str]):
+    shared_server.command("ZADD", "dead", 1, payload(9, jid="c0ffee10"))
+    assert act(redis_url, "delete", "c0ffee10").stdout == "c0ffee10: deleted\n"
+    assert members(shared_server, "dead") == payloads[1:2]
+
+
+def test_too_short_a_beginning_is_none(redis_url: str, payloads: list[str]):
+    assert "from 6 characters on" in refused(redis_url, "show", "c0ffe")
+    assert "no job c0ffee3" in refused(redis_url, "show", "c0ffee3")
+
+
+def test_long_list_of_candidates_is_cut(redis_url: str, shared_server: Server):
+    shared_server.command("LPUSH", "queue:q", *[payload(n, jid=f"decade{n:02}") for n in range(40)])
+    shared_server.command("SADD", "queues", "q")
+    text = refused(redis_url, "show", "decade")
+    assert (text.count("in queue q"), "… and 30 more" in text) == (10, True)
+
+
+def test_running_job_is_cancelled_by_how_its_jid_begins(work: Callable[..., Worker], server: Server, jobs: Jobs):
+    work("w1").wait_started()
+    jobs.push(1, "Sleep", 60)
+    wait_for(lambda: len(jobs.counted("start")) == 1, "it runs")
+    (jid,) = jobs.payloads
+    assert act(server.url, "cancel", jid[:-1]).stdout.startswith(f"{jid}: cancelled on w1")

@@ -1,0 +1,61 @@
+"""Which job a JID on a command line means: its whole jid, or the beginning that no other job has, like git's short hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import attrs
+
+from trioworkers.broker.inspection import Inspector, Source
+from trioworkers.cli.tables import clean, number
+from trioworkers.errors import AmbiguousJid, NotFound
+from trioworkers.wire.entry import Entry
+
+LEAST = 6
+"""Fewer characters would soon mean another job than the one that was meant."""
+
+NAMED = 10
+
+
+@attrs.frozen
+class Found:
+    """One job. `entries`: where it is, more than one place while it moves; empty: nowhere (then `jid` is what was asked for)."""
+
+    jid: str
+    entries: Sequence[Entry]
+
+    def missing(self) -> NotFound:
+        """What to raise if it is nowhere."""
+        hint = f"; the beginning of a jid is enough from {LEAST} characters on" if len(self.jid) < LEAST else ""
+        return NotFound(
+            f"no job {self.jid} in any queue or set, and none is running: it is done, was deleted, or never was{hint}"
+        )
+
+
+async def find_job(inspector: Inspector, text: str) -> Found:
+    """The job whose jid is `text`; else the only one whose jid begins so. Raises AmbiguousJid if several do."""
+    by_jid: dict[str, list[Entry]] = {}
+    async with aclosing(inspector.find(text, whole=len(text) < LEAST)) as entries:
+        async for entry in entries:
+            by_jid.setdefault(entry.jid, []).append(entry)
+    if text in by_jid:
+        return Found(text, by_jid[text])
+    if len(by_jid) > 1:
+        raise AmbiguousJid(_which_one(text, by_jid))
+    return next((Found(jid, found) for jid, found in by_jid.items()), Found(text, ()))
+
+
+def _which_one(text: str, by_jid: dict[str, list[Entry]]) -> str:
+    lines = [f"{number(len(by_jid))} jids begin with {text}: which one? Nothing was done"]
+    for jid, entries in list(by_jid.items())[:NAMED]:
+        lines.append(f"  {clean(jid)}  {clean(entries[0].job_class)}  {place_of(entries[0])}")
+    if len(by_jid) > NAMED:
+        lines.append(f"  … and {number(len(by_jid) - NAMED)} more")
+    return "\n".join(lines)
+
+
+def place_of(entry: Entry) -> str:
+    """Where it is, in words."""
+    where = f"running on {entry.process_id}" if entry.place == "running" else None
+    return clean(where or f"in {Source(entry.place, entry.list_queue)}")
