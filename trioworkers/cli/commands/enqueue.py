@@ -32,24 +32,16 @@ def enqueue(
         list[str] | None, typer.Option("--with", metavar="NAME=ARG", help="A keyword argument of an ActiveJob job.")
     ] = None,
 ) -> None:
-    """Enqueue one job and print its jid."""
-    import trio  # noqa: PLC0415 - `--help` should not wait for it
+    """Enqueue one job and print its jid.
 
-    from trioworkers import Client, Job  # noqa: PLC0415 - as above
-    from trioworkers.cli.which_redis import which_redis  # noqa: PLC0415 - as above
+    If it will have to wait, since no live worker serves the queue or it is paused, a line on standard error says so.
+    """
+    from trioworkers.cli.send import send  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.wire.job import Job  # noqa: PLC0415 - as above
 
-    place = which_redis(redis, namespace)
     kwargs = dict(parse_keyword(text) for text in keywords or ())
     parsed = [parse_argument(arg) for arg in args or ()]
-    job = Job(queue, job_class, parsed, kwargs=kwargs, active_job=active_job or bool(kwargs))
-
-    async def send() -> None:
-        async with Client(place.url, namespace=place.namespace) as client:
-            await (client.enqueue(job) if delay is None else client.schedule(delay, job))
-
-    with place.explained():
-        trio.run(send)
-    typer.echo(job.jid)
+    send(Job(queue, job_class, parsed, kwargs=kwargs, active_job=active_job or bool(kwargs)), delay, redis, namespace)
 
 
 def parse_keyword(text: str) -> tuple[str, Any]:

@@ -1,0 +1,48 @@
+"""What `enqueue` does: send the job, print its jid, and tell if it will have to wait."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import partial
+
+import trio
+import typer
+
+from trioworkers.cli.session import Session, in_session
+from trioworkers.cli.tables import remark
+from trioworkers.cli.which_redis import which_redis
+from trioworkers.client import Client
+from trioworkers.errors import TrioworkersError
+from trioworkers.wire.job import Job
+
+NAMED = 5
+
+
+def send(job: Job, delay_s: float | None, redis: str | None, namespace: str | None) -> None:
+    """Enqueue or schedule it. Raises BadJob and BrokerError."""
+    place = which_redis(redis, namespace)
+
+    async def send() -> None:
+        async with Client(place.url, namespace=place.namespace) as client:
+            await (client.enqueue(job) if delay_s is None else client.schedule(delay_s, job))
+
+    with place.explained():
+        trio.run(send)
+    typer.echo(job.jid)
+    if os.environ.get("TRIOWORKERS_DIALECT", "sidekiq") == "sidekiq":  # others' workers don't tell what they serve
+        with suppress(TrioworkersError):  # the job is sent, and who may send need not be allowed to look
+            in_session(partial(_say_if_it_waits, job), redis, namespace)
+
+
+async def _say_if_it_waits(job: Job, session: Session) -> None:
+    processes = await session.inspector.processes()
+    paused = await session.remote.paused()
+    served = sorted({name for process in processes if not process.quiet for name in process.queues})
+    if job.queue not in served:
+        others = ", ".join(served[:NAMED]) + (", …" if len(served) > NAMED else "")
+        remark(f"no worker serves queue {job.queue} now, so the job waits; served: {others or 'none'}")
+    if job.queue in paused.queues:
+        remark(f"queue {job.queue} is paused, so the job waits for: trioworkers resume {job.queue}")
+    if job.job_class in paused.classes:
+        remark(f"class {job.job_class} is paused, so the job waits for: trioworkers resume --class {job.job_class}")
