@@ -18,6 +18,7 @@ from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_u
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import is_queue_name
+from trioworkers.wording import counted
 
 if TYPE_CHECKING:
     from trioworkers.engine.runner import Middleware
@@ -96,8 +97,7 @@ class App:
         self._middleware: list[Middleware] = []
 
     def __repr__(self) -> str:
-        count = len(self._handlers)
-        return f"<App: {count} handler{'' if count == 1 else 's'} on {', '.join(sorted(self.queues)) or 'no queue'}>"
+        return f"<App: {counted(len(self._handlers), 'handler')} on {', '.join(sorted(self.queues)) or 'no queue'}>"
 
     # ── what users say ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -113,7 +113,7 @@ async def test_jobs_in_the_lists_of_the_dead(server: Server):
     server.command("LPUSH", "queue:q:alive:inprogress", "{}")
     server.command("SET", "tw:lease:alive", "somebody")
     finding = await the("orphans", server.url)
-    assert (finding.level, finding.text) == ("warning", "2 jobs lie in lists of workers that are gone")
+    assert (finding.level, finding.text) == ("warning", "2 jobs in the lists of workers that are gone")
     process(server, "host:1:a", "q", labels=("trioworkers",))
     assert (await the("orphans", server.url)).level == "note"
 

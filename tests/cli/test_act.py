@@ -110,7 +110,10 @@ def test_purge_forgets_the_queue(redis_url: str, shared_server: Server):
 def test_what_is_no_job_is_left_and_told(redis_url: str, shared_server: Server):
     shared_server.command("ZADD", "dead", 1, "not json", 2, payload(1), 3, '{"class":"A"}')
     done = act(redis_url, "retry", "--all", "--in", "dead", "--yes")
-    assert (done.stdout, "2 can't be enqueued" in done.stderr) == ("1 jobs of the dead set sent to be retried\n", True)
+    assert (done.stdout, "2 payloads left: can't be enqueued" in done.stderr) == (
+        "1 job of the dead set sent to be retried\n",
+        True,
+    )
     assert members(shared_server, "dead") == ["not json", '{"class":"A"}']
 
 

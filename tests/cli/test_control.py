@@ -44,7 +44,7 @@ def test_pause_and_resume_of_a_class_bring_its_jobs_back(work: RunWorker, server
     wait_for(lambda: len(jobs.jids("schedule")) == 20, "they are put aside")
     jobs.push_elsewhere(1, "schedule", "Sleep", 0, score=time.time() + 1000)  # this one is really meant for later
     text = act(server.url, "resume", "--class", "Sleep").stdout
-    assert text == "Sleep: resumed\n20 jobs that were put aside are back in their queues\n"
+    assert text == "Sleep: resumed\n20 jobs that had been put aside: back in the queue\n"
     wait_for(lambda: len(jobs.counted("end")) == 20, "they run")
     (left,) = jobs.jids("schedule")
     assert left == list(jobs.payloads)[-1]

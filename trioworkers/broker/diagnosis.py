@@ -25,6 +25,7 @@ from trioworkers.broker.remote import RemoteControl
 from trioworkers.errors import BrokerError, Unavailable, WrongLogin
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.processes import Process
+from trioworkers.wording import counted
 
 PINGS = 20
 SLOW_S = 0.02
@@ -153,7 +154,7 @@ class _Examiner:
                 waiting += await self._connection.call("length", lambda client, key=key: client.llen(key))  # type: ignore[misc]
         if not waiting:
             return [Finding("orphans", "ok", "no job lies with a dead worker")]
-        text = f"{waiting} jobs lie in lists of workers that are gone"
+        text = f"{counted(waiting, 'job')} in the lists of workers that are gone"
         if any(process.is_ours for process in await self._inspector.processes()):
             return [Finding("orphans", "note", text, "wait for a lease: a live worker takes them over")]
         return [Finding("orphans", "warning", text, "start a worker, whichever: it takes them over within a lease")]
@@ -163,7 +164,7 @@ _START = "start a worker with handlers for it, or see who still sends there: tri
 
 
 def _waits(jobs: int) -> str:
-    return "1 job waits" if jobs == 1 else f"{jobs:,} jobs wait"
+    return f"{counted(jobs, 'job')} {'waits' if jobs == 1 else 'wait'}"
 
 
 def _resume_class(name: str) -> str:

@@ -18,6 +18,7 @@ from trioworkers.errors import BadPayload, ConfigurationError
 from trioworkers.wire.by_hand import decode_entry, encode_entry
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
+from trioworkers.wording import counted
 
 GROUP = 500
 GROUP_BYTES = 4_000_000
@@ -43,7 +44,7 @@ async def export(session: Session, source: Source, where: Where, output: Path | 
                 sink.writelines(encode_entry(entry) + b"\n" for entry in chosen)
                 count += len(chosen)
         sink.flush()
-    remark(f"{number(count)} jobs of {source} written")
+    remark(f"{counted(count, 'job')} of {source} written")
 
 
 @contextmanager
@@ -74,8 +75,8 @@ async def import_(session: Session, file: str) -> None:
         except BadPayload as error:
             raise ConfigurationError(f"{file}: {error}") from None
         finally:
-            there = f", {number(seen - added)} were there already" if seen - added else ""
-            typer.echo(f"{number(added)} jobs imported{there}")
+            there = f", {number(seen - added)} there already" if seen - added else ""
+            typer.echo(f"{counted(added, 'job')} imported{there}")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from trioworkers.errors import BadPayload, ConfigurationError, NotFound, WrongUs
 from trioworkers.wire.by_hand import enqueued, retried
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
+from trioworkers.wording import counted
 
 DEAD_KEEPS = 9999
 """Sidekiq's limit, see `bury` in send.lua."""
@@ -138,10 +139,10 @@ async def _act_on_many(session: Session, act: Act, chosen: Chosen, source: Sourc
             remark(f"nothing in {source}" + (" matches" if chosen.where and size else ""))
             return
         if chosen.dry_run:
-            typer.echo(f"{number(count)} jobs of {number(size)} in {source} would be {act.done}")
+            typer.echo(f"{counted(count, 'job')} of {number(size)} in {source} would be {act.done}")
             return
         _ask(
-            f"{number(count)} jobs of {number(size)} in {source} will be {act.done}{await _overflow(session, act, count)}. Go on?"
+            f"{counted(count, 'job')} of {number(size)} in {source} will be {act.done}{await _overflow(session, act, count)}. Go on?"
         )
     tally = _Tally(act, chosen.where, source, started_s)
     try:
@@ -214,11 +215,11 @@ class _Tally:
 
     def tell(self) -> None:
         """Say it, also when it was interrupted: what is done is done, the rest is as it was."""
-        typer.echo(f"{number(self._moved)} jobs of {self._source} {self._act.done}")
+        typer.echo(f"{counted(self._moved, 'job')} of {self._source} {self._act.done}")
         if self._came_back:
             remark(f"{number(self._came_back)} came there since the command began: left")
         if self._unreadable:
-            remark(f"{number(self._unreadable)} can't be enqueued, they are no jobs: left")
+            remark(f"{counted(self._unreadable, 'payload')} left: can't be enqueued, no job")
         for error, count in self._errors.items():
             remark(f"{number(count)} left, Redis refuses: {error}")
 
@@ -249,6 +250,6 @@ async def purge(session: Session, queue: str, *, yes: bool) -> None:
     if not size and queue not in {look.name for look in await session.inspector.queues()}:
         raise NotFound(f"no queue {queue!r}")
     if not yes:
-        _ask(f"{number(size)} jobs in queue {queue} will be deleted. Go on?")
+        _ask(f"{counted(size, 'job')} in queue {queue} will be deleted. Go on?")
     count = await session.moves.purge(queue)
-    typer.echo(f"{number(count)} jobs of queue {queue} deleted")
+    typer.echo(f"{counted(count, 'job')} of queue {queue} deleted")

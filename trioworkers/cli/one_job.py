@@ -10,6 +10,7 @@ from trioworkers.cli.rows import Row, error_text, payload_fields, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, duration, moment, write_json, write_paragraphs
 from trioworkers.wire.entry import Entry
+from trioworkers.wording import counted
 
 
 async def show(session: Session, jid: str, *, as_json: bool) -> None:
@@ -64,7 +65,7 @@ def _lines(entry: Entry, row: Row, now_s: float) -> list[tuple[str, str]]:
         lines.append(("due", f"{moment(entry.due_s)} (in {duration(entry.due_s - now_s)}){aside}"))
     lines += [(name, _when(value, now_s)) for name, value in row["times"].items()]
     if row["deaths"]:
-        lines.append(("deaths", f"{row['deaths']} workers died while they ran it"))
+        lines.append(("deaths", f"{counted(row['deaths'], 'worker')} died while running it"))
     if error := error_text(row):
         lines.append(("error", error))
     return lines

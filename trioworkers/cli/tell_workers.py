@@ -15,12 +15,13 @@ from trioworkers.broker.inspection import Source
 from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.processes import select_processes
 from trioworkers.cli.session import Session
-from trioworkers.cli.tables import number, remark
+from trioworkers.cli.tables import remark
 from trioworkers.errors import BadPayload, ConfigurationError, NotFound, TrioworkersError
 from trioworkers.wire.ask import Ask, Fate
 from trioworkers.wire.by_hand import enqueued
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
+from trioworkers.wording import counted
 
 CANCEL_PATIENCE_S = 5.0
 HEARD_WITHIN_S = 2.0
@@ -99,7 +100,7 @@ async def resume(session: Session, queues: Sequence[str], classes: Sequence[str]
     if classes:
         await trio.sleep(HEARD_WITHIN_S)  # or a worker that hasn't heard it yet puts them aside again
         count = await _bring_back(session, set(classes))
-        typer.echo(f"{number(count)} jobs that were put aside are back in their queues")
+        typer.echo(f"{counted(count, 'job')} that had been put aside: back in the queue")
 
 
 async def _bring_back(session: Session, classes: set[str]) -> int:

@@ -23,6 +23,7 @@ from trioworkers.engine.settler import Settler
 from trioworkers.errors import BrokerError, Superseded
 from trioworkers.outcome import Outcome, Requeue
 from trioworkers.wire.job import jid_of
+from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
@@ -231,7 +232,7 @@ class Consumer:
             _cancel_lost(missing)
         if strays:
             moved = await self._broker.put_back(self.queue, list(strays.elements()))
-            logger.warning("%d jobs were fetched from %s but never arrived here: put back", moved, self.queue)
+            logger.warning("%s, fetched from %s, never arrived here: put back", counted(moved, "job"), self.queue)
             self._audit_at = 0.0  # there may be more than a page
 
 

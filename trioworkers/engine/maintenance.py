@@ -20,6 +20,7 @@ from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Supe
 from trioworkers.retry import buried
 from trioworkers.wire.dialect import Failure
 from trioworkers.wire.job import jid_of
+from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
@@ -137,7 +138,7 @@ class Reclaimer:
     async def _reclaim_dead(self, orphan: Orphan) -> None:
         moved = await self.reclaim(*orphan)
         if moved > 0:
-            logger.warning("%d jobs of worker %s, which died, are back on %s", moved, *orphan)
+            logger.warning("%s of worker %s, which died, put back into %s", counted(moved, "job"), *orphan)
         since = self._missing_since.get(orphan)
         if moved == 0 and since is not None and trio.current_time() - since >= FORGET_AFTER_S:
             process_id, marked = orphan

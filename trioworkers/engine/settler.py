@@ -16,6 +16,7 @@ from trioworkers.broker.connection import backoff, retrying
 from trioworkers.broker.moves import Broker, Settlement
 from trioworkers.engine.delivery import Amendment, Delivery
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Outcome, Requeue, RetryAt
+from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
@@ -138,7 +139,7 @@ class Settler:
             await self._keep(failed, next(iter(set(problems.values()) - {GONE})))
 
     async def _keep(self, failed: list[tuple[Delivery, Outcome | None]], problem: str) -> None:
-        logger.error("%d outcomes can't be written, they are kept and tried again: %s", len(failed), problem)
+        logger.error("%s can't be written, kept and tried again: %s", counted(len(failed), "outcome"), problem)
         self._waiting.extend(failed)
         if len(self._waiting) == len(failed):  # nothing else to do: wait before the next try
             await trio.sleep(next(backoff()) * 20)

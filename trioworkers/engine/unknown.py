@@ -15,6 +15,7 @@ import trio
 
 from trioworkers.outcome import Requeue
 from trioworkers.wire.job import Job, addressed, new_jid
+from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
@@ -69,6 +70,6 @@ class LeftJobs:
             return
         said.left += 1
         if now - said.at >= SAY_AGAIN_AFTER_S:
-            text = "class %r on queue %s still has no handler here: %d times in the last %.0f min a job of it was left for others"
-            logger.warning(text, job.job_class, job.queue, said.left, (now - said.at) / 60)
+            text = "class %r on queue %s still has no handler here: %s in the last %.0f min a job of it was left for others"
+            logger.warning(text, job.job_class, job.queue, counted(said.left, "time"), (now - said.at) / 60)
             self._said[key] = _Said(now)

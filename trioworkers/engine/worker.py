@@ -36,6 +36,7 @@ from trioworkers.engine.tally import Reporter
 from trioworkers.engine.unknown import LeftJobs
 from trioworkers.errors import Refused, Superseded
 from trioworkers.wire.process import Identity
+from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
@@ -162,7 +163,9 @@ class Worker:
         deadline = trio.current_time() + patience_s
         if deadline < self._deadline:
             self._deadline = deadline
-            logger.info("stopping: %d running jobs have %.1f s", sum(1 for _ in self.running()), patience_s)
+            logger.info(
+                "stopping: %s may go on for %.1f s", counted(sum(1 for _ in self.running()), "running job"), patience_s
+            )
             for scope in self._jobs.values():
                 scope.deadline = deadline
             self._deadline_moved.set()
@@ -219,7 +222,7 @@ class Worker:
             if await self._say_farewell():
                 await reporter.report()
             upkeep.cancel_scope.cancel()
-        logger.info("stopped: worker %s, %d jobs settled", self.identity, sum(self._settled.values()))
+        logger.info("stopped: worker %s, %s settled", self.identity, counted(sum(self._settled.values()), "job"))
         if self.stopped_for is not None:
             raise self.stopped_for
 
@@ -256,7 +259,7 @@ class Worker:
         for queue, broker in self._brokers.by_queue.items():
             moved += await retrying(partial(reclaimer.reclaim, process_id, broker.marked(queue)))
         if moved:
-            logger.warning("%d jobs of our last life as %s are back on their queues", moved, process_id)
+            logger.warning("%s of our last life as %s put back into the queue", counted(moved, "job"), process_id)
         await retrying(heartbeat.beat)
 
     def _heartbeat(self, reclaimer: Reclaimer) -> Heartbeat:
@@ -346,7 +349,9 @@ class Worker:
         with trio.CancelScope(deadline=patience_at + FLUSH_S, shield=True) as scope:
             left = await retrying(self._go)
             if left:
-                logger.warning("%d in-progress lists still hold jobs: the next worker takes them over", left)
+                logger.warning(
+                    "jobs are left in %s: the next worker takes them over", counted(left, "in-progress list")
+                )
         if scope.cancelled_caught:
             logger.error(
                 "stopped without Redis: what was running stays in progress, until this worker is back or taken over"

@@ -1,0 +1,8 @@
+"""How a count is said to people. Pure."""
+
+from __future__ import annotations
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 job`, `0 jobs`, `1,204 jobs`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
