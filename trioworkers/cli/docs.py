@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import typer
@@ -34,6 +35,13 @@ logged. `--log-format logfmt` and `json` have the same as fields: `time level lo
 Colours only on a terminal; `NO_COLOR` and `FORCE_COLOR` are obeyed.
 """
 
+OFTEN = 3
+"""An option that as many commands have, with the same words, is explained once."""
+
+COMMON = """\
+## Common options
+"""
+
 TAIL = """\
 ## A Redis user for workers
 
@@ -48,11 +56,12 @@ ACL SETUSER worker on >PASSWORD ~* +@all -@admin -@dangerous +info +config|get +
 def page() -> str:
     """The whole page."""
     group: Any = typer.main.get_command(app)
-    parts = [HEAD, *_index(group)]
+    common = _common_options(group)
+    parts = [HEAD, *_index(group), COMMON, *_table(common), ""]
     for functions in SECTIONS.values():
         for function in functions:
             name = function.__name__.rstrip("_").replace("_", "-")
-            parts.append("\n".join(_command(group, name, function)))
+            parts.append("\n".join(_command(group, name, function, common)))
     parts.append(TAIL)
     return "\n".join(parts)
 
@@ -65,7 +74,18 @@ def _index(group: Any) -> Iterator[str]:
     yield ""
 
 
-def _command(group: Any, name: str, function: Any) -> Iterator[str]:
+def _common_options(group: Any) -> dict[str, str]:
+    """The rows, with the option's name, that would stand there word for word for command after command."""
+    rows = [(option.opts[0], _row(option)) for command in group.commands.values() for option in _options(command)]
+    counts = Counter(rows)
+    return {row: name for name, row in rows if counts[name, row] >= OFTEN}
+
+
+def _options(command: Any) -> Iterator[Any]:
+    yield from (parameter for parameter in command.params if parameter.param_type_name == "option" and _row(parameter))
+
+
+def _command(group: Any, name: str, function: Any, common: Mapping[str, str]) -> Iterator[str]:
     command = group.commands[name]
     yield f"## {name}\n"
     yield from (f"{_paragraph(text)}\n" for text in (command.help or "").split("\n\n"))
@@ -75,10 +95,16 @@ def _command(group: Any, name: str, function: Any) -> Iterator[str]:
     yield from (f"{line.ljust(width)}  # {what}" for line, what in lines)
     yield "```\n"
     rows = [row for parameter in command.params if (row := _row(parameter))]
-    if rows:
-        yield "| | |\n|---|---|"
-        yield from rows
+    if own := [row for row in rows if row not in common]:
+        yield from _table(own)
         yield ""
+    if shared := [f"`{common[row]}`" for row in rows if row in common]:
+        yield f"{'And' if own else 'Takes'} {', '.join(shared)}: [common options](#common-options).\n"
+
+
+def _table(rows: Iterable[str]) -> Iterator[str]:
+    yield "| | |\n|---|---|"
+    yield from rows
 
 
 def _paragraph(text: str) -> str:
