@@ -18,11 +18,11 @@ class ConfigurationError(TrioworkersError):
 
 
 class WrongUsage(ConfigurationError):
-    """A command line makes no sense. The command ends with status 2, as for an option that there isn't."""
+    """A command line makes no sense, or what the environment says in its place. The command ends with status 2, as for an option that there isn't."""
 
 
 class NotFound(TrioworkersError):
-    """A command was told of a job, a queue or a process that isn't there."""
+    """A command was told of a job, a queue, a process, a file or a module that isn't there."""
 
 
 class AmbiguousJid(TrioworkersError):

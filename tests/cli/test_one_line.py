@@ -62,7 +62,6 @@ def test_no_redis_is_one_line_with_the_address_and_where_that_came_from(folder: 
         ("nowhere.py", "there is no file 'nowhere.py'\n"),
         ("app:nothing", "has no 'nothing'; it has app"),
         ("app:add", "is a Handler, not an App"),
-        (":app", "names no module"),
     ],
 )
 def test_wrong_target_is_one_line(folder: Path, target: str, words: str):

@@ -25,9 +25,10 @@ HEAD = """\
 its own where none answers at that address. All others take `--redis`, `REDIS_URL`, or the Redis of a `trioworkers dev` that runs in this directory
 or one above, in this order, else the same default.
 
-**Exit status.** 0: done; for `run` and `dev` also: stopped by a signal, for being stopped is not failing. 1: failed, one line on stderr says why;
-for `doctor`: a problem was found. 2: a command, option, type of value or filter that does not exist; nothing was
-looked at. 130: interrupted by Ctrl-C.
+<a name="status"></a>**Exit status.** 0: done; for `run` and `dev` also: stopped by a signal, for being stopped is not failing. 1: failed, one line on stderr
+says why (no Redis, wrong password, no such job or file, several jobs whose jids begin so, nobody there to say yes, a job that does not stop); for `doctor`:
+a problem was found. 2: wrong usage, that is a command, option, filter or value that can't be, whatever Redis holds, also where it stands in the
+environment; nothing was looked at or done. 130: interrupted by Ctrl-C; what is done is done, the rest is as it was.
 
 **Log** of `run` and `dev`, on stderr: `start`, then `done`, `fail` or `stop`, one line for each, with class, jid, queue, attempt and the time it took;
 `--log-level warning` leaves only what goes wrong. A failure says what is `next` and has a traceback that begins in your code. Arguments are never

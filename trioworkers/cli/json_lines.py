@@ -14,7 +14,7 @@ from trioworkers.broker.inspection import Source
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.cli.where import Where
-from trioworkers.errors import BadPayload, ConfigurationError
+from trioworkers.errors import BadPayload, ConfigurationError, WrongUsage
 from trioworkers.wire.by_hand import decode_entry, encode_entry
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
@@ -25,13 +25,13 @@ GROUP_BYTES = 4_000_000
 
 
 def source_of(text: str) -> Source:
-    """`retry`, `scheduled`, `dead` or `queue:NAME`. Raises ConfigurationError."""
+    """`retry`, `scheduled`, `dead` or `queue:NAME`. Raises WrongUsage."""
     place, _, queue = text.partition(":")
     if place in ("retry", "scheduled", "dead") and not queue:
         return Source(place)
     if place == "queue" and is_queue_name(queue):
         return Source("queue", queue)
-    raise ConfigurationError(f"{text!r} is none of retry, scheduled, dead, queue:NAME")
+    raise WrongUsage(f"{text!r} is none of retry, scheduled, dead, queue:NAME")
 
 
 async def export(session: Session, source: Source, where: Where, output: Path | None) -> None:

@@ -11,18 +11,18 @@ from types import ModuleType
 from typing import NoReturn
 
 from trioworkers.app import App
-from trioworkers.errors import ConfigurationError
+from trioworkers.errors import ConfigurationError, NotFound, WrongUsage
 from trioworkers.tracebacks import format_error, their_frames
 
 
 def load_app(target: str) -> App:
-    """The App at `module:attribute`, `module` (its only App) or `file.py`. Raises ConfigurationError.
+    """The App at `module:attribute`, `module` (its only App) or `file.py`. Raises WrongUsage, NotFound if there is no such file or module, else ConfigurationError.
 
     Exits with status 1 after showing the traceback if the module itself fails.
     """
     where, _, attribute = target.partition(":")
     if not where:
-        raise ConfigurationError(f"{target!r} names no module: use MODULE:ATTRIBUTE, like handlers:app")
+        raise WrongUsage(f"{target!r} names no module: use MODULE:ATTRIBUTE, like handlers:app")
     sys.path.insert(0, str(Path.cwd()))
     module = _import(where, target)
     if attribute:
@@ -40,8 +40,10 @@ def _import(where: str, target: str) -> ModuleType:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
         if error.name is not None and (where == error.name or where.startswith(f"{error.name}.")):
-            raise ConfigurationError(f"there is no module {error.name!r} (looked for {target!r} from here)") from None
+            raise NotFound(f"there is no module {error.name!r} (looked for {target!r} from here)") from None
         _show(error)
+    except NotFound:
+        raise
     except ConfigurationError as error:
         where = _last_line_of_theirs(error)
         raise ConfigurationError(f"{error} ({where})" if where else str(error)) from None
@@ -51,7 +53,7 @@ def _import(where: str, target: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ConfigurationError(f"there is no file {str(path)!r}")
+        raise NotFound(f"there is no file {str(path)!r}")
     sys.path.insert(0, str(path.resolve().parent))
     return importlib.import_module(path.stem)  # by name, so that processes for CPU work can import it too
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from trioworkers.errors import ConfigurationError
+from trioworkers.errors import ConfigurationError, WrongUsage
 
 APP = '''"""Background jobs. `trioworkers dev {name}.py` runs them while you write; `trioworkers run {name}.py` in production."""
 
@@ -101,12 +101,12 @@ _TAKEN = {
 
 
 def write_new(name: str) -> None:
-    """Write both files. Raises ConfigurationError if one is there or can't be written."""
+    """Write both files. Raises WrongUsage for the name, ConfigurationError if one is there or can't be written."""
     name = name.removesuffix(".py")
     if not name.isidentifier():
-        raise ConfigurationError(f"{name!r} is no name for a Python module")
+        raise WrongUsage(f"{name!r} is no name for a Python module")
     if name in sys.stdlib_module_names or name in _TAKEN:
-        raise ConfigurationError(f"{name}.py would hide the module {name!r} that others import: choose another name")
+        raise WrongUsage(f"{name}.py would hide the module {name!r} that others import: choose another name")
     files = {Path(f"{name}.py"): APP, Path(f"test_{name}.py"): TEST}
     for path in files:
         if path.exists():

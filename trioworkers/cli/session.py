@@ -19,7 +19,7 @@ from trioworkers.broker.link import Link
 from trioworkers.broker.remote import RemoteControl
 from trioworkers.broker.server import open_server
 from trioworkers.cli.which_redis import Place, which_redis
-from trioworkers.settings import settings, shown_url
+from trioworkers.settings import shown_url
 from trioworkers.wire.keys import Keys
 
 
@@ -38,7 +38,6 @@ def in_session(command: Callable[[Session], Awaitable[None]], redis: str | None,
     Who reads our output may stop reading: then we end as any tool does.
     """
     place = which_redis(redis, namespace)
-    settings({"redis_url": place.url, "namespace": place.namespace}, {})  # so that both are checked
     try:
         with _silent_logs(), place.explained():
             trio.run(partial(_run, command, place), restrict_keyboard_interrupt_to_checkpoints=True)

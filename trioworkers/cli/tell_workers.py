@@ -16,7 +16,7 @@ from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.processes import select_processes
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import remark
-from trioworkers.errors import BadPayload, ConfigurationError, NotFound, TrioworkersError
+from trioworkers.errors import BadPayload, NotFound, TrioworkersError, WrongUsage
 from trioworkers.wire.ask import Ask, Fate
 from trioworkers.wire.by_hand import enqueued
 from trioworkers.wire.entry import Entry
@@ -73,10 +73,10 @@ async def _cancel_one(session: Session, entry: Entry, then: Fate) -> None:
 
 
 async def pause(session: Session, queues: Sequence[str], classes: Sequence[str]) -> None:
-    """For all workers of now and later."""
+    """For all workers of now and later. Raises WrongUsage for what can't be a queue's name."""
     for queue in queues:
         if not is_queue_name(queue):
-            raise ConfigurationError(f"{queue!r} can't be a queue's name")
+            raise WrongUsage(f"{queue!r} can't be a queue's name")
     await session.remote.pause(queues, classes)
     for name in (*queues, *classes):
         typer.echo(f"{name}: paused")

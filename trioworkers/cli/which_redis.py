@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from trioworkers.cli.dev.note import find_note
+from trioworkers.cli.usage import check_options, check_url
 from trioworkers.errors import Refused, Unavailable
 from trioworkers.settings import DEFAULT_URL, shown_url
 
@@ -37,10 +38,16 @@ class Place:
 
 
 def which_redis(redis: str | None, namespace: str | None = None) -> Place:
-    """What `--redis` and `--namespace` say, else REDIS_URL, else a `dev` that runs here or above, else the default address."""
-    if redis:
+    """What `--redis` and `--namespace` say, else REDIS_URL, else a `dev` that runs here or above, else the default address.
+
+    Raises WrongUsage.
+    """
+    check_options(namespace=namespace)
+    if redis is not None:
+        check_url(redis, "--redis")
         return Place(redis, namespace or "", "--redis")
     if url := os.environ.get("REDIS_URL"):
+        check_url(url, "REDIS_URL")
         return Place(url, namespace or "", "REDIS_URL")
     note = find_note(Path.cwd())
     if note is not None and note.url:

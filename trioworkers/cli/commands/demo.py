@@ -21,5 +21,7 @@ def demo(
     The two example handlers run 2,000 tracking jobs and solve 50 puzzles; at the end it is said what came of them.
     """
     from trioworkers.cli.demo import demo as run_demo  # noqa: PLC0415 - dear to import
+    from trioworkers.cli.usage import check_url  # noqa: PLC0415 - as above
 
+    check_url(redis, "--redis")
     run_demo(redis)

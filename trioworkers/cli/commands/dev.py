@@ -27,7 +27,8 @@ def dev(
         ),
     ] = None,
     watch: Annotated[
-        list[Path] | None, typer.Option(help="Also restart when Python files there change. May be given several times.")
+        list[Path] | None,
+        typer.Option(help="Also restart when Python files there change. May be given several times."),
     ] = None,
     shutdown_timeout: Annotated[
         float, typer.Option(help="Seconds that running jobs get at a restart; then they go back to their queue.")
@@ -44,6 +45,9 @@ def dev(
     from trioworkers.cli.dev.reload import develop  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.dev.worker_process import Wishes  # noqa: PLC0415 - as above
     from trioworkers.cli.logs import configure_logging  # noqa: PLC0415 - as above
+    from trioworkers.cli.usage import check_options, check_url  # noqa: PLC0415 - as above
 
+    check_url(redis, "--redis")
+    check_options(shutdown_timeout=shutdown_timeout)
     configure_logging(log_format, log_level)
     develop(Wishes(target, redis, tuple(watch or ()), shutdown_timeout, log_format, log_level))

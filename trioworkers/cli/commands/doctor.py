@@ -25,7 +25,7 @@ def doctor(
     redis: Redis = None,
     namespace: Namespace = None,
     grace: Annotated[
-        float | None, typer.Option(help="Seconds that whoever stops the worker waits before it kills.")
+        float | None, typer.Option(min=0, help="Seconds that whoever stops the worker waits before it kills.")
     ] = None,
     manifest: Annotated[
         Path | None,
@@ -36,7 +36,7 @@ def doctor(
 ) -> None:
     """Say what is wrong, and what to do about it.
 
-    Checks Redis, permissions, queues, this machine, and if given your App and its deployment. Changes nothing. Exit status: 0 no problem found, 1 at least one problem (with --strict: or warning), 2 wrong usage.
+    Checks Redis, permissions, queues, this machine, and if given your App and its deployment. Changes nothing. Status 1 if there is a problem (with --strict: or a warning).
     """
     from trioworkers.cli.doctor import examine, show  # noqa: PLC0415 - `--help` should not wait for it
 

@@ -26,7 +26,7 @@ def enqueue(
     *,
     redis: Redis = None,
     namespace: Namespace = None,
-    delay: Annotated[float | None, typer.Option("--in", help="Seconds from now when it shall run.")] = None,
+    delay: Annotated[float | None, typer.Option("--in", min=0, help="Seconds from now when it shall run.")] = None,
     active_job: Annotated[bool, typer.Option("--active-job", help="As a job of Rails' ActiveJob.")] = False,
     keywords: Annotated[
         list[str] | None, typer.Option("--with", metavar="NAME=ARG", help="A keyword argument of an ActiveJob job.")
@@ -37,11 +37,14 @@ def enqueue(
     If it will have to wait, since no live worker serves the queue or it is paused, a line on standard error says so.
     """
     from trioworkers.cli.send import send  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.usage import as_usage  # noqa: PLC0415 - as above
     from trioworkers.wire.job import Job  # noqa: PLC0415 - as above
 
     kwargs = dict(parse_keyword(text) for text in keywords or ())
     parsed = [parse_argument(arg) for arg in args or ()]
-    send(Job(queue, job_class, parsed, kwargs=kwargs, active_job=active_job or bool(kwargs)), delay, redis, namespace)
+    with as_usage():
+        job = Job(queue, job_class, parsed, kwargs=kwargs, active_job=active_job or bool(kwargs))
+        send(job, delay, redis, namespace)
 
 
 def parse_keyword(text: str) -> tuple[str, Any]:

@@ -46,16 +46,20 @@ def run(
     """
     from trioworkers.cli.loader import load_app  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.logs import configure_logging  # noqa: PLC0415 - as above
+    from trioworkers.cli.usage import check_environment, check_options, check_url  # noqa: PLC0415 - as above
 
+    check_url(redis, "--redis")
+    options = {
+        "process_id": process_id,
+        "namespace": namespace,
+        "shutdown_timeout": shutdown_timeout,
+        "lease": lease,
+        "unknown": unknown,
+        "strict": strict,
+    }
+    check_options(**options)
     configure_logging(log_format, log_level)
     app = load_app(target)
-    app.configure(
-        redis_url=redis,
-        process_id=process_id,
-        namespace=namespace,
-        shutdown_timeout=shutdown_timeout,
-        lease=lease,
-        unknown=unknown,
-        strict=strict,
-    )
+    app.configure(redis_url=redis, **options)
+    check_environment(app)
     app.run()

@@ -15,6 +15,7 @@ from trioworkers.cli.dev.redises import Redises
 from trioworkers.cli.dev.watcher import watching
 from trioworkers.cli.dev.worker_process import Wishes, WorkerProcess
 from trioworkers.engine.serve import ungrouped
+from trioworkers.errors import NotFound
 
 logger = logging.getLogger("trioworkers.dev")
 
@@ -23,7 +24,10 @@ PATIENCE_S = 3.0
 
 
 def develop(wishes: Wishes) -> None:
-    """Run until stopped by a signal. Raises ConfigurationError if another `dev` runs here."""
+    """Run until stopped by a signal. Raises ConfigurationError if another `dev` runs here, NotFound if there is nothing to watch where it should."""
+    for path in wishes.watch:
+        if not path.exists():
+            raise NotFound(f"--watch: there is no {str(path)!r}")
     with ungrouped(), keeping_note(Path.cwd()) as note:
         trio.run(_develop, wishes, note)
 
