@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 class RunningApp:
     """An app that runs on a fake Redis. Jobs are seen as `Job` values; times are the virtual clock's."""
 
-    def __init__(self, broker: FakeBroker) -> None:
+    def __init__(self, app: App, broker: FakeBroker) -> None:
+        self._app = app
         self._broker = broker
         self.client = Client.around(broker)
         self.completed = 0
@@ -87,10 +88,22 @@ class RunningApp:
         return list(self._broker.sets["dead"])
 
     async def drain(self, *, retries: bool = False) -> None:
-        """Wait until nothing waits or runs on the app's queues; with `retries` (and what is scheduled) until that is done, too."""
-        while self._broker.has_work() or (retries and self._broker.has_later()):
+        """Wait until nothing waits or runs on the app's queues; with `retries` (and what is scheduled) until that is done, too.
+
+        What `unknown="leave"` leaves for others is not waited for: it would come back for ever.
+        """
+        while self._broker.has_work() or (retries and any(map(self._is_ours, self._broker.later()))):
             await self._broker.next_change.wait()
         await trio.testing.wait_all_tasks_blocked()  # what was written last is still to be noticed here
+
+    def _is_ours(self, payload: bytes) -> bool:
+        try:
+            queue = self._broker.queue_of(payload)
+            job = self._broker.spoken_on(queue)[0].decode(payload, queue)
+        except BadPayload:
+            return True
+        is_left = self._app.find(queue, job.job_class) is None and self._app.unknown_on(queue) == "leave"
+        return not is_left or queue not in self._app.queues
 
     def _members(self, name: str) -> list[Job]:
         found = []
@@ -112,7 +125,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
     app.check()
     guard = SizeGuard(app.settings)
     broker = FakeBroker(app.queues, guard=guard, dialect=app.dialect, dialects=app.dialects)
-    test = RunningApp(broker)
+    test = RunningApp(app, broker)
     async with open_resources(test.client, app.http, os.cpu_count() or 1, app.lifespan) as resources:
         if http is not None:
             resources.use(http)

@@ -8,7 +8,7 @@ import logging
 import pytest
 import trio
 
-from trioworkers import App, ConfigurationError, Job, testing
+from trioworkers import App, ConfigurationError, Context, Job, testing
 from trioworkers.engine.unknown import FIRST_DELAY_S, LONGEST_DELAY_S, REMEMBERED_JOBS, SAY_AGAIN_AFTER_S, LeftJobs
 from trioworkers.wire.job import addressed, decode
 
@@ -64,6 +64,25 @@ async def test_a_job_that_was_left_waits_with_the_same_bytes_and_comes_back_behi
         assert b"1.10" in again
         assert promoted == json.loads(payload)
         assert test.dead == test.retries == []
+
+
+async def test_to_drain_with_retries_does_not_wait_for_what_is_left_for_others(autojump_clock: object):
+    app, attempts = app_of("leave"), []
+
+    @app.handler("q")
+    async def flaky(ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        if ctx.attempt < 3:
+            raise ValueError("no")
+
+    async with testing.run(app) as test:
+        await test.enqueue(Job("q", "Stranger"), Job("q", "flaky"))
+        await test.schedule(60, Job("q", "known"), Job("elsewhere", "Stranger"))
+        with trio.fail_after(3600):
+            await test.drain(retries=True)
+        assert attempts == [1, 2, 3]
+        assert [job.job_class for job in test.scheduled] == ["Stranger"]
+        assert len(test.jobs("elsewhere")) == 1  # nobody here says what becomes of those
 
 
 async def test_what_lies_in_another_queue_than_it_says_comes_back_to_where_it_lay(autojump_clock: object):

@@ -117,9 +117,9 @@ class FakeBroker(Broker):
         """Whether something waits on a consumed queue, or runs."""
         return any(self.queues.get(queue) for queue in self._consumed) or any(self.lists.values())
 
-    def has_later(self) -> bool:
-        """Whether something will come due."""
-        return any(len(self.sets[name]) for name in SOURCES)
+    def later(self) -> Iterator[bytes]:
+        """What will come due."""
+        return (payload for name in SOURCES for payload in self.sets[name])
 
     @property
     def next_change(self) -> trio.Event:
