@@ -6,13 +6,14 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 
 import pytest
 import trio
 import trio.lowlevel
 from servers import Server
 
-from trioworkers import Client, Job, Refused, Superseded
+from trioworkers import Client, Job, Refused, Superseded, Unavailable
 from trioworkers.broker.connection import Connection, connect, retrying
 from trioworkers.broker.identity import current_identity, is_certainly_dead
 from trioworkers.broker.intake import LeaseGone, open_intake
@@ -52,6 +53,33 @@ async def fill(connection: Connection, url: str, owner: Broker, count: int) -> l
     await owner.send([Send(Job("q", "A", [n], jid=f"jid{n}")) for n in range(count)])
     async with open_intake(owner, url, 1.0, "q") as intake:
         return (await intake.fetch(count)).payloads
+
+
+async def test_handshake_that_nobody_answers_is_given_up_however_long_a_fetch_may_block():
+    async def listen_in_silence(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            pass
+
+    async def ask() -> None:
+        with pytest.raises(Unavailable):
+            await redis(opened, "PING")
+
+    async def fetch() -> None:
+        with pytest.raises(Unavailable):
+            async with open_intake(broker(opened, "w"), url, 30.0, "q"):
+                pass
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, listen_in_silence, 0, host="127.0.0.1"))
+        url = f"redis://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        with trio.CancelScope(
+            deadline=trio.current_time() + 20
+        ) as patience:  # no call is cut short by it: they are shielded
+            async with connect(url, Link(url)) as opened, trio.open_nursery() as callers:
+                callers.start_soon(ask)
+                callers.start_soon(fetch)
+            assert not patience.cancel_called
+        nursery.cancel_scope.cancel()
 
 
 async def test_dead_workers_payloads_come_back_in_order_and_are_charged(connection: Connection, redis_url: str):
