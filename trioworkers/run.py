@@ -7,9 +7,7 @@ are heard even while a job blocks the event loop for good; and the same thread s
 from __future__ import annotations
 
 import faulthandler
-import gc
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioworkers.broker.emergency import release_all
+from trioworkers.collector import patient_collector
 from trioworkers.engine.serve import ungrouped
 
 if TYPE_CHECKING:
@@ -40,37 +39,14 @@ HARD_EXIT_AFTER_S = 1.2
 
 LAST_CALL_S = 0.5
 
-GC_THRESHOLDS = (10_000, 10, 20)
-
 
 def run(app: App) -> None:
     """See `App.run`."""
     if threading.current_thread() is threading.main_thread():
-        with ungrouped(), _installed_handlers(), _patient_collector():
+        with ungrouped(), _installed_handlers(), patient_collector():
             trio.run(_run_with_signals, app)
     else:
         trio.run(app.serve)
-
-
-@contextmanager
-def _patient_collector() -> Iterator[None]:
-    """Have Python look for garbage less often; only here, where the process is ours.
-
-    A thousand waiting jobs are some 50,000 objects. By default their coming and going made Python go through everything again
-    and again, a third of all CPU, to find next to nothing: a job leaves no cycles behind, unless it fails. Now what was loaded
-    before the start is never looked at, and the oldest generation only once in two million objects.
-    """
-    before = gc.get_threshold()
-    usual = gc.isenabled() and before[0] <= 2000
-    if usual:  # else somebody has thought about it already
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-    try:
-        yield
-    finally:
-        if usual:
-            gc.set_threshold(*before)
-            gc.unfreeze()
 
 
 async def _run_with_signals(app: App) -> None:
@@ -208,7 +184,8 @@ class _Ear:
         reason = None if self._worker is None else self._worker.stopped_for
         if reason is not None:
             logger.error("ended with status 1: %s", reason)
-        for child in multiprocessing.active_children():
+        multiprocessing = sys.modules.get("multiprocessing")  # who has children by it has imported it; most workers haven't
+        for child in multiprocessing.active_children() if multiprocessing is not None else ():
             child.kill()
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):

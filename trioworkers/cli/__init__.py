@@ -25,6 +25,9 @@ def main() -> None:
 def _main() -> None:
     import logging  # noqa: PLC0415 - see above
 
+    from trioworkers.collector import leave_it, look_less_often  # noqa: PLC0415 - as above
+
+    look_less_often()
     from trioworkers.cli.commands import app  # noqa: PLC0415 - as above
     from trioworkers.errors import TrioworkersError, WrongUsage  # noqa: PLC0415 - as above
 
@@ -35,3 +38,5 @@ def _main() -> None:
     except TrioworkersError as error:
         print(f"trioworkers: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2 if isinstance(error, WrongUsage) else 1)
+    finally:
+        leave_it()

@@ -1,4 +1,4 @@
-"""What a process of ours sets for itself while it runs, and puts back."""
+"""What a process of ours sets of the garbage collector while it runs, and puts back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from trioworkers.run import GC_THRESHOLDS, _patient_collector
+from trioworkers.collector import THRESHOLDS, look_less_often, patient_collector
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +18,8 @@ def thresholds() -> Iterator[tuple[int, int, int]]:
 
 
 def test_collector_is_patient_while_we_run_and_as_before_afterwards(thresholds: tuple[int, int, int]):
-    with _patient_collector():
-        assert gc.get_threshold() == GC_THRESHOLDS
+    with patient_collector():
+        assert gc.get_threshold() == THRESHOLDS
         assert gc.get_freeze_count() > 0
     assert gc.get_threshold() == thresholds
     assert gc.get_freeze_count() == 0
@@ -27,15 +27,22 @@ def test_collector_is_patient_while_we_run_and_as_before_afterwards(thresholds: 
 
 def test_collector_that_somebody_has_tuned_is_left_alone():
     gc.set_threshold(5000, 10, 10)
-    with _patient_collector():
+    with patient_collector():
         assert gc.get_threshold() == (5000, 10, 10)
 
 
 def test_collector_that_somebody_has_switched_off_stays_off():
     gc.disable()
     try:
-        with _patient_collector():
+        with patient_collector():
             assert not gc.isenabled()
-            assert gc.get_threshold() != GC_THRESHOLDS
+            assert gc.get_threshold() != THRESHOLDS
     finally:
         gc.enable()
+
+
+def test_collector_that_the_command_line_has_made_patient_forgets_nothing_of_a_worker():
+    look_less_often()
+    with patient_collector():
+        assert gc.get_freeze_count() > 0
+    assert gc.get_threshold() == THRESHOLDS
