@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from trioworkers.client import Client
-from trioworkers.compute import CPUPool, open_cpu_pool
 from trioworkers.http import Http, open_client
 
 if TYPE_CHECKING:
     import httpx
+
+    from trioworkers.compute import CPUPool
 
 T = TypeVar("T")
 
@@ -21,13 +22,17 @@ T = TypeVar("T")
 class SharedResources:
     """Opens the dear ones when a job first asks for them."""
 
-    def __init__(self, client: Client, cpu: CPUPool, http: Http, state: Any, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, client: Client, cpu_processes: int, http: Http, state: Any, nursery: trio.Nursery, closing: AsyncExitStack
+    ) -> None:
         self.client = client
         self.state = state
-        self._cpu = cpu
+        self._cpu_processes = cpu_processes
+        self._cpu: CPUPool | None = None
         self._http_options = http
         self._http: httpx.AsyncClient | None = None
         self._nursery = nursery
+        self._closing = closing
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -43,6 +48,11 @@ class SharedResources:
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """See `Context.run_cpu`."""
+        if self._cpu is None:
+            from trioworkers.compute import open_cpu_pool  # noqa: PLC0415 - dear to import, and few workers compute
+
+            # Two jobs don't open two: entering it awaits nothing.
+            self._cpu = await self._closing.enter_async_context(open_cpu_pool(self._cpu_processes))
         return await self._cpu.run(function, *args)
 
     async def aclose(self) -> None:
@@ -59,7 +69,6 @@ async def open_resources(
     """A worker's resources, the app's lifespan around them; all closed at the end of the block."""
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         state = await stack.enter_async_context(lifespan()) if lifespan is not None else None
-        cpu = await stack.enter_async_context(open_cpu_pool(cpu_processes))
-        resources = SharedResources(client, cpu, http, state, nursery)
+        resources = SharedResources(client, cpu_processes, http, state, nursery, stack)
         stack.push_async_callback(resources.aclose)
         yield resources

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -34,12 +34,13 @@ class Script:
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
+_FOLDER = Path(__file__).with_name("lua")  # importlib.resources would bring in half of what reads zip files
+_PRELUDE = (_FOLDER / "send.lua").read_text()
+
+
 def _script(name: str, *, prelude: bool = False) -> Script:
-    folder = files("trioworkers.broker") / "lua"
-    text = (folder / f"{name}.lua").read_text()
-    if prelude:
-        text = (folder / "send.lua").read_text() + text
-    return Script(name.replace("_", " "), text)
+    text = (_FOLDER / f"{name}.lua").read_text()
+    return Script(name.replace("_", " "), _PRELUDE + text if prelude else text)
 
 
 AUDIT = _script("audit")

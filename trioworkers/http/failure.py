@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from trioworkers.errors import CallFailed, HostPaused
@@ -38,6 +37,8 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     if text.isascii() and text.isdigit():
         seconds = float(text)
     else:
+        from email.utils import parsedate_to_datetime  # noqa: PLC0415 - brings in all of email; dates are rare here
+
         try:
             date = parsedate_to_datetime(text)
         except (ValueError, IndexError, TypeError):

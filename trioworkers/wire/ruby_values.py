@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus, urlsplit
-from zoneinfo import ZoneInfo
 
 import attrs
 import msgspec
@@ -130,6 +129,8 @@ def _moment(encoded: dict[str, Any]) -> datetime:
 
 
 def _zoned_moment(encoded: dict[str, Any]) -> datetime:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - only what talks to Rails meets zones with names
+
     moment, zone = _moment(encoded), encoded.get("time_zone")
     try:
         return moment.astimezone(ZoneInfo(zone)) if zone else moment
@@ -223,6 +224,8 @@ def _serialized(kind: str, **fields: Any) -> dict[str, Any]:
 
 
 def _encoded_moment(value: datetime) -> dict[str, Any]:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - as above
+
     zone = value.tzinfo
     text = moment_text(value)
     if isinstance(zone, ZoneInfo) and zone.key:
