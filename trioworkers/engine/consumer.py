@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import islice
 
 import trio
 
@@ -17,6 +18,7 @@ from trioworkers.broker.connection import backoff
 from trioworkers.broker.intake import Fetched, Intake, LeaseGone
 from trioworkers.broker.moves import Broker
 from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.lanes import Lanes
 from trioworkers.engine.quarantine import TRIAL_AFTER_DEATHS, Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
@@ -63,7 +65,7 @@ class Consumer:
         self._settler = settler
         self._quarantine = quarantine
         self._on_lease_gone = on_lease_gone
-        self._task_name = f"job on {queue}"
+        self._lanes = Lanes(self._run_one, f"job on {queue}")
         self._slot_freed = trio.Event()
         self._audit_at = 0.0
         self._next_audit_after_s = FIRST_AUDIT_AFTER_S
@@ -179,14 +181,12 @@ class Consumer:
 
     async def _start_all(self, fetched: Fetched, jobs: trio.Nursery) -> None:
         deaths = await self._deaths(fetched.payloads) if fetched.suspects else [0] * len(fetched.payloads)
-        now = trio.current_time()
-        for number, (payload, count) in enumerate(zip(fetched.payloads, deaths, strict=True), 1):
-            # Not to be cancelled: what is fetched must be started, or nobody knows of it.
-            if number % STARTS_PER_ROUND == 0:
-                await trio.lowlevel.cancel_shielded_checkpoint()
-            delivery = Delivery(self.queue, payload, now, deaths=count)
-            self.deliveries.add(delivery)
-            jobs.start_soon(self._run_one, delivery, name=self._task_name)
+        pairs = zip(fetched.payloads, deaths, strict=True)
+        while batch := list(islice(pairs, STARTS_PER_ROUND)):
+            now = trio.current_time()
+            deliveries = [Delivery(self.queue, payload, now, deaths=count) for payload, count in batch]
+            self.deliveries.update(deliveries)
+            await self._lanes.start(deliveries, jobs)
         if fetched.lease_gone:
             self._on_lease_gone(fetched.lease_gone)
 
@@ -196,7 +196,6 @@ class Consumer:
         return [deaths.get(jid, 0) for jid in jids]
 
     async def _run_one(self, delivery: Delivery) -> None:
-        delivery.task = trio.lowlevel.current_task()
         outcome = None
         try:
             if delivery.deaths:

@@ -1,0 +1,114 @@
+"""Jobs share a task only as long as none of them waits, and see nothing of each other."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+import pytest
+import trio
+
+from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.lanes import Lanes
+
+seen: ContextVar[str] = ContextVar("seen", default="nothing")
+
+
+def fresh(count: int) -> list[Delivery]:
+    return [Delivery("q", b"{}", 0.0) for _ in range(count)]
+
+
+class Jobs:
+    """What runs in the lanes: `waits` says which of them wait, by number; they do so until `go` is set."""
+
+    def __init__(self, waits: set[int] | None = None) -> None:
+        self.waits = set() if waits is None else waits
+        self.go = trio.Event()
+        self.started: list[Delivery] = []
+        self.ended: list[Delivery] = []
+        self.lanes = Lanes(self.run, "job on q")
+
+    async def run(self, delivery: Delivery) -> None:
+        assert delivery.task is trio.lowlevel.current_task()
+        self.started.append(delivery)
+        if len(self.started) - 1 in self.waits:
+            await self.go.wait()
+        self.ended.append(delivery)
+
+    def tasks(self, deliveries: list[Delivery]) -> int:
+        return len({delivery.task for delivery in deliveries})
+
+
+async def test_jobs_that_do_not_wait_run_in_one_task():
+    jobs, deliveries = Jobs(), fresh(20)
+    async with trio.open_nursery() as nursery:
+        await jobs.lanes.start(deliveries, nursery)
+        assert jobs.ended == deliveries
+    assert jobs.tasks(deliveries) == 1
+
+
+async def test_job_that_waits_holds_up_none_behind_it():
+    jobs, deliveries = Jobs(waits={3, 7}), fresh(20)
+    async with trio.open_nursery() as nursery:
+        await jobs.lanes.start(deliveries, nursery)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(jobs.ended) == 18
+        assert jobs.tasks([each for each in deliveries if each not in jobs.ended]) == 2
+        jobs.go.set()
+    assert len(jobs.ended) == 20
+
+
+async def test_jobs_that_wait_each_have_a_task_and_the_next_ones_get_theirs_at_once():
+    jobs = Jobs(waits=set(range(40)))
+    first, second = fresh(20), fresh(20)
+    async with trio.open_nursery() as nursery:
+        await jobs.lanes.start(first, nursery)
+        assert len(jobs.started) == 1
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(jobs.started) == 20
+        await jobs.lanes.start(second, nursery)
+        assert len(jobs.started) == 40
+        assert jobs.tasks(first + second) == 40
+        jobs.go.set()
+
+
+async def test_when_jobs_wait_no_more_they_share_a_task_again():
+    jobs = Jobs(waits=set(range(20)))
+    async with trio.open_nursery() as nursery:
+        await jobs.lanes.start(fresh(20), nursery)
+        await trio.testing.wait_all_tasks_blocked()
+        jobs.go.set()
+        await jobs.lanes.start(fresh(20), nursery)
+        third = fresh(20)
+        await jobs.lanes.start(third, nursery)
+    assert jobs.tasks(third) == 1
+
+
+async def test_lone_job_starts_without_its_lanes_being_watched():
+    jobs = Jobs(waits={0, 1, 2})
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            await jobs.lanes.start(fresh(1), nursery)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(jobs.started) == 3
+        jobs.go.set()
+
+
+async def test_what_a_job_leaves_in_context_variables_the_next_one_does_not_see():
+    found = []
+
+    async def run(_: Delivery) -> None:
+        found.append(seen.get())
+        seen.set("something")
+
+    async with trio.open_nursery() as nursery:
+        await Lanes(run, "job on q").start(fresh(10), nursery)
+    assert found == ["nothing"] * 10
+
+
+@pytest.mark.parametrize("waits", [set(), {0}, {5}])
+async def test_cancelled_at_their_start_all_still_run(waits: set[int]):
+    jobs = Jobs(waits)
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.cancel()
+        await jobs.lanes.start(fresh(10), nursery)
+    assert len(jobs.started) == 10

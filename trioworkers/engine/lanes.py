@@ -1,0 +1,56 @@
+"""Lanes: tasks in which jobs run one after the other for as long as none of them waits.
+
+A task costs a good deal more than what many a job does. One that ends without having waited leaves its task as good as new, so the
+next job that is ready runs in it. As soon as one waits, those behind it get tasks of their own, within two rounds of the event loop;
+and as many tasks as that took are opened at once the next time. So no job waits for another, and while it runs it has its task to itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
+
+import trio
+
+from trioworkers.engine.delivery import Delivery
+
+
+class Lanes:
+    """The lanes of one queue. `run` runs a delivery to its end; `name` is what its tasks are called."""
+
+    def __init__(self, run: Callable[[Delivery], Awaitable[None]], name: str) -> None:
+        self._run = run
+        self._name = name
+        self._ready: deque[Delivery] = deque()
+        self._expected = 1
+        self._used = 0
+
+    async def start(self, deliveries: Sequence[Delivery], jobs: trio.Nursery) -> None:
+        """Have them all run, in tasks of `jobs`. No cancellation ends it: what is fetched must be started, or nobody knows of it."""
+        self._ready.extend(deliveries)
+        self._used = 0
+        self._open(min(self._expected, len(deliveries)), jobs)
+        if len(deliveries) == 1:
+            return
+        for _ in range(2):  # we may come before the lanes in the next round, but not in the one after it
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        stuck = len(self._ready)
+        self._open(stuck, jobs)
+        self._expected = max(1, self._used + stuck)
+
+    def _open(self, count: int, jobs: trio.Nursery) -> None:
+        for _ in range(count):
+            jobs.start_soon(self._lane, name=self._name)
+
+    async def _lane(self) -> None:
+        fresh = copy_context()
+        task = trio.lowlevel.current_task()
+        if self._ready:
+            self._used += 1
+        while self._ready:
+            delivery = self._ready.popleft()
+            delivery.task = task
+            await self._run(delivery)
+            if copy_context() != fresh:  # not for the next one's eyes
+                break
