@@ -93,18 +93,19 @@ def bind(taken: Signature, job: Job) -> tuple[list[Any], dict[str, Any]]:
     args, kwargs = _given(taken, job)
     positional = taken.positional
     bound = [
-        value if type(value) is p.annotation else _convert(value, p, job, f"argument {number} ({p.name})")
+        value if type(value) is p.annotation else _convert(value, p, job, number)
         for number, (value, p) in enumerate(zip(args, positional, strict=False), 1)
     ]
     if len(args) > len(positional):
-        if taken.rest is None:
+        rest = taken.rest
+        if rest is None:
             raise BadArguments(f"{job.job_class}: expected at most {len(positional)} arguments, got {len(args)}")
-        bound += [
-            _convert(value, taken.rest, job, f"argument {number} ({taken.rest.name})")
-            for number, value in enumerate(args[len(positional) :], len(positional) + 1)
-        ]
-    by_position = {p.name for p in positional[: len(args)]} if kwargs else set()
-    named = {name: _bind_name(taken, job, name, value, by_position) for name, value in kwargs.items()}
+        first = len(positional)
+        bound += [_convert(value, rest, job, number) for number, value in enumerate(args[first:], first + 1)]
+    named: dict[str, Any] = {}
+    if kwargs:
+        by_position = {p.name for p in positional[: len(args)]}
+        named = {name: _bind_name(taken, job, name, value, by_position) for name, value in kwargs.items()}
     if len(args) < len(positional) or taken.keyword_only:
         _check_missing(taken, job, len(args), named)
     return bound, named
@@ -127,31 +128,38 @@ def _bind_name(taken: Signature, job: Job, name: str, value: Any, by_position: s
         raise BadArguments(f"{job.job_class}: unexpected keyword argument {name!r}; known: {known}")
     if parameter is not taken.others and name in by_position:
         raise BadArguments(f"{job.job_class}: argument {name} is given by position and by name")
-    return _convert(value, parameter, job, f"keyword argument {name}")
+    return _convert(value, parameter, job, name)
 
 
 def _check_missing(taken: Signature, job: Job, count: int, named: Mapping[str, Any]) -> None:
     for number, parameter in enumerate(taken.positional[count:], count + 1):
         if parameter.required and not (parameter.name in named and parameter.name in taken.named):
-            raise _missing(job, parameter, f"argument {number} ({parameter.name})", count)
+            raise _missing(job, parameter, number, count)
     for parameter in taken.keyword_only.values():
         if parameter.required and parameter.name not in named:
-            raise _missing(job, parameter, f"keyword argument {parameter.name}", count)
+            raise _missing(job, parameter, parameter.name, count)
 
 
-def _missing(job: Job, parameter: Parameter, what: str, count: int) -> BadArguments:
+def _missing(job: Job, parameter: Parameter, place: int | str, count: int) -> BadArguments:
     expected = _type_name(parameter.annotation)
-    return BadArguments(f"{job.job_class}: {what} is missing: expected {expected}, got {count} arguments")
+    return BadArguments(
+        f"{job.job_class}: {_called(parameter, place)} is missing: expected {expected}, got {count} arguments"
+    )
 
 
-def _convert(value: Any, parameter: Parameter, job: Job, what: str) -> Any:
+def _called(parameter: Parameter, place: int | str) -> str:
+    """How errors name an argument that is given by number or by name."""
+    return f"argument {place} ({parameter.name})" if isinstance(place, int) else f"keyword argument {place}"
+
+
+def _convert(value: Any, parameter: Parameter, job: Job, place: int | str) -> Any:
     annotation = parameter.annotation
     if annotation is Any or type(value) is annotation:  # plain types only: containers have other annotations
         return value
     try:
         return msgspec.convert(value, annotation, dec_hook=_convert_custom)
     except (ValueError, RecursionError) as error:
-        raise BadArguments(f"{job.job_class}: {what}: {_readable(str(error))}") from None
+        raise BadArguments(f"{job.job_class}: {_called(parameter, place)}: {_readable(str(error))}") from None
 
 
 def _convert_custom(kind: type, value: Any) -> Any:

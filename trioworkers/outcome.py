@@ -51,6 +51,10 @@ class Acknowledge:
     size: int = attrs.field(default=0, eq=False, repr=False)
 
 
+ACKNOWLEDGE = Acknowledge()
+"""How most jobs end: nothing goes out with it."""
+
+
 @attrs.frozen
 class RetryAt:
     """Failed; `payload`, with the retry's bookkeeping, is due in the retry set after `delay_s` seconds."""

@@ -5,10 +5,11 @@ Payloads come from Redis as bytes and go back as the same bytes; `engine/` decid
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from itertools import chain
+from typing import Any, Literal, NamedTuple
 
 import attrs
 
@@ -34,8 +35,7 @@ class Holder:
     lease_ms: int
 
 
-@attrs.frozen
-class Settlement:
+class Settlement(NamedTuple):
     """One outcome (or checkpoint) to be written: of which queue, of which payload."""
 
     queue: str
@@ -97,19 +97,16 @@ class Broker(Sender):
         May be repeated with the same token and group after a lost reply. `cleared`: jids suspected no longer. Returns by place in
         the group what did not go through: "gone" for what is ours no more, else Redis's error, and the payload is still ours.
         """
-        acks: dict[str, list[bytes]] = {}
-        ack_places: dict[str, list[int]] = {}
-        others, other_places = [], []
-        for place, settlement in enumerate(group):
-            outcome = settlement.outcome
-            if isinstance(outcome, outcomes.Acknowledge) and not outcome.sends:
-                acks.setdefault(settlement.queue, []).append(settlement.payload)
-                ack_places.setdefault(settlement.queue, []).append(place)
-            else:
-                others.append(self._entry(settlement))
-                other_places.append(place)
-        places = [place for queue in acks for place in ack_places[queue]] + other_places
-        work = pack(([(self.in_progress(queue), payloads) for queue, payloads in acks.items()], others, cleared))
+        acks: defaultdict[str, list[int]] = defaultdict(list)  # places in the group, by queue
+        others: list[int] = []
+        for place, (queue, _, outcome) in enumerate(group):
+            bare = isinstance(outcome, outcomes.Acknowledge) and not outcome.sends
+            (acks[queue] if bare else others).append(place)
+        lists = [
+            (self.in_progress(queue), [group[place].payload for place in places]) for queue, places in acks.items()
+        ]
+        work = pack((lists, [self._entry(group[place]) for place in others], cleared))
+        places = [*chain.from_iterable(acks.values()), *others]
         args = [token, self.holder.lease, work, int(self.dialect.processed_counts_failures)]
         reply = await self.connection.run(scripts.SETTLE, self._settle_keys(), args)
         return {places[number - 1]: problem for number, problem in unpack(reply) or ()}

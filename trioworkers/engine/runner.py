@@ -20,7 +20,7 @@ from trioworkers.engine.tally import Tally
 from trioworkers.engine.unknown import LeftJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
 from trioworkers.handler import Handler
-from trioworkers.outcome import Acknowledge, Bury, Outcome, Requeue
+from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Outcome, Requeue
 from trioworkers.progress import Progress
 from trioworkers.settings import Unknown
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
@@ -126,7 +126,8 @@ class Runner:
         if delivery.stopped:
             return delivery.when_stopped()
         if failure is None:
-            return Acknowledge(tuple(ctx._sends), ctx._sends_bytes)  # noqa: SLF001 - the handler's side has no business with it
+            sends = ctx._sends  # noqa: SLF001 - the handler's side has no business with it
+            return Acknowledge(tuple(sends), ctx._sends_bytes) if sends else ACKNOWLEDGE  # noqa: SLF001 - as above
         return retry.decide(
             ctx.job,
             delivery.payload,
@@ -153,7 +154,8 @@ class Runner:
         with scope:
             try:
                 await self._call(handler, ctx)
-                self._check_sends(ctx)
+                if ctx._sends:  # noqa: SLF001 - as above
+                    self._check_sends(ctx)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its job's failure
                 return error
             except BaseExceptionGroup as group:

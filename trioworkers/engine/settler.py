@@ -15,7 +15,7 @@ import trio
 from trioworkers.broker.connection import backoff, retrying
 from trioworkers.broker.moves import Broker, Settlement
 from trioworkers.engine.delivery import Amendment, Delivery
-from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Outcome, Requeue, RetryAt
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
@@ -147,13 +147,9 @@ class Settler:
 
 def _weight(outcome: Outcome | Checkpoint) -> int:
     """About how many bytes it brings along, besides the payload that it takes away."""
-    match outcome:
-        case Acknowledge(_, size):
-            return size
-        case RetryAt() | Bury() | Requeue() | Checkpoint():
-            return len(outcome.payload or b"")
-        case _:
-            return 0
+    if isinstance(outcome, Acknowledge):
+        return outcome.size
+    return 0 if isinstance(outcome, Discard) else len(outcome.payload or b"")
 
 
 def _changes_nothing(delivery: Delivery, outcome: Outcome) -> bool:
