@@ -8,7 +8,8 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -130,6 +131,7 @@ def test_processes_are_shown_with_what_runs_and_where_it_awaits(work: RunWorker,
     assert re.search(r"^w1\ttrioworkers\trunning\t2/110", text, re.MULTILINE)
     (shown,) = look_json(server.url, "show", next(iter(jobs.payloads)))
     assert (shown["in"], shown["process"], "await trio.sleep" in shown["tree"][0]) == ("running", "w1", True)
+    assert "attempts    0 so far, and the one that runs" in look(server.url, "show", next(iter(jobs.payloads)))
     (shown,) = look_json(server.url, "show", "jid9")
     assert (shown["in"], shown["process"]) == ("running", "rb:7:x")
 
@@ -148,6 +150,35 @@ def test_job_is_found_wherever_it_is(redis_url: str, shared_server: Server):
     assert "test_look.py" in dead["backtrace"][0]
     assert "test_look.py" in "\n".join(look(redis_url, "show", "jid7001"))
     assert [row["in"] for row in look_json(redis_url, "show", "jid4321")] == ["queue"]
+
+
+@pytest.fixture
+def somewhere_else(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A time zone like no other."""
+    monkeypatch.setenv("TZ", "THERE-05:45")  # as POSIX spells it: no database is needed
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_one_job_tells_its_attempts_so_far_and_times_that_mean_the_same_everywhere(
+    redis_url: str, shared_server: Server, somewhere_else: None
+):
+    failed = {"retry_count": 2, "failed_at": 1.5e9}
+    shared_server.command("ZADD", "retry", 2e9, payload(71, **failed))
+    shared_server.command("LPUSH", "queue:q", payload(72, **failed), payload(73))
+    shared_server.command("SADD", "queues", "q")
+    lines = look(redis_url, "show", "jid71")
+    assert "attempts    3 so far" in lines
+    assert [line.partition(" (")[0] for line in lines if line.startswith(("due", "failed"))] == [
+        "due         2033-05-18 09:18:20+05:45",
+        "failed      2017-07-14 08:25:00+05:45",
+    ]
+    assert "attempts    3 so far" in look(redis_url, "show", "jid72")
+    assert "attempts    0 so far" in look(redis_url, "show", "jid73")
+    (row,) = look_json(redis_url, "show", "jid72")
+    assert (row["attempts_made"], row["attempt"], row["times"]["failed"]) == (3, 4, 1.5e9)
 
 
 def test_numbers_are_told_once_or_again_and_again(redis_url: str, shared_server: Server):

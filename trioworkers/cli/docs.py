@@ -34,6 +34,9 @@ environment; nothing was looked at or done. 130: interrupted by Ctrl-C; what is 
 `--log-level warning` leaves only what goes wrong. A failure says what is `next` and has a traceback that begins in your code. Arguments are never
 logged. `--log-format logfmt` and `json` have the same as fields: `time level logger pid message class jid queue attempt elapsed error next traceback`.
 Colours only on a terminal; `NO_COLOR` and `FORCE_COLOR` are obeyed.
+
+**Times.** People get their local time, in `show` with its distance from UTC, and lengths of time everywhere else. Machines get UTC: `--json` has epoch
+seconds, a log that goes elsewhere than to a terminal ISO 8601. Days that are counted (`stats`) are UTC's, as Sidekiq's are.
 """
 
 OFTEN = 3

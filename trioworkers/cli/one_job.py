@@ -29,6 +29,7 @@ async def show(session: Session, jid: str, *, as_json: bool) -> None:
 async def _show_one(session: Session, entry: Entry, now_s: float, *, as_json: bool) -> None:
     answer = await tree_of(session, entry.process_id, jid=entry.jid) if entry.place == "running" else None
     row = row_of(entry, now_s)
+    row["attempts_made"] = entry.attempts_made
     row["deaths"] = await session.inspector.deaths(entry.jid)
     row["times"] = {name.removesuffix("_at"): value for name, value in entry.times.items()}
     row["backtrace"] = entry.backtrace
@@ -57,7 +58,8 @@ def _lines(entry: Entry, row: Row, now_s: float) -> list[tuple[str, str]]:
     lines.append(("queue", entry.queue))
     if entry.tags:
         lines.append(("tags", " ".join(entry.tags)))
-    lines.append(("attempts", str(entry.attempt)))
+    running = ", and the one that runs" if entry.place == "running" else ""
+    lines.append(("attempts", f"{entry.attempts_made:,} so far{running}"))
     if entry.place == "dead" and entry.score is not None:
         lines.append(("died", _when(entry.score, now_s)))
     if entry.due_s is not None:

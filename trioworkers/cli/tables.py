@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -134,9 +134,9 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(epoch_s: float) -> str:
-    """Local time, to the second."""
+    """Local time, to the second, with its distance from UTC: whoever is sent it may live elsewhere."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_s))
+        return datetime.fromtimestamp(epoch_s).astimezone().isoformat(" ", "seconds")
     except (OverflowError, ValueError, OSError):
         return "?"
 

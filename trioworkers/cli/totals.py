@@ -80,7 +80,7 @@ def _lines(numbers: dict[str, Any], meter: _Meter) -> list[str]:
         return "   ".join(f"{name} {number(numbers[name])}" for name in names)
 
     lines = [
-        f"today       {number(numbers['processed_today'])} processed, {number(numbers['failed_today'])} failed",
+        f"today, UTC  {number(numbers['processed_today'])} processed, {number(numbers['failed_today'])} failed",
         f"in all      {number(numbers['processed'])} processed, {number(numbers['failed'])} failed",
         f"waiting     {pair('enqueued', 'retry', 'scheduled', 'dead')}",
         f"processes   {numbers['processes']}, {number(numbers['busy'])} of {number(numbers['slots'])} slots busy",

@@ -104,12 +104,16 @@ class Entry:
         return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
     @property
-    def attempt(self) -> int:
-        """How many attempts there were; in a queue or running, with the one to come."""
+    def attempts_made(self) -> int:
+        """How many attempts have ended, as far as it tells: in failure, that is, or it would be gone."""
         count = self._field("retry_count")
         known = isinstance(count, int | float) and not isinstance(count, bool) and math.isfinite(count)
-        failed = int(count) + 1 if known else 0
-        return failed + 1 if self.place in ("queue", "running") else failed
+        return int(count) + 1 if known else 0
+
+    @property
+    def attempt(self) -> int:
+        """How many attempts there were; in a queue or running, with the one to come."""
+        return self.attempts_made + 1 if self.place in ("queue", "running") else self.attempts_made
 
     @property
     def error_class(self) -> str:
