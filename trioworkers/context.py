@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
@@ -42,6 +44,28 @@ class Resources(Protocol):
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """Compute in another process."""
+
+
+def _check_importable(function: Callable[..., Any]) -> None:
+    """Raise TypeError for what can't be imported by name elsewhere; pickle would say so, too, but not what to do about it.
+
+    Cloudpickle, where it happens to be installed, could send some of it. A handler should not need it by accident.
+    """
+    while isinstance(function, partial):
+        function = function.func
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    if "<lambda>" in name or "<locals>" in name:
+        what = (
+            "a lambda"
+            if name.endswith("<lambda>")
+            else f"{name.rpartition('.')[2]}, which is defined in another function"
+        )
+        raise TypeError(
+            f"run_cpu calls a function in another process, which has to import it by its name: {what}, has none there. "
+            "Define it at the top of a module, and give what it needs as arguments"
+        )
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"run_cpu calls a plain function in another process: {name} is async. Await it here instead")
 
 
 class JobLog(logging.LoggerAdapter[logging.Logger]):
@@ -129,8 +153,10 @@ class Context:
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """Call `function(*args)` in another process and return its result; both have to be picklable.
 
-        Raises what the function raises, or CPUWorkerDied if the process ends under it. Cancelled, the process is killed.
+        Raises what the function raises, CPUWorkerDied if the process ends under it, or at once TypeError if no other process could find
+        the function. Cancelled, the process is killed.
         """
+        _check_importable(function)
         return await self._resources.run_cpu(function, *args)
 
     def enqueue(self, *jobs: Job) -> None:
