@@ -100,7 +100,9 @@ def test_ctrl_c_while_it_waits_for_redis_says_what_it_waits_for_and_ends(folder:
     assert "unreachable" in first
     assert "it is tried again" in first
     process.send_signal(signal.SIGINT)
-    assert said(process) == (0, "")
+    status, text = said(process)
+    assert (status, len(text.splitlines())) == (0, 1)
+    assert text.endswith("INFO stopping before it has started: no job was fetched\n")
 
 
 @pytest.mark.parametrize(

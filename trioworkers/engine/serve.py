@@ -56,31 +56,40 @@ class _Session:
         self._app = app
         self._scope = trio.CancelScope(shield=True)
         self.started = trio.Event()
+        self._ended = False
         self.worker: Worker
 
     def stop(self) -> None:
         """Stop the worker as its settings say, or give up starting it."""
         if self.started.is_set():
             self.worker.stop()
-        else:
-            self._scope.cancel()
+            return
+        if not self._ended:  # else it failed, and its error says so
+            logger.info("stopping before it has started: no job was fetched")
+        self._scope.cancel()
 
     async def run(self) -> None:
         """Open, work, close."""
+        try:
+            with self._scope:
+                await self._live()
+        finally:
+            self._ended = True
+
+    async def _live(self) -> None:
         app, settings = self._app, self._app.settings
-        with self._scope:
-            async with AsyncExitStack() as stack:
-                url = await stack.enter_async_context(open_server(settings.redis_url))
-                connection = await stack.enter_async_context(connect(url, Link(shown_url(url))))
-                await _check(connection)
-                broker, self.worker = _assemble(app, settings, url, connection)
-                await self.worker.admit()
-                resources = await stack.enter_async_context(
-                    open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
-                )
-                stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
-                runner = Runner(app, app.middlewares, resources, broker.clock.now_s, broker.guard, app.dialects)
-                await self.worker.run(runner, self._on_started)
+        async with AsyncExitStack() as stack:
+            url = await stack.enter_async_context(open_server(settings.redis_url))
+            connection = await stack.enter_async_context(connect(url, Link(shown_url(url))))
+            await _check(connection)
+            broker, self.worker = _assemble(app, settings, url, connection)
+            await self.worker.admit()
+            resources = await stack.enter_async_context(
+                open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
+            )
+            stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
+            runner = Runner(app, app.middlewares, resources, broker.clock.now_s, broker.guard, app.dialects)
+            await self.worker.run(runner, self._on_started)
 
     def _on_started(self) -> None:
         queues = ", ".join(f"{queue} ({concurrency} at once)" for queue, concurrency in self._app.queues.items())
