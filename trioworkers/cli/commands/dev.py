@@ -39,7 +39,8 @@ def dev(
     """Run a worker while you write its code.
 
     It restarts on every change, and brings a Redis if there is none. Its own Redis keeps its data in .trioworkers/ in this directory, so that jobs survive a restart. While it runs, the other
-    commands find its Redis from this directory and those below without any option. A syntax error is shown and waited out.
+    commands find its Redis from this directory and those below without any option. A syntax error is shown and waited out; what no change of the code
+    would mend (no such file, no server program, a wrong password) ends it with status 1.
     Ctrl-C stops it all; a second one does not wait for running jobs.
     """
     from trioworkers.cli.dev.reload import develop  # noqa: PLC0415 - `--help` should not wait for it
@@ -50,4 +51,4 @@ def dev(
     check_url(redis, "--redis")
     check_options(shutdown_timeout=shutdown_timeout)
     configure_logging(log_format, log_level)
-    develop(Wishes(target, redis, tuple(watch or ()), shutdown_timeout, log_format, log_level))
+    raise typer.Exit(develop(Wishes(target, redis, tuple(watch or ()), shutdown_timeout, log_format, log_level)))

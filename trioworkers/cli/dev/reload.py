@@ -10,9 +10,10 @@ from pathlib import Path
 
 import trio
 
+from trioworkers.cli.dev.messages import GIVE_UP
 from trioworkers.cli.dev.note import NoteKeeper, keeping_note
 from trioworkers.cli.dev.redises import Redises
-from trioworkers.cli.dev.watcher import watching
+from trioworkers.cli.dev.watcher import Changes, watching
 from trioworkers.cli.dev.worker_process import Wishes, WorkerProcess
 from trioworkers.engine.serve import ungrouped
 from trioworkers.errors import NotFound
@@ -23,16 +24,16 @@ PATIENCE_S = 3.0
 """After its deadline a worker has that long to end; it never takes so long (P3), but it runs the user's code."""
 
 
-def develop(wishes: Wishes) -> None:
-    """Run until stopped by a signal. Raises ConfigurationError if another `dev` runs here, NotFound if there is nothing to watch where it should."""
+def develop(wishes: Wishes) -> int:
+    """Run until stopped by a signal, or by trouble that no change of the code would end; returns the exit status. Raises ConfigurationError if another `dev` runs here, NotFound if there is nothing to watch where it should."""
     for path in wishes.watch:
         if not path.exists():
             raise NotFound(f"--watch: there is no {str(path)!r}")
     with ungrouped(), keeping_note(Path.cwd()) as note:
-        trio.run(_develop, wishes, note)
+        return trio.run(_develop, wishes, note)
 
 
-async def _develop(wishes: Wishes, note: NoteKeeper) -> None:
+async def _develop(wishes: Wishes, note: NoteKeeper) -> int:
     # Signals are heard here as in run.py: this process has no worker in it that could be in their way.
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
@@ -41,6 +42,7 @@ async def _develop(wishes: Wishes, note: NoteKeeper) -> None:
                 nursery.start_soon(_obey, signals, session)
                 await session.run()
             nursery.cancel_scope.cancel()
+    return session.status
 
 
 async def _obey(signals: AsyncIterator[int], session: _Session) -> None:
@@ -56,6 +58,7 @@ class _Session:
         self._redises = redises
         self._scope = trio.CancelScope()
         self._worker: WorkerProcess | None = None
+        self.status = 0
 
     def stop(self) -> None:
         """Stop soon; called again: at once."""
@@ -76,19 +79,26 @@ class _Session:
                     async with self._running() as worker:
                         async with trio.open_nursery() as nursery:
                             nursery.start_soon(worker.serve, self._redises)
-                            nursery.start_soon(self._mourn, worker)
+                            nursery.start_soon(self._mourn, worker, changes)
                             changed = await changes.wait()
                             nursery.cancel_scope.cancel()
                         logger.info("%s changed: restarting", changed)
 
-    async def _mourn(self, worker: WorkerProcess) -> None:
+    async def _mourn(self, worker: WorkerProcess, changes: Changes) -> None:
+        """The worker has ended and said why. Go on only if a change of the code may help."""
         status = await worker.process.wait()
+        gives_up = status in (GIVE_UP + 1, GIVE_UP + 2)
+        if gives_up or not changes.are_noticed:
+            self.status = status - GIVE_UP if gives_up else int(status != 0)
+            self._scope.cancel()
+            return
         logger.warning("the worker ended with status %d; it starts again when a Python file changes", status)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[WorkerProcess]:
         with trio.CancelScope(shield=True):  # or a stop could leave one that nobody knows of
-            self._worker = worker = await WorkerProcess.start(self._wishes)
+            was_there = self._worker is not None  # or we would have ended
+            self._worker = worker = await WorkerProcess.start(self._wishes, was_there=was_there)
         try:
             yield worker
         finally:

@@ -23,6 +23,8 @@ class Changes:
     def __init__(self) -> None:
         self._path = ""
         self._happened = trio.Event()
+        self.are_noticed = True
+        """False: nobody watches."""
 
     def note(self, path: str) -> None:
         """Something changed."""
@@ -49,6 +51,7 @@ async def watching(folders: Sequence[Path]) -> AsyncIterator[Changes]:
     try:
         from watchfiles import PythonFilter, watch  # noqa: PLC0415 - not everybody has it
     except ImportError:
+        changes.are_noticed = False
         logger.warning("changes of the code are not noticed: pip install watchfiles")
         yield changes
         return
@@ -64,6 +67,7 @@ async def watching(folders: Sequence[Path]) -> AsyncIterator[Changes]:
         except trio.RunFinishedError:
             pass
         except OSError as error:
+            changes.are_noticed = False
             logger.warning("changes of the code are not noticed: %s", error)
 
     thread = threading.Thread(target=run, name="trioworkers-watcher", daemon=True)

@@ -43,8 +43,8 @@ class WorkerProcess:
         self._order = order
 
     @classmethod
-    async def start(cls, wishes: Wishes) -> WorkerProcess:
-        """Start one."""
+    async def start(cls, wishes: Wishes, *, was_there: bool) -> WorkerProcess:
+        """Start one. `was_there`: see `Order`."""
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "trioworkers.cli.dev.worker", str(theirs.fileno()), wishes.target]
@@ -57,6 +57,7 @@ class WorkerProcess:
             )
         order = Order(
             wishes.target,
+            was_there,
             wishes.redis,
             _process_id(),
             wishes.shutdown_timeout,
