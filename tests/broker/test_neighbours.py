@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from servers import Server
 from trioworkers.broker.connection import Connection, connect
 from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder
-from trioworkers.broker.neighbours import MAX_WATCHED, STEP, Neighbours
+from trioworkers.broker.neighbours import MAX_WATCHED, STEP, ResqueNeighbours, SidekiqNeighbours
 from trioworkers.broker.presence import Presence
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.process import Identity, Record, decode_info
+from trioworkers.wire.resque import ResqueKeys, slot_id, worker_id
 
 INFO = {"hostname": "h", "started_at": 1.5, "pid": 7, "tag": "trioworkers", "labels": [], "identity": "h:7:n"}
 CAPSULE = {"concurrency": 5, "mode": "weighted", "weights": {"q": 2, "other": 0}}
@@ -34,8 +36,8 @@ async def connection(redis_url: str) -> AsyncIterator[Connection]:
         yield opened
 
 
-def neighbours(connection: Connection, *queues: str, namespace: str = "") -> Neighbours:
-    return Neighbours(connection, Keys(namespace), queues or ("q",))
+def neighbours(connection: Connection, *queues: str, namespace: str = "") -> SidekiqNeighbours:
+    return SidekiqNeighbours(connection, Keys(namespace), queues or ("q",))
 
 
 def enter(server: Server, info: Mapping[str, Any] | str, *, key: str = "h:7:n", **fields: object) -> None:
@@ -109,7 +111,7 @@ async def test_a_list_that_has_not_moved_for_long_is_nobodys(connection: Connect
     shared_server.command("LPUSH", "queue:q:shop-1:inprogress", "a2")
     assert len(await look.look()) == 1
     (watched,) = look._lists.values()
-    watched.moved_at = -1e9
+    watched.movement.moved_at = -1e9
     assert await look.look() == {}
 
 
@@ -140,6 +142,68 @@ async def test_a_large_key_space_is_walked_in_steps_and_few_lists_are_watched(
     await look.look(20)
     assert look._cursor == 0
     assert len(look._lists) == MAX_WATCHED
+
+
+# ── Resque's ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def on_resque(connection: Connection, *queues: str, namespace: str = "resque") -> ResqueNeighbours:
+    return ResqueNeighbours(connection, ResqueKeys(namespace, ""), queues or ("q",))
+
+
+def beat(server: Server, worker: str, ago_s: float = 1.0, zone_h: int = 0) -> None:
+    at = datetime.fromtimestamp(time.time() - ago_s, timezone(timedelta(hours=zone_h)))
+    server.command("HSET", "resque:workers:heartbeat", worker, at.isoformat(timespec="seconds"))
+
+
+async def test_rubys_resque_is_known_by_its_heartbeat_in_whatever_zone(connection: Connection, shared_server: Server):
+    for worker in ("web-1:4711:mail,q", "web-2:7:*", "web-3:8:mail", "web-4:9:q", "web-5:10:pre*,x"):
+        shared_server.command("SADD", "resque:workers", worker)
+        beat(shared_server, worker, zone_h=2)
+    beat(shared_server, "web-4:9:q", ago_s=290)  # Ruby would strike it a moment later
+    found = await on_resque(connection, "q", "prefixed").look()
+    assert sorted(map(str, found.values())) == [
+        "Resque web-1:4711 on q",
+        "Resque web-2:7 on prefixed, q",
+        "Resque web-5:10 on prefixed",
+    ]
+    assert await on_resque(connection, namespace="other").look() == {}
+
+
+async def test_node_resque_is_known_by_its_ping(connection: Connection, shared_server: Server):
+    shared_server.command("SADD", "resque:workers", "vm:30450:q", "vm:dead:q", "vm:odd:q")
+    for name, at in (("vm:30450", int(time.time())), ("vm:dead", int(time.time()) - 600), ("vm:odd", "[]")):
+        shared_server.command("SET", f"resque:worker:ping:{name}", f'{{"time":{at},"name":"{name}","queues":"q"}}')
+    assert [str(each) for each in (await on_resque(connection).look()).values()] == ["node-resque vm:30450 on q"]
+
+
+async def test_a_worker_without_signs_of_life_is_known_by_what_it_does(connection: Connection, shared_server: Server):
+    for worker in ("web1:4242-0:q", "web1:4242-poller:q", "dead:1-0:q"):
+        shared_server.command("SADD", "resque:workers", worker)
+        shared_server.command("SET", f"resque:stat:processed:{worker}", 7)
+    look = on_resque(connection)
+    assert await look.look() == {}
+    assert look.suspects
+    shared_server.command("SET", "resque:worker:web1:4242-0:q", '{"queue":"q","run_at":"2026-11-23T16:32:09.3Z"}')
+    assert [str(each) for each in (await look.look()).values()] == ["Resque web1:4242 on q"]
+    shared_server.command("DEL", "resque:worker:web1:4242-0:q")
+    shared_server.command("INCR", "resque:stat:processed:web1:4242-0:q")
+    assert len(await look.look()) == 1
+    shared_server.command("DEL", "resque:workers")
+    assert await look.look() == {}
+    assert not look.suspects
+
+
+async def test_our_own_workers_and_what_is_no_worker_are_not_resques(connection: Connection, shared_server: Server):
+    ours = worker_id("h", 1, ["q"])
+    for worker in (ours, slot_id(ours, 1), "nonsense", "h:1:", b"\xff:1:q"):
+        shared_server.command("SADD", "resque:workers", worker)
+        shared_server.command("HSET", "resque:workers:heartbeat", worker, "yesterday")
+    shared_server.command("SADD", "resque:workers", "h:2:q", "h:3:q")
+    shared_server.command("LPUSH", "resque:worker:h:2:q", "no string")
+    shared_server.command("HSET", "resque:workers:heartbeat", "h:3:q", b"\xff")
+    look = on_resque(connection)
+    assert await look.look() == await look.look() == {}
 
 
 def test_records_that_are_none_are_not_read():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime
 
 import pytest
 import trio
@@ -93,6 +94,25 @@ async def test_a_sidekiq_is_no_neighbour_of_resques_queues(redis_url: str, share
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             worker = await nursery.start(app_at(redis_url, strict=True, dialect="resque").serve)
+            worker.stop()
+
+
+async def test_strict_app_does_not_start_beside_another_resque_on_its_resque_queue(
+    redis_url: str, shared_server: Server
+):
+    shared_server.command("SADD", "resque:workers", "web-1:7:mail,q")
+    shared_server.command("HSET", "resque:workers:heartbeat", "web-1:7:mail,q", datetime.now(UTC).isoformat())
+    with pytest.raises(SharedQueue, match=r"strict, so not started: .* Resque web-1:7 on q"):
+        await app_at(redis_url, strict=True, dialect="resque").serve()
+    app = app_at(redis_url, strict=True)
+    app.queue("other", dialect="resque")
+
+    @app.handler("other")
+    async def elsewhere() -> None: ...
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            worker = await nursery.start(app.serve)
             worker.stop()
 
 

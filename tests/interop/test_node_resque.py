@@ -45,16 +45,22 @@ class Node:
         assert isinstance(results, list)
         return results
 
-    def work(self) -> None:
-        """Run a worker on queue `node`."""
+    def work(self, queue: str = "node") -> None:
+        """Run a worker on a queue."""
         with self._ran.open("wb") as sink:
-            command = ["node", "resque.js", self.server.url, "work", "node"]
+            command = ["node", "resque.js", self.server.url, "work", queue]
             self._worker = subprocess.Popen(command, cwd=NODE, stdout=sink)
         wait_for(lambda: self.ran, "node-resque's worker starts")
 
     @property
     def ran(self) -> list[Any]:
         return [json.loads(line) for line in self._ran.read_text().splitlines()]
+
+    def stop(self) -> None:
+        """Have the worker say goodbye."""
+        assert self._worker is not None
+        self._worker.terminate()
+        self._worker.wait(10)
 
     def close(self) -> None:
         if self._worker is not None:
@@ -221,6 +227,20 @@ def test_node_resque_sees_our_worker_and_what_it_runs_and_counts_it(alone: Node,
     worker.signal(15)
     wait_for(lambda: alone.call(["workers"])[0] == {}, "it has left")
     assert alone.server.command("HLEN", "resque:workers:heartbeat") == 0
+
+
+def test_node_resque_comes_to_our_queue_and_goes(alone: Node, work: Work):
+    worker, strict = work(alone), work(alone, "--strict")
+    alone.work("py")
+    try:
+        wait_for(lambda: "another kind of worker fetches from our queues" in worker.text, "it is noticed")
+        assert strict.ended() == 1
+        assert "strict, so stopped" in strict.text
+        assert "node-resque" in strict.text.splitlines()[-1]
+        alone.stop()
+    finally:
+        alone.close()
+    wait_for(lambda: "no longer on our queues: node-resque" in worker.text, "it is noticed that it is gone")
 
 
 def test_scheduled_job_is_where_node_resque_looks_for_it_and_under_the_name_by_which_ruby_deletes_it(alone: Node):

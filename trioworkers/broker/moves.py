@@ -6,7 +6,7 @@ Payloads come from Redis as bytes and go back as the same bytes; `engine/` decid
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Literal, NamedTuple
@@ -16,6 +16,7 @@ import attrs
 from trioworkers import outcome as outcomes
 from trioworkers.broker import scripts
 from trioworkers.broker.connection import Connection
+from trioworkers.broker.neighbours import Neighbours, SidekiqNeighbours
 from trioworkers.broker.scripts import pack, unpack
 from trioworkers.broker.sender import Clock, Sender
 from trioworkers.broker.size_guard import SizeGuard
@@ -88,6 +89,10 @@ class Broker(Sender):
     def in_progress(self, queue: str) -> str:
         """The key of our in-progress list for `queue`."""
         return self.keys.in_progress(queue, self.holder.process_id)
+
+    def neighbours(self, queues: Collection[str]) -> Neighbours:
+        """Who else fetches from these queues of ours."""
+        return SidekiqNeighbours(self.connection, self.keys, queues)
 
     # ── settle ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,11 +3,14 @@
 Ruby's Sidekiq and the newest go-workers2 keep a record, as we do. Of other go-workers only a list shows:
 `queue:QUEUE:PROCESS:inprogress`, which isn't in our registry. What a dead one left behind looks the same, but doesn't move. To find such
 lists the key space is walked in small steps, one with each look.
+
+Resque's workers are on a roll. Ruby's and node-resque's give signs of life there; others' entries may be of dead ones, unless something moves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Protocol
 
 import attrs
 import trio
@@ -18,12 +21,17 @@ from trioworkers.broker.scripts import pack
 from trioworkers.errors import Refused
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.process import OUR_LABELS, decode_info
+from trioworkers.wire.resque import MARK, ResqueKeys
+from trioworkers.wire.roll import read_entry
 
 STEP = 1000
 """Keys of the key space that one step looks at."""
 
 RECORD_S = 60.0
 """A record without expiry that is older than this is of a process that died."""
+
+BEAT_S = 150.0
+"""Likewise a Resque worker's last sign of life: Ruby's comes once a minute."""
 
 STILL_AFTER_S = 300.0
 """A list that hasn't moved for this long counts as nobody's."""
@@ -45,9 +53,9 @@ class Neighbour:
 
 
 @attrs.define
-class _List:
-    queue: str
-    process_id: str
+class _Movement:
+    """Tells the living from what the dead left: by whether it changes from look to look."""
+
     state: str | None = None
     moved_at: float | None = None
 
@@ -60,8 +68,30 @@ class _List:
         return self.moved_at is not None and now - self.moved_at < STILL_AFTER_S
 
 
-class Neighbours:
-    """Looks for other kinds of workers on `queues`."""
+@attrs.define
+class _List:
+    queue: str
+    process_id: str
+    movement: _Movement = attrs.Factory(_Movement)
+
+
+class Neighbours(Protocol):
+    """Looks for other kinds of workers on some queues of one dialect."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether Redis is there, as far as we know: in an outage a look would only take a socket from others."""
+
+    @property
+    def suspects(self) -> bool:
+        """Whether there is something of which another look will tell whether it moves."""
+
+    async def look(self, steps: int = 1) -> dict[str, Neighbour]:
+        """Who fetches from our queues, by name; `steps`: how far to walk the key space. Raises BrokerError."""
+
+
+class SidekiqNeighbours:
+    """`Neighbours` on Sidekiq's and go-workers' queues."""
 
     def __init__(self, connection: Connection, keys: Keys, queues: Collection[str]) -> None:
         self._connection = connection
@@ -72,16 +102,16 @@ class Neighbours:
 
     @property
     def is_up(self) -> bool:
-        """Whether Redis is there, as far as we know: in an outage a look would only take a socket from others."""
+        """See `Neighbours.is_up`."""
         return self._connection.link.is_up
 
     @property
     def suspects(self) -> bool:
-        """Whether there are lists of which another look will tell whether they move."""
+        """See `Neighbours.suspects`."""
         return bool(self._lists)
 
     async def look(self, steps: int = 1) -> dict[str, Neighbour]:
-        """Who fetches from our queues, by name; `steps`: how far to walk the key space. Raises BrokerError."""
+        """See `Neighbours.look`."""
         found = await self._recorded()
         for _ in range(steps):
             await self._walk()
@@ -156,11 +186,55 @@ class Neighbours:
             if state in ("ours", "other"):
                 del self._lists[key]
                 continue
-            watched.see(state, now)
-            if watched.moves(now):
+            watched.movement.see(state, now)
+            if watched.movement.moves(now):
                 found[key] = Neighbour("go-workers", watched.process_id, (watched.queue,))
             elif state == "":
                 del self._lists[key]  # if it comes back, the walk finds it again
+        return found
+
+
+class ResqueNeighbours:
+    """`Neighbours` on Resque's queues."""
+
+    def __init__(self, connection: Connection, keys: ResqueKeys, queues: Collection[str]) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._queues = sorted(queues)
+        self._silent: dict[bytes, _Movement] = {}
+
+    @property
+    def is_up(self) -> bool:
+        """See `Neighbours.is_up`."""
+        return self._connection.link.is_up
+
+    @property
+    def suspects(self) -> bool:
+        """See `Neighbours.suspects`."""
+        return bool(self._silent)
+
+    async def look(self, steps: int = 1) -> dict[str, Neighbour]:
+        """See `Neighbours.look`. Nothing is walked: all are on the roll."""
+        del steps
+        keys = self._keys
+        names = [keys.workers, keys.heartbeats, keys.worker(""), keys.stat("processed:")]
+        now_s, *roll = await self._connection.run(scripts.ON_THE_ROLL, names, [MARK])
+        now = trio.current_time()
+        before, self._silent = self._silent, {}
+        found = {}
+        for worker, heartbeat, ping, state in roll:
+            entry = read_entry(worker, heartbeat, ping)
+            shared = () if entry is None else tuple(filter(entry.fetches, self._queues))
+            if entry is None or not shared:
+                continue
+            if entry.beat_s is None:
+                movement = self._silent[worker] = before.get(worker, _Movement())
+                movement.see(state.decode(errors="replace"), now)
+                lives = movement.moves(now)
+            else:
+                lives = abs(now_s - entry.beat_s) <= BEAT_S
+            if lives:
+                found[entry.name] = Neighbour(entry.kind, entry.name, shared)
         return found
 
 

@@ -6,12 +6,13 @@ one can win.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import attrs
 
 from trioworkers.broker import scripts
 from trioworkers.broker.moves import Broker, Due, Source
+from trioworkers.broker.neighbours import Neighbours, ResqueNeighbours
 from trioworkers.broker.scripts import pack
 from trioworkers.wire.resque import MARK, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
 
@@ -41,6 +42,10 @@ class ResqueBroker(Broker):
         keys = [*self.keys.waiting, self.keys.queues, self.keys.dead]
         moved, *errors = await self.connection.run(scripts.PROMOTE_DELAYED, keys, [pack(self._promotions(entries))])
         return moved, [error.decode(errors="replace") for error in errors]
+
+    def neighbours(self, queues: Collection[str]) -> Neighbours:
+        """See `Broker.neighbours`."""
+        return ResqueNeighbours(self.connection, self.keys, queues)
 
     async def show(self, running: Sequence[tuple[str, bytes, float]], started_at_s: float, already: int) -> int:
         """Put us on the roll of workers, which Resque's tools read, with jobs that run: (queue, payload, since when in epoch seconds).

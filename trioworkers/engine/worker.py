@@ -19,7 +19,6 @@ from trioworkers.broker.connection import Connection, retrying
 from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import LeaseGone, open_intake
 from trioworkers.broker.moves import Broker, Due
-from trioworkers.broker.neighbours import Neighbours
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
 from trioworkers.broker.resque import ResqueBroker
 from trioworkers.engine.consumer import Consumer
@@ -291,11 +290,8 @@ class Worker:
     def _make_guard(self, *, strict: bool) -> Guard:
         return Guard(
             [
-                Neighbours(
-                    self._connection, each.keys, [queue for queue, its in self._brokers.by_queue.items() if its is each]
-                )
+                each.neighbours([queue for queue, its in self._brokers.by_queue.items() if its is each])
                 for each in self._brokers.in_use
-                if each.dialect.neighbours_show
             ],
             strict=strict,
             interval_s=self._presence.beat_interval_s * BEATS_PER_LEASE,

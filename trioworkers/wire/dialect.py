@@ -43,8 +43,6 @@ class Dialect:
     retry: ClassVar[bool | int] = True
     """What holds for a job that says nothing of retries, if its handler doesn't either."""
     processed_counts_failures: ClassVar[bool] = True
-    neighbours_show: ClassVar[bool] = True
-    """Whether other kinds of workers on its queues show by Sidekiq's records or go-workers' lists."""
     keeps_records: ClassVar[bool] = False
     """Whether a job that failed for good lies in a list, within a record of its failure, instead of in a sorted set."""
 

@@ -93,7 +93,6 @@ class Resque(Dialect):
     put_back_with: ClassVar[Push] = "LPUSH"
     fetched_from: ClassVar[ListEnd] = "LEFT"
     retry: ClassVar[bool | int] = 0
-    neighbours_show: ClassVar[bool] = False
     keeps_records: ClassVar[bool] = True
 
     def keys(self, home: str) -> ResqueKeys:
