@@ -86,10 +86,14 @@ class Inspector:
 
     async def queues(self) -> list[QueueLook]:
         """All known queues, by name."""
-        names = await self._names(self._keys.queues)
+        names = await self.queue_names()
         paused = set(await self._names(self._keys.paused))
         now_s = await self.now_s()
         return await self._all([partial(self._queue, name, name in paused, now_s) for name in names])
+
+    async def queue_names(self) -> list[str]:
+        """The names of all known queues."""
+        return await self._names(self._keys.queues)
 
     async def _queue(self, name: str, paused: bool, now_s: float) -> QueueLook:
         key = self._keys.queue(name)
@@ -170,7 +174,7 @@ class Inspector:
         for place in ("retry", "scheduled", "dead"):
             async for found in self._find_in_set(Source(place), text):
                 yield found
-        for queue in await self._names(self._keys.queues):
+        for queue in await self.queue_names():
             async for payload in self._find_in_list(self._keys.queue(queue), needle):
                 yield Entry("queue", payload, queue)
         for entry in await self._running_elsewhere(needle):

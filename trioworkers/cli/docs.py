@@ -19,7 +19,8 @@ HEAD = """\
 <!-- Written by `make docs` from the commands themselves. -->
 
 `trioworkers COMMAND --help` shows the same. `python -m trioworkers` is the same as `trioworkers`.
-`trioworkers --install-completion` has your shell complete commands and options.
+`trioworkers --install-completion` has your bash, zsh or fish complete commands and options, and from Redis the names of queues, classes and
+processes and the jids of the jobs that are in front.
 
 **Which Redis.** `run` takes what `--redis`, the `App` or `REDIS_URL` says, else `redis://localhost:6379/0`. `dev` likewise, but brings a server of
 its own where none answers at that address. All others take `--redis`, `REDIS_URL`, or the Redis of a `trioworkers dev` that runs in this directory

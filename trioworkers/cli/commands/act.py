@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
-from trioworkers.cli.commands.options import Namespace, Redis, Wheres
+from trioworkers.cli.commands.options import Namespace, Queue, Redis, Wheres
 
 if TYPE_CHECKING:
     from trioworkers.cli.move_jobs import Act
@@ -18,14 +19,26 @@ if TYPE_CHECKING:
 Jids = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="JID", help="Jobs, wherever they are: a jid, or how it begins (6 characters or more, no other jid's)."
+        metavar="JID",
+        help="Jobs, wherever they are: a jid, or how it begins (6 characters or more, no other jid's).",
+        autocompletion=complete("jids"),
     ),
 ]
-In = Annotated[str | None, typer.Option("--in", metavar="PLACE", help="Where: retry, scheduled, dead or queue:NAME.")]
+In = Annotated[
+    str | None,
+    typer.Option(
+        "--in", metavar="PLACE", help="Where: retry, scheduled, dead or queue:NAME.", autocompletion=complete("places")
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="All that are there.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say how many it would be.")]
-To = Annotated[str | None, typer.Option("--to", metavar="QUEUE", help="Into this queue instead of their own.")]
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to", metavar="QUEUE", help="Into this queue instead of their own.", autocompletion=complete("queues")
+    ),
+]
 
 
 @examples(
@@ -181,7 +194,7 @@ def _act(
     ("trioworkers purge track --yes", "doesn't"),
 )
 def purge(
-    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")],
+    queue: Queue,
     *,
     yes: Yes = False,
     redis: Redis = None,

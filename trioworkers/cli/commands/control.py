@@ -6,19 +6,42 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
-from trioworkers.cli.commands.options import Jid, Namespace, Redis
+from trioworkers.cli.commands.options import JID_HELP, Namespace, Redis
 
 if TYPE_CHECKING:
     from trioworkers.wire.ask import Fate
 
-Queues = Annotated[list[str] | None, typer.Argument(metavar="QUEUE", help="Queues.")]
+Queues = Annotated[list[str] | None, typer.Argument(metavar="QUEUE", help="Queues.", autocompletion=complete("queues"))]
+Paused = Annotated[
+    list[str] | None, typer.Argument(metavar="QUEUE", help="Queues.", autocompletion=complete("paused_queues"))
+]
 Classes = Annotated[
-    list[str] | None, typer.Option("--class", metavar="CLASS", help="A class instead; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        help="A class instead; may be repeated.",
+        autocompletion=complete("classes"),
+    ),
+]
+PausedClasses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        help="A class instead; may be repeated.",
+        autocompletion=complete("paused_classes"),
+    ),
 ]
 Processes = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PROCESS", help="A process id, or how an identity begins (see `trioworkers ps`)."),
+    typer.Argument(
+        metavar="PROCESS",
+        help="A process id, or how an identity begins (see `trioworkers ps`).",
+        autocompletion=complete("processes"),
+    ),
 ]
 Everyone = Annotated[bool, typer.Option("--all", help="All processes that there are now.")]
 
@@ -28,7 +51,7 @@ Everyone = Annotated[bool, typer.Option("--all", help="All processes that there 
     ("trioworkers cancel 0b5f2d6c1f9b4a3e8d7c6b5a --requeue", "stop it; it runs again, soon and elsewhere maybe"),
 )
 def cancel(
-    jid: Jid,
+    jid: Annotated[str, typer.Argument(metavar="JID", help=JID_HELP, autocompletion=complete("running_jids"))],
     *,
     discard: Annotated[bool, typer.Option("--discard", help="Forget the job.")] = False,
     requeue: Annotated[bool, typer.Option("--requeue", help="Put it back into its queue.")] = False,
@@ -72,7 +95,9 @@ def pause(queues: Queues = None, *, classes: Classes = None, redis: Redis = None
     ("trioworkers resume track", "fetched again within a second"),
     ("trioworkers resume --class TrackUserJob", "what was put aside is back in its queue, too"),
 )
-def resume(queues: Queues = None, *, classes: Classes = None, redis: Redis = None, namespace: Namespace = None) -> None:
+def resume(
+    queues: Paused = None, *, classes: PausedClasses = None, redis: Redis = None, namespace: Namespace = None
+) -> None:
     """Resume a queue or a class that was paused."""
     from trioworkers.cli import tell_workers  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
-from trioworkers.cli.commands.options import Namespace, Redis
+from trioworkers.cli.commands.options import Namespace, Queue, Redis
 
 
 @examples(
@@ -18,8 +19,10 @@ from trioworkers.cli.commands.options import Namespace, Redis
     ("trioworkers enqueue default WelcomeJob 7 --with plan=pro", "to Rails' ActiveJob, with a keyword argument"),
 )
 def enqueue(
-    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")],
-    job_class: Annotated[str, typer.Argument(metavar="CLASS", help="The job's class.")],
+    queue: Queue,
+    job_class: Annotated[
+        str, typer.Argument(metavar="CLASS", help="The job's class.", autocompletion=complete("classes"))
+    ],
     args: Annotated[
         list[str] | None, typer.Argument(metavar="ARG", help="Its arguments: JSON, or a string if it isn't.")
     ] = None,

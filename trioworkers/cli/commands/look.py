@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
-from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Redis, Wheres
+from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Queue, Redis, Wheres
 
 
 @examples(
@@ -17,7 +18,12 @@ from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Redis,
 )
 def ps(
     process: Annotated[
-        str | None, typer.Argument(metavar="PROCESS", help="Only this one: its process id, or how its identity begins.")
+        str | None,
+        typer.Argument(
+            metavar="PROCESS",
+            help="Only this one: its process id, or how its identity begins.",
+            autocompletion=complete("processes"),
+        ),
     ] = None,
     *,
     tree: Annotated[
@@ -61,7 +67,7 @@ def queues(*, json: Json = False, redis: Redis = None, namespace: Namespace = No
     ("trioworkers jobs track --limit 0 --json", "all of them, as they come"),
 )
 def jobs(
-    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")],
+    queue: Queue,
     *,
     where: Wheres = None,
     limit: Limit = 25,

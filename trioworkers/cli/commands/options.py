@@ -6,14 +6,22 @@ from typing import Annotated, Literal
 
 import typer
 
+from trioworkers.cli.commands.completion import complete
+
 Target = Annotated[
     str,
     typer.Argument(metavar="TARGET", help="Where the App is: MODULE:ATTRIBUTE (handlers:app), or a file (app.py)."),
 ]
+JID_HELP = "The job's id, or how it begins (6 characters or more, no other jid's)."
 Jid = Annotated[
     str,
-    typer.Argument(metavar="JID", help="The job's id, or how it begins (6 characters or more, no other jid's)."),
+    typer.Argument(
+        metavar="JID",
+        help=JID_HELP,
+        autocompletion=complete("jids"),
+    ),
 ]
+Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.", autocompletion=complete("queues"))]
 Redis = Annotated[
     str | None,
     typer.Option(

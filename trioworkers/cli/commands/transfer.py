@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Namespace, Redis, Wheres
 
@@ -17,7 +18,12 @@ from trioworkers.cli.commands.options import Namespace, Redis, Wheres
     ("trioworkers export dead | gzip > dead.jsonl.gz", "any tool for text will do"),
 )
 def export(
-    place: Annotated[str, typer.Argument(metavar="PLACE", help="retry, scheduled, dead or queue:NAME.")],
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLACE", help="retry, scheduled, dead or queue:NAME.", autocompletion=complete("places")
+        ),
+    ],
     *,
     where: Wheres = None,
     output: Annotated[

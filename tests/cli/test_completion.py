@@ -1,0 +1,102 @@
+"""What a shell completes comes from Redis; and never holds the shell up, or gives it anything to evaluate."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import typer
+from acting import payload
+from servers import Server, free_port
+
+from trioworkers.cli import suggestions
+from trioworkers.cli.commands import app
+
+GROUP: Any = typer.main.get_command(app)
+Offer = Callable[[str, str], list[str]]
+
+
+@pytest.fixture
+def full(redis_url: str, shared_server: Server) -> str:
+    command = shared_server.command
+    command("SADD", "queues", "track", "mail", "$(reboot)", "two words")
+    command("LPUSH", "queue:track", payload(1, **{"class": "Shop::Track"}))
+    command("ZADD", "dead", 1, payload(2, **{"class": "`reboot`"}), 2, "no json")
+    command("SADD", "paused", "slow")
+    command("SADD", "tw:paused:classes", "Paused")
+    command("SADD", "processes", "rb:7:x")
+    command("HSET", "rb:7:x", "info", json.dumps({"queues": ["served"]}), "busy", 1, "beat", "1.5")
+    command("HSET", "rb:7:x:work", "t", json.dumps({"queue": "served", "payload": payload(3), "run_at": 1}))
+    return redis_url
+
+
+def offered(command: str, parameter: str, url: str, incomplete: str = "", **params: object) -> list[str]:
+    """What the parser proposes for a parameter of a command."""
+    (found,) = [each for each in GROUP.commands[command].params if each.name == parameter]
+    ctx = cast(Any, SimpleNamespace(params={"redis": url, "namespace": None, **params}))
+    return [item.value for item in found.shell_complete(ctx, incomplete)]
+
+
+@pytest.mark.parametrize(
+    ("command", "parameter", "names"),
+    [
+        ("jobs", "queue", ["mail", "served", "slow", "track"]),
+        ("enqueue", "queue", ["mail", "served", "slow", "track"]),
+        ("enqueue", "job_class", ["A", "Shop::Track"]),
+        ("pause", "queues", ["mail", "served", "slow", "track"]),
+        ("resume", "queues", ["slow"]),
+        ("resume", "classes", ["Paused"]),
+        ("delete", "in_", ["dead", "queue:mail", "queue:track", "retry", "scheduled"]),
+        ("export", "place", ["dead", "queue:mail", "queue:track", "retry", "scheduled"]),
+        ("show", "jid", ["jid1", "jid2", "jid3"]),
+        ("cancel", "jid", ["jid3"]),
+        ("stop", "processes", ["rb:7:x"]),
+        ("ps", "process", ["rb:7:x"]),
+    ],
+)
+def test_names_in_redis_are_offered_if_a_shell_can_bear_them(full: str, command: str, parameter: str, names: list[str]):
+    shown = offered(command, parameter, full)
+    assert [name for name in shown if len(name) < 20] == names
+    assert len(shown) - len(names) <= 1  # what is no job has a jid made from its bytes
+    assert offered(command, parameter, full, names[0][:3]) == [name for name in names if name[:3] == names[0][:3]]
+
+
+def test_redis_that_is_away_or_says_nothing_offers_nothing(monkeypatch: pytest.MonkeyPatch):
+    assert offered("jobs", "queue", f"redis://127.0.0.1:{free_port()}/0") == []
+    assert offered("jobs", "queue", "no url") == []
+    assert offered("jobs", "queue", "embedded:") == []
+    monkeypatch.setattr(suggestions, "PATIENCE_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert offered("jobs", "queue", f"redis://127.0.0.1:{silent.getsockname()[1]}/0") == []
+        (left,) = [each for each in threading.enumerate() if each.name == "trioworkers-suggestions"]
+        assert left.daemon
+    left.join(20)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+def test_bash_gets_them_by_the_script_that_we_install(full: str, tmp_path: Path):
+    program = tmp_path / "trioworkers"
+    program.write_text(f"#!{sys.executable}\nfrom trioworkers.cli import main\nmain()\n")
+    program.chmod(0o755)
+    script = """
+        eval "$(trioworkers --show-completion bash)"
+        COMP_WORDS=(trioworkers jobs tr) COMP_CWORD=2
+        _trioworkers_completion trioworkers
+        echo "${COMPREPLY[@]}"
+    """
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "REDIS_URL": full, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout, done.stderr) == ("track\n", "")
