@@ -64,6 +64,8 @@ def status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ("jobs q --limit many", "--limit"),
         ("dead --where 'age>soon'", "age>soon"),
         ("stats --watch --every 0", "--every"),
+        ("stats --watch --every nan", "--every"),
+        ("doctor --grace nan", "--grace"),
         ("retry", "which jobs?"),
         ("requeue --all --to 'a b'", "a queue's name"),
         ("export everything", "none of retry"),

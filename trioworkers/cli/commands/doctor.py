@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trioworkers.cli.commands.examples import examples
-from trioworkers.cli.commands.options import Json, Namespace, Redis
+from trioworkers.cli.commands.options import Json, Namespace, Redis, a_number
 
 
 @examples(
@@ -25,7 +25,8 @@ def doctor(
     redis: Redis = None,
     namespace: Namespace = None,
     grace: Annotated[
-        float | None, typer.Option(min=0, help="Seconds that whoever stops the worker waits before it kills.")
+        float | None,
+        typer.Option(min=0, callback=a_number, help="Seconds that whoever stops the worker waits before it kills."),
     ] = None,
     manifest: Annotated[
         Path | None,

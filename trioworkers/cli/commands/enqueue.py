@@ -8,7 +8,7 @@ import typer
 
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
-from trioworkers.cli.commands.options import Namespace, Queue, Redis
+from trioworkers.cli.commands.options import Namespace, Queue, Redis, a_number
 
 
 @examples(
@@ -29,7 +29,9 @@ def enqueue(
     *,
     redis: Redis = None,
     namespace: Namespace = None,
-    delay: Annotated[float | None, typer.Option("--in", min=0, help="Seconds from now when it shall run.")] = None,
+    delay: Annotated[
+        float | None, typer.Option("--in", min=0, callback=a_number, help="Seconds from now when it shall run.")
+    ] = None,
     active_job: Annotated[bool, typer.Option("--active-job", help="As a job of Rails' ActiveJob.")] = False,
     keywords: Annotated[
         list[str] | None, typer.Option("--with", metavar="NAME=ARG", help="A keyword argument of an ActiveJob job.")

@@ -8,7 +8,7 @@ import typer
 
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
-from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Queue, Redis, Wheres
+from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Queue, Redis, Wheres, a_number
 
 
 @examples(
@@ -178,7 +178,7 @@ def show(
 def stats(
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, with rates, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    every: Annotated[float, typer.Option(min=0.1, callback=a_number, help="Seconds between two looks.")] = 1.0,
     json: Json = False,
     redis: Redis = None,
     namespace: Namespace = None,

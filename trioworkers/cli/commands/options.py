@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import typer
 
 from trioworkers.cli.commands.completion import complete
+
+
+def a_number(value: float | None) -> float | None:
+    """A callback for what `min` lets pass: nan is neither more nor less than anything. Raises BadParameter."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number")
+    return value
+
 
 Target = Annotated[
     str,
