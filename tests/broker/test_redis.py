@@ -66,8 +66,8 @@ async def test_handshake_that_nobody_answers_is_given_up_however_long_a_fetch_ma
 
     async def fetch() -> None:
         with pytest.raises(Unavailable):
-            async with open_intake(broker(opened, "w"), url, 30.0, "q"):
-                pass
+            async with open_intake(broker(opened, "w"), url, 30.0, "q") as intake:
+                await intake.wait()
 
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, listen_in_silence, 0, host="127.0.0.1"))

@@ -163,7 +163,6 @@ def test_worker_is_stopped_at_every_await(shared_server: Server, how: Callable[[
         "settler.py",
         "heartbeat.py",
         "connection.py",
-        "intake.py",
         "fan_out.py",
         "maintenance.py",
     }

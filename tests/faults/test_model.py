@@ -124,7 +124,7 @@ class Moves(RuleBasedStateMachine):
     def fetch(self, name: str, limit: int, reply_lost: bool) -> None:
         from trioworkers.broker.intake import Intake  # noqa: PLC0415 - beside the only use
 
-        intake = Intake(self.brokers[name], self.connection, "q", 1.0, 0)
+        intake = Intake(self.brokers[name], self.connection, "q", 1.0)
         fetched = self.do(lambda: intake.fetch(limit))
         self.alive[name] = True
         expected = [self.queue.pop() for _ in range(min(limit, len(self.queue)))]

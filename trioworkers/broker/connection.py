@@ -1,11 +1,12 @@
-"""Opens the Redis clients, and keeps cancellation out of them.
+"""Opens sockets to Redis through coredis, and keeps cancellation out of what is asked over them.
 
-Cancelling a call inside coredis can lose a slot of its pool for good, or close a socket under other tasks' feet. So every
-call runs shielded, and bounded by the client's own timeouts; who waits for it notices a cancellation just before and just
-after it. The one call that takes long, the blocking fetch, is ended from outside (`intake.Intake`).
+Cancelling a call inside coredis's client can lose a slot of its pool for good, or close a socket under other tasks' feet. So every call
+runs shielded, and bounded by the reply timeout; who waits for it notices a cancellation just before and just after it. The one
+call that takes long, the blocking fetch, is ended from outside when it is cancelled (`Connection.block`).
 
-A slot is also lost when a socket dies at the wrong moment; a client that saw many would one day have none left. So a client lives
-for an *epoch*: after any trouble it is given up as a whole, and the next call opens a new one.
+A client lives for an *epoch*: after any trouble it is given up as a whole, and the next call opens a new one. Within it there is one
+socket, held from its start: scripts and blocking commands are written to it directly, which costs half of what the client's way
+through pool, retries and telemetry does.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from __future__ import annotations
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,11 +23,12 @@ from urllib.parse import urlsplit
 import coredis
 import trio
 from coredis import exceptions
+from coredis.connection import BaseConnection
 from coredis.retry import NoRetryPolicy
 
 from trioworkers.broker.link import Link
 from trioworkers.broker.scripts import Script
-from trioworkers.broker.translation import FOREIGN, first_leaf, translated_errors
+from trioworkers.broker.translation import FOREIGN, first_leaf, translate, translated
 from trioworkers.errors import BrokerError, ConfigurationError, Superseded, Unavailable
 from trioworkers.settings import shown_url
 
@@ -34,6 +36,9 @@ logger = logging.getLogger("trioworkers")
 
 CONNECT_TIMEOUT_S = 2.0
 REPLY_TIMEOUT_S = 3.0
+END_PATIENCE_S = 1.0
+MAX_CONNECTIONS = 4
+"""One is used; more only while the client loses one."""
 T = TypeVar("T")
 
 
@@ -44,11 +49,35 @@ class _Epoch:
         self.client = client
         self.entered = trio.Event()
         self.retired = trio.Event()
+        self._connection: BaseConnection | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was given up, or its socket is gone."""
+        return self.retired.is_set() or (self._connection is not None and not self._connection.usable)
+
+    async def connection(self) -> BaseConnection:
+        """Its socket, which any number of requests share. Raises what coredis raised when it was opened."""
+        if not self.entered.is_set():
+            await self.entered.wait()
+        if self._error is not None:
+            raise translate(self._error) from self._error
+        if self._connection is None or self.retired.is_set():
+            raise Unavailable("the connection broke while it was opened")
+        return self._connection
+
+    async def evaluate(self, script: Script, *words: Any) -> Any:
+        """Run a script; `words`: the number of its keys, its keys, its arguments."""
+        connection = await self.connection()
+        try:
+            return await connection.create_request(b"EVALSHA", script.sha, *words)
+        except exceptions.NoScriptError:  # Redis is new, or somebody flushed its scripts: by its text it can't fail so
+            return await connection.create_request(b"EVAL", script.text, *words)
 
     async def run(self, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
         """Await a command on this client. Raises Unavailable if the client was given up meanwhile."""
-        if self.retired.is_set():
-            raise Unavailable("the connection broke while it was opened")
+        await self.connection()
         try:
             return await command(self.client)
         except Exception as error:
@@ -56,15 +85,41 @@ class _Epoch:
                 raise Unavailable("the connection was given up") from error  # coredis stumbles over what it has closed
             raise
 
+    async def block(self, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]) -> Any:
+        """A command for which Redis may take its time. Cancelled, it is ended by `end`, told the number of our socket, and its reply awaited."""
+        connection = await self.connection()
+        request = connection.create_request(*words, timeout=timeout_s)
+        try:
+            return await request
+        except trio.Cancelled:
+            await self._end(request, partial(end, connection.client_id or 0))
+            raise
+
+    async def _end(self, reply: Awaitable[object], end: Callable[[], Awaitable[object]]) -> None:
+        # Shielded, for we are being cancelled; bounded, for Redis may not answer: then the socket goes with what it waits for.
+        # Asked again until it works: the first request may overtake the command that it shall end.
+        with trio.move_on_after(END_PATIENCE_S, shield=True):
+            while True:
+                with suppress(BrokerError):
+                    await end()
+                with trio.move_on_after(0.05):
+                    with suppress(*FOREIGN):
+                        await reply
+                    return
+        self.retired.set()
+
     async def live(self) -> None:
         """Keep the client open until it is retired, however its owner is cancelled. It may fall over before: its callers hear of it."""
         try:
             with trio.CancelScope(shield=True):
                 async with self.client:
+                    pool = self.client.connection_pool
+                    self._connection = await pool.get_connection()
+                    pool.release(self._connection)  # shared: what needs the client's own commands finds the same socket
                     self.entered.set()
                     await self.retired.wait()
-        except* FOREIGN:
-            pass  # a socket died while it was closed, mostly
+        except* FOREIGN as group:  # it could not be opened, or a socket died while it was closed
+            self._error = first_leaf(group)
         except* Exception as group:  # noqa: BLE001 - whatever it stumbled over, its callers hear of it and the next call gets another one
             logger.error("the Redis client broke, a new one is opened: %r", first_leaf(group))
         finally:
@@ -73,7 +128,7 @@ class _Epoch:
 
 
 class Connection:
-    """A coredis client, replaced after any trouble; non-blocking calls of any number of tasks share its sockets."""
+    """A socket to Redis, replaced after any trouble; non-blocking calls of any number of tasks share it."""
 
     def __init__(self, new_client: Callable[[], coredis.Redis[bytes]], nursery: trio.Nursery, link: Link) -> None:
         self._new_client = new_client
@@ -86,63 +141,57 @@ class Connection:
 
         `operation`: what the log calls it; the script's name if not given.
         """
+        return await self._ask(operation or script.name, lambda epoch: epoch.evaluate(script, len(keys), *keys, *args))
 
-        async def evaluate(client: coredis.Redis[bytes]) -> Any:
-            try:
-                return await client.evalsha(script.sha, keys, args)
-            except (
-                exceptions.NoScriptError
-            ):  # Redis is new, or somebody flushed its scripts: by its text it can't fail so
-                return await client.eval(script.text, keys, args)
+    async def call(self, operation: str, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
+        """Run one command of coredis's client. Raises Unavailable, Refused or Superseded. Not cancelled once sent, as `run`."""
+        return await self._ask(operation, lambda epoch: epoch.run(command))
 
-        return await self.call(operation or script.name, evaluate)
+    async def block(
+        self, operation: str, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]
+    ) -> Any:
+        """Run a command that blocks this connection for up to `timeout_s` seconds. Raises Unavailable, Refused or Superseded.
 
-    async def call(
-        self,
-        operation: str,
-        command: Callable[[coredis.Redis[bytes]], Awaitable[T]],
-        shield: trio.CancelScope | None = None,
-    ) -> T:
-        """Run one command. Raises Unavailable, Refused or Superseded. Not cancelled once sent: bounded by the reply timeout.
-
-        A caller that gives the `shield` itself can break it, at the price of this client: the next call gets a new one.
+        Cancellation: `end` is called with the connection's number as Redis counts, until the reply is there; it is lost.
         """
+        return await self._ask(operation, lambda epoch: epoch.block(words, timeout_s, end), shield=False)
+
+    async def _ask(self, operation: str, question: Callable[[_Epoch], Awaitable[T]], *, shield: bool = True) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         started_at = trio.current_time()
-        result: list[T] = []
         epoch = self._current_epoch()
         try:
-            with shield or trio.CancelScope(shield=True), translated_errors():
-                if not epoch.entered.is_set():
-                    await epoch.entered.wait()
-                result.append(await epoch.run(command))
-            if not result:
-                raise Unavailable(f"{operation} was given up")
-        except BrokerError as error:
-            if isinstance(error, Unavailable):
+            with trio.CancelScope(shield=shield):
+                reply = await question(epoch)
+        except Exception as error:
+            known = translated(error)
+            if known is None:
+                raise
+            if isinstance(known, Unavailable):
                 # The socket may be dead without knowing it, or lead to a server that was demoted: look anew next time.
                 epoch.retired.set()
-            self.link.failed(operation, error, started_at)
-            raise
+            self.link.failed(operation, known, started_at)
+            if known is error:
+                raise
+            raise known from error
         self.link.succeeded(operation)
-        return result[0]
+        return reply
 
     def _current_epoch(self) -> _Epoch:
-        if self._epoch is None or self._epoch.retired.is_set():
+        if self._epoch is None or self._epoch.is_over:
+            self.close()
             self._epoch = _Epoch(self._new_client())
             self._nursery.start_soon(self._epoch.live)
         return self._epoch
 
     def close(self) -> None:
-        """Let the client go. There are no calls any more."""
+        """Let the socket go. There are no calls any more, or it is dead."""
         if self._epoch is not None:
             self._epoch.retired.set()
 
 
 @asynccontextmanager
-async def connect(
-    url: str, link: Link, *, reply_timeout_s: float = REPLY_TIMEOUT_S, max_connections: int = 4
-) -> AsyncIterator[Connection]:
+async def connect(url: str, link: Link, *, reply_timeout_s: float = REPLY_TIMEOUT_S) -> AsyncIterator[Connection]:
     """A client of its own, closed at the end of the block. Connects when first used. Raises ConfigurationError for a bad URL.
 
     Cancellation: the block's body is cancelled as usual; calls under way end first.
@@ -150,7 +199,7 @@ async def connect(
     parse_url(url)
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        connection = Connection(partial(_client, url, reply_timeout_s, max_connections), nursery, link)
+        connection = Connection(partial(_client, url, reply_timeout_s), nursery, link)
         try:
             yield connection
         except BaseException as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
@@ -196,13 +245,13 @@ async def retrying(
     raise AssertionError("backoff never ends")
 
 
-def _client(url: str, reply_timeout_s: float, max_connections: int) -> coredis.Redis[bytes]:
+def _client(url: str, reply_timeout_s: float) -> coredis.Redis[bytes]:
     options: dict[str, Any] = {
         "retry_policy": NoRetryPolicy(),
         "connect_timeout": CONNECT_TIMEOUT_S,
         "stream_timeout": reply_timeout_s,
         "pool_timeout": reply_timeout_s,
-        "max_connections": max_connections,
+        "max_connections": MAX_CONNECTIONS,
         "decode_responses": False,
         "decode_components": True,
     }

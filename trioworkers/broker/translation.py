@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import anyio
 from coredis import exceptions
@@ -19,18 +17,16 @@ _TEMPORARY = re.compile(
 )
 
 
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turns what coredis and the sockets raise into our errors, keeping the cause."""
-    try:
-        yield
-    except FOREIGN as error:
-        raise translate(error) from error
-    except BaseExceptionGroup as group:
-        known, rest = group.split(FOREIGN)
-        if known is None or rest is not None:
-            raise
-        raise translate(first_leaf(known)) from group
+def translated(error: Exception) -> BrokerError | None:
+    """Our error for what a call raised; None if it has nothing to do with Redis."""
+    if isinstance(error, BrokerError):
+        return error
+    if isinstance(error, FOREIGN):
+        return translate(error)
+    if isinstance(error, ExceptionGroup):
+        known, rest = error.split(FOREIGN)
+        return translate(first_leaf(known)) if known is not None and rest is None else None
+    return None
 
 
 def translate(error: BaseException) -> BrokerError:
