@@ -38,14 +38,13 @@ def main() -> None:
 
 def _empty(store: Store, jobs: int = 20_000) -> None:
     rates, cpu, bare_cpu, ratios = [], [], [], []
-    commands = 0.0
     for _ in range(ROUNDS):
         store.push(jobs, "Empty", 1, "two")
         bare = _run("bare_loop.py", store, "--jobs", str(jobs))
         store.push(jobs, "Empty", 1, "two")
-        before = store.sent()
+        redis = _Redis(store)
         ours = _run("ours.py", store, "throughput", "--jobs", str(jobs))
-        commands = (store.sent() - before) / jobs
+        spent = redis.spent(jobs)
         rates.append(jobs / ours["seconds"])
         cpu.append(ours["cpu_s"] / jobs * 1e6)
         bare_cpu.append(bare["cpu_s"] / jobs * 1e6)
@@ -53,13 +52,29 @@ def _empty(store: Store, jobs: int = 20_000) -> None:
     _show("empty jobs", f"{_spread(rates, '.0f')} jobs/s, {_spread(ratios, '.2f')} of the bare loop's")
     relative = statistics.median(bare_cpu) / statistics.median(cpu)
     _show("  CPU per job", f"{_spread(cpu, '.1f')} µs; bare loop {_spread(bare_cpu, '.1f')} µs; ratio {relative:.2f}")
-    _show("  Redis commands per job", f"{commands:.3f}")
+    _show("  Redis", spent)
 
 
 def _waits(store: Store, jobs: int = 20_000) -> None:
     store.push(jobs, "Wait", 0.05)
+    redis = _Redis(store)
     ours = _run("ours.py", store, "throughput", "--jobs", str(jobs))
     _show("50 ms waits, 1000 at once", f"{jobs / ours['seconds']:.0f} jobs/s, {ours['cpu_s'] / jobs * 1e6:.1f} µs CPU")
+    _show("  Redis", redis.spent(jobs))
+
+
+class _Redis:
+    """What Redis does from now on: the worker's start and stop are in it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._before = (*store.commands(), store.cpu_s())
+
+    def spent(self, jobs: int) -> str:
+        """In words, for each of so many jobs."""
+        after = (*self._store.commands(), self._store.cpu_s())
+        sent, executed, cpu_s = ((b - a) / jobs for a, b in zip(self._before, after, strict=True))
+        return f"{sent:.3f} commands sent per job, {executed:.3f} executed, {cpu_s * 1e6:.1f} µs CPU"
 
 
 def _enqueue(store: Store) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SENT = ("evalsha", "eval", "blmove", "lrange", "hmget", "smembers", "ping", "client|unblock")
+SENT = ("evalsha", "eval", "blmove", "hmget", "smembers", "ping", "client|unblock")
 """What our workers send; other commands in Redis's statistics are carried out by scripts."""
 
 
@@ -47,11 +47,16 @@ class Store:
         head, tail = json.dumps(fields).encode().split(b"0" * 24)
         return [b"%b%024x%b" % (head, number, tail) for number in range(count)]
 
-    def sent(self) -> int:
-        """Commands that clients have sent, as far as workers send them."""
+    def commands(self) -> tuple[int, int]:
+        """How many commands clients have sent, as far as workers send them, and how many were executed in all, scripts' own included."""
         stats = str(self("INFO", "commandstats"))
-        calls = dict(re.findall(r"cmdstat_([^:]+):calls=(\d+)", stats))
-        return sum(int(calls.get(name, 0)) for name in SENT)
+        calls = {name: int(count) for name, count in re.findall(r"cmdstat_([^:]+):calls=(\d+)", stats)}
+        calls.pop("info", None)
+        return sum(calls.get(name, 0) for name in SENT), sum(calls.values())
+
+    def cpu_s(self) -> float:
+        """CPU time that the server has used."""
+        return sum(map(float, re.findall(r"used_cpu_(?:sys|user):([\d.]+)", str(self("INFO", "cpu")))))
 
     def monitor(self, seconds: float) -> tuple[int, int]:
         """How many commands clients send within `seconds`, and how many are executed in all, scripts' own included.

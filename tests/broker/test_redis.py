@@ -312,29 +312,6 @@ async def test_pool_is_whole_after_many_cancelled_waits(connection: Connection, 
     assert await owner.peek("owner", "q", 10) == [payload]
 
 
-@pytest.mark.parametrize("full", [False, True])
-async def test_group_is_taken_out_of_a_long_list_whole_and_in_order(
-    connection: Connection, redis_url: str, shared_server: Server, full: bool
-):
-    owner = broker(connection, "owner")
-    p = await fill(connection, redis_url, owner, 3000)
-    await redis(connection, "LPUSH", "queue:q:owner:inprogress", "", "twice", "twice", "twice")
-    chance = random.Random(7)
-    group = [*chance.sample(p, 900), b"twice", b"gone", b"twice", b"gone"]
-    chance.shuffle(group)
-    if full:
-        shared_server.command("CONFIG", "SET", "maxmemory", "1mb")
-    try:
-        problems = await owner.settle("t", [Settlement("q", payload, Acknowledge()) for payload in group])
-    finally:
-        shared_server.command("CONFIG", "SET", "maxmemory", "0")
-    assert problems == {place: "gone" for place, payload in enumerate(group) if payload == b"gone"}
-    taken = set(group)
-    left = [*(payload for payload in p if payload not in taken), b"", b"twice"]
-    assert await owner.peek("owner", "q", 5000) == left[::-1]
-    assert await redis(connection, "GET", "stat:processed") == b"902"
-
-
 async def test_connection_survives_a_thousand_faults(connection: Connection, shared_server: Server):
     """Killed, timed out and given up under forty tasks: each call ends with its reply or an error of ours."""
     chance = random.Random(7)

@@ -102,24 +102,19 @@ class Broker(Sender):
         May be repeated with the same token and group after a lost reply. `cleared`: jids suspected no longer. Returns by place in
         the group what did not go through: "gone" for what is ours no more, else Redis's error, and the payload is still ours.
         """
-        acks: defaultdict[str, list[int]] = defaultdict(list)  # places in the group, by queue
-        others: list[int] = []
-        for place, (queue, _, outcome) in enumerate(group):
-            bare = isinstance(outcome, outcomes.Acknowledge) and not outcome.sends
-            (acks[queue] if bare else others).append(place)
-        lists = [
-            (self.in_progress(queue), [group[place].payload for place in places]) for queue, places in acks.items()
-        ]
-        work = pack((lists, [self._entry(group[place]) for place in others], cleared))
-        places = [*chain.from_iterable(acks.values()), *others]
-        args = [token, self.holder.lease, work, int(self.dialect.processed_counts_failures)]
+        by_queue: defaultdict[str, list[int]] = defaultdict(list)  # places in the group
+        more: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)  # than to forget a payload
+        for place, (queue, payload, outcome) in enumerate(group):
+            by_queue[queue].append(place)
+            if not isinstance(outcome, outcomes.Acknowledge) or outcome.sends:
+                more[queue].append((len(by_queue[queue]), *self._place(queue, payload, outcome)))
+        lists = [(self.in_progress(queue), len(places), more[queue]) for queue, places in by_queue.items()]
+        places = list(chain.from_iterable(by_queue.values()))
+        args: list[Any] = [token, self.holder.lease, pack((lists, cleared))]
+        args.append(int(self.dialect.processed_counts_failures))
+        args.extend(group[place].payload for place in places)
         reply = await self.connection.run(scripts.SETTLE, self._settle_keys(), args)
         return {places[number - 1]: problem for number, problem in unpack(reply) or ()}
-
-    def _entry(self, settlement: Settlement) -> tuple[Any, ...]:
-        queue, payload = settlement.queue, settlement.payload
-        kind, *rest = self._place(queue, payload, settlement.outcome)
-        return (kind, self.in_progress(queue), payload, *rest)
 
     def _place(self, queue: str, payload: bytes, outcome: outcomes.Outcome | outcomes.Checkpoint) -> Sequence[Any]:
         """What `settle.lua` calls it, and what it wants to know."""

@@ -45,6 +45,7 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "LRANGE": (K, "0", "0"),
     "LREM": (K, "1", "x"),
     "LTRIM": (K, "0", "-1"),
+    "MGET": (K,),
     "PEXPIRE": (K, "1"),
     "PTTL": (K,),
     "RPOP": (K, "1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,38 +36,41 @@ class Script:
 
 
 _FOLDER = Path(__file__).with_name("lua")  # importlib.resources would bring in half of what reads zip files
-_PRELUDE = (_FOLDER / "send.lua").read_text()
 
 
-def _script(name: str, *, prelude: bool = False) -> Script:
-    text = (_FOLDER / f"{name}.lua").read_text()
-    return Script(name.replace("_", " "), _PRELUDE + text if prelude else text)
+@cache
+def _text(name: str) -> str:
+    return (_FOLDER / f"{name}.lua").read_text()
+
+
+def _script(name: str, *preludes: str) -> Script:
+    return Script(name.replace("_", " "), "".join(map(_text, (*preludes, name))))
 
 
 AUDIT = _script("audit")
 BEAT = _script("beat")
 CLAIM = _script("claim")
-DUE = _script("due", prelude=True)
-DUE_DELAYED = _script("due_delayed", prelude=True)
-ENQUEUE = _script("enqueue", prelude=True)
+DUE = _script("due", "send")
+DUE_DELAYED = _script("due_delayed", "send")
+ENQUEUE = _script("enqueue", "send")
 FAREWELL = _script("farewell")
 FETCH = _script("fetch")
 FIND = _script("find")
 FOREIGN_LISTS = _script("foreign_lists")
 FORGET = _script("forget")
 ON_THE_ROLL = _script("on_the_roll")
-PICK = _script("pick", prelude=True)
+PICK = _script("pick", "send")
 NEIGHBOURS = _script("neighbours")
-PROMOTE = _script("promote", prelude=True)
+PROMOTE = _script("promote", "send")
 PURGE = _script("purge")
-PROMOTE_DELAYED = _script("promote_delayed", prelude=True)
+PROMOTE_DELAYED = _script("promote_delayed", "send")
 PUT_BACK = _script("put_back")
-RECLAIM = _script("reclaim", prelude=True)
+RECLAIM = _script("reclaim", "send")
 RELEASE = _script("release")
-RELOCATE = _script("relocate", prelude=True)
+RELOCATE = _script("relocate", "send")
 RENEW = _script("renew")
 REPORT = _script("report")
 RESTORE = _script("restore")
 ROLL = _script("roll")
-SETTLE = _script("settle", prelude=True)
+SETTLE = _script("settle", "send", "take")
 TELL = _script("tell")

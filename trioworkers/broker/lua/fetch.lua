@@ -18,20 +18,20 @@ local function pop(count)
   if ARGV[6] == 'LEFT' then return redis.call('LPOP', KEYS[1], count) end
   return redis.call('RPOP', KEYS[1], count)
 end
--- One first, then more and more, as long as they should fit by what those before weigh: two commands move a page. Small pages:
+-- One first, then more and more, as long as they should fit by what those before weigh: one command moves a page. Small pages:
 -- what they weigh is known when they are taken, and huge ones may follow small ones.
 local left, page = tonumber(ARGV[1]), 1
 while left > 0 and size < tonumber(ARGV[2]) do
   page = math.min(left, page, 100)
   local payloads = pop(page)
   if not payloads then break end
-  redis.call('LPUSH', KEYS[2], unpack(payloads))
   for _, payload in ipairs(payloads) do
     result[#result + 1] = payload
     size = size + #payload
   end
   if #payloads < page then break end
   left = left - page
-  page = math.max(1, math.min(page * 8, math.floor((ARGV[2] - size) * (#result - 2) / math.max(1, size))))
+  page = math.max(1, math.min(page * 16, math.floor((ARGV[2] - size) * (#result - 2) / math.max(1, size))))
 end
+for first = 3, #result, 250 do redis.call('LPUSH', KEYS[2], unpack(result, first, math.min(first + 249, #result))) end
 return result

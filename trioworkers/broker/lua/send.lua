@@ -2,13 +2,13 @@
 -- send(push, later): push  {{name, key, {payload, …}, LPUSH or RPUSH, key of the set of queues}, …}
 --                    later {{payload, delay, score or false, place}, …}; a place is a sorted set's key, or the three of `delay`
 --
--- now() is never the same twice in one script, although TIME stands still there from Redis 7.2 on: Sidekiq's pages find an
--- entry of a sorted set by its score, and lose its neighbours of the same score if one of them has no jid.
-local calls = 0
+-- now() is never the same twice in one script: Sidekiq's pages find an entry of a sorted set by its score, and lose its neighbours of
+-- the same score if one of them has no jid.
+local calls, began = 0, nil
 local function now()
-  local t = redis.call('TIME')
+  began = began or redis.call('TIME')
   calls = calls + 1
-  return t[1] + (t[2] + calls) / 1000000
+  return began[1] + (began[2] + calls) / 1000000
 end
 
 -- As resque-scheduler keeps what is to come: a list for each second, a sorted set of those seconds, and for each payload a set of
@@ -21,15 +21,22 @@ local function delay(place, at, payload)
 end
 
 -- All or nothing: what can't take its jobs is found before the first is written, for who hears of an error tries the whole again.
+-- Looked at once in a script: the jobs of a group send to few queues, and nobody else changes them meanwhile.
+local looked, known = {}, {}
+local function look(command, key)
+  if not looked[key] then redis.call(command, key) end
+  looked[key] = true
+end
+local function add_name(queues, name)
+  local member = queues .. ' ' .. name
+  if not known[member] then redis.call('SADD', queues, name) end
+  known[member] = true
+end
+
 local function send(push, later)
-  local looked
-  for _, l in ipairs(later) do
-    local place = type(l[4]) == 'table' and l[4][1] or l[4]
-    if place ~= looked then redis.call('ZCARD', place) end
-    looked = place
-  end
-  for _, p in ipairs(push) do redis.call('LLEN', p[2]) end
-  for _, p in ipairs(push) do redis.call('SADD', p[5], p[1]) end
+  for _, l in ipairs(later) do look('ZCARD', type(l[4]) == 'table' and l[4][1] or l[4]) end
+  for _, p in ipairs(push) do look('LLEN', p[2]) end
+  for _, p in ipairs(push) do add_name(p[5], p[1]) end
   for _, p in ipairs(push) do
     local payloads = p[3]
     for first = 1, #payloads, 250 do -- cheaper than all at once

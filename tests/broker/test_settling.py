@@ -1,0 +1,176 @@
+"""`settle.lua` on a real server: whatever lies in the list and wherever, what was settled is out of it and the rest in order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+from servers import Server
+
+from trioworkers import Job, Refused
+from trioworkers.broker.connection import Link, connect
+from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.outcome import Acknowledge, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
+from trioworkers.wire.keys import Keys
+
+LIST = "queue:q:owner:inprogress"
+
+
+@pytest.fixture
+async def owner(redis_url: str) -> AsyncIterator[Broker]:
+    async with connect(redis_url, Link(redis_url)) as connection:
+        yield Broker(connection, Keys(), Holder("owner", "lease of owner", 30_000))
+
+
+async def run(owner: Broker, payloads: Sequence[bytes], key: str = LIST) -> None:
+    """Have payloads in progress, oldest first."""
+    for first in range(0, len(payloads), 1000):
+        page = list(payloads[first : first + 1000])
+        await owner.connection.call("push", lambda client, page=page: client.lpush(key, page))
+
+
+async def running(owner: Broker, key: str = LIST) -> list[bytes]:
+    """What is in progress, oldest first."""
+    return list(await owner.connection.call("list", lambda client: client.lrange(key, 0, -1)))[::-1]
+
+
+async def settle(owner: Broker, payloads: Sequence[bytes], outcome: Outcome | None = None) -> dict[int, str]:
+    outcome = Acknowledge() if outcome is None else outcome
+    return await owner.settle(str(random.random()), [Settlement("q", payload, outcome) for payload in payloads])
+
+
+async def executed(owner: Broker) -> dict[str, int]:
+    """How often Redis has executed each command since this was last asked."""
+    stats = await owner.connection.call("info", lambda client: client.info("commandstats"))
+    await owner.connection.call("config", lambda client: client.config_resetstat())
+    calls = {name.removeprefix("cmdstat_"): int(figures["calls"]) for name, figures in stats.items()}  # type: ignore[index,call-overload]
+    return {name: count for name, count in calls.items() if not name.startswith(("config", "info"))}
+
+
+def payloads(count: int, size: int = 300) -> list[bytes]:
+    return [b'{"jid":"%08d","args":"%s"}' % (number, b"x" * (size - 30)) for number in range(count)]
+
+
+Choice = Callable[[list[bytes], random.Random], list[bytes]]
+LAYOUTS: dict[str, tuple[int, Choice]] = {
+    "the oldest": (1000, lambda p, _: p[:200]),
+    "all": (300, lambda p, _: p),
+    "all but one": (300, lambda p, _: p[:-1]),
+    "most of the oldest": (1000, lambda p, chance: chance.sample(p[:220], 200)),
+    "behind some that run long": (1000, lambda p, _: p[50:250]),
+    "the newest": (1000, lambda p, _: p[-200:]),
+    "anywhere": (1000, lambda p, chance: chance.sample(p, 200)),
+    "anywhere in a long list": (6000, lambda p, chance: chance.sample(p, 150)),
+    "few, anywhere": (1000, lambda p, chance: chance.sample(p, 12)),
+    "fewer": (1000, lambda p, chance: chance.sample(p, 3)),
+}
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("size", [60, 3000])
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_group_is_taken_out_of_its_list_and_the_rest_keeps_its_order(
+    owner: Broker, shared_server: Server, layout: str, size: int, full: bool
+):
+    length, choose = LAYOUTS[layout]
+    chance = random.Random(7)
+    p = payloads(length, size)
+    p[length // 3 : length // 3] = [b"twice", b"", b"twice", b"twice"]
+    await run(owner, p)
+    chosen = choose([payload for payload in p if payload not in (b"twice", b"")], chance)
+    group = [*chosen, b"gone", b"twice", b"twice", b"gone"]
+    chance.shuffle(group)
+    if full:
+        shared_server.command("CONFIG", "SET", "maxmemory", "1mb")
+    try:
+        problems = await settle(owner, group)
+    finally:
+        shared_server.command("CONFIG", "SET", "maxmemory", "0")
+    assert problems == {place: "gone" for place, payload in enumerate(group) if payload == b"gone"}
+    assert shared_server.command("GET", "stat:processed") == str(len(chosen) + 2)
+    taken = set(chosen)
+    twice = [place for place, payload in enumerate(p) if payload == b"twice"]
+    left = [payload for payload in p if payload not in taken and payload != b"twice"]
+    found = await running(owner)
+    assert found.count(b"twice") == 1
+    assert [payload for payload in found if payload != b"twice"] == left
+    assert found.index(b"twice") <= twice[-1]
+    assert await settle(owner, found) == {}
+    assert await running(owner) == []
+
+
+async def test_whole_groups_in_order_cost_a_few_commands(owner: Broker):
+    p = payloads(1000)
+    await run(owner, p)
+    await settle(owner, p[:5])  # Redis knows the script
+    await executed(owner)
+    assert await settle(owner, p[5:305]) == {}
+    assert sum((await executed(owner)).values()) <= 15
+    assert await settle(owner, [*p[335:345], *p[355:445]]) == {}  # behind some that go on
+    calls = await executed(owner)
+    assert sum(calls.values()) <= 20
+    assert "lrem" not in calls
+    assert await running(owner) == [*p[305:335], *p[345:355], *p[445:]]
+
+
+async def test_outcomes_of_all_kinds_leave_their_list_together(owner: Broker):
+    p = payloads(400)
+    await run(owner, p)
+    await settle(owner, p[:1], RetryAt(p[0], 5))
+    await executed(owner)
+    sends = (Send(Job("other", "A", [])),)
+    kinds: list[Callable[[bytes], Outcome]] = [
+        lambda payload: RetryAt(payload, 5),
+        lambda _: Requeue(),
+        lambda _: Discard(),
+        lambda _: Acknowledge(sends, 10),
+    ]
+    group = [Settlement("q", payload, kinds[place % 4](payload)) for place, payload in enumerate(p[1:201])]
+    assert await owner.settle("t", group) == {}
+    calls = await executed(owner)
+    assert "lrem" not in calls
+    assert sum(calls.values()) <= 170  # one for each that goes elsewhere
+    assert await running(owner) == p[201:]
+    assert await running(owner, "queue:q") == p[198:1:-4]
+
+
+async def test_list_of_the_wrong_type_costs_no_job_of_another_list(owner: Broker):
+    p = payloads(40)
+    await run(owner, p)
+    await owner.connection.call("set", lambda client: client.set("queue:bad:owner:inprogress", "no list"))
+    group = [Settlement("q", payload, RetryAt(payload, 5)) for payload in p]
+    group.insert(20, Settlement("bad", b"x", Acknowledge()))
+    with pytest.raises(Refused):
+        await owner.settle("t", group)
+    kept = await owner.connection.call("retry", lambda client: client.zcard("retry"))
+    assert kept + len(await running(owner)) == 40
+
+
+async def test_checkpoints_of_a_group_lie_where_they_are_put_back_first(owner: Broker):
+    p = payloads(100)
+    await run(owner, p)
+    group = [Settlement("q", payload, Checkpoint(payload + b" ")) for payload in p[:15]]
+    assert await owner.settle("t", group) == {}
+    amended = [payload + b" " for payload in p[:15]]
+    assert await running(owner) == [*amended[::-1], *p[15:]]
+    assert await settle(owner, [*amended, *p[15:30]]) == {}
+    assert await running(owner) == p[30:]
+
+
+async def test_huge_payloads_among_small_ones_are_not_read(owner: Broker):
+    """A script that read them to find the small ones would hold a gigabyte."""
+    huge = [b"%d" % number + b"x" * 1_000_000 for number in range(30)]
+    small = payloads(300)
+    await run(owner, [*huge, *small])
+    await settle(owner, small[:1])
+    before = await memory(owner)
+    assert await settle(owner, small[1:]) == {}
+    assert await memory(owner) < before + 10_000_000
+    assert await running(owner) == huge
+
+
+async def memory(owner: Broker) -> int:
+    """The most that Redis has used."""
+    info = await owner.connection.call("info", lambda client: client.info("memory"))
+    return int(info["used_memory_peak"])  # type: ignore[arg-type]
