@@ -9,6 +9,7 @@ import trio
 
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.lanes import Lanes
+from trioworkers.outcome import ACKNOWLEDGE, Outcome, Requeue
 
 seen: ContextVar[str] = ContextVar("seen", default="nothing")
 
@@ -25,14 +26,16 @@ class Jobs:
         self.go = trio.Event()
         self.started: list[Delivery] = []
         self.ended: list[Delivery] = []
-        self.lanes = Lanes(self.run, "job on q")
+        self.submitted: list[tuple[Delivery, Outcome]] = []
+        self.lanes = Lanes(self.run, lambda *submitted: self.submitted.append(submitted), "job on q")
 
-    async def run(self, delivery: Delivery) -> None:
+    async def run(self, delivery: Delivery) -> Outcome:
         assert delivery.task is trio.lowlevel.current_task()
         self.started.append(delivery)
         if len(self.started) - 1 in self.waits:
             await self.go.wait()
         self.ended.append(delivery)
+        return ACKNOWLEDGE
 
     def tasks(self, deliveries: list[Delivery]) -> int:
         return len({delivery.task for delivery in deliveries})
@@ -96,19 +99,21 @@ async def test_lone_job_starts_without_its_lanes_being_watched():
 async def test_what_a_job_leaves_in_context_variables_the_next_one_does_not_see():
     found = []
 
-    async def run(_: Delivery) -> None:
+    async def run(_: Delivery) -> Outcome:
         found.append(seen.get())
         seen.set("something")
+        return ACKNOWLEDGE
 
     async with trio.open_nursery() as nursery:
-        await Lanes(run, "job on q").start(fresh(10), nursery)
+        await Lanes(run, lambda *_: None, "job on q").start(fresh(10), nursery)
     assert found == ["nothing"] * 10
 
 
 @pytest.mark.parametrize("waits", [set(), {0}, {5}])
-async def test_cancelled_at_their_start_all_still_run(waits: set[int]):
+async def test_cancelled_at_their_start_all_still_run_or_are_put_back(waits: set[int]):
     jobs = Jobs(waits)
     async with trio.open_nursery() as nursery:
         nursery.cancel_scope.cancel()
         await jobs.lanes.start(fresh(10), nursery)
-    assert len(jobs.started) == 10
+    assert len(jobs.started) == len(jobs.submitted) == 10
+    assert sum(outcome == Requeue() for _, outcome in jobs.submitted) == len(waits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 
@@ -65,7 +65,8 @@ class Consumer:
         self._settler = settler
         self._quarantine = quarantine
         self._on_lease_gone = on_lease_gone
-        self._lanes = Lanes(self._run_one, f"job on {queue}")
+        self._save = settler.checkpoint
+        self._lanes = Lanes(self._run_one, settler.submit, f"job on {queue}")
         self._slot_freed = trio.Event()
         self._audit_at = 0.0
         self._next_audit_after_s = FIRST_AUDIT_AFTER_S
@@ -199,22 +200,15 @@ class Consumer:
         deaths = await self._broker.deaths(jids)
         return [deaths.get(jid, 0) for jid in jids]
 
-    async def _run_one(self, delivery: Delivery) -> None:
-        outcome = None
-        try:
-            if delivery.deaths:
-                outcome = await self._run_suspect(delivery)
-            else:
-                outcome = await self._runner.run(delivery, self._settler.checkpoint)
-        finally:
-            self._settler.submit(delivery, delivery.when_stopped() if outcome is None else outcome)
+    def _run_one(self, delivery: Delivery) -> Awaitable[Outcome]:
+        return self._run_suspect(delivery) if delivery.deaths else self._runner.run(delivery, self._save)
 
     async def _run_suspect(self, delivery: Delivery) -> Outcome:
         finished = trio.Event()
         try:
             if delivery.deaths >= TRIAL_AFTER_DEATHS:
                 await self._quarantine.admit(jid_of(delivery.payload), finished)
-            outcome = await self._runner.run(delivery, self._settler.checkpoint)
+            outcome = await self._runner.run(delivery, self._save)
         finally:
             finished.set()
         if not isinstance(outcome, Requeue):

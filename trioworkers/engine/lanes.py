@@ -14,13 +14,17 @@ from contextvars import copy_context
 import trio
 
 from trioworkers.engine.delivery import Delivery
+from trioworkers.outcome import Outcome
 
 
 class Lanes:
-    """The lanes of one queue. `run` runs a delivery to its end; `name` is what its tasks are called."""
+    """The lanes of one queue. `run` runs a delivery, `submit` is handed how that ended; `name` is what the tasks are called."""
 
-    def __init__(self, run: Callable[[Delivery], Awaitable[None]], name: str) -> None:
+    def __init__(
+        self, run: Callable[[Delivery], Awaitable[Outcome]], submit: Callable[[Delivery, Outcome], None], name: str
+    ) -> None:
         self._run = run
+        self._submit = submit
         self._name = name
         self._ready: deque[Delivery] = deque()
         self._expected = 1
@@ -51,6 +55,10 @@ class Lanes:
         while self._ready:
             delivery = self._ready.popleft()
             delivery.task = task
-            await self._run(delivery)
+            outcome = None
+            try:
+                outcome = await self._run(delivery)
+            finally:
+                self._submit(delivery, delivery.when_stopped() if outcome is None else outcome)
             if copy_context() != fresh:  # not for the next one's eyes
                 break
