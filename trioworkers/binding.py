@@ -26,7 +26,10 @@ class Parameter:
 
 @attrs.frozen
 class Signature:
-    """What a handler takes after its context. `named`: by name, which those of `keyword_only` must be; `rest`, `others`: `*` and `**`."""
+    """What a handler takes after its context. `named`: by name, which those of `keyword_only` must be; `rest`, `others`: `*` and `**`.
+
+    `types`: of arguments that can be passed on as they are; empty if it takes others than those of `positional`.
+    """
 
     context: str | None
     positional: tuple[Parameter, ...]
@@ -34,6 +37,11 @@ class Signature:
     named: Mapping[str, Parameter]
     keyword_only: Mapping[str, Parameter]
     others: Parameter | None
+    types: Sequence[Any] = attrs.field(init=False)
+
+    @types.default
+    def _types(self) -> Sequence[Any]:
+        return [] if self.rest or self.keyword_only else [p.annotation for p in self.positional]
 
 
 # ── the handler's side ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -91,6 +99,8 @@ def _parameter(p: inspect.Parameter, annotation: Any, where: str) -> Parameter:
 def bind(taken: Signature, job: Job) -> tuple[list[Any], dict[str, Any]]:
     """`(args, kwargs)` to call the handler with. Raises BadArguments, which names the parameter, expected and got."""
     args, kwargs = _given(taken, job)
+    if taken.types and not kwargs and [*map(type, args)] == taken.types:
+        return list(args), {}
     positional = taken.positional
     bound = [
         value if type(value) is p.annotation else _convert(value, p, job, number)
