@@ -262,7 +262,8 @@ def encode(job: Job, now_s: float, *, enqueued: bool = True) -> bytes:
     Times are floats, which every Sidekiq from 6 to 8 reads rightly. Raises BadJob for what Sidekiq could not take.
     """
     check(job)
-    fields = {"retry": True if job.retry is None else job.retry, "queue": job.queue, **_options(job)}
+    fields: dict[str, Any] = {"retry": True if job.retry is None else job.retry, "queue": job.queue}
+    _add_options(fields, job)
     if job.active_job:
         fields.update(wrapped(job, now_s))
     else:
@@ -313,19 +314,19 @@ def addressed(payload: bytes, queue: str, jid: str) -> bytes:
     return amend(payload, changes) if changes else payload
 
 
-def _options(job: Job) -> dict[str, Any]:
-    options: dict[str, Any] = dict(job.extra)
+def _add_options(fields: dict[str, Any], job: Job) -> None:
+    if job.extra:
+        fields.update(job.extra)
     if job.retry_for is not None:
-        options["retry_for"] = int(job.retry_for)
+        fields["retry_for"] = int(job.retry_for)
     if job.retry_queue is not None:
-        options["retry_queue"] = job.retry_queue
+        fields["retry_queue"] = job.retry_queue
     if job.backtrace:
-        options["backtrace"] = job.backtrace
+        fields["backtrace"] = job.backtrace
     if not job.dead:
-        options["dead"] = False
+        fields["dead"] = False
     if job.tags:
-        options["tags"] = job.tags
-    return options
+        fields["tags"] = job.tags
 
 
 def check(job: Job) -> None:
