@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from servers import Server
 
+from trioworkers import Refused
 from trioworkers.broker.connection import Connection, connect
 from trioworkers.broker.hand_moves import Decide, Delete, HandMoves, Push, Swept, ToDead
 from trioworkers.broker.inspection import Source
@@ -167,6 +168,22 @@ async def test_what_its_next_place_cannot_take_stays(bench: Bench):
             assert (total["moved"], total["errors"]) == (0, total["seen"])
     assert len(await bench.queue()) == 3
     assert await bench.redis("ZRANGE", "retry", 0, -1) == [b"1", b"2"]
+
+
+async def test_nothing_is_pushed_where_the_set_of_queues_cannot_take_its_name(bench: Bench):
+    """Else who tries again pushes the same job again."""
+    await bench.fill_queue(3)
+    await bench.redis("ZADD", "retry", 1, "1", 2, "2")
+    await bench.redis("SET", "queues", "no set")
+    for source in (QUEUE, Source("retry")):
+        total = await bench.sweep(source, lambda entry: Push("other", entry.payload))
+        assert (total["moved"], total["errors"]) == (0, total["seen"])
+    with pytest.raises(Refused):
+        await bench.moves.restore(Source("queue", "other"), [Entry("queue", b"1", "other")], "1")
+    assert await bench.queue("other") == []
+    await bench.redis("DEL", "queues")
+    assert (await bench.sweep(Source("retry"), lambda entry: Push("other", entry.payload)))["moved"] == 2
+    assert await bench.queue("other") == [b"1", b"2"]
 
 
 async def test_restored_twice_is_there_once(bench: Bench):

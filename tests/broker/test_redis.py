@@ -18,7 +18,7 @@ from trioworkers.broker.connection import Connection, connect, retrying
 from trioworkers.broker.identity import current_identity, is_certainly_dead
 from trioworkers.broker.intake import LeaseGone, open_intake
 from trioworkers.broker.link import Link
-from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.moves import Broker, Holder, Settlement, Source
 from trioworkers.broker.presence import Presence
 from trioworkers.errors import BrokerError
 from trioworkers.outcome import Acknowledge, Requeue, RetryAt, Send
@@ -220,6 +220,23 @@ async def test_dead_set_keeps_sidekiqs_limits(connection: Connection, redis_url:
     (payload,) = (await owner.due(1)).schedule
     await owner.promote("schedule", [(payload, None, payload)])
     assert await redis(connection, "ZRANGE", "dead", "0", "-1") == [payload]
+
+
+@pytest.mark.parametrize("source", ["schedule", "retry"])
+async def test_due_job_is_not_pushed_again_and_again_when_its_queues_name_cannot_be_noted(
+    connection: Connection, redis_url: str, source: Source
+):
+    owner = broker(connection, "owner")
+    await redis(connection, "ZADD", source, "1", "payload")
+    await redis(connection, "SET", "queues", "no set")
+    for _ in range(3):
+        moved, errors = await owner.promote(source, [(b"payload", "q", b"payload")])
+        assert (moved, len(errors)) == (0, 1)
+    assert await redis(connection, "LLEN", "queue:q") == 0
+    await redis(connection, "DEL", "queues")
+    assert await owner.promote(source, [(b"payload", "q", b"payload")]) == (1, [])
+    assert await redis(connection, "LRANGE", "queue:q", "0", "-1") == [b"payload"]
+    assert await redis(connection, "EXISTS", source) == 0
 
 
 async def test_process_id_is_claimed_by_one_at_a_time(connection: Connection):

@@ -7,7 +7,7 @@ local result, failed = {}, 0
 for number, packed in ipairs(ARGV) do
   local work = cmsgpack.unpack(packed)
   local ok, problem = pcall(send, work[1], work[2])
-  result[number] = ok and '' or type(problem) == 'table' and problem.err or tostring(problem)
+  result[number] = ok and '' or words(problem)
   if not ok then failed = failed + 1 end
 end
 if failed == #ARGV then return redis.error_reply(result[1]) end

@@ -9,31 +9,20 @@
 local write = {
   delete = function() end,
   bury = function(o) bury(KEYS[3], o[1]) end,
-  push = function(o)
-    redis.call('RPUSH', o[4], o[5])
-    redis.call('SADD', KEYS[2], o[3])
-  end,
+  push = function(o) send({{o[3], o[4], {o[5]}, 'RPUSH', KEYS[2]}}, {}) end,
 }
 redis.call('LTRIM', KEYS[1], 0, -1) -- changes nothing; but who began so may mark when Redis is full, and delete what fills it
-local indexes, shift, moved, errors = cmsgpack.unpack(ARGV[2]), 0, 0, {}
+local indexes, shift = cmsgpack.unpack(ARGV[2]), 0
 for i, o in ipairs(cmsgpack.unpack(ARGV[1])) do
   local index = indexes[i] + shift
   if index < 0 or redis.call('LINDEX', KEYS[1], index) ~= o[1] then
     index = redis.call('LPOS', KEYS[1], o[1])
     if index and indexes[i] >= 0 then shift = index - indexes[i] end
   end
-  if index then
-    local ok, problem = pcall(write[o[2]], o)
-    if ok then
-      redis.call('LSET', KEYS[1], index, ARGV[3])
-      moved = moved + 1
-    else
-      errors[#errors + 1] = type(problem) == 'table' and problem.err or tostring(problem)
-    end
-  end
+  if index and moved(write[o[2]], o) then redis.call('LSET', KEYS[1], index, ARGV[3]) end
 end
-if moved > 0 then -- counted from the nearer end
+if result[1] > 0 then -- counted from the nearer end
   local far = indexes[1] * 2 > redis.call('LLEN', KEYS[1])
-  redis.call('LREM', KEYS[1], far and -moved or moved, ARGV[3])
+  redis.call('LREM', KEYS[1], far and -result[1] or result[1], ARGV[3])
 end
-return {moved, unpack(errors)}
+return result

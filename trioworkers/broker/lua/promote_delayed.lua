@@ -4,7 +4,7 @@
 -- ARGV    1 msgpack {{payload, queue name or false, queue key, payload to enqueue or bury}, …}
 -- result  {how many were moved, error, …}: a payload that another scheduler moved before us is not counted; one whose queue
 --         can't take it stays where it was
-local t, moved, errors = now(), 0, {}
+local t = now()
 
 -- Takes a payload from the first due list that has it; returns its second.
 local function take(payload)
@@ -13,26 +13,21 @@ local function take(payload)
   end
 end
 
+local function write(name, queue, renewed)
+  if name then send({{name, queue, {renewed}, 'RPUSH', KEYS[4]}}, {}) else bury(KEYS[5], renewed, true) end
+end
+
 for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
-  local payload, name, queue, renewed = unpack(entry)
+  local payload = entry[1]
   local second = take(payload)
   if second then
-    local list, lists = KEYS[2] .. second, KEYS[3] .. payload
-    local ok, problem
-    if name then
-      ok, problem = pcall(redis.call, 'RPUSH', queue, renewed)
-      if ok then redis.call('SADD', KEYS[4], name) end
-    else
-      ok, problem = pcall(bury, KEYS[5], renewed, true)
-    end
-    if ok then
-      moved = moved + 1
-      redis.call('SREM', lists, 'delayed:' .. second)
+    local list = KEYS[2] .. second
+    if moved(write, unpack(entry, 2)) then
+      redis.call('SREM', KEYS[3] .. payload, 'delayed:' .. second)
       if redis.call('EXISTS', list) == 0 then redis.call('ZREM', KEYS[1], second) end
     else
       redis.call('LPUSH', list, payload)
-      errors[#errors + 1] = type(problem) == 'table' and problem.err or tostring(problem)
     end
   end
 end
-return {moved, unpack(errors)}
+return result

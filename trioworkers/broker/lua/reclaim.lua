@@ -19,7 +19,7 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[2])) do
     end
     if not ok then
       redis.call('LPUSH', KEYS[2], payload)
-      return {moved, type(problem) == 'table' and problem.err or tostring(problem)}
+      return {moved, words(problem)}
     end
     moved = moved + 1
     if buried then

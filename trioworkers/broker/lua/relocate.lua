@@ -5,21 +5,9 @@
 local write = {
   delete = function() end,
   bury = function(o) bury(KEYS[3], o[1]) end,
-  push = function(o)
-    redis.call('LPUSH', o[4], o[5])
-    redis.call('SADD', KEYS[2], o[3])
-  end,
+  push = function(o) send({{o[3], o[4], {o[5]}, 'LPUSH', KEYS[2]}}, {}) end,
 }
-local moved, errors = 0, {}
 for _, o in ipairs(cmsgpack.unpack(ARGV[1])) do
-  if redis.call('ZSCORE', KEYS[1], o[1]) then
-    local ok, problem = pcall(write[o[2]], o)
-    if ok then
-      redis.call('ZREM', KEYS[1], o[1])
-      moved = moved + 1
-    else
-      errors[#errors + 1] = type(problem) == 'table' and problem.err or tostring(problem)
-    end
-  end
+  if redis.call('ZSCORE', KEYS[1], o[1]) and moved(write[o[2]], o) then redis.call('ZREM', KEYS[1], o[1]) end
 end
-return {moved, unpack(errors)}
+return result

@@ -10,7 +10,7 @@ if ARGV[1] == '' then
   return added
 end
 if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+redis.call('SADD', KEYS[2], ARGV[1]) -- first: what can fail shall fail before a job is there
 for _, entry in ipairs(entries) do redis.call('LPUSH', KEYS[1], entry[1]) end
-redis.call('SADD', KEYS[2], ARGV[1])
 redis.call('SET', KEYS[3], 1, 'EX', ARGV[3])
 return #entries

@@ -2,6 +2,11 @@
 -- send(push, later): push  {{name, key, {payload, …}, LPUSH or RPUSH, key of the set of queues}, …}
 --                    later {{payload, delay, score or false, place}, …}; a place is a sorted set's key, or the three of `delay`
 --
+-- What pcall caught, in words.
+local function words(problem)
+  return type(problem) == 'table' and problem.err or tostring(problem)
+end
+
 -- now() is never the same twice in one script: Sidekiq's pages find an entry of a sorted set by its score, and lose its neighbours of
 -- the same score if one of them has no jid.
 local calls, began = 0, nil

@@ -61,7 +61,7 @@ for _, l in ipairs(lists) do
       local ok, p, f = pcall(write[kind], list, unpack(o, 3))
       if not ok then -- a key of the wrong type, say: the payload goes back to where it was, so that nothing is lost
         redis.call('LPUSH', list, payloads[i])
-        result[#result + 1] = {before - 4 + i, type(p) == 'table' and p.err or tostring(p)}
+        result[#result + 1] = {before - 4 + i, words(p)}
         p, f = 0, 0
       end
       processed, failed = processed - 1 + p, failed + f
