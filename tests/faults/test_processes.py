@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from harness import Jobs, children_of
-from servers import Server, Worker, wait_for
+from servers import ClockedServer, Server, Worker, wait_for
 
 Work = Callable[..., Worker]
 
@@ -39,6 +39,39 @@ def test_clock_of_the_machine_is_wrong(work: Work, jobs: Jobs, server: Server, s
     assert 1 <= time.time() - now < 15
     assert "taken over" not in skewed.text
     assert "died" not in skewed.text
+
+
+@pytest.mark.skipif(
+    ClockedServer.LIBRARY is None and "TRIOWORKERS_REQUIRE_INTEROP" not in os.environ,
+    reason="libfaketime is missing (Debian: faketime)",
+)
+def test_clock_of_redis_is_set_ahead_and_back(work: Work, jobs: Jobs, tmp_path: Path):
+    """All leases run out at once; later what blocks or expires takes five minutes longer than it should."""
+    (tmp_path / "clocked").mkdir()
+    jobs.server = redis = ClockedServer(tmp_path / "clocked").start()
+    try:
+        options = ("--redis", redis.url, "--lease", "4")
+        workers = [work(name, *options, CONCURRENCY="10").wait_started() for name in ("w1", "w2")]
+        jobs.push(20, "Sleep", 5)  # all slots are taken: no fetch renews a lease
+        jobs.push_elsewhere(5, "schedule", "Sleep", 0.05, score=time.time() + 200)
+        jobs.push_elsewhere(5, "retry", "Sleep", 0.05, score=time.time() + 200)
+        wait_for(lambda: len(jobs.counted("start")) == 20, "all run that are due")
+        redis.set_clock(300)
+        wait_for(lambda: len(jobs.queued()) == 10, "what is due by its clock is on its queue")
+        wait_for(lambda: len(jobs.counted("end")) == 30, "it runs")
+        jobs.push(5, "Again", 0.05)
+        wait_for(lambda: len(jobs.counted("again")) == 5 and not jobs.jids("retry"), "they are tried again in time")
+        redis.set_clock(-300)
+        jobs.fault_is_over()
+        jobs.push(5, "Again", 0.05)
+        jobs.push(20, "Sleep", 0.05)
+        jobs.expect_all_done(extra_runs=10)
+        assert set(jobs.counted("end").values()) == {1}
+        for text in [worker.text for worker in workers]:
+            assert "taken over" not in text
+            assert "died" not in text
+    finally:
+        redis.kill()
 
 
 def test_computing_child_is_killed(work: Work, jobs: Jobs, server: Server):
