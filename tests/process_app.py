@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -89,7 +90,18 @@ async def stubborn(ctx: Context) -> None:
 @app.handler("q", "Die")
 async def die(ctx: Context) -> None:
     note("start", ctx)
+    match os.environ.get("DIE_BY"):
+        case "segmentation fault":
+            ctypes.string_at(0)
+        case "kill":  # as the kernel does when memory runs out
+            os.kill(os.getpid(), signal.SIGKILL)
     os._exit(7)
+
+
+@app.handler("q", "Gorge")
+async def gorge(ctx: Context) -> None:
+    note("start", ctx)
+    bytearray(1 << 46)
 
 
 def spin() -> None:

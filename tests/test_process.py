@@ -149,13 +149,15 @@ def test_job_that_kills_its_process_is_buried_and_its_neighbours_get_done(work: 
     jobs.push(5, "Sleep", 0.3)
     jobs.push(1, "Die")
     jobs.push(5, "Sleep", 0.3)
-    for _ in range(3):
-        assert work("same").ended() == 7
+    for how, status in (("exit", 7), ("segmentation fault", -signal.SIGSEGV), ("kill", -signal.SIGKILL)):
+        assert work("same", DIE_BY=how).ended() == status
     worker = work("same").wait_started()
     wait_for(lambda: len(jobs.counted("end")) == 10, "the neighbours get done")
     (dead,) = jobs.server.command("ZRANGE", "dead", 0, -1)
     assert json.loads(dead)["class"] == "Die"
     assert "3 workers died" in json.loads(dead)["error_message"]
+    jobs.push(1, "Gorge")
+    wait_for(lambda: jobs.server.command("ZCARD", "retry") == 1, "asking for too much memory is its own failure only")
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
 
