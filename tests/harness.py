@@ -73,9 +73,11 @@ class Jobs:
 
         wait_for(pushed, "the server takes jobs")
 
-    def push_elsewhere(self, count: int, key: str, job_class: str, *args: object, score: float = 1.0) -> None:
+    def push_elsewhere(
+        self, count: int, key: str, job_class: str, *args: object, score: float = 1.0, **fields: object
+    ) -> None:
         """Put jobs into the sorted set (with this score) or the list at `key`."""
-        fresh = self._fresh(count, job_class, args, {})
+        fresh = self._fresh(count, job_class, args, fields)
         if key in ("retry", "schedule"):
             self.server.command("ZADD", key, *(word for payload in fresh for word in (score, payload)))
         else:
