@@ -25,7 +25,10 @@ def test_it_overwrites_nothing(tmp_path: Path, name: str):
     (tmp_path / name).write_text("mine")
     done = run(tmp_path, "trioworkers", "new")
     assert done.returncode == 1
-    assert done.stderr == f"trioworkers: {name} is there already: nothing was written\n"
+    assert (
+        done.stderr
+        == f"trioworkers: {name} is there already: nothing was written; for another name: trioworkers new NAME\n"
+    )
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 

@@ -110,7 +110,9 @@ def write_new(name: str) -> None:
     files = {Path(f"{name}.py"): APP, Path(f"test_{name}.py"): TEST}
     for path in files:
         if path.exists():
-            raise ConfigurationError(f"{path} is there already: nothing was written")
+            raise ConfigurationError(
+                f"{path} is there already: nothing was written; for another name: trioworkers new NAME"
+            )
     for path, text in files.items():
         try:
             with path.open("x", encoding="utf-8") as file:

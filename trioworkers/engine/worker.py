@@ -162,9 +162,9 @@ class Worker:
         deadline = trio.current_time() + patience_s
         if deadline < self._deadline:
             self._deadline = deadline
-            logger.info(
-                "stopping: %s may go on for %.1f s", counted(sum(1 for _ in self.running()), "running job"), patience_s
-            )
+            count = sum(1 for _ in self.running())
+            what = f"{counted(count, 'running job')} may go on for {patience_s:.1f} s" if count else "no job is running"
+            logger.info("stopping: %s", what)
             for scope in self._jobs.values():
                 scope.deadline = deadline
             self._deadline_moved.set()
