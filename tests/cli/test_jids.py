@@ -36,7 +36,7 @@ def test_ambiguous_beginning_lists_who_it_may_be_and_does_nothing(
     redis_url: str, shared_server: Server, payloads: list[str], words: tuple[str, ...]
 ):
     text = refused(redis_url, *words, "c0ffee10")
-    assert "2 jids begin with c0ffee10" in text
+    assert "2 jobs are meant by c0ffee10" in text
     assert f"  {FIRST}  A  in the retry set\n  {SECOND}  A  in the dead set" in text
     assert THIRD not in text
     assert len(members(shared_server, "retry")) == 2
@@ -44,7 +44,7 @@ def test_ambiguous_beginning_lists_who_it_may_be_and_does_nothing(
 
 
 def test_ambiguous_one_among_others_stops_them_all(redis_url: str, shared_server: Server, payloads: list[str]):
-    assert "3 jids begin with" in refused(redis_url, "delete", THIRD, "c0ffee")
+    assert "3 jobs are meant by" in refused(redis_url, "delete", THIRD, "c0ffee")
     assert members(shared_server, "queue:q") == [payloads[2]]
 
 
@@ -72,3 +72,19 @@ def test_running_job_is_cancelled_by_how_its_jid_begins(work: Callable[..., Work
     wait_for(lambda: len(jobs.counted("start")) == 1, "it runs")
     (jid,) = jobs.payloads
     assert act(server.url, "cancel", jid[:-1]).stdout.startswith(f"{jid}: cancelled on w1")
+
+
+def test_job_is_known_by_the_id_that_rails_gave_it(redis_url: str, shared_server: Server):
+    uuid = "3f3468fb-9440-4ee0-aa17-032be44adc9a"
+    inner = {"job_class": "WelcomeJob", "job_id": uuid, "arguments": [7, "<>"]}
+    active = {"class": "Wrapper", "wrapped": "WelcomeJob", "args": [inner]}
+    shared_server.command("SADD", "queues", "q")
+    shared_server.command("LPUSH", "queue:q", payload(1, **active), payload(2, args=[uuid]))
+    told = act(redis_url, "show", uuid).stdout
+    assert told.startswith("jid         jid1\n")
+    assert f"job id      {uuid}, as Rails calls it\n" in told
+    assert act(redis_url, "jobs", "q").stdout.splitlines()[0].endswith('\tWelcomeJob\t[7, "<>"]')
+    assert act(redis_url, "bury", uuid[:8]).stdout == "jid1: buried\n"
+    again = {**active, "args": [{**inner, "executions": 1}]}
+    shared_server.command("LPUSH", "queue:q", payload(3, **again))
+    assert f"2 jobs are meant by {uuid}" in refused(redis_url, "delete", uuid)  # Rails' own retries keep it

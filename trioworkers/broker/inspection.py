@@ -159,10 +159,14 @@ class Inspector:
     # ── one job ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def find(self, jid: str, *, whole: bool = False) -> AsyncGenerator[Entry, None]:
-        """The payloads of jobs whose jid begins so, or is just that, wherever they are; where the likely one is first looked for."""
+        """The payloads of jobs whose jid (or ActiveJob's id) begins so, or is just that, wherever they are.
+
+        Where the likely one is first looked for.
+        """
         async with aclosing(self._holding(f'"{jid}"' if whole else f'"{jid}')) as entries:
             async for entry in entries:
-                if entry.jid == jid or (not whole and entry.jid.startswith(jid)):
+                ids = (entry.jid, entry.active_job_id)
+                if jid in ids if whole else any(each.startswith(jid) for each in ids):
                     yield entry
 
     async def _holding(self, text: str) -> AsyncGenerator[Entry, None]:

@@ -1,4 +1,7 @@
-"""Which job a JID on a command line means: its whole jid, or the beginning that no other job has, like git's short hashes."""
+"""Which job a JID on a command line means: its whole jid, or the beginning that no other job has, like git's short hashes.
+
+Rails' people have another id in their log, ActiveJob's, which is taken alike.
+"""
 
 from __future__ import annotations
 
@@ -34,20 +37,22 @@ class Found:
 
 
 async def find_job(inspector: Inspector, text: str) -> Found:
-    """The job whose jid is `text`; else the only one whose jid begins so. Raises AmbiguousJid if several do."""
+    """The job whose jid is `text`; else the only one whose jid begins so, or that Rails calls so. Raises AmbiguousJid if several do."""
     by_jid: dict[str, list[Entry]] = {}
     async with aclosing(inspector.find(text, whole=len(text) < LEAST)) as entries:
         async for entry in entries:
             by_jid.setdefault(entry.jid, []).append(entry)
     if text in by_jid:
         return Found(text, by_jid[text])
+    called = {jid: found for jid, found in by_jid.items() if found[0].active_job_id == text}
+    by_jid = called or by_jid
     if len(by_jid) > 1:
         raise AmbiguousJid(_which_one(text, by_jid))
     return next((Found(jid, found) for jid, found in by_jid.items()), Found(text, ()))
 
 
 def _which_one(text: str, by_jid: dict[str, list[Entry]]) -> str:
-    lines = [f"{number(len(by_jid))} jids begin with {text}: which one? Nothing was done"]
+    lines = [f"{number(len(by_jid))} jobs are meant by {text}: which one? Nothing was done"]
     for jid, entries in list(by_jid.items())[:NAMED]:
         lines.append(f"  {clean(jid)}  {clean(entries[0].job_class)}  {place_of(entries[0])}")
     if len(by_jid) > NAMED:

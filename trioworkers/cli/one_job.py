@@ -55,6 +55,8 @@ def _lines(entry: Entry, row: Row, now_s: float) -> list[tuple[str, str]]:
     lines.append(("class", entry.job_class or "(unreadable)"))
     if entry.classes[1] != entry.job_class:
         lines.append(("wrapper", entry.classes[1]))
+    if entry.active_job_id:
+        lines.append(("job id", f"{entry.active_job_id}, as Rails calls it"))
     lines.append(("queue", entry.queue))
     if entry.tags:
         lines.append(("tags", " ".join(entry.tags)))

@@ -30,6 +30,8 @@ def row_of(entry: Entry, now_s: float) -> dict[str, Any]:
         row.update(due_at=entry.due_s, due=round(entry.due_s - now_s, 3))
     if entry.error_class or entry.error_message:
         row.update(error_class=entry.error_class, error_message=entry.error_message)
+    if entry.active_job_id:
+        row.update(active_job_id=entry.active_job_id, arguments=msgspec.Raw(_on_one_line(entry.arguments) or b"null"))
     if entry.tags:
         row["tags"] = entry.tags
     if entry.process_id:
@@ -53,7 +55,8 @@ def _on_one_line(args: bytes) -> bytes:
 
 
 def _args(row: Row) -> str:
-    return bytes(row["args"]).decode(errors="replace") if "args" in row else "(no JSON object)"
+    args = row.get("arguments", row.get("args"))  # an ActiveJob's own are those that people know
+    return "(no JSON object)" if args is None else bytes(args).decode(errors="replace")
 
 
 def error_text(row: Row) -> str:

@@ -40,7 +40,15 @@ class _Fields(msgspec.Struct, rename={"job_class": "class", "aside": ASIDE_FIELD
     aside: Any = None
 
 
+class _ActiveJob(msgspec.Struct):
+    """What an ActiveJob tells within its wrapper's only argument."""
+
+    job_id: Any = None
+    arguments: msgspec.Raw = msgspec.Raw(b"null")
+
+
 _decode = msgspec.json.Decoder(_Fields).decode
+_decode_active_job = msgspec.json.Decoder(tuple[_ActiveJob]).decode
 
 
 @attrs.frozen
@@ -96,6 +104,26 @@ class Entry:
     def args(self) -> bytes:
         """Its arguments as they are spelled in the payload."""
         return bytes(self._fields.args) if self._fields is not None else b""
+
+    @cached_property
+    def _active_job(self) -> _ActiveJob | None:
+        if not self._text("wrapped"):
+            return None
+        try:
+            return _decode_active_job(self.args)[0]
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def active_job_id(self) -> str:
+        """The id by which Rails and its log know an ActiveJob; "" for others."""
+        job_id = self._active_job.job_id if self._active_job is not None else None
+        return job_id if isinstance(job_id, str) else ""
+
+    @property
+    def arguments(self) -> bytes:
+        """What the class is called with: `args`, or an ActiveJob's own arguments within them."""
+        return self.args if self._active_job is None else bytes(self._active_job.arguments)
 
     @property
     def tags(self) -> tuple[str, ...]:
