@@ -168,15 +168,16 @@ class Jobs:
     def held(self, worker: Worker) -> Held:
         """What a worker holds now."""
         mine = [str(worker.process.pid)]
-        before = sum(line.split()[-2:-1] == mine for line in self._lines("held"))
+        before = sum(line.split()[-2:-1] == mine for line in self.lines("held"))
         worker.signal(signal.SIGUSR1)
         wait_for(
-            lambda: sum(line.split()[-2:-1] == mine for line in self._lines("held")) > before, "it tells what it holds"
+            lambda: sum(line.split()[-2:-1] == mine for line in self.lines("held")) > before, "it tells what it holds"
         )
-        words = next(line for line in reversed(self._lines("held")) if line.split()[-2:-1] == mine).split()[1:4]
+        words = next(line for line in reversed(self.lines("held")) if line.split()[-2:-1] == mine).split()[1:4]
         return Held(*(int(word.partition("=")[2]) for word in words))
 
-    def _lines(self, event: str) -> list[str]:
+    def lines(self, event: str) -> list[str]:
+        """What workers noted that begins so."""
         return (
             [line for line in self.runs.read_text().splitlines() if line.startswith(event)]
             if self.runs.exists()
@@ -210,3 +211,7 @@ def children_of(parent: int) -> list[tuple[int, str]]:
         if fields[1] == str(parent) or f"parent_pid={parent}" in command:
             found.append((int(stat.parent.name), command))
     return found
+
+
+def descriptors(worker: Worker) -> int:
+    return len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))

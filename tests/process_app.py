@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
+import random
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +20,7 @@ if "CLOCK_AHEAD_S" in os.environ:
     right_time, ahead_s = time.time, float(os.environ["CLOCK_AHEAD_S"])
     time.time = lambda: right_time() + ahead_s
 
-from trioworkers import App, Context, Job, RetryAfter
+from trioworkers import App, Context, Http, Job, RetryAfter
 
 
 @asynccontextmanager
@@ -50,7 +52,7 @@ def tell_what_is_held(*_: object) -> None:
 
 signal.signal(signal.SIGUSR1, tell_what_is_held)
 
-app = App(lifespan=lag_is_noted if "NOTE_LAG" in os.environ else None)
+app = App(http=Http(max_connections=200), lifespan=lag_is_noted if "NOTE_LAG" in os.environ else None)
 app.queue("q", concurrency=int(os.environ.get("CONCURRENCY", "100")))
 
 
@@ -113,6 +115,16 @@ def spin() -> None:
 async def compute(ctx: Context) -> None:
     note("start", ctx)
     await ctx.run_cpu(spin)
+
+
+@app.handler("q", "Storm")
+async def storm(ctx: Context, url: str) -> None:
+    note("start", ctx)
+    with trio.move_on_after(random.choice([math.inf, math.inf, random.uniform(0.0, 1.0)])):
+        async with ctx.fan_out() as fan:
+            for name in "abcd":
+                fan.post(name, url, json={"name": name})
+    note("end", ctx)
 
 
 @app.handler("q", "FailAfter")

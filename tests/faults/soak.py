@@ -23,7 +23,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from harness import Jobs, children_of
+from harness import Jobs, children_of, descriptors
 from proxy import Proxy
 from servers import Server, Worker, start_worker, wait_for
 
@@ -278,19 +278,15 @@ class Soak:
         """Descriptors and children of the workers at rest, compared with a worker that has just started."""
         self._start("fresh")
         fresh = self._workers.pop("fresh").wait_started()
-        limit = _descriptors(fresh) + 4  # two clients may hold up to two idle sockets more
+        limit = descriptors(fresh) + 4  # two clients may hold up to two idle sockets more
         leaks = [
-            f"{name} has {_descriptors(worker)} descriptors, a fresh worker {limit - 4}"
+            f"{name} has {descriptors(worker)} descriptors, a fresh worker {limit - 4}"
             for name, worker in self._workers.items()
-            if _descriptors(worker) > limit
+            if descriptors(worker) > limit
         ]
         return leaks + [
             f"{name} has children" for name, worker in self._workers.items() if children_of(worker.process.pid)
         ]
-
-
-def _descriptors(worker: Worker) -> int:
-    return len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import Jobs, children_of
+from harness import Jobs, children_of, descriptors
 from servers import ClockedServer, Server, Worker, wait_for
 
 Work = Callable[..., Worker]
@@ -117,10 +117,6 @@ def test_nothing_is_left_of_thousand_jobs(work: Work, jobs: Jobs):
         jobs.push(50, "FailAfter", 0, retry=False)
     wait_for(lambda: len(jobs.counted("end")) == 1200 and jobs.in_progress() == 0, "all are done")
     wait_for(lambda: descriptors(worker) <= before, f"no more than the {before} descriptors before")
-
-
-def descriptors(worker: Worker) -> int:
-    return len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
 
 
 def spinning(worker: Worker) -> list[int]:
