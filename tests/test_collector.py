@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from trioworkers.collector import THRESHOLDS, look_less_often, patient_collector
+from trioworkers.collector import THRESHOLDS, hurried_collector, patient_collector
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +41,10 @@ def test_collector_that_somebody_has_switched_off_stays_off():
         gc.enable()
 
 
-def test_collector_that_the_command_line_has_made_patient_forgets_nothing_of_a_worker():
-    look_less_often()
-    with patient_collector():
-        assert gc.get_freeze_count() > 0
-    assert gc.get_threshold() == THRESHOLDS
+def test_worker_is_as_patient_when_a_command_has_begun_it(thresholds: tuple[int, int, int]):
+    with hurried_collector():
+        with patient_collector():
+            assert gc.get_threshold() == THRESHOLDS
+            assert gc.get_freeze_count() > 0
+        assert gc.get_threshold() == THRESHOLDS
+    assert gc.get_threshold() == thresholds

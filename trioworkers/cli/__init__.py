@@ -13,7 +13,10 @@ INTERRUPTED = 130
 def main() -> None:
     """The command `trioworkers`. Mistakes of ours to explain are one line on stderr and exit status 1 (usage: 2)."""
     try:
-        _main()
+        from trioworkers.collector import hurried_collector  # noqa: PLC0415 - see above
+
+        with hurried_collector():
+            _main()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BaseExceptionGroup as group:  # what was interrupted inside a nursery
@@ -25,9 +28,6 @@ def main() -> None:
 def _main() -> None:
     import logging  # noqa: PLC0415 - see above
 
-    from trioworkers.collector import leave_it, look_less_often  # noqa: PLC0415 - as above
-
-    look_less_often()
     from trioworkers.cli.commands import app  # noqa: PLC0415 - as above
     from trioworkers.errors import TrioworkersError, WrongUsage  # noqa: PLC0415 - as above
 
@@ -38,5 +38,3 @@ def _main() -> None:
     except TrioworkersError as error:
         print(f"trioworkers: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2 if isinstance(error, WrongUsage) else 1)
-    finally:
-        leave_it()
