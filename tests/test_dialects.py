@@ -109,7 +109,8 @@ def test_retried_resque_job_waits_apart_and_is_the_same_job_again(work: Work, se
     push(server, '{"class":"Again","args":[0],"retry":5,"f":1.10}')
     wait_for(lambda: jobs.counted("end").total() == 1, "the second attempt succeeds")
     assert len(jobs.counted("start")) == 1
-    assert (server.command("GET", "resque:stat:processed"), server.command("GET", "resque:stat:failed")) == ("2", "1")
+    wait_for(lambda: server.command("GET", "resque:stat:processed") == "2", "its outcome is written")
+    assert server.command("GET", "resque:stat:failed") == "1"
     assert server.command("ZCARD", "resque:tw:retry") == server.command("LLEN", "resque:failed") == 0
 
 

@@ -71,7 +71,7 @@ class Client:
         """Put jobs into their queues, in this order; returns their jids.
 
         Raises BadJob before anything is sent; Unavailable or Refused if Redis fails, when the jobs may have been sent or not (of
-        more than a thousand, the first ones). Cancelled: likewise.
+        more than a thousand, or of more than 8 MB, the first ones). Cancelled: likewise.
         """
         return await self._send(jobs)
 

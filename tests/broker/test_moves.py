@@ -19,7 +19,7 @@ from trioworkers.broker.connection import connect
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.intake import Intake, open_intake
 from trioworkers.broker.link import Link
-from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.moves import Broker, Holder, Listed, Settlement
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
 from trioworkers.wire.dialect import Dialect
@@ -284,7 +284,8 @@ async def test_unreadable_due_payload_goes_to_dead_as_it_is(bench: Bench):
 async def test_audit_tells_strays_and_put_back_returns_them(bench: Bench):
     p = await seeded(bench, 3)
     assert await bench.broker.audit("q", 3, 10) is None
-    assert await bench.broker.audit("q", 1, 10) == Counter(p)
+    assert await bench.broker.audit("q", 1, 10) == Listed(Counter(p))
+    assert await bench.broker.count("q", [p[1], b"other"]) == Counter({p[1]: 1, b"other": 0})
     assert await bench.broker.put_back("q", [p[2], p[1]]) == 2
     assert await bench.broker.put_back("q", [p[2]]) == 0
     assert await bench.state() == {"queue:q:inprogress": [p[0]], "queue:q": [p[2], p[1]]}

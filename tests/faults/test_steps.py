@@ -18,7 +18,7 @@ from trioworkers.broker.scripts import Script
 Work = Callable[..., Worker]
 ALL = [value for value in vars(scripts).values() if isinstance(value, Script)]
 IN_A_HURRY = [scripts.FETCH, scripts.SETTLE, scripts.PROMOTE, scripts.RECLAIM]
-SELDOM = [scripts.CLAIM, scripts.BEAT, scripts.AUDIT, scripts.DUE, scripts.PUT_BACK, scripts.RELEASE, scripts.FAREWELL]
+SELDOM = [scripts.CLAIM, scripts.BEAT, scripts.PAGE, scripts.DUE, scripts.PUT_BACK, scripts.RELEASE, scripts.FAREWELL]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -15,7 +15,7 @@ import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.intake import Fetched, Intake
-from trioworkers.broker.moves import Broker, Due, Holder, Settlement, Source
+from trioworkers.broker.moves import Broker, Due, Holder, Listed, Settlement, Source
 from trioworkers.broker.sender import Clock
 from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.errors import BrokerError
@@ -236,10 +236,15 @@ class FakeBroker(Broker):
 
         return await self._call(move)
 
-    async def audit(self, queue: str, expected: int, limit: int) -> Counter[bytes] | None:
+    async def audit(self, queue: str, expected: int, limit: int, known: Collection[bytes] = ()) -> Listed | None:
         """See `Broker.audit`."""
         found = await self._call(lambda: list(self._list(queue)), looks=True)
-        return None if len(found) == expected else Counter(found)
+        return None if len(found) == expected else Listed(Counter(found))
+
+    async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
+        """See `Broker.count`."""
+        found = await self._call(lambda: Counter(self._list(queue)), looks=True)
+        return Counter({payload: found[payload] for payload in payloads})
 
     async def put_back(self, queue: str, payloads: Sequence[bytes]) -> int:
         """See `Broker.put_back`."""

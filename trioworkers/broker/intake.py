@@ -65,7 +65,7 @@ class Intake:
         keys, holder = self._broker.keys, self._broker.holder
         names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.reclaims]
         args = [limit, MAX_FETCH_BYTES, holder.lease, holder.lease_ms, self._entry, self._end]
-        gone, suspects, *payloads = await self._connection.run(scripts.FETCH, names, args, self._operation)
+        gone, suspects, payloads = await self._connection.run(scripts.FETCH, names, args, self._operation)
         return Fetched(payloads, LeaseGone(gone), bool(suspects))
 
     async def wait(self) -> bytes | None:

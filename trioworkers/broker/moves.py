@@ -6,7 +6,7 @@ Payloads come from Redis as bytes and go back as the same bytes; `engine/` decid
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Literal, NamedTuple
@@ -25,6 +25,8 @@ from trioworkers.wire.keys import Keys
 
 Source = Literal["retry", "schedule", "delayed"]
 """What holds payloads that come due; `delayed` only in Resque's dialect."""
+PAGE_BYTES = 4_000_000
+"""What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
 
 
 @attrs.frozen
@@ -58,6 +60,14 @@ class Due:
     asks: Sequence[bytes] = ()
     paused_queues: frozenset[str] = frozenset()
     paused_classes: frozenset[str] = frozenset()
+
+
+@attrs.frozen
+class Listed:
+    """What an in-progress list holds. `at_once`: all of it was read in one step; else others may have moved payloads meanwhile, so that some were missed or seen twice."""
+
+    payloads: Counter[bytes]
+    at_once: bool = True
 
 
 class Broker(Sender):
@@ -167,7 +177,7 @@ class Broker(Sender):
         """Up to `limit` due payloads of each set, and what people want. A lost reply loses what was asked."""
         keys = self.keys
         names = [keys.retry, keys.schedule, keys.asks(self.holder.process_id), keys.paused, keys.paused_classes]
-        wait, retry, schedule, asks, *paused = await self.connection.run(scripts.DUE, names, [limit])
+        wait, retry, schedule, asks, *paused = await self.connection.run(scripts.DUE, names, [limit, PAGE_BYTES])
         queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
         return Due(retry, schedule, float(wait) if wait else None, (), asks, queues, classes)
 
@@ -197,22 +207,46 @@ class Broker(Sender):
 
     # ── our in-progress lists ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def audit(self, queue: str, expected: int, limit: int) -> Counter[bytes] | None:
-        """The payloads in our list, if it is longer or shorter than `expected`; None if it is just as long."""
-        length, *payloads = await self.connection.run(scripts.AUDIT, [self.in_progress(queue)], [expected, limit])
-        return None if length == expected else Counter(payloads)
+    async def audit(self, queue: str, expected: int, limit: int, known: Collection[bytes] = ()) -> Listed | None:
+        """The payloads in our list, up to about `limit`, if it is longer or shorter than `expected`; None if it is just as long.
+
+        Those `known` are not held in memory a second time.
+        """
+        held = {payload: payload for payload in known}
+        found: Counter[bytes] = Counter()
+        length, page = await self._page("audit", self.in_progress(queue), 0, limit, expected)
+        if length == expected:
+            return None
+        at_once = len(page) >= length
+        while page:
+            found.update(held.get(payload, payload) for payload in page)
+            if at_once or (seen := found.total()) >= limit:
+                break
+            _, page = await self._page("audit", self.in_progress(queue), seen, limit - seen)
+        return Listed(found, at_once)
+
+    async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
+        """How often each of these lies in our list just now."""
+        found: Counter[bytes] = Counter()
+        for page in _by_weight(payloads):
+            counts = await self.connection.run(scripts.COUNT, [self.in_progress(queue)], page)
+            found.update(dict(zip(page, counts, strict=True)))
+        return found
 
     async def put_back(self, queue: str, payloads: Sequence[bytes]) -> int:
         """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there."""
         keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue)]
-        args = [self.holder.lease, self.dialect.put_back_with, *payloads]
-        moved: int = await self.connection.run(scripts.PUT_BACK, keys, args)
+        moved = 0
+        for page in _by_weight(payloads):
+            moved += await self.connection.run(
+                scripts.PUT_BACK, keys, [self.holder.lease, self.dialect.put_back_with, *page]
+            )
         return moved
 
     async def release(self, queue: str, limit: int = 500) -> int:
         """Everything that is left in our list back to the fetch end of `queue`. Returns how many payloads that were."""
         keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue)]
-        args = [self.holder.lease, limit, self.dialect.fetched_from]
+        args = [self.holder.lease, limit, self.dialect.fetched_from, PAGE_BYTES]
         total, left = 0, 1
         while left:
             moved, left = await self.connection.run(scripts.RELEASE, keys, args)
@@ -222,9 +256,15 @@ class Broker(Sender):
     # ── lists of the dead ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def peek(self, process_id: str, queue: str, limit: int) -> list[bytes]:
-        """The newest payloads in a worker's in-progress list."""
-        key = self.keys.in_progress(queue, process_id)
-        return list(await self.connection.call("peek", lambda client: client.lrange(key, 0, limit - 1)))
+        """The newest payloads in a worker's in-progress list, up to `limit`, or fewer if they are large."""
+        return (await self._page("peek", self.keys.in_progress(queue, process_id), 0, limit))[1]
+
+    async def _page(
+        self, operation: str, key: str, start: int, limit: int, expected: int = -1
+    ) -> tuple[int, list[bytes]]:
+        args = [expected, start, limit, PAGE_BYTES]
+        length, payloads = await self.connection.run(scripts.PAGE, [key], args, operation)
+        return length, payloads
 
     async def reclaim(
         self, process_id: str, queue: str, entries: Sequence[tuple[bytes, str, bool, bytes | None]]
@@ -273,3 +313,17 @@ class Broker(Sender):
         key = self.keys.on_trial(process_id)
         members = await self.connection.call("trial", lambda client: client.smembers(key))
         return {member.decode() for member in members}
+
+
+def _by_weight(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """In pages of a few MB, in order."""
+    page: list[bytes] = []
+    size = 0
+    for payload in payloads:
+        page.append(payload)
+        size += len(payload)
+        if size >= PAGE_BYTES or len(page) >= 1000:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 import attrs
 
 from trioworkers.broker import scripts
-from trioworkers.broker.moves import Broker, Due, Source
+from trioworkers.broker.moves import PAGE_BYTES, Broker, Due, Source
 from trioworkers.broker.neighbours import Neighbours, ResqueNeighbours
 from trioworkers.broker.scripts import pack
 from trioworkers.wire.resque import MARK, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
@@ -29,7 +29,7 @@ class ResqueBroker(Broker):
     async def due(self, limit: int) -> Due:
         """See `Broker.due`."""
         due = await super().due(limit)
-        wait, *delayed = await self.connection.run(scripts.DUE_DELAYED, list(self.keys.waiting), [limit])
+        wait, delayed = await self.connection.run(scripts.DUE_DELAYED, list(self.keys.waiting), [limit, PAGE_BYTES])
         waits = [wait_s for wait_s in (due.next_in_s, float(wait) if wait else None) if wait_s is not None]
         return attrs.evolve(due, delayed=delayed, next_in_s=min(waits, default=None))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -20,6 +21,8 @@ from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 
 CHUNK = 1000
+CHUNK_BYTES = 8_000_000
+"""How many jobs go to Redis in one step: it serves nobody else meanwhile."""
 
 
 class Clock:
@@ -58,14 +61,14 @@ class Sender:
         """The queues that speak another dialect than this sender."""
 
     async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> None:
-        """Put jobs into their queues or the schedule set, a thousand at a time, of these all or none.
+        """Put jobs into their queues or the schedule set, a thousand or 8 MB at a time, of these all or none.
 
         Calls of many tasks share round trips. With a `token` the call may be repeated within two minutes after a lost reply. Raises BadJob before anything is sent.
         """
         works = []
         remaining = iter(sends)
         while True:
-            push, later = self.work(islice(remaining, CHUNK), self.guard.admit)
+            push, later = self.work(islice(remaining, CHUNK), self.guard.admit, CHUNK_BYTES)
             if not push and not later:
                 break
             works.append(pack((push, later)))
@@ -81,10 +84,17 @@ class Sender:
         return {place: problem.decode(errors="replace") for place, problem in enumerate(problems) if problem}
 
     def work(
-        self, sends: Iterable[outcomes.Send], admit: Callable[[Job, bytes], None] | None = None
+        self,
+        sends: Iterable[outcomes.Send],
+        admit: Callable[[Job, bytes], None] | None = None,
+        max_bytes: float = math.inf,
     ) -> tuple[list[Any], list[Any]]:
-        """`(push, later)` as `send.lua` wants them. `admit`: sees each payload, and may refuse it."""
+        """`(push, later)` as `send.lua` wants them. `admit`: sees each payload, and may refuse it.
+
+        Takes no more from `sends` once their payloads have `max_bytes`.
+        """
         now_s = self.clock.now_s()
+        size = 0
         push: dict[str, tuple[Any, ...]] = {}
         later = []
         for send in sends:
@@ -94,12 +104,15 @@ class Sender:
             payload = dialect.encode(job, now_s, enqueued=at_once)
             if admit is not None:
                 admit(job, payload)
-            if not at_once:
+            if at_once:
+                if job.queue not in push:
+                    push[job.queue] = (job.queue, keys.queue(job.queue), [], dialect.pushed_with, keys.queues)
+                push[job.queue][2].append(payload)
+            else:
                 later.append((payload, send.delay_s or 0.0, send.at_s or False, keys.waiting))
-                continue
-            if job.queue not in push:
-                push[job.queue] = (job.queue, keys.queue(job.queue), [], dialect.pushed_with, keys.queues)
-            push[job.queue][2].append(payload)
+            size += len(payload)
+            if size >= max_bytes:
+                break
         return list(push.values()), later
 
     def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from itertools import islice
+from itertools import chain, islice
 
 import trio
 
@@ -216,21 +216,33 @@ class Consumer:
         return outcome
 
     async def _audit(self) -> None:
-        # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.
-        held = {delivery: delivery.forms() for delivery in self.deliveries}
-        found = await self._broker.audit(self.queue, len(held), len(held) + AUDIT_PAGE)
+        compared = await self._compare()
         self._audit_at = trio.current_time() + self._next_audit_after_s
         self._next_audit_after_s = min(self._next_audit_after_s * 2, AUDIT_INTERVAL_S)
         taken_over, self._taken_over = self._taken_over, False
-        if found is None:
+        if compared is None:
             return
-        missing, strays = compare(held, found)
+        missing, strays = compared
         if taken_over:
             _cancel_lost(missing)
         if strays:
             moved = await self._broker.put_back(self.queue, list(strays.elements()))
             logger.warning("%s, fetched from %s, never arrived here: put back", counted(moved, "job"), self.queue)
             self._audit_at = 0.0  # there may be more than a page
+
+    async def _compare(self) -> tuple[list[Delivery], Counter[bytes]] | None:
+        # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.
+        held = {delivery: delivery.forms() for delivery in self.deliveries}
+        listed = await self._broker.audit(self.queue, len(held), len(held) + AUDIT_PAGE, [*chain(*held.values())])
+        if listed is None:
+            return None
+        missing, strays = compare(held, listed.payloads)
+        if listed.at_once or not (missing or strays):
+            return missing, strays
+        # Heavy ones were read in several steps, while outcomes were written: what seems wrong is looked for once more, by itself.
+        doubtful = {*strays, *chain.from_iterable((*held[delivery], *delivery.forms()) for delivery in missing)}
+        counts = await self._broker.count(self.queue, doubtful)
+        return compare(held, Counter({**listed.payloads, **{form: counts[form] for form in doubtful}}))
 
 
 def compare(held: Mapping[Delivery, tuple[bytes, ...]], found: Counter[bytes]) -> tuple[list[Delivery], Counter[bytes]]:

@@ -1,15 +1,16 @@
 -- Which jobs are due, and when the next one will be; and what people ask of this worker. One script, as it is the one thing that
 -- an idle worker does every second.
 -- KEYS    1 retry  2 schedule  3 asks of this worker  4 paused queues  5 paused classes
--- ARGV    1 how many of each
+-- ARGV    1 how many of each at most  2 bytes of each after which to stop
 -- result  {seconds until the next one after these, or '' ; due of retry; due of schedule; asks, oldest first; paused queues; paused classes}
-local limit = tonumber(ARGV[1])
 local t, soonest = now(), nil
 local result = {}
 for i = 1, 2 do
-  local due = redis.call('ZRANGEBYSCORE', KEYS[i], '-inf', t, 'LIMIT', 0, limit)
-  result[i] = due
-  if #due == limit then
+  local more
+  result[i], more = in_pages(tonumber(ARGV[1]), tonumber(ARGV[2]), function(offset, count)
+    return redis.call('ZRANGEBYSCORE', KEYS[i], '-inf', t, 'LIMIT', offset, count)
+  end)
+  if more then
     soonest = t
   else
     local following = redis.call('ZRANGEBYSCORE', KEYS[i], '(' .. string.format('%.17g', t), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

@@ -2,7 +2,7 @@
 -- KEYS    1 queue  2 in-progress list  3 registry of in-progress lists  4 our lease  5 reclaims
 -- ARGV    1 how many  2 bytes after which to stop  3 our lease's value  4 lease in ms  5 the list's entry in the registry
 --         6 the end to fetch from, LEFT or RIGHT
--- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, payload, …}; error SUPERSEDED if another holds our process id
+-- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, {payload, …}}; error SUPERSEDED if another holds our process id
 local holder = redis.call('GET', KEYS[4])
 if holder and holder ~= ARGV[3] then return redis.error_reply('SUPERSEDED ' .. holder) end
 -- Changes nothing, but fails here, before anything is taken, if that is no list; and who began with it may go on when Redis is full.
@@ -13,25 +13,10 @@ if not holder then -- we were cut off; who fetches is alive
   gone = 2 - redis.call('HEXISTS', KEYS[3], KEYS[2])
   redis.call('HSET', KEYS[3], KEYS[2], ARGV[5])
 end
-local result, size = {gone, redis.call('EXISTS', KEYS[5])}, 0
-local function pop(count)
-  if ARGV[6] == 'LEFT' then return redis.call('LPOP', KEYS[1], count) end
-  return redis.call('RPOP', KEYS[1], count)
-end
--- One first, then more and more, as long as they should fit by what those before weigh: one command moves a page. Small pages:
--- what they weigh is known when they are taken, and huge ones may follow small ones.
-local left, page = tonumber(ARGV[1]), 1
-while left > 0 and size < tonumber(ARGV[2]) do
-  page = math.min(left, page, 100)
-  local payloads = pop(page)
-  if not payloads then break end
-  for _, payload in ipairs(payloads) do
-    result[#result + 1] = payload
-    size = size + #payload
-  end
-  if #payloads < page then break end
-  left = left - page
-  page = math.max(1, math.min(page * 16, math.floor((ARGV[2] - size) * (#result - 2) / math.max(1, size))))
-end
-for first = 3, #result, 250 do redis.call('LPUSH', KEYS[2], unpack(result, first, math.min(first + 249, #result))) end
-return result
+local suspects = redis.call('EXISTS', KEYS[5])
+local payloads = in_pages(tonumber(ARGV[1]), tonumber(ARGV[2]), function(_, count)
+  if ARGV[6] == 'LEFT' then return redis.call('LPOP', KEYS[1], count) or {} end
+  return redis.call('RPOP', KEYS[1], count) or {}
+end)
+for first = 1, #payloads, 250 do redis.call('LPUSH', KEYS[2], unpack(payloads, first, math.min(first + 249, #payloads))) end
+return {gone, suspects, payloads}

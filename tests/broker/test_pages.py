@@ -1,0 +1,128 @@
+"""However large payloads are, neither a reply nor a script holds more than some MB of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from servers import Server
+
+from trioworkers import Client, Job
+from trioworkers.broker.connection import Connection, connect
+from trioworkers.broker.link import Link
+from trioworkers.broker.moves import PAGE_BYTES, Broker, Holder, Listed
+from trioworkers.broker.resque import ResqueBroker
+from trioworkers.broker.scripts import Script
+from trioworkers.broker.sender import CHUNK_BYTES
+from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.keys import Keys
+
+MB = 1_000_000
+HUGE = [b"%02d" % number + b"x" * MB for number in range(20)]
+HOLDER = Holder("owner", "lease of owner", 30_000)
+
+
+class Scale(Connection):
+    """A connection that weighs what scripts get and reply."""
+
+    def weigh(self) -> None:
+        self.heaviest = 0
+
+    async def run(self, script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
+        reply = await super().run(script, keys, args, operation)
+        self.heaviest = max(self.heaviest, weight(args), weight(reply))
+        return reply
+
+
+def weight(value: object) -> int:
+    if isinstance(value, list | tuple):
+        return sum(map(weight, value))
+    return len(value) if isinstance(value, bytes | str) else 8
+
+
+@pytest.fixture
+async def scale(redis_url: str) -> AsyncIterator[Scale]:
+    async with connect(redis_url, Link(redis_url)) as connection:
+        connection.__class__ = Scale
+        assert isinstance(connection, Scale)
+        connection.weigh()
+        yield connection
+
+
+async def fill(scale: Scale, key: str) -> None:
+    """Twenty MB, oldest first."""
+    for payload in HUGE:
+        await scale.call("push", lambda client, payload=payload: client.lpush(key, [payload]))
+
+
+async def test_audit_reads_a_heavy_list_in_several_steps(scale: Scale):
+    owner = Broker(scale, Keys(), HOLDER)
+    await fill(scale, owner.in_progress("q"))
+    assert await owner.audit("q", 20, 100) is None
+    assert scale.heaviest < 100
+    listed = await owner.audit("q", 19, 100, HUGE)
+    assert listed == Listed(Counter(HUGE), at_once=False)
+    assert {id(payload) for payload in listed.payloads} == {id(payload) for payload in HUGE}
+    assert await owner.count("q", HUGE) == Counter(HUGE)
+    assert scale.heaviest <= PAGE_BYTES + 2 * MB
+
+
+async def test_heavy_strays_and_what_is_left_go_back_in_order(scale: Scale):
+    owner = Broker(scale, Keys(), HOLDER)
+    await fill(scale, owner.in_progress("q"))
+    assert await owner.put_back("q", HUGE[:4:-1]) == 15
+    assert await owner.release("q") == 5
+    assert scale.heaviest <= PAGE_BYTES + 2 * MB
+    waiting = await scale.call("look", lambda client: client.lrange("queue:q", 0, -1))
+    assert list(waiting) == HUGE[::-1]
+
+
+async def test_heavy_list_of_a_dead_worker_is_looked_at_in_parts(scale: Scale):
+    owner, alive = Broker(scale, Keys(), HOLDER), Broker(scale, Keys(), Holder("alive", "lease of alive", 30_000))
+    await fill(scale, owner.in_progress("q"))
+    total = 0
+    while payloads := await alive.peek("owner", "q", 100):
+        moved, error = await alive.reclaim("owner", "q", [(payload, "", False, None) for payload in payloads])
+        assert (moved, error) == (len(payloads), "")
+        total += moved
+    assert total == 20
+    assert scale.heaviest <= PAGE_BYTES + 2 * MB
+
+
+async def test_heavy_due_payloads_come_in_parts_and_the_rest_at_once(scale: Scale):
+    dialect = dialect_named("resque", "")
+    broker = ResqueBroker(scale, dialect.keys(""), HOLDER, dialect=dialect)
+    for payload in HUGE:
+        await scale.call("add", lambda client, payload=payload: client.zadd(broker.keys.retry, {payload: 1.0}))
+    seconds, before, _ = broker.keys.waiting
+    await fill(scale, before + "1")
+    await scale.call("add", lambda client: client.zadd(seconds, {"1": 1.0}))
+    due = await broker.due(200)
+    for found in (due.retry, due.delayed):
+        assert 4 <= len(found) <= 6
+        assert set(found) < set(HUGE)
+    assert due.next_in_s == 0
+    assert scale.heaviest <= PAGE_BYTES + 2 * MB
+
+
+async def test_all_that_is_due_is_found_at_once_if_it_is_light(scale: Scale):
+    owner = Broker(scale, Keys(), HOLDER)
+    scores: dict[str | bytes, float] = {f"{number}": number for number in range(1, 301)}
+    await scale.call("add", lambda client: client.zadd("retry", scores))
+    for limit, rest in ((200, 0.0), (300, 0.0), (301, None)):
+        due = await owner.due(limit)
+        assert due.retry == [b"%d" % number for number in range(1, min(limit, 300) + 1)]
+        assert due.next_in_s == rest
+
+
+async def test_client_sends_heavy_jobs_in_parts_and_in_order(redis_url: str, shared_server: Server):
+    async with Client(redis_url, large_payload_bytes=2 * MB) as client:
+        await client.enqueue(Job("q", "A"))
+        shared_server.command("CONFIG", "RESETSTAT")
+        jids = await client.enqueue(*(Job("q", "A", ["x" * MB], jid=f"{number:024}") for number in range(20)))
+        stats = str(shared_server.command("INFO", "commandstats"))
+    assert f"cmdstat_evalsha:calls={-(-20 * MB // CHUNK_BYTES)}," in stats
+    assert shared_server.command("LLEN", "queue:q") == 21
+    assert jids[0] in str(shared_server.command("LINDEX", "queue:q", 19))

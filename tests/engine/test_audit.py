@@ -1,0 +1,63 @@
+"""The audit of a list so heavy that it is read in several steps, while payloads come and go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+
+import attrs
+
+from trioworkers.broker.fake import FakeBroker
+from trioworkers.broker.moves import Listed
+from trioworkers.engine.consumer import Consumer
+from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.settler import Settler
+
+
+class Restless(FakeBroker):
+    """Some payloads are missed, others seen twice."""
+
+    missed: Collection[bytes] = ()
+    twice: Collection[bytes] = ()
+
+    async def audit(self, queue: str, expected: int, limit: int, known: Collection[bytes] = ()) -> Listed | None:
+        listed = await super().audit(queue, -1, limit, known)
+        assert listed is not None
+        found = Counter(listed.payloads) + Counter(self.twice)
+        return attrs.evolve(listed, payloads=found - Counter(self.missed), at_once=False)
+
+
+def consumer(broker: FakeBroker, *running: bytes) -> Consumer:
+    unused: Any = None
+    made = Consumer(
+        "q",
+        10,
+        broker=broker,
+        open_intake=unused,
+        runner=unused,
+        settler=Settler(broker, lambda _: None),
+        quarantine=unused,
+        on_lease_gone=unused,
+    )
+    made.deliveries = {Delivery("q", payload, 0.0) for payload in running}
+    return made
+
+
+async def test_payload_that_was_missed_while_others_moved_is_not_taken_for_lost() -> None:
+    broker = Restless()
+    broker.lists["q", "fake"] = [b"1", b"2", b"3"]
+    broker.missed = [b"1", b"2"]
+    one = consumer(broker, b"1", b"2", b"3", b"lost")
+    one.doubt(taken_over=True)
+    await one._audit()
+    assert {delivery.payload for delivery in one.deliveries if delivery.lost} == {b"lost"}
+
+
+async def test_payload_that_was_seen_twice_while_others_moved_is_not_put_back() -> None:
+    broker = Restless()
+    broker.lists["q", "fake"] = [b"1", b"stray", b"2", b"stray"]
+    broker.twice = [b"1", b"stray"]
+    await consumer(broker, b"1", b"2")._audit()
+    assert broker.lists["q", "fake"] == [b"1", b"2"]
+    assert broker.queues["q"] == [b"stray"] * 2
