@@ -2,6 +2,8 @@
 # with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test lint unit faults docs soak bench bench-fan-out bench-publish bench-quick clean
 help:
