@@ -49,11 +49,11 @@ async def refusal(function: Callable[..., Any]) -> str:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda number: number, "a lambda, has none there"),
+        (lambda number: number, "not a lambda: define it at the top"),
         (partial(lambda number: number, 1), "a lambda"),
-        (local(2), "scaled, which is defined in another function"),
+        (local(2), "not scaled, defined in another function"),
         (partial(local(2), 3), "scaled"),
-        (waits, "waits is async"),
+        (waits, "not waits, which is async"),
     ],
 )
 async def test_function_that_no_other_process_can_find_is_refused(function: Callable[..., Any], words: str):

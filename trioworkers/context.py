@@ -55,17 +55,13 @@ def _check_importable(function: Callable[..., Any]) -> None:
         function = function.func
     name: str = getattr(function, "__qualname__", type(function).__qualname__)
     if "<lambda>" in name or "<locals>" in name:
-        what = (
-            "a lambda"
-            if name.endswith("<lambda>")
-            else f"{name.rpartition('.')[2]}, which is defined in another function"
-        )
+        what = "a lambda" if name.endswith("<lambda>") else f"{name.rpartition('.')[2]}, defined in another function"
         raise TypeError(
-            f"run_cpu calls a function in another process, which has to import it by its name: {what}, has none there. "
-            "Define it at the top of a module, and give what it needs as arguments"
+            f"run_cpu takes a function that another process can import by its name, not {what}: "
+            "define it at the top of a module, and give what it needs as arguments"
         )
     if inspect.iscoroutinefunction(function):
-        raise TypeError(f"run_cpu calls a plain function in another process: {name} is async. Await it here instead")
+        raise TypeError(f"run_cpu takes a plain function, not {name}, which is async: await it here")
 
 
 class JobLog(logging.LoggerAdapter[logging.Logger]):
