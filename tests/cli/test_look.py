@@ -210,6 +210,32 @@ def test_numbers_are_told_once_or_again_and_again(redis_url: str, shared_server:
         assert watching.stderr.read() == b""
 
 
+def test_who_watches_sees_redis_go_and_come_back(server: Server):
+    command = [
+        sys.executable,
+        "-m",
+        "trioworkers",
+        "stats",
+        "--watch",
+        "--every",
+        "0.1",
+        "--json",
+        "--redis",
+        server.url,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        watching.stdout.readline()
+        server.kill()
+        assert watching.stderr.readline().startswith("no answer from Redis, it is waited for: ")
+        server.start()
+        server.command("SET", "stat:processed", 7)
+        wait_for(lambda: '"processed":7' in watching.stdout.readline(), "it goes on")  # type: ignore[union-attr]
+        watching.send_signal(2)
+        assert (watching.wait(10), watching.stderr.read()) == (130, "")
+
+
 def test_odd_payloads_are_rows_like_all_others(redis_url: str, shared_server: Server):
     odd = [
         b'{"class":"A","args":["\xff",\n1.10]}',

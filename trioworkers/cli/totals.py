@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,18 +14,26 @@ import trio
 
 from trioworkers.broker.inspection import Totals
 from trioworkers.cli.session import Session
-from trioworkers.cli.tables import number, write_json
+from trioworkers.cli.tables import clean, number, remark, write_json
+from trioworkers.errors import Unavailable
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SAMPLES = 60
 
 
 async def stats(session: Session, *, every_s: float | None, as_json: bool) -> None:
-    """Totals once, or every `every_s` seconds with rates until interrupted."""
+    """Totals once, or every `every_s` seconds with rates until interrupted; then a Redis that goes is waited for."""
     meter = _Meter()
     with _screen(live=every_s is not None and not as_json and sys.stdout.isatty()) as screen:
+
+        def tell(text: str) -> None:
+            if screen is None:
+                remark(text)
+            else:
+                screen.update("\n".join([*_lines(numbers, meter), clean(text)]), refresh=True)
+
+        numbers = await _numbers(session, meter)
         while True:
-            numbers = await _numbers(session, meter)
             if as_json:
                 write_json(numbers)
             elif screen is not None:
@@ -34,7 +43,20 @@ async def stats(session: Session, *, every_s: float | None, as_json: bool) -> No
             sys.stdout.flush()
             if every_s is None:
                 return
-            await trio.sleep(every_s)
+            numbers = await _again(session, meter, every_s, tell)
+
+
+async def _again(session: Session, meter: _Meter, every_s: float, tell: Callable[[str], None]) -> dict[str, Any]:
+    """The next look that succeeds: who watches wants to see Redis come back, too."""
+    told = False
+    while True:
+        await trio.sleep(every_s)
+        try:
+            return await _numbers(session, meter)
+        except Unavailable as error:
+            if not told:
+                tell(f"no answer from Redis, it is waited for: {error}")
+            told = True
 
 
 @attrs.define
