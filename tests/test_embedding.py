@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import multiprocessing
@@ -220,3 +221,12 @@ async def test_the_programs_of_a_page_run(page: str, redis_url: str, monkeypatch
         exec(compile(f"async def inside():\n{body}\n", page, "exec", dont_inherit=True), space)
         with trio.fail_after(20):
             await space["inside"]()  # type: ignore[operator]
+
+
+def test_client_says_that_it_needs_trio():
+    async def main() -> None:
+        async with Client():
+            pass
+
+    with pytest.raises(RuntimeError, match=r"trio\.run"):
+        asyncio.run(main())

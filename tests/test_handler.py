@@ -120,6 +120,7 @@ async def test_handler_can_still_be_called_as_a_function():
         (lambda app: app.queue("a b"), "queue"),
         (lambda app: (app.queue("q"), app.queue("q")), "twice"),
         (lambda app: app.handler("q")(lambda ctx: None), "async function"),
+        (lambda app: app.handler(rest), "a handler says its queue"),
         (lambda app: (app.handler("q", "A")(rest), app.handler("q", "A")(without_context)), "already"),
         (lambda app: app.handler("q", timeout=0), "timeout"),
         (lambda app: app.middleware(print), "async"),

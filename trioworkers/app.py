@@ -242,5 +242,7 @@ class App:
 
 
 def _check_queue(name: object) -> None:
+    if callable(name):  # @app.handler, without more
+        raise ConfigurationError('a handler says its queue: @app.handler("default")')
     if not is_queue_name(name):
         raise ConfigurationError(f"a queue's name has at most 128 letters, digits or _.:- , not {name!r}")

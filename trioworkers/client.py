@@ -53,6 +53,8 @@ class Client:
         return client
 
     async def __aenter__(self) -> Self:
+        if not trio.lowlevel.in_trio_run():  # else what comes of it is somebody else's AttributeError
+            raise RuntimeError("trioworkers needs Trio: run the program with trio.run(main), not asyncio.run(main())")
         url = await self._stack.enter_async_context(open_server(self._settings.redis_url))
         connection = await self._stack.enter_async_context(connect(url, Link(shown_url(url))))
         namespace = self._settings.namespace
