@@ -25,8 +25,8 @@ class NotFound(TrioworkersError):
     """A command was told of a job, a queue, a process, a file or a module that isn't there."""
 
 
-class AmbiguousJid(TrioworkersError):
-    """A command was told how a jid begins, and several jobs' jids begin so. The message lists them; nothing was done."""
+class Ambiguous(TrioworkersError):
+    """A command was told how a jid or an identity begins, and several begin so. The message lists them; nothing was done."""
 
 
 class BadPayload(TrioworkersError):

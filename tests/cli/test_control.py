@@ -51,6 +51,17 @@ def test_pause_and_resume_of_a_class_bring_its_jobs_back(work: RunWorker, server
     assert server.command("EXISTS", "tw:paused:classes", "paused") == 0
 
 
+def test_beginning_that_several_processes_share_reaches_none(redis_url: str, shared_server: Server):
+    for number in range(2):
+        shared_server.command("SADD", "processes", f"rb:{number}")
+        shared_server.command("HSET", f"rb:{number}", "info", "{}", "busy", 0, "beat", "1.5")
+    for words in (("stop", "rb"), ("quiet", "rb:1", "rb")):
+        assert "2 identities begin with rb: rb:0, rb:1" in refused(redis_url, *words)
+    assert shared_server.command("EXISTS", "rb:0-signals", "rb:1-signals") == 0
+    assert act(redis_url, "stop", "rb:1").stdout.startswith("rb:1: told to stop")
+    assert shared_server.command("LRANGE", "rb:1-signals", 0, -1) == ["TERM"]
+
+
 def test_quiet_and_stop_reach_the_process(work: RunWorker, server: Server, jobs: Jobs):
     worker, other = work("w1").wait_started(), work("w2").wait_started()
     assert "w1: told to fetch no more" in act(server.url, "quiet", "w1").stdout

@@ -12,7 +12,7 @@ import attrs
 
 from trioworkers.broker.inspection import Inspector, Source
 from trioworkers.cli.tables import clean, number
-from trioworkers.errors import AmbiguousJid, NotFound
+from trioworkers.errors import Ambiguous, NotFound
 from trioworkers.wire.entry import Entry
 
 LEAST = 6
@@ -37,7 +37,7 @@ class Found:
 
 
 async def find_job(inspector: Inspector, text: str) -> Found:
-    """The job whose jid is `text`; else the only one whose jid begins so, or that Rails calls so. Raises AmbiguousJid if several do."""
+    """The job whose jid is `text`; else the only one whose jid begins so, or that Rails calls so. Raises Ambiguous if several do."""
     by_jid: dict[str, list[Entry]] = {}
     async with aclosing(inspector.find(text, whole=len(text) < LEAST)) as entries:
         async for entry in entries:
@@ -47,7 +47,7 @@ async def find_job(inspector: Inspector, text: str) -> Found:
     called = {jid: found for jid, found in by_jid.items() if found[0].active_job_id == text}
     by_jid = called or by_jid
     if len(by_jid) > 1:
-        raise AmbiguousJid(_which_one(text, by_jid))
+        raise Ambiguous(_which_one(text, by_jid))
     return next((Found(jid, found) for jid, found in by_jid.items()), Found(text, ()))
 
 

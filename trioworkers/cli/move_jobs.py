@@ -96,7 +96,7 @@ def source_of(text: str | None, act: Act) -> Source:
 
 
 async def act_on(session: Session, act: Act, chosen: Chosen) -> None:
-    """Do it. Raises NotFound if a jid is nowhere, Abort if the answer is no; AmbiguousJid before anything is done."""
+    """Do it. Raises NotFound if a jid is nowhere, Abort if the answer is no; Ambiguous before anything is done."""
     if chosen.jids:
         jobs = [await find_job(session.inspector, jid) for jid in chosen.jids]
         for job in {job.jid: job for job in jobs}.values():

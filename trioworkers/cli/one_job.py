@@ -14,7 +14,7 @@ from trioworkers.wording import counted
 
 
 async def show(session: Session, jid: str, *, as_json: bool) -> None:
-    """All that is known of a job. Raises NotFound or AmbiguousJid."""
+    """All that is known of a job. Raises NotFound or Ambiguous."""
     now_s = await session.inspector.now_s()
     found = await find_job(session.inspector, jid)
     if not found.entries:

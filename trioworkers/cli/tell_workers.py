@@ -16,11 +16,12 @@ from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.processes import select_processes
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import remark
-from trioworkers.errors import BadPayload, NotFound, TrioworkersError, WrongUsage
+from trioworkers.errors import Ambiguous, BadPayload, NotFound, TrioworkersError, WrongUsage
 from trioworkers.wire.ask import Ask, Fate
 from trioworkers.wire.by_hand import enqueued
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
+from trioworkers.wire.processes import Process
 from trioworkers.wording import counted
 
 CANCEL_PATIENCE_S = 5.0
@@ -33,7 +34,7 @@ class StillRuns(TrioworkersError):
 
 
 async def cancel(session: Session, jid: str, then: Fate) -> None:
-    """Raises NotFound if it does not run, AmbiguousJid if several begin so, StillRuns if it could not be stopped."""
+    """Raises NotFound if it does not run, Ambiguous if several begin so, StillRuns if it could not be stopped."""
     job = await find_job(session.inspector, jid)
     if not job.entries:
         raise job.missing()
@@ -122,15 +123,19 @@ async def _bring_back(session: Session, classes: set[str]) -> int:
 
 
 async def signal(session: Session, wanted: Sequence[str] | None, signal: Literal["TSTP", "TERM"]) -> None:
-    """To these processes, or all. Raises NotFound."""
-    chosen = (
-        [await select_processes(session, name) for name in wanted]
-        if wanted
-        else [await select_processes(session, None)]
-    )
+    """To these processes, or all. Raises NotFound or, before anybody is told, Ambiguous."""
+    chosen = [await _the_one(session, name) for name in wanted] if wanted else [await select_processes(session, None)]
     what = {"TSTP": "told to fetch no more", "TERM": "told to stop"}[signal]
     for process in {each.identity: each for some in chosen for each in some}.values():
         await session.remote.signal(process.identity, signal)
         typer.echo(f"{process.process_id or process.identity}: {what}; heard within {5 if process.is_ours else 10} s")
     if not any(chosen):
         remark("no process is running")
+
+
+async def _the_one(session: Session, name: str) -> list[Process]:
+    found = await select_processes(session, name)
+    if len(found) > 1 and not any(name in (process.process_id, process.identity) for process in found):
+        names = ", ".join(process.process_id or process.identity for process in found)
+        raise Ambiguous(f"{len(found)} identities begin with {name}: {names}; which one? Nobody was told anything")
+    return found
