@@ -86,6 +86,24 @@ def test_sets_come_in_the_order_of_interest(redis_url: str, shared_server: Serve
     assert (row["jid"], row["error_class"], row["attempt"], row["due_at"]) == ("jid2", "E", 3, 2e9 + 2)
 
 
+def test_queue_that_our_workers_serve_in_another_dialect_is_shown_as_it_is(work: RunWorker, server: Server, jobs: Jobs):
+    work("w1", TRIOWORKERS_DIALECT="resque", CONCURRENCY="1").wait_started()
+    payloads = [f'{{"class":"Sleep","args":[{60 + n}],"jid":"jid{n}"}}' for n in range(4)]
+    server.command("RPUSH", "resque:queue:q", *payloads)
+    wait_for(lambda: jobs.counted("start"), "one runs")
+    rows = {row["queue"]: row for row in look_json(server.url, "queues")}
+    assert {name: (row["size"], row["processes"], row["dialect"]) for name, row in rows.items()} == {
+        "q": (3, 1, "resque:resque"),
+        "other": (0, 1, "resque:resque"),
+    }
+    assert [row["args"] for row in look_json(server.url, "jobs", "q")] == [[61], [62], [63]]
+    assert [row["args"] for row in look_json(server.url, "jobs", "q", "--where", "args~62")] == [[62]]
+    assert look_json(server.url, "show", "jid0")[0]["queue"] == "q"
+    server.command("SADD", "queues", "q")
+    server.command("LPUSH", "queue:q", payload(7))
+    assert [row["jid"] for row in look_json(server.url, "jobs", "q")] == ["jid7"]  # what is ours by name comes first
+
+
 def test_queues_show_size_latency_consumers_rate_and_pause(work: RunWorker, server: Server, jobs: Jobs):
     server.command("SADD", "queues", "orphan", "broken")
     server.command("SET", "queue:broken", "no list")

@@ -6,7 +6,7 @@ Whatever may be long is read in pages: memory stays flat, and Redis is not held 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -17,7 +17,9 @@ import trio
 
 from trioworkers.broker import scripts
 from trioworkers.broker.connection import Connection
-from trioworkers.errors import Refused
+from trioworkers.errors import ConfigurationError, Refused
+from trioworkers.wire.dialect import Dialect
+from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.processes import Process, Running, decode_process, decode_running
@@ -33,10 +35,11 @@ _BY_SCORE: Literal[coredis.PureToken.BYSCORE] = coredis.PureToken.BYSCORE
 
 @attrs.frozen
 class Source:
-    """Where to look: `retry`, `scheduled`, `dead`, or `queue` with its name."""
+    """Where to look: `retry`, `scheduled`, `dead`, or `queue` with its name. `dialect`: what is spoken there, if not what we speak."""
 
     place: str
     queue: str = ""
+    dialect: Dialect | None = None
 
     def __str__(self) -> str:
         return f"queue {self.queue}" if self.place == "queue" else f"the {self.place} set"
@@ -46,7 +49,7 @@ class Source:
 class QueueLook:
     """A queue. `latency_s`: how long the payload that is fetched next has waited; None if there is none or it doesn't tell.
 
-    `problem`: why it can't be looked at.
+    `problem`: why it can't be looked at. `dialect`: what is spoken there, if not what we speak.
     """
 
     name: str
@@ -54,6 +57,7 @@ class QueueLook:
     latency_s: float | None
     paused: bool
     problem: str = ""
+    dialect: str = ""
 
 
 @attrs.frozen
@@ -85,25 +89,43 @@ class Inspector:
     # ── queues and sets ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def queues(self) -> list[QueueLook]:
-        """All known queues, by name."""
-        names = await self.queue_names()
+        """All known queues, and those that our workers serve in another dialect."""
+        names = dict.fromkeys(await self.queue_names())
+        sources = [Source("queue", *each) for each in {**await self._other_queues(), **names}.items()]
         paused = set(await self._names(self._keys.paused))
         now_s = await self.now_s()
-        return await self._all([partial(self._queue, name, name in paused, now_s) for name in names])
+        return await self._all([partial(self._queue, source, source.queue in paused, now_s) for source in sources])
 
     async def queue_names(self) -> list[str]:
         """The names of all known queues."""
         return await self._names(self._keys.queues)
 
-    async def _queue(self, name: str, paused: bool, now_s: float) -> QueueLook:
-        key = self._keys.queue(name)
+    async def source_of(self, queue: str) -> Source:
+        """Where a queue lies: it may be one that our workers serve in another dialect."""
+        if await self._look(lambda client: client.exists([self._keys.queue(queue)])):
+            return Source("queue", queue)
+        return Source("queue", queue, (await self._other_queues()).get(queue))
+
+    async def _other_queues(self) -> dict[str, Dialect]:
+        """What is spoken on our workers' queues where it isn't what we speak: their lists are registered with it."""
+        found = {}
+        for owner in (await self._pairs(self._keys.in_progress_lists)).values():
+            _, queue, mark = _parted(owner)
+            if mark:
+                with suppress(ConfigurationError):  # one of a version to come
+                    found[queue] = dialect_named(mark)
+        return found
+
+    async def _queue(self, source: Source, paused: bool, now_s: float) -> QueueLook:
+        key, dialect = self.key(source), str(source.dialect or "")
         try:
             size = await self._look(lambda client: client.llen(key))
         except Refused as error:  # it is no list: no reason not to show the others
-            return QueueLook(name, 0, None, paused, str(error))
-        payload = await self._look(lambda client: client.lindex(key, -1))
-        since_s = None if payload is None else Entry("queue", payload).since_s
-        return QueueLook(name, size, None if since_s is None else max(0.0, now_s - since_s), paused)
+            return QueueLook(source.queue, 0, None, paused, str(error), dialect)
+        payloads = await self._list_page(source, 0, 1)
+        since_s = payloads[0].since_s if payloads else None
+        latency_s = None if since_s is None else max(0.0, now_s - since_s)
+        return QueueLook(source.queue, size, latency_s, paused, dialect=dialect)
 
     async def size(self, source: Source) -> int:
         """How many payloads are there."""
@@ -113,7 +135,7 @@ class Inspector:
 
     def key(self, source: Source) -> str:
         """The key of `source`."""
-        keys = self._keys
+        keys = self._keys if source.dialect is None else source.dialect.keys(self._keys.home)
         sets = {"retry": keys.retry, "scheduled": keys.schedule, "dead": keys.dead}
         return keys.queue(source.queue) if source.place == "queue" else sets[source.place]
 
@@ -130,8 +152,11 @@ class Inspector:
 
     async def _list_page(self, source: Source, start: int, length: int) -> list[Entry]:
         key = self.key(source)
-        payloads = await self._look(lambda client: client.lrange(key, -start - length, -start - 1))
-        return [Entry("queue", payload, source.queue) for payload in reversed(payloads)]
+        if source.dialect is not None and source.dialect.fetched_from == "LEFT":
+            payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
+        else:
+            payloads = (await self._look(lambda client: client.lrange(key, -start - length, -start - 1)))[::-1]
+        return [Entry("queue", payload, source.queue) for payload in payloads]
 
     async def _set_page(self, source: Source, start: int, length: int) -> list[Entry]:
         key, rev = self.key(source), True if source.place == "dead" else None
@@ -172,7 +197,7 @@ class Inspector:
     async def _holding(self, text: str) -> AsyncGenerator[Entry, None]:
         needle = text.encode()
         for key, owner in (await self._pairs(self._keys.in_progress_lists)).items():
-            process_id, _, queue = owner.partition(" ")
+            process_id, queue, _ = _parted(owner)
             async for payload in self._find_in_list(key, needle):
                 yield Entry("running", payload, queue, process_id=process_id)
         for place in ("retry", "scheduled", "dead"):
@@ -287,6 +312,13 @@ class Inspector:
             if failed:
                 raise failed[0]
         return [results[number] for number in range(len(calls))]
+
+
+def _parted(owner: str) -> tuple[str, str, str]:
+    """Whose list it is by the registry: process id, queue, and the mark of its dialect or nothing."""
+    process_id, _, marked = owner.partition(" ")
+    queue, _, mark = marked.partition(" ")
+    return process_id, queue, mark
 
 
 def page_length(page: Sequence[Entry], longest: int) -> int:

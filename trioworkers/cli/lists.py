@@ -14,6 +14,8 @@ from trioworkers.cli.where import Where
 
 async def entries(session: Session, source: Source, where: Where, *, limit: int, as_json: bool) -> None:
     """The jobs in a queue or a set, page by page."""
+    if source.place == "queue":
+        source = await session.inspector.source_of(source.queue)
     now_s, total = await session.inspector.now_s(), await session.inspector.size(source)
     rows, shown, more = Rows(ENTRY_COLUMNS[source.place], as_json=as_json), 0, False
     first = limit + 1 if limit and not where else FIRST_PAGE
@@ -46,7 +48,11 @@ _QUEUE_COLUMNS = (
     Column("processes", lambda row: str(row["processes"]), right=True),
     Column("slots", lambda row: number(row["slots"]), right=True),
     Column(
-        "", lambda row: row.get("problem") or ("paused" if row["paused"] else "" if row["processes"] else "no consumer")
+        "",
+        lambda row: (
+            row.get("problem")
+            or ("paused" if row["paused"] else row.get("dialect", "") if row["processes"] else "no consumer")
+        ),
     ),
 )
 
@@ -71,6 +77,7 @@ async def queues(session: Session, *, as_json: bool) -> None:
                 "slots": sum(process.queues[name] for process in serving),
                 "paused": look.paused,
                 **({"problem": look.problem} if look.problem else {}),
+                **({"dialect": look.dialect} if look.dialect else {}),
             }
         )
     rows.end()

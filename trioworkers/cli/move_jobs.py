@@ -247,7 +247,7 @@ def _progress(total: int, tally: _Tally) -> Iterator[None]:
 async def purge(session: Session, queue: str, *, yes: bool) -> None:
     """Forget a queue. Raises NotFound if there is none."""
     size = await session.inspector.size(Source("queue", queue))
-    if not size and queue not in {look.name for look in await session.inspector.queues()}:
+    if not size and queue not in await session.inspector.queue_names():
         raise NotFound(f"no queue {queue!r}")
     if not yes:
         _ask(f"{counted(size, 'job')} in queue {queue} will be deleted. Go on?")
