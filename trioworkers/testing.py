@@ -14,7 +14,6 @@ tests as the real one. Nothing here survives the block.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -158,7 +157,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
 
 async def _promote(broker: FakeBroker) -> None:
     """Promote at the very moment: the virtual clock should jump from one to the next, not tick through the time between."""
-    promoter = Promoter(broker, interval_s=math.inf)
+    promoter = Promoter(broker)
     while True:
         change = broker.next_change  # of before we look: what comes meanwhile is looked at, too
         wait_s = await retrying(promoter.promote)

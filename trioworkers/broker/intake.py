@@ -11,12 +11,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import attrs
+import trio
 
 from trioworkers.broker import scripts
 from trioworkers.broker.connection import REPLY_TIMEOUT_S, Connection, connect
 from trioworkers.broker.moves import Broker
+from trioworkers.ticks import next_tick
 
 MAX_FETCH_BYTES = 8_000_000
+SHORTEST_BLOCK_S = 0.05
+"""Zero would be for ever."""
 UNBLOCK_PATIENCE_S = 1.0
 
 
@@ -39,7 +43,7 @@ class Fetched:
 
 @asynccontextmanager
 async def open_intake(broker: Broker, url: str, block_s: float, queue: str) -> AsyncIterator[Intake]:
-    """An intake for `queue` that blocks for up to `block_s` seconds at a time; closed at the end of the block."""
+    """An intake for `queue` that blocks until the next multiple of `block_s` seconds; closed at the end of the block."""
     async with connect(url, broker.connection.link) as connection:
         yield Intake(broker, connection, queue, block_s)
 
@@ -50,7 +54,7 @@ class Intake:
     def __init__(self, broker: Broker, connection: Connection, queue: str, block_s: float) -> None:
         self._broker = broker
         self._connection = connection
-        self._timeout_s = block_s + REPLY_TIMEOUT_S
+        self._block_s = block_s
         self._queue = broker.keys.queue(queue)
         self._list = broker.in_progress(queue)
         # Two names: a full Redis lets us fetch, but not wait, and says so once.
@@ -58,7 +62,6 @@ class Intake:
         self._waiting = f"waiting for {queue}"
         self._entry = broker.registry_entry(queue)
         self._end = broker.dialect.fetched_from
-        self._blmove = [b"BLMOVE", self._queue, self._list, self._end, b"LEFT", block_s]
 
     async def fetch(self, limit: int) -> Fetched:
         """Move up to `limit` payloads into our in-progress list, without waiting. A lost reply leaves strays for `Broker.audit`."""
@@ -69,13 +72,15 @@ class Intake:
         return Fetched(payloads, LeaseGone(gone), bool(suspects))
 
     async def wait(self) -> bytes | None:
-        """Move one payload as soon as there is one; None after `block_s` seconds without.
+        """Move one payload as soon as there is one; None if there is none until all that the worker does now and then comes round.
 
         Cancellation: Redis is asked to end the wait, so that none is delivered to nobody; one that was delivered all the same lies
         in the in-progress list.
         """
+        block_s = max(SHORTEST_BLOCK_S, round(next_tick(self._block_s) - trio.current_time(), 3))
+        blmove = [b"BLMOVE", self._queue, self._list, self._end, b"LEFT", block_s]
         payload: bytes | None = await self._connection.block(
-            self._waiting, self._blmove, self._timeout_s, self._end_wait
+            self._waiting, blmove, block_s + REPLY_TIMEOUT_S, self._end_wait
         )
         return payload
 

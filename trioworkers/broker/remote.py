@@ -1,6 +1,6 @@
 """What people tell running workers: ask one and hear its answer, signal one, pause queues and classes for all.
 
-A worker looks once a second what is asked of it and what is paused. Signals are Sidekiq's way, heard with a heartbeat, and
+A worker looks every second (while it runs nothing, every 2.5) what is asked of it and what is paused. Signals are Sidekiq's way, heard with a heartbeat, and
 understood by Ruby's processes, too.
 """
 

@@ -13,6 +13,7 @@ import trio
 from trioworkers.broker.connection import retrying
 from trioworkers.broker.neighbours import Neighbour, Neighbours
 from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
+from trioworkers.ticks import next_tick
 
 logger = logging.getLogger("trioworkers")
 
@@ -52,7 +53,7 @@ class Guard:
     async def run(self) -> None:
         """Look again and again. What can't be seen during an outage is seen after it."""
         while True:
-            await trio.sleep(self._interval_s)
+            await trio.sleep_until(next_tick(self._interval_s))
             if not all(each.is_up for each in self._neighbours):
                 continue
             try:

@@ -12,6 +12,7 @@ from trioworkers.broker.identity import rss_kb
 from trioworkers.broker.moves import Broker
 from trioworkers.broker.presence import Beat, Presence
 from trioworkers.engine.delivery import Delivery
+from trioworkers.ticks import next_tick
 from trioworkers.wire.process import Identity, Record, encode_running
 
 MAX_SHOWN = 1000
@@ -51,7 +52,7 @@ class Heartbeat:
         interval_s = self._presence.beat_interval_s
         while True:
             self._on_beat(await retrying(self.beat, longest_s=min(1.0, interval_s)))
-            await trio.sleep(interval_s)
+            await trio.sleep_until(next_tick(interval_s))
 
     async def beat(self) -> Beat:
         """One heartbeat. Raises BrokerError."""

@@ -8,6 +8,7 @@ leases run out while their workers live, and all come back at moments of their o
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import trio
@@ -18,13 +19,16 @@ from trioworkers.broker.moves import Broker, Due, Source
 from trioworkers.engine.quarantine import MAX_DEATHS
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
+from trioworkers.ticks import next_tick
 from trioworkers.wire.dialect import Failure
 from trioworkers.wire.job import jid_of
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
-PROMOTE_INTERVAL_S = 1.0
+LOOK_INTERVAL_S = 1.0
+IDLE_LOOK_INTERVAL_S = 2.5
+"""Where nothing runs nobody cancels it; an idle worker's looks are most of what it does."""
 PROMOTE_PAGE = 200
 RECLAIM_PAGE = 100
 FORGET_AFTER_S = 60.0
@@ -35,24 +39,29 @@ Orphan = tuple[str, str]
 class Promoter:
     """Moves due jobs from the retry and schedule sets to their queues. Any number of workers may do it at once.
 
-    `hear` is told all that a look brings: what people want comes with it.
+    `hear` is told all that a look brings: what people want comes with it. `is_idle`: whether nothing runs here.
     """
 
     def __init__(
-        self, broker: Broker, interval_s: float = PROMOTE_INTERVAL_S, hear: Callable[[Due], None] = lambda _: None
+        self,
+        broker: Broker,
+        *,
+        hear: Callable[[Due], None] = lambda _: None,
+        is_idle: Callable[[], bool] = lambda: False,
     ) -> None:
         self._broker = broker
-        self._interval_s = interval_s
         self._hear = hear
+        self._is_idle = is_idle
 
     async def run(self) -> None:
-        """Look once a second, and at the very moment when the next job comes due. An outage only delays it."""
+        """Look once a second (less often while idle), and at the very moment when the next job comes due. An outage only delays it."""
         while True:
-            wait_s = await retrying(self.promote)
-            await trio.sleep(wait_s)
+            next_in_s = await retrying(self.promote)
+            tick = next_tick(IDLE_LOOK_INTERVAL_S if self._is_idle() else LOOK_INTERVAL_S)
+            await trio.sleep_until(min(trio.current_time() + next_in_s, tick))
 
     async def promote(self) -> float:
-        """Move what is due now; returns seconds until it is worth looking again. Raises BrokerError."""
+        """Move what is due now; returns seconds until the next job comes due (inf: none, as far as we know). Raises BrokerError."""
         due = await self._broker.due(PROMOTE_PAGE)
         self._hear(due)
         errors: list[str] = []
@@ -64,9 +73,7 @@ class Promoter:
                 errors += (await self._broker.promote(source, entries))[1]
         for error in set(errors):
             logger.error("a due job can't be enqueued, it stays where it is: %s", error)
-        if errors or due.next_in_s is None:
-            return self._interval_s
-        return min(due.next_in_s, self._interval_s)
+        return math.inf if errors or due.next_in_s is None else due.next_in_s
 
     def _entry(self, payload: bytes) -> tuple[bytes, str | None, bytes]:
         dialect = self._broker.dialect

@@ -1,6 +1,6 @@
 """What people ask of a running worker, and its answers: cancel this job; where are your jobs.
 
-Asked is through Redis: the promoter's look, once a second, brings what is in our list (so an idle worker sends no command more),
+Asked is through Redis: the promoter's look brings what is in our list (so an idle worker sends no command more),
 and the answer is laid under a key that expires.
 """
 

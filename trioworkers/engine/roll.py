@@ -10,6 +10,7 @@ import trio
 from trioworkers.broker.connection import retrying
 from trioworkers.broker.resque import ResqueBroker
 from trioworkers.engine.delivery import Delivery
+from trioworkers.ticks import next_tick
 
 
 class Roll:
@@ -33,7 +34,7 @@ class Roll:
         """Show it for ever."""
         while True:
             await retrying(self._show)
-            await trio.sleep(self._interval_s)
+            await trio.sleep_until(next_tick(self._interval_s))
 
     async def _show(self) -> None:
         epoch_of_clock_s = self._broker.clock.now_s() - trio.current_time()

@@ -13,6 +13,7 @@ import trio
 from trioworkers.broker.moves import Broker
 from trioworkers.broker.statistics import report
 from trioworkers.errors import BrokerError, Unavailable
+from trioworkers.ticks import next_tick
 from trioworkers.wire.metrics import BUCKETS, FAILED, LIMITS_MS, NOTHING, PROCESSED, TOTAL_MS, Counts, can_be_counted
 
 MAX_CLASSES = 1000
@@ -63,7 +64,7 @@ class Reporter:
     async def run(self) -> None:
         """Report for ever. What can't be written in an outage is written after it."""
         while True:
-            await trio.sleep(self._interval_s)
+            await trio.sleep_until(next_tick(self._interval_s))
             if self._broker.connection.link.is_up:  # else it would only take a socket from those who wait for Redis
                 await self.report()
 

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 import trio
 
@@ -34,8 +35,8 @@ def watching(
 ) -> Iterator[None]:
     """Watch the current event loop within the block, for the worker with these lists.
 
-    `heard_at`: when the loop last gave a sign of life by itself, on `time.monotonic()`'s clock. As long as it does it isn't asked,
-    so that an idle worker isn't woken for nothing.
+    `heard_at`: when the loop last gave a sign of life by itself, on `time.monotonic()`'s clock. As long as it does, or waits for
+    its sockets, it isn't asked, so that an idle worker isn't woken for nothing.
     """
     watchdog = _Watchdog(lists, heard_at, longest_stall_s)
     thread = threading.Thread(target=watchdog.watch, name="trioworkers-watchdog", daemon=True)
@@ -65,6 +66,9 @@ class _Watchdog:
             asked_at = time.monotonic()
             if self._heard_at() + patience_s > asked_at:
                 continue
+            if self._is_waiting():
+                answered_at = asked_at
+                continue
             answered = threading.Event()
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(answered.set)
@@ -90,7 +94,19 @@ class _Watchdog:
         if not self.ended.is_set():
             logger.warning("the event loop goes on after %.1f s", time.monotonic() - since)
 
+    def _is_waiting(self) -> bool:
+        """Whether the loop sleeps until somebody needs it: nothing blocks it then, and to ask would only wake it."""
+        frame = self._frame()
+        return (
+            frame is not None
+            and frame.f_code.co_name == "get_events"
+            and frame.f_globals.get("__name__", "").startswith("trio._core._io_")
+        )
+
+    def _frame(self) -> FrameType | None:
+        return sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way to see another thread
+
     def _where(self) -> str:
-        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way to see another thread
+        frame = self._frame()
         stack = traceback.extract_stack(frame) if frame else []
         return "".join(traceback.format_list(stack[-SHOWN_FRAMES:])).rstrip()

@@ -138,6 +138,9 @@ class Worker:
         """The jobs that run now."""
         return (delivery for consumer in self._consumers.values() for delivery in consumer.deliveries)
 
+    def _is_idle(self) -> bool:
+        return not any(consumer.deliveries for consumer in self._consumers.values())
+
     def _speaks(self, broker: Broker, queue: str) -> bool:
         return self._brokers.by_queue[queue] is broker
 
@@ -209,7 +212,7 @@ class Worker:
             hear = partial(self._hear, runner)
             hear(await retrying(partial(self._broker.due, 0)))  # what is paused must be known before the first fetch
             reporter = Reporter(self._broker, runner.tally, beat_s)
-            promoters = [Promoter(broker, hear=hear) for broker in self._brokers.in_use]
+            promoters = [Promoter(broker, hear=hear, is_idle=self._is_idle) for broker in self._brokers.in_use]
             chores: list[_Chore] = [heartbeat, *promoters, reclaimer, self._remote, self._guard, reporter]
             chores += self._rolls
             upkeep.start_soon(self._do_chores, chores)

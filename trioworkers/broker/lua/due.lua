@@ -1,5 +1,5 @@
 -- Which jobs are due, and when the next one will be; and what people ask of this worker. One script, as it is the one thing that
--- an idle worker does every second.
+-- an idle worker does again and again.
 -- KEYS    1 retry  2 schedule  3 asks of this worker  4 paused queues  5 paused classes
 -- ARGV    1 how many of each at most  2 bytes of each after which to stop
 -- result  {seconds until the next one after these, or '' ; due of retry; due of schedule; asks, oldest first; paused queues; paused classes}

@@ -60,7 +60,7 @@ def cancel(
 ) -> None:
     """Stop a running job, whichever worker runs it.
 
-    Its scope is cancelled and its CPU work killed; the worker hears it within a second, and has 5 seconds to say how it went. The job
+    Its scope is cancelled and its CPU work killed; the worker hears it within a second or so, and has 5 seconds to say how it went. The job
     goes to the dead set with the reason "cancelled by hand": put back by itself it would only run again, and forgotten nobody
     could look at it. Status 1 if it isn't running, runs in Ruby, or does not stop when it is cancelled.
     """
@@ -80,7 +80,7 @@ def cancel(
 def pause(queues: Queues = None, *, classes: Classes = None, redis: Redis = None, namespace: Namespace = None) -> None:
     """Pause a queue or a class, for all workers.
 
-    Heard within a second, also by workers that start later, and kept in Redis until `resume`. Jobs that run go on. Jobs of a paused
+    Heard within a second (2.5, by a worker that runs nothing), also by workers that start later, and kept in Redis until `resume`. Jobs that run go on. Jobs of a paused
     class are put aside in the schedule set without counting an attempt; they look every 5 to 8 minutes whether they may run.
     A paused queue is in Sidekiq Pro's own set; the open Sidekiq shows it (from 8.1.1 on) but fetches all the same.
     """
@@ -92,7 +92,7 @@ def pause(queues: Queues = None, *, classes: Classes = None, redis: Redis = None
 
 
 @examples(
-    ("trioworkers resume track", "fetched again within a second"),
+    ("trioworkers resume track", "fetched again within 2.5 seconds"),
     ("trioworkers resume --class TrackUserJob", "what was put aside is back in its queue, too"),
 )
 def resume(

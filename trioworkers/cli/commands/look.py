@@ -27,7 +27,7 @@ def ps(
     ] = None,
     *,
     tree: Annotated[
-        bool, typer.Option("--tree", help="Ask our workers where each job awaits; answered within a second.")
+        bool, typer.Option("--tree", help="Ask our workers where each job awaits; answered within 3 seconds.")
     ] = False,
     limit: Limit = 25,
     json: Json = False,

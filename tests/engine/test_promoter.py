@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+import trio
+
+from trioworkers import Job
+from trioworkers.broker.fake import FakeBroker
+from trioworkers.broker.moves import Due
+from trioworkers.engine.maintenance import Promoter
+from trioworkers.outcome import Send
+
+
+class Counting(FakeBroker):
+    looks = 0
+
+    async def due(self, limit: int) -> Due:
+        self.looks += 1
+        return await super().due(limit)
+
+
+@pytest.mark.parametrize(("is_idle", "looks"), [(False, 50), (True, 20)])
+async def test_looks_once_a_second_and_less_often_while_nothing_runs(autojump_clock: object, is_idle: bool, looks: int):
+    broker = Counting({"q": 1})
+    with trio.move_on_after(50):
+        await Promoter(broker, is_idle=lambda: is_idle).run()
+    assert looks <= broker.looks <= looks + 2
+
+
+async def test_promotes_at_the_very_moment_also_while_nothing_runs(autojump_clock: object):
+    broker = FakeBroker({"q": 1})
+    began_at = trio.current_time()
+    await broker.send([Send(Job("q", "Later"), 6.3, None)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Promoter(broker, is_idle=lambda: True).run)
+        while not broker.queues.get("q"):
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert 6.29 < trio.current_time() - began_at < 6.4
