@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import pytest
@@ -11,7 +12,17 @@ from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.lanes import Lanes
 from trioworkers.outcome import ACKNOWLEDGE, Outcome, Requeue
 
-seen: ContextVar[str] = ContextVar("seen", default="nothing")
+
+class Unequal:
+    """Can't be compared, like an array."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = object.__hash__
+
+
+seen: ContextVar[object] = ContextVar("seen")
 
 
 def fresh(count: int) -> list[Delivery]:
@@ -25,12 +36,14 @@ class Jobs:
         self.waits = set() if waits is None else waits
         self.go = trio.Event()
         self.started: list[Delivery] = []
+        self.task_of: dict[Delivery, trio.lowlevel.Task] = {}
         self.ended: list[Delivery] = []
         self.submitted: list[tuple[Delivery, Outcome]] = []
         self.lanes = Lanes(self.run, lambda *submitted: self.submitted.append(submitted), "job on q")
 
     async def run(self, delivery: Delivery) -> Outcome:
-        assert delivery.task is trio.lowlevel.current_task()
+        self.task_of[delivery] = trio.lowlevel.current_task()
+        assert delivery.task is self.task_of[delivery]
         self.started.append(delivery)
         if len(self.started) - 1 in self.waits:
             await self.go.wait()
@@ -38,7 +51,7 @@ class Jobs:
         return ACKNOWLEDGE
 
     def tasks(self, deliveries: list[Delivery]) -> int:
-        return len({delivery.task for delivery in deliveries})
+        return len({self.task_of[delivery] for delivery in deliveries})
 
 
 async def test_jobs_that_do_not_wait_run_in_one_task():
@@ -46,6 +59,7 @@ async def test_jobs_that_do_not_wait_run_in_one_task():
     async with trio.open_nursery() as nursery:
         await jobs.lanes.start(deliveries, nursery)
         assert jobs.ended == deliveries
+        assert not any(delivery.task for delivery in deliveries)
     assert jobs.tasks(deliveries) == 1
 
 
@@ -96,17 +110,21 @@ async def test_lone_job_starts_without_its_lanes_being_watched():
         jobs.go.set()
 
 
-async def test_what_a_job_leaves_in_context_variables_the_next_one_does_not_see():
+@pytest.mark.parametrize("kind", [object, list, Unequal])
+async def test_what_a_job_leaves_in_context_variables_the_next_one_does_not_see(kind: Callable[[], object]):
     found = []
+    before = kind()
 
     async def run(_: Delivery) -> Outcome:
         found.append(seen.get())
-        seen.set("something")
+        seen.set(kind())
         return ACKNOWLEDGE
 
+    seen.set(before)
     async with trio.open_nursery() as nursery:
         await Lanes(run, lambda *_: None, "job on q").start(fresh(10), nursery)
-    assert found == ["nothing"] * 10
+    assert len(found) == 10
+    assert all(each is before for each in found)
 
 
 @pytest.mark.parametrize("waits", [set(), {0}, {5}])

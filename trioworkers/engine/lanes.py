@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 
 import trio
 
@@ -29,11 +29,15 @@ class Lanes:
         self._ready: deque[Delivery] = deque()
         self._expected = 1
         self._used = 0
+        self._context = copy_context()
+        self._values = _values(self._context)
 
     async def start(self, deliveries: Sequence[Delivery], jobs: trio.Nursery) -> None:
         """Have them all run, in tasks of `jobs`. No cancellation ends it: what is fetched must be started, or nobody knows of it."""
         self._ready.extend(deliveries)
         self._used = 0
+        self._context = copy_context()  # with which tasks begin, and which keeps the values alive
+        self._values = _values(self._context)
         self._open(min(self._expected, len(deliveries)), jobs)
         if len(deliveries) == 1:
             return
@@ -48,7 +52,6 @@ class Lanes:
             jobs.start_soon(self._lane, name=self._name)
 
     async def _lane(self) -> None:
-        fresh = copy_context()
         task = trio.lowlevel.current_task()
         if self._ready:
             self._used += 1
@@ -59,6 +62,12 @@ class Lanes:
             try:
                 outcome = await self._run(delivery)
             finally:
+                delivery.task = None  # what runs in it from now on is not this one's
                 self._submit(delivery, delivery.when_stopped() if outcome is None else outcome)
-            if copy_context() != fresh:  # not for the next one's eyes
+            if _values(copy_context()) != self._values:  # not for the next one's eyes
                 break
+
+
+def _values(context: Context) -> list[int]:
+    """What context variables hold, told by identity: equal lists are two, and comparing foreign values would run foreign code."""
+    return [*map(id, context.values())]
