@@ -27,10 +27,12 @@ from trioworkers.errors import ConfigurationError
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
 
-# $1: the private directory; the rest: the server's command. Its standard input is our pipe: `read` ends when we do.
+# $1: the private directory; the rest: the server's command. Its standard input is our pipe: `read` ends when we do. Its standard output
+# is left to the server alone, which writes to its log: so that ends when the server does.
 _SUPERVISOR = """
 private=$1; shift
 "$@" </dev/null & server=$!
+exec >/dev/null
 trap '' INT TERM HUP
 while read -r _; do :; done
 kill "$server" 2>/dev/null
@@ -89,7 +91,7 @@ async def _running(home: Path | None) -> AsyncIterator[str]:
     process = subprocess.Popen(  # noqa: S603 - our own script and options
         ["/bin/sh", "-c", _SUPERVISOR, "supervisor", str(private), *command],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C in the terminal is for us, not for the server
     )
@@ -97,8 +99,9 @@ async def _running(home: Path | None) -> AsyncIterator[str]:
         await _wait_until_it_answers(socket, log, process)
         yield f"unix://{quote(str(socket))}"
     finally:
-        if process.stdin is not None:
-            process.stdin.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
         with trio.move_on_after(STOP_TIMEOUT_S, shield=True):
             while process.poll() is None:
                 await trio.sleep(0.01)
@@ -136,19 +139,20 @@ def _options(home: Path, socket: Path, log: Path, *, keep: bool) -> list[str]:
 
 async def _wait_until_it_answers(socket: Path, log: Path, process: subprocess.Popen[bytes]) -> None:
     with trio.move_on_after(START_TIMEOUT_S):
-        while process.poll() is None:
+        while not _has_ended(process.stdout):
             if await _answers(socket):
                 return
-            if not socket.exists() and _has_given_up(log):
-                break
             await trio.sleep(0.01)
     lines = log.read_text().splitlines() if log.exists() else []
     raise ConfigurationError(f"the embedded server does not start: {lines[-1] if lines else 'it says nothing'}")
 
 
-def _has_given_up(log: Path) -> bool:
-    text = log.read_text() if log.exists() else ""
-    return "Fatal" in text or "Bad file format" in text or "exiting" in text
+def _has_ended(output: IO[bytes] | None) -> bool:
+    """Whether the server has: nobody else has the other end of this pipe."""
+    if output is None:
+        return True
+    os.set_blocking(output.fileno(), False)
+    return output.read(1) == b""  # None while it runs and says nothing
 
 
 async def _answers(socket: Path) -> bool:
