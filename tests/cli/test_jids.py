@@ -54,13 +54,21 @@ def test_whole_jid_wins_over_those_that_begin_with_it(redis_url: str, shared_ser
     assert members(shared_server, "dead") == payloads[1:2]
 
 
+def test_jid_that_is_not_random_is_only_meant_as_a_whole(redis_url: str, shared_server: Server):
+    shared_server.command("ZADD", "dead", 1, text := payload(1, jid="order-12"))
+    for words in (("delete", "order-1"), ("retry", "order-"), ("show", "order-1")):
+        assert "no job order-" in refused(redis_url, *words)
+    assert members(shared_server, "dead") == [text]
+    assert act(redis_url, "delete", "order-12").stdout == "order-12: deleted\n"
+
+
 def test_too_short_a_beginning_is_none(redis_url: str, payloads: list[str]):
     assert "from 6 characters on" in refused(redis_url, "show", "c0ffe")
     assert "no job c0ffee3" in refused(redis_url, "show", "c0ffee3")
 
 
 def test_long_list_of_candidates_is_cut(redis_url: str, shared_server: Server):
-    shared_server.command("LPUSH", "queue:q", *[payload(n, jid=f"decade{n:02}") for n in range(40)])
+    shared_server.command("LPUSH", "queue:q", *[payload(n, jid=f"decade{n:018}") for n in range(40)])
     shared_server.command("SADD", "queues", "q")
     text = refused(redis_url, "show", "decade")
     assert (text.count("in queue q"), "… and 30 more" in text) == (10, True)

@@ -190,8 +190,7 @@ class Inspector:
         """
         async with aclosing(self._holding(f'"{jid}"' if whole else f'"{jid}')) as entries:
             async for entry in entries:
-                ids = (entry.jid, entry.active_job_id)
-                if jid in ids if whole else any(each.startswith(jid) for each in ids):
+                if jid in entry.ids if whole else any(each.startswith(jid) for each in entry.ids):
                     yield entry
 
     async def _holding(self, text: str) -> AsyncGenerator[Entry, None]:

@@ -1,10 +1,11 @@
-"""Which job a JID on a command line means: its whole jid, or the beginning that no other job has, like git's short hashes.
+"""Which job a JID on a command line means: its whole jid, or the beginning of a random one that no other job has, like git's short hashes.
 
 Rails' people have another id in their log, ActiveJob's, which is taken alike.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import aclosing
 
@@ -14,6 +15,9 @@ from trioworkers.broker.inspection import Inspector, Source
 from trioworkers.cli.tables import clean, number
 from trioworkers.errors import Ambiguous, NotFound
 from trioworkers.wire.entry import Entry
+
+_RANDOM = re.compile(r"[0-9a-f]{24}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What Sidekiq, we and Rails make. Others must be given whole: who means `order-1`, which is done, must not get `order-12`."""
 
 LEAST = 6
 """Fewer characters would soon mean another job than the one that was meant."""
@@ -30,7 +34,8 @@ class Found:
 
     def missing(self) -> NotFound:
         """What to raise if it is nowhere."""
-        hint = f"; the beginning of a jid is enough from {LEAST} characters on" if len(self.jid) < LEAST else ""
+        short = len(self.jid) < LEAST
+        hint = f"; the beginning of a random jid is enough from {LEAST} characters on" if short else ""
         return NotFound(
             f"no job {self.jid} in any queue or set, and none is running: it is done, was deleted, or never was{hint}"
         )
@@ -41,7 +46,8 @@ async def find_job(inspector: Inspector, text: str) -> Found:
     by_jid: dict[str, list[Entry]] = {}
     async with aclosing(inspector.find(text, whole=len(text) < LEAST)) as entries:
         async for entry in entries:
-            by_jid.setdefault(entry.jid, []).append(entry)
+            if any(text == each or (each.startswith(text) and _RANDOM.fullmatch(each)) for each in entry.ids):
+                by_jid.setdefault(entry.jid, []).append(entry)
     if text in by_jid:
         return Found(text, by_jid[text])
     called = {jid: found for jid, found in by_jid.items() if found[0].active_job_id == text}

@@ -121,6 +121,11 @@ class Entry:
         return job_id if isinstance(job_id, str) else ""
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """By what people may call it."""
+        return (self.jid, self.active_job_id) if self.active_job_id else (self.jid,)
+
+    @property
     def arguments(self) -> bytes:
         """What the class is called with: `args`, or an ActiveJob's own arguments within them."""
         return self.args if self._active_job is None else bytes(self._active_job.arguments)

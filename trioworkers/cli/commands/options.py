@@ -21,7 +21,7 @@ Target = Annotated[
     str,
     typer.Argument(metavar="TARGET", help="Where the App is: MODULE:ATTRIBUTE (handlers:app), or a file (app.py)."),
 ]
-JID_HELP = "The job's id, or how it begins (6 characters or more, no other job's); ActiveJob's id, too."
+JID_HELP = "The job's id, or how a random one begins (6 characters or more, no other job's); ActiveJob's id, too."
 Jid = Annotated[
     str,
     typer.Argument(
