@@ -18,6 +18,10 @@ from trioworkers.wire.ask import Answer, Ask, decode_answer, encode
 from trioworkers.wire.keys import Keys
 
 POLL_S = 0.05
+IDLE_LOOK_INTERVAL_S = 2.5
+"""How often a worker looks that runs nothing: nobody cancels there, and its looks are most of what it does."""
+HEARD_WITHIN_S = IDLE_LOOK_INTERVAL_S + 1.0
+"""By then every live worker that isn't blocked has heard."""
 UNHEARD_AFTER_S = 60
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import trio
 
+from trioworkers.broker.remote import HEARD_WITHIN_S
 from trioworkers.cli.rows import ARGS, CLASS, JID, QUEUE, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, clean, duration, number, remark, write_json, write_paragraphs
 from trioworkers.errors import NotFound
 from trioworkers.wire.ask import Answer, Ask
 from trioworkers.wire.processes import Process, Running
-
-ANSWER_WITHIN_S = 3.0
 
 _PROCESS_COLUMNS = (
     Column("process", lambda row: row["process"], least=20),
@@ -85,7 +84,7 @@ def _show_trees(processes: Sequence[Process], trees: Mapping[str, Answer | None]
             sys.stdout.write("  not one of ours: it can't be asked\n")
         elif answer is None:
             sys.stdout.write(
-                f"  no answer within {ANSWER_WITHIN_S:g} s: gone, or its event loop is blocked (its log says where)\n"
+                f"  no answer within {HEARD_WITHIN_S:g} s: gone, or its event loop is blocked (its log says where)\n"
             )
         else:
             write_paragraphs(answer.jobs or ["no job running"])
@@ -145,4 +144,4 @@ async def _trees(session: Session, processes: Sequence[Process], limit: int) -> 
 
 async def tree_of(session: Session, process_id: str, *, jid: str = "", limit: int = 1) -> Answer | None:
     """Where a worker's jobs await; None if it doesn't answer."""
-    return await session.remote.ask(process_id, Ask(secrets.token_hex(8), "tree", jid, limit=limit), ANSWER_WITHIN_S)
+    return await session.remote.ask(process_id, Ask(secrets.token_hex(8), "tree", jid, limit=limit), HEARD_WITHIN_S)

@@ -12,6 +12,7 @@ import typer
 
 from trioworkers.broker.hand_moves import Next, Push
 from trioworkers.broker.inspection import Source
+from trioworkers.broker.remote import HEARD_WITHIN_S
 from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.processes import select_processes
 from trioworkers.cli.session import Session
@@ -25,8 +26,7 @@ from trioworkers.wire.processes import Process
 from trioworkers.wording import counted
 
 CANCEL_PATIENCE_S = 5.0
-HEARD_WITHIN_S = 2.0
-ANSWER_WITHIN_S = CANCEL_PATIENCE_S + 3.0
+ANSWER_WITHIN_S = CANCEL_PATIENCE_S + HEARD_WITHIN_S
 
 
 class StillRuns(TrioworkersError):

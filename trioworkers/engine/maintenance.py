@@ -16,6 +16,7 @@ import trio
 from trioworkers.broker.connection import backoff, retrying
 from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Due, Source
+from trioworkers.broker.remote import IDLE_LOOK_INTERVAL_S
 from trioworkers.engine.quarantine import MAX_DEATHS
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
@@ -27,8 +28,6 @@ from trioworkers.wording import counted
 logger = logging.getLogger("trioworkers")
 
 LOOK_INTERVAL_S = 1.0
-IDLE_LOOK_INTERVAL_S = 2.5
-"""Where nothing runs nobody cancels it; an idle worker's looks are most of what it does."""
 PROMOTE_PAGE = 200
 RECLAIM_PAGE = 100
 FORGET_AFTER_S = 60.0
