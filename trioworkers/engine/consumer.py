@@ -164,10 +164,9 @@ class Consumer:
                 empty = payload is None
                 if payload is not None:
                     await self._start_all(Fetched([payload], suspects=self._suspects), jobs)
-                    for _ in range(
-                        2
-                    ):  # the job goes before our look for more; of two tasks that are ready Trio takes any
-                        await trio.lowlevel.checkpoint()
+                    # The job goes before our look for more. Two rounds: of tasks that are ready Trio takes any first.
+                    await trio.lowlevel.checkpoint()
+                    await trio.lowlevel.checkpoint()
             else:
                 fetched = await intake.fetch(self.free)
                 empty, self._suspects = not fetched.payloads, fetched.suspects
