@@ -114,6 +114,9 @@ class Proxy:
         finally:
             if source not in self._frozen:
                 for connection in (source, sink):
+                    # Closed alone it would stay open, and silent, as long as the other pump waits for it.
+                    with suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
                     with suppress(OSError):
                         connection.close()
                 self._open -= {source, sink}
