@@ -264,6 +264,17 @@ def test_worker_starts_before_redis_does(run_worker: RunWorker, server: Server, 
     assert len(worker.text.splitlines()) <= 4
 
 
+def test_worker_that_is_made_quiet_before_it_has_started_starts_quiet(work: RunWorker, jobs: Jobs, server: Server):
+    server.kill()
+    worker = work()
+    wait_for(lambda: "unreachable" in worker.text, "it waits for Redis")
+    worker.signal(signal.SIGTSTP)
+    server.start()
+    wait_for(lambda: "quiet" in worker.text, "it is quiet")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+
+
 @pytest.mark.parametrize(
     ("target", "words"),
     [

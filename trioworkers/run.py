@@ -89,6 +89,7 @@ class _Ear:
         self._writer.setblocking(False)  # noqa: FBT003 - the socket's own interface
         self._stops = 0
         self._worker: Worker | None = None
+        self._quiet_asked = False
         self._timer: threading.Timer | None = None
         self._ends_at = float("inf")
         self.on_stop: Callable[[int], None] = self._stop
@@ -114,6 +115,8 @@ class _Ear:
         """From now on signals are for this worker."""
         self._worker = worker
         self.on_stop = self._stop
+        if self._quiet_asked:
+            worker.quiet()
 
     def expect_end(self, in_s: float) -> None:
         """See to it that the process ends soon after `in_s` seconds from now. Called from any thread."""
@@ -131,8 +134,8 @@ class _Ear:
             for number in numbers:
                 if number in STOP:
                     self._hear_stop()
-                elif self._worker is not None and number == signal.SIGTSTP:
-                    self._tell(self._worker.quiet)
+                elif number == signal.SIGTSTP:
+                    self._tell(self._quiet)
                 elif self._worker is not None and number == signal.SIGTTIN:
                     self._dump(self._worker)
 
@@ -144,6 +147,13 @@ class _Ear:
         if self._worker is not None:
             self.expect_end(self._worker.shutdown_timeout_s if self._stops == 1 else 0.0)
         self._tell(self.on_stop, self._stops)
+
+    def _quiet(self) -> None:
+        self._quiet_asked = (
+            True  # of a worker that has not started yet, too: who has sent a signal doesn't send it again
+        )
+        if self._worker is not None:
+            self._worker.quiet()
 
     def _stop(self, stops: int) -> None:
         if self._worker is not None:
