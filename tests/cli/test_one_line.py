@@ -105,6 +105,28 @@ def test_ctrl_c_while_it_waits_for_redis_says_what_it_waits_for_and_ends(folder:
     assert text.endswith("INFO stopping before it has started: no job was fetched\n")
 
 
+def test_ctrl_c_while_redis_is_away_says_what_is_waited_for_and_a_second_one_does_not_wait(
+    folder: Path, server: Server
+):
+    with start(folder, *RUN, "--redis", server.url, "--shutdown-timeout", "100") as process:
+        assert process.stderr is not None
+        while "started:" not in process.stderr.readline():
+            pass
+        server.kill()
+        while "unreachable" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        line = process.stderr.readline()
+        assert (
+            "stopping: no job is running; Redis is away and gets 100.0 s to come back, or until a second signal" in line
+        )
+        process.send_signal(signal.SIGINT)
+        text = process.stderr.read()
+    assert process.wait(20) == 0
+    assert "stopped without Redis" in text
+    assert "did not end by its deadline" not in text
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

@@ -101,6 +101,7 @@ class Worker:
         self._jobs = {queue: trio.CancelScope() for queue in queues}
         self._deadline = math.inf
         self._deadline_moved = trio.Event()
+        self._farewell: Sequence[trio.CancelScope] = ()
         self._settled = dict.fromkeys(queues, 0)
         self._left = LeftJobs()
         self._quieted = trio.Event()
@@ -165,13 +166,20 @@ class Worker:
         deadline = trio.current_time() + patience_s
         if deadline < self._deadline:
             self._deadline = deadline
-            count = sum(1 for _ in self.running())
-            what = f"{counted(count, 'running job')} may go on for {patience_s:.1f} s" if count else "no job is running"
-            logger.info("stopping: %s", what)
+            logger.info("stopping: %s", self._what_is_waited_for(patience_s))
             for scope in self._jobs.values():
                 scope.deadline = deadline
+            for scope in self._farewell:
+                scope.deadline = min(scope.deadline, deadline + GRACE_S + FLUSH_S)
             self._deadline_moved.set()
             self.told_to_stop.set()
+
+    def _what_is_waited_for(self, patience_s: float) -> str:
+        count = sum(1 for _ in self.running())
+        what = f"{counted(count, 'running job')} may go on for {patience_s:.1f} s" if count else "no job is running"
+        if patience_s and not self._connection.link.is_up:
+            what += f"; Redis is away and gets {patience_s:.1f} s to come back, or until a second signal"
+        return what
 
     def stats(self) -> Stats:
         """What it is doing now."""
@@ -341,11 +349,14 @@ class Worker:
     async def _say_farewell(self) -> bool:
         """Write what is unwritten, move what is left in our lists back, and go; bounded, for Redis may be away. Whether it wasn't."""
         patience_at = max(self._deadline + GRACE_S, trio.current_time()) + FLUSH_S
-        with trio.CancelScope(deadline=patience_at, shield=True):
+        with trio.CancelScope(deadline=patience_at, shield=True) as flush:
+            self._farewell = [flush]
             for settler in self._settlers.values():
                 await settler.flushed()
         self._chores.cancel()  # a heartbeat after the farewell would bring us back
-        with trio.CancelScope(deadline=patience_at + FLUSH_S, shield=True) as scope:
+        # The flush's own deadline: `stop` may have brought it nearer meanwhile.
+        with trio.CancelScope(deadline=flush.deadline + FLUSH_S, shield=True) as scope:
+            self._farewell = [scope]
             left = await retrying(self._go)
             if left:
                 logger.warning(
