@@ -147,6 +147,18 @@ async def test_list_of_the_wrong_type_costs_no_job_of_another_list(owner: Broker
     assert kept + len(await running(owner)) == 40
 
 
+async def test_counters_of_the_wrong_type_keep_no_outcome_back(owner: Broker, shared_server: Server):
+    p = payloads(2)
+    await run(owner, p)
+    for key in ("stat:processed", "stat:failed", owner.keys.reclaims, owner.keys.on_trial("owner")):
+        shared_server.command("SET", key, "no counter")
+    group = [Settlement("q", p[0], RetryAt(p[0], 5)), Settlement("q", p[1], Acknowledge())]
+    for _ in range(2):  # the second time as after a lost reply
+        assert await owner.settle("t", group, ["jid"]) == {}
+    assert await running(owner) == []
+    assert shared_server.command("ZCARD", "retry") == 1
+
+
 async def test_checkpoints_of_a_group_lie_where_they_are_put_back_first(owner: Broker):
     p = payloads(100)
     await run(owner, p)

@@ -70,16 +70,17 @@ for _, l in ipairs(lists) do
   before = before + count
 end
 
+-- From here on nothing may fail (a key of the wrong type, say): what is written is written, and would seem not to be.
 for first = 1, #cleared, 1000 do -- all suspects of a worker may come through at once, and Lua unpacks less than 8,000
   local last = math.min(first + 999, #cleared)
-  redis.call('HDEL', KEYS[6], unpack(cleared, first, last))
-  redis.call('SREM', KEYS[7], unpack(cleared, first, last))
+  redis.pcall('HDEL', KEYS[6], unpack(cleared, first, last))
+  redis.pcall('SREM', KEYS[7], unpack(cleared, first, last))
 end
 if ARGV[4] ~= '1' then processed = processed - failed end
 for i, n in ipairs({processed, failed}) do
   if n > 0 then
-    redis.call('INCRBY', KEYS[6 + 2 * i], n)
-    if redis.call('INCRBY', KEYS[7 + 2 * i], n) == n then redis.call('EXPIRE', KEYS[7 + 2 * i], 157680000) end
+    redis.pcall('INCRBY', KEYS[6 + 2 * i], n)
+    if redis.pcall('INCRBY', KEYS[7 + 2 * i], n) == n then redis.call('EXPIRE', KEYS[7 + 2 * i], 157680000) end
   end
 end
 local packed = cmsgpack.pack(result)
