@@ -70,7 +70,8 @@ def test_worker_is_made_quiet_while_the_reply_of_its_fetch_is_on_the_way(
     else:
         jobs.push(5, "Sleep", 0.1)
         server.command("SCRIPT", "LOAD", scripts.FETCH.text)
-        proxy.stop_at(scripts.FETCH.sha.encode(), "after")
+        # The fetch of this queue, not that of the other one, which may come first.
+        proxy.stop_at(b"queue:q:quiet:inprogress\r\n$13\r\ntw:inprogress", "after")
         quiet = work("quiet", "--redis", proxy.url)
         wait_for(proxy.caught.is_set, "it fetches")
     wait_for(lambda: jobs.in_progress() > 0, "something is fetched")
