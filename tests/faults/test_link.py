@@ -76,7 +76,7 @@ def test_worker_is_made_quiet_while_the_reply_of_its_fetch_is_on_the_way(
         wait_for(proxy.caught.is_set, "it fetches")
     wait_for(lambda: jobs.in_progress() > 0, "something is fetched")
     quiet.signal(signal.SIGTSTP)
-    wait_for(lambda: "quiet" in quiet.text, "it is quiet")
+    wait_for(lambda: "fetching no more" in quiet.text, "it is quiet")
     proxy.go_on()
     jobs.fault_is_over()
     wait_for(lambda: len(jobs.queued()) == 5, "they are back on their queue, though the quiet worker lives on")
