@@ -27,6 +27,7 @@ class Proxy:
         self.requests_pass.set()
         self.replies_pass.set()
         self.lose_replies = False
+        self.instead = b""  # of the next reply
         self.refuse = False
         self.accepted = 0
         self.caught = threading.Event()
@@ -107,6 +108,8 @@ class Proxy:
                     return
                 if is_reply and self.lose_replies:
                     continue
+                if is_reply and self.instead:
+                    data, self.instead = self.instead, b""
                 for piece in [data[i : i + 1] for i in range(len(data))] if self.drip else [data]:
                     sink.sendall(piece)
         except OSError:

@@ -87,6 +87,17 @@ def test_worker_is_made_quiet_while_the_reply_of_its_fetch_is_on_the_way(
     jobs.expect_all_done(extra_runs=0)
 
 
+def test_replies_that_are_none(work: Work, jobs: Jobs, proxy: Proxy):
+    """As when the beginning of a reply is lost: what coredis makes of the rest is any kind of error."""
+    worker = work("w1", "--redis", proxy.url).wait_started()
+    for garbage in (b":12x\r\n", b"\r\n", b"*3z\r\n", b"arbage\r\n"):
+        proxy.instead = garbage
+        jobs.push(5, "Sleep", 0.05)
+        wait_for(lambda: not proxy.instead, "it gets that instead of a reply")
+        jobs.expect_all_done(extra_runs=0)
+    assert "Traceback" not in worker.text
+
+
 @pytest.mark.parametrize(("times", "pause_s"), [(15, 0.15), pytest.param(60, 1.0, marks=pytest.mark.slow)])
 def test_connections_are_reset_again_and_again(work: Work, jobs: Jobs, proxy: Proxy, times: int, pause_s: float):
     worker = work("w1", "--redis", proxy.url, CONCURRENCY="20").wait_started()

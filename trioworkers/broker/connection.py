@@ -165,6 +165,9 @@ class Connection:
                 reply = await question(epoch)
         except Exception as error:
             known = translated(error)
+            if known is None and epoch.is_over:
+                # Whatever coredis stumbled over: what it has closed, or a reply that is none, as when its beginning was lost.
+                known = Unavailable(f"the connection broke: {error!r}")
             if known is None:
                 raise
             if isinstance(known, Unavailable):
