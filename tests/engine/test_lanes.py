@@ -7,6 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 import trio
+import trio.testing
 
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.lanes import Lanes
@@ -135,3 +136,15 @@ async def test_cancelled_at_their_start_all_still_run_or_are_put_back(waits: set
         await jobs.lanes.start(fresh(10), nursery)
     assert len(jobs.started) == len(jobs.submitted) == 10
     assert sum(outcome == Requeue() for _, outcome in jobs.submitted) == len(waits)
+
+
+async def test_what_was_put_back_before_it_began_does_not_run_here():
+    jobs, deliveries = Jobs(waits={0}), fresh(3)
+    async with trio.open_nursery() as nursery:
+        await jobs.lanes.start(deliveries[:1], nursery)
+        await trio.testing.wait_all_tasks_blocked()
+        deliveries[1].settling = True  # as who abandons it marks it
+        await jobs.lanes.start(deliveries[1:], nursery)
+        jobs.go.set()
+    assert jobs.ended == [deliveries[2], deliveries[0]]
+    assert [delivery for delivery, _ in jobs.submitted] == [deliveries[2], deliveries[0]]

@@ -76,14 +76,9 @@ class _Epoch:
             return await connection.create_request(b"EVAL", script.text, *words)
 
     async def run(self, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
-        """Await a command on this client. Raises Unavailable if the client was given up meanwhile."""
+        """Await a command of the client's."""
         await self.connection()
-        try:
-            return await command(self.client)
-        except Exception as error:
-            if self.retired.is_set() and not isinstance(error, exceptions.RedisError | OSError):
-                raise Unavailable("the connection was given up") from error  # coredis stumbles over what it has closed
-            raise
+        return await command(self.client)
 
     async def block(self, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]) -> Any:
         """A command for which Redis may take its time. Cancelled, it is ended by `end`, told the number of our socket, and its reply awaited."""
@@ -166,7 +161,7 @@ class Connection:
         except Exception as error:
             known = translated(error)
             if known is None and epoch.is_over:
-                # Whatever coredis stumbled over: what it has closed, or a reply that is none, as when its beginning was lost.
+                # coredis stumbles over what it has closed, and over a reply that is none, as when its beginning was lost.
                 known = Unavailable(f"the connection broke: {error!r}")
             if known is None:
                 raise

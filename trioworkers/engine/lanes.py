@@ -57,6 +57,8 @@ class Lanes:
             self._used += 1
         while self._ready:
             delivery = self._ready.popleft()
+            if delivery.settling:  # put back before it began: it is for somebody else to run
+                continue
             delivery.task = task
             outcome = None
             try:
