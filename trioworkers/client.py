@@ -86,5 +86,7 @@ class Client:
         if self._sender is None:
             raise RuntimeError("a Client is used inside its block: async with Client(url) as client")
         await self._sender.send(Send(job, delay_s, at_s) for job in jobs)
-        await trio.lowlevel.checkpoint()
+        if not jobs:
+            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         return [job.jid for job in jobs]

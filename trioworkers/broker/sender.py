@@ -71,8 +71,9 @@ class Sender:
             push, later = self.work(islice(remaining, CHUNK), self.guard.admit, CHUNK_BYTES)
             if not push and not later:
                 break
+            if works:  # a hundred thousand jobs take a while to encode
+                await trio.lowlevel.checkpoint()
             works.append(pack((push, later)))
-            await trio.lowlevel.checkpoint()  # a hundred thousand jobs take a while to encode
         for number, work in enumerate(works):
             if token:
                 await self._deliver([work], self.keys.sent(f"{token}-{number}" if number else token))
