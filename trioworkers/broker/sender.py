@@ -65,7 +65,7 @@ class Sender:
 
         Calls of many tasks share round trips. With a `token` the call may be repeated within two minutes after a lost reply. Raises BadJob before anything is sent.
         """
-        works = []
+        works: list[bytes] = []
         remaining = iter(sends)
         while True:
             push, later = self.work(islice(remaining, CHUNK), self.guard.admit, CHUNK_BYTES)
