@@ -9,7 +9,12 @@ from pathlib import Path
 import attrs
 import pytest
 from harness import Held, Jobs
+from hypothesis import HealthCheck, settings
 from servers import Server, Worker, blocked_fetches, start_worker, wait_for
+
+# How fast the machine is that runs the tests says nothing about what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
