@@ -139,6 +139,61 @@ async def test_what_a_handler_should_not_raise_is_its_own_failure_only(
         assert [job.extra["error_message"] for job in test.retries] == ["no"]
 
 
+async def test_scope_that_a_handler_leaves_open_is_its_own_failure_only(autojump_clock: object, app: App):
+    ran = []
+    left = trio.CancelScope()
+
+    @app.handler("q")
+    async def leave() -> None:
+        left.__enter__()  # as one does who breaks out of an async generator that has one
+
+    @app.handler("q")
+    async def good(number: int) -> None:
+        with trio.move_on_after(number % 2):
+            await trio.sleep_forever()
+        ran.append(number)
+
+    async with testing.run(app) as test:
+        await test.enqueue(*map(good.job, range(5)), leave.job(), *map(good.job, range(5, 10)))
+        await test.drain()
+        assert sorted(ran) == [*range(10)]
+        assert [job.job_class for job in test.retries] == ["leave"]
+        assert "Cancel scope stack corrupted" in test.retries[0].extra["error_message"]
+
+
+async def a_cancellation() -> trio.Cancelled:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as error:
+            return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_cancellation_from_elsewhere_is_its_own_failure_only(autojump_clock: object, app: App, grouped: bool):
+    ran = []
+
+    @app.handler("q")
+    async def end() -> None:
+        error = await a_cancellation()
+        raise BaseExceptionGroup("", [error]) if grouped else error
+
+    @app.handler("q")
+    async def good() -> None:
+        await trio.sleep(1)
+        ran.append(1)
+
+    async with testing.run(app) as test:
+        await test.enqueue(good.job(), end.job(), good.job())
+        await test.drain()
+        await test.enqueue(good.job())
+        await test.drain()
+        assert len(ran) == 3
+        assert [job.job_class for job in test.retries] == ["end"]
+
+
 async def test_calls_and_reasons_without_a_form_in_utf8_are_that_jobs_failure_only(autojump_clock: object, app: App):
     made = []
 

@@ -101,6 +101,8 @@ class Runner:
         scope = delivery.open_scope(deadline)
         try:
             failure = await self._attempt(scope, handler, ctx)
+        except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
+            failure = error
         except BaseException:  # cancelled from further out: the worker stops
             joblog.log_end(job, delivery.when_stopped(), None, trio.current_time() - delivery.started_at)
             raise
@@ -164,9 +166,14 @@ class Runner:
                 if failure is None:
                     raise
                 return failure
+            except trio.Cancelled as error:
+                # Ours, or one that was kept, by a cache of results, say: raised anew it would end this whole queue, and nobody hear of it.
+                if _is_cancelled():
+                    raise
+                return error
             except BaseException as error:
                 # A panic in a Rust extension, another event loop's cancellation: no reason to take all other jobs along.
-                if isinstance(error, trio.Cancelled | KeyboardInterrupt | GeneratorExit):
+                if isinstance(error, KeyboardInterrupt | GeneratorExit):
                     raise
                 return error
         return None
@@ -199,9 +206,15 @@ class Runner:
         ctx._sends_bytes = size  # noqa: SLF001 - as above
 
 
+def _is_cancelled() -> bool:
+    return trio.current_effective_deadline() == -math.inf
+
+
 def _without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """The failures in a group that trio made of failures and cancellations."""
     _, rest = group.split(trio.Cancelled)
+    if rest is None and not _is_cancelled():
+        return group
     if rest is None or any(isinstance(leaf, KeyboardInterrupt | GeneratorExit) for leaf in retry.leaves(rest)):
         return None
     return rest
