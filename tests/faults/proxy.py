@@ -100,13 +100,15 @@ class Proxy:
                 threading.Thread(target=self._pump, args=(source, sink, is_reply), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, is_reply: bool) -> None:
+        has_lost = False
         try:
             while data := source.recv(65536):
                 if not is_reply:
                     self._spring_trap(data)
                 if not self._may_pass(source, sink, is_reply):
                     return
-                if is_reply and self.lose_replies:
+                if is_reply and (self.lose_replies or has_lost):
+                    has_lost = True  # and goes on to: TCP loses an end, never a middle
                     continue
                 if is_reply and self.instead:
                     data, self.instead = self.instead, b""

@@ -264,7 +264,7 @@ class Soak:
             worst_lag_s=max(lags, default=0.0),
             lines_per_outage=lines / len(NAMES) / max(1, self._outages()),
             leaks=self._leaks(),
-            errors=self._errors + [text[text.index("Traceback") :][:6000] for text in texts if "Traceback" in text],
+            errors=self._errors + [text[text.index("Traceback") :][-6000:] for text in texts if "Traceback" in text],
         )
 
     def _outages(self) -> int:
