@@ -140,7 +140,7 @@ class Worker:
         return (delivery for consumer in self._consumers.values() for delivery in consumer.deliveries)
 
     def _is_idle(self) -> bool:
-        return not any(consumer.deliveries for consumer in self._consumers.values())
+        return not any(self.running())
 
     def _speaks(self, broker: Broker, queue: str) -> bool:
         return self._brokers.by_queue[queue] is broker
