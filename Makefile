@@ -38,7 +38,7 @@ unit: .venv/ready
 	$(BIN)/python -m pytest -m 'not slow' -n 3 --dist loadgroup $(ARGS)
 
 faults: .venv/ready
-	$(BIN)/python -m pytest tests/faults tests/test_process.py -n 3 -v $(ARGS)
+	$(BIN)/python -m pytest tests/faults tests/process/test_run.py -n 3 -v $(ARGS)
 
 docs: .venv/ready
 	$(BIN)/python -m trioworkers.cli.docs > docs/cli.md

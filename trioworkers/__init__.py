@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trioworkers import testing as testing
-    from trioworkers.app import App as App
-    from trioworkers.client import Client as Client
-    from trioworkers.context import Context as Context
     from trioworkers.engine.worker import Stats as Stats
     from trioworkers.engine.worker import Worker as Worker
     from trioworkers.errors import BadArguments as BadArguments
@@ -33,20 +30,23 @@ if TYPE_CHECKING:
     from trioworkers.errors import Superseded as Superseded
     from trioworkers.errors import TrioworkersError as TrioworkersError
     from trioworkers.errors import Unavailable as Unavailable
-    from trioworkers.fan_out import FanOut as FanOut
-    from trioworkers.handler import Handler as Handler
     from trioworkers.http import Breaker as Breaker
     from trioworkers.http import Http as Http
     from trioworkers.http import Limit as Limit
+    from trioworkers.jobs.app import App as App
+    from trioworkers.jobs.client import Client as Client
+    from trioworkers.jobs.context import Context as Context
+    from trioworkers.jobs.fan_out import FanOut as FanOut
+    from trioworkers.jobs.handler import Handler as Handler
     from trioworkers.wire.job import Job as Job
     from trioworkers.wire.ruby_values import GlobalID as GlobalID
     from trioworkers.wire.ruby_values import Range as Range
     from trioworkers.wire.ruby_values import Symbol as Symbol
 
 _HOMES = {
-    "app": ("App",),
-    "client": ("Client",),
-    "context": ("Context",),
+    "jobs.app": ("App",),
+    "jobs.client": ("Client",),
+    "jobs.context": ("Context",),
     "engine.worker": ("Stats", "Worker"),
     "errors": (
         "BadArguments",
@@ -67,8 +67,8 @@ _HOMES = {
         "TrioworkersError",
         "Unavailable",
     ),
-    "fan_out": ("FanOut",),
-    "handler": ("Handler",),
+    "jobs.fan_out": ("FanOut",),
+    "jobs.handler": ("Handler",),
     "http": ("Breaker", "Http", "Limit"),
     "wire.job": ("Job",),
     "wire.ruby_values": ("GlobalID", "Range", "Symbol"),

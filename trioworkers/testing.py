@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
-from trioworkers.broker.connection import retrying
 from trioworkers.broker.fake import FakeBroker
-from trioworkers.broker.size_guard import SizeGuard
-from trioworkers.client import Client
+from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.maintenance import Promoter
 from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import BadPayload
-from trioworkers.resources import open_resources
+from trioworkers.jobs.client import Client
+from trioworkers.jobs.resources import open_resources
+from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.job import Job, decode
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from trioworkers.app import App
     from trioworkers.engine.delivery import Delivery
+    from trioworkers.jobs.app import App
 
 
 class RunningApp:

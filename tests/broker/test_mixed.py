@@ -9,13 +9,13 @@ from typing import Any
 
 from trioworkers import Job
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.connection import connect
-from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder, Settlement
-from trioworkers.broker.size_guard import SizeGuard
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
 from trioworkers.outcome import Acknowledge, Bury, RetryAt, Send
+from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialects import dialect_named
-from trioworkers.wire.process import Identity
+from trioworkers.wire.own_record import Identity
 
 QUEUES = {"new": dialect_named("sidekiq"), "old": dialect_named("resque"), "go": dialect_named("goworkers:prod")}
 

@@ -15,16 +15,16 @@ import trio
 
 from trioworkers import Job
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.connection import connect
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.intake import Intake, open_intake
-from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder, Listed, Settlement
-from trioworkers.broker.size_guard import SizeGuard
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
+from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
-from trioworkers.wire.process import Identity
+from trioworkers.wire.own_record import Identity
 
 
 @attrs.frozen

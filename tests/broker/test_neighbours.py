@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from servers import Server
 
-from trioworkers.broker.connection import Connection, connect
-from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.neighbours import MAX_WATCHED, STEP, ResqueNeighbours, SidekiqNeighbours
 from trioworkers.broker.presence import Presence
+from trioworkers.broker.redis.connection import Connection, connect
+from trioworkers.broker.redis.link import Link
 from trioworkers.wire.keys import Keys
-from trioworkers.wire.process import Identity, Record, decode_info
+from trioworkers.wire.own_record import Identity, Record, decode_info
 from trioworkers.wire.resque import ResqueKeys, slot_id, worker_id
 
 INFO = {"hostname": "h", "started_at": 1.5, "pid": 7, "tag": "trioworkers", "labels": [], "identity": "h:7:n"}

@@ -10,11 +10,11 @@ import pytest
 from servers import Server
 
 from trioworkers import Client, Job
-from trioworkers.broker.connection import Connection, connect
-from trioworkers.broker.link import Link
 from trioworkers.broker.moves import PAGE_BYTES, Broker, Holder, Listed
-from trioworkers.broker.resque import ResqueBroker
-from trioworkers.broker.scripts import Script
+from trioworkers.broker.redis.connection import Connection, connect
+from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.scripts import Script
+from trioworkers.broker.resque_broker import ResqueBroker
 from trioworkers.broker.sender import CHUNK_BYTES
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import Keys

@@ -14,16 +14,16 @@ import trio.lowlevel
 from servers import Server
 
 from trioworkers import Client, Job, Refused, Superseded, Unavailable
-from trioworkers.broker.connection import Connection, connect, retrying
-from trioworkers.broker.identity import current_identity, is_certainly_dead
 from trioworkers.broker.intake import LeaseGone, open_intake
-from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder, Settlement, Source
 from trioworkers.broker.presence import Presence
+from trioworkers.broker.redis.connection import Connection, connect, retrying
+from trioworkers.broker.redis.link import Link
 from trioworkers.errors import BrokerError
+from trioworkers.identity import current_identity, is_certainly_dead
 from trioworkers.outcome import Acknowledge, Requeue, RetryAt, Send
 from trioworkers.wire.keys import Keys
-from trioworkers.wire.process import Identity, Record, decode_lease, encode_lease
+from trioworkers.wire.own_record import Identity, Record, decode_lease, encode_lease
 
 
 @pytest.fixture

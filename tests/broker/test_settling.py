@@ -9,8 +9,8 @@ import pytest
 from servers import Server
 
 from trioworkers import Job, Refused
-from trioworkers.broker.connection import Link, connect
 from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.outcome import Acknowledge, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
 from trioworkers.wire.keys import Keys
 

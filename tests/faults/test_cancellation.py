@@ -268,8 +268,8 @@ async def sink(nursery: trio.Nursery) -> str:
 
 
 async def test_fan_out_is_cancelled_at_every_await(sink: str):
-    from trioworkers.fan_out import open_fan_out  # noqa: PLC0415 - beside the only use
-    from trioworkers.progress import Progress  # noqa: PLC0415 - as above
+    from trioworkers.jobs.fan_out import open_fan_out  # noqa: PLC0415 - beside the only use
+    from trioworkers.jobs.progress import Progress  # noqa: PLC0415 - as above
 
     async def story(http: httpx.AsyncClient) -> None:
         async with open_fan_out(http, "jid", Progress(), limit=None, timeout_s=5) as fan:

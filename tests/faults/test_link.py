@@ -12,7 +12,7 @@ from harness import Jobs
 from proxy import Proxy
 from servers import Server, Worker, blocked_fetches, wait_for
 
-from trioworkers.broker import scripts
+from trioworkers.broker.redis import scripts
 
 Work = Callable[..., Worker]
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from trioworkers import Job, Superseded
-from trioworkers.broker.connection import Connection, connect
-from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.presence import Presence
+from trioworkers.broker.redis.connection import Connection, connect
+from trioworkers.broker.redis.link import Link
 from trioworkers.engine.quarantine import MAX_DEATHS
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
 from trioworkers.wire.keys import Keys

@@ -12,8 +12,8 @@ from harness import Jobs
 from proxy import Proxy
 from servers import Server, Worker, wait_for
 
-from trioworkers.broker import scripts
-from trioworkers.broker.scripts import Script
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.scripts import Script
 
 Work = Callable[..., Worker]
 ALL = [value for value in vars(scripts).values() if isinstance(value, Script)]

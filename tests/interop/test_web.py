@@ -342,7 +342,7 @@ def test_the_metrics_page_of_newer_versions_shows_how_jobs_ended(office: Office)
     office.await_ran("a")
     wait_for(lambda: office.server.command("KEYS", "h|note-*"), "a heartbeat brings it")
     if office.ruby("Sidekiq::VERSION.to_i < 7"):
-        return  # it has no such page: what newer ones read is in tests/engine/test_tally.py
+        return  # it has no such page: what newer ones read is in tests/engine/test_job_metrics.py
     totals = "Sidekiq::Metrics::Query.new.top_jobs.job_results.transform_values { |each| each.totals }"
     wait_for(lambda: office.ruby(totals).get("flaky", {}).get("f"), "the failure shows, too")
     assert office.ruby(totals)["note"]["p"] >= 1

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from trioworkers.broker.connection import Connection
 from trioworkers.broker.moves import Broker, Holder
-from trioworkers.broker.resque import ResqueBroker
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.resque_broker import ResqueBroker
 from trioworkers.broker.sender import Clock
-from trioworkers.broker.size_guard import SizeGuard
+from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.dialects import dialect_named
-from trioworkers.wire.process import Identity
+from trioworkers.wire.own_record import Identity
 from trioworkers.wire.resque import Resque, worker_id
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import attrs
 
-from trioworkers.broker.connection import Connection
+from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import BrokerError, Refused
 
 logger = logging.getLogger("trioworkers")

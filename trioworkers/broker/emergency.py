@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import attrs
 
-from trioworkers.broker import scripts
-from trioworkers.broker.connection import connect
-from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.presence import Presence
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
 from trioworkers.settings import shown_url
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.keys import Keys

@@ -17,8 +17,8 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.intake import Fetched, Intake
 from trioworkers.broker.moves import Broker, Due, Holder, Listed, Settlement, Source
 from trioworkers.broker.sender import Clock
-from trioworkers.broker.size_guard import SizeGuard
 from trioworkers.errors import BrokerError
+from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 
 SOURCES = ("retry", "schedule", "delayed")

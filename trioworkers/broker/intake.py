@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from trioworkers.broker import scripts
-from trioworkers.broker.connection import REPLY_TIMEOUT_S, Connection, connect
 from trioworkers.broker.moves import Broker
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S, Connection, connect
 from trioworkers.ticks import next_tick
 
 MAX_FETCH_BYTES = 8_000_000

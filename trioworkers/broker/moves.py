@@ -14,12 +14,12 @@ from typing import Any, Literal, NamedTuple
 import attrs
 
 from trioworkers import outcome as outcomes
-from trioworkers.broker import scripts
-from trioworkers.broker.connection import Connection
 from trioworkers.broker.neighbours import Neighbours, SidekiqNeighbours
-from trioworkers.broker.scripts import pack, unpack
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import pack, unpack
 from trioworkers.broker.sender import Clock, Sender
-from trioworkers.broker.size_guard import SizeGuard
+from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.keys import Keys
 

@@ -15,14 +15,14 @@ from typing import Protocol
 import attrs
 import trio
 
-from trioworkers.broker import scripts
-from trioworkers.broker.connection import Connection
-from trioworkers.broker.scripts import pack
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import pack
 from trioworkers.errors import Refused
 from trioworkers.wire.keys import Keys
-from trioworkers.wire.process import OUR_LABELS, decode_info
+from trioworkers.wire.own_record import OUR_LABELS, decode_info
 from trioworkers.wire.resque import MARK, ResqueKeys
-from trioworkers.wire.roll import read_entry
+from trioworkers.wire.resque_registry import read_entry
 
 STEP = 1000
 """Keys of the key space that one step looks at."""

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 import attrs
 import trio
 
-from trioworkers.broker import scripts
-from trioworkers.broker.identity import is_certainly_dead
 from trioworkers.broker.intake import LeaseGone
 from trioworkers.broker.moves import Broker
-from trioworkers.broker.scripts import pack
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.scripts import pack
 from trioworkers.errors import Superseded
-from trioworkers.wire.process import Record, decode_lease, running_fields
+from trioworkers.identity import is_certainly_dead
+from trioworkers.wire.own_record import Record, decode_lease, running_fields
 
 BEATS_PER_LEASE = 6
 

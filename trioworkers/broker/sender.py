@@ -11,11 +11,11 @@ from typing import Any
 import trio
 
 from trioworkers import outcome as outcomes
-from trioworkers.broker import scripts
-from trioworkers.broker.connection import Connection
-from trioworkers.broker.outbox import Outbox
-from trioworkers.broker.scripts import pack
-from trioworkers.broker.size_guard import SizeGuard
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.outbox import Outbox
+from trioworkers.broker.redis.scripts import pack
+from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys

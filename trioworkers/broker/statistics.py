@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from trioworkers.broker import scripts
 from trioworkers.broker.moves import Broker
-from trioworkers.broker.scripts import pack
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.scripts import pack
 from trioworkers.wire.metrics import Counts, buckets, fields
 
 

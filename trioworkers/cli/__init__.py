@@ -13,7 +13,7 @@ INTERRUPTED = 130
 def main() -> None:
     """The command `trioworkers`. Mistakes of ours to explain are one line on stderr and exit status 1 (usage: 2)."""
     try:
-        from trioworkers.collector import hurried_collector  # noqa: PLC0415 - see above
+        from trioworkers.process.collector import hurried_collector  # noqa: PLC0415 - see above
 
         with hurried_collector():
             _main()

@@ -11,7 +11,7 @@ from contextlib import aclosing
 
 import attrs
 
-from trioworkers.broker.inspection import Inspector, Source
+from trioworkers.broker.people.inspection import Inspector, Source
 from trioworkers.cli.tables import clean, number
 from trioworkers.errors import Ambiguous, NotFound
 from trioworkers.wire.entry import Entry

@@ -10,12 +10,12 @@ from typing import IO
 
 import typer
 
-from trioworkers.broker.inspection import Source
+from trioworkers.broker.people.inspection import Source
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.cli.where import Where
 from trioworkers.errors import BadPayload, ConfigurationError, WrongUsage
-from trioworkers.wire.by_hand import decode_entry, encode_entry
+from trioworkers.wire.by_operator import decode_entry, encode_entry
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
 from trioworkers.wording import counted

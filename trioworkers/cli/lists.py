@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import aclosing
 
-from trioworkers.broker.inspection import FIRST_PAGE, QueueLook, Source
+from trioworkers.broker.people.inspection import FIRST_PAGE, QueueLook, Source
 from trioworkers.cli.rows import ENTRY_COLUMNS, QUEUE, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, duration, number, remark

@@ -10,14 +10,14 @@ from typing import Any
 import attrs
 import typer
 
-from trioworkers.broker.hand_moves import Delete, Next, Push, Swept, ToDead
-from trioworkers.broker.inspection import Source
+from trioworkers.broker.people.inspection import Source
+from trioworkers.broker.people.operator_actions import Delete, Next, Push, Swept, ToDead
 from trioworkers.cli.jids import Found, find_job
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.cli.where import Where
 from trioworkers.errors import BadPayload, ConfigurationError, NotFound, WrongUsage
-from trioworkers.wire.by_hand import enqueued, retried
+from trioworkers.wire.by_operator import enqueued, retried
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
 from trioworkers.wording import counted

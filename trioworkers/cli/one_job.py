@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from trioworkers.cli.jids import find_job
-from trioworkers.cli.processes import tree_of
+from trioworkers.cli.process_list import tree_of
 from trioworkers.cli.rows import Row, error_text, payload_fields, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, duration, moment, write_json, write_paragraphs

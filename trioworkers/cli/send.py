@@ -12,8 +12,8 @@ import typer
 from trioworkers.cli.session import Session, in_session
 from trioworkers.cli.tables import remark
 from trioworkers.cli.which_redis import which_redis
-from trioworkers.client import Client
 from trioworkers.errors import TrioworkersError
+from trioworkers.jobs.client import Client
 from trioworkers.wire.job import Job
 
 NAMED = 5

@@ -12,12 +12,12 @@ from functools import partial
 import attrs
 import trio
 
-from trioworkers.broker.connection import connect
-from trioworkers.broker.hand_moves import HandMoves
-from trioworkers.broker.inspection import Inspector
-from trioworkers.broker.link import Link
-from trioworkers.broker.remote import RemoteControl
-from trioworkers.broker.server import open_server
+from trioworkers.broker.people.fleet_control import RemoteControl
+from trioworkers.broker.people.inspection import Inspector
+from trioworkers.broker.people.operator_actions import HandMoves
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.server import open_server
 from trioworkers.cli.which_redis import Place, which_redis
 from trioworkers.settings import shown_url
 from trioworkers.wire.keys import Keys

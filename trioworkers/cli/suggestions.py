@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 
-from trioworkers.broker.inspection import FIRST_PAGE, Inspector, Source
+from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, Source
 from trioworkers.cli.session import Session, in_session
 from trioworkers.wire.entry import Entry
 

@@ -10,19 +10,19 @@ from typing import Literal
 import trio
 import typer
 
-from trioworkers.broker.hand_moves import Next, Push
-from trioworkers.broker.inspection import Source
-from trioworkers.broker.remote import HEARD_WITHIN_S
+from trioworkers.broker.people.fleet_control import HEARD_WITHIN_S
+from trioworkers.broker.people.inspection import Source
+from trioworkers.broker.people.operator_actions import Next, Push
 from trioworkers.cli.jids import find_job, place_of
-from trioworkers.cli.processes import select_processes
+from trioworkers.cli.process_list import select_processes
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import remark
 from trioworkers.errors import Ambiguous, BadPayload, NotFound, TrioworkersError, WrongUsage
-from trioworkers.wire.ask import Ask, Fate
-from trioworkers.wire.by_hand import enqueued
+from trioworkers.wire.by_operator import enqueued
+from trioworkers.wire.control_messages import Ask, Fate
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
-from trioworkers.wire.processes import Process
+from trioworkers.wire.process_records import Process
 from trioworkers.wording import counted
 
 CANCEL_PATIENCE_S = 5.0

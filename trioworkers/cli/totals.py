@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import trio
 
-from trioworkers.broker.inspection import Totals
+from trioworkers.broker.people.inspection import Totals
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, number, remark, write_json
 from trioworkers.errors import Unavailable

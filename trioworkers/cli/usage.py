@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trioworkers.broker.connection import parse_url
+from trioworkers.broker.redis.connection import parse_url
 from trioworkers.errors import BadJob, ConfigurationError, WrongUsage
 from trioworkers.settings import settings
 
 if TYPE_CHECKING:
-    from trioworkers.app import App
+    from trioworkers.jobs.app import App
 
 
 @contextmanager

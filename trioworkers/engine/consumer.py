@@ -14,9 +14,9 @@ from itertools import chain, islice
 
 import trio
 
-from trioworkers.broker.connection import backoff
 from trioworkers.broker.intake import Fetched, Intake, LeaseGone
 from trioworkers.broker.moves import Broker
+from trioworkers.broker.redis.connection import backoff
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.lanes import Lanes
 from trioworkers.engine.quarantine import TRIAL_AFTER_DEATHS, Quarantine

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Sequence
 
 import trio
 
-from trioworkers.broker.connection import retrying
 from trioworkers.broker.neighbours import Neighbour, Neighbours
+from trioworkers.broker.redis.connection import retrying
 from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
 from trioworkers.ticks import next_tick
 

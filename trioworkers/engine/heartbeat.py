@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 import trio
 
-from trioworkers.broker.connection import retrying
-from trioworkers.broker.identity import rss_kb
 from trioworkers.broker.moves import Broker
 from trioworkers.broker.presence import Beat, Presence
+from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.delivery import Delivery
+from trioworkers.identity import rss_kb
 from trioworkers.ticks import next_tick
-from trioworkers.wire.process import Identity, Record, encode_running
+from trioworkers.wire.own_record import Identity, Record, encode_running
 
 MAX_SHOWN = 1000
 MAX_SHOWN_BYTES = 1_000_000

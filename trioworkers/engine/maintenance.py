@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from trioworkers.broker.connection import backoff, retrying
-from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Due, Source
-from trioworkers.broker.remote import IDLE_LOOK_INTERVAL_S
+from trioworkers.broker.people.fleet_control import IDLE_LOOK_INTERVAL_S
+from trioworkers.broker.redis.connection import backoff, retrying
+from trioworkers.broker.redis.link import Link
 from trioworkers.engine.quarantine import MAX_DEATHS
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried

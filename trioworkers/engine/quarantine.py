@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import trio
 
-from trioworkers.broker.connection import retrying
 from trioworkers.broker.moves import Broker
+from trioworkers.broker.redis.connection import retrying
 
 TRIAL_AFTER_DEATHS = 2
 MAX_DEATHS = 3

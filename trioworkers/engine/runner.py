@@ -12,17 +12,17 @@ from typing import Any, NoReturn, Protocol
 import trio
 
 from trioworkers import retry
-from trioworkers.broker.size_guard import SizeGuard
-from trioworkers.context import Context, Resources
 from trioworkers.engine import joblog
 from trioworkers.engine.delivery import Delivery
-from trioworkers.engine.tally import Tally
-from trioworkers.engine.unknown import LeftJobs
+from trioworkers.engine.job_metrics import Tally
+from trioworkers.engine.skipped import LeftJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
-from trioworkers.handler import Handler
+from trioworkers.jobs.context import Context, Resources
+from trioworkers.jobs.handler import Handler
+from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Outcome, Requeue
-from trioworkers.progress import Progress
 from trioworkers.settings import Unknown
+from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.job import ASIDE_FIELD, Job, addressed, amend, encode, new_jid
 

@@ -11,24 +11,24 @@ import trio
 
 from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.checks import check_server
-from trioworkers.broker.connection import Connection, connect, retrying
-from trioworkers.broker.identity import current_identity
-from trioworkers.broker.link import Link
 from trioworkers.broker.moves import Broker, Holder
-from trioworkers.broker.server import open_server
-from trioworkers.broker.size_guard import SizeGuard
-from trioworkers.client import Client
+from trioworkers.broker.redis.connection import Connection, connect, retrying
+from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.server import open_server
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.watchdog import watching
 from trioworkers.engine.worker import Worker
 from trioworkers.errors import Refused, Superseded, TrioworkersError
-from trioworkers.resources import open_resources
+from trioworkers.identity import current_identity
+from trioworkers.jobs.client import Client
+from trioworkers.jobs.resources import open_resources
 from trioworkers.retry import leaves
 from trioworkers.settings import Settings, shown_url
-from trioworkers.wire.process import encode_lease
+from trioworkers.size_guard import SizeGuard
+from trioworkers.wire.own_record import encode_lease
 
 if TYPE_CHECKING:
-    from trioworkers.app import App
+    from trioworkers.jobs.app import App
 
 logger = logging.getLogger("trioworkers")
 

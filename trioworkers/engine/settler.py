@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import trio
 
-from trioworkers.broker.connection import backoff, retrying
 from trioworkers.broker.moves import Broker, Settlement
+from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.engine.delivery import Amendment, Delivery
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt
 from trioworkers.wording import counted

@@ -15,26 +15,26 @@ import attrs
 import trio
 
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.connection import Connection, retrying
 from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import LeaseGone, open_intake
 from trioworkers.broker.moves import Broker, Due
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
-from trioworkers.broker.resque import ResqueBroker
+from trioworkers.broker.redis.connection import Connection, retrying
+from trioworkers.broker.resque_broker import ResqueBroker
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.guard import Guard
 from trioworkers.engine.heartbeat import Heartbeat
+from trioworkers.engine.job_metrics import Reporter
 from trioworkers.engine.maintenance import Promoter, Reclaimer
 from trioworkers.engine.quarantine import Quarantine
-from trioworkers.engine.remote import Remote
-from trioworkers.engine.roll import Roll
+from trioworkers.engine.remote_control import Remote
+from trioworkers.engine.resque_registration import Roll
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
-from trioworkers.engine.tally import Reporter
-from trioworkers.engine.unknown import LeftJobs
+from trioworkers.engine.skipped import LeftJobs
 from trioworkers.errors import Refused, Superseded
-from trioworkers.wire.process import Identity
+from trioworkers.wire.own_record import Identity
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")

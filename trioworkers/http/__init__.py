@@ -13,7 +13,7 @@ import attrs
 from trioworkers.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from trioworkers.http.client import SharedClient
+    from trioworkers.http.shared_client import SharedClient
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -92,6 +92,6 @@ class Http:
 
 def open_client(options: Http) -> SharedClient:
     """A client with these options. Close it with `aclose()`; run its `expire()` beside it."""
-    from trioworkers.http.client import SharedClient  # noqa: PLC0415 - httpx is dear to import, and not every worker needs it
+    from trioworkers.http.shared_client import SharedClient  # noqa: PLC0415 - httpx is dear to import, and not every worker needs it
 
     return SharedClient(options)

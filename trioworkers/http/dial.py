@@ -10,7 +10,7 @@ import httpx
 import trio
 
 from trioworkers.errors import PrivateAddress
-from trioworkers.http.connection import Connection
+from trioworkers.http.http1 import Connection
 from trioworkers.http.tcp import TCPStream
 
 NEXT_ADDRESS_AFTER_S = 2.0

@@ -15,8 +15,8 @@ import httpx
 import trio
 
 from trioworkers.http.bounds import BoundedResponse
-from trioworkers.http.connection import Connection, Timeouts
 from trioworkers.http.dial import dial
+from trioworkers.http.http1 import Connection, Timeouts
 
 if TYPE_CHECKING:
     from trioworkers.http import Http

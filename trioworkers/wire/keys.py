@@ -158,7 +158,7 @@ class Keys:
         return self._own("tw:paused:classes")
 
     def asks(self, process_id: str) -> str:
-        """List with expiry: what people ask of a running worker (see `wire/ask.py`)."""
+        """List with expiry: what people ask of a running worker (see `wire/control_messages.py`)."""
         return self._own(f"tw:asks:{process_id}")
 
     def answer(self, token: str) -> str:

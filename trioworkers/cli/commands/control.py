@@ -11,7 +11,7 @@ from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import JID_HELP, Namespace, Redis
 
 if TYPE_CHECKING:
-    from trioworkers.wire.ask import Fate
+    from trioworkers.wire.control_messages import Fate
 
 Queues = Annotated[list[str] | None, typer.Argument(metavar="QUEUE", help="Queues.", autocompletion=complete("queues"))]
 Paused = Annotated[

@@ -1,4 +1,4 @@
-"""`trioworkers demo`: the command; what it does is in `cli/demo.py`."""
+"""`trioworkers demo`: the command; what it does is in `cli/demo_run.py`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def demo(
 
     The two example handlers run 2,000 tracking jobs and solve 50 puzzles; at the end it is said what came of them.
     """
-    from trioworkers.cli.demo import demo as run_demo  # noqa: PLC0415 - dear to import
+    from trioworkers.cli.demo_run import demo as run_demo  # noqa: PLC0415 - dear to import
     from trioworkers.cli.usage import check_url  # noqa: PLC0415 - as above
 
     check_url(redis, "--redis")

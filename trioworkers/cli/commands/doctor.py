@@ -1,4 +1,4 @@
-"""`trioworkers doctor`: the command; what it does is in `cli/doctor.py`."""
+"""`trioworkers doctor`: the command; what it does is in `cli/findings.py`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def doctor(
 
     Checks Redis, permissions, queues, this machine, and if given your App and its deployment. Changes nothing. Status 1 if there is a problem (with --strict: or a warning).
     """
-    from trioworkers.cli.doctor import examine, show  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.findings import examine, show  # noqa: PLC0415 - `--help` should not wait for it
 
     findings = examine(target, redis, namespace, grace, manifest)
     show(findings, as_json=as_json)

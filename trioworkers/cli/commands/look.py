@@ -39,10 +39,12 @@ def ps(
     What runs is as of the last heartbeat, 5 to 10 seconds ago at most; with --tree it is asked now. A worker whose event loop is
     blocked does not answer; its own log says where it is.
     """
-    from trioworkers.cli import processes  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli import process_list  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
-    in_session(lambda session: processes.ps(session, process, tree=tree, limit=limit, as_json=json), redis, namespace)
+    in_session(
+        lambda session: process_list.ps(session, process, tree=tree, limit=limit, as_json=json), redis, namespace
+    )
 
 
 @examples(
@@ -139,7 +141,7 @@ def _list(
     redis: str | None,
     namespace: str | None,
 ) -> None:
-    from trioworkers.broker.inspection import Source  # noqa: PLC0415 - as above
+    from trioworkers.broker.people.inspection import Source  # noqa: PLC0415 - as above
     from trioworkers.cli import lists  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above

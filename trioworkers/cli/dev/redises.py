@@ -6,7 +6,7 @@ import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from trioworkers.broker.server import greeting_at, open_server
+from trioworkers.broker.redis.server import greeting_at, open_server
 from trioworkers.cli.dev.messages import Need
 from trioworkers.cli.dev.note import FOLDER, NoteKeeper, private_folder
 from trioworkers.settings import DEFAULT_URL, shown_url

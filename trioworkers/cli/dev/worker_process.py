@@ -47,7 +47,7 @@ class WorkerProcess:
         """Start one. `was_there`: see `Order`."""
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "trioworkers.cli.dev.worker", str(theirs.fileno()), wishes.target]
+            command = [sys.executable, "-m", "trioworkers.cli.dev.child", str(theirs.fileno()), wishes.target]
             process = await trio.lowlevel.open_process(
                 command,
                 pass_fds=[theirs.fileno()],

@@ -1,0 +1,167 @@
+"""The doctor's eye on Redis: each fault is made for real, found, and nothing is changed by looking."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from servers import Server
+
+from trioworkers import Unavailable
+from trioworkers.broker.checks import Finding
+from trioworkers.broker.people import diagnosis
+from trioworkers.broker.people.diagnosis import diagnose
+from trioworkers.broker.people.fleet_control import RemoteControl
+from trioworkers.broker.people.permissions import SAMPLES
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
+from trioworkers.wire.keys import Keys
+
+
+async def examined(url: str) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    async with connect(url, Link(url)) as connection:
+        async for finding in diagnose(connection, Keys()):
+            found.setdefault(finding.check, []).append(finding)
+    return found
+
+
+async def the(check: str, url: str) -> Finding:
+    (finding,) = (await examined(url))[check]
+    return finding
+
+
+def process(server: Server, identity: str, *queues: str, labels: tuple[str, ...] = ()) -> None:
+    info = {"queues": queues, "labels": labels, "identity": identity, "concurrency": 5}
+    server.command("SADD", "processes", identity)
+    server.command("HSET", identity, "info", json.dumps(info), "beat", time.time(), "busy", 0, "quiet", "false")
+
+
+async def test_sound_redis_has_no_findings_and_is_not_changed(server: Server):
+    server.command("SET", "mine", "1")
+    found = await examined(server.url)
+    assert {finding.level for findings in found.values() for finding in findings} == {"ok"}
+    assert server.command("KEYS", "*") == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "check", "level", "words"),
+    [
+        ({"maxmemory-policy": "allkeys-lru"}, "eviction", "note", "may evict"),
+        ({"maxmemory-policy": "allkeys-lru", "maxmemory": "100mb"}, "eviction", "problem", "may evict"),
+        ({"maxmemory": "1mb"}, "eviction", "warning", "full"),
+        ({"appendonly": "no"}, "persistence", "warning", "loses all jobs"),
+        ({"appendonly": "no", "save": "60 1"}, "persistence", "note", "snapshots only"),
+    ],
+)
+async def test_how_redis_is_configured(server: Server, settings: dict[str, str], check: str, level: str, words: str):
+    for name, value in settings.items():
+        server.command("CONFIG", "SET", name, value)
+    finding = await the(check, server.url)
+    assert (finding.level, words in finding.text) == (level, True)
+    assert finding.advice
+
+
+async def test_replica_takes_no_writes(server: Server):
+    server.command("REPLICAOF", "127.0.0.1", "1")
+    assert (await the("role", server.url)).level == "problem"
+
+
+async def test_clocks_that_differ(server: Server, monkeypatch: pytest.MonkeyPatch):
+    ahead = time.time() + 60
+    monkeypatch.setattr(diagnosis.time, "time", lambda: ahead)
+    finding = await the("clock", server.url)
+    assert finding.level == "warning"
+    assert re.search(r"[56]\d\.\d+ s behind", finding.text)
+
+
+async def test_queue_that_nobody_consumes(server: Server):
+    server.command("SADD", "queues", "left", "served")
+    for queue in ("left", "served"):
+        server.command("LPUSH", f"queue:{queue}", json.dumps({"class": "A", "args": [], "jid": "a"}))
+    process(server, "host:1:a", "served")
+    finding = await the("queues", server.url)
+    assert (finding.level, "1 job waits in left" in finding.text) == ("warning", True)
+
+
+async def test_paused_queue_that_has_jobs_and_paused_class(server: Server):
+    server.command("SADD", "queues", "track")
+    server.command("LPUSH", "queue:track", json.dumps({"class": "A", "args": [], "jid": "a"}))
+    async with connect(server.url, Link(server.url)) as connection:
+        await RemoteControl(connection, Keys()).pause(["track"], ["Mail"])
+    queue, job_class = (await examined(server.url))["paused"]
+    assert (queue.level, queue.text) == ("warning", "1 job waits in track, which is paused")
+    assert queue.advice == "trioworkers resume track"
+    assert (job_class.level, job_class.advice) == ("warning", "trioworkers resume --class Mail")
+
+
+async def test_two_kinds_of_worker_on_one_queue(server: Server):
+    process(server, "host:1:a", "both", "a", labels=("trioworkers",))
+    process(server, "host:2:b", "both", "b")
+    finding = await the("shared queues", server.url)
+    assert finding.level == "problem"
+    assert finding.text.startswith("both is consumed")
+
+
+async def test_jobs_in_the_lists_of_the_dead(server: Server):
+    server.command("HSET", "tw:inprogress", "queue:q:gone:inprogress", "gone q", "queue:q:alive:inprogress", "alive q")
+    server.command("LPUSH", "queue:q:gone:inprogress", "{}", "{}")
+    server.command("LPUSH", "queue:q:alive:inprogress", "{}")
+    server.command("SET", "tw:lease:alive", "somebody")
+    finding = await the("orphans", server.url)
+    assert (finding.level, finding.text) == ("warning", "2 jobs in the lists of workers that are gone")
+    process(server, "host:1:a", "q", labels=("trioworkers",))
+    assert (await the("orphans", server.url)).level == "note"
+
+
+def test_every_command_of_the_scripts_is_tried():
+    folder = Path(scripts.__file__).parent.parent / "lua"
+    texts = [path.read_text() for path in folder.glob("*.lua")]
+    used = {name.upper() for text in texts for name in re.findall(r"redis\.p?call\(\s*['\"](\w+)['\"]", text)}
+    assert used <= SAMPLES.keys(), "add them to broker/people/permissions.py, with arguments that do no harm"
+
+
+@pytest.mark.parametrize(
+    ("rules", "missing"),
+    [
+        (("~*", "+@all", "-lmove"), ["LMOVE"]),
+        (("~*", "+@all", "-blmove", "-client"), ["CLIENT ID", "CLIENT UNBLOCK", "BLMOVE"]),
+        (("~*", "+@all", "-eval"), ["EVAL"]),
+        (
+            ("~queue*", "~tw:*", "+@all"),
+            ["keys like schedule", "keys like retry", "keys like paused", "keys like stat:*"],
+        ),
+    ],
+)
+async def test_what_the_user_may_not_do_is_named(server: Server, rules: tuple[str, ...], missing: list[str]):
+    server.command("ACL", "SETUSER", "worker", "on", ">pw", *rules)
+    finding = await the("permissions", server.url.replace("//", "//worker:pw@"))
+    assert finding.level == "problem"
+    for name in missing:
+        assert re.search(rf"(: |, ){re.escape(name)}(,|$)", finding.text), finding.text
+
+
+async def test_rules_from_the_documentation_are_enough(server: Server):
+    text = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+    (rules,) = re.findall(r"ACL SETUSER worker on >PASSWORD (.+)", text)
+    server.command("ACL", "SETUSER", "worker", "on", ">pw", *rules.split())
+    found = await examined(server.url.replace("//", "//worker:pw@"))
+    assert {finding.level for findings in found.values() for finding in findings} == {"ok"}
+
+
+async def test_user_without_the_right_to_look_is_told_what_could_not_be_checked(server: Server):
+    server.command("ACL", "SETUSER", "worker", "on", ">pw", "~*", "+@all", "-info")
+    found = await examined(server.url.replace("//", "//worker:pw@"))
+    assert "could not be checked" in found["server"][0].text
+    assert found["queues"][0].level == "ok"
+
+
+async def test_without_redis_it_says_so(server: Server, caplog: Callable[..., object]):
+    server.kill()
+    with pytest.raises(Unavailable):
+        await examined(server.url)

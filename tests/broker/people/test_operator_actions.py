@@ -1,0 +1,198 @@
+"""Moves by hand on a real Redis: everything that is wanted moves, once, while others push, fetch and remove between two pages."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+from servers import Server
+
+from trioworkers import Refused
+from trioworkers.broker.people.inspection import Source
+from trioworkers.broker.people.operator_actions import Decide, Delete, HandMoves, Push, Swept, ToDead
+from trioworkers.broker.redis.connection import Connection, connect
+from trioworkers.broker.redis.link import Link
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.keys import Keys
+
+QUEUE = Source("queue", "q")
+
+
+@pytest.fixture
+async def connection(redis_url: str) -> AsyncIterator[Connection]:
+    async with connect(redis_url, Link(redis_url)) as opened:
+        yield opened
+
+
+class Bench:
+    """Redis from both sides."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.moves = HandMoves(connection, Keys())
+        self._connection = connection
+
+    async def redis(self, *command: object) -> object:
+        script = type("Raw", (), {"name": "raw", "sha": "0" * 40, "text": "return redis.call(unpack(ARGV))"})()
+        return await self._connection.run(script, [], list(command))
+
+    async def queue(self, name: str = "q") -> list[bytes]:
+        """Next to be fetched first."""
+        found = await self.redis("LRANGE", f"queue:{name}", 0, -1)
+        assert isinstance(found, list)
+        return found[::-1]
+
+    async def fill_queue(self, count: int) -> list[bytes]:
+        payloads = [b"%d" % n for n in range(count)]
+        await self.redis("LPUSH", "queue:q", *payloads)
+        return payloads
+
+    async def sweep(self, source: Source, decide: Decide) -> Counter[str]:
+        total: Counter[str] = Counter()
+        async for swept in self.moves.sweep(source, decide):
+            total.update(seen=swept.seen, moved=swept.moved, errors=len(swept.errors))
+        return total
+
+
+@pytest.fixture
+def bench(connection: Connection) -> Bench:
+    return Bench(connection)
+
+
+def odd(entry: Entry) -> bool:
+    return int(entry.payload) % 2 == 1
+
+
+async def test_chosen_ones_leave_the_middle_of_a_queue_and_the_others_keep_their_order(bench: Bench):
+    payloads = await bench.fill_queue(1001)
+    total = await bench.sweep(QUEUE, lambda entry: Delete() if odd(entry) else None)
+    assert total == Counter(seen=1001, moved=500, errors=0)
+    assert await bench.queue() == payloads[::2]
+
+
+async def test_queue_is_emptied_into_another_in_order_and_ahead_of_what_waits_there(bench: Bench):
+    payloads = await bench.fill_queue(777)
+    await bench.redis("LPUSH", "queue:other", "waits")
+    await bench.sweep(QUEUE, lambda entry: Push("other", entry.payload))
+    assert await bench.queue("other") == [*payloads, b"waits"]
+    assert await bench.queue() == []
+    assert await bench.redis("SMEMBERS", "queues") == [b"other"]
+
+
+async def test_queue_into_itself_is_no_move(bench: Bench):
+    payloads = await bench.fill_queue(10)
+    assert (await bench.sweep(QUEUE, lambda entry: Push("q", entry.payload)))["moved"] == 0
+    assert await bench.queue() == payloads
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_while_others_push_and_fetch_nothing_is_lost_doubled_or_passed_over(bench: Bench, seed: int):
+    chance = random.Random(seed)
+    payloads = await bench.fill_queue(1500)
+    pushed, fetched = [], []
+    async for _ in bench.moves.sweep(QUEUE, lambda entry: ToDead() if odd(entry) else None):
+        fresh = [b"%d" % n for n in range(10_000 + len(pushed), 10_000 + len(pushed) + chance.randrange(60))]
+        if fresh:
+            await bench.redis("LPUSH", "queue:q", *fresh)
+            pushed += fresh
+        fetched += [await bench.redis("RPOP", "queue:q") for _ in range(chance.randrange(60))]
+    dead = await bench.redis("ZRANGE", "dead", 0, -1)
+    assert isinstance(dead, list)
+    left = await bench.queue()
+    assert Counter([*dead, *left, *fetched]) == Counter([*payloads, *pushed])
+    assert all(int(payload) % 2 for payload in dead)
+    assert not [payload for payload in left if payload in set(payloads) and int(payload) % 2]
+
+
+async def test_what_was_read_may_have_been_fetched_or_shifted_before_the_move(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    payloads = await bench.fill_queue(300)
+    real_move = bench.moves._move
+
+    async def late_move(source: Source, page: list[Entry], decide: Decide, start: int | None = None) -> Swept:
+        await bench.redis("LPUSH", "queue:q", "8000", "8002", "8004")
+        await bench.redis("RPOP", "queue:q")
+        return await real_move(source, page, decide, start)
+
+    monkeypatch.setattr(bench.moves, "_move", late_move)
+    await bench.sweep(QUEUE, lambda entry: Delete() if odd(entry) else None)
+    left = [payload for payload in await bench.queue() if int(payload) < 8000]
+    fetched = len(payloads[::2]) - len(left)
+    assert left == payloads[fetched * 2 :: 2]
+    assert 0 < fetched <= 4
+
+
+async def test_identical_payloads_are_moved_one_by_one(bench: Bench):
+    await bench.redis("LPUSH", "queue:q", *["7"] * 500, "8")
+    assert (await bench.sweep(QUEUE, lambda entry: Push("other", entry.payload) if odd(entry) else None))[
+        "moved"
+    ] == 500
+    assert await bench.queue() == [b"8"]
+    assert len(await bench.queue("other")) == 500
+    entry = Entry("queue", b"7", "other")
+    assert await bench.moves.move(Source("queue", "other"), entry, Delete()) == Swept(1, 1, 1, [])
+    assert len(await bench.queue("other")) == 499
+
+
+async def test_what_fills_redis_can_be_deleted(server: Server):
+    async with connect(server.url, Link(server.url)) as connection:
+        bench = Bench(connection)
+        payloads = await bench.fill_queue(20)
+        server.command("CONFIG", "SET", "maxmemory", "1")
+        total = await bench.sweep(QUEUE, lambda entry: Delete() if odd(entry) else None)
+        assert total == Counter(seen=20, moved=10, errors=0)
+        assert await bench.queue() == payloads[::2]
+
+
+@pytest.mark.parametrize("same_score", [True, False])
+async def test_sets_are_swept_lowest_score_first_whatever_stays(bench: Bench, same_score: bool):
+    count = 1001
+    scored = [word for n in range(count) for word in (1.5 if same_score else n / 7, f"{n:05}")]
+    await bench.redis("ZADD", "retry", *scored)
+    total = await bench.sweep(Source("retry"), lambda entry: Push("q", entry.payload) if odd(entry) else None)
+    assert (total["moved"], total["errors"]) == (500, 0)
+    assert await bench.queue() == [b"%05d" % n for n in range(1, count, 2)]
+    assert await bench.redis("ZRANGE", "retry", 0, -1) == [b"%05d" % n for n in range(0, count, 2)]
+
+
+async def test_what_its_next_place_cannot_take_stays(bench: Bench):
+    await bench.fill_queue(3)
+    await bench.redis("ZADD", "retry", 1, "1", 2, "2")
+    await bench.redis("SET", "queue:broken", "no list")
+    await bench.redis("SET", "dead", "no set")
+    for source in (QUEUE, Source("retry")):
+        for to in (Push("broken", b"x"), ToDead()):
+            total = await bench.sweep(source, lambda _, to=to: to)
+            assert (total["moved"], total["errors"]) == (0, total["seen"])
+    assert len(await bench.queue()) == 3
+    assert await bench.redis("ZRANGE", "retry", 0, -1) == [b"1", b"2"]
+
+
+async def test_nothing_is_pushed_where_the_set_of_queues_cannot_take_its_name(bench: Bench):
+    """Else who tries again pushes the same job again."""
+    await bench.fill_queue(3)
+    await bench.redis("ZADD", "retry", 1, "1", 2, "2")
+    await bench.redis("SET", "queues", "no set")
+    for source in (QUEUE, Source("retry")):
+        total = await bench.sweep(source, lambda entry: Push("other", entry.payload))
+        assert (total["moved"], total["errors"]) == (0, total["seen"])
+    with pytest.raises(Refused):
+        await bench.moves.restore(Source("queue", "other"), [Entry("queue", b"1", "other")], "1")
+    assert await bench.queue("other") == []
+    await bench.redis("DEL", "queues")
+    assert (await bench.sweep(Source("retry"), lambda entry: Push("other", entry.payload)))["moved"] == 2
+    assert await bench.queue("other") == [b"1", b"2"]
+
+
+async def test_restored_twice_is_there_once(bench: Bench):
+    dead = [Entry("dead", b"\xff\x00%d" % n, score=1.7e9 + n / 3) for n in range(5)]
+    assert [await bench.moves.restore(Source("dead"), dead, "1") for _ in range(2)] == [5, 0]
+    members = await bench.redis("ZRANGE", "dead", 0, -1, "WITHSCORES")
+    assert isinstance(members, list)
+    assert members[::2] == [entry.payload for entry in dead]
+    assert [float(score) for score in members[1::2]] == [entry.score for entry in dead]
+    queued = [Entry("queue", b"%d" % n, "q") for n in range(5)]
+    assert [await bench.moves.restore(QUEUE, queued, group) for group in ("1", "1", "6")] == [5, 0, 5]
+    assert await bench.queue() == [entry.payload for entry in queued] * 2

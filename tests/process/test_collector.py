@@ -1,0 +1,50 @@
+"""What a process of ours sets of the garbage collector while it runs, and puts back."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from trioworkers.process.collector import THRESHOLDS, hurried_collector, patient_collector
+
+
+@pytest.fixture(autouse=True)
+def thresholds() -> Iterator[tuple[int, int, int]]:
+    before = gc.get_threshold()
+    yield before
+    gc.set_threshold(*before)
+
+
+def test_collector_is_patient_while_we_run_and_as_before_afterwards(thresholds: tuple[int, int, int]):
+    with patient_collector():
+        assert gc.get_threshold() == THRESHOLDS
+        assert gc.get_freeze_count() > 0
+    assert gc.get_threshold() == thresholds
+    assert gc.get_freeze_count() == 0
+
+
+def test_collector_that_somebody_has_tuned_is_left_alone():
+    gc.set_threshold(5000, 10, 10)
+    with patient_collector():
+        assert gc.get_threshold() == (5000, 10, 10)
+
+
+def test_collector_that_somebody_has_switched_off_stays_off():
+    gc.disable()
+    try:
+        with patient_collector():
+            assert not gc.isenabled()
+            assert gc.get_threshold() != THRESHOLDS
+    finally:
+        gc.enable()
+
+
+def test_worker_is_as_patient_when_a_command_has_begun_it(thresholds: tuple[int, int, int]):
+    with hurried_collector():
+        with patient_collector():
+            assert gc.get_threshold() == THRESHOLDS
+            assert gc.get_freeze_count() > 0
+        assert gc.get_threshold() == THRESHOLDS
+    assert gc.get_threshold() == thresholds

@@ -1,0 +1,179 @@
+"""Everything that `trioworkers doctor` asks of a Redis, finding by finding. Changes nothing there."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+import trio
+
+from trioworkers.broker.checks import (
+    Finding,
+    check_eviction,
+    check_persistence,
+    check_role,
+    check_version,
+    read_info,
+    saves_snapshots,
+)
+from trioworkers.broker.people.fleet_control import RemoteControl
+from trioworkers.broker.people.inspection import Inspector
+from trioworkers.broker.people.permissions import forbidden
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.errors import BrokerError, Unavailable, WrongLogin
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.process_records import Process
+from trioworkers.wording import counted
+
+PINGS = 20
+SLOW_S = 0.02
+CLOCK_DIFFERENCE_S = 5.0
+MAX_LISTS = 1000
+
+
+async def diagnose(connection: Connection, keys: Keys) -> AsyncIterator[Finding]:
+    """One finding after the other. Raises Unavailable if Redis can't be reached (any more), WrongLogin if it won't have us."""
+    examiner = _Examiner(connection, keys)
+    for check in (
+        examiner.round_trip,
+        examiner.server,
+        examiner.clock,
+        examiner.permissions,
+        examiner.queues,
+        examiner.paused,
+        examiner.shared_queues,
+        examiner.orphans,
+    ):
+        for finding in await _guarded(check):
+            yield finding
+
+
+async def _guarded(check: Callable[[], Awaitable[Sequence[Finding]]]) -> Sequence[Finding]:
+    name = check.__name__.replace("_", " ")
+    try:
+        return await check()
+    except (Unavailable, WrongLogin):
+        raise
+    except BrokerError as error:
+        return [Finding(name, "warning", f"could not be checked: {error}", "give our Redis user the right to look")]
+
+
+class _Examiner:
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._inspector = Inspector(connection, keys)
+        self._remote = RemoteControl(connection, keys)
+
+    async def round_trip(self) -> Sequence[Finding]:
+        times: list[float] = []
+        await self._connection.call("ping", lambda client: client.ping())  # the first one has to connect
+        for _ in range(PINGS):
+            started = trio.current_time()
+            await self._connection.call("ping", lambda client: client.ping())
+            times.append(trio.current_time() - started)
+        typical_s = statistics.median(times)
+        text = f"{typical_s * 1000:.1f} ms, at worst {max(times) * 1000:.1f} ms"
+        if typical_s > SLOW_S:
+            return [Finding("round trip", "warning", text, "run workers near their Redis: every batch waits for it")]
+        return [Finding("round trip", "ok", text)]
+
+    async def server(self) -> Sequence[Finding]:
+        info = await read_info(self._connection)
+        persistence = check_persistence(info, await saves_snapshots(self._connection))
+        return [check_version(info), check_role(info), check_eviction(info), persistence]
+
+    async def clock(self) -> Sequence[Finding]:
+        before = time.time()
+        redis_s = await self._inspector.now_s()
+        difference_s = redis_s - (before + time.time()) / 2
+        text = f"Redis's is {abs(difference_s):.3f} s {'ahead of' if difference_s > 0 else 'behind'} ours"
+        if abs(difference_s) > CLOCK_DIFFERENCE_S:
+            advice = "set both by NTP: times that clients schedule for are theirs, when they are due decides Redis"
+            return [Finding("clock", "warning", text, advice)]
+        return [Finding("clock", "ok", text)]
+
+    async def permissions(self) -> Sequence[Finding]:
+        missing = await forbidden(self._connection, self._keys)
+        if missing:
+            text = f"our Redis user may not use: {', '.join(missing)}"
+            return [Finding("permissions", "problem", text, "extend its ACL; docs/cli.md has one to copy")]
+        return [Finding("permissions", "ok", "every command that workers use is allowed")]
+
+    async def queues(self) -> Sequence[Finding]:
+        consumed = {queue for process in await self._inspector.processes() for queue in process.queues}
+        queues = await self._inspector.queues()
+        left = [queue for queue in queues if queue.size and queue.name not in consumed]
+        findings = [
+            Finding("queues", "warning", f"{_waits(queue.size)} in {queue.name}, and nobody consumes it", _START)
+            for queue in left
+        ]
+        return findings or [
+            Finding(
+                "queues", "ok", f"{len(queues)} queue{'' if len(queues) == 1 else 's'}, none waits without a consumer"
+            )
+        ]
+
+    async def paused(self) -> Sequence[Finding]:
+        paused = await self._remote.paused()
+        findings = [
+            Finding(
+                "paused",
+                "warning" if queue.size else "note",
+                f"{_waits(queue.size)} in {queue.name}, which is paused",
+                f"trioworkers resume {queue.name}",
+            )
+            for queue in await self._inspector.queues()
+            if queue.name in paused.queues
+        ]
+        findings += [
+            Finding("paused", "warning", f"jobs of class {name} are put aside: it is paused", _resume_class(name))
+            for name in sorted(paused.classes)
+        ]
+        return findings or [Finding("paused", "ok", "no queue that has jobs, and no class")]
+
+    async def shared_queues(self) -> Sequence[Finding]:
+        findings = []
+        for queue, kinds in sorted(_kinds_by_queue(await self._inspector.processes()).items()):
+            if len(kinds) > 1:
+                text = f"{queue} is consumed by trioworkers and by Ruby's Sidekiq: each takes jobs that are the other's"
+                findings.append(Finding("shared queues", "problem", text, "give each kind of worker queues of its own"))
+        return findings or [Finding("shared queues", "ok", "no queue is consumed by two kinds of worker")]
+
+    async def orphans(self) -> Sequence[Finding]:
+        registry: Mapping[bytes, bytes] = await self._connection.call(
+            "registry", lambda client: client.hgetall(self._keys.in_progress_lists)
+        )
+        waiting = 0
+        for key, entry in list(registry.items())[:MAX_LISTS]:
+            process_id = entry.decode(errors="replace").partition(" ")[0]
+            lease = self._keys.lease(process_id)
+            if not await self._connection.call("lease", lambda client, lease=lease: client.exists([lease])):  # type: ignore[misc]
+                waiting += await self._connection.call("length", lambda client, key=key: client.llen(key))  # type: ignore[misc]
+        if not waiting:
+            return [Finding("orphans", "ok", "no job lies with a dead worker")]
+        text = f"{counted(waiting, 'job')} in the lists of workers that are gone"
+        if any(process.is_ours for process in await self._inspector.processes()):
+            return [Finding("orphans", "note", text, "wait for a lease: a live worker takes them over")]
+        return [Finding("orphans", "warning", text, "start a worker, whichever: it takes them over within a lease")]
+
+
+_START = "start a worker with handlers for it, or see who still sends there: trioworkers jobs QUEUE"
+
+
+def _waits(jobs: int) -> str:
+    return f"{counted(jobs, 'job')} {'waits' if jobs == 1 else 'wait'}"
+
+
+def _resume_class(name: str) -> str:
+    return f"trioworkers resume --class {name}"
+
+
+def _kinds_by_queue(processes: Sequence[Process]) -> Mapping[str, set[bool]]:
+    kinds: dict[str, set[bool]] = defaultdict(set)
+    for process in processes:
+        for queue in process.queues:
+            kinds[queue].add(process.is_ours)
+    return kinds

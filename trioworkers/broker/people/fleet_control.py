@@ -1,0 +1,79 @@
+"""What people tell running workers: ask one and hear its answer, signal one, pause queues and classes for all.
+
+A worker looks every second (while it runs nothing, every 2.5) what is asked of it and what is paused. Signals are Sidekiq's way, heard with a heartbeat, and
+understood by Ruby's processes, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import attrs
+import trio
+
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.wire.control_messages import Answer, Ask, decode_answer, encode
+from trioworkers.wire.keys import Keys
+
+POLL_S = 0.05
+IDLE_LOOK_INTERVAL_S = 2.5
+"""How often a worker looks that runs nothing: nobody cancels there, and its looks are most of what it does."""
+HEARD_WITHIN_S = IDLE_LOOK_INTERVAL_S + 1.0
+"""By then every live worker that isn't blocked has heard."""
+UNHEARD_AFTER_S = 60
+
+
+@attrs.frozen
+class Paused:
+    """What is paused."""
+
+    queues: frozenset[str]
+    classes: frozenset[str]
+
+
+class RemoteControl:
+    """Speaks to the workers of one Redis database."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    async def ask(self, process_id: str, ask: Ask, patience_s: float) -> Answer | None:
+        """Ask a worker of ours; None if it does not answer in time. What was asked may still be done. Raises BrokerError."""
+        keys = [self._keys.asks(process_id)]
+        await self._connection.run(scripts.TELL, keys, [encode(ask), UNHEARD_AFTER_S], "ask")
+        key = self._keys.answer(ask.token)
+        with trio.move_on_after(patience_s):
+            while True:
+                text = await self._connection.call("answer", lambda client: client.getdel(key))
+                if text is not None:
+                    return decode_answer(text)
+                await trio.sleep(POLL_S)
+        return None
+
+    async def signal(self, identity: str, signal: Literal["TSTP", "TERM", "TTIN"]) -> None:
+        """Leave a signal for a process, Ruby's or ours; it is forgotten after a minute. Raises BrokerError."""
+        keys = [self._keys.signals(identity)]
+        await self._connection.run(scripts.TELL, keys, [signal, UNHEARD_AFTER_S], "signal")
+
+    async def paused(self) -> Paused:
+        """What is paused now. Raises BrokerError."""
+        queues = await self._connection.call("paused", lambda client: client.smembers(self._keys.paused))
+        classes = await self._connection.call("paused", lambda client: client.smembers(self._keys.paused_classes))
+        return Paused(*(frozenset(name.decode(errors="replace") for name in names) for names in (queues, classes)))
+
+    async def pause(self, queues: Sequence[str] = (), classes: Sequence[str] = ()) -> None:
+        """Pause for all workers, those to come as well, until resumed. Raises BrokerError."""
+        if queues:
+            await self._connection.call("pause", lambda client: client.sadd(self._keys.paused, list(queues)))
+        if classes:
+            await self._connection.call("pause", lambda client: client.sadd(self._keys.paused_classes, list(classes)))
+
+    async def resume(self, queues: Sequence[str] = (), classes: Sequence[str] = ()) -> None:
+        """Undo `pause`. What was put aside of a class comes back by itself within minutes. Raises BrokerError."""
+        if queues:
+            await self._connection.call("resume", lambda client: client.srem(self._keys.paused, list(queues)))
+        if classes:
+            await self._connection.call("resume", lambda client: client.srem(self._keys.paused_classes, list(classes)))

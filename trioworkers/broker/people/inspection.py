@@ -1,0 +1,334 @@
+"""Looks at what is in Redis, for people: queues, sets, processes, one job wherever it is. Writes nothing.
+
+Whatever may be long is read in pages: memory stays flat, and Redis is not held up. What moves meanwhile may be missed or seen twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import attrs
+import coredis
+import trio
+
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.errors import ConfigurationError, Refused
+from trioworkers.wire.dialect import Dialect
+from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.process_records import Process, Running, decode_process, decode_running
+
+T = TypeVar("T")
+PAGE = 500
+FIRST_PAGE = 50
+PAGE_BYTES = 4_000_000
+FIND_PAGE = 2000
+AT_ONCE = 100
+_BY_SCORE: Literal[coredis.PureToken.BYSCORE] = coredis.PureToken.BYSCORE
+
+
+@attrs.frozen
+class Source:
+    """Where to look: `retry`, `scheduled`, `dead`, or `queue` with its name. `dialect`: what is spoken there, if not what we speak."""
+
+    place: str
+    queue: str = ""
+    dialect: Dialect | None = None
+
+    def __str__(self) -> str:
+        return f"queue {self.queue}" if self.place == "queue" else f"the {self.place} set"
+
+
+@attrs.frozen
+class QueueLook:
+    """A queue. `latency_s`: how long the payload that is fetched next has waited; None if there is none or it doesn't tell.
+
+    `problem`: why it can't be looked at. `dialect`: what is spoken there, if not what we speak.
+    """
+
+    name: str
+    size: int
+    latency_s: float | None
+    paused: bool
+    problem: str = ""
+    dialect: str = ""
+
+
+@attrs.frozen
+class Totals:
+    """Counters since ever and of today (UTC), and what is where now."""
+
+    processed: int
+    failed: int
+    processed_today: int
+    failed_today: int
+    enqueued: int
+    retry: int
+    scheduled: int
+    dead: int
+
+
+class Inspector:
+    """Looks into one Redis database. Every method raises BrokerError."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    async def now_s(self) -> float:
+        """Redis's time, in epoch seconds."""
+        seconds, microseconds = await self._look(lambda client: client.time().raw())
+        return int(seconds) + int(microseconds) / 1_000_000
+
+    # ── queues and sets ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def queues(self) -> list[QueueLook]:
+        """All known queues, and those that our workers serve in another dialect."""
+        names = dict.fromkeys(await self.queue_names())
+        sources = [Source("queue", *each) for each in {**await self._other_queues(), **names}.items()]
+        paused = set(await self._names(self._keys.paused))
+        now_s = await self.now_s()
+        return await self._all([partial(self._queue, source, source.queue in paused, now_s) for source in sources])
+
+    async def queue_names(self) -> list[str]:
+        """The names of all known queues."""
+        return await self._names(self._keys.queues)
+
+    async def source_of(self, queue: str) -> Source:
+        """Where a queue lies: it may be one that our workers serve in another dialect."""
+        if await self._look(lambda client: client.exists([self._keys.queue(queue)])):
+            return Source("queue", queue)
+        return Source("queue", queue, (await self._other_queues()).get(queue))
+
+    async def _other_queues(self) -> dict[str, Dialect]:
+        """What is spoken on our workers' queues where it isn't what we speak: their lists are registered with it."""
+        found = {}
+        for owner in (await self._pairs(self._keys.in_progress_lists)).values():
+            _, queue, mark = _parted(owner)
+            if mark:
+                with suppress(ConfigurationError):  # one of a version to come
+                    found[queue] = dialect_named(mark)
+        return found
+
+    async def _queue(self, source: Source, paused: bool, now_s: float) -> QueueLook:
+        key, dialect = self.key(source), str(source.dialect or "")
+        try:
+            size = await self._look(lambda client: client.llen(key))
+        except Refused as error:  # it is no list: no reason not to show the others
+            return QueueLook(source.queue, 0, None, paused, str(error), dialect)
+        payloads = await self._list_page(source, 0, 1)
+        since_s = payloads[0].since_s if payloads else None
+        latency_s = None if since_s is None else max(0.0, now_s - since_s)
+        return QueueLook(source.queue, size, latency_s, paused, dialect=dialect)
+
+    async def size(self, source: Source) -> int:
+        """How many payloads are there."""
+        key = self.key(source)
+        count: int = await self._look(lambda c: c.llen(key) if source.place == "queue" else c.zcard(key))
+        return count
+
+    def key(self, source: Source) -> str:
+        """The key of `source`."""
+        keys = self._keys if source.dialect is None else source.dialect.keys(self._keys.home)
+        sets = {"retry": keys.retry, "scheduled": keys.schedule, "dead": keys.dead}
+        return keys.queue(source.queue) if source.place == "queue" else sets[source.place]
+
+    async def pages(self, source: Source, first: int = FIRST_PAGE) -> AsyncGenerator[list[Entry], None]:
+        """Everything in `source`: what runs next first, of the dead the latest first. `first`: length of the first page."""
+        start, length = 0, min(first, FIRST_PAGE)
+        while True:
+            page = await (self._list_page if source.place == "queue" else self._set_page)(source, start, length)
+            if page:
+                yield page
+            if len(page) < length:
+                return
+            start, length = start + length, page_length(page, PAGE)
+
+    async def _list_page(self, source: Source, start: int, length: int) -> list[Entry]:
+        key = self.key(source)
+        if source.dialect is not None and source.dialect.fetched_from == "LEFT":
+            payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
+        else:
+            payloads = (await self._look(lambda client: client.lrange(key, -start - length, -start - 1)))[::-1]
+        return [Entry("queue", payload, source.queue) for payload in payloads]
+
+    async def _set_page(self, source: Source, start: int, length: int) -> list[Entry]:
+        key, rev = self.key(source), True if source.place == "dead" else None
+        members = await self._look(
+            lambda client: client.zrange(key, start, start + length - 1, rev=rev, withscores=True)
+        )
+        return [Entry(source.place, payload, score=float(score)) for payload, score in members]  # type: ignore[arg-type]
+
+    async def page_from_the_newest(self, source: Source, start: int, length: int) -> list[Entry]:
+        """A page of a queue counted from the end where jobs are pushed: none is skipped, whatever is fetched meanwhile."""
+        key = self.key(source)
+        payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
+        return [Entry("queue", payload, source.queue) for payload in payloads]
+
+    async def page_from_score(self, source: Source, score: float, passed: int, length: int) -> list[Entry]:
+        """A page of a set, lowest scores first, from this score on but without the first `passed` of it."""
+        key, least = self.key(source), repr(score)  # as a text: the client would round it
+        members = await self._look(
+            lambda client: client.zrange(
+                key, least, "+inf", sortby=_BY_SCORE, withscores=True, offset=passed, count=length
+            )
+        )
+        return [Entry(source.place, payload, score=float(member_score)) for payload, member_score in members]  # type: ignore[arg-type]
+
+    # ── one job ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def find(self, jid: str, *, whole: bool = False) -> AsyncGenerator[Entry, None]:
+        """The payloads of jobs whose jid (or ActiveJob's id) begins so, or is just that, wherever they are.
+
+        Where the likely one is first looked for.
+        """
+        async with aclosing(self._holding(f'"{jid}"' if whole else f'"{jid}')) as entries:
+            async for entry in entries:
+                if jid in entry.ids if whole else any(each.startswith(jid) for each in entry.ids):
+                    yield entry
+
+    async def _holding(self, text: str) -> AsyncGenerator[Entry, None]:
+        needle = text.encode()
+        for key, owner in (await self._pairs(self._keys.in_progress_lists)).items():
+            process_id, queue, _ = _parted(owner)
+            async for payload in self._find_in_list(key, needle):
+                yield Entry("running", payload, queue, process_id=process_id)
+        for place in ("retry", "scheduled", "dead"):
+            async for found in self._find_in_set(Source(place), text):
+                yield found
+        for queue in await self.queue_names():
+            async for payload in self._find_in_list(self._keys.queue(queue), needle):
+                yield Entry("queue", payload, queue)
+        for entry in await self._running_elsewhere(needle):
+            yield entry
+
+    async def _running_elsewhere(self, needle: bytes) -> list[Entry]:
+        """Ruby's jobs are in no list while they run."""
+        others = [process for process in await self.processes() if not process.is_ours]
+        running = await self._all([partial(self.running, process, FIND_PAGE) for process in others])
+        return [job.entry for jobs in running for job in jobs if needle in job.entry.payload]
+
+    async def _find_in_list(self, key: str, needle: bytes) -> AsyncGenerator[bytes, None]:
+        start = 0
+        while True:
+            seen, *payloads = await self._connection.run(scripts.FIND, [key], [start, FIND_PAGE, needle], "look")
+            for payload in payloads:
+                yield payload
+            start += FIND_PAGE
+            if seen < FIND_PAGE:
+                return
+
+    async def _find_in_set(self, source: Source, text: str) -> AsyncGenerator[Entry, None]:
+        key = self.key(source)
+        pattern = "*" + "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text) + "*"
+        cursor = None
+        while cursor != 0:
+            look = partial(_zscan, key=key, cursor=cursor, match=pattern, count=FIND_PAGE)
+            cursor, members = await self._look(look)
+            for payload, score in members:
+                yield Entry(source.place, payload, score=float(score))  # type: ignore[arg-type]
+
+    async def deaths(self, jid: str) -> int:
+        """How many workers died under it lately."""
+        count = await self._look(lambda client: client.hget(self._keys.reclaims, jid))
+        return int(count or 0)
+
+    # ── processes ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def processes(self) -> list[Process]:
+        """All processes with a heartbeat, Ruby's and ours, by identity."""
+        identities = await self._names(self._keys.processes)
+        found = await self._all([partial(self._process, identity) for identity in identities])
+        return [process for process in found if process is not None]
+
+    async def _process(self, identity: str) -> Process | None:
+        record = await self._look(lambda client: client.hgetall(self._keys.process(identity)))
+        return decode_process(identity, record) if record else None
+
+    async def running(self, process: Process, limit: int) -> list[Running]:
+        """Up to about `limit` of the jobs that a process runs, as of its last heartbeat, longest first."""
+        found: list[Running] = []
+        for key in self._keys.running(process.identity):
+            cursor: int | None = None
+            while cursor != 0 and len(found) < limit:
+                cursor, records = await self._look(partial(_hscan, key=key, cursor=cursor, count=max(limit, 10)))
+                decoded = (decode_running(process, text) for text in records.values())
+                found += [running for running in decoded if running is not None]
+            if found:
+                break
+        return sorted(found, key=lambda running: running.run_at_s)
+
+    # ── numbers ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def totals(self) -> Totals:
+        """What the counters say now."""
+        keys = self._keys
+        today = datetime.fromtimestamp(await self.now_s(), UTC).strftime("%Y-%m-%d")
+        names = [keys.stat(name, day) for day in ("", today) for name in ("processed", "failed")]
+        counters = [int(count or 0) for count in await self._look(lambda client: client.mget(names))]
+        sizes = [queue.size for queue in await self.queues()]
+        sets = await self._all([partial(self.size, Source(place)) for place in ("retry", "scheduled", "dead")])
+        return Totals(*counters, sum(sizes), *sets)  # type: ignore[call-arg]
+
+    # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _look(self, command: Callable[[coredis.Redis[bytes]], Awaitable[Any]]) -> Any:
+        return await self._connection.call("look", command)
+
+    async def _names(self, key: str) -> list[str]:
+        members = await self._look(lambda client: client.smembers(key))
+        return sorted(member.decode(errors="replace") for member in members)
+
+    async def _pairs(self, key: str) -> Mapping[str, str]:
+        pairs = await self._look(lambda client: client.hgetall(key))
+        return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in pairs.items()}
+
+    async def _all(self, calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+        """The results of all calls; a hundred at a time go out together."""
+        results: dict[int, T] = {}
+
+        async def one(number: int) -> None:
+            results[number] = await calls[number]()
+
+        for start in range(0, len(calls), AT_ONCE):
+            failed: list[Exception] = []
+
+            async def guarded(number: int, failed: list[Exception] = failed) -> None:
+                try:
+                    await one(number)
+                except Exception as error:  # noqa: BLE001 - raised below, without the nursery's group around it
+                    failed.append(error)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(start, min(start + AT_ONCE, len(calls))):
+                    nursery.start_soon(guarded, number)
+            if failed:
+                raise failed[0]
+        return [results[number] for number in range(len(calls))]
+
+
+def _parted(owner: str) -> tuple[str, str, str]:
+    """Whose list it is by the registry: process id, queue, and the mark of its dialect or nothing."""
+    process_id, _, marked = owner.partition(" ")
+    queue, _, mark = marked.partition(" ")
+    return process_id, queue, mark
+
+
+def page_length(page: Sequence[Entry], longest: int) -> int:
+    """How long the page after this one may be: with payloads of this size, a few megabytes."""
+    mean = sum(len(entry.payload) for entry in page) // max(len(page), 1)
+    return min(longest, max(4, PAGE_BYTES // max(mean, 1)))
+
+
+async def _zscan(client: coredis.Redis[bytes], key: str, cursor: int | None, match: str, count: int) -> Any:
+    return await client.zscan(key, cursor, match=match, count=count)
+
+
+async def _hscan(client: coredis.Redis[bytes], key: str, cursor: int | None, count: int) -> Any:
+    return await client.hscan(key, cursor, count=count)

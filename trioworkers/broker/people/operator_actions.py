@@ -1,0 +1,156 @@
+"""Moves by hand: what people do to jobs that wait. Each batch is one atomic script, fenced by the payload being there.
+
+So a command may be killed at any moment, run twice, or beside another one: nothing is lost or doubled; what is done is done, the
+rest is as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import attrs
+
+from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, Source, page_length
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import pack
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.keys import Keys
+
+PAGE = 200
+TOKEN_KEPT_S = 7 * 86400
+
+
+@attrs.frozen
+class Delete:
+    """Forget it."""
+
+
+@attrs.frozen
+class ToDead:
+    """To the dead set, as it is."""
+
+
+@attrs.frozen
+class Push:
+    """Into a queue, as `payload`: from a set behind all that waits there; from another queue before it, in the order that they had."""
+
+    queue: str
+    payload: bytes
+
+
+Next = Delete | ToDead | Push
+Decide = Callable[[Entry], Next | None]
+
+
+@attrs.frozen
+class Swept:
+    """What came of one page: how many payloads were looked at, wanted and moved; and what Redis said against others."""
+
+    seen: int
+    wanted: int
+    moved: int
+    errors: Sequence[str] = ()
+
+
+class HandMoves:
+    """Acts on one Redis database. Every method raises BrokerError; what it was at may then be done or not."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._inspector = Inspector(connection, keys)
+
+    async def sweep(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
+        """Look at everything in `source`, page by page, and move what `decide` gives a next place. One item for each page.
+
+        What is there all the time is not passed over, whatever others do meanwhile. Of a set, the lowest score comes first.
+        """
+        pages = self._sweep_list if source.place == "queue" else self._sweep_set
+        async with aclosing(pages(source, decide)) as results:
+            async for swept in results:
+                yield swept
+
+    async def _sweep_list(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
+        # From the end where jobs are pushed: what is pushed meanwhile is seen twice, what is fetched is not seen, and nothing is skipped.
+        start, length = 0, FIRST_PAGE
+        while True:
+            page = await self._inspector.page_from_the_newest(source, start, length)
+            swept = await self._move(source, page, decide, start)
+            start += len(page) - swept.moved
+            yield swept
+            if len(page) < length:
+                return
+            length = page_length(page, PAGE)
+
+    async def _sweep_set(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
+        # By score, not by rank: others insert and remove before us. Only those of the very same score are counted.
+        score, passed, length = -math.inf, 0, FIRST_PAGE
+        while True:
+            page = await self._inspector.page_from_score(source, score, passed, length)
+            swept = await self._move(source, page, decide)
+            yield swept
+            if len(page) < length:
+                return
+            last = page[-1].score or 0.0
+            same = sum(entry.score == last for entry in page)
+            passed = max(0, same - swept.moved) + (passed if last == score else 0)
+            score, length = last, page_length(page, PAGE)
+
+    async def move(self, source: Source, entry: Entry, to: Next) -> Swept:
+        """Move one payload."""
+        return await self._move(source, [entry], lambda _: to)
+
+    async def _move(self, source: Source, page: Sequence[Entry], decide: Decide, start: int | None = None) -> Swept:
+        decided = [(place, entry, decide(entry)) for place, entry in enumerate(page)]
+        wanted = [(place, entry, to) for place, entry, to in decided if to is not None and not _stays(source, to)]
+        if not wanted:
+            return Swept(len(page), 0, 0)
+        work = [self._order(entry, to) for _, entry, to in wanted]
+        keys = [self._inspector.key(source), self._keys.queues, self._keys.dead]
+        if source.place == "queue":
+            indexes = [-1 if start is None else start + place for place, _, _ in wanted]
+            args = [pack(work), pack(indexes), f"tw:mark:{secrets.token_hex(16)}"]
+            moved, *errors = await self._connection.run(scripts.PICK, keys, args, "the move")
+        else:
+            moved, *errors = await self._connection.run(scripts.RELOCATE, keys, [pack(work)], "the move")
+        return Swept(len(page), len(wanted), moved, [error.decode(errors="replace") for error in errors])
+
+    def _order(self, entry: Entry, to: Next) -> tuple[Any, ...]:
+        match to:
+            case Delete():
+                return (entry.payload, "delete")
+            case ToDead():
+                return (entry.payload, "bury")
+            case Push(queue, payload):
+                return (entry.payload, "push", queue, self._keys.queue(queue), payload)
+
+    async def purge(self, queue: str) -> int:
+        """Forget a queue and all that waits in it; returns how many jobs that were."""
+        keys = [self._keys.queue(queue), self._keys.queues]
+        count: int = await self._connection.run(scripts.PURGE, keys, [queue])
+        return count
+
+    async def restore(self, source: Source, entries: Sequence[Entry], group: str) -> int:
+        """Put exported payloads back; returns how many were added. What a set holds already is left as it is.
+
+        A queue can't tell: there, a `group` of the same name and content is put back once within a week.
+        """
+        digest = hashlib.sha256(group.encode())
+        for entry in entries:
+            digest.update(hashlib.sha256(entry.payload).digest())
+        token = self._keys.restored(digest.hexdigest()[:32])
+        work = pack([(entry.payload, entry.score or 0.0) for entry in entries])
+        keys = [self._inspector.key(source), self._keys.queues, token]
+        added: int = await self._connection.run(scripts.RESTORE, keys, [source.queue, work, TOKEN_KEPT_S])
+        return added
+
+
+def _stays(source: Source, to: Next) -> bool:
+    """From a queue into the same queue is no move; the script counts on that."""
+    return isinstance(to, Push) and source == Source("queue", to.queue)

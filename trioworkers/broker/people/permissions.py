@@ -1,0 +1,155 @@
+"""Whether our Redis user may do what workers do: each command is tried where it harms nothing.
+
+Tried, not asked: `ACL DRYRUN` exists from Redis 7 on, and who may run it is seldom the one who needs to know.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import Any
+
+import coredis
+
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.errors import BrokerError, Refused
+from trioworkers.wire.keys import Keys
+
+K = "\0key"
+"""Stands for a key of the try's own."""
+
+SAMPLES: dict[str, tuple[str, ...]] = {
+    "BITFIELD": (K, "GET", "u8", "0"),
+    "EXISTS": (K,),
+    "EXPIRE": (K, "1"),
+    "GET": (K,),
+    "HDEL": (K, "f"),
+    "HEXISTS": (K, "f"),
+    "HGET": (K, "f"),
+    "HGETALL": (K,),
+    "HINCRBY": (K, "f", "1"),
+    "HLEN": (K,),
+    "HMGET": (K, "f"),
+    "HSET": (K, "f", "v"),
+    "HVALS": (K,),
+    "INCR": (K,),
+    "INCRBY": (K, "1"),
+    "LINDEX": (K, "0"),
+    "LLEN": (K,),
+    "LPOS": (K, "x"),
+    "LSET": (K, "0", "x"),
+    "LMOVE": (K, K, "RIGHT", "LEFT"),
+    "LPOP": (K, "1"),
+    "LPUSH": (K, "x"),
+    "LRANGE": (K, "0", "0"),
+    "LREM": (K, "1", "x"),
+    "LTRIM": (K, "0", "-1"),
+    "MGET": (K,),
+    "PEXPIRE": (K, "1"),
+    "PTTL": (K,),
+    "RPOP": (K, "1"),
+    "RPUSH": (K, "x"),
+    "SADD": (K, "x"),
+    "SET": (K, "v", "PX", "1"),
+    "SISMEMBER": (K, "x"),
+    "SMEMBERS": (K,),
+    "SREM": (K, "x"),
+    "TIME": (),
+    "ZADD": (K, "1", "x"),
+    "ZCARD": (K,),
+    "ZRANGE": (K, "0", "0"),
+    "ZRANGEBYSCORE": (K, "0", "0"),
+    "ZREM": (K, "x"),
+    "ZREMRANGEBYRANK": (K, "0", "0"),
+    "ZREMRANGEBYSCORE": (K, "0", "0"),
+    "ZSCORE": (K, "x"),
+    "UNLINK": (K,),
+    "DEL": (K,),
+}
+"""Every command that our scripts run, with arguments for a key that isn't there. A test compares it with the scripts."""
+
+_TRY = """
+-- KEYS     none: what keys we may touch is what we want to know
+-- ARGV     1 JSON [[command, argument, …], …]  2 JSON [key, …] to be deleted at the end
+-- result   for each command the error, or ''
+local result = {}
+for i, call in ipairs(cjson.decode(ARGV[1])) do
+  local answer = redis.pcall(unpack(call))
+  result[i] = type(answer) == 'table' and answer['err'] or ''
+end
+for _, key in ipairs(cjson.decode(ARGV[2])) do redis.pcall('DEL', key) end
+return result
+"""
+
+_FORBIDDEN = re.compile(r"NOPERM|no permission|can't (?:run|access)|ACL failure", re.IGNORECASE)
+
+
+async def forbidden(connection: Connection, keys: Keys) -> list[str]:
+    """What our user is not allowed: commands, and kinds of keys. Raises Unavailable."""
+    return [*await _direct(connection, keys), *await _in_scripts(connection, keys)]
+
+
+async def _direct(connection: Connection, keys: Keys) -> list[str]:
+    scratch = keys.lease(f"doctor:{secrets.token_hex(6)}")
+    token = coredis.PureToken
+    tries = {
+        "INFO": lambda client: client.info("server"),
+        "CLIENT ID": lambda client: client.client_id(),
+        "CLIENT UNBLOCK": lambda client: client.client_unblock(0),
+        "BLMOVE": lambda client: client.blmove(scratch, scratch, token.RIGHT, token.LEFT, 0.01),
+        "EVALSHA": lambda client: client.evalsha("0" * 40, [], []),
+    }
+    return [name for name, command in tries.items() if await _is_refused(connection, name, command)]
+
+
+async def _is_refused(connection: Connection, name: str, command: object) -> bool:
+    try:
+        await connection.call(name, command)  # type: ignore[arg-type]
+    except Refused as error:
+        return _FORBIDDEN.search(str(error)) is not None
+    except BrokerError:
+        pass  # a script that isn't known, a client that isn't there: it was allowed
+    return False
+
+
+async def _in_scripts(connection: Connection, keys: Keys) -> list[str]:
+    token = secrets.token_hex(6)
+    scratch = {name: keys.lease(f"doctor:{token}:{name}") for name in SAMPLES}
+    calls = [[name, *(scratch[name] if arg == K else arg for arg in args)] for name, args in SAMPLES.items()]
+    families = _families(keys, token)
+    everything = json.dumps([*calls, *families.values()])
+    try:
+        errors: Any = await connection.call(
+            "try", lambda client: client.eval(_TRY, [], [everything, json.dumps(list(scratch.values()))])
+        )
+    except Refused as error:
+        if _FORBIDDEN.search(str(error)):
+            return ["EVAL"]
+        raise
+    texts = [error.decode(errors="replace") for error in errors]
+    commands = [name for name, text in zip(SAMPLES, texts, strict=False) if _FORBIDDEN.search(text)]
+    if len(commands) == len([args for args in SAMPLES.values() if args]):
+        commands = []  # it is their keys that are forbidden, told below
+    kinds = [f"keys like {kind}" for kind, text in zip(families, texts[len(calls) :], strict=True) if _wrong(text)]
+    return [*commands, *kinds]
+
+
+def _wrong(text: str) -> bool:
+    return bool(_FORBIDDEN.search(text)) or "WRONGTYPE" in text
+
+
+def _families(keys: Keys, token: str) -> dict[str, list[str]]:
+    """A write to each kind of key that changes nothing."""
+    return {
+        keys.queue("*"): ["LREM", keys.queue(f"doctor-{token}"), "1", "x"],
+        keys.queues: ["SREM", keys.queues, token],
+        keys.schedule: ["ZREM", keys.schedule, token],
+        keys.retry: ["ZREM", keys.retry, token],
+        keys.dead: ["ZREM", keys.dead, token],
+        keys.processes: ["SREM", keys.processes, token],
+        keys.paused: ["SREM", keys.paused, token],
+        keys.process("HOST:PID:NONCE"): ["DEL", keys.process(f"doctor:0:{token}")],
+        keys.stat("*"): ["DEL", keys.stat(f"doctor-{token}")],
+        keys.lease("*"): ["DEL", keys.lease(f"doctor-{token}")],
+    }

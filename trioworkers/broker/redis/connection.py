@@ -1,0 +1,261 @@
+"""Opens sockets to Redis through coredis, and keeps cancellation out of what is asked over them.
+
+Cancelling a call inside coredis's client can lose a slot of its pool for good, or close a socket under other tasks' feet. So every call
+runs shielded, and bounded by the reply timeout; who waits for it notices a cancellation just before and just after it. The one
+call that takes long, the blocking fetch, is ended from outside when it is cancelled (`Connection.block`).
+
+A client lives for an *epoch*: after any trouble it is given up as a whole, and the next call opens a new one. Within it there is one
+socket, held from its start: scripts and blocking commands are written to it directly, which costs a cold call a third less
+than the client's way through pool, retries and telemetry.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import coredis
+import trio
+from coredis import exceptions
+from coredis.connection import BaseConnection
+from coredis.retry import NoRetryPolicy
+
+from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.scripts import Script
+from trioworkers.broker.redis.translation import FOREIGN, first_leaf, translate, translated
+from trioworkers.errors import BrokerError, ConfigurationError, Superseded, Unavailable
+from trioworkers.settings import shown_url
+
+logger = logging.getLogger("trioworkers")
+
+CONNECT_TIMEOUT_S = 2.0
+REPLY_TIMEOUT_S = 3.0
+END_PATIENCE_S = 1.0
+MAX_CONNECTIONS = 4
+"""One is used; more only while the client loses one."""
+T = TypeVar("T")
+
+
+class _Epoch:
+    """One coredis client's life. Its pool loses a slot whenever a socket dies in its hands, so after trouble it is given up whole."""
+
+    def __init__(self, client: coredis.Redis[bytes]) -> None:
+        self.client = client
+        self.entered = trio.Event()
+        self.retired = trio.Event()
+        self._connection: BaseConnection | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was given up, or its socket is gone."""
+        return self.retired.is_set() or (self._connection is not None and not self._connection.usable)
+
+    async def connection(self) -> BaseConnection:
+        """Its socket, which any number of requests share. Raises what coredis raised when it was opened."""
+        if not self.entered.is_set():
+            await self.entered.wait()
+        if self._error is not None:
+            raise translate(self._error) from self._error
+        if self._connection is None or self.retired.is_set():
+            raise Unavailable("the connection broke while it was opened")
+        return self._connection
+
+    async def evaluate(self, script: Script, *words: Any) -> Any:
+        """Run a script; `words`: the number of its keys, its keys, its arguments."""
+        connection = await self.connection()
+        try:
+            return await connection.create_request(b"EVALSHA", script.sha, *words)
+        except exceptions.NoScriptError:  # Redis is new, or somebody flushed its scripts: by its text it can't fail so
+            return await connection.create_request(b"EVAL", script.text, *words)
+
+    async def run(self, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
+        """Await a command of the client's."""
+        await self.connection()
+        return await command(self.client)
+
+    async def block(self, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]) -> Any:
+        """A command for which Redis may take its time. Cancelled, it is ended by `end`, told the number of our socket, and its reply awaited."""
+        connection = await self.connection()
+        request = connection.create_request(*words, timeout=timeout_s)
+        try:
+            return await request
+        except trio.Cancelled:
+            await self._end(request, partial(end, connection.client_id or 0))
+            raise
+
+    async def _end(self, reply: Awaitable[object], end: Callable[[], Awaitable[object]]) -> None:
+        # Shielded, for we are being cancelled; bounded, for Redis may not answer: then the socket goes with what it waits for.
+        # Asked again until it works: the first request may overtake the command that it shall end.
+        with trio.move_on_after(END_PATIENCE_S, shield=True):
+            while True:
+                with suppress(BrokerError):
+                    await end()
+                with trio.move_on_after(0.05):
+                    with suppress(*FOREIGN):
+                        await reply
+                    return
+        self.retired.set()
+
+    async def live(self) -> None:
+        """Keep the client open until it is retired, however its owner is cancelled. It may fall over before: its callers hear of it."""
+        try:
+            with trio.CancelScope(shield=True):
+                async with self.client:
+                    pool = self.client.connection_pool
+                    self._connection = await pool.get_connection()
+                    pool.release(self._connection)  # shared: what needs the client's own commands finds the same socket
+                    self.entered.set()
+                    await self.retired.wait()
+        except* FOREIGN as group:  # it could not be opened, or a socket died while it was closed
+            self._error = first_leaf(group)
+        except* Exception as group:  # noqa: BLE001 - whatever it stumbled over, its callers hear of it and the next call gets another one
+            logger.error("the Redis client broke, a new one is opened: %r", first_leaf(group))
+        finally:
+            self.retired.set()
+            self.entered.set()
+
+
+class Connection:
+    """A socket to Redis, replaced after any trouble; non-blocking calls of any number of tasks share it."""
+
+    def __init__(self, new_client: Callable[[], coredis.Redis[bytes]], nursery: trio.Nursery, link: Link) -> None:
+        self._new_client = new_client
+        self._nursery = nursery
+        self._epoch: _Epoch | None = None
+        self.link = link
+
+    async def run(self, script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
+        """Run a Lua script. Raises Unavailable, Refused or Superseded. Not cancelled once sent: bounded by the reply timeout.
+
+        `operation`: what the log calls it; the script's name if not given.
+        """
+        return await self._ask(operation or script.name, lambda epoch: epoch.evaluate(script, len(keys), *keys, *args))
+
+    async def call(self, operation: str, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
+        """Run one command of coredis's client. Raises Unavailable, Refused or Superseded. Not cancelled once sent, as `run`."""
+        return await self._ask(operation, lambda epoch: epoch.run(command))
+
+    async def block(
+        self, operation: str, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]
+    ) -> Any:
+        """Run a command that blocks this connection for up to `timeout_s` seconds. Raises Unavailable, Refused or Superseded.
+
+        Cancellation: `end` is called with the connection's number as Redis counts, until the reply is there; it is lost.
+        """
+        return await self._ask(operation, lambda epoch: epoch.block(words, timeout_s, end), shield=False)
+
+    async def _ask(self, operation: str, question: Callable[[_Epoch], Awaitable[T]], *, shield: bool = True) -> T:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        started_at = trio.current_time()
+        epoch = self._current_epoch()
+        try:
+            with trio.CancelScope(shield=shield):
+                reply = await question(epoch)
+        except Exception as error:
+            known = translated(error)
+            if known is None and epoch.is_over:
+                # coredis stumbles over what it has closed, and over a reply that is none, as when its beginning was lost.
+                known = Unavailable(f"the connection broke: {error!r}")
+            if known is None:
+                raise
+            if isinstance(known, Unavailable):
+                # The socket may be dead without knowing it, or lead to a server that was demoted: look anew next time.
+                epoch.retired.set()
+            self.link.failed(operation, known, started_at)
+            if known is error:
+                raise
+            raise known from error
+        self.link.succeeded(operation)
+        return reply
+
+    def _current_epoch(self) -> _Epoch:
+        if self._epoch is None or self._epoch.is_over:
+            self.close()
+            self._epoch = _Epoch(self._new_client())
+            self._nursery.start_soon(self._epoch.live)
+        return self._epoch
+
+    def close(self) -> None:
+        """Let the socket go. There are no calls any more, or it is dead."""
+        if self._epoch is not None:
+            self._epoch.retired.set()
+
+
+@asynccontextmanager
+async def connect(url: str, link: Link, *, reply_timeout_s: float = REPLY_TIMEOUT_S) -> AsyncIterator[Connection]:
+    """A client of its own, closed at the end of the block. Connects when first used. Raises ConfigurationError for a bad URL.
+
+    Cancellation: the block's body is cancelled as usual; calls under way end first.
+    """
+    parse_url(url)
+    raised: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        connection = Connection(partial(_client, url, reply_timeout_s), nursery, link)
+        try:
+            yield connection
+        except BaseException as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
+            raised = error
+        connection.close()
+    if raised is not None:
+        raise raised
+
+
+def parse_url(url: str) -> str:
+    """`url`, checked: redis://, rediss:// or unix://. Raises ConfigurationError."""
+    parts = urlsplit(url)
+    try:
+        usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if parts.scheme not in ("redis", "rediss", "unix") or not usable:
+        raise ConfigurationError(
+            f"{shown_url(url)!r} is no Redis URL: redis://HOST:PORT/DB, rediss://…, unix:///PATH or embedded:[DIRECTORY]"
+        )
+    return url
+
+
+def backoff(longest_s: float = 1.0) -> Iterator[float]:
+    """Seconds to wait before each next try: from 50 ms, doubling, with jitter, so that a fleet doesn't come back at once."""
+    delay = 0.05
+    while True:
+        yield delay * random.uniform(0.5, 1.0)
+        delay = min(delay * 2, longest_s)
+
+
+async def retrying(
+    call: Callable[[], Awaitable[T]], longest_s: float = 1.0, final: tuple[type[BrokerError], ...] = (Superseded,)
+) -> T:
+    """Call until Redis takes it. For what does no harm twice. Cancellation: between two tries. Errors in `final` are raised."""
+    for delay_s in backoff(longest_s):
+        try:
+            return await call()
+        except final:
+            raise
+        except BrokerError:
+            await trio.sleep(delay_s)
+    raise AssertionError("backoff never ends")
+
+
+def _client(url: str, reply_timeout_s: float) -> coredis.Redis[bytes]:
+    options: dict[str, Any] = {
+        "retry_policy": NoRetryPolicy(),
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "stream_timeout": reply_timeout_s,
+        "pool_timeout": reply_timeout_s,
+        "max_connections": MAX_CONNECTIONS,
+        "decode_responses": False,
+        "decode_components": True,
+    }
+    scheme = urlsplit(parse_url(url)).scheme
+    if scheme == "rediss":
+        options["ssl_context"] = ssl.create_default_context()  # coredis's own context would not check the host's name
+    if scheme != "unix":
+        options["socket_keepalive"] = True
+    return coredis.Redis.from_url(url, **options)

@@ -1,0 +1,65 @@
+"""Link: what all connections of one worker know together of Redis, and the log lines about it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+
+import trio
+
+from trioworkers.broker.redis.translation import is_temporary
+from trioworkers.errors import BrokerError, Refused, Superseded
+
+logger = logging.getLogger("trioworkers")
+
+
+class Link:
+    """What all connections of one worker know together of Redis: is it there, and since when without a break.
+
+    Logs one line when Redis goes and one when it comes. An operation that Redis refuses (it is full, say) has lines of its own.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.healthy_since = -math.inf
+        self.outages = 0
+        self.heard_at = -math.inf
+        """When Redis last answered, on `time.monotonic()`'s clock: for other threads."""
+        self._last_success = -math.inf
+        self._lost_at: float | None = None
+        self._refused: dict[str, str] = {}
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the latest news of Redis is good."""
+        return self._lost_at is None
+
+    def succeeded(self, operation: str) -> None:
+        """Redis answered."""
+        self._last_success = now = trio.current_time()
+        self.heard_at = time.monotonic()
+        if self._lost_at is not None:
+            logger.warning("Redis at %s is back after %.1f s", self.address, now - self._lost_at)
+            self._lost_at, self.healthy_since = None, now
+        elif self.healthy_since == -math.inf:
+            self.healthy_since = now
+        if self._refused.pop(operation, ""):
+            logger.warning("Redis at %s accepts %s again", self.address, operation)
+
+    def failed(self, operation: str, error: BrokerError, started_at: float) -> None:
+        """A call that began at `started_at` failed; no news if Redis has answered another one since."""
+        never_up = self.healthy_since == -math.inf
+        if never_up and isinstance(error, Refused):
+            return  # wrong password, mostly: whoever starts with it ends with it, and says so
+        if isinstance(error, Superseded):
+            return  # Redis is there: whoever hears of it stops, and says why
+        if isinstance(error, Refused) or is_temporary(str(error)):
+            if operation not in self._refused:
+                self._refused[operation] = str(error)
+                logger.error("Redis at %s refuses %s: %s", self.address, operation, error)
+        elif self._lost_at is None and self._last_success <= started_at:
+            self._lost_at = trio.current_time()
+            self.outages += 1
+            what_now = "it is tried again until it is there" if never_up else "running jobs go on, the rest waits"
+            logger.warning("Redis at %s is unreachable (%s); %s", self.address, error, what_now)

@@ -1,0 +1,77 @@
+"""The Lua scripts beside this file, read once, and how their arguments are packed. Each names its KEYS, its ARGV and its result at its top."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgpack
+
+
+def pack(value: object) -> bytes:
+    """`value` for Redis's cmsgpack, which knows one kind of string: bytes and texts go as that."""
+    packed: bytes = msgpack.packb(value, use_bin_type=False)
+    return packed
+
+
+def unpack(packed: bytes) -> Any:
+    """What cmsgpack packed; texts that are no UTF-8 are made readable."""
+    return msgpack.unpackb(packed, unicode_errors="replace")
+
+
+@attrs.frozen
+class Script:
+    """One script: what we call it, and its text."""
+
+    name: str
+    text: str = attrs.field(repr=False)
+    sha: str = attrs.field(init=False)
+
+    @sha.default
+    def _digest(self) -> str:
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_FOLDER = Path(__file__).parent.parent / "lua"  # importlib.resources would bring in half of what reads zip files
+
+
+@cache
+def _text(name: str) -> str:
+    return (_FOLDER / f"{name}.lua").read_text()
+
+
+def _script(name: str, *preludes: str) -> Script:
+    return Script(name.replace("_", " "), "".join(map(_text, (*preludes, name))))
+
+
+BEAT = _script("beat")
+CLAIM = _script("claim")
+COUNT = _script("count")
+DUE = _script("due", "send", "pages")
+DUE_DELAYED = _script("due_delayed", "send", "pages")
+ENQUEUE = _script("enqueue", "send")
+FAREWELL = _script("farewell")
+FETCH = _script("fetch", "pages")
+FIND = _script("find")
+FOREIGN_LISTS = _script("foreign_lists")
+FORGET = _script("forget")
+ON_THE_ROLL = _script("on_the_roll")
+PAGE = _script("page", "pages")
+PICK = _script("pick", "send", "move")
+NEIGHBOURS = _script("neighbours")
+PROMOTE = _script("promote", "send", "move")
+PURGE = _script("purge")
+PROMOTE_DELAYED = _script("promote_delayed", "send", "move")
+PUT_BACK = _script("put_back")
+RECLAIM = _script("reclaim", "send")
+RELEASE = _script("release")
+RELOCATE = _script("relocate", "send", "move")
+RENEW = _script("renew")
+REPORT = _script("report")
+RESTORE = _script("restore")
+ROLL = _script("roll")
+SETTLE = _script("settle", "send", "take")
+TELL = _script("tell")

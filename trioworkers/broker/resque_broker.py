@@ -1,0 +1,76 @@
+"""What Resque has besides: jobs that wait as resque-scheduler keeps them, and a roll of workers.
+
+Any number of schedulers may be at it, Ruby's and node-resque's, too: each takes a job from its second's list in a step that only
+one can win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import attrs
+
+from trioworkers.broker.moves import PAGE_BYTES, Broker, Due, Source
+from trioworkers.broker.neighbours import Neighbours, ResqueNeighbours
+from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.scripts import pack
+from trioworkers.wire.resque import MARK, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
+
+MAX_SHOWN = 50
+DEAD_AFTER_S = 300.0
+"""As Ruby's Resque has it."""
+
+
+class ResqueBroker(Broker):
+    """The moves of Resque's dialect."""
+
+    keys: ResqueKeys
+
+    async def due(self, limit: int) -> Due:
+        """See `Broker.due`."""
+        due = await super().due(limit)
+        wait, delayed = await self.connection.run(scripts.DUE_DELAYED, list(self.keys.waiting), [limit, PAGE_BYTES])
+        waits = [wait_s for wait_s in (due.next_in_s, float(wait) if wait else None) if wait_s is not None]
+        return attrs.evolve(due, delayed=delayed, next_in_s=min(waits, default=None))
+
+    async def promote(
+        self, source: Source, entries: Sequence[tuple[bytes, str | None, bytes]]
+    ) -> tuple[int, list[str]]:
+        """See `Broker.promote`."""
+        if source != "delayed":
+            return await super().promote(source, entries)
+        keys = [*self.keys.waiting, self.keys.queues, self.keys.dead]
+        moved, *errors = await self.connection.run(scripts.PROMOTE_DELAYED, keys, [pack(self._promotions(entries))])
+        return moved, [error.decode(errors="replace") for error in errors]
+
+    def neighbours(self, queues: Collection[str]) -> Neighbours:
+        """See `Broker.neighbours`."""
+        return ResqueNeighbours(self.connection, self.keys, queues)
+
+    async def show(self, running: Sequence[tuple[str, bytes, float]], started_at_s: float, already: int) -> int:
+        """Put us on the roll of workers, which Resque's tools read, with jobs that run: (queue, payload, since when in epoch seconds).
+
+        A Resque worker runs one job at a time, so each of ours is shown as one; `already`: how many were shown before. Returns how
+        many are now. Their jobs vanish by themselves after a minute.
+        """
+        shown: list[tuple[str, bytes | bool]] = []
+        for number, job in enumerate(running[:MAX_SHOWN]):
+            name = slot_id(self.worker, number)
+            shown.append((name, encode_running(name, *job)))
+        if not shown:
+            shown.append((self.worker, False))
+        await self._write_roll(shown, range(len(shown), already), started_at_s)
+        return len(shown)
+
+    async def hide(self, already: int) -> None:
+        """Strike us from the roll."""
+        await self._write_roll([], range(already), 0.0)
+
+    async def _write_roll(
+        self, shown: Sequence[tuple[str, bytes | bool]], struck: Iterable[int], started_at_s: float
+    ) -> None:
+        now_s = self.clock.now_s()
+        keys = [self.keys.workers, self.keys.heartbeats, self.keys.worker(""), self.keys.stat("")]
+        work = pack((shown, [slot_id(self.worker, number) for number in struck]))
+        times = [ruby_time(started_at_s), iso_time(now_s), iso_time(now_s - DEAD_AFTER_S)]
+        await self.connection.run(scripts.ROLL, keys, [work, *times, MARK])

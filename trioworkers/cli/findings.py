@@ -1,0 +1,90 @@
+"""What `doctor` does: gather the findings, and show them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+import msgspec
+import trio
+import typer
+
+from trioworkers.broker.checks import Finding
+from trioworkers.broker.people.diagnosis import diagnose
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.server import open_server
+from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_in
+from trioworkers.cli.loader import load_app
+from trioworkers.cli.logs import wants_colours
+from trioworkers.cli.which_redis import Place, which_redis
+from trioworkers.errors import BrokerError, WrongLogin
+from trioworkers.jobs.app import App
+from trioworkers.settings import Settings, shown_url
+from trioworkers.wire.keys import Keys
+
+_COLOURS = {"ok": "\x1b[32m", "note": "\x1b[36m", "warning": "\x1b[33m", "problem": "\x1b[31m"}
+
+
+def examine(
+    target: str | None, redis: str | None, namespace: str | None, grace_s: float | None, manifest: Path | None
+) -> list[Finding]:
+    """All findings: of Redis, this machine, and if there is a target its App and deployment."""
+    app = None if target is None else load_app(target)
+    seconds, source = (grace_s, "--grace") if manifest is None else grace_in(manifest)
+    place = _place(app, redis, namespace)
+    timeout_s = (Settings() if app is None else app.settings).shutdown_timeout
+    findings = _check_redis(place)
+    findings += [check_files(app), check_grace(seconds, source, timeout_s)]
+    if app is not None:
+        findings += check_app(app)
+    return findings
+
+
+def _place(app: App | None, redis: str | None, namespace: str | None) -> Place:
+
+    if app is not None and redis is None and app.redis_named:
+        return Place(app.settings.redis_url, namespace or app.settings.namespace, "the App")
+    return which_redis(redis, namespace)
+
+
+def _check_redis(place: Place) -> list[Finding]:
+
+    where = f"{shown_url(place.url)} ({place.source})"
+    findings: list[Finding] = []
+
+    async def ask() -> None:
+        async with open_server(place.url) as url, connect(url, Link(shown_url(url))) as connection:
+            async for finding in diagnose(connection, Keys(place.namespace)):
+                if not findings:
+                    findings.append(Finding("redis", "ok", f"answers at {where}"))
+                findings.append(finding)
+
+    try:
+        trio.run(ask)
+    except WrongLogin as error:
+        findings.append(
+            Finding("redis", "problem", f"wrong user or password at {where}: {error}", "see --redis or REDIS_URL")
+        )
+    except BrokerError as error:
+        advice = "start it, or say where it is: --redis, REDIS_URL, `trioworkers dev`; right user and password?"
+        findings.append(Finding("redis", "problem", f"no use at {where}: {error}", advice))
+    return findings
+
+
+def show(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """For people or, with `as_json`, for scripts."""
+    if as_json:
+        typer.echo(msgspec.json.encode([attrs.asdict(finding) for finding in findings]))
+        return
+
+    colours = _COLOURS if wants_colours(sys.stdout, os.environ) else {}
+    reset = "\x1b[0m" if colours else ""
+    for finding in findings:
+        level = f"{colours.get(finding.level, '')}{finding.level:8}{reset}"
+        typer.echo(f"{level} {finding.check:13}  {finding.text}", color=bool(colours))
+        if finding.advice and finding.level != "ok":
+            typer.echo(f"{'':24}→ {finding.advice}")

@@ -1,0 +1,116 @@
+"""What people ask of a running worker, and its answers: cancel this job; where are your jobs.
+
+Asked is through Redis: the promoter's look brings what is in our list (so an idle worker sends no command more),
+and the answer is laid under a key that expires.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import trio
+
+from trioworkers.broker.moves import Broker
+from trioworkers.broker.redis.connection import retrying
+from trioworkers.engine.delivery import Delivery
+from trioworkers.outcome import Bury, Discard, Outcome, Requeue
+from trioworkers.retry import buried
+from trioworkers.wire.control_messages import Answer, Ask, decode_ask, encode
+from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
+from trioworkers.wire.job import jid_of
+
+logger = logging.getLogger("trioworkers")
+
+ANSWER_WITHIN_S = 5.0
+MAX_ANSWER_CHARS = 500_000
+
+
+class Remote:
+    """Obeys. `running`: the deliveries of this worker. `dialects`: what is spoken on which queue."""
+
+    def __init__(
+        self, broker: Broker, running: Callable[[], Iterable[Delivery]], dialects: Mapping[str, Dialect]
+    ) -> None:
+        self._broker = broker
+        self._dialects = dialects
+        self._running = running
+        self._heard: list[Ask] = []
+        self._arrived = trio.Event()
+        self._awaited: dict[Delivery, trio.Event] = {}
+
+    def hear(self, text: bytes) -> None:
+        """Something asked of us; what we don't understand (of a newer version, say) gets no answer."""
+        ask = decode_ask(text)
+        if ask is None:
+            logger.warning("asked for something that this version does not know: %.200r", text)
+            return
+        self._heard.append(ask)
+        self._arrived.set()
+
+    def settled(self, delivery: Delivery) -> None:
+        """A delivery's outcome is written."""
+        if delivery in self._awaited:
+            self._awaited[delivery].set()
+
+    async def run(self) -> None:
+        """Obey for ever."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._arrived.wait()
+                self._arrived = trio.Event()
+                heard, self._heard = self._heard, []
+                for ask in heard:
+                    nursery.start_soon(self._obey, ask)
+
+    async def _obey(self, ask: Ask) -> None:
+        answer = await self._cancel(ask) if ask.do == "cancel" else self._tree(ask)
+        with trio.move_on_after(ANSWER_WITHIN_S):
+            await retrying(lambda: self._broker.answer(ask.token, encode(answer)))
+
+    async def _cancel(self, ask: Ask) -> Answer:
+        delivery = next((each for each in self._running() if _is(each, ask.jid) and not each.settling), None)
+        if delivery is None:
+            return Answer("unknown")
+        logger.warning("job %s (%s) is cancelled by hand: %s", ask.jid, delivery.job_class or "not started", ask.then)
+        delivery.by_hand = partial(self._fate, ask, delivery)
+        delivery.cancel()
+        written = self._awaited.setdefault(delivery, trio.Event())
+        with trio.move_on_after(ask.patience_s):
+            await written.wait()
+        self._awaited.pop(delivery, None)
+        if not written.is_set():
+            return Answer("stubborn")
+        return Answer("done" if delivery.stopped else "ended")
+
+    def _fate(self, ask: Ask, delivery: Delivery, on_stop: Requeue) -> Outcome:
+        match ask.then:
+            case "requeue":
+                return on_stop
+            case "discard":
+                return Discard()
+            case "bury":
+                payload = delivery.payload if on_stop.payload is None else on_stop.payload
+                now_s = self._broker.clock.now_s()
+                failure = Failure("trioworkers.Cancelled", "cancelled by hand")
+                dialect = self._dialects.get(delivery.queue, SIDEKIQ)
+                return Bury(buried(payload, delivery.queue, failure, now_s, dialect), failure=failure)
+
+    def _tree(self, ask: Ask) -> Answer:
+        from trioworkers.engine.task_tree import describe  # noqa: PLC0415 - seldom needed
+
+        wanted = [each for each in self._running() if not ask.jid or _is(each, ask.jid)]
+        wanted.sort(key=lambda each: each.started_at)
+        jobs: list[str] = []
+        size = 0
+        for delivery in wanted[: max(ask.limit, 0)]:
+            jobs.append(describe(delivery))
+            size += len(jobs[-1])
+            if size > MAX_ANSWER_CHARS:
+                break
+        return Answer("done" if wanted else "unknown", jobs, len(wanted) - len(jobs))
+
+
+def _is(delivery: Delivery, jid: str) -> bool:
+    return delivery.jid == jid if delivery.jid else jid_of(delivery.payload) == jid

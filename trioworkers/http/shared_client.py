@@ -1,0 +1,151 @@
+"""The `httpx.AsyncClient` that all jobs of a worker share."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx
+
+from trioworkers.http.bounds import BoundedResponse, Refusable
+from trioworkers.http.governor import GovernedTransport
+from trioworkers.http.pool import PoolTransport
+from trioworkers.http.start_limiter import Turnstile
+
+if TYPE_CHECKING:
+    from trioworkers.http import Http
+
+_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # as httpx does
+STARTED_IN_A_ROUND = 100
+"""Requests and fan-outs; they take about 10 ms."""
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+
+class SharedClient(httpx.AsyncClient):
+    """Keeps no cookies: what one job is given must not be sent for another."""
+
+    def __init__(self, options: Http) -> None:
+        self._pool = PoolTransport(options) if not options.http2 and options.proxy is None else None
+        self._governed = GovernedTransport(self._pool or _HttpxTransport(options), options)
+        super().__init__(
+            transport=self._governed,
+            timeout=httpx.Timeout(options.timeout, pool=None),
+            follow_redirects=options.follow_redirects,
+            trust_env=False,
+        )
+        # What httpx would add for encodings whose decoders happen to be installed can't be unpacked within bounds.
+        self.headers["Accept-Encoding"] = "gzip, deflate"
+        self._no_cookies = _NoCookies()
+        self.turnstile = Turnstile(STARTED_IN_A_ROUND)
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """Always empty."""
+        return self._no_cookies
+
+    @cookies.setter
+    def cookies(self, _: object) -> None:
+        raise AttributeError(
+            "the shared client keeps no cookies; send them with the request, or open a client of your own"
+        )
+
+    async def expire(self) -> None:
+        """Close idle connections when their time has come, for ever."""
+        if self._pool is not None:
+            await self._pool.expire()
+
+    async def exchange(
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], options: Mapping[str, Any]
+    ) -> httpx.Response:
+        """What `request(method, url, headers=headers, **options)` does, by a shorter way where that makes no difference.
+
+        httpx's layers for authentication, redirects, cookies and hooks cost more than sending a small request. A call that uses none of
+        them is built here from httpx's public parts and given to the transport.
+        """
+        await self.turnstile.pass_through()
+        request = self._plain_request(method, url, headers, options)
+        if request is None:
+            return await self.request(method, url, headers=headers, **options)
+        started_at = time.perf_counter()
+        try:
+            response = await self._governed.handle_async_request(request)
+            response.request = request
+            try:
+                await response.aread()
+            except BaseException:
+                await response.aclose()
+                raise
+        except httpx.RequestError as error:
+            error.request = request
+            raise
+        response.elapsed = timedelta(seconds=time.perf_counter() - started_at)
+        return response
+
+    def _plain_request(
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], options: Mapping[str, Any]
+    ) -> httpx.Request | None:
+        """The request, if nothing is asked for that needs more than this."""
+        if not options.keys() <= {"json", "content", "timeout"} or url.is_relative_url or url.userinfo:
+            return None
+        if self.follow_redirects or self.auth is not None or self.params or any(self.event_hooks.values()):
+            return None
+        body = _body(options)
+        own = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+        names = {name.lower() for name, _ in own}
+        if body is None or names & _FRAMING:
+            return None
+        timeout = options.get("timeout", self.timeout)
+        fields = [(b"Host", url.netloc), *self.headers.raw]
+        fields = [(name, value) for name, value in fields if name.lower() not in names] + own
+        if body or method in {"POST", "PUT", "PATCH"}:
+            fields.append((b"Content-Length", b"%d" % len(body)))
+        if options.get("json") is not None and b"content-type" not in names:
+            fields.append((b"Content-Type", b"application/json"))
+        extensions = {"timeout": (timeout if isinstance(timeout, httpx.Timeout) else httpx.Timeout(timeout)).as_dict()}
+        request = httpx.Request(method, url, headers=fields, stream=httpx.ByteStream(body), extensions=extensions)
+        request.read()
+        return request
+
+
+def _body(options: Mapping[str, Any]) -> bytes | None:
+    """The body as httpx would encode it; None if that is beyond us."""
+    content, value = options.get("content"), options.get("json")
+    if value is not None and content is None:
+        return _encode_json(value).encode()
+    if content is None:
+        return b""
+    if isinstance(content, str):
+        return content.encode()
+    return content if isinstance(content, bytes) else None
+
+
+class _NoCookies(httpx.Cookies):
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Take none."""
+
+
+class _HttpxTransport(httpx.AsyncHTTPTransport):
+    """httpx's own transport, for HTTP/2 and proxies, with our bound on answers."""
+
+    def __init__(self, options: Http) -> None:
+        limits = httpx.Limits(
+            max_connections=options.max_connections,
+            max_keepalive_connections=options.max_connections,
+            keepalive_expiry=options.keepalive_expiry,
+        )
+        super().__init__(
+            verify=options.verify, http2=options.http2, proxy=options.proxy, limits=limits, trust_env=False
+        )
+        self._max_bytes = options.max_response_bytes
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        inner = await super().handle_async_request(request)
+        stream = Refusable(cast("httpx.AsyncByteStream", inner.stream))
+        response = BoundedResponse(inner.status_code, headers=inner.headers, stream=stream, extensions=inner.extensions)
+        response.bound(self._max_bytes, stream.refuse)
+        return response

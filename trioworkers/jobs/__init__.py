@@ -1,0 +1,1 @@
+"""What users write against: apps, handlers, contexts, fan-outs, clients."""

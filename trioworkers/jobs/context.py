@@ -1,0 +1,169 @@
+"""What a running job may borrow: its job, its time, and the worker's means of talking to the world."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import attrs
+import trio
+
+from trioworkers.jobs.fan_out import FanOut, open_fan_out
+from trioworkers.jobs.progress import Progress
+from trioworkers.outcome import Send, moment
+from trioworkers.wire.job import Job
+
+if TYPE_CHECKING:
+    import httpx
+
+    from trioworkers.jobs.client import Client
+
+logger = logging.getLogger("trioworkers.job")
+T = TypeVar("T")
+
+
+class Resources(Protocol):
+    """What all jobs of a worker share."""
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The shared HTTP client."""
+
+    @property
+    def client(self) -> Client:
+        """The shared sending client."""
+
+    @property
+    def state(self) -> Any:
+        """What the app's lifespan yielded."""
+
+    async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
+        """Compute in another process."""
+
+
+def _check_importable(function: Callable[..., Any]) -> None:
+    """Raise TypeError for what can't be imported by name elsewhere; pickle would say so, too, but not what to do about it.
+
+    Cloudpickle, where it happens to be installed, could send some of it. A handler should not need it by accident.
+    """
+    while isinstance(function, partial):
+        function = function.func
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    if "<lambda>" in name or "<locals>" in name:
+        what = "a lambda" if name.endswith("<lambda>") else f"{name.rpartition('.')[2]}, defined in another function"
+        raise TypeError(
+            f"run_cpu takes a function that another process can import by its name, not {what}: "
+            "define it at the top of a module, and give what it needs as arguments"
+        )
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"run_cpu takes a plain function, not {name}, which is async: await it here")
+
+
+class JobLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose records carry jid, class, queue and attempt."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the job's fields to what the caller gives."""
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        return msg, kwargs
+
+
+@attrs.define(eq=False)
+class Context:
+    """A running job's view of the world. `deadline`: when it is cancelled, on `trio.current_time()`'s clock; inf for never."""
+
+    job: Job
+    deadline: float
+    _resources: Resources = attrs.field(repr=False)
+    _open_progress: Callable[[], Progress] = attrs.field(repr=False)
+    _progress: Progress | None = attrs.field(default=None, init=False, repr=False)
+    _sends: list[Send] = attrs.field(factory=list, init=False, repr=False)
+    _sends_bytes: int = attrs.field(default=0, init=False, repr=False)
+    _log: JobLog | None = attrs.field(default=None, init=False, repr=False)
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt, 2 for the first retry, …"""
+        return self.job.attempt
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The worker's shared `httpx.AsyncClient`. Don't close it."""
+        return self._resources.http
+
+    @property
+    def client(self) -> Client:
+        """The worker's client: sends at once, whatever becomes of this job."""
+        return self._resources.client
+
+    @property
+    def state(self) -> Any:
+        """What the app's lifespan yielded; None without one."""
+        return self._resources.state
+
+    @property
+    def log(self) -> JobLog:
+        """A logger that carries jid, class, queue and attempt."""
+        if self._log is None:
+            job = self.job
+            fields: Mapping[str, object] = {
+                "jid": job.jid,
+                "job_class": job.job_class,
+                "queue": job.queue,
+                "attempt": job.attempt,
+            }
+            self._log = JobLog(logger, fields)
+        return self._log
+
+    def fan_out(
+        self,
+        *,
+        limit: int | None = None,
+        timeout: float | None = None,
+        checkpoint: bool = False,
+        client: httpx.AsyncClient | None = None,
+    ) -> AbstractAsyncContextManager[FanOut]:
+        """A nursery of named HTTP calls; see `FanOut`. `limit`: calls in flight.
+
+        `timeout`: seconds that a call may take to connect, for each read and for each write. `checkpoint`: record in Redis at once what
+        is done, so that not even `kill -9` makes these calls again; calls that end at about the same time share one write. `client`: one of
+        your own instead of the shared one, or whatever has the same interface.
+        The block ends when all calls have. Raises FanOutError at its end if some failed. Cancelled, it cancels the calls.
+        """
+        if self._progress is None:
+            self._progress = self._open_progress()
+        return open_fan_out(
+            self.http if client is None else client,
+            self.job.jid,
+            self._progress,
+            limit=limit,
+            timeout_s=timeout,
+            checkpoint=checkpoint,
+        )
+
+    async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
+        """Call `function(*args)` in another process and return its result; both have to be picklable.
+
+        Raises what the function raises, CPUWorkerDied if the process ends under it, or at once TypeError if no other process could find
+        the function. Cancelled, the process is killed.
+        """
+        _check_importable(function)
+        return await self._resources.run_cpu(function, *args)
+
+    def enqueue(self, *jobs: Job) -> None:
+        """Send jobs together with this job's success, in one atomic step. If the attempt fails, nothing is sent."""
+        self._sends.extend(Send(job) for job in jobs)
+
+    def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> None:
+        """Like `enqueue`, for a later time: a datetime, a timedelta or seconds from the moment of this job's success."""
+        delay_s, at_s = moment(when)
+        self._sends.extend(Send(job, delay_s=delay_s, at_s=at_s) for job in jobs)
+
+    def remaining(self) -> float:
+        """Seconds until the deadline; inf without one."""
+        return self.deadline - trio.current_time()

@@ -1,0 +1,223 @@
+"""Fan-out: named calls in the job's nursery.
+
+The names that are done (and those that failed for good) travel in the payload, so that the next attempt sends only what
+failed for a moment. Every request carries `Idempotency-Key: JID:NAME`, the same in every attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import trio
+
+from trioworkers.errors import CallFailed, FanOutError
+from trioworkers.http.failure import check_status, failure_of
+from trioworkers.jobs.progress import Progress
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class Responses(dict[str, Any]):
+    """Results by name. A call that was done in an earlier attempt has none: it was not made again."""
+
+    def __init__(self, earlier: Collection[str]) -> None:
+        super().__init__()
+        self._earlier = earlier
+
+    def __missing__(self, name: str) -> Any:
+        if name in self._earlier:
+            raise KeyError(f"{name!r} was done in an earlier attempt, whose response is not available any more")
+        raise KeyError(name)
+
+
+class FanOut:
+    """The calls of one fan-out. Each has a name of its own within the job; calls run at once, the block's end waits for them.
+
+    `responses[name]` (an `httpx.Response`, or what the function of `start` returned) is there for what this attempt did; names
+    in `skipped` were done in earlier attempts: their calls are not made again, and their responses are gone.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        client: httpx.AsyncClient,
+        jid: str,
+        progress: Progress,
+        limiter: trio.CapacityLimiter | None,
+        timeout_s: float | None,
+        checkpoint: bool,
+    ) -> None:
+        self._nursery = nursery
+        self._client = client
+        self._jid = jid
+        self._progress = progress
+        self._limiter = limiter
+        self._timeout_s = timeout_s
+        self._saves_at_once = checkpoint
+        self._failures: list[CallFailed] = []
+        self._total = 0
+        self.skipped: list[str] = []
+        self.responses = Responses(self.skipped)
+
+    def __repr__(self) -> str:
+        done, failed = len(self.responses), len(self._failures)
+        return f"<FanOut of {self._total}: {done} done, {failed} failed, {len(self.skipped)} done before>"
+
+    def request(
+        self, name: str, method: str, url: str, *, expect: Collection[int] | None = None, **options: Any
+    ) -> None:
+        """Send an HTTP request under `name`, with what `httpx.AsyncClient.request` takes.
+
+        Success is 2xx, or a status in `expect`. 408, 425, 429, 5xx, broken connections and timeouts are worth a retry; others are
+        permanent. Raises ValueError for a name that this job has used already, or that has no form in UTF-8.
+        """
+        headers = dict(options.pop("headers", None) or {})
+        if not any(key.lower() == "idempotency-key" for key in headers):
+            headers["Idempotency-Key"] = idempotency_key(self._jid, name)
+        if self._timeout_s is not None:
+            options.setdefault("timeout", self._timeout_s)
+
+        async def call() -> httpx.Response:
+            response = await self._exchange(method, url, headers, options)
+            check_status(response, expect)
+            return response
+
+        self._launch(name, call)
+
+    async def _exchange(
+        self, method: str, url: str, headers: dict[str, str], options: dict[str, Any]
+    ) -> httpx.Response:
+        exchange = getattr(self._client, "exchange", None)  # the shared client's shorter way; others have the usual one
+        if exchange is None:
+            return await self._client.request(method, url, headers=headers, **options)
+        response: httpx.Response = await exchange(method, _parsed(url), headers, options)
+        return response
+
+    def get(self, name: str, url: str, **options: Any) -> None:
+        """`request` with GET."""
+        self.request(name, "GET", url, **options)
+
+    def post(self, name: str, url: str, **options: Any) -> None:
+        """`request` with POST."""
+        self.request(name, "POST", url, **options)
+
+    def put(self, name: str, url: str, **options: Any) -> None:
+        """`request` with PUT."""
+        self.request(name, "PUT", url, **options)
+
+    def patch(self, name: str, url: str, **options: Any) -> None:
+        """`request` with PATCH."""
+        self.request(name, "PATCH", url, **options)
+
+    def delete(self, name: str, url: str, **options: Any) -> None:
+        """`request` with DELETE."""
+        self.request(name, "DELETE", url, **options)
+
+    def start(self, name: str, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Await `function(*args)` under `name`: for what isn't HTTP. An exception is worth a retry, unless it is a CallFailed."""
+
+        async def call() -> Any:
+            return await function(*args)
+
+        self._launch(name, call)
+
+    async def checkpoint(self) -> None:
+        """Wait until what is done so far is recorded in Redis: then even `kill -9` doesn't make these calls again.
+
+        An outage of Redis is waited out, until the job's deadline. Cancelled: what is done goes into the job's outcome.
+        """
+        await self._progress.save().wait()
+
+    def _launch(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"a call's name is a text, which travels in the job's payload, not {name!r}")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise ValueError(f"a call's name travels in the job's payload, where {name!r} has no form: it is not UTF-8")
+        if name in self._progress.used:
+            raise ValueError(f"this job has a call named {name!r} already; names tell a retry what was done")
+        self._progress.used.add(name)
+        self._total += 1
+        if name in self._progress.done:
+            self.skipped.append(name)
+        elif name in self._progress.failed:
+            self._failures.append(CallFailed(name, self._progress.failed[name], permanent=True))
+        else:
+            self._nursery.start_soon(self._run, name, call, name=f"fan-out {name}")
+
+    async def _run(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
+        if self._limiter is not None:
+            async with self._limiter:
+                await self._attempt(name, call)
+        else:
+            await self._attempt(name, call)
+
+    async def _attempt(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
+        started_at = trio.current_time()
+        try:
+            self.responses[name] = await call()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this call's failure, reported when the block ends
+            failure = failure_of(name, error, trio.current_time() - started_at)
+            self._failures.append(failure)
+            if failure.permanent:
+                self._progress.gave_up(failure)
+                self._note()
+        else:
+            self._progress.finished(name)
+            self._note()
+
+    def _note(self) -> None:
+        if self._saves_at_once:
+            self._progress.save()
+
+    def finish(self) -> None:
+        """Raise FanOutError if some calls failed."""
+        if self._failures:
+            raise FanOutError(self._failures, self._total)
+
+
+@asynccontextmanager
+async def open_fan_out(
+    client: httpx.AsyncClient,
+    jid: str,
+    progress: Progress,
+    *,
+    limit: int | None = None,
+    timeout_s: float | None = None,
+    checkpoint: bool = False,
+) -> AsyncIterator[FanOut]:
+    """See `Context.fan_out`. An exception in the block's body cancels the calls and is raised as it is."""
+    turnstile = getattr(client, "turnstile", None)
+    # The shared client's: a thousand fan-outs that begin at once share the event loop with others.
+    if turnstile is not None:
+        await turnstile.pass_through()
+    limiter = None if limit is None else trio.CapacityLimiter(limit)
+    raised: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        fan = FanOut(nursery, client, jid, progress, limiter, timeout_s, checkpoint)
+        try:
+            yield fan
+        except Exception as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
+            raised = error
+            nursery.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
+    fan.finish()
+
+
+def idempotency_key(jid: str, name: str) -> str:
+    """`JID:NAME`, the same in every attempt; percent-encoded where a header can't carry it."""
+    key = f"{jid}:{name}"
+    return key if key.isascii() and key.isprintable() else quote(key, safe=":")
+
+
+@lru_cache(maxsize=1024)
+def _parsed(url: str) -> httpx.URL:
+    """Parsing costs about as much as sending; jobs of one kind call the same few URLs."""
+    import httpx  # noqa: PLC0415 - dear to import; who comes here has a client already
+
+    return httpx.URL(url)

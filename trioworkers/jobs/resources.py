@@ -1,0 +1,74 @@
+"""What all jobs of one worker share, opened with it and closed with it: HTTP client, sending client, CPU processes, state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from trioworkers.http import Http, open_client
+from trioworkers.jobs.client import Client
+
+if TYPE_CHECKING:
+    import httpx
+
+    from trioworkers.jobs.compute import CPUPool
+
+T = TypeVar("T")
+
+
+class SharedResources:
+    """Opens the dear ones when a job first asks for them."""
+
+    def __init__(
+        self, client: Client, cpu_processes: int, http: Http, state: Any, nursery: trio.Nursery, closing: AsyncExitStack
+    ) -> None:
+        self.client = client
+        self.state = state
+        self._cpu_processes = cpu_processes
+        self._cpu: CPUPool | None = None
+        self._http_options = http
+        self._http: httpx.AsyncClient | None = None
+        self._nursery = nursery
+        self._closing = closing
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The shared HTTP client."""
+        if self._http is None:
+            self._http = client = open_client(self._http_options)
+            self._nursery.start_soon(client.expire)
+        return self._http
+
+    def use(self, http: httpx.AsyncClient) -> None:
+        """Have jobs use this client, before any has asked for one."""
+        self._http = http
+
+    async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
+        """See `Context.run_cpu`."""
+        if self._cpu is None:
+            from trioworkers.jobs.compute import open_cpu_pool  # noqa: PLC0415 - dear to import, and few workers compute
+
+            # Two jobs don't open two: entering it awaits nothing.
+            self._cpu = await self._closing.enter_async_context(open_cpu_pool(self._cpu_processes))
+        return await self._cpu.run(function, *args)
+
+    async def aclose(self) -> None:
+        """Close what was opened here."""
+        self._nursery.cancel_scope.cancel()
+        if self._http is not None:
+            await self._http.aclose()
+
+
+@asynccontextmanager
+async def open_resources(
+    client: Client, http: Http, cpu_processes: int, lifespan: Callable[[], Any] | None
+) -> AsyncIterator[SharedResources]:
+    """A worker's resources, the app's lifespan around them; all closed at the end of the block."""
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        state = await stack.enter_async_context(lifespan()) if lifespan is not None else None
+        resources = SharedResources(client, cpu_processes, http, state, nursery, stack)
+        stack.push_async_callback(resources.aclose)
+        yield resources

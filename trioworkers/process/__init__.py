@@ -1,0 +1,1 @@
+"""What a worker process is besides its worker: Unix signals, the collector."""
