@@ -18,7 +18,7 @@ from trioworkers.broker.redis.scripts import Script
 Work = Callable[..., Worker]
 ALL = [value for value in vars(scripts).values() if isinstance(value, Script)]
 IN_A_HURRY = [scripts.FETCH, scripts.SETTLE, scripts.PROMOTE, scripts.RECLAIM]
-SELDOM = [scripts.CLAIM, scripts.BEAT, scripts.PAGE, scripts.DUE, scripts.PUT_BACK, scripts.RELEASE, scripts.FAREWELL]
+SELDOM = [scripts.CLAIM, scripts.BEAT, scripts.PAGE, scripts.DUE, scripts.PUT_BACK, scripts.RELEASE, scripts.DEREGISTER]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -40,7 +40,7 @@ def test_worker_is_killed_at_a_step(work: Work, jobs: Jobs, server: Server, prox
     if script is scripts.PUT_BACK:
         worker.wait_started()
         jobs.push_elsewhere(5, "queue:q:w1:inprogress", "Sleep", 0.2)
-    if script in (scripts.RELEASE, scripts.FAREWELL):
+    if script in (scripts.RELEASE, scripts.DEREGISTER):
         worker.wait_started()
         worker.signal(signal.SIGTERM)
     wait_for(proxy.caught.is_set, f"the worker comes to {script.name}")

@@ -218,7 +218,7 @@ class ResqueNeighbours:
         del steps
         keys = self._keys
         names = [keys.workers, keys.heartbeats, keys.worker(""), keys.stat("processed:")]
-        now_s, *roll = await self._connection.run(scripts.ON_THE_ROLL, names, [MARK])
+        now_s, *roll = await self._connection.run(scripts.RESQUE_REGISTERED, names, [MARK])
         now = trio.current_time()
         before, self._silent = self._silent, {}
         found = {}

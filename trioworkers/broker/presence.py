@@ -103,5 +103,5 @@ class Presence:
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.signals(self._identity)]
         names += [keys.last_settle(process_id), keys.on_trial(process_id), *keys.running(self._identity)]
         names += [own.in_progress(queue) for own, queue in self._queues]
-        left: int = await broker.connection.run(scripts.FAREWELL, names, [broker.holder.lease, self._identity])
+        left: int = await broker.connection.run(scripts.DEREGISTER, names, [broker.holder.lease, self._identity])
         return left

@@ -73,4 +73,4 @@ class ResqueBroker(Broker):
         keys = [self.keys.workers, self.keys.heartbeats, self.keys.worker(""), self.keys.stat("")]
         work = pack((shown, [slot_id(self.worker, number) for number in struck]))
         times = [ruby_time(started_at_s), iso_time(now_s), iso_time(now_s - DEAD_AFTER_S)]
-        await self.connection.run(scripts.ROLL, keys, [work, *times, MARK])
+        await self.connection.run(scripts.REGISTER_RESQUE, keys, [work, *times, MARK])

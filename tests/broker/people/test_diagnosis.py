@@ -120,8 +120,7 @@ async def test_jobs_in_the_lists_of_the_dead(server: Server):
 
 
 def test_every_command_of_the_scripts_is_tried():
-    folder = Path(scripts.__file__).parent.parent / "lua"
-    texts = [path.read_text() for path in folder.glob("*.lua")]
+    texts = [path.read_text() for path in Path(scripts.__file__).parent.parent.rglob("*.lua")]
     used = {name.upper() for text in texts for name in re.findall(r"redis\.p?call\(\s*['\"](\w+)['\"]", text)}
     assert used <= SAMPLES.keys(), "add them to broker/people/permissions.py, with arguments that do no harm"
 

@@ -43,7 +43,7 @@ class RemoteControl:
     async def ask(self, process_id: str, ask: Ask, patience_s: float) -> Answer | None:
         """Ask a worker of ours; None if it does not answer in time. What was asked may still be done. Raises BrokerError."""
         keys = [self._keys.asks(process_id)]
-        await self._connection.run(scripts.TELL, keys, [encode(ask), UNHEARD_AFTER_S], "ask")
+        await self._connection.run(scripts.SEND_CONTROL, keys, [encode(ask), UNHEARD_AFTER_S], "ask")
         key = self._keys.answer(ask.token)
         with trio.move_on_after(patience_s):
             while True:
@@ -56,7 +56,7 @@ class RemoteControl:
     async def signal(self, identity: str, signal: Literal["TSTP", "TERM", "TTIN"]) -> None:
         """Leave a signal for a process, Ruby's or ours; it is forgotten after a minute. Raises BrokerError."""
         keys = [self._keys.signals(identity)]
-        await self._connection.run(scripts.TELL, keys, [signal, UNHEARD_AFTER_S], "signal")
+        await self._connection.run(scripts.SEND_CONTROL, keys, [signal, UNHEARD_AFTER_S], "signal")
 
     async def paused(self) -> Paused:
         """What is paused now. Raises BrokerError."""

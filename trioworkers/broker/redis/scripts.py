@@ -1,4 +1,4 @@
-"""The Lua scripts beside this file, read once, and how their arguments are packed. Each names its KEYS, its ARGV and its result at its top."""
+"""The Lua scripts of the rooms around, read once, and how their arguments are packed. Each names its KEYS, its ARGV and its result at its top."""
 
 from __future__ import annotations
 
@@ -35,16 +35,19 @@ class Script:
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-_FOLDER = Path(__file__).parent.parent / "lua"  # importlib.resources would bring in half of what reads zip files
+_BROKER = Path(__file__).parent.parent  # importlib.resources would bring in half of what reads zip files
 
 
 @cache
 def _text(name: str) -> str:
-    return (_FOLDER / f"{name}.lua").read_text()
+    return (_BROKER / f"{name}.lua").read_text()
 
 
 def _script(name: str, *preludes: str) -> Script:
-    return Script(name.replace("_", " "), "".join(map(_text, (*preludes, name))))
+    return Script(
+        name.rpartition("/")[2].replace("_", " "),
+        "".join(map(_text, (*(f"preludes/{each}" for each in preludes), name))),
+    )
 
 
 BEAT = _script("beat")
@@ -53,25 +56,25 @@ COUNT = _script("count")
 DUE = _script("due", "send", "pages")
 DUE_DELAYED = _script("due_delayed", "send", "pages")
 ENQUEUE = _script("enqueue", "send")
-FAREWELL = _script("farewell")
+DEREGISTER = _script("deregister")
 FETCH = _script("fetch", "pages")
-FIND = _script("find")
+FIND = _script("people/find")
 FOREIGN_LISTS = _script("foreign_lists")
 FORGET = _script("forget")
-ON_THE_ROLL = _script("on_the_roll")
+RESQUE_REGISTERED = _script("resque_registered")
 PAGE = _script("page", "pages")
-PICK = _script("pick", "send", "move")
+PICK = _script("people/pick", "send", "move")
 NEIGHBOURS = _script("neighbours")
 PROMOTE = _script("promote", "send", "move")
-PURGE = _script("purge")
+PURGE = _script("people/purge")
 PROMOTE_DELAYED = _script("promote_delayed", "send", "move")
 PUT_BACK = _script("put_back")
 RECLAIM = _script("reclaim", "send")
 RELEASE = _script("release")
-RELOCATE = _script("relocate", "send", "move")
+RELOCATE = _script("people/relocate", "send", "move")
 RENEW = _script("renew")
 REPORT = _script("report")
-RESTORE = _script("restore")
-ROLL = _script("roll")
+RESTORE = _script("people/restore")
+REGISTER_RESQUE = _script("register_resque")
 SETTLE = _script("settle", "send", "take")
-TELL = _script("tell")
+SEND_CONTROL = _script("people/send_control")
