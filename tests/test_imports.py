@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from harness import Jobs
 from servers import Worker, wait_for
+
+import trioworkers
 
 NEEDS_ITS_OWN_REASON = {
     "pydantic": "only for arguments that are its models; newer versions of typer read the command line with it",
@@ -35,7 +38,7 @@ FOR_PEOPLE = {
     "trioworkers.cli.session": "for commands that look or act",
 }
 FOR_WORKERS = {
-    "trioworkers.jobs.app": "a command that looks has no App",
+    "trioworkers.jobs.declarations": "a command that looks has no App",
     "trioworkers.engine.worker": "a command that looks runs nothing",
     "trioworkers.jobs.context": "a command that looks runs no job",
 }
@@ -75,3 +78,15 @@ def test_job_that_calls_or_computes_gets_what_it_needs(work: Callable[..., Worke
     wait_for(lambda: {"trio_parallel", "multiprocessing"} <= imported(worker.text), "it is imported")
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
+
+
+STREET = ("app", "cli", "testing", "__init__", "__main__")
+"""What may reach up to `App`; the rest of the package stands below it."""
+
+
+def test_nothing_below_the_street_knows_the_app():
+    """The one circle there was: the app called the engine, which asked the app. The engine asks the declarations."""
+    package = Path(trioworkers.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.relative_to(package).with_suffix("").parts[0] not in STREET:
+            assert not re.search(r"trioworkers(\.app\b| import App\b)", path.read_text()), path

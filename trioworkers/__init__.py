@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trioworkers import testing as testing
+    from trioworkers.app import App as App
     from trioworkers.engine.worker import Stats as Stats
     from trioworkers.engine.worker import Worker as Worker
     from trioworkers.errors import BadArguments as BadArguments
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from trioworkers.http import Breaker as Breaker
     from trioworkers.http import Http as Http
     from trioworkers.http import Limit as Limit
-    from trioworkers.jobs.app import App as App
     from trioworkers.jobs.client import Client as Client
     from trioworkers.jobs.context import Context as Context
     from trioworkers.jobs.fan_out import FanOut as FanOut
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from trioworkers.wire.ruby_values import Symbol as Symbol
 
 _HOMES = {
-    "jobs.app": ("App",),
+    "app": ("App",),
     "jobs.client": ("Client",),
     "jobs.context": ("Context",),
     "engine.worker": ("Stats", "Worker"),

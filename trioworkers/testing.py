@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from trioworkers.app import App
     from trioworkers.engine.delivery import Delivery
-    from trioworkers.jobs.app import App
 
 
 class RunningApp:

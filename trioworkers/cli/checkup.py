@@ -12,7 +12,7 @@ from trioworkers.broker.checks import Finding
 from trioworkers.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from trioworkers.jobs.app import App
+    from trioworkers.app import App
 
 GENERAL_FILES = 1024
 SPARE_FILES = 100

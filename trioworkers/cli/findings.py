@@ -12,6 +12,7 @@ import msgspec
 import trio
 import typer
 
+from trioworkers.app import App
 from trioworkers.broker.checks import Finding
 from trioworkers.broker.people.diagnosis import diagnose
 from trioworkers.broker.redis.connection import connect
@@ -22,7 +23,6 @@ from trioworkers.cli.loader import load_app
 from trioworkers.cli.logs import wants_colours
 from trioworkers.cli.which_redis import Place, which_redis
 from trioworkers.errors import BrokerError, WrongLogin
-from trioworkers.jobs.app import App
 from trioworkers.settings import Settings, shown_url
 from trioworkers.wire.keys import Keys
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from trioworkers.app import App
 from trioworkers.errors import ConfigurationError, NotFound, WrongUsage
-from trioworkers.jobs.app import App
 from trioworkers.tracebacks import format_error, their_frames
 
 

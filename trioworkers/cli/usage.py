@@ -12,7 +12,7 @@ from trioworkers.errors import BadJob, ConfigurationError, WrongUsage
 from trioworkers.settings import settings
 
 if TYPE_CHECKING:
-    from trioworkers.jobs.app import App
+    from trioworkers.app import App
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from trioworkers.engine.job_metrics import Tally
 from trioworkers.engine.skipped import LeftJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
 from trioworkers.jobs.context import Context, Resources
+from trioworkers.jobs.declarations import CallNext, Middleware
 from trioworkers.jobs.handler import Handler
 from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Outcome, Requeue
@@ -29,9 +30,6 @@ from trioworkers.wire.job import ASIDE_FIELD, Job, addressed, amend, encode, new
 logger = logging.getLogger("trioworkers")
 
 ASIDE_S = 300.0
-CallNext = Callable[[], Awaitable[Any]]
-Middleware = Callable[[Context, CallNext], Awaitable[Any]]
-
 
 WHAT_FAILURES_ADD_BYTES = 1 << 17
 """A job that was just small enough to be sent must not be too large for its retries: message, backtrace and progress come to it."""

@@ -28,12 +28,12 @@ from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.own_record import encode_lease
 
 if TYPE_CHECKING:
-    from trioworkers.jobs.app import App
+    from trioworkers.jobs.declarations import Declarations
 
 logger = logging.getLogger("trioworkers")
 
 
-async def serve(app: App, task_status: trio.TaskStatus[Worker]) -> None:
+async def serve(app: Declarations, *, task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED) -> None:
     """See `App.serve`."""
     app.check()
     session = _Session(app)
@@ -52,7 +52,7 @@ async def serve(app: App, task_status: trio.TaskStatus[Worker]) -> None:
 class _Session:
     """One worker's life. Shielded: a cancellation from outside must not reach its Redis clients before its jobs are safe."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: Declarations) -> None:
         self._app = app
         self._scope = trio.CancelScope(shield=True)
         self.started = trio.Event()
@@ -105,7 +105,7 @@ async def _check(connection: Connection) -> None:
         raise Refused(f"Redis at {connection.link.address}: {error}") from error
 
 
-def _assemble(app: App, settings: Settings, url: str, connection: Connection) -> tuple[Broker, Worker]:
+def _assemble(app: Declarations, settings: Settings, url: str, connection: Connection) -> tuple[Broker, Worker]:
     identity = current_identity()
     holder = Holder(settings.process_id or str(identity), encode_lease(identity), int(settings.lease * 1000))
     guard = SizeGuard(settings)

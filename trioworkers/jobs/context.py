@@ -11,10 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
-import trio
 
-from trioworkers.jobs.fan_out import FanOut, open_fan_out
-from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import Send, moment
 from trioworkers.wire.job import Job
 
@@ -22,6 +19,8 @@ if TYPE_CHECKING:
     import httpx
 
     from trioworkers.jobs.client import Client
+    from trioworkers.jobs.fan_out import FanOut
+    from trioworkers.jobs.progress import Progress
 
 logger = logging.getLogger("trioworkers.job")
 T = TypeVar("T")
@@ -135,6 +134,8 @@ class Context:
         your own instead of the shared one, or whatever has the same interface.
         The block ends when all calls have. Raises FanOutError at its end if some failed. Cancelled, it cancels the calls.
         """
+        from trioworkers.jobs.fan_out import open_fan_out  # noqa: PLC0415 - it needs Trio, which who only declares a handler hasn't
+
         if self._progress is None:
             self._progress = self._open_progress()
         return open_fan_out(
@@ -166,4 +167,6 @@ class Context:
 
     def remaining(self) -> float:
         """Seconds until the deadline; inf without one."""
+        import trio  # noqa: PLC0415 - as in `fan_out`
+
         return self.deadline - trio.current_time()

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioworkers.broker.emergency import release_all
-from trioworkers.engine.serve import ungrouped
+from trioworkers.engine.serve import serve, ungrouped
 from trioworkers.process.collector import patient_collector
 
 if TYPE_CHECKING:
     from trioworkers.engine.worker import Worker
-    from trioworkers.jobs.app import App
+    from trioworkers.jobs.declarations import Declarations
 
 logger = logging.getLogger("trioworkers")
 
@@ -40,21 +40,21 @@ HARD_EXIT_AFTER_S = 1.2
 LAST_CALL_S = 0.5
 
 
-def run(app: App) -> None:
+def run(app: Declarations) -> None:
     """See `App.run`."""
     if threading.current_thread() is threading.main_thread():
         with ungrouped(), _installed_handlers(), patient_collector():
             trio.run(_run_with_signals, app)
     else:
-        trio.run(app.serve)
+        trio.run(serve, app)
 
 
-async def _run_with_signals(app: App) -> None:
+async def _run_with_signals(app: Declarations) -> None:
     ear = _Ear()
     with ear.listening(), trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             ear.on_stop = lambda _: scope.cancel()  # until there is a worker, nothing needs a deadline
-            worker: Worker = await nursery.start(app.serve)
+            worker: Worker = await nursery.start(serve, app)
             ear.attend(worker)
             nursery.start_soon(_watch_stop, worker, ear)
 

@@ -12,12 +12,12 @@ from typing import TypeVar, cast
 
 import msgspec
 
+from trioworkers.app import App
 from trioworkers.cli.dev.messages import GIVE_UP, Given, Need, Order
 from trioworkers.cli.loader import load_app
 from trioworkers.cli.logs import Format, configure_logging
 from trioworkers.cli.usage import check_environment
 from trioworkers.errors import BrokerError, NotFound, SharedQueue, TrioworkersError, Unavailable, WrongUsage
-from trioworkers.jobs.app import App
 
 T = TypeVar("T")
 

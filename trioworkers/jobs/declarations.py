@@ -1,4 +1,8 @@
-"""App: a program's queues, its handlers by class name, and what surrounds them."""
+"""What an app declares: its queues, its handlers by class name, what surrounds them, and its options.
+
+This is all that the engine knows of an app. `App` itself, which is this and how it is run, stands on the street (`trioworkers/app.py`);
+so nothing here calls upward. Imports no Trio: a Django site declares the same handlers, and only sends their jobs.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,7 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, overload
-
-import trio
+from typing import Any, Concatenate, ParamSpec, overload
 
 from trioworkers.errors import ConfigurationError
 from trioworkers.http import Http
@@ -20,11 +22,9 @@ from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import is_queue_name
 from trioworkers.wording import counted
 
-if TYPE_CHECKING:
-    from trioworkers.engine.runner import Middleware
-    from trioworkers.engine.worker import Worker
-
 P = ParamSpec("P")
+CallNext = Callable[[], Awaitable[Any]]
+Middleware = Callable[[Context, CallNext], Awaitable[Any]]
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 
 
@@ -45,17 +45,8 @@ class _Register:
         return self._register(function)
 
 
-class App:
-    """Queues and handlers, and how to run them.
-
-    `redis_url`: redis://, rediss://, unix:// or embedded:; not given: REDIS_URL, or redis://localhost:6379/0. `process_id`: a name
-    for this worker that it keeps over restarts; not given: a new one each time. `namespace`: goes before all keys. `dialect`: whose
-    jobs are run and sent, "sidekiq", "resque" or "goworkers"; "resque:prod" for another namespace than that family's usual one.
-    `shutdown_timeout`, `lease`: seconds, see `Settings`. `lifespan`: a function that returns an async context manager; what it
-    yields is `ctx.state`. `http`: options of the shared HTTP client. `unknown`: what becomes of jobs whose class has no handler here:
-    "retry" (they fail like any other), "dead", or "leave" (others may have them: back after a delay, no attempt charged).
-    `strict`: don't run on a queue from which another kind of worker fetches. Raises ConfigurationError.
-    """
+class Declarations:
+    """The declaring half of `App`, which says what each option means."""
 
     def __init__(
         self,
@@ -97,7 +88,7 @@ class App:
         self._middleware: list[Middleware] = []
 
     def __repr__(self) -> str:
-        return f"<App: {counted(len(self._handlers), 'handler')} on {', '.join(sorted(self.queues)) or 'no queue'}>"
+        return f"<{type(self).__name__}: {counted(len(self._handlers), 'handler')} on {', '.join(sorted(self.queues)) or 'no queue'}>"
 
     # ── what users say ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -159,24 +150,6 @@ class App:
             raise ConfigurationError(f"middleware {getattr(function, '__name__', function)!r} is no async function")
         self._middleware.append(function)
         return function
-
-    # ── how it runs ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def run(self) -> None:
-        """Run a worker until it is stopped; handles Unix signals. Blocks. Raises as `serve` does."""
-        from trioworkers.process.run import run  # noqa: PLC0415 - who only enqueues needs no engine
-
-        run(self)
-
-    async def serve(self, *, task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run a worker inside your own Trio program; signals are yours. `worker = await nursery.start(app.serve)`.
-
-        Cancelled, it stops as by TERM: it fetches no more, gives running jobs the shutdown timeout, puts back the rest and returns.
-        Raises ConfigurationError, Refused (Redis won't have us), Superseded (the process id is taken) or, if strict, SharedQueue.
-        """
-        from trioworkers.engine.serve import serve  # noqa: PLC0415 - as above
-
-        await serve(self, task_status)
 
     # ── what the engine asks ───────────────────────────────────────────────────────────────────────────────────────────
 
