@@ -45,10 +45,11 @@ def moment(when: datetime | timedelta | float) -> tuple[float | None, float | No
 
 @attrs.frozen
 class Acknowledge:
-    """Succeeded. What the handler enqueued goes out with it, `size` bytes or so."""
+    """Succeeded. What the handler enqueued goes out with it, `size` bytes or so. `value`: what it returned in JSON, if somebody wants it."""
 
     sends: tuple[Send, ...] = ()
     size: int = attrs.field(default=0, eq=False, repr=False)
+    value: bytes | None = attrs.field(default=None, repr=False)
 
 
 ACKNOWLEDGE = Acknowledge()
@@ -81,6 +82,11 @@ class Discard:
 
 
 @attrs.frozen
+class Expire:
+    """Over before it began: nobody wants it any more. Forgotten, and counted apart from failures."""
+
+
+@attrs.frozen
 class Requeue:
     """Stopped by us, which is not failing: back to the fetch end of its queue, the same bytes apart from fan-out progress.
 
@@ -98,4 +104,4 @@ class Checkpoint:
     payload: bytes
 
 
-Outcome = Acknowledge | RetryAt | Bury | Discard | Requeue
+Outcome = Acknowledge | RetryAt | Bury | Discard | Expire | Requeue

@@ -29,6 +29,8 @@ PROGRESS_FIELD = "tw_done"
 FAILED_FIELD = "tw_failed"
 """Our fields in the payload: names of fan-out calls that need not be sent again, and reasons of those that failed for good.
 Absent without such progress."""
+KEEP_FIELD = "tw_keep"
+"""Ours: for how many seconds it is kept how the job ended, with what it returned."""
 ASIDE_FIELD = "tw_aside"
 """Ours: true while the job lies in the schedule set only because its class is paused."""
 

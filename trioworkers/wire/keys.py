@@ -176,3 +176,31 @@ class Keys:
     def sent(self, token: str) -> str:
         """String with expiry: a client's call of this token was executed."""
         return self._own(f"tw:sent:{token}")
+
+    @property
+    def own(self) -> str:
+        """What all keys of ours begin with: scripts that deal with what is held build theirs from it."""
+        return self._own("tw:")
+
+    @property
+    def limits(self) -> str:
+        """Hash: name of a limit → msgpack of its concurrency, and of when the worker started and was last heard of that declared it so."""
+        return self._own("tw:limits")
+
+    def holds(self, queue: str, process_id: str) -> str:
+        """Hash beside an in-progress list: what its attempts hold."""
+        return f"{self.own}holds:{self.in_progress(queue, process_id)}"
+
+    @property
+    def parked(self) -> str:
+        """Sorted set: payloads that wait for a permit, by when they were parked, in epoch seconds."""
+        return self._own("tw:parked")
+
+    @property
+    def repairs(self) -> str:
+        """List: effects that could not be written with the outcomes that they belong to."""
+        return self._own("tw:repairs")
+
+    def result(self, jid: str) -> str:
+        """String with expiry: how a job ended, and what it returned."""
+        return self._own(f"tw:result:{jid}")

@@ -1,0 +1,254 @@
+"""Limits on a real server: who may start, who is parked, who is woken, and what is left when workers end in whatever way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+from trioworkers.broker.holds.limits import GONE, PARKED, START, AdmissionKeys, Candidate, admit, declare, tend
+from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.redis.connection import Connection, Link, connect
+from trioworkers.broker.redis.scripts import pack
+from trioworkers.errors import BrokerError, Superseded
+from trioworkers.exits import Permit, on_departure
+from trioworkers.outcome import Acknowledge, Outcome, Requeue
+from trioworkers.wire.keys import Keys
+
+KEYS = Keys()
+
+
+@attrs.define
+class Fleet:
+    """Some workers on one queue, as their admissions see them."""
+
+    connection: Connection
+    numbers: dict[str, int] = attrs.Factory(dict)
+    groups: dict[str, int] = attrs.Factory(dict)
+
+    async def do(self, *words: Any) -> Any:
+        return await self.connection.call("test", lambda client: client.execute_command(*_command(words)))
+
+    def broker(self, process: str = "w1") -> Broker:
+        return Broker(self.connection, KEYS, Holder(process, f"lease of {process}", 30_000))
+
+    async def fetched(self, process: str, *payloads: bytes) -> None:
+        await self.connection.call("t", lambda c: c.set(KEYS.lease(process), f"lease of {process}"))
+        for payload in payloads:
+            await self.connection.call("t", lambda c, p=payload: c.lpush(KEYS.in_progress("q", process), [p]))
+
+    async def admit(
+        self, process: str, *payloads: bytes, limits: Sequence[str] = ("crm",), number: int = 0, **options: Any
+    ) -> list[int | str]:
+        self.numbers[process] = number or self.numbers.get(process, 0) + 1
+        number = self.numbers[process]
+        batch = [
+            Candidate(payload, f"{process} q {number}-{index}", payload.decode(), tuple(limits), **options)
+            for index, payload in enumerate(payloads)
+        ]
+        return await admit(self.connection, self.at(process), number, {"crm": 2}, batch)
+
+    def at(self, process: str) -> AdmissionKeys:
+        return AdmissionKeys(
+            KEYS.lease(process),
+            f"lease of {process}",
+            KEYS.in_progress("q", process),
+            KEYS.holds("q", process),
+            KEYS.own,
+            "q",
+            KEYS.queue("q"),
+            "RPUSH",
+        )
+
+    async def settle(self, process: str, payload: bytes, member: str, outcome: Outcome | None = None) -> dict[int, str]:
+        outcome = Acknowledge() if outcome is None else outcome
+        self.groups[process] = self.groups.get(process, 0) + 1
+        permit = Permit(member, ("crm",), payload.decode())
+        effects = on_departure(outcome, permit, KEYS.holds("q", process))
+        settlement = Settlement("q", payload, outcome, effects)
+        return await self.broker(process).settle(self.groups[process], [settlement])
+
+    async def queue(self) -> list[bytes]:
+        return list(await self.connection.call("t", lambda c: c.lrange(KEYS.queue("q"), 0, -1)))[::-1]
+
+    async def permits(self) -> set[str]:
+        return {m.decode() for m in await self.connection.call("t", lambda c: c.smembers(f"{KEYS.own}permits:crm"))}
+
+    async def parked(self) -> list[bytes]:
+        return list(await self.connection.call("t", lambda c: c.zrange(KEYS.parked, 0, -1)))
+
+    async def waiting(self) -> int:
+        return int(await self.connection.call("t", lambda c: c.zcard(f"{KEYS.own}waiting:crm")))
+
+    async def reserved(self) -> set[bytes]:
+        return set(await self.connection.call("t", lambda c: c.zrange(f"{KEYS.own}reserved:crm", 0, -1)))
+
+
+def _command(words: Sequence[Any]) -> Sequence[Any]:
+    return words
+
+
+@pytest.fixture
+async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
+    async with connect(redis_url, Link(redis_url)) as connection:
+        yield Fleet(connection)
+
+
+async def test_as_many_start_as_have_a_permit_and_the_others_are_parked_in_order(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    assert await fleet.admit("w1", b"a", b"b", b"c", b"d") == [START, START, PARKED, PARKED]
+    assert await fleet.parked() == [b"c", b"d"]
+    assert await fleet.permits() == {"w1 q 1-0", "w1 q 1-1"}
+
+
+async def test_who_settles_hands_the_permit_to_the_one_parked_longest(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    await fleet.admit("w1", b"a", b"b", b"c", b"d")
+    assert await fleet.settle("w1", b"a", "w1 q 1-0") == {}
+    assert await fleet.queue() == [b"c"]
+    assert await fleet.parked() == [b"d"]
+    assert await fleet.reserved() == {b"c"}
+    assert await fleet.permits() == {"w1 q 1-1"}
+
+
+async def test_who_was_woken_starts_though_others_wait_and_newcomers_park(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    await fleet.admit("w1", b"a", b"b", b"c", b"d")
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    await fleet.fetched("w2", b"new", b"c")
+    assert await fleet.admit("w2", b"new", b"c") == [PARKED, START]
+    assert await fleet.parked() == [b"d", b"new"]
+    assert await fleet.reserved() == set()
+
+
+async def test_repeated_admission_has_the_same_answer_and_a_late_copy_none(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    first = await fleet.admit("w1", b"a", b"b", b"c")
+    assert await fleet.admit("w1", b"a", b"b", b"c", number=1) == first
+    await fleet.fetched("w1", b"e")
+    assert await fleet.admit("w1", b"e", number=2) == [PARKED]
+    with pytest.raises(BrokerError, match="LATE"):
+        await fleet.admit("w1", b"a", b"b", b"c", number=1)
+    assert await fleet.permits() == {"w1 q 1-0", "w1 q 1-1"}
+
+
+async def test_without_our_lease_nobody_is_admitted(fleet: Fleet):
+    await fleet.fetched("w1", b"a")
+    await fleet.connection.call("t", lambda c: c.delete([KEYS.lease("w1")]))
+    with pytest.raises(BrokerError, match="UNLEASED"):
+        await fleet.admit("w1", b"a")
+    await fleet.connection.call("t", lambda c: c.set(KEYS.lease("w1"), "somebody else"))
+    with pytest.raises(Superseded):
+        await fleet.admit("w1", b"a")
+
+
+async def test_what_was_taken_over_meanwhile_is_not_parked(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b")
+    assert await fleet.admit("w1", b"a", b"b", b"c", b"d") == [START, START, GONE, GONE]
+    assert await fleet.parked() == []
+    assert await fleet.waiting() == 0
+
+
+async def test_job_that_was_put_back_keeps_its_permit_for_itself(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    await fleet.admit("w1", b"a", b"b", b"c")
+    await fleet.settle("w1", b"a", "w1 q 1-0", Requeue())
+    assert await fleet.queue() == [b"a"]
+    assert await fleet.reserved() == {b"a"}
+    assert await fleet.parked() == [b"c"]
+
+
+async def test_permit_of_a_job_that_is_ours_no_more_is_let_go_all_the_same(fleet: Fleet):
+    await fleet.fetched("w1", b"a")
+    await fleet.admit("w1", b"a")
+    await fleet.connection.call("t", lambda c: c.delete([KEYS.in_progress("q", "w1")]))
+    assert await fleet.settle("w1", b"a", "w1 q 1-0") == {0: "gone"}
+    assert await fleet.permits() == set()
+
+
+async def test_identical_jobs_are_parked_apart(fleet: Fleet):
+    await fleet.fetched("w1", *[b"same"] * 5)
+    assert (await fleet.admit("w1", *[b"same"] * 5)).count(PARKED) == 3
+    assert len(await fleet.parked()) == 3
+    assert await fleet.waiting() == 3
+
+
+async def test_expired_jobs_are_dropped_instead_of_woken_and_say_so(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    result = ("result", "c", b'{"how":"expired"}', 60)
+    await fleet.admit("w1", b"a", b"b")
+    await fleet.admit("w1", b"c", expires_s=1.0, on_expiry=(result,))
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.queue() == []
+    assert await fleet.parked() == []
+    assert await fleet.connection.call("t", lambda c: c.get(KEYS.result("c"))) == b'{"how":"expired"}'
+
+
+async def test_jobs_of_a_paused_queue_are_passed_over(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    await fleet.admit("w1", b"a", b"b", b"c")
+    await fleet.connection.call("t", lambda c: c.sadd(KEYS.paused, ["q"]))
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.parked() == [b"c"]
+
+
+async def test_job_deleted_where_it_was_parked_holds_nobody_up(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    await fleet.admit("w1", b"a", b"b", b"c", b"d")
+    await fleet.connection.call("t", lambda c: c.zrem(KEYS.parked, [b"c"]))
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.queue() == [b"d"]
+
+
+async def test_key_of_the_wrong_type_is_told_and_stops_nobody_else(fleet: Fleet):
+    await fleet.connection.call("t", lambda c: c.set(f"{KEYS.own}permits:crm", "garbage"))
+    await fleet.fetched("w1", b"a", b"b")
+    problem, *_ = await fleet.admit("w1", b"a")
+    assert "WRONGTYPE" in str(problem)
+    assert await fleet.admit("w1", b"b", limits=("other",)) == [START]
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xff\xff", b"\x93\x01", b"null"])
+async def test_garbage_among_those_who_wait_is_thrown_away(fleet: Fleet, garbage: bytes):
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    await fleet.admit("w1", b"a", b"b", b"c")
+    await fleet.connection.call("t", lambda c: c.zadd(f"{KEYS.own}waiting:crm", {garbage: 1.0}))
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.queue() == [b"c"]
+
+
+async def test_effect_that_can_not_be_written_is_repaired_later(fleet: Fleet):
+    await fleet.fetched("w1", b"a")
+    await fleet.admit("w1", b"a")
+    await fleet.connection.call("t", lambda c: c.rename(f"{KEYS.own}permits:crm", "kept"))
+    await fleet.connection.call("t", lambda c: c.set(f"{KEYS.own}permits:crm", "garbage"))
+    assert await fleet.settle("w1", b"a", "w1 q 1-0") == {}
+    tended = await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own)
+    assert tended.repairs == 1
+    await fleet.connection.call("t", lambda c: c.rename("kept", f"{KEYS.own}permits:crm"))
+    tended = await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own)
+    assert tended.repairs == 0
+    assert await fleet.permits() == set()
+
+
+async def test_newest_start_says_how_many_and_upkeep_hands_out_what_became_free(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    old = await declare(fleet.connection, KEYS.limits, {"crm": 2}, "")
+    await fleet.admit("w1", b"a", b"b", b"c", b"d")
+    await declare(fleet.connection, KEYS.limits, {"crm": 3}, "")
+    await declare(fleet.connection, KEYS.limits, {"crm": 2}, old)  # the old version is still heard of
+    tended = await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own)
+    assert tended.woken == 1
+    assert await fleet.queue() == [b"c"]
+
+
+async def test_limit_that_nobody_declares_any_more_holds_nobody_back(fleet: Fleet):
+    await fleet.fetched("w1", *(b"%d" % n for n in range(300)))
+    await declare(fleet.connection, KEYS.limits, {"crm": 1}, "1.0")
+    await fleet.admit("w1", *(b"%d" % n for n in range(300)))
+    await fleet.connection.call("t", lambda c: c.hset(KEYS.limits, {"crm": pack([1, 1.0, 1.0])}))
+    tended = [await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own) for _ in range(4)]
+    assert [name for each in tended for name in each.forgotten] == ["crm"]
+    assert sorted(await fleet.queue()) == sorted(b"%d" % n for n in range(1, 300))

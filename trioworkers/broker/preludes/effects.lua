@@ -1,0 +1,35 @@
+-- Shared by the scripts by which jobs end or leave a worker (a prelude, not a script of its own; after limits.lua).
+-- apply(own, effects): what becomes of what is held, once the jobs have moved: {{kind, …}, …}. Each can be repeated, and is whole or not
+-- there. One that can't be done (a key of the wrong type, say) undoes nothing: it waits in `repairs` for whoever does the upkeep.
+--   'result'  jid, text, seconds that it is kept
+--   'permit'  holds, member, {limit, …}, jid that the permits are kept for, or ''
+
+local REPAIRS = 10000
+
+local effect = {
+  result = function(own, list)
+    for _, e in ipairs(list) do redis.call('SET', own .. 'result:' .. e[2], e[3], 'EX', e[4]) end
+  end,
+  permit = function(own, list)
+    local by_holds = {}
+    for _, e in ipairs(list) do
+      by_holds[e[2]] = by_holds[e[2]] or {}
+      table.insert(by_holds[e[2]], {e[3], e[4], e[5]})
+    end
+    for holds, attempts in pairs(by_holds) do let_go(own, holds, attempts) end
+  end,
+}
+
+function apply(own, effects)
+  local by_kind = {}
+  for _, e in ipairs(effects) do
+    by_kind[e[1]] = by_kind[e[1]] or {}
+    table.insert(by_kind[e[1]], e)
+  end
+  for kind, list in pairs(by_kind) do
+    if effect[kind] and not pcall(effect[kind], own, list) then
+      redis.pcall('RPUSH', own .. 'repairs', cmsgpack.pack(list))
+      redis.pcall('LTRIM', own .. 'repairs', -REPAIRS, -1)
+    end
+  end
+end

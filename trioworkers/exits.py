@@ -1,0 +1,125 @@
+"""Exits and departures: what follows when a job ends for good, and when an attempt leaves its worker. Pure.
+
+Two lifetimes, never mixed. *What a job holds* (a result that somebody waits for; later a lock, its place in a batch) is named in its
+payload, so whoever ends it knows from the payload alone what to let go: the worker that ran it, one that buries it after a crash, a
+person who deletes it. *What an attempt holds* (permits) is in the record that its worker keeps in Redis, and goes when the job leaves that
+worker's in-progress list, whichever way.
+
+Every script and command by which a job ends asks `on_exit`; every one by which it leaves a worker asks `on_departure`, or has the
+script let go what the record says. `tests/test_exits.py` reads them all and fails for one that doesn't.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import attrs
+import msgspec
+
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue
+from trioworkers.wire.job import KEEP_FIELD, jid_of
+
+Exit = Literal["succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced"]
+"""How a job ended for good, as its result tells."""
+
+Effect = tuple[Any, ...]
+"""What a script does about what is held: `(kind, …)`, see `broker/holds/effects.lua`."""
+
+MAX_KEPT_S = 30 * 86_400
+MAX_RESULT_BYTES = 64 * 1024
+_MAX_TEXT = 1000
+
+
+@attrs.frozen
+class Permit:
+    """What an attempt holds: `member` of the limits `limits`, as the record of its list has it, for job `jid`."""
+
+    member: str
+    limits: tuple[str, ...]
+    jid: str
+
+
+class _Holds(msgspec.Struct, rename={"keep": KEEP_FIELD}):
+    jid: Any = None
+    keep: Any = None
+    error_class: Any = None
+    error_message: Any = None
+
+
+class _Ended(msgspec.Struct, omit_defaults=True):
+    how: str
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error_class: str = ""
+    error_message: str = ""
+
+
+_decode = msgspec.json.Decoder(_Holds).decode
+
+
+def kept_s(value: object) -> int | None:
+    """For how many seconds a result is kept, if `value`, which anybody may have written, says so sensibly."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        return None
+    return math.ceil(min(value, MAX_KEPT_S))
+
+
+def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
+    """What is to be done about what a job holds that ends so, by its payload. An unreadable one holds nothing."""
+    if b'"tw_' not in payload:  # most hold nothing, and need not be read for it
+        return ()
+    try:
+        holds = _decode(payload)
+    except (ValueError, RecursionError, MemoryError):
+        return ()
+    kept = kept_s(holds.keep)
+    if kept is None:
+        return ()
+    jid = holds.jid if isinstance(holds.jid, str) and holds.jid else jid_of(payload)
+    return (result(jid, kept, how, error=(holds.error_class, holds.error_message)),)
+
+
+def on_end(outcome: Outcome | Checkpoint, jid: str, keep_result_s: int | None) -> tuple[Effect, ...]:
+    """What is to be done about what a job of ours holds whose attempt ended so; nothing if that isn't its end."""
+    if keep_result_s is None:
+        return ()
+    match outcome:
+        case Acknowledge():
+            return (result(jid, keep_result_s, "succeeded", outcome.value or b"null"),)
+        case Bury():
+            return (result(jid, keep_result_s, "dead", error=_error(outcome.payload)),)
+        case Discard():
+            return (result(jid, keep_result_s, "discarded"),)
+        case Expire():
+            return (result(jid, keep_result_s, "expired"),)
+    return ()
+
+
+def _error(payload: bytes) -> tuple[object, object]:
+    try:
+        holds = _decode(payload)
+    except (ValueError, RecursionError, MemoryError):
+        return "", ""
+    return holds.error_class, holds.error_message
+
+
+def on_departure(outcome: Outcome | Checkpoint, permit: Permit | None, holds: str) -> tuple[Effect, ...]:
+    """What is to be done about what an attempt holds that leaves its worker so. `holds`: the key of its record.
+
+    One that was put back is next in turn: its permits stay its own for a while. A checkpoint is no departure.
+    """
+    if permit is None or isinstance(outcome, Checkpoint):
+        return ()
+    kept_for = permit.jid if isinstance(outcome, Requeue) else ""
+    return (("permit", holds, permit.member, permit.limits, kept_for),)
+
+
+def result(
+    jid: str, keep_s: int, how: Exit, value: bytes | None = None, *, error: tuple[object, object] = ("", "")
+) -> Effect:
+    """The effect that keeps how a job ended, with `value` in JSON, for `keep_s` seconds."""
+    error_class, error_message = (text[:_MAX_TEXT] if isinstance(text, str) else "" for text in error)
+    raw = msgspec.UNSET if value is None else msgspec.Raw(value)
+    if how != "dead":
+        error_class = error_message = ""
+    return ("result", jid, msgspec.json.encode(_Ended(how, raw, error_class, error_message)), keep_s)
