@@ -42,7 +42,7 @@ async def test_what_a_job_sends_goes_to_each_queue_in_its_own_dialect_with_its_o
         for number, broker in enumerate(ours.in_use):
             queue = list(QUEUES)[number]
             await in_progress(broker, queue, b"payload")
-            await broker.settle("t", [Settlement(queue, b"payload", Acknowledge((*sends, Send(Job("old", "E"), 60))))])
+            await broker.settle(1, [Settlement(queue, b"payload", Acknowledge((*sends, Send(Job("old", "E"), 60))))])
         main = ours.main
         assert await found(main, "resque:queue:old") == [{"class": "A", "args": [1]}, {"class": "B", "args": [2]}] * 3
         assert [job["class"] for job in await found(main, "prod:queue:go")] == ["C"] * 3
@@ -58,8 +58,8 @@ async def test_each_family_keeps_its_failures_and_counts_in_its_own_places(redis
             await in_progress(broker, queue, b"one")
             await in_progress(broker, queue, b"two")
             group = [Settlement(queue, b"one", Bury(b"dead")), Settlement(queue, b"two", RetryAt(b"again", 60))]
-            assert await broker.settle("same token", group) == {}
-            assert await broker.settle("same token", group) == {}
+            assert await broker.settle(1, group) == {}
+            assert await broker.settle(1, group) == {}
         call = ours.main.connection.call
         keys = {key.decode() for key in await call("keys", lambda client: client.keys("*"))}
         assert {"dead", "retry", "resque:failed", "resque:tw:retry", "prod:dead", "prod:goretry"} <= keys

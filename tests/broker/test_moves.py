@@ -129,8 +129,8 @@ async def seeded(bench: Bench, count: int) -> list[bytes]:
         return (await intake.fetch(count)).payloads
 
 
-async def settle(bench: Bench, payload: bytes, outcome: Outcome | Checkpoint, token: str = "t1") -> dict[int, str]:
-    return await bench.broker.settle(token, [Settlement("q", payload, outcome)])
+async def settle(bench: Bench, payload: bytes, outcome: Outcome | Checkpoint, number: int = 1) -> dict[int, str]:
+    return await bench.broker.settle(number, [Settlement("q", payload, outcome)])
 
 
 async def test_jobs_are_fetched_in_the_order_in_which_they_were_sent(bench: Bench):
@@ -176,7 +176,7 @@ async def test_retry_burial_discard_and_requeue_have_one_place_each(bench: Bench
         Settlement("q", p[3], Requeue()),
         Settlement("q", p[4], Requeue(b'{"later":1}', 5)),
     ]
-    assert await bench.broker.settle("t1", group) == {}
+    assert await bench.broker.settle(1, group) == {}
     assert await bench.state() == {
         "retry": [b'{"r":1}'],
         "dead": [b'{"d":1}'],
@@ -193,7 +193,7 @@ async def test_jobs_of_the_same_bytes_stay_two_where_they_wait_for_their_time(be
         Settlement("q", p[2], Requeue(b'{"later":1}', 5)),
         Settlement("q", p[3], Requeue(b'{"later":1}', 5)),
     ]
-    assert await bench.broker.settle("t1", group) == {}
+    assert await bench.broker.settle(1, group) == {}
     state = await bench.state()
     assert [json.loads(payload) for payload in state["retry"]] == [{"r": 1}, {"r": 1}]
     assert [json.loads(payload) for payload in state["schedule"]] == [{"later": 1}, {"later": 1}]
@@ -201,22 +201,22 @@ async def test_jobs_of_the_same_bytes_stay_two_where_they_wait_for_their_time(be
 
 async def test_outcome_of_what_is_ours_no_more_changes_nothing(bench: Bench):
     p = await seeded(bench, 2)
-    await settle(bench, p[0], Discard(), "t1")
+    await settle(bench, p[0], Discard(), 1)
     before = await bench.state()
     for number, outcome in enumerate(
-        (Acknowledge(), RetryAt(b"{}", 1), Bury(b"{}"), Requeue(), Acknowledge((Send(job(9)),)))
+        (Acknowledge(), RetryAt(b"{}", 1), Bury(b"{}"), Requeue(), Acknowledge((Send(job(9)),))), 2
     ):
-        assert await settle(bench, p[0], outcome, f"again{number}") == {0: "gone"}
+        assert await settle(bench, p[0], outcome, number) == {0: "gone"}
     assert await bench.state() == before
 
 
 async def test_checkpoint_takes_the_payloads_place_and_is_what_is_settled_from_then_on(bench: Bench):
     p = await seeded(bench, 3)
-    assert await settle(bench, p[1], Checkpoint(b'{"done":1}'), "t1") == {}
+    assert await settle(bench, p[1], Checkpoint(b'{"done":1}'), 1) == {}
     assert await bench.state() == {"queue:q:inprogress": [p[2], p[0], b'{"done":1}']}
-    assert await settle(bench, p[1], Acknowledge(), "t2") == {0: "gone"}
-    assert await settle(bench, p[1], Checkpoint(b'{"done":2}'), "t3") == {0: "gone"}
-    assert await settle(bench, b'{"done":1}', Checkpoint(b'{"done":2}'), "t4") == {}
+    assert await settle(bench, p[1], Acknowledge(), 2) == {0: "gone"}
+    assert await settle(bench, p[1], Checkpoint(b'{"done":2}'), 3) == {0: "gone"}
+    assert await settle(bench, b'{"done":1}', Checkpoint(b'{"done":2}'), 4) == {}
     assert await bench.broker.release("q") == 3
     assert await bench.state() == {"queue:q": [p[2], p[0], b'{"done":2}']}  # what has begun is fetched next
 
@@ -232,9 +232,9 @@ async def test_settling_again_after_a_lost_reply_does_nothing_twice(bench: Bench
         await bench.broker.send([Send(job(0))] * 2)
         same = (await intake.fetch(2)).payloads
     assert same[0] == same[1]
-    assert await settle(bench, same[0], outcome, "t1") == {}
+    assert await settle(bench, same[0], outcome, 1) == {}
     after_once = await bench.state()
-    assert await settle(bench, same[0], outcome, "t1") == {}
+    assert await settle(bench, same[0], outcome, 1) == {}
     assert await bench.state() == after_once
 
 
@@ -242,7 +242,7 @@ async def test_identical_payloads_are_settled_one_by_one(bench: Bench):
     await bench.broker.send([Send(job(1))] * 1)
     async with bench.intake() as intake:
         (payload,) = (await intake.fetch(1)).payloads
-        assert await settle(bench, payload, Requeue(), "t1") == {}
+        assert await settle(bench, payload, Requeue(), 1) == {}
         await bench.broker.send([Send(job(2))])
         assert (await intake.fetch(1)).payloads == [payload]  # requeued to the end that is fetched next
 
@@ -263,8 +263,8 @@ async def test_due_payloads_move_to_their_queues_once(bench: Bench):
 
 async def test_due_retries_and_what_was_put_off_move_to_their_queues(bench: Bench):
     p = await seeded(bench, 2)
-    await settle(bench, p[0], RetryAt(b'{"r":1}', 0.0), "t1")
-    await settle(bench, p[1], Requeue(b'{"later":1}', 0.0), "t2")
+    await settle(bench, p[0], RetryAt(b'{"r":1}', 0.0), 1)
+    await settle(bench, p[1], Requeue(b'{"later":1}', 0.0), 2)
     due = await bench.broker.due(10)
     assert (due.retry, due.schedule) == ([b'{"r":1}'], [b'{"later":1}'])
     assert await bench.broker.promote("retry", [(b'{"r":1}', "q", b"first")]) == (1, [])

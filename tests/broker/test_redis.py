@@ -119,29 +119,27 @@ async def test_whoever_lost_the_process_id_neither_fetches_nor_settles(connectio
         with pytest.raises(Superseded):
             await intake.fetch(1)
     with pytest.raises(Superseded):
-        await old.settle("t", [Settlement("q", p[0], Acknowledge())])
-    assert await new.settle("t", [Settlement("q", p[0], Acknowledge())]) == {}
+        await old.settle(1, [Settlement("q", p[0], Acknowledge())])
+    assert await new.settle(1, [Settlement("q", p[0], Acknowledge())]) == {}
 
 
 async def test_outcome_that_cannot_be_written_leaves_the_payload_ours(connection: Connection, redis_url: str):
     owner = broker(connection, "owner")
     p = await fill(connection, redis_url, owner, 2)
     await redis(connection, "SET", "retry", "no sorted set")
-    problems = await owner.settle(
-        "t1", [Settlement("q", p[0], RetryAt(b"{}", 1)), Settlement("q", p[1], Acknowledge())]
-    )
+    problems = await owner.settle(1, [Settlement("q", p[0], RetryAt(b"{}", 1)), Settlement("q", p[1], Acknowledge())])
     assert list(problems) == [0]
     assert "WRONGTYPE" in problems[0]
     assert await owner.peek("owner", "q", 10) == [p[0]]
     await redis(connection, "DEL", "retry")
-    assert await owner.settle("t2", [Settlement("q", p[0], RetryAt(b"{}", 1))]) == {}
+    assert await owner.settle(2, [Settlement("q", p[0], RetryAt(b"{}", 1))]) == {}
 
 
 async def test_queue_of_the_wrong_type_is_refused_not_lost(connection: Connection, redis_url: str):
     owner = broker(connection, "owner")
     p = await fill(connection, redis_url, owner, 1)
     await redis(connection, "SET", "queue:q", "no list")
-    assert "WRONGTYPE" in (await owner.settle("t", [Settlement("q", p[0], Requeue())]))[0]
+    assert "WRONGTYPE" in (await owner.settle(1, [Settlement("q", p[0], Requeue())]))[0]
     async with open_intake(owner, redis_url, 1.0, "q") as intake:
         with pytest.raises(Refused):
             await intake.fetch(1)
@@ -154,9 +152,9 @@ async def test_sends_that_are_refused_in_part_are_not_sent_at_all(connection: Co
     await redis(connection, "SET", "schedule", "no sorted set")
     good, bad, later = Send(Job("good", "A", [])), Send(Job("bad", "A", [])), Send(Job("good", "A", []), delay_s=1.0)
     for number, sends in enumerate(
-        [(good, bad), (good, later), (good, bad)]
+        [(good, bad), (good, later), (good, bad)], 1
     ):  # each is tried again, for as long as it takes
-        problems = await owner.settle(f"t{number}", [Settlement("q", p[0], Acknowledge(sends))])
+        problems = await owner.settle(number, [Settlement("q", p[0], Acknowledge(sends))])
         assert "WRONGTYPE" in problems[0]
     assert await redis(connection, "LLEN", "queue:good") == 0
     assert await owner.peek("owner", "q", 10) == p
@@ -171,7 +169,7 @@ async def test_ten_thousand_suspects_that_came_through_are_cleared_at_once(conne
     jids = [f"jid{n}" for n in range(10_000)]
     await redis(connection, "HSET", owner.keys.reclaims, "jid0", "2", "jid9999", "2", "other", "1")
     await redis(connection, "SADD", owner.keys.on_trial("owner"), "jid0", "jid9999", "other")
-    assert await owner.settle("t", [Settlement("q", p[0], Acknowledge())], jids) == {}
+    assert await owner.settle(1, [Settlement("q", p[0], Acknowledge())], jids) == {}
     assert await redis(connection, "HKEYS", owner.keys.reclaims) == [b"other"]
     assert await owner.on_trial("owner") == {"other"}
     assert await redis(connection, "GET", "stat:processed") == b"1"
@@ -182,9 +180,9 @@ async def test_thousands_of_the_same_bytes_that_wait_cost_a_command_or_two_each(
     same = b'{"class":"A","args":[]}'
     await redis(connection, "LPUSH", owner.in_progress("q"), *[same] * 2000)
     await connection.call("config", lambda client: client.config_resetstat())
-    for part in range(2):
+    for part in (1, 2):
         group = [Settlement("q", same, Requeue(delay_s=5))] * 500 + [Settlement("q", same, RetryAt(same, 5))] * 500
-        assert await owner.settle(f"t{part}", group) == {}
+        assert await owner.settle(part, group) == {}
     stats = await connection.call("info", lambda client: client.info("commandstats"))
     assert stats["cmdstat_zadd"]["calls"] <= 2 * 2000  # type: ignore[index,call-overload]
     for key in ("schedule", "retry"):
@@ -209,7 +207,7 @@ async def test_fetch_stops_soon_after_its_bytes_are_full(connection: Connection,
 async def test_settling_counts_as_sidekiq_does(connection: Connection, redis_url: str):
     owner = broker(connection, "owner")
     p = await fill(connection, redis_url, owner, 2)
-    await owner.settle("t", [Settlement("q", p[0], Acknowledge()), Settlement("q", p[1], RetryAt(b"{}", 1))])
+    await owner.settle(1, [Settlement("q", p[0], Acknowledge()), Settlement("q", p[1], RetryAt(b"{}", 1))])
     assert [await redis(connection, "GET", f"stat:{name}") for name in ("processed", "failed")] == [b"2", b"1"]
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import count
 
 import pytest
+from coredis import PureToken
 from servers import Server
 
-from trioworkers import Job, Refused
+from trioworkers import Job, Refused, Superseded
 from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.outcome import Acknowledge, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
 from trioworkers.wire.keys import Keys
 
+NUMBERS = count(1)
 LIST = "queue:q:owner:inprogress"
 
 
@@ -37,7 +41,7 @@ async def running(owner: Broker, key: str = LIST) -> list[bytes]:
 
 async def settle(owner: Broker, payloads: Sequence[bytes], outcome: Outcome | None = None) -> dict[int, str]:
     outcome = Acknowledge() if outcome is None else outcome
-    return await owner.settle(str(random.random()), [Settlement("q", payload, outcome) for payload in payloads])
+    return await owner.settle(next(NUMBERS), [Settlement("q", payload, outcome) for payload in payloads])
 
 
 async def executed(owner: Broker) -> dict[str, int]:
@@ -127,7 +131,7 @@ async def test_outcomes_of_all_kinds_leave_their_list_together(owner: Broker):
         lambda _: Acknowledge(sends, 10),
     ]
     group = [Settlement("q", payload, kinds[place % 4](payload)) for place, payload in enumerate(p[1:201])]
-    assert await owner.settle("t", group) == {}
+    assert await owner.settle(next(NUMBERS), group) == {}
     calls = await executed(owner)
     assert "lrem" not in calls
     assert sum(calls.values()) <= 170  # one for each that goes elsewhere
@@ -142,7 +146,7 @@ async def test_list_of_the_wrong_type_costs_no_job_of_another_list(owner: Broker
     group = [Settlement("q", payload, RetryAt(payload, 5)) for payload in p]
     group.insert(20, Settlement("bad", b"x", Acknowledge()))
     with pytest.raises(Refused):
-        await owner.settle("t", group)
+        await owner.settle(next(NUMBERS), group)
     kept = await owner.connection.call("retry", lambda client: client.zcard("retry"))
     assert kept + len(await running(owner)) == 40
 
@@ -153,8 +157,9 @@ async def test_counters_of_the_wrong_type_keep_no_outcome_back(owner: Broker, sh
     for key in ("stat:processed", "stat:failed", owner.keys.reclaims, owner.keys.on_trial("owner")):
         shared_server.command("SET", key, "no counter")
     group = [Settlement("q", p[0], RetryAt(p[0], 5)), Settlement("q", p[1], Acknowledge())]
+    number = next(NUMBERS)
     for _ in range(2):  # the second time as after a lost reply
-        assert await owner.settle("t", group, ["jid"]) == {}
+        assert await owner.settle(number, group, ["jid"]) == {}
     assert await running(owner) == []
     assert shared_server.command("ZCARD", "retry") == 1
 
@@ -163,7 +168,7 @@ async def test_checkpoints_of_a_group_lie_where_they_are_put_back_first(owner: B
     p = payloads(100)
     await run(owner, p)
     group = [Settlement("q", payload, Checkpoint(payload + b" ")) for payload in p[:15]]
-    assert await owner.settle("t", group) == {}
+    assert await owner.settle(next(NUMBERS), group) == {}
     amended = [payload + b" " for payload in p[:15]]
     assert await running(owner) == [*amended[::-1], *p[15:]]
     assert await settle(owner, [*amended, *p[15:30]]) == {}
@@ -186,3 +191,31 @@ async def memory(owner: Broker) -> int:
     """The most that Redis has used."""
     info = await owner.connection.call("info", lambda client: client.info("memory"))
     return int(info["used_memory_peak"])  # type: ignore[arg-type]
+
+
+async def test_late_copy_of_an_old_group_finds_nothing_to_do(owner: Broker):
+    """What a broken connection still delivers: group 1 comes again after group 2, and meets the same bytes, which were put back and fetched again."""
+    [p] = payloads(1)
+    await run(owner, [p])
+    old, newer = next(NUMBERS), next(NUMBERS)
+    group = [Settlement("q", p, Requeue())]
+    assert await owner.settle(old, group) == {}
+    assert await owner.settle(newer, []) == {}
+    await owner.connection.call("move", lambda client: client.lmove("queue:q", LIST, PureToken.RIGHT, PureToken.LEFT))
+    with pytest.raises(Refused, match="LATE"):
+        await owner.settle(old, group)
+    assert await running(owner) == [p]
+
+
+async def test_group_of_an_earlier_life_finds_nothing_to_do_even_while_nobody_has_the_lease(redis_url: str):
+    async with connect(redis_url, Link(redis_url)) as connection:
+        first, second = (Broker(connection, Keys(), Holder("owner", f"life {n}", 30_000)) for n in (1, 2))
+        await Presence(first, "first", ["q"]).claim()
+        [p] = payloads(1)
+        await run(first, [p])
+        await connection.call("gone", lambda client: client.delete([Keys().lease("owner")]))
+        await Presence(second, "second", ["q"]).claim()
+        await connection.call("gone", lambda client: client.delete([Keys().lease("owner")]))
+        with pytest.raises(Superseded):
+            await first.settle(7, [Settlement("q", p, Discard())])
+        assert await running(second) == [p]

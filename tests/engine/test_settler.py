@@ -23,10 +23,10 @@ class Desk:
 
         class Broker(FakeBroker):
             async def settle(
-                self, token: str, group: Sequence[Settlement], cleared: Sequence[str] = ()
+                self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()
             ) -> dict[int, str]:
                 desk.groups.append(len(group))
-                return await super().settle(token, group, cleared)
+                return await super().settle(number, group, cleared)
 
         self.settler = Settler(Broker(), lambda _: None)
 

@@ -146,8 +146,8 @@ class Moves(RuleBasedStateMachine):
             for kind, payload in zip(kinds, picked, strict=False)
         ]
         self.groups += 1
-        token = f"group {self.groups}"
-        problems = [self.do(lambda: self.brokers[name].settle(token, group)) for _ in range(1 + replies_lost)]
+        number = self.groups
+        problems = [self.do(lambda: self.brokers[name].settle(number, group)) for _ in range(1 + replies_lost)]
         assert all(problem == problems[0] for problem in problems)
         # Plain acknowledgements go first, as one list.
         for place, settlement in sorted(enumerate(group), key=lambda item: item[1].outcome != Acknowledge(())):
@@ -208,7 +208,7 @@ class Moves(RuleBasedStateMachine):
         foreign = [payload for payload in self.held[other] if payload not in self.held[name]]
         self.groups += 1
         group = [Settlement("q", payload, RetryAt(b"never", 0.0)) for payload in foreign]
-        problems = self.do(lambda: self.brokers[name].settle(f"group {self.groups}", group))
+        problems = self.do(lambda: self.brokers[name].settle(self.groups, group))
         assert problems == dict.fromkeys(range(len(foreign)), "gone")
 
     @rule(name=workers, again=st.booleans())
@@ -236,7 +236,7 @@ class Moves(RuleBasedStateMachine):
         before = self.brokers[name]
         self.start(name)
         try:
-            self.do(lambda: before.settle("late", [Settlement("q", b"any", Discard())]))
+            self.do(lambda: before.settle(self.groups + 1, [Settlement("q", b"any", Discard())]))
         except Superseded:
             return
         raise AssertionError("two lives at once")

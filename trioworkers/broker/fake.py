@@ -17,7 +17,7 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.intake import Fetched, Intake
 from trioworkers.broker.moves import Broker, Due, Holder, Listed, Settlement, Source
 from trioworkers.broker.sender import Clock
-from trioworkers.errors import BrokerError
+from trioworkers.errors import BrokerError, Refused
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 
@@ -101,7 +101,7 @@ class FakeBroker(Broker):
         self._consumed = consumed
         self._changed = trio.Event()
         self._faults: deque[tuple[BrokerError, bool]] = deque()
-        self._settled: tuple[str, dict[int, str]] | None = None
+        self._settled: tuple[int, dict[int, str]] = (0, {})
 
     # ── for tests ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -161,17 +161,19 @@ class FakeBroker(Broker):
                 waiting = "schedule" if keys.waiting == keys.schedule else "delayed"
                 self.sets[waiting].add(dialect.encode(send.job, now_s, enqueued=False), score)
 
-    async def settle(self, token: str, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
+    async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
         """See `Broker.settle`."""
 
         def move() -> dict[int, str]:
-            if self._settled is not None and self._settled[0] == token:
+            if number == self._settled[0]:
                 return self._settled[1]
+            if number < self._settled[0]:
+                raise Refused("LATE")
             problems = {place: GONE for place, settlement in enumerate(group) if not self._settle(settlement)}
             for jid in cleared:
                 self.reclaims.pop(jid, None)
                 self.trials.discard(jid)
-            self._settled = (token, problems)
+            self._settled = (number, problems)
             return problems
 
         return await self._call(move)
@@ -193,6 +195,8 @@ class FakeBroker(Broker):
                 self._count(processed=int(counted), failed=int(counted))
             case outcomes.Discard():
                 self._count(processed=1, failed=1)
+            case outcomes.Expire():
+                self._count(processed=1)
             case outcomes.Checkpoint(amended):
                 held.append(amended)
             case outcomes.Requeue(amended, delay_s) if delay_s is not None:

@@ -19,6 +19,7 @@ from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import pack, unpack
 from trioworkers.broker.sender import Clock, Sender
+from trioworkers.exits import Effect
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.keys import Keys
@@ -44,6 +45,7 @@ class Settlement(NamedTuple):
     queue: str
     payload: bytes
     outcome: outcomes.Outcome | outcomes.Checkpoint
+    effects: Sequence[Effect] = ()
 
 
 @attrs.frozen
@@ -106,24 +108,31 @@ class Broker(Sender):
 
     # ── settle ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def settle(self, token: str, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
+    async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
         """Write outcomes: each takes its payload from in-progress to its next place, if it is still ours.
 
-        May be repeated with the same token and group after a lost reply. `cleared`: jids suspected no longer. Returns by place in
-        the group what did not go through: "gone" for what is ours no more, else Redis's error, and the payload is still ours.
+        May be repeated with the same number and group after a lost reply; each group has the next number. `cleared`: jids suspected no
+        longer. Returns by index in the group what did not go through: "gone" for what is ours no more, else Redis's error, and the
+        payload is still ours.
         """
         by_queue: defaultdict[str, list[int]] = defaultdict(list)  # places in the group
         more: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)  # than to forget a payload
-        for place, (queue, payload, outcome) in enumerate(group):
+        for place, (queue, payload, outcome, _) in enumerate(group):
             by_queue[queue].append(place)
             if not isinstance(outcome, outcomes.Acknowledge) or outcome.sends:
                 more[queue].append((len(by_queue[queue]), *self._place(queue, payload, outcome)))
         lists = [(self.in_progress(queue), len(places), more[queue]) for queue, places in by_queue.items()]
         places = list(chain.from_iterable(by_queue.values()))
-        args: list[Any] = [token, self.holder.lease, pack((lists, cleared))]
-        args.append(int(self.dialect.processed_counts_failures))
+        effects = [
+            (number, int(effect[0] == "permit"), effect)
+            for number, place in enumerate(places, 1)
+            for effect in group[place].effects
+        ]
+        work = pack((lists, cleared, (self.keys.own, effects)) if effects else (lists, cleared))
+        args: list[Any] = [number, self.holder.lease, work, int(self.dialect.processed_counts_failures)]
         args.extend(group[place].payload for place in places)
-        reply = await self.connection.run(scripts.SETTLE, self._settle_keys(), args)
+        script = scripts.SETTLE_HELD if effects else scripts.SETTLE
+        reply = await self.connection.run(script, self._settle_keys(), args)
         return {places[number - 1]: problem for number, problem in unpack(reply) or ()}
 
     def _place(self, queue: str, payload: bytes, outcome: outcomes.Outcome | outcomes.Checkpoint) -> Sequence[Any]:
@@ -139,6 +148,8 @@ class Broker(Sender):
                 place = ("dead", self.as_dead(amended, queue, failure), int(counted), in_list)
             case outcomes.Discard():
                 place = ("discard",)
+            case outcomes.Expire():
+                place = ("expire",)
             case outcomes.Checkpoint(amended):
                 place = ("amend", amended)
             case outcomes.Requeue(changed, None):

@@ -72,9 +72,10 @@ class Presence:
     async def _try_claim(self, known_dead: str) -> tuple[str, int]:
         broker = self._broker
         args = [broker.holder.lease, broker.holder.lease_ms, known_dead]
-        holder, left_ms = await broker.connection.run(
-            scripts.CLAIM, [broker.keys.lease(broker.holder.process_id), broker.keys.in_progress_lists], args
-        )
+        process_id = broker.holder.process_id
+        groups = sorted({own.keys.last_settle(process_id) for own in (broker, *(own for own, _ in self._queues))})
+        names = [broker.keys.lease(process_id), broker.keys.in_progress_lists, *groups]
+        holder, left_ms = await broker.connection.run(scripts.CLAIM, names, args)
         return holder.decode(), left_ms
 
     async def beat(self, record: Record, running: Sequence[tuple[str, bytes]]) -> Beat:

@@ -15,7 +15,7 @@ import trio
 from trioworkers.broker.moves import Broker, Settlement
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.engine.delivery import Amendment, Delivery
-from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, RetryAt
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
@@ -131,10 +131,10 @@ class Settler:
             return
         self._groups += 1
         self._writing = len(group)
-        token = f"{self._broker.holder.lease}:{self._groups}"
+        number = self._groups
         settlements = [Settlement(delivery.queue, delivery.payload, outcome) for delivery, outcome in group]
         cleared, self._cleared = self._cleared, []
-        problems = await retrying(lambda: self._broker.settle(token, settlements, cleared))
+        problems = await retrying(lambda: self._broker.settle(number, settlements, cleared))
         self._writing = 0
         failed: list[tuple[Delivery, Outcome | None]] = []
         for place, (delivery, outcome) in enumerate(group):
@@ -162,7 +162,7 @@ def _weight(outcome: Outcome | Checkpoint) -> int:
     """About how many bytes it brings along, besides the payload that it takes away."""
     if isinstance(outcome, Acknowledge):
         return outcome.size
-    return 0 if isinstance(outcome, Discard) else len(outcome.payload or b"")
+    return 0 if isinstance(outcome, Discard | Expire) else len(outcome.payload or b"")
 
 
 def _changes_nothing(delivery: Delivery, outcome: Outcome) -> bool:
