@@ -160,7 +160,7 @@ class Jobs:
         keys = self.server.command("KEYS", "*")
         assert isinstance(keys, list)
         kept = re.compile(
-            r"queues|processes|stat:.*|[^:]+:\d+:\w+(:work|:workers)?|tw:(lease|settled|trial|sent):.*|tw:(inprogress|reclaims)"
+            r"queues|processes|stat:.*|[^:]+:\d+:\w+(:work|:workers)?|tw:(lease|settled|quarantine|sent):.*|tw:(inprogress|crashes)"
             r"|tw:reported:.*|[jh]\|.*|\w+-\d+-\d+:\d+"  # Sidekiq's metrics, and what was told of them
         )
         return {key for key in keys if not kept.fullmatch(key) and not key.startswith("filler")}

@@ -52,9 +52,9 @@ async def test_a_process_of_another_kind_is_known_by_its_record(
     connection: Connection, shared_server: Server, kind: str
 ):
     enter(shared_server, RECORDS[kind])
-    found = await neighbours(connection, "q", "mine").look()
+    found = await neighbours(connection, "q", "mine").check()
     assert [(each.kind, each.name, each.queues) for each in found.values()] == [(kind, "h:7:n", ("q",))]
-    assert await neighbours(connection, "mine").look() == {}
+    assert await neighbours(connection, "mine").check() == {}
 
 
 async def test_who_does_not_fetch_is_no_neighbour(connection: Connection, shared_server: Server):
@@ -65,10 +65,10 @@ async def test_who_does_not_fetch_is_no_neighbour(connection: Connection, shared
     enter(shared_server, '{"queues":7,"weights":{"q":1},"capsules":[[]]}', key="odd")
     shared_server.command("SADD", "processes", "gone", "a string")
     shared_server.command("SET", "a string", "x")
-    assert await neighbours(connection).look() == {}
+    assert await neighbours(connection).check() == {}
     enter(shared_server, RECORDS["Ruby Sidekiq"], key="old clock", beat=1)
     shared_server.command("EXPIRE", "old clock", 30)  # Redis's clock says that it lives
-    assert set(await neighbours(connection).look()) == {"old clock"}
+    assert set(await neighbours(connection).check()) == {"old clock"}
 
 
 async def test_our_own_workers_are_no_neighbours(connection: Connection, shared_server: Server):
@@ -76,43 +76,43 @@ async def test_our_own_workers_are_no_neighbours(connection: Connection, shared_
     ours = Broker(connection, Keys(), Holder("w1", "lease", 30_000))
     await Presence(ours, str(identity), ["q"]).beat(Record(identity, "w1", 1.5, {"q": 10}, 0, False, 2.5, 1, 1), [])
     shared_server.command("LPUSH", "queue:q:w1:inprogress", "x")
-    look = neighbours(connection)
-    assert await look.look() == {}
+    neighbour_check = neighbours(connection)
+    assert await neighbour_check.check() == {}
     shared_server.command("DEL", "queue:q:w1:inprogress")
-    assert await look.look() == {}
+    assert await neighbour_check.check() == {}
 
 
 async def test_queues_are_compared_within_the_namespace(connection: Connection, shared_server: Server):
     enter(shared_server, {**INFO, "Pid": 7, "queues": ["prod:q"]}, key="prod:h:7:n")
     shared_server.command("DEL", "processes")
     shared_server.command("SADD", "prod:processes", "h:7:n")
-    assert await neighbours(connection).look() == {}
-    assert set(await neighbours(connection, namespace="prod").look()) == {"h:7:n"}
+    assert await neighbours(connection).check() == {}
+    assert set(await neighbours(connection, namespace="prod").check()) == {"h:7:n"}
 
 
 async def test_a_list_that_moves_and_is_not_ours_betrays_go_workers(connection: Connection, shared_server: Server):
     shared_server.command("LPUSH", "queue:q:shop-1:inprogress", "a")
     shared_server.command("LPUSH", "queue:q:dead:inprogress", "b")
     shared_server.command("LPUSH", "queue:elsewhere:shop-1:inprogress", "c")
-    look = neighbours(connection)
-    assert await look.look() == {}
-    assert look.suspects
+    neighbour_check = neighbours(connection)
+    assert await neighbour_check.check() == {}
+    assert neighbour_check.undecided
     shared_server.command("LPUSH", "queue:q:shop-1:inprogress", "a2")
-    (found,) = (await look.look()).values()
+    (found,) = (await neighbour_check.check()).values()
     assert (found.kind, found.name, found.queues) == ("go-workers", "shop-1", ("q",))
     shared_server.command("DEL", "queue:q:shop-1:inprogress")  # between two jobs
-    assert len(await look.look()) == 1
+    assert len(await neighbour_check.check()) == 1
 
 
 async def test_a_list_that_has_not_moved_for_long_is_nobodys(connection: Connection, shared_server: Server):
     shared_server.command("LPUSH", "queue:q:shop-1:inprogress", "a")
-    look = neighbours(connection)
-    await look.look()
+    neighbour_check = neighbours(connection)
+    await neighbour_check.check()
     shared_server.command("LPUSH", "queue:q:shop-1:inprogress", "a2")
-    assert len(await look.look()) == 1
-    (watched,) = look._lists.values()
+    assert len(await neighbour_check.check()) == 1
+    (watched,) = neighbour_check._lists.values()
     watched.movement.moved_at = -1e9
-    assert await look.look() == {}
+    assert await neighbour_check.check() == {}
 
 
 async def test_a_list_of_a_queue_whose_name_begins_like_ours_is_not_on_ours(
@@ -120,14 +120,14 @@ async def test_a_list_of_a_queue_whose_name_begins_like_ours_is_not_on_ours(
 ):
     shared_server.command("SADD", "queues", "q", "q:high")
     shared_server.command("LPUSH", "queue:q:high:shop-1:inprogress", "a")
-    look = neighbours(connection, "q")
-    await look.look()
+    neighbour_check = neighbours(connection, "q")
+    await neighbour_check.check()
     shared_server.command("LPUSH", "queue:q:high:shop-1:inprogress", "b")
-    assert await look.look() == {}
+    assert await neighbour_check.check() == {}
     both = neighbours(connection, "q", "q:high")
-    await both.look()
+    await both.check()
     shared_server.command("LPUSH", "queue:q:high:shop-1:inprogress", "c")
-    assert [each.queues for each in (await both.look()).values()] == [("q:high",)]
+    assert [each.queues for each in (await both.check()).values()] == [("q:high",)]
 
 
 async def test_a_large_key_space_is_walked_in_steps_and_few_lists_are_watched(
@@ -135,13 +135,13 @@ async def test_a_large_key_space_is_walked_in_steps_and_few_lists_are_watched(
 ):
     fill = "for i = 1, tonumber(ARGV[2]) do redis.call('LPUSH', ARGV[1] .. i .. ':inprogress', 'x') end"
     shared_server.command("EVAL", fill, 0, "queue:q:p", 3 * STEP)
-    look = neighbours(connection)
-    await look.look(1)
-    assert look._cursor
-    assert 0 < len(look._lists) <= MAX_WATCHED
-    await look.look(20)
-    assert look._cursor == 0
-    assert len(look._lists) == MAX_WATCHED
+    neighbour_check = neighbours(connection)
+    await neighbour_check.check(1)
+    assert neighbour_check._cursor
+    assert 0 < len(neighbour_check._lists) <= MAX_WATCHED
+    await neighbour_check.check(20)
+    assert neighbour_check._cursor == 0
+    assert len(neighbour_check._lists) == MAX_WATCHED
 
 
 # ── Resque's ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,37 +161,37 @@ async def test_rubys_resque_is_known_by_its_heartbeat_in_whatever_zone(connectio
         shared_server.command("SADD", "resque:workers", worker)
         beat(shared_server, worker, zone_h=2)
     beat(shared_server, "web-4:9:q", ago_s=290)  # Ruby would strike it a moment later
-    found = await on_resque(connection, "q", "prefixed").look()
+    found = await on_resque(connection, "q", "prefixed").check()
     assert sorted(map(str, found.values())) == [
         "Resque web-1:4711 on q",
         "Resque web-2:7 on prefixed, q",
         "Resque web-5:10 on prefixed",
     ]
-    assert await on_resque(connection, namespace="other").look() == {}
+    assert await on_resque(connection, namespace="other").check() == {}
 
 
 async def test_node_resque_is_known_by_its_ping(connection: Connection, shared_server: Server):
     shared_server.command("SADD", "resque:workers", "vm:30450:q", "vm:dead:q", "vm:odd:q")
     for name, at in (("vm:30450", int(time.time())), ("vm:dead", int(time.time()) - 600), ("vm:odd", "[]")):
         shared_server.command("SET", f"resque:worker:ping:{name}", f'{{"time":{at},"name":"{name}","queues":"q"}}')
-    assert [str(each) for each in (await on_resque(connection).look()).values()] == ["node-resque vm:30450 on q"]
+    assert [str(each) for each in (await on_resque(connection).check()).values()] == ["node-resque vm:30450 on q"]
 
 
 async def test_a_worker_without_signs_of_life_is_known_by_what_it_does(connection: Connection, shared_server: Server):
     for worker in ("web1:4242-0:q", "web1:4242-poller:q", "dead:1-0:q"):
         shared_server.command("SADD", "resque:workers", worker)
         shared_server.command("SET", f"resque:stat:processed:{worker}", 7)
-    look = on_resque(connection)
-    assert await look.look() == {}
-    assert look.suspects
+    neighbour_check = on_resque(connection)
+    assert await neighbour_check.check() == {}
+    assert neighbour_check.undecided
     shared_server.command("SET", "resque:worker:web1:4242-0:q", '{"queue":"q","run_at":"2026-11-23T16:32:09.3Z"}')
-    assert [str(each) for each in (await look.look()).values()] == ["Resque web1:4242 on q"]
+    assert [str(each) for each in (await neighbour_check.check()).values()] == ["Resque web1:4242 on q"]
     shared_server.command("DEL", "resque:worker:web1:4242-0:q")
     shared_server.command("INCR", "resque:stat:processed:web1:4242-0:q")
-    assert len(await look.look()) == 1
+    assert len(await neighbour_check.check()) == 1
     shared_server.command("DEL", "resque:workers")
-    assert await look.look() == {}
-    assert not look.suspects
+    assert await neighbour_check.check() == {}
+    assert not neighbour_check.undecided
 
 
 async def test_our_own_workers_and_what_is_no_worker_are_not_resques(connection: Connection, shared_server: Server):
@@ -202,8 +202,8 @@ async def test_our_own_workers_and_what_is_no_worker_are_not_resques(connection:
     shared_server.command("SADD", "resque:workers", "h:2:q", "h:3:q")
     shared_server.command("LPUSH", "resque:worker:h:2:q", "no string")
     shared_server.command("HSET", "resque:workers:heartbeat", "h:3:q", b"\xff")
-    look = on_resque(connection)
-    assert await look.look() == await look.look() == {}
+    neighbour_check = on_resque(connection)
+    assert await neighbour_check.check() == await neighbour_check.check() == {}
 
 
 def test_records_that_are_none_are_not_read():

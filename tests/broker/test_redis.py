@@ -15,7 +15,7 @@ from servers import Server
 
 from trioworkers import Client, Job, Refused, Superseded, Unavailable
 from trioworkers.broker.intake import LeaseGone, open_intake
-from trioworkers.broker.moves import Broker, Holder, Settlement, Source
+from trioworkers.broker.moves import Broker, DueSet, Holder, Settlement
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect, retrying
 from trioworkers.broker.redis.link import Link
@@ -89,7 +89,7 @@ async def test_dead_workers_payloads_come_back_in_order_and_are_charged(connecti
     entries = [(payload, f"jid{n}", True, None) for n, payload in reversed(list(enumerate(p)))]
     assert await alive.reclaim("dead", "q", entries) == (3, "")
     assert await alive.peek("dead", "q", 10) == []
-    assert await alive.deaths(["jid0", "jid1", "other"]) == {"jid0": 1, "jid1": 1}
+    assert await alive.crashes(["jid0", "jid1", "other"]) == {"jid0": 1, "jid1": 1}
     async with open_intake(alive, redis_url, 1.0, "q") as intake:
         fetched = await intake.fetch(10)
         assert (fetched.payloads, fetched.suspects) == (p, True)
@@ -167,11 +167,11 @@ async def test_ten_thousand_suspects_that_came_through_are_cleared_at_once(conne
     owner = broker(connection, "owner")
     p = await fill(connection, redis_url, owner, 1)
     jids = [f"jid{n}" for n in range(10_000)]
-    await redis(connection, "HSET", owner.keys.reclaims, "jid0", "2", "jid9999", "2", "other", "1")
-    await redis(connection, "SADD", owner.keys.on_trial("owner"), "jid0", "jid9999", "other")
+    await redis(connection, "HSET", owner.keys.crashes, "jid0", "2", "jid9999", "2", "other", "1")
+    await redis(connection, "SADD", owner.keys.quarantine("owner"), "jid0", "jid9999", "other")
     assert await owner.settle(1, [Settlement("q", p[0], Acknowledge())], jids) == {}
-    assert await redis(connection, "HKEYS", owner.keys.reclaims) == [b"other"]
-    assert await owner.on_trial("owner") == {"other"}
+    assert await redis(connection, "HKEYS", owner.keys.crashes) == [b"other"]
+    assert await owner.quarantined("owner") == {"other"}
     assert await redis(connection, "GET", "stat:processed") == b"1"
 
 
@@ -222,7 +222,7 @@ async def test_dead_set_keeps_sidekiqs_limits(connection: Connection, redis_url:
 
 @pytest.mark.parametrize("source", ["schedule", "retry"])
 async def test_due_job_is_not_pushed_again_and_again_when_its_queues_name_cannot_be_noted(
-    connection: Connection, redis_url: str, source: Source
+    connection: Connection, redis_url: str, source: DueSet
 ):
     owner = broker(connection, "owner")
     await redis(connection, "ZADD", source, "1", "payload")
@@ -247,7 +247,7 @@ async def test_process_id_is_claimed_by_one_at_a_time(connection: Connection):
         with pytest.raises(Superseded, match="in use by process"):
             await two.claim()
         nursery.cancel_scope.cancel()
-    assert await one.farewell() == 0
+    assert await one.deregister() == 0
     await two.claim()
 
 

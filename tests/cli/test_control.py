@@ -41,10 +41,10 @@ def test_pause_and_resume_of_a_class_bring_its_jobs_back(work: RunWorker, server
     assert act(server.url, "pause", "--class", "Sleep").stdout == "Sleep: paused\n"
     work().wait_started()
     jobs.push(20, "Sleep", 0)
-    wait_for(lambda: len(jobs.jids("schedule")) == 20, "they are put aside")
+    wait_for(lambda: len(jobs.jids("schedule")) == 20, "they are held")
     jobs.push_elsewhere(1, "schedule", "Sleep", 0, score=time.time() + 1000)  # this one is really meant for later
     text = act(server.url, "resume", "--class", "Sleep").stdout
-    assert text == "Sleep: resumed\n20 jobs that had been put aside: back in the queue\n"
+    assert text == "Sleep: resumed\n20 jobs that had been held: back in the queue\n"
     wait_for(lambda: len(jobs.counted("end")) == 20, "they run")
     (left,) = jobs.jids("schedule")
     assert left == list(jobs.payloads)[-1]

@@ -162,9 +162,9 @@ def test_job_is_found_wherever_it_is(redis_url: str, shared_server: Server):
         backtrace = encode_backtrace(error, None)
     shared_server.command("ZADD", "dead", 1.6e9, payload(7001, error_class="ValueError", error_backtrace=backtrace))
     shared_server.command("ZADD", "retry", 2e9, payload(70010))  # another jid that holds this one
-    shared_server.command("HSET", "tw:reclaims", "jid7001", 2)
+    shared_server.command("HSET", "tw:crashes", "jid7001", 2)
     (dead,) = look_json(redis_url, "show", "jid7001")
-    assert (dead["in"], dead["deaths"], json.loads(dead["payload"])["jid"]) == ("dead", 2, "jid7001")
+    assert (dead["in"], dead["crashes"], json.loads(dead["payload"])["jid"]) == ("dead", 2, "jid7001")
     assert "test_look.py" in dead["backtrace"][0]
     assert "test_look.py" in "\n".join(look(redis_url, "show", "jid7001"))
     assert [row["in"] for row in look_json(redis_url, "show", "jid4321")] == ["queue"]

@@ -477,7 +477,7 @@ async def test_suspects_run_one_at_a_time_and_are_cleared(autojump_clock: object
 
     async with testing.run(app) as test:
         jobs = [suspect.job() for _ in range(5)]
-        test._broker.reclaims.update({job.jid: 2 for job in jobs})
+        test._broker.crash_counts.update({job.jid: 2 for job in jobs})
         await test.enqueue(*jobs)
         await test.drain()
         await trio.sleep(5)
@@ -485,4 +485,4 @@ async def test_suspects_run_one_at_a_time_and_are_cleared(autojump_clock: object
         # Said with the next group of outcomes.
         await test.enqueue(attrs.evolve(jobs[0], jid="innocent"))
         await test.drain()
-        assert (dict(test._broker.reclaims), test._broker.trials) == ({}, set())
+        assert (dict(test._broker.crash_counts), test._broker.in_quarantine) == ({}, set())

@@ -13,26 +13,26 @@ import trio
 from harness import Jobs, children_of
 from servers import Server, Worker, wait_for
 
-from trioworkers.broker.people.fleet_control import RemoteControl
+from trioworkers.broker.people.fleet_control import FleetControl
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
-from trioworkers.wire.control_messages import Answer, Ask
+from trioworkers.wire.control_messages import ControlMessage, Reply
 from trioworkers.wire.keys import Keys
 
 RunWorker = Callable[..., Worker]
 
 
-def tell(server: Server, what: Callable[[RemoteControl], Any]) -> Any:
+def tell(server: Server, what: Callable[[FleetControl], Any]) -> Any:
     async def main() -> Any:
         async with connect(server.url, Link(server.url)) as connection:
-            return await what(RemoteControl(connection, Keys()))
+            return await what(FleetControl(connection, Keys()))
 
     return trio.run(main)
 
 
-def asked(server: Server, process_id: str = "w1", **what: Any) -> Answer | None:
-    ask = Ask(secrets.token_hex(8), **what)
-    return tell(server, lambda remote: remote.ask(process_id, ask, 10.0))
+def asked(server: Server, process_id: str = "w1", **what: Any) -> Reply | None:
+    message = ControlMessage(secrets.token_hex(8), **what)
+    return tell(server, lambda fleet: fleet.send(process_id, message, 10.0))
 
 
 def test_cancelled_job_is_buried_with_the_reason_and_its_computation_is_killed(
@@ -42,10 +42,10 @@ def test_cancelled_job_is_buried_with_the_reason_and_its_computation_is_killed(
     jobs.push(1, "Compute", odd=1.10)
     wait_for(lambda: jobs.counted("start") and len(children_of(worker.process.pid)) > 1, "it computes")
     (jid,) = jobs.payloads
-    assert asked(server, do="cancel", jid=jid) == Answer("done")
+    assert asked(server, do="cancel", jid=jid) == Reply("done")
     (payload,) = server.command("ZRANGE", "dead", 0, -1)
     found = json.loads(payload)
-    assert (found["error_class"], found["error_message"]) == ("trioworkers.Cancelled", "cancelled by hand")
+    assert (found["error_class"], found["error_message"]) == ("trioworkers.Cancelled", "cancelled by an operator")
     assert {name: found[name] for name in json.loads(jobs.payloads[jid])} == json.loads(jobs.payloads[jid])
     assert jobs.in_progress() == 0
     worker.signal(signal.SIGTERM)
@@ -60,19 +60,19 @@ def test_cancelled_job_is_forgotten_or_runs_again_if_so_wished(
     work().wait_started()
     jobs.push(1, "Sleep", 60)
     wait_for(lambda: jobs.counted("start"), "it runs")
-    tell(server, lambda remote: remote.pause(["q"]))  # that it isn't fetched again at once
+    tell(server, lambda fleet: fleet.pause(["q"]))  # that it isn't fetched again at once
     (jid,) = jobs.payloads
-    assert asked(server, do="cancel", jid=jid, then=then) == Answer("done")
+    assert asked(server, do="cancel", jid=jid, then=then) == Reply("done")
     assert jobs.queued() == list(jobs.payloads.values())[:queued]
     assert server.command("ZCARD", "dead") == jobs.in_progress() == 0
-    assert asked(server, do="cancel", jid=jid) == Answer("unknown")
+    assert asked(server, do="cancel", jid=jid) == Reply("unknown")
 
 
 def test_job_that_does_not_stop_is_said_to_run_on_and_keeps_its_fate(work: RunWorker, server: Server, jobs: Jobs):
     worker = work("w1", "--shutdown-timeout", "0").wait_started()
     jobs.push(1, "Stubborn")
     wait_for(lambda: jobs.counted("start"), "it runs")
-    assert asked(server, do="cancel", jid=next(iter(jobs.payloads)), patience_s=0.2) == Answer("stubborn")
+    assert asked(server, do="cancel", jid=next(iter(jobs.payloads)), patience_s=0.2) == Reply("stubborn")
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
     assert jobs.jids("dead") == set(jobs.payloads)
@@ -96,7 +96,7 @@ def test_worker_tells_where_its_jobs_await(work: RunWorker, server: Server, jobs
 
 def test_paused_queue_is_not_fetched_by_workers_of_now_and_later(work: RunWorker, server: Server, jobs: Jobs):
     first = work().wait_started()  # blocks in its fetch
-    tell(server, lambda remote: remote.pause(["q"]))
+    tell(server, lambda fleet: fleet.pause(["q"]))
     wait_for(lambda: "queue q is paused" in first.text, "it hears")
     second = work("w2").wait_started()
     jobs.push(5, "Sleep", 0)
@@ -106,23 +106,23 @@ def test_paused_queue_is_not_fetched_by_workers_of_now_and_later(work: RunWorker
     third = work("w3").wait_started()
     assert len(jobs.queued()) == 5
     assert jobs.counted("start") == {}
-    assert tell(server, lambda remote: remote.paused()).queues == {"q"}
-    tell(server, lambda remote: remote.resume(["q"]))
+    assert tell(server, lambda fleet: fleet.paused()).queues == {"q"}
+    tell(server, lambda fleet: fleet.resume(["q"]))
     jobs.expect_all_done(extra_runs=0)
     assert all("queue q is paused" in worker.text for worker in (first, second, third))
 
 
-def test_jobs_of_a_paused_class_are_put_aside_and_the_others_run(work: RunWorker, server: Server, jobs: Jobs):
-    tell(server, lambda remote: remote.pause(classes=["FailAfter"]))
+def test_jobs_of_a_paused_class_are_held_and_the_others_run(work: RunWorker, server: Server, jobs: Jobs):
+    tell(server, lambda fleet: fleet.pause(classes=["FailAfter"]))
     work().wait_started()
     jobs.push(20, "FailAfter", 0)
-    aside = set(jobs.payloads)
+    held = set(jobs.payloads)
     jobs.push(5, "Sleep", 0)
     wait_for(lambda: len(jobs.counted("end")) == 5, "the others run")
-    wait_for(lambda: jobs.jids("schedule") == aside, "they are put aside")
+    wait_for(lambda: jobs.jids("schedule") == held, "they are held")
     wait_for(lambda: jobs.in_progress() == 0, "all are settled")
     assert server.command("ZCARD", "retry") == 0
     payload = json.loads(str(server.command("ZRANGE", "schedule", 0, 0)[0]))  # type: ignore[index]
     assert "retry_count" not in payload
-    assert payload.pop("tw_aside") is True
+    assert payload.pop("tw_held") is True
     assert payload == json.loads(jobs.payloads[payload["jid"]])

@@ -61,7 +61,7 @@ def test_reply_of_a_fetch_is_lost(work: Work, jobs: Jobs, proxy: Proxy):
 def test_worker_is_made_quiet_while_the_reply_of_its_fetch_is_on_the_way(
     work: Work, jobs: Jobs, proxy: Proxy, server: Server, moment: str
 ):
-    server.command("HSET", "tw:reclaims", "somebody", 1)
+    server.command("HSET", "tw:crashes", "somebody", 1)
     if moment == "while it waits":
         quiet = work("quiet", "--redis", proxy.url).wait_started()
         wait_for(lambda: blocked_fetches(server) == 2, "it waits in blocking fetches of both its queues")

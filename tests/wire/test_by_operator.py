@@ -21,7 +21,7 @@ JSON = st.recursive(
 )
 FIELDS = [
     *("jid", "class", "wrapped", "args", "queue", "tags", "retry_count", "created_at", "enqueued_at", "failed_at"),
-    *("retried_at", "error_class", "error_message", "error_backtrace", "tw_aside"),
+    *("retried_at", "error_class", "error_message", "error_backtrace", "tw_held"),
 ]
 
 

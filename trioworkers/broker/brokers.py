@@ -16,12 +16,12 @@ from trioworkers.wire.resque import Resque, worker_id
 
 
 class Brokers:
-    """See the module. `home`: the worker's namespace. `dialect`: what is spoken on queues that are not in `dialects`."""
+    """See the module. `worker_namespace`: the worker's. `dialect`: what is spoken on queues that are not in `dialects`."""
 
     def __init__(
         self,
         connection: Connection,
-        home: str,
+        worker_namespace: str,
         holder: Holder,
         identity: Identity,
         guard: SizeGuard,
@@ -29,7 +29,7 @@ class Brokers:
         dialects: Mapping[str, Dialect],
     ) -> None:
         self._connection = connection
-        self._home = home
+        self._worker_namespace = worker_namespace
         self._holder = holder
         self._identity = identity
         self._guard = guard
@@ -49,15 +49,15 @@ class Brokers:
         """Each broker once."""
         return list(dict.fromkeys([self.main, *self.by_queue.values()]))
 
-    def marked(self, mark: str) -> Broker:
-        """The broker for a list that stands in the registry with this mark. Raises ConfigurationError for an unknown one."""
-        return self._speaking(dialect_named(mark or f"{SIDEKIQ.family}:{self._home}"))
+    def tagged(self, tag: str) -> Broker:
+        """The broker for a list that stands in the registry with this dialect tag. Raises ConfigurationError for an unknown one."""
+        return self._speaking(dialect_named(tag or f"{SIDEKIQ.family}:{self._worker_namespace}"))
 
     def _speaking(self, dialect: Dialect) -> Broker:
         if dialect not in self._brokers:
             queues = [queue for queue, spoken in self._dialects.items() if spoken == dialect]
             name = worker_id(self._identity.hostname, self._identity.pid, queues)
             kind = ResqueBroker if isinstance(dialect, Resque) else Broker
-            keys = dialect.keys(self._home)
+            keys = dialect.keys(self._worker_namespace)
             self._brokers[dialect] = kind(self._connection, keys, self._holder, self._clock, self._guard, dialect, name)
         return self._brokers[dialect]

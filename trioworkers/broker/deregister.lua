@@ -1,5 +1,5 @@
 -- The last act of a worker: its lease, its record and its empty lists go. A list that still holds something stays registered.
--- KEYS    1 our lease  2 registry of in-progress lists  3 processes  4 signals  5 last settle  6 on trial  7, 8 running
+-- KEYS    1 our lease  2 registry of in-progress lists  3 processes  4 signals  5 last settle  6 quarantine  7, 8 running
 --         9 … our in-progress lists
 -- ARGV    1 our lease's value  2 identity
 -- result  how many of our lists still hold something

@@ -1,8 +1,8 @@
--- Which jobs are due, and when the next one will be; and what people ask of this worker. One script, as it is the one thing that
+-- Which jobs are due, and when the next one will be; and the control messages for this worker. One script, as it is the one thing that
 -- an idle worker does again and again.
--- KEYS    1 retry  2 schedule  3 asks of this worker  4 paused queues  5 paused classes
+-- KEYS    1 retry  2 schedule  3 control messages for this worker  4 paused queues  5 paused classes
 -- ARGV    1 how many of each at most  2 bytes of each after which to stop
--- result  {seconds until the next one after these, or '' ; due of retry; due of schedule; asks, oldest first; paused queues; paused classes}
+-- result  {seconds until the next one after these, or '' ; due of retry; due of schedule; messages, oldest first; paused queues; paused classes}
 local t, soonest = now(), nil
 local result = {}
 for i = 1, 2 do
@@ -18,10 +18,10 @@ for i = 1, 2 do
   end
 end
 local wait = soonest and string.format('%.6f', math.max(0, soonest - t)) or ''
-local asks = {}
-while #asks < 100 do
-  local ask = redis.call('RPOP', KEYS[3])
-  if not ask then break end
-  asks[#asks + 1] = ask
+local messages = {}
+while #messages < 100 do
+  local message = redis.call('RPOP', KEYS[3])
+  if not message then break end
+  messages[#messages + 1] = message
 end
-return {wait, result[1], result[2], asks, redis.call('SMEMBERS', KEYS[4]), redis.call('SMEMBERS', KEYS[5])}
+return {wait, result[1], result[2], messages, redis.call('SMEMBERS', KEYS[4]), redis.call('SMEMBERS', KEYS[5])}

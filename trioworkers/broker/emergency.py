@@ -28,16 +28,16 @@ class Lists:
 
 
 async def release_all(lists: Lists) -> None:
-    """Move everything in the lists back to the fetch end of its queue, and say farewell. Raises BrokerError."""
+    """Move everything in the lists back to the fetch end of its queue, and deregister. Raises BrokerError."""
     async with connect(lists.url, Link(shown_url(lists.url)), reply_timeout_s=0.4) as connection:
         brokers = {
-            queue: Broker(connection, dialect.keys(lists.keys.home), lists.holder, dialect=dialect)
+            queue: Broker(connection, dialect.keys(lists.keys.worker_namespace), lists.holder, dialect=dialect)
             for queue, dialect in lists.queues.items()
         }
         for queue, broker in brokers.items():
             await broker.release(queue)
         main = Broker(connection, lists.keys, lists.holder)
-        await Presence(main, lists.identity, list(brokers), brokers).farewell()
+        await Presence(main, lists.identity, list(brokers), brokers).deregister()
 
 
 async def renew_lease(lists: Lists) -> bool:

@@ -15,7 +15,7 @@ import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.intake import Fetched, Intake
-from trioworkers.broker.moves import Broker, Due, Holder, Listed, Settlement, Source
+from trioworkers.broker.moves import Broker, Due, DueSet, Holder, Listed, Settlement
 from trioworkers.broker.sender import Clock
 from trioworkers.errors import BrokerError, Refused
 from trioworkers.size_guard import SizeGuard
@@ -96,8 +96,8 @@ class FakeBroker(Broker):
         self.lists: dict[tuple[str, str], list[bytes]] = {}
         self.sets = {name: SortedPayloads() for name in (*SOURCES, "dead")}
         self.stats: Counter[str] = Counter()
-        self.reclaims: Counter[str] = Counter()
-        self.trials: set[str] = set()
+        self.crash_counts: Counter[str] = Counter()
+        self.in_quarantine: set[str] = set()
         self._consumed = consumed
         self._changed = trio.Event()
         self._faults: deque[tuple[BrokerError, bool]] = deque()
@@ -171,8 +171,8 @@ class FakeBroker(Broker):
                 raise Refused("LATE")
             problems = {place: GONE for place, settlement in enumerate(group) if not self._settle(settlement)}
             for jid in cleared:
-                self.reclaims.pop(jid, None)
-                self.trials.discard(jid)
+                self.crash_counts.pop(jid, None)
+                self.in_quarantine.discard(jid)
             self._settled = (number, problems)
             return problems
 
@@ -225,7 +225,7 @@ class FakeBroker(Broker):
         return await self._call(move, looks=True)
 
     async def promote(
-        self, source: Source, entries: Sequence[tuple[bytes, str | None, bytes]]
+        self, source: DueSet, entries: Sequence[tuple[bytes, str | None, bytes]]
     ) -> tuple[int, list[str]]:
         """See `Broker.promote`."""
 
@@ -275,13 +275,15 @@ class FakeBroker(Broker):
 
         return await self._call(move)
 
-    async def deaths(self, jids: Sequence[str]) -> Mapping[str, int]:
-        """See `Broker.deaths`."""
-        return await self._call(lambda: {jid: self.reclaims[jid] for jid in jids if jid in self.reclaims}, looks=True)
+    async def crashes(self, jids: Sequence[str]) -> Mapping[str, int]:
+        """See `Broker.crashes`."""
+        return await self._call(
+            lambda: {jid: self.crash_counts[jid] for jid in jids if jid in self.crash_counts}, looks=True
+        )
 
-    async def put_on_trial(self, jid: str) -> None:
-        """See `Broker.put_on_trial`."""
-        await self._call(lambda: self.trials.add(jid))
+    async def quarantine(self, jid: str) -> None:
+        """See `Broker.quarantine`."""
+        await self._call(lambda: self.in_quarantine.add(jid))
 
     @asynccontextmanager
     async def open_intake(self, queue: str) -> AsyncIterator[Intake]:
@@ -308,7 +310,7 @@ class FakeIntake(Intake):
     async def fetch(self, limit: int) -> Fetched:
         """See `Intake.fetch`."""
         payloads = await self._fake._call(lambda: self._fake.take(self._name, limit))  # noqa: SLF001 - its other half
-        return Fetched(payloads, suspects=bool(self._fake.reclaims))
+        return Fetched(payloads, suspects=bool(self._fake.crash_counts))
 
     async def wait(self) -> bytes | None:
         """See `Intake.wait`."""

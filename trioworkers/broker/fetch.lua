@@ -1,5 +1,5 @@
 -- Move as many payloads as there are free slots from a queue into this worker's in-progress list.
--- KEYS    1 queue  2 in-progress list  3 registry of in-progress lists  4 our lease  5 reclaims
+-- KEYS    1 queue  2 in-progress list  3 registry of in-progress lists  4 our lease  5 crash counts
 -- ARGV    1 how many  2 bytes after which to stop  3 our lease's value  4 lease in ms  5 the list's entry in the registry
 --         6 the end to fetch from, LEFT or RIGHT
 -- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, {payload, …}}; error SUPERSEDED if another holds our process id

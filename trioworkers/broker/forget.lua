@@ -1,5 +1,5 @@
 -- Strike the list of a worker that is long dead from the registry, if it is empty.
--- KEYS    1 the dead worker's lease  2 its in-progress list  3 registry of in-progress lists  4 on trial there  5 its last settle
+-- KEYS    1 the dead worker's lease  2 its in-progress list  3 registry of in-progress lists  4 quarantine there  5 its last settle
 -- result  1 if struck
 if redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then return 0 end
 redis.call('DEL', KEYS[4], KEYS[5])

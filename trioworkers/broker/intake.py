@@ -66,7 +66,7 @@ class Intake:
     async def fetch(self, limit: int) -> Fetched:
         """Move up to `limit` payloads into our in-progress list, without waiting. A lost reply leaves strays for `Broker.audit`."""
         keys, holder = self._broker.keys, self._broker.holder
-        names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.reclaims]
+        names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.crashes]
         args = [limit, MAX_FETCH_BYTES, holder.lease, holder.lease_ms, self._entry, self._end]
         gone, suspects, payloads = await self._connection.run(scripts.FETCH, names, args, self._operation)
         return Fetched(payloads, LeaseGone(gone), bool(suspects))

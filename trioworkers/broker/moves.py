@@ -24,7 +24,7 @@ from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.keys import Keys
 
-Source = Literal["retry", "schedule", "delayed"]
+DueSet = Literal["retry", "schedule", "delayed"]
 """What holds payloads that come due; `delayed` only in Resque's dialect."""
 PAGE_BYTES = 4_000_000
 """What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
@@ -52,14 +52,14 @@ class Settlement(NamedTuple):
 class Due:
     """What is due in the retry and the schedule set, and the seconds until the next payload after these is (None: nothing).
 
-    Besides, what people want: `asks` of this worker, and the names of what is paused for all.
+    Besides, what people want: control `messages` for this worker, and the names of what is paused for all.
     """
 
     retry: list[bytes]
     schedule: list[bytes]
     next_in_s: float | None
     delayed: Sequence[bytes] = ()
-    asks: Sequence[bytes] = ()
+    messages: Sequence[bytes] = ()
     paused_queues: frozenset[str] = frozenset()
     paused_classes: frozenset[str] = frozenset()
 
@@ -92,11 +92,11 @@ class Broker(Sender):
 
     def registry_entry(self, queue: str) -> str:
         """How our list for `queue` stands in the registry: a process id has no spaces."""
-        return f"{self.holder.process_id} {self.marked(queue)}"
+        return f"{self.holder.process_id} {self.tagged(queue)}"
 
-    def marked(self, queue: str) -> str:
+    def tagged(self, queue: str) -> str:
         """The queue's name and, where it isn't plainly Sidekiq's, in which dialect it is; names have no spaces."""
-        return f"{queue} {self.keys.mark}" if self.keys.mark else queue
+        return f"{queue} {self.keys.tag}" if self.keys.tag else queue
 
     def in_progress(self, queue: str) -> str:
         """The key of our in-progress list for `queue`."""
@@ -177,28 +177,28 @@ class Broker(Sender):
             keys.schedule,
             keys.retry,
             keys.dead,
-            keys.reclaims,
-            keys.on_trial(process_id),
+            keys.crashes,
+            keys.quarantine(process_id),
             *stats,
         ]
 
     # ── promote ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def due(self, limit: int) -> Due:
-        """Up to `limit` due payloads of each set, and what people want. A lost reply loses what was asked."""
+        """Up to `limit` due payloads of each set, and what people want. A lost reply loses the messages."""
         keys = self.keys
-        names = [keys.retry, keys.schedule, keys.asks(self.holder.process_id), keys.paused, keys.paused_classes]
-        wait, retry, schedule, asks, *paused = await self.connection.run(scripts.DUE, names, [limit, PAGE_BYTES])
+        names = [keys.retry, keys.schedule, keys.control(self.holder.process_id), keys.paused, keys.paused_classes]
+        wait, retry, schedule, messages, *paused = await self.connection.run(scripts.DUE, names, [limit, PAGE_BYTES])
         queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
-        return Due(retry, schedule, float(wait) if wait else None, (), asks, queues, classes)
+        return Due(retry, schedule, float(wait) if wait else None, (), messages, queues, classes)
 
-    async def answer(self, token: str, answer: bytes) -> None:
-        """Lay down our answer to what we were asked; it stays for a minute."""
-        key = self.keys.answer(token)
-        await self.connection.call("answer", lambda client: client.set(key, answer, ex=60))
+    async def reply(self, token: str, reply: bytes) -> None:
+        """Lay down our reply to a control message; it stays for a minute."""
+        key = self.keys.reply(token)
+        await self.connection.call("reply", lambda client: client.set(key, reply, ex=60))
 
     async def promote(
-        self, source: Source, entries: Sequence[tuple[bytes, str | None, bytes]]
+        self, source: DueSet, entries: Sequence[tuple[bytes, str | None, bytes]]
     ) -> tuple[int, list[str]]:
         """Move due payloads: `(payload, queue, payload to enqueue)`, or where what is dead lies (then as that) if queue is None.
 
@@ -291,7 +291,7 @@ class Broker(Sender):
             keys.lease(process_id),
             keys.in_progress(queue, process_id),
             keys.queue(queue),
-            keys.reclaims,
+            keys.crashes,
             keys.dead,
         ]
         args = [holder, pack(work), self.dialect.put_back_with, int(self.dialect.keeps_records)]
@@ -302,27 +302,29 @@ class Broker(Sender):
         """Strike a dead worker's list from the registry, if it is empty."""
         keys = self.keys
         names = [keys.lease(process_id), keys.in_progress(queue, process_id), keys.in_progress_lists]
-        await self.connection.run(scripts.FORGET, [*names, keys.on_trial(process_id), keys.last_settle(process_id)], [])
+        await self.connection.run(
+            scripts.FORGET, [*names, keys.quarantine(process_id), keys.last_settle(process_id)], []
+        )
 
     # ── suspects ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def deaths(self, jids: Sequence[str]) -> Mapping[str, int]:
-        """How many workers died under each of these jobs; those without one are left out."""
+    async def crashes(self, jids: Sequence[str]) -> Mapping[str, int]:
+        """The crash counts of these jobs, how many workers died under each; those without one are left out."""
         if not jids:
             return {}
-        key = self.keys.reclaims
-        counts = await self.connection.call("deaths", lambda client: client.hmget(key, list(jids)))
+        key = self.keys.crashes
+        counts = await self.connection.call("crashes", lambda client: client.hmget(key, list(jids)))
         return {jid: int(count) for jid, count in zip(jids, counts, strict=True) if count is not None}
 
-    async def put_on_trial(self, jid: str) -> None:
+    async def quarantine(self, jid: str) -> None:
         """Note that a suspect runs here now: if we die, it alone is charged."""
-        key = self.keys.on_trial(self.holder.process_id)
-        await self.connection.call("trial", lambda client: client.sadd(key, [jid]))
+        key = self.keys.quarantine(self.holder.process_id)
+        await self.connection.call("quarantine", lambda client: client.sadd(key, [jid]))
 
-    async def on_trial(self, process_id: str) -> set[str]:
+    async def quarantined(self, process_id: str) -> set[str]:
         """The suspects that ran in a worker when it was last heard of."""
-        key = self.keys.on_trial(process_id)
-        members = await self.connection.call("trial", lambda client: client.smembers(key))
+        key = self.keys.quarantine(process_id)
+        members = await self.connection.call("quarantine", lambda client: client.smembers(key))
         return {member.decode() for member in members}
 
 

@@ -2,9 +2,9 @@
 
 Ruby's Sidekiq and the newest go-workers2 keep a record, as we do. Of other go-workers only a list shows:
 `queue:QUEUE:PROCESS:inprogress`, which isn't in our registry. What a dead one left behind looks the same, but doesn't move. To find such
-lists the key space is walked in small steps, one with each look.
+lists the key space is walked in small steps, one with each check.
 
-Resque's workers are on a roll. Ruby's and node-resque's give signs of life there; others' entries may be of dead ones, unless something moves.
+Resque's workers stand in a registry. Ruby's and node-resque's give signs of life there; others' entries may be of dead ones, unless something moves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trioworkers.broker.redis.scripts import pack
 from trioworkers.errors import Refused
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.own_record import OUR_LABELS, decode_info
-from trioworkers.wire.resque import MARK, ResqueKeys
+from trioworkers.wire.resque import OUR_TAG, ResqueKeys
 from trioworkers.wire.resque_registry import read_entry
 
 STEP = 1000
@@ -54,7 +54,7 @@ class Neighbour:
 
 @attrs.define
 class _Movement:
-    """Tells the living from what the dead left: by whether it changes from look to look."""
+    """Tells the living from what the dead left: by whether it changes from check to check."""
 
     state: str | None = None
     moved_at: float | None = None
@@ -76,17 +76,17 @@ class _List:
 
 
 class Neighbours(Protocol):
-    """Looks for other kinds of workers on some queues of one dialect."""
+    """Checks for other kinds of workers on some queues of one dialect."""
 
     @property
     def is_up(self) -> bool:
-        """Whether Redis is there, as far as we know: in an outage a look would only take a socket from others."""
+        """Whether Redis is there, as far as we know: in an outage a check would only take a socket from others."""
 
     @property
-    def suspects(self) -> bool:
-        """Whether there is something of which another look will tell whether it moves."""
+    def undecided(self) -> bool:
+        """Whether there is something of which another check will tell whether it moves."""
 
-    async def look(self, steps: int = 1) -> dict[str, Neighbour]:
+    async def check(self, steps: int = 1) -> dict[str, Neighbour]:
         """Who fetches from our queues, by name; `steps`: how far to walk the key space. Raises BrokerError."""
 
 
@@ -106,12 +106,12 @@ class SidekiqNeighbours:
         return self._connection.link.is_up
 
     @property
-    def suspects(self) -> bool:
-        """See `Neighbours.suspects`."""
+    def undecided(self) -> bool:
+        """See `Neighbours.undecided`."""
         return bool(self._lists)
 
-    async def look(self, steps: int = 1) -> dict[str, Neighbour]:
-        """See `Neighbours.look`."""
+    async def check(self, steps: int = 1) -> dict[str, Neighbour]:
+        """See `Neighbours.check`."""
         found = await self._recorded()
         for _ in range(steps):
             await self._walk()
@@ -209,20 +209,20 @@ class ResqueNeighbours:
         return self._connection.link.is_up
 
     @property
-    def suspects(self) -> bool:
-        """See `Neighbours.suspects`."""
+    def undecided(self) -> bool:
+        """See `Neighbours.undecided`."""
         return bool(self._silent)
 
-    async def look(self, steps: int = 1) -> dict[str, Neighbour]:
-        """See `Neighbours.look`. Nothing is walked: all are on the roll."""
+    async def check(self, steps: int = 1) -> dict[str, Neighbour]:
+        """See `Neighbours.check`. Nothing is walked: all are in the registry."""
         del steps
         keys = self._keys
         names = [keys.workers, keys.heartbeats, keys.worker(""), keys.stat("processed:")]
-        now_s, *roll = await self._connection.run(scripts.RESQUE_REGISTERED, names, [MARK])
+        now_s, *registered = await self._connection.run(scripts.RESQUE_REGISTERED, names, [OUR_TAG])
         now = trio.current_time()
         before, self._silent = self._silent, {}
         found = {}
-        for worker, heartbeat, ping, state in roll:
+        for worker, heartbeat, ping, state in registered:
             entry = read_entry(worker, heartbeat, ping)
             shared = () if entry is None else tuple(filter(entry.fetches, self._queues))
             if entry is None or not shared:

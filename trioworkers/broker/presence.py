@@ -1,4 +1,4 @@
-"""Leases and records: claim a process id, beat, say farewell; and who has not been heard of.
+"""Leases and records: claim a process id, beat, deregister; and who has not been heard of.
 
 A lease is a key that expires by Redis's clock. Two workers can't hold one process id; who is refused may look whether the
 holder is certainly dead (same machine, process gone), or wait whether it renews its lease: a living one does.
@@ -24,7 +24,7 @@ BEATS_PER_LEASE = 6
 
 @attrs.frozen
 class Beat:
-    """What a heartbeat brings back. `orphans`: (process id, marked queue) of registered lists whose worker has no lease."""
+    """What a heartbeat brings back. `orphans`: (process id, queue with its dialect tag) of registered lists whose worker has no lease."""
 
     lease_gone: LeaseGone
     redis_now_s: float
@@ -97,12 +97,12 @@ class Presence:
             list(zip(names_of[::2], names_of[1::2], strict=True)),
         )
 
-    async def farewell(self) -> int:
-        """Say goodbye: lease and record go. Returns how many of our lists still hold something (they stay registered)."""
+    async def deregister(self) -> int:
+        """Lease and record go. Returns how many of our lists still hold something (they stay registered)."""
         broker, keys = self._broker, self._broker.keys
         process_id = broker.holder.process_id
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.signals(self._identity)]
-        names += [keys.last_settle(process_id), keys.on_trial(process_id), *keys.running(self._identity)]
+        names += [keys.last_settle(process_id), keys.quarantine(process_id), *keys.running(self._identity)]
         names += [own.in_progress(queue) for own, queue in self._queues]
         left: int = await broker.connection.run(scripts.DEREGISTER, names, [broker.holder.lease, self._identity])
         return left

@@ -1,6 +1,6 @@
 -- Give payloads in the in-progress list of a worker that died back to the fetch end of their queue, and charge the jobs
 -- with its death; those charged too often come with a payload for the dead set.
--- KEYS    1 the dead worker's lease  2 its in-progress list  3 queue  4 reclaims  5 dead
+-- KEYS    1 the dead worker's lease  2 its in-progress list  3 queue  4 crash counts  5 dead
 -- ARGV    1 who may hold that lease ('' for nobody; the lease's value when a worker takes its own list back)
 --         2 msgpack {{payload, jid, charged 0|1, payload for the dead set or false}, …}, newest first
 --         3 LPUSH or RPUSH  4 1 if what is dead lies in a list

@@ -1,4 +1,4 @@
-"""What Resque has besides: jobs that wait as resque-scheduler keeps them, and a roll of workers.
+"""What Resque has besides: jobs that wait as resque-scheduler keeps them, and a registry of workers.
 
 Any number of schedulers may be at it, Ruby's and node-resque's, too: each takes a job from its second's list in a step that only
 one can win.
@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Sequence
 
 import attrs
 
-from trioworkers.broker.moves import PAGE_BYTES, Broker, Due, Source
+from trioworkers.broker.moves import PAGE_BYTES, Broker, Due, DueSet
 from trioworkers.broker.neighbours import Neighbours, ResqueNeighbours
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.scripts import pack
-from trioworkers.wire.resque import MARK, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
+from trioworkers.wire.resque import OUR_TAG, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
 
 MAX_SHOWN = 50
 DEAD_AFTER_S = 300.0
@@ -34,7 +34,7 @@ class ResqueBroker(Broker):
         return attrs.evolve(due, delayed=delayed, next_in_s=min(waits, default=None))
 
     async def promote(
-        self, source: Source, entries: Sequence[tuple[bytes, str | None, bytes]]
+        self, source: DueSet, entries: Sequence[tuple[bytes, str | None, bytes]]
     ) -> tuple[int, list[str]]:
         """See `Broker.promote`."""
         if source != "delayed":
@@ -48,7 +48,7 @@ class ResqueBroker(Broker):
         return ResqueNeighbours(self.connection, self.keys, queues)
 
     async def show(self, running: Sequence[tuple[str, bytes, float]], started_at_s: float, already: int) -> int:
-        """Put us on the roll of workers, which Resque's tools read, with jobs that run: (queue, payload, since when in epoch seconds).
+        """Register us with Resque's workers, where Resque's tools look, with jobs that run: (queue, payload, since when in epoch seconds).
 
         A Resque worker runs one job at a time, so each of ours is shown as one; `already`: how many were shown before. Returns how
         many are now. Their jobs vanish by themselves after a minute.
@@ -59,18 +59,18 @@ class ResqueBroker(Broker):
             shown.append((name, encode_running(name, *job)))
         if not shown:
             shown.append((self.worker, False))
-        await self._write_roll(shown, range(len(shown), already), started_at_s)
+        await self._register(shown, range(len(shown), already), started_at_s)
         return len(shown)
 
     async def hide(self, already: int) -> None:
-        """Strike us from the roll."""
-        await self._write_roll([], range(already), 0.0)
+        """Strike us from Resque's registry."""
+        await self._register([], range(already), 0.0)
 
-    async def _write_roll(
+    async def _register(
         self, shown: Sequence[tuple[str, bytes | bool]], struck: Iterable[int], started_at_s: float
     ) -> None:
         now_s = self.clock.now_s()
         keys = [self.keys.workers, self.keys.heartbeats, self.keys.worker(""), self.keys.stat("")]
         work = pack((shown, [slot_id(self.worker, number) for number in struck]))
         times = [ruby_time(started_at_s), iso_time(now_s), iso_time(now_s - DEAD_AFTER_S)]
-        await self.connection.run(scripts.REGISTER_RESQUE, keys, [work, *times, MARK])
+        await self.connection.run(scripts.REGISTER_RESQUE, keys, [work, *times, OUR_TAG])

@@ -1,4 +1,4 @@
--- The workers on Resque's roll that are not ours. Reads only; what is of the wrong type counts as not there.
+-- The workers in Resque's registry that are not ours. Reads only; what is of the wrong type counts as not there.
 -- KEYS    1 workers  2 heartbeats  3 what comes before a worker's id in the key of its job  4 …in the key of what it processed
 -- ARGV    1 what our ids have and others don't
 -- result  {seconds, {id, Ruby's heartbeat or '', node-resque's ping or '', something that changes with each job}, …}

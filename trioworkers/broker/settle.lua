@@ -1,6 +1,6 @@
 -- Write a group of outcomes. First their payloads are taken out of the in-progress lists. That is the fence: who doesn't find the
 -- payload doesn't own the job.
--- KEYS    1 our lease  2 whose, which and with what result our last group was  3 schedule  4 retry  5 dead  6 reclaims  7 on trial
+-- KEYS    1 our lease  2 whose, which and with what result our last group was  3 schedule  4 retry  5 dead  6 crash counts  7 quarantine
 --         8 … 11 counters: processed in all, processed on that day (or so), failed in all, failed on that day
 -- ARGV    1 this group's number, one more than the last  2 our lease's value  3 msgpack {lists, cleared, effects or nothing}  4 1 if failures count as processed
 --         5 … the payloads, those of a list together, oldest first. Not packed: Lua looks at every byte of each string that it makes

@@ -11,7 +11,7 @@ from contextlib import aclosing
 
 import attrs
 
-from trioworkers.broker.people.inspection import Inspector, Source
+from trioworkers.broker.people.inspection import Inspector, Location
 from trioworkers.cli.tables import clean, number
 from trioworkers.errors import Ambiguous, NotFound
 from trioworkers.wire.entry import Entry
@@ -69,4 +69,4 @@ def _which_one(text: str, by_jid: dict[str, list[Entry]]) -> str:
 def place_of(entry: Entry) -> str:
     """Where it is, in words."""
     where = f"running on {entry.process_id}" if entry.place == "running" else None
-    return clean(where or f"in {Source(entry.place, entry.list_queue)}")
+    return clean(where or f"in {Location(entry.place, entry.list_queue)}")

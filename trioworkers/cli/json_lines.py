@@ -10,7 +10,7 @@ from typing import IO
 
 import typer
 
-from trioworkers.broker.people.inspection import Source
+from trioworkers.broker.people.inspection import Location
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.cli.where import Where
@@ -24,17 +24,17 @@ GROUP = 500
 GROUP_BYTES = 4_000_000
 
 
-def source_of(text: str) -> Source:
+def location_of(text: str) -> Location:
     """`retry`, `scheduled`, `dead` or `queue:NAME`. Raises WrongUsage."""
     place, _, queue = text.partition(":")
     if place in ("retry", "scheduled", "dead") and not queue:
-        return Source(place)
+        return Location(place)
     if place == "queue" and is_queue_name(queue):
-        return Source("queue", queue)
+        return Location("queue", queue)
     raise WrongUsage(f"{text!r} is none of retry, scheduled, dead, queue:NAME")
 
 
-async def export(session: Session, source: Source, where: Where, output: Path | None) -> None:
+async def export(session: Session, source: Location, where: Where, output: Path | None) -> None:
     """Write what matches, a line each. Raises ConfigurationError if the file can't be written."""
     now_s, count = await session.inspector.now_s(), 0
     with _sink(output) as sink:
@@ -69,8 +69,8 @@ async def import_(session: Session, file: str) -> None:
     with _source(file) as lines:
         try:
             for first, group in _groups(lines):
-                source = Source(group[0].place, group[0].list_queue)
-                added += await session.moves.restore(source, group, str(first))
+                source = Location(group[0].place, group[0].list_queue)
+                added += await session.actions.restore(source, group, str(first))
                 seen += len(group)
         except BadPayload as error:
             raise ConfigurationError(f"{file}: {error}") from None

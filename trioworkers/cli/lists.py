@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from contextlib import aclosing
 
-from trioworkers.broker.people.inspection import FIRST_PAGE, QueueLook, Source
+from trioworkers.broker.people.inspection import FIRST_PAGE, Location, QueueState
 from trioworkers.cli.rows import ENTRY_COLUMNS, QUEUE, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, duration, number, remark
 from trioworkers.cli.where import Where
 
 
-async def entries(session: Session, source: Source, where: Where, *, limit: int, as_json: bool) -> None:
+async def entries(session: Session, source: Location, where: Where, *, limit: int, as_json: bool) -> None:
     """The jobs in a queue or a set, page by page."""
     if source.place == "queue":
-        source = await session.inspector.source_of(source.queue)
+        source = await session.inspector.location_of(source.queue)
     now_s, total = await session.inspector.now_s(), await session.inspector.size(source)
     rows, shown, more = Rows(ENTRY_COLUMNS[source.place], as_json=as_json), 0, False
     first = limit + 1 if limit and not where else FIRST_PAGE
@@ -61,11 +61,11 @@ async def queues(session: Session, *, as_json: bool) -> None:
     """All queues that exist, have a consumer or are paused."""
     known = {queue.name: queue for queue in await session.inspector.queues()}
     processes = await session.inspector.processes()
-    paused = await session.remote.paused()
+    paused = await session.fleet.paused()
     rows = Rows(_QUEUE_COLUMNS, as_json=as_json)
     names = {*known, *paused.queues, *(name for process in processes for name in process.queues)}
     for name in sorted(names):
-        look = known.get(name) or QueueLook(name, 0, None, name in paused.queues)
+        look = known.get(name) or QueueState(name, 0, None, name in paused.queues)
         serving = [process for process in processes if name in process.queues]
         rows.add(
             {

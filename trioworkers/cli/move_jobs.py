@@ -1,4 +1,4 @@
-"""What the commands that act do to jobs that wait: choose, say how many, ask, move page by page, say what came of it."""
+"""What the commands that act do to jobs that wait: choose, say how many, confirm, move page by page, say what came of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import typer
 
-from trioworkers.broker.people.inspection import Source
+from trioworkers.broker.people.inspection import Location
 from trioworkers.broker.people.operator_actions import Delete, Next, Push, Swept, ToDead
 from trioworkers.cli.jids import Found, find_job
 from trioworkers.cli.session import Session
@@ -45,7 +45,7 @@ class Chosen:
     """Which jobs: by jid; or those of `source` that match `where`."""
 
     jids: Sequence[str]
-    source: Source | None
+    source: Location | None
     where: Where
     yes: bool
     dry_run: bool
@@ -83,7 +83,7 @@ def _push(renew: Callable[..., tuple[str, bytes]], queue: str | None) -> Callabl
     return lambda entry, now_s: Push(*renew(entry.payload, now_s, queue=queue))
 
 
-def source_of(text: str | None, act: Act) -> Source:
+def location_of(text: str | None, act: Act) -> Location:
     """What `--in` says. Raises WrongUsage if it makes no sense for this command."""
     allowed = [f"{place}:NAME" if place == "queue" else place for place in act.places]
     if text is None and act.usual is None:
@@ -92,7 +92,7 @@ def source_of(text: str | None, act: Act) -> Source:
     if place not in act.places or bool(queue) != (place == "queue"):
         hint = "; from a queue with --to" if act.done == "requeued" and "queue" not in act.places else ""
         raise WrongUsage(f"--in takes {', '.join(allowed)}, not {text!r}{hint}")
-    return Source(place, queue)
+    return Location(place, queue)
 
 
 async def act_on(session: Session, act: Act, chosen: Chosen) -> None:
@@ -109,13 +109,13 @@ async def _act_on_one(session: Session, act: Act, job: Found, *, dry_run: bool) 
     now_s = await session.inspector.now_s()
     elsewhere, moved = [], 0
     for entry in job.entries:
-        source = Source(entry.place, entry.list_queue)
+        source = Location(entry.place, entry.list_queue)
         if entry.place not in act.places:
             elsewhere.append("running (see `trioworkers cancel`)" if entry.place == "running" else f"in {source}")
         elif dry_run:
             moved += 1
         else:
-            moved += _checked(await session.moves.move(source, entry, act.to(entry, now_s))).moved
+            moved += _checked(await session.actions.move(source, entry, act.to(entry, now_s))).moved
     if moved:
         typer.echo(f"{job.jid}: {'would be ' if dry_run else ''}{act.done}")
     elif elsewhere:
@@ -130,7 +130,7 @@ def _checked(swept: Swept) -> Swept:
     return swept
 
 
-async def _act_on_many(session: Session, act: Act, chosen: Chosen, source: Source) -> None:
+async def _act_on_many(session: Session, act: Act, chosen: Chosen, source: Location) -> None:
     size = await session.inspector.size(source)
     started_s = await session.inspector.now_s()
     if not chosen.yes or chosen.dry_run:
@@ -141,28 +141,28 @@ async def _act_on_many(session: Session, act: Act, chosen: Chosen, source: Sourc
         if chosen.dry_run:
             typer.echo(f"{counted(count, 'job')} of {number(size)} in {source} would be {act.done}")
             return
-        _ask(
+        _confirm(
             f"{counted(count, 'job')} of {number(size)} in {source} will be {act.done}{await _overflow(session, act, count)}. Go on?"
         )
-    tally = _Tally(act, chosen.where, source, started_s)
+    summary = _Summary(act, chosen.where, source, started_s)
     try:
-        with _progress(size, tally):
-            async with aclosing(session.moves.sweep(source, tally.decide)) as pages:
+        with _progress(size, summary):
+            async with aclosing(session.actions.sweep(source, summary.decide)) as pages:
                 async for swept in pages:
-                    tally.add(swept)
+                    summary.add(swept)
     finally:
-        tally.tell()
+        summary.tell()
 
 
 async def _overflow(session: Session, act: Act, count: int) -> str:
     """What a full dead set loses by this; "" if nothing."""
     if act.done != "buried":
         return ""
-    lost = await session.inspector.size(Source("dead")) + count - DEAD_KEEPS
+    lost = await session.inspector.size(Location("dead")) + count - DEAD_KEEPS
     return f"; the dead set keeps {number(DEAD_KEEPS)}, so its {number(lost)} oldest will be gone" if lost > 0 else ""
 
 
-async def _count(session: Session, source: Source, where: Where, now_s: float) -> int:
+async def _count(session: Session, source: Location, where: Where, now_s: float) -> int:
     count = 0
     async with aclosing(session.inspector.pages(source)) as pages:
         async for page in pages:
@@ -170,7 +170,7 @@ async def _count(session: Session, source: Source, where: Where, now_s: float) -
     return count
 
 
-def _ask(question: str) -> None:
+def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
         raise ConfigurationError(
             f"{question.removesuffix(' Go on?')} Nobody is there to say yes: use --yes, or --dry-run"
@@ -179,10 +179,10 @@ def _ask(question: str) -> None:
         raise typer.Abort
 
 
-class _Tally:
+class _Summary:
     """What is decided and what came of it."""
 
-    def __init__(self, act: Act, where: Where, source: Source, started_s: float) -> None:
+    def __init__(self, act: Act, where: Where, source: Location, started_s: float) -> None:
         self._act = act
         self._where = where
         self._source = source
@@ -225,7 +225,7 @@ class _Tally:
 
 
 @contextmanager
-def _progress(total: int, tally: _Tally) -> Iterator[None]:
+def _progress(total: int, summary: _Summary) -> Iterator[None]:
     """A bar on a terminal, if there is something to wait for."""
     if not sys.stderr.isatty() or total < 2000:
         yield
@@ -236,7 +236,7 @@ def _progress(total: int, tally: _Tally) -> Iterator[None]:
     class Bar(Progress):
         def get_renderables(self) -> Any:
             for task in self.tasks:
-                task.completed = min(tally.seen, total)
+                task.completed = min(summary.seen, total)
             return super().get_renderables()
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
@@ -246,10 +246,10 @@ def _progress(total: int, tally: _Tally) -> Iterator[None]:
 
 async def purge(session: Session, queue: str, *, yes: bool) -> None:
     """Forget a queue. Raises NotFound if there is none."""
-    size = await session.inspector.size(Source("queue", queue))
+    size = await session.inspector.size(Location("queue", queue))
     if not size and queue not in await session.inspector.queue_names():
         raise NotFound(f"no queue {queue!r}")
     if not yes:
-        _ask(f"{counted(size, 'job')} in queue {queue} will be deleted. Go on?")
-    count = await session.moves.purge(queue)
+        _confirm(f"{counted(size, 'job')} in queue {queue} will be deleted. Go on?")
+    count = await session.actions.purge(queue)
     typer.echo(f"{counted(count, 'job')} of queue {queue} deleted")

@@ -27,14 +27,14 @@ async def show(session: Session, jid: str, *, as_json: bool) -> None:
 
 
 async def _show_one(session: Session, entry: Entry, now_s: float, *, as_json: bool) -> None:
-    answer = await tree_of(session, entry.process_id, jid=entry.jid) if entry.place == "running" else None
+    reply = await tree_of(session, entry.process_id, jid=entry.jid) if entry.place == "running" else None
     row = row_of(entry, now_s)
     row["attempts_made"] = entry.attempts_made
-    row["deaths"] = await session.inspector.deaths(entry.jid)
+    row["crashes"] = await session.inspector.crashes(entry.jid)
     row["times"] = {name.removesuffix("_at"): value for name, value in entry.times.items()}
     row["backtrace"] = entry.backtrace
     if entry.place == "running":
-        row["tree"] = None if answer is None else answer.jobs
+        row["tree"] = None if reply is None else reply.jobs
     if as_json:
         write_json({**row, **payload_fields(entry.payload)})
         return
@@ -43,9 +43,9 @@ async def _show_one(session: Session, entry: Entry, now_s: float, *, as_json: bo
     if entry.backtrace:
         sys.stdout.write("backtrace\n")
         write_paragraphs(entry.backtrace)
-    if answer is not None and answer.jobs:
+    if reply is not None and reply.jobs:
         sys.stdout.write("awaits\n")
-        write_paragraphs(answer.jobs)
+        write_paragraphs(reply.jobs)
     sys.stdout.write(f"payload\n  {clean(entry.payload.decode(errors='replace'))}\n")
 
 
@@ -65,11 +65,11 @@ def _lines(entry: Entry, row: Row, now_s: float) -> list[tuple[str, str]]:
     if entry.place == "dead" and entry.score is not None:
         lines.append(("died", _when(entry.score, now_s)))
     if entry.due_s is not None:
-        aside = ", put aside: its class is paused" if entry.is_aside else ""
-        lines.append(("due", f"{moment(entry.due_s)} (in {duration(entry.due_s - now_s)}){aside}"))
+        held = ", held: its class is paused" if entry.is_held else ""
+        lines.append(("due", f"{moment(entry.due_s)} (in {duration(entry.due_s - now_s)}){held}"))
     lines += [(name, _when(value, now_s)) for name, value in row["times"].items()]
-    if row["deaths"]:
-        lines.append(("deaths", f"{counted(row['deaths'], 'worker')} died while running it"))
+    if row["crashes"]:
+        lines.append(("crashes", f"{counted(row['crashes'], 'worker')} died while running it"))
     if error := error_text(row):
         lines.append(("error", error))
     return lines

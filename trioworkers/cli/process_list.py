@@ -9,12 +9,12 @@ from typing import Any
 
 import trio
 
-from trioworkers.broker.people.fleet_control import HEARD_WITHIN_S
+from trioworkers.broker.people.fleet_control import RECEIVED_WITHIN_S
 from trioworkers.cli.rows import ARGS, CLASS, JID, QUEUE, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, clean, duration, number, remark, write_json, write_paragraphs
 from trioworkers.errors import NotFound
-from trioworkers.wire.control_messages import Answer, Ask
+from trioworkers.wire.control_messages import ControlMessage, Reply
 from trioworkers.wire.process_records import Process, Running
 
 _PROCESS_COLUMNS = (
@@ -47,8 +47,8 @@ async def ps(session: Session, wanted: str | None, *, tree: bool, limit: int, as
     if as_json:
         for process in processes:
             jobs = [_running_row(job, now_s) for job in running[process.identity][:shown]]
-            answer = trees.get(process.identity)
-            extra = {"running": jobs, **({"tree": answer and answer.jobs} if tree else {})}
+            reply = trees.get(process.identity)
+            extra = {"running": jobs, **({"tree": reply and reply.jobs} if tree else {})}
             write_json({**_process_row(process, now_s), **extra})
         return
     rows = Rows(_PROCESS_COLUMNS, as_json=False)
@@ -76,20 +76,20 @@ def _show_running(jobs: list[Running], processes: Sequence[Process], now_s: floa
         remark(f"… and {number(left_out)} more running: --limit 0 shows all that the processes tell")
 
 
-def _show_trees(processes: Sequence[Process], trees: Mapping[str, Answer | None]) -> None:
+def _show_trees(processes: Sequence[Process], trees: Mapping[str, Reply | None]) -> None:
     for process in processes:
         sys.stdout.write(f"\n{clean(_name(process))}\n")
-        answer = trees.get(process.identity)
+        reply = trees.get(process.identity)
         if not process.is_ours:
             sys.stdout.write("  not one of ours: it can't be asked\n")
-        elif answer is None:
+        elif reply is None:
             sys.stdout.write(
-                f"  no answer within {HEARD_WITHIN_S:g} s: gone, or its event loop is blocked (its log says where)\n"
+                f"  no answer within {RECEIVED_WITHIN_S:g} s: gone, or its event loop is blocked (its log says where)\n"
             )
         else:
-            write_paragraphs(answer.jobs or ["no job running"])
-            if answer.more:
-                sys.stdout.write(f"  … and {answer.more:,} more: --limit 0 shows them\n")
+            write_paragraphs(reply.jobs or ["no job running"])
+            if reply.more:
+                sys.stdout.write(f"  … and {reply.more:,} more: --limit 0 shows them\n")
 
 
 def _name(process: Process) -> str:
@@ -129,19 +129,21 @@ def _running_row(job: Running, now_s: float) -> dict[str, Any]:
     return {**row_of(job.entry, now_s), "process": _name(job.process), "for": round(max(0.0, now_s - job.run_at_s), 1)}
 
 
-async def _trees(session: Session, processes: Sequence[Process], limit: int) -> dict[str, Answer | None]:
-    answers: dict[str, Answer | None] = {}
+async def _trees(session: Session, processes: Sequence[Process], limit: int) -> dict[str, Reply | None]:
+    replies: dict[str, Reply | None] = {}
 
     async def ask(process: Process) -> None:
-        answers[process.identity] = await tree_of(session, process.process_id, limit=limit)
+        replies[process.identity] = await tree_of(session, process.process_id, limit=limit)
 
     async with trio.open_nursery() as nursery:
         for process in processes:
             if process.is_ours:
                 nursery.start_soon(ask, process)
-    return answers
+    return replies
 
 
-async def tree_of(session: Session, process_id: str, *, jid: str = "", limit: int = 1) -> Answer | None:
-    """Where a worker's jobs await; None if it doesn't answer."""
-    return await session.remote.ask(process_id, Ask(secrets.token_hex(8), "tree", jid, limit=limit), HEARD_WITHIN_S)
+async def tree_of(session: Session, process_id: str, *, jid: str = "", limit: int = 1) -> Reply | None:
+    """Where a worker's jobs await; None if it doesn't reply."""
+    return await session.fleet.send(
+        process_id, ControlMessage(secrets.token_hex(8), "tree", jid, limit=limit), RECEIVED_WITHIN_S
+    )

@@ -36,8 +36,8 @@ def row_of(entry: Entry, now_s: float) -> dict[str, Any]:
         row["tags"] = entry.tags
     if entry.process_id:
         row["process"] = entry.process_id
-    if entry.is_aside:
-        row["aside"] = True
+    if entry.is_held:
+        row["held"] = True
     if not entry.readable:
         row.pop("args")
         row["payload_base64"] = base64.b64encode(entry.payload).decode()

@@ -37,7 +37,7 @@ def send(job: Job, delay_s: float | None, redis: str | None, namespace: str | No
 
 async def _say_if_it_waits(job: Job, session: Session) -> None:
     processes = await session.inspector.processes()
-    paused = await session.remote.paused()
+    paused = await session.fleet.paused()
     served = sorted({name for process in processes if not process.quiet for name in process.queues})
     if job.queue not in served:
         others = ", ".join(served[:NAMED]) + (", …" if len(served) > NAMED else "")

@@ -12,9 +12,9 @@ from functools import partial
 import attrs
 import trio
 
-from trioworkers.broker.people.fleet_control import RemoteControl
+from trioworkers.broker.people.fleet_control import FleetControl
 from trioworkers.broker.people.inspection import Inspector
-from trioworkers.broker.people.operator_actions import HandMoves
+from trioworkers.broker.people.operator_actions import OperatorActions
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
@@ -28,8 +28,8 @@ class Session:
     """What a command works with."""
 
     inspector: Inspector
-    remote: RemoteControl
-    moves: HandMoves
+    fleet: FleetControl
+    actions: OperatorActions
 
 
 def in_session(command: Callable[[Session], Awaitable[None]], redis: str | None, namespace: str | None) -> None:
@@ -64,6 +64,6 @@ async def _run(command: Callable[[Session], Awaitable[None]], place: Place) -> N
     keys = Keys(place.namespace)
     async with open_server(place.url) as url, connect(url, Link(shown_url(url))) as connection:
         await command(
-            Session(Inspector(connection, keys), RemoteControl(connection, keys), HandMoves(connection, keys))
+            Session(Inspector(connection, keys), FleetControl(connection, keys), OperatorActions(connection, keys))
         )
         sys.stdout.flush()

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 
-from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, Source
+from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, Location
 from trioworkers.cli.session import Session, in_session
 from trioworkers.wire.entry import Entry
 
@@ -49,7 +49,7 @@ async def queues(session: Session) -> list[str]:
 
 async def paused_queues(session: Session) -> list[str]:
     """Those that can be resumed."""
-    return list((await session.remote.paused()).queues)
+    return list((await session.fleet.paused()).queues)
 
 
 async def places(session: Session) -> list[str]:
@@ -64,7 +64,7 @@ async def classes(session: Session) -> list[str]:
 
 async def paused_classes(session: Session) -> list[str]:
     """Those that can be resumed."""
-    return list((await session.remote.paused()).classes)
+    return list((await session.fleet.paused()).classes)
 
 
 async def jids(session: Session) -> list[str]:
@@ -85,7 +85,7 @@ async def processes(session: Session) -> list[str]:
 async def _in_front(inspector: Inspector) -> list[Entry]:
     """A page of each: more is not worth the time."""
     entries = await _running(inspector)
-    for source in [*map(Source, SETS), *(Source("queue", name) for name in await inspector.queue_names())]:
+    for source in [*map(Location, SETS), *(Location("queue", name) for name in await inspector.queue_names())]:
         async with aclosing(inspector.pages(source)) as pages:
             async for page in pages:
                 entries += page

@@ -196,7 +196,7 @@ class Consumer:
 
     async def _deaths(self, payloads: Sequence[bytes]) -> list[int]:
         jids = [jid_of(payload) for payload in payloads]
-        deaths = await self._broker.deaths(jids)
+        deaths = await self._broker.crashes(jids)
         return [deaths.get(jid, 0) for jid in jids]
 
     def _run_one(self, delivery: Delivery) -> Awaitable[Outcome]:

@@ -43,7 +43,7 @@ class Guard:
     async def admit(self) -> None:
         """The look before the first fetch. Raises SharedQueue if we are strict and not alone."""
         found = await retrying(lambda: self._look(FIRST_STEPS), final=(Superseded, Refused))
-        if self._strict and not found and any(each.suspects for each in self._neighbours):
+        if self._strict and not found and any(each.undecided for each in self._neighbours):
             await trio.sleep(SECOND_LOOK_AFTER_S)
             found = await retrying(self._look, final=(Superseded, Refused))
         if self._strict and found:
@@ -70,7 +70,7 @@ class Guard:
     async def _look(self, steps: int = 1) -> dict[str, Neighbour]:
         found: dict[str, Neighbour] = {}
         for neighbours in self._neighbours:
-            found.update(await neighbours.look(steps))
+            found.update(await neighbours.check(steps))
         return found
 
     def _note(self, found: dict[str, Neighbour]) -> None:

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from trioworkers.broker.moves import Broker, Due, Source
-from trioworkers.broker.people.fleet_control import IDLE_LOOK_INTERVAL_S
+from trioworkers.broker.moves import Broker, Due, DueSet
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
 from trioworkers.engine.quarantine import MAX_DEATHS
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
 from trioworkers.ticks import next_tick
+from trioworkers.wire.control_messages import IDLE_CHECK_INTERVAL_S
 from trioworkers.wire.dialect import Failure
 from trioworkers.wire.job import jid_of
 from trioworkers.wording import counted
@@ -56,7 +56,7 @@ class Promoter:
         """Look once a second (less often while idle), and at the very moment when the next job comes due. An outage only delays it."""
         while True:
             next_in_s = await retrying(self.promote)
-            tick = next_tick(IDLE_LOOK_INTERVAL_S if self._is_idle() else LOOK_INTERVAL_S)
+            tick = next_tick(IDLE_CHECK_INTERVAL_S if self._is_idle() else LOOK_INTERVAL_S)
             await trio.sleep_until(min(trio.current_time() + next_in_s, tick))
 
     async def promote(self) -> float:
@@ -64,7 +64,7 @@ class Promoter:
         due = await self._broker.due(PROMOTE_PAGE)
         self._hear(due)
         errors: list[str] = []
-        sources: tuple[tuple[Source, Sequence[bytes]], ...]
+        sources: tuple[tuple[DueSet, Sequence[bytes]], ...]
         sources = (("retry", due.retry), ("schedule", due.schedule), ("delayed", due.delayed))
         for source, payloads in sources:
             if payloads:
@@ -88,7 +88,7 @@ class Promoter:
 class Reclaimer:
     """Gives the payloads of dead workers back to their queues, and buries jobs under which too many workers died.
 
-    `broker_of`: finds the broker for the mark behind a queue's name (see `Broker.marked`); without it all queues are `broker`'s.
+    `broker_of`: finds the broker for the dialect tag behind a queue's name (see `Broker.tagged`); without it all queues are `broker`'s.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Reclaimer:
         on_trial = None
         while payloads := await broker.peek(process_id, queue, RECLAIM_PAGE):
             if on_trial is None:
-                on_trial = await broker.on_trial(process_id)
+                on_trial = await broker.quarantined(process_id)
             entries = await self._entries(broker, queue, payloads, on_trial)
             moved, error = await broker.reclaim(process_id, queue, entries)
             total += max(moved, 0)
@@ -173,7 +173,7 @@ class Reclaimer:
         self, broker: Broker, queue: str, payloads: Sequence[bytes], on_trial: set[str]
     ) -> list[tuple[bytes, str, bool, bytes | None]]:
         jids = [jid_of(payload) for payload in payloads]
-        deaths = await broker.deaths(jids)
+        deaths = await broker.crashes(jids)
         # A suspect on trial took its worker with it; else nobody knows who did, and all are charged.
         to_blame = on_trial or set(jids)
         entries: list[tuple[bytes, str, bool, bytes | None]] = []

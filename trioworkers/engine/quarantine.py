@@ -30,7 +30,7 @@ class Quarantine:
         """Wait for the suspect's turn; when this returns it is on trial. `finished`: set when it has ended."""
         await self._turn.acquire()
         try:
-            await retrying(lambda: self._broker.put_on_trial(jid))
+            await retrying(lambda: self._broker.quarantine(jid))
         except BaseException:
             self._turn.release()
             raise

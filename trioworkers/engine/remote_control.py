@@ -17,13 +17,13 @@ from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.delivery import Delivery
 from trioworkers.outcome import Bury, Discard, Outcome, Requeue
 from trioworkers.retry import buried
-from trioworkers.wire.control_messages import Answer, Ask, decode_ask, encode
+from trioworkers.wire.control_messages import ControlMessage, Reply, decode_message, encode
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.job import jid_of
 
 logger = logging.getLogger("trioworkers")
 
-ANSWER_WITHIN_S = 5.0
+REPLY_WITHIN_S = 5.0
 MAX_ANSWER_CHARS = 500_000
 
 
@@ -36,13 +36,13 @@ class Remote:
         self._broker = broker
         self._dialects = dialects
         self._running = running
-        self._heard: list[Ask] = []
+        self._heard: list[ControlMessage] = []
         self._arrived = trio.Event()
         self._awaited: dict[Delivery, trio.Event] = {}
 
     def hear(self, text: bytes) -> None:
         """Something asked of us; what we don't understand (of a newer version, say) gets no answer."""
-        ask = decode_ask(text)
+        ask = decode_message(text)
         if ask is None:
             logger.warning("asked for something that this version does not know: %.200r", text)
             return
@@ -64,16 +64,18 @@ class Remote:
                 for ask in heard:
                     nursery.start_soon(self._obey, ask)
 
-    async def _obey(self, ask: Ask) -> None:
+    async def _obey(self, ask: ControlMessage) -> None:
         answer = await self._cancel(ask) if ask.do == "cancel" else self._tree(ask)
-        with trio.move_on_after(ANSWER_WITHIN_S):
-            await retrying(lambda: self._broker.answer(ask.token, encode(answer)))
+        with trio.move_on_after(REPLY_WITHIN_S):
+            await retrying(lambda: self._broker.reply(ask.token, encode(answer)))
 
-    async def _cancel(self, ask: Ask) -> Answer:
+    async def _cancel(self, ask: ControlMessage) -> Reply:
         delivery = next((each for each in self._running() if _is(each, ask.jid) and not each.settling), None)
         if delivery is None:
-            return Answer("unknown")
-        logger.warning("job %s (%s) is cancelled by hand: %s", ask.jid, delivery.job_class or "not started", ask.then)
+            return Reply("unknown")
+        logger.warning(
+            "job %s (%s) is cancelled by an operator: %s", ask.jid, delivery.job_class or "not started", ask.then
+        )
         delivery.by_hand = partial(self._fate, ask, delivery)
         delivery.cancel()
         written = self._awaited.setdefault(delivery, trio.Event())
@@ -81,10 +83,10 @@ class Remote:
             await written.wait()
         self._awaited.pop(delivery, None)
         if not written.is_set():
-            return Answer("stubborn")
-        return Answer("done" if delivery.stopped else "ended")
+            return Reply("stubborn")
+        return Reply("done" if delivery.stopped else "ended")
 
-    def _fate(self, ask: Ask, delivery: Delivery, on_stop: Requeue) -> Outcome:
+    def _fate(self, ask: ControlMessage, delivery: Delivery, on_stop: Requeue) -> Outcome:
         match ask.then:
             case "requeue":
                 return on_stop
@@ -93,11 +95,11 @@ class Remote:
             case "bury":
                 payload = delivery.payload if on_stop.payload is None else on_stop.payload
                 now_s = self._broker.clock.now_s()
-                failure = Failure("trioworkers.Cancelled", "cancelled by hand")
+                failure = Failure("trioworkers.Cancelled", "cancelled by an operator")
                 dialect = self._dialects.get(delivery.queue, SIDEKIQ)
                 return Bury(buried(payload, delivery.queue, failure, now_s, dialect), failure=failure)
 
-    def _tree(self, ask: Ask) -> Answer:
+    def _tree(self, ask: ControlMessage) -> Reply:
         from trioworkers.engine.task_tree import describe  # noqa: PLC0415 - seldom needed
 
         wanted = [each for each in self._running() if not ask.jid or _is(each, ask.jid)]
@@ -109,7 +111,7 @@ class Remote:
             size += len(jobs[-1])
             if size > MAX_ANSWER_CHARS:
                 break
-        return Answer("done" if wanted else "unknown", jobs, len(wanted) - len(jobs))
+        return Reply("done" if wanted else "unknown", jobs, len(wanted) - len(jobs))
 
 
 def _is(delivery: Delivery, jid: str) -> bool:

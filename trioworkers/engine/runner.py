@@ -25,7 +25,7 @@ from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Outcome, Requeue
 from trioworkers.settings import Unknown
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
-from trioworkers.wire.job import ASIDE_FIELD, Job, addressed, amend, encode, new_jid
+from trioworkers.wire.job import HELD_FIELD, Job, addressed, amend, encode, new_jid
 
 logger = logging.getLogger("trioworkers")
 
@@ -224,7 +224,7 @@ def put_aside(payload: bytes, queue: str) -> Requeue:
     It comes back by itself after some minutes to look whether it may run: seldom enough for a hundred thousand of them.
     """
     delay_s = ASIDE_S * random.uniform(1.0, 1.5)
-    return Requeue(amend(addressed(payload, queue, new_jid()), {ASIDE_FIELD: True}), delay_s)
+    return Requeue(amend(addressed(payload, queue, new_jid()), {HELD_FIELD: True}), delay_s)
 
 
 def _open_progress(delivery: Delivery, job: Job, save: Callable[[Delivery], trio.Event]) -> Progress:

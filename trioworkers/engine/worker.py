@@ -209,7 +209,7 @@ class Worker:
                 self._connection.link,
                 lease_s=beat_s * BEATS_PER_LEASE,
                 beat_s=beat_s,
-                broker_of=self._brokers.marked,
+                broker_of=self._brokers.tagged,
             )
             heartbeat = self._heartbeat(reclaimer)
             await self._start(heartbeat, reclaimer)
@@ -249,7 +249,7 @@ class Worker:
         for queue, consumer in self._consumers.items():
             consumer.pause(queue in due.paused_queues)
         runner.paused_classes = due.paused_classes
-        for ask in due.asks:
+        for ask in due.messages:
             self._remote.hear(ask)
 
     async def _do_chores(self, chores: Iterable[_Chore]) -> None:
@@ -267,7 +267,7 @@ class Worker:
         process_id = self._broker.holder.process_id
         moved = 0
         for queue, broker in self._brokers.by_queue.items():
-            moved += await retrying(partial(reclaimer.reclaim, process_id, broker.marked(queue)))
+            moved += await retrying(partial(reclaimer.reclaim, process_id, broker.tagged(queue)))
         if moved:
             logger.warning("%s of our last life as %s put back into the queue", counted(moved, "job"), process_id)
         await retrying(heartbeat.beat)
@@ -375,7 +375,7 @@ class Worker:
                 await broker.release(queue)
         for roll in self._rolls:
             await roll.leave()
-        return await self._presence.farewell()
+        return await self._presence.deregister()
 
     def _on_lease_gone(self, gone: LeaseGone) -> None:
         if gone is LeaseGone.FORGOTTEN:

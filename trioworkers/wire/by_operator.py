@@ -10,7 +10,7 @@ import msgspec
 
 from trioworkers.errors import BadPayload
 from trioworkers.wire.entry import Entry
-from trioworkers.wire.job import ASIDE_FIELD, amend, destination
+from trioworkers.wire.job import HELD_FIELD, amend, destination
 
 _decode_count = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -20,7 +20,7 @@ def enqueued(payload: bytes, now_s: float, *, queue: str | None = None) -> tuple
 
     The retries that were used up stay so: a job from the dead set gets this one attempt.
     """
-    changes: dict[str, Any] = {"at": None, ASIDE_FIELD: None, "enqueued_at": now_s}
+    changes: dict[str, Any] = {"at": None, HELD_FIELD: None, "enqueued_at": now_s}
     target = destination(payload)[0] if queue is None else queue
     if queue is not None:
         changes["queue"] = queue

@@ -1,4 +1,4 @@
-"""What people ask of a running worker, and what it answers: values in, texts out."""
+"""Control messages to a running worker, and its replies: values in, texts out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Literal
 import attrs
 import msgspec
 
+IDLE_CHECK_INTERVAL_S = 2.5
+"""How often a worker checks that runs nothing: nobody cancels there, and its checks are most of what it does."""
+
 Fate = Literal["bury", "discard", "requeue"]
 
 
 @attrs.frozen
-class Ask:
+class ControlMessage:
     """`cancel`: stop the job `jid`, and do `then` with it. `tree`: tell where up to `limit` jobs await (only `jid`, if given).
 
-    The answer is wanted under `token`; a cancelled job gets `patience_s` seconds to end before it is said to be stubborn.
+    The reply is wanted under `token`; a cancelled job gets `patience_s` seconds to end before it is said to be stubborn.
     """
 
     token: str
@@ -26,7 +29,7 @@ class Ask:
 
 
 @attrs.frozen
-class Answer:
+class Reply:
     """`result`: done; ended (the job came to its own end first); stubborn (it was cancelled and still runs); unknown (no such job here).
 
     `jobs`: a paragraph for each job asked for, `more`: how many were left out.
@@ -37,22 +40,22 @@ class Answer:
     more: int = 0
 
 
-def encode(value: Ask | Answer) -> bytes:
+def encode(value: ControlMessage | Reply) -> bytes:
     """`value` as it goes through Redis."""
     return msgspec.json.encode(value)
 
 
-def decode_ask(text: bytes) -> Ask | None:
+def decode_message(text: bytes) -> ControlMessage | None:
     """None for what this version does not understand."""
     try:
-        return msgspec.json.decode(text, type=Ask)
+        return msgspec.json.decode(text, type=ControlMessage)
     except (ValueError, RecursionError):
         return None
 
 
-def decode_answer(text: bytes) -> Answer | None:
+def decode_reply(text: bytes) -> Reply | None:
     """None for what this version does not understand."""
     try:
-        return msgspec.json.decode(text, type=Answer)
+        return msgspec.json.decode(text, type=Reply)
     except (ValueError, RecursionError):
         return None

@@ -65,7 +65,7 @@ class Dialect:
     def promoted(self, payload: bytes, now_s: float) -> bytes:
         """A payload that comes due, as it goes into its queue. Raises BadPayload."""
         # As Sidekiq's own poller does; `at` would make it send the job back to the schedule.
-        return sidekiq.amend(payload, {"at": None, sidekiq.ASIDE_FIELD: None, "enqueued_at": now_s})
+        return sidekiq.amend(payload, {"at": None, sidekiq.HELD_FIELD: None, "enqueued_at": now_s})
 
     def record_fields(self, now_s: float) -> dict[str, str]:
         """What the family's own workers want to see in a process record besides, or otherwise than Sidekiq's."""

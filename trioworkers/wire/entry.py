@@ -12,14 +12,14 @@ from typing import Any, Literal
 import attrs
 import msgspec
 
-from trioworkers.wire.job import ASIDE_FIELD, epoch_s, jid_of
+from trioworkers.wire.job import HELD_FIELD, epoch_s, jid_of
 
 Place = Literal["queue", "running", "retry", "scheduled", "dead"]
 
 MAX_BACKTRACE_BYTES = 4_000_000
 
 
-class _Fields(msgspec.Struct, rename={"job_class": "class", "aside": ASIDE_FIELD}):
+class _Fields(msgspec.Struct, rename={"job_class": "class", "held": HELD_FIELD}):
     """What is shown or filtered by. Nothing is checked but that it is a JSON object; the rest is not even built."""
 
     jid: Any = None
@@ -37,7 +37,7 @@ class _Fields(msgspec.Struct, rename={"job_class": "class", "aside": ASIDE_FIELD
     error_class: Any = None
     error_message: Any = None
     error_backtrace: Any = None
-    aside: Any = None
+    held: Any = None
 
 
 class _ActiveJob(msgspec.Struct):
@@ -159,9 +159,9 @@ class Entry:
         return self._text("error_message")
 
     @property
-    def is_aside(self) -> bool:
-        """Whether it is scheduled only because its class is paused."""
-        return self._field("aside") is True
+    def is_held(self) -> bool:
+        """Whether it is held: scheduled only because its class is paused."""
+        return self._field("held") is True
 
     @property
     def times(self) -> dict[str, float]:

@@ -31,8 +31,8 @@ FAILED_FIELD = "tw_failed"
 Absent without such progress."""
 KEEP_FIELD = "tw_keep"
 """Ours: for how many seconds it is kept how the job ended, with what it returned."""
-ASIDE_FIELD = "tw_aside"
-"""Ours: true while the job lies in the schedule set only because its class is paused."""
+HELD_FIELD = "tw_held"
+"""Ours: true while the job is held: in the schedule set only because its class is paused."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

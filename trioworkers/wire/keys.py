@@ -30,24 +30,24 @@ def queue_named(name: object) -> str:
 class Keys:
     """The key names of one Redis database under one namespace ("" for none), as Sidekiq has them.
 
-    Queues may lie in another namespace than their worker (Resque's, say). What is about workers, and what is ours, is then in `home`.
+    Queues may lie in another namespace than their worker (Resque's, say). What is about workers, and what is ours, is then in `worker_namespace`.
     """
 
     family: ClassVar[str] = "sidekiq"
     namespace: str = ""
-    home: str = attrs.field(default=attrs.Factory(lambda self: self.namespace, takes_self=True))
+    worker_namespace: str = attrs.field(default=attrs.Factory(lambda self: self.namespace, takes_self=True))
 
     def _key(self, name: str) -> str:
         return f"{self.namespace}:{name}" if self.namespace else name
 
     @property
-    def mark(self) -> str:
-        """What tells these keys from others with the same home: `resque:resque`; nothing for Sidekiq's own at home."""
-        plain = self.family == "sidekiq" and self.namespace == self.home
+    def tag(self) -> str:
+        """Dialect tag: what tells these keys from others of the same worker, as `resque:resque`; nothing for Sidekiq's own in its namespace."""
+        plain = self.family == "sidekiq" and self.namespace == self.worker_namespace
         return "" if plain else f"{self.family}:{self.namespace}"
 
     def _own(self, name: str) -> str:
-        return f"{self.home}:{name}" if self.home else name
+        return f"{self.worker_namespace}:{name}" if self.worker_namespace else name
 
     # Sidekiq's
     def queue(self, queue: str) -> str:
@@ -141,29 +141,29 @@ class Keys:
 
     def last_settle(self, process_id: str) -> str:
         """String: number and result of the last group of outcomes, so that a retried call does nothing twice."""
-        return self._own(f"tw:settled:{process_id} {self.mark}" if self.mark else f"tw:settled:{process_id}")
+        return self._own(f"tw:settled:{process_id} {self.tag}" if self.tag else f"tw:settled:{process_id}")
 
     @property
-    def reclaims(self) -> str:
-        """Hash: jid → how many workers died under that job."""
-        return self._own("tw:reclaims")
+    def crashes(self) -> str:
+        """Hash: jid → its crash count: how many workers died under that job."""
+        return self._own("tw:crashes")
 
-    def on_trial(self, process_id: str) -> str:
-        """Set: jids of the suspects that this worker has running (see `engine/quarantine.py`)."""
-        return self._own(f"tw:trial:{process_id}")
+    def quarantine(self, process_id: str) -> str:
+        """Set: jids of the suspects that this worker has running, each alone (see `engine/quarantine.py`)."""
+        return self._own(f"tw:quarantine:{process_id}")
 
     @property
     def paused_classes(self) -> str:
-        """Set: the classes whose jobs are put aside."""
+        """Set: the paused classes, whose jobs are held."""
         return self._own("tw:paused:classes")
 
-    def asks(self, process_id: str) -> str:
-        """List with expiry: what people ask of a running worker (see `wire/control_messages.py`)."""
-        return self._own(f"tw:asks:{process_id}")
+    def control(self, process_id: str) -> str:
+        """List with expiry: control messages for a running worker (see `wire/control_messages.py`)."""
+        return self._own(f"tw:control:{process_id}")
 
-    def answer(self, token: str) -> str:
-        """String with expiry: a worker's answer to what it was asked under this token."""
-        return self._own(f"tw:answer:{token}")
+    def reply(self, token: str) -> str:
+        """String with expiry: a worker's reply to the control message of this token."""
+        return self._own(f"tw:reply:{token}")
 
     def restored(self, token: str) -> str:
         """String with expiry: this group of an export was put back into its queue."""

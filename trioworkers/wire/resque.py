@@ -22,7 +22,7 @@ import msgspec
 
 from trioworkers.errors import BadJob, BadPayload
 from trioworkers.wire.dialect import Dialect, Failure, ListEnd, Push
-from trioworkers.wire.job import ASIDE_FIELD, MAX_JID, Job, amend, check, job_of, new_jid, plain, readable, wrapped
+from trioworkers.wire.job import HELD_FIELD, MAX_JID, Job, amend, check, job_of, new_jid, plain, readable, wrapped
 from trioworkers.wire.keys import Keys, queue_named
 
 NODE_ORDER = ["class", "queue", "args"]
@@ -143,7 +143,7 @@ class Resque(Dialect):
     def promoted(self, payload: bytes, now_s: float) -> bytes:
         """See `Dialect.promoted`."""
         del now_s
-        changes: dict[str, Any] = {ASIDE_FIELD: None}
+        changes: dict[str, Any] = {HELD_FIELD: None}
         if list(readable(payload))[:3] != NODE_ORDER:
             changes["queue"] = None
         return amend(payload, changes)
@@ -180,7 +180,7 @@ def _recorded(payload: bytes, queue: str) -> Any:
         return shown
 
 
-MARK = "-trioworkers:"
+OUR_TAG = "-trioworkers:"
 
 
 def worker_id(hostname: str, pid: int, queues: Sequence[str]) -> str:
@@ -188,7 +188,7 @@ def worker_id(hostname: str, pid: int, queues: Sequence[str]) -> str:
 
     The host is not quite ours: a Ruby worker takes all workers of its own host for dead whose pid is no Ruby Resque's.
     """
-    return f"{hostname}{MARK}{pid}:{','.join(queues)}"
+    return f"{hostname}{OUR_TAG}{pid}:{','.join(queues)}"
 
 
 def slot_id(worker: str, number: int) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 @attrs.frozen
 class Entry:
-    """One worker on the roll: what it is, its name, and the queues that it fetches from, `*` for any letters.
+    """One worker in the registry: what it is, its name, and the queues that it fetches from, `*` for any letters.
 
     `beat_s`: its last sign of life in epoch seconds; None if its kind gives none.
     """

@@ -15,7 +15,7 @@ from trioworkers import Unavailable
 from trioworkers.broker.checks import Finding
 from trioworkers.broker.people import diagnosis
 from trioworkers.broker.people.diagnosis import diagnose
-from trioworkers.broker.people.fleet_control import RemoteControl
+from trioworkers.broker.people.fleet_control import FleetControl
 from trioworkers.broker.people.permissions import SAMPLES
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import connect
@@ -93,7 +93,7 @@ async def test_paused_queue_that_has_jobs_and_paused_class(server: Server):
     server.command("SADD", "queues", "track")
     server.command("LPUSH", "queue:track", json.dumps({"class": "A", "args": [], "jid": "a"}))
     async with connect(server.url, Link(server.url)) as connection:
-        await RemoteControl(connection, Keys()).pause(["track"], ["Mail"])
+        await FleetControl(connection, Keys()).pause(["track"], ["Mail"])
     queue, job_class = (await examined(server.url))["paused"]
     assert (queue.level, queue.text) == ("warning", "1 job waits in track, which is paused")
     assert queue.advice == "trioworkers resume track"

@@ -1,4 +1,4 @@
-"""Moves by hand on a real Redis: everything that is wanted moves, once, while others push, fetch and remove between two pages."""
+"""Operator actions on a real Redis: everything that is wanted moves, once, while others push, fetch and remove between two pages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from servers import Server
 
 from trioworkers import Refused
-from trioworkers.broker.people.inspection import Source
-from trioworkers.broker.people.operator_actions import Decide, Delete, HandMoves, Push, Swept, ToDead
+from trioworkers.broker.people.inspection import Location
+from trioworkers.broker.people.operator_actions import Decide, Delete, OperatorActions, Push, Swept, ToDead
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 
-QUEUE = Source("queue", "q")
+QUEUE = Location("queue", "q")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ class Bench:
     """Redis from both sides."""
 
     def __init__(self, connection: Connection) -> None:
-        self.moves = HandMoves(connection, Keys())
+        self.moves = OperatorActions(connection, Keys())
         self._connection = connection
 
     async def redis(self, *command: object) -> object:
@@ -48,7 +48,7 @@ class Bench:
         await self.redis("LPUSH", "queue:q", *payloads)
         return payloads
 
-    async def sweep(self, source: Source, decide: Decide) -> Counter[str]:
+    async def sweep(self, source: Location, decide: Decide) -> Counter[str]:
         total: Counter[str] = Counter()
         async for swept in self.moves.sweep(source, decide):
             total.update(seen=swept.seen, moved=swept.moved, errors=len(swept.errors))
@@ -111,7 +111,7 @@ async def test_what_was_read_may_have_been_fetched_or_shifted_before_the_move(
     payloads = await bench.fill_queue(300)
     real_move = bench.moves._move
 
-    async def late_move(source: Source, page: list[Entry], decide: Decide, start: int | None = None) -> Swept:
+    async def late_move(source: Location, page: list[Entry], decide: Decide, start: int | None = None) -> Swept:
         await bench.redis("LPUSH", "queue:q", "8000", "8002", "8004")
         await bench.redis("RPOP", "queue:q")
         return await real_move(source, page, decide, start)
@@ -132,7 +132,7 @@ async def test_identical_payloads_are_moved_one_by_one(bench: Bench):
     assert await bench.queue() == [b"8"]
     assert len(await bench.queue("other")) == 500
     entry = Entry("queue", b"7", "other")
-    assert await bench.moves.move(Source("queue", "other"), entry, Delete()) == Swept(1, 1, 1, [])
+    assert await bench.moves.move(Location("queue", "other"), entry, Delete()) == Swept(1, 1, 1, [])
     assert len(await bench.queue("other")) == 499
 
 
@@ -151,7 +151,7 @@ async def test_sets_are_swept_lowest_score_first_whatever_stays(bench: Bench, sa
     count = 1001
     scored = [word for n in range(count) for word in (1.5 if same_score else n / 7, f"{n:05}")]
     await bench.redis("ZADD", "retry", *scored)
-    total = await bench.sweep(Source("retry"), lambda entry: Push("q", entry.payload) if odd(entry) else None)
+    total = await bench.sweep(Location("retry"), lambda entry: Push("q", entry.payload) if odd(entry) else None)
     assert (total["moved"], total["errors"]) == (500, 0)
     assert await bench.queue() == [b"%05d" % n for n in range(1, count, 2)]
     assert await bench.redis("ZRANGE", "retry", 0, -1) == [b"%05d" % n for n in range(0, count, 2)]
@@ -162,7 +162,7 @@ async def test_what_its_next_place_cannot_take_stays(bench: Bench):
     await bench.redis("ZADD", "retry", 1, "1", 2, "2")
     await bench.redis("SET", "queue:broken", "no list")
     await bench.redis("SET", "dead", "no set")
-    for source in (QUEUE, Source("retry")):
+    for source in (QUEUE, Location("retry")):
         for to in (Push("broken", b"x"), ToDead()):
             total = await bench.sweep(source, lambda _, to=to: to)
             assert (total["moved"], total["errors"]) == (0, total["seen"])
@@ -175,20 +175,20 @@ async def test_nothing_is_pushed_where_the_set_of_queues_cannot_take_its_name(be
     await bench.fill_queue(3)
     await bench.redis("ZADD", "retry", 1, "1", 2, "2")
     await bench.redis("SET", "queues", "no set")
-    for source in (QUEUE, Source("retry")):
+    for source in (QUEUE, Location("retry")):
         total = await bench.sweep(source, lambda entry: Push("other", entry.payload))
         assert (total["moved"], total["errors"]) == (0, total["seen"])
     with pytest.raises(Refused):
-        await bench.moves.restore(Source("queue", "other"), [Entry("queue", b"1", "other")], "1")
+        await bench.moves.restore(Location("queue", "other"), [Entry("queue", b"1", "other")], "1")
     assert await bench.queue("other") == []
     await bench.redis("DEL", "queues")
-    assert (await bench.sweep(Source("retry"), lambda entry: Push("other", entry.payload)))["moved"] == 2
+    assert (await bench.sweep(Location("retry"), lambda entry: Push("other", entry.payload)))["moved"] == 2
     assert await bench.queue("other") == [b"1", b"2"]
 
 
 async def test_restored_twice_is_there_once(bench: Bench):
     dead = [Entry("dead", b"\xff\x00%d" % n, score=1.7e9 + n / 3) for n in range(5)]
-    assert [await bench.moves.restore(Source("dead"), dead, "1") for _ in range(2)] == [5, 0]
+    assert [await bench.moves.restore(Location("dead"), dead, "1") for _ in range(2)] == [5, 0]
     members = await bench.redis("ZRANGE", "dead", 0, -1, "WITHSCORES")
     assert isinstance(members, list)
     assert members[::2] == [entry.payload for entry in dead]

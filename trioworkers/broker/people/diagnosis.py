@@ -18,7 +18,7 @@ from trioworkers.broker.checks import (
     read_info,
     saves_snapshots,
 )
-from trioworkers.broker.people.fleet_control import RemoteControl
+from trioworkers.broker.people.fleet_control import FleetControl
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.people.permissions import forbidden
 from trioworkers.broker.redis.connection import Connection
@@ -65,7 +65,7 @@ class _Examiner:
         self._connection = connection
         self._keys = keys
         self._inspector = Inspector(connection, keys)
-        self._remote = RemoteControl(connection, keys)
+        self._fleet = FleetControl(connection, keys)
 
     async def round_trip(self) -> Sequence[Finding]:
         times: list[float] = []
@@ -117,7 +117,7 @@ class _Examiner:
         ]
 
     async def paused(self) -> Sequence[Finding]:
-        paused = await self._remote.paused()
+        paused = await self._fleet.paused()
         findings = [
             Finding(
                 "paused",
@@ -129,7 +129,7 @@ class _Examiner:
             if queue.name in paused.queues
         ]
         findings += [
-            Finding("paused", "warning", f"jobs of class {name} are put aside: it is paused", _resume_class(name))
+            Finding("paused", "warning", f"jobs of class {name} are held: it is paused", _resume_class(name))
             for name in sorted(paused.classes)
         ]
         return findings or [Finding("paused", "ok", "no queue that has jobs, and no class")]

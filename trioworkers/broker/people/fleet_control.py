@@ -1,6 +1,6 @@
-"""What people tell running workers: ask one and hear its answer, signal one, pause queues and classes for all.
+"""What people want of running workers: send one a control message and wait for its reply, signal one, pause queues and classes for all.
 
-A worker looks every second (while it runs nothing, every 2.5) what is asked of it and what is paused. Signals are Sidekiq's way, heard with a heartbeat, and
+A worker receives its control messages, and what is paused, every second (while it runs nothing, every 2.5). Signals are Sidekiq's way, received with a heartbeat, and
 understood by Ruby's processes, too.
 """
 
@@ -14,15 +14,13 @@ import trio
 
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
-from trioworkers.wire.control_messages import Answer, Ask, decode_answer, encode
+from trioworkers.wire.control_messages import IDLE_CHECK_INTERVAL_S, ControlMessage, Reply, decode_reply, encode
 from trioworkers.wire.keys import Keys
 
 POLL_S = 0.05
-IDLE_LOOK_INTERVAL_S = 2.5
-"""How often a worker looks that runs nothing: nobody cancels there, and its looks are most of what it does."""
-HEARD_WITHIN_S = IDLE_LOOK_INTERVAL_S + 1.0
-"""By then every live worker that isn't blocked has heard."""
-UNHEARD_AFTER_S = 60
+RECEIVED_WITHIN_S = IDLE_CHECK_INTERVAL_S + 1.0
+"""By then every live worker that isn't blocked has received it."""
+FORGOTTEN_AFTER_S = 60
 
 
 @attrs.frozen
@@ -33,30 +31,30 @@ class Paused:
     classes: frozenset[str]
 
 
-class RemoteControl:
+class FleetControl:
     """Speaks to the workers of one Redis database."""
 
     def __init__(self, connection: Connection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
 
-    async def ask(self, process_id: str, ask: Ask, patience_s: float) -> Answer | None:
-        """Ask a worker of ours; None if it does not answer in time. What was asked may still be done. Raises BrokerError."""
-        keys = [self._keys.asks(process_id)]
-        await self._connection.run(scripts.SEND_CONTROL, keys, [encode(ask), UNHEARD_AFTER_S], "ask")
-        key = self._keys.answer(ask.token)
+    async def send(self, process_id: str, message: ControlMessage, patience_s: float) -> Reply | None:
+        """Send to a worker of ours; its reply, or None if none comes in time. What was wanted may be done all the same. Raises BrokerError."""
+        keys = [self._keys.control(process_id)]
+        await self._connection.run(scripts.SEND_CONTROL, keys, [encode(message), FORGOTTEN_AFTER_S], "control")
+        key = self._keys.reply(message.token)
         with trio.move_on_after(patience_s):
             while True:
-                text = await self._connection.call("answer", lambda client: client.getdel(key))
+                text = await self._connection.call("reply", lambda client: client.getdel(key))
                 if text is not None:
-                    return decode_answer(text)
+                    return decode_reply(text)
                 await trio.sleep(POLL_S)
         return None
 
     async def signal(self, identity: str, signal: Literal["TSTP", "TERM", "TTIN"]) -> None:
         """Leave a signal for a process, Ruby's or ours; it is forgotten after a minute. Raises BrokerError."""
         keys = [self._keys.signals(identity)]
-        await self._connection.run(scripts.SEND_CONTROL, keys, [signal, UNHEARD_AFTER_S], "signal")
+        await self._connection.run(scripts.SEND_CONTROL, keys, [signal, FORGOTTEN_AFTER_S], "signal")
 
     async def paused(self) -> Paused:
         """What is paused now. Raises BrokerError."""
@@ -72,7 +70,7 @@ class RemoteControl:
             await self._connection.call("pause", lambda client: client.sadd(self._keys.paused_classes, list(classes)))
 
     async def resume(self, queues: Sequence[str] = (), classes: Sequence[str] = ()) -> None:
-        """Undo `pause`. What was put aside of a class comes back by itself within minutes. Raises BrokerError."""
+        """Undo `pause`. What was held of a class comes back by itself within minutes. Raises BrokerError."""
         if queues:
             await self._connection.call("resume", lambda client: client.srem(self._keys.paused, list(queues)))
         if classes:

@@ -34,7 +34,7 @@ _BY_SCORE: Literal[coredis.PureToken.BYSCORE] = coredis.PureToken.BYSCORE
 
 
 @attrs.frozen
-class Source:
+class Location:
     """Where to look: `retry`, `scheduled`, `dead`, or `queue` with its name. `dialect`: what is spoken there, if not what we speak."""
 
     place: str
@@ -46,7 +46,7 @@ class Source:
 
 
 @attrs.frozen
-class QueueLook:
+class QueueState:
     """A queue. `latency_s`: how long the payload that is fetched next has waited; None if there is none or it doesn't tell.
 
     `problem`: why it can't be looked at. `dialect`: what is spoken there, if not what we speak.
@@ -88,10 +88,10 @@ class Inspector:
 
     # ── queues and sets ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def queues(self) -> list[QueueLook]:
+    async def queues(self) -> list[QueueState]:
         """All known queues, and those that our workers serve in another dialect."""
         names = dict.fromkeys(await self.queue_names())
-        sources = [Source("queue", *each) for each in {**await self._other_queues(), **names}.items()]
+        sources = [Location("queue", *each) for each in {**await self._other_queues(), **names}.items()]
         paused = set(await self._names(self._keys.paused))
         now_s = await self.now_s()
         return await self._all([partial(self._queue, source, source.queue in paused, now_s) for source in sources])
@@ -100,46 +100,46 @@ class Inspector:
         """The names of all known queues."""
         return await self._names(self._keys.queues)
 
-    async def source_of(self, queue: str) -> Source:
+    async def location_of(self, queue: str) -> Location:
         """Where a queue lies: it may be one that our workers serve in another dialect."""
         if await self._look(lambda client: client.exists([self._keys.queue(queue)])):
-            return Source("queue", queue)
-        return Source("queue", queue, (await self._other_queues()).get(queue))
+            return Location("queue", queue)
+        return Location("queue", queue, (await self._other_queues()).get(queue))
 
     async def _other_queues(self) -> dict[str, Dialect]:
         """What is spoken on our workers' queues where it isn't what we speak: their lists are registered with it."""
         found = {}
         for owner in (await self._pairs(self._keys.in_progress_lists)).values():
-            _, queue, mark = _parted(owner)
-            if mark:
+            _, queue, tag = _parted(owner)
+            if tag:
                 with suppress(ConfigurationError):  # one of a version to come
-                    found[queue] = dialect_named(mark)
+                    found[queue] = dialect_named(tag)
         return found
 
-    async def _queue(self, source: Source, paused: bool, now_s: float) -> QueueLook:
+    async def _queue(self, source: Location, paused: bool, now_s: float) -> QueueState:
         key, dialect = self.key(source), str(source.dialect or "")
         try:
             size = await self._look(lambda client: client.llen(key))
         except Refused as error:  # it is no list: no reason not to show the others
-            return QueueLook(source.queue, 0, None, paused, str(error), dialect)
+            return QueueState(source.queue, 0, None, paused, str(error), dialect)
         payloads = await self._list_page(source, 0, 1)
         since_s = payloads[0].since_s if payloads else None
         latency_s = None if since_s is None else max(0.0, now_s - since_s)
-        return QueueLook(source.queue, size, latency_s, paused, dialect=dialect)
+        return QueueState(source.queue, size, latency_s, paused, dialect=dialect)
 
-    async def size(self, source: Source) -> int:
+    async def size(self, source: Location) -> int:
         """How many payloads are there."""
         key = self.key(source)
         count: int = await self._look(lambda c: c.llen(key) if source.place == "queue" else c.zcard(key))
         return count
 
-    def key(self, source: Source) -> str:
+    def key(self, source: Location) -> str:
         """The key of `source`."""
-        keys = self._keys if source.dialect is None else source.dialect.keys(self._keys.home)
+        keys = self._keys if source.dialect is None else source.dialect.keys(self._keys.worker_namespace)
         sets = {"retry": keys.retry, "scheduled": keys.schedule, "dead": keys.dead}
         return keys.queue(source.queue) if source.place == "queue" else sets[source.place]
 
-    async def pages(self, source: Source, first: int = FIRST_PAGE) -> AsyncGenerator[list[Entry], None]:
+    async def pages(self, source: Location, first: int = FIRST_PAGE) -> AsyncGenerator[list[Entry], None]:
         """Everything in `source`: what runs next first, of the dead the latest first. `first`: length of the first page."""
         start, length = 0, min(first, FIRST_PAGE)
         while True:
@@ -150,7 +150,7 @@ class Inspector:
                 return
             start, length = start + length, page_length(page, PAGE)
 
-    async def _list_page(self, source: Source, start: int, length: int) -> list[Entry]:
+    async def _list_page(self, source: Location, start: int, length: int) -> list[Entry]:
         key = self.key(source)
         if source.dialect is not None and source.dialect.fetched_from == "LEFT":
             payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
@@ -158,20 +158,20 @@ class Inspector:
             payloads = (await self._look(lambda client: client.lrange(key, -start - length, -start - 1)))[::-1]
         return [Entry("queue", payload, source.queue) for payload in payloads]
 
-    async def _set_page(self, source: Source, start: int, length: int) -> list[Entry]:
+    async def _set_page(self, source: Location, start: int, length: int) -> list[Entry]:
         key, rev = self.key(source), True if source.place == "dead" else None
         members = await self._look(
             lambda client: client.zrange(key, start, start + length - 1, rev=rev, withscores=True)
         )
         return [Entry(source.place, payload, score=float(score)) for payload, score in members]  # type: ignore[arg-type]
 
-    async def page_from_the_newest(self, source: Source, start: int, length: int) -> list[Entry]:
+    async def page_from_the_newest(self, source: Location, start: int, length: int) -> list[Entry]:
         """A page of a queue counted from the end where jobs are pushed: none is skipped, whatever is fetched meanwhile."""
         key = self.key(source)
         payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
         return [Entry("queue", payload, source.queue) for payload in payloads]
 
-    async def page_from_score(self, source: Source, score: float, passed: int, length: int) -> list[Entry]:
+    async def page_from_score(self, source: Location, score: float, passed: int, length: int) -> list[Entry]:
         """A page of a set, lowest scores first, from this score on but without the first `passed` of it."""
         key, least = self.key(source), repr(score)  # as a text: the client would round it
         members = await self._look(
@@ -200,7 +200,7 @@ class Inspector:
             async for payload in self._find_in_list(key, needle):
                 yield Entry("running", payload, queue, process_id=process_id)
         for place in ("retry", "scheduled", "dead"):
-            async for found in self._find_in_set(Source(place), text):
+            async for found in self._find_in_set(Location(place), text):
                 yield found
         for queue in await self.queue_names():
             async for payload in self._find_in_list(self._keys.queue(queue), needle):
@@ -224,7 +224,7 @@ class Inspector:
             if seen < FIND_PAGE:
                 return
 
-    async def _find_in_set(self, source: Source, text: str) -> AsyncGenerator[Entry, None]:
+    async def _find_in_set(self, source: Location, text: str) -> AsyncGenerator[Entry, None]:
         key = self.key(source)
         pattern = "*" + "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text) + "*"
         cursor = None
@@ -234,9 +234,9 @@ class Inspector:
             for payload, score in members:
                 yield Entry(source.place, payload, score=float(score))  # type: ignore[arg-type]
 
-    async def deaths(self, jid: str) -> int:
+    async def crashes(self, jid: str) -> int:
         """How many workers died under it lately."""
-        count = await self._look(lambda client: client.hget(self._keys.reclaims, jid))
+        count = await self._look(lambda client: client.hget(self._keys.crashes, jid))
         return int(count or 0)
 
     # ── processes ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -273,7 +273,7 @@ class Inspector:
         names = [keys.stat(name, day) for day in ("", today) for name in ("processed", "failed")]
         counters = [int(count or 0) for count in await self._look(lambda client: client.mget(names))]
         sizes = [queue.size for queue in await self.queues()]
-        sets = await self._all([partial(self.size, Source(place)) for place in ("retry", "scheduled", "dead")])
+        sets = await self._all([partial(self.size, Location(place)) for place in ("retry", "scheduled", "dead")])
         return Totals(*counters, sum(sizes), *sets)  # type: ignore[call-arg]
 
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -314,10 +314,10 @@ class Inspector:
 
 
 def _parted(owner: str) -> tuple[str, str, str]:
-    """Whose list it is by the registry: process id, queue, and the mark of its dialect or nothing."""
-    process_id, _, marked = owner.partition(" ")
-    queue, _, mark = marked.partition(" ")
-    return process_id, queue, mark
+    """Whose list it is by the registry: process id, queue, and the tag of its dialect or nothing."""
+    process_id, _, tagged = owner.partition(" ")
+    queue, _, tag = tagged.partition(" ")
+    return process_id, queue, tag
 
 
 def page_length(page: Sequence[Entry], longest: int) -> int:

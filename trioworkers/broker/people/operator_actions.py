@@ -1,4 +1,4 @@
-"""Moves by hand: what people do to jobs that wait. Each batch is one atomic script, fenced by the payload being there.
+"""Operator actions: what people do to jobs that wait. Each batch is one atomic script, fenced by the payload being there.
 
 So a command may be killed at any moment, run twice, or beside another one: nothing is lost or doubled; what is done is done, the
 rest is as it was.
@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, Source, page_length
+from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, Location, page_length
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import pack
@@ -58,7 +58,7 @@ class Swept:
     errors: Sequence[str] = ()
 
 
-class HandMoves:
+class OperatorActions:
     """Acts on one Redis database. Every method raises BrokerError; what it was at may then be done or not."""
 
     def __init__(self, connection: Connection, keys: Keys) -> None:
@@ -66,7 +66,7 @@ class HandMoves:
         self._keys = keys
         self._inspector = Inspector(connection, keys)
 
-    async def sweep(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
+    async def sweep(self, source: Location, decide: Decide) -> AsyncGenerator[Swept, None]:
         """Look at everything in `source`, page by page, and move what `decide` gives a next place. One item for each page.
 
         What is there all the time is not passed over, whatever others do meanwhile. Of a set, the lowest score comes first.
@@ -76,7 +76,7 @@ class HandMoves:
             async for swept in results:
                 yield swept
 
-    async def _sweep_list(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
+    async def _sweep_list(self, source: Location, decide: Decide) -> AsyncGenerator[Swept, None]:
         # From the end where jobs are pushed: what is pushed meanwhile is seen twice, what is fetched is not seen, and nothing is skipped.
         start, length = 0, FIRST_PAGE
         while True:
@@ -88,7 +88,7 @@ class HandMoves:
                 return
             length = page_length(page, PAGE)
 
-    async def _sweep_set(self, source: Source, decide: Decide) -> AsyncGenerator[Swept, None]:
+    async def _sweep_set(self, source: Location, decide: Decide) -> AsyncGenerator[Swept, None]:
         # By score, not by rank: others insert and remove before us. Only those of the very same score are counted.
         score, passed, length = -math.inf, 0, FIRST_PAGE
         while True:
@@ -102,11 +102,11 @@ class HandMoves:
             passed = max(0, same - swept.moved) + (passed if last == score else 0)
             score, length = last, page_length(page, PAGE)
 
-    async def move(self, source: Source, entry: Entry, to: Next) -> Swept:
+    async def move(self, source: Location, entry: Entry, to: Next) -> Swept:
         """Move one payload."""
         return await self._move(source, [entry], lambda _: to)
 
-    async def _move(self, source: Source, page: Sequence[Entry], decide: Decide, start: int | None = None) -> Swept:
+    async def _move(self, source: Location, page: Sequence[Entry], decide: Decide, start: int | None = None) -> Swept:
         decided = [(place, entry, decide(entry)) for place, entry in enumerate(page)]
         wanted = [(place, entry, to) for place, entry, to in decided if to is not None and not _stays(source, to)]
         if not wanted:
@@ -115,7 +115,7 @@ class HandMoves:
         keys = [self._inspector.key(source), self._keys.queues, self._keys.dead]
         if source.place == "queue":
             indexes = [-1 if start is None else start + place for place, _, _ in wanted]
-            args = [pack(work), pack(indexes), f"tw:mark:{secrets.token_hex(16)}"]
+            args = [pack(work), pack(indexes), f"tw:tombstone:{secrets.token_hex(16)}"]
             moved, *errors = await self._connection.run(scripts.PICK, keys, args, "the move")
         else:
             moved, *errors = await self._connection.run(scripts.RELOCATE, keys, [pack(work)], "the move")
@@ -136,7 +136,7 @@ class HandMoves:
         count: int = await self._connection.run(scripts.PURGE, keys, [queue])
         return count
 
-    async def restore(self, source: Source, entries: Sequence[Entry], group: str) -> int:
+    async def restore(self, source: Location, entries: Sequence[Entry], group: str) -> int:
         """Put exported payloads back; returns how many were added. What a set holds already is left as it is.
 
         A queue can't tell: there, a `group` of the same name and content is put back once within a week.
@@ -151,6 +151,6 @@ class HandMoves:
         return added
 
 
-def _stays(source: Source, to: Next) -> bool:
+def _stays(source: Location, to: Next) -> bool:
     """From a queue into the same queue is no move; the script counts on that."""
-    return isinstance(to, Push) and source == Source("queue", to.queue)
+    return isinstance(to, Push) and source == Location("queue", to.queue)

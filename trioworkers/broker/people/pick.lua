@@ -1,9 +1,9 @@
--- Take payloads out of a queue by hand, each to its next place. What is not there any more was fetched meanwhile: passed over.
--- To remove from the middle of a long list one by one costs a walk each; so they are marked where they lie, and all marks are
--- removed in one walk. Nobody ever sees a mark.
+-- Take payloads out of a queue for an operator, each to its next place. What is not there any more was fetched meanwhile: passed over.
+-- To remove from the middle of a long list one by one costs a walk each; so tombstones are put where they lie, and all are
+-- removed in one walk. Nobody ever sees one.
 -- KEYS    1 the queue  2 queues  3 dead
 -- ARGV    1 msgpack {{payload, kind, …}, …}, as in relocate.lua, in the order of the list  2 index of each, msgpack, as read; what
---         was pushed since has moved them  3 the mark, a text that is no payload. What is pushed goes into another queue,
+--         was pushed since has moved them  3 the tombstone, a text that is no payload. What is pushed goes into another queue,
 --         newest first to the end that is fetched next: so the jobs keep their order
 -- result  {how many were moved, error, …}: a payload that its next place can't take stays where it was
 local write = {
@@ -11,7 +11,7 @@ local write = {
   bury = function(o) bury(KEYS[3], o[1]) end,
   push = function(o) send({{o[3], o[4], {o[5]}, 'RPUSH', KEYS[2]}}, {}) end,
 }
-redis.call('LTRIM', KEYS[1], 0, -1) -- changes nothing; but who began so may mark when Redis is full, and delete what fills it
+redis.call('LTRIM', KEYS[1], 0, -1) -- changes nothing; but who began so may write when Redis is full, and delete what fills it
 local indexes, shift = cmsgpack.unpack(ARGV[2]), 0
 for i, o in ipairs(cmsgpack.unpack(ARGV[1])) do
   local index = indexes[i] + shift

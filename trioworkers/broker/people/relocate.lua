@@ -1,4 +1,4 @@
--- Take payloads out of a sorted set by hand, each to its next place. What is not there any more was moved by others: passed over.
+-- Take payloads out of a sorted set for an operator, each to its next place. What is not there any more was moved by others: passed over.
 -- KEYS    1 the set  2 queues  3 dead
 -- ARGV    1 msgpack {{payload, kind, …}, …}: 'delete'  'bury'  'push' queue name, queue key, payload to enqueue
 -- result  {how many were moved, error, …}: a payload that its next place can't take stays where it was

@@ -1,5 +1,5 @@
 -- Shared by the scripts that settle jobs (a prelude, not a script of its own).
--- take(list, payloads, mark): take payloads, oldest first, out of an in-progress list. Returns for each whether it was there. `mark` is a
+-- take(list, payloads, tombstone): take payloads, oldest first, out of an in-progress list. Returns for each whether it was there. `tombstone` is a
 -- text that is no payload. Begins with LTRIM or LREM: they may always write, and who began so may go on when Redis is full.
 --
 -- What ends together began together, mostly, and lies together at the old end of the list. So that end is read, page by page, cut
@@ -43,15 +43,15 @@ local function read(list, payloads)
   return found, count - left, others, whole
 end
 
-local function take(list, payloads, mark)
+local function take(list, payloads, tombstone)
   local found, count, others, whole = read(list, payloads)
   local cut = 0
   for _, depth in pairs(found) do cut = math.max(cut, depth) end
   local between = cut - count
   if between > 4 * count then -- that would be too much to write anew, to the append-only file and the replicas as well
     redis.call('LTRIM', list, 0, -1)
-    for _, depth in pairs(found) do redis.call('LSET', list, -depth, mark) end
-    redis.call('LREM', list, -count, mark)
+    for _, depth in pairs(found) do redis.call('LSET', list, -depth, tombstone) end
+    redis.call('LREM', list, -count, tombstone)
   elseif count > 0 or whole then
     redis.call('LTRIM', list, 0, -cut - 1)
     local back = {}

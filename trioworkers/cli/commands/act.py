@@ -178,13 +178,13 @@ def _act(
     redis: str | None,
     namespace: str | None,
 ) -> None:
-    from trioworkers.cli.move_jobs import Chosen, act_on, source_of  # noqa: PLC0415 - as above
+    from trioworkers.cli.move_jobs import Chosen, act_on, location_of  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
 
     if sum(map(bool, (jids, where, all_))) != 1 or (jids and in_):
         raise typer.BadParameter("which jobs? Give JIDs, or --where FILTER, or --all; one of these")
-    source = None if jids else source_of(in_, act)
+    source = None if jids else location_of(in_, act)
     chosen = Chosen(jids or (), source, parse_where(where or ()), yes, dry_run)
     in_session(lambda session: act_on(session, act, chosen), redis, namespace)
 

@@ -60,17 +60,17 @@ def cancel(
 ) -> None:
     """Stop a running job, whichever worker runs it.
 
-    Its scope is cancelled and its CPU work killed; the worker hears it within a second or so, and has 5 seconds to say how it went. The job
-    goes to the dead set with the reason "cancelled by hand": put back by itself it would only run again, and forgotten nobody
+    Its scope is cancelled and its CPU work killed; the worker receives it within a second or so, and has 5 seconds to say how it went. The job
+    goes to the dead set with the reason "cancelled by an operator": put back by itself it would only run again, and forgotten nobody
     could look at it. Status 1 if it isn't running, runs in Ruby, or does not stop when it is cancelled.
     """
-    from trioworkers.cli import tell_workers  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli import control_workers  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     if discard and requeue:
         raise typer.BadParameter("either --discard or --requeue")
     then: Fate = "discard" if discard else "requeue" if requeue else "bury"
-    in_session(lambda session: tell_workers.cancel(session, jid, then), redis, namespace)
+    in_session(lambda session: control_workers.cancel(session, jid, then), redis, namespace)
 
 
 @examples(
@@ -80,30 +80,30 @@ def cancel(
 def pause(queues: Queues = None, *, classes: Classes = None, redis: Redis = None, namespace: Namespace = None) -> None:
     """Pause a queue or a class, for all workers.
 
-    Heard within a second (2.5, by a worker that runs nothing), also by workers that start later, and kept in Redis until `resume`. Jobs that run go on. Jobs of a paused
-    class are put aside in the schedule set without counting an attempt; they look every 5 to 8 minutes whether they may run.
+    Received within a second (2.5, by a worker that runs nothing), also by workers that start later, and kept in Redis until `resume`. Jobs that run go on. Jobs of a paused
+    class are held in the schedule set without counting an attempt; they check every 5 to 8 minutes whether they may run.
     A paused queue is in Sidekiq Pro's own set; the open Sidekiq shows it (from 8.1.1 on) but fetches all the same.
     """
-    from trioworkers.cli import tell_workers  # noqa: PLC0415 - as above
+    from trioworkers.cli import control_workers  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     _need(queues, classes)
-    in_session(lambda session: tell_workers.pause(session, queues or (), classes or ()), redis, namespace)
+    in_session(lambda session: control_workers.pause(session, queues or (), classes or ()), redis, namespace)
 
 
 @examples(
     ("trioworkers resume track", "fetched again within 2.5 seconds"),
-    ("trioworkers resume --class TrackUserJob", "what was put aside is back in its queue, too"),
+    ("trioworkers resume --class TrackUserJob", "what was held is back in its queue, too"),
 )
 def resume(
     queues: Paused = None, *, classes: PausedClasses = None, redis: Redis = None, namespace: Namespace = None
 ) -> None:
     """Resume a queue or a class that was paused."""
-    from trioworkers.cli import tell_workers  # noqa: PLC0415 - as above
+    from trioworkers.cli import control_workers  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     _need(queues, classes)
-    in_session(lambda session: tell_workers.resume(session, queues or (), classes or ()), redis, namespace)
+    in_session(lambda session: control_workers.resume(session, queues or (), classes or ()), redis, namespace)
 
 
 def _need(queues: list[str] | None, classes: list[str] | None) -> None:
@@ -117,14 +117,14 @@ def quiet(
 ) -> None:
     """Have processes fetch no more; what runs goes on.
 
-    Sidekiq's signal TSTP: Ruby's processes obey, too. Heard with the next heartbeat, within 5 seconds by ours (a sixth of the lease)
+    Sidekiq's signal TSTP: Ruby's processes obey, too. Received with the next heartbeat, within 5 seconds by ours (a sixth of the lease)
     and 10 by Ruby's. There is no way back but a restart; `pause` has one.
     """
-    from trioworkers.cli import tell_workers  # noqa: PLC0415 - as above
+    from trioworkers.cli import control_workers  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     _need_one(processes, everyone)
-    in_session(lambda session: tell_workers.signal(session, processes, "TSTP"), redis, namespace)
+    in_session(lambda session: control_workers.signal(session, processes, "TSTP"), redis, namespace)
 
 
 @examples(("trioworkers stop w1", "as TERM would"), ("trioworkers stop --all", "everybody"))
@@ -133,14 +133,14 @@ def stop(
 ) -> None:
     """Stop processes: no more jobs, then the deadline.
 
-    Sidekiq's signal TERM: jobs get the shutdown timeout, the rest goes back to its queue. Ruby's processes obey, too. Heard with the
+    Sidekiq's signal TERM: jobs get the shutdown timeout, the rest goes back to its queue. Ruby's processes obey, too. Received with the
     next heartbeat, within 5 seconds by ours (a sixth of the lease) and 10 by Ruby's.
     """
-    from trioworkers.cli import tell_workers  # noqa: PLC0415 - as above
+    from trioworkers.cli import control_workers  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     _need_one(processes, everyone)
-    in_session(lambda session: tell_workers.signal(session, processes, "TERM"), redis, namespace)
+    in_session(lambda session: control_workers.signal(session, processes, "TERM"), redis, namespace)
 
 
 def _need_one(processes: list[str] | None, everyone: bool) -> None:

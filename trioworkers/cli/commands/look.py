@@ -141,12 +141,12 @@ def _list(
     redis: str | None,
     namespace: str | None,
 ) -> None:
-    from trioworkers.broker.people.inspection import Source  # noqa: PLC0415 - as above
+    from trioworkers.broker.people.inspection import Location  # noqa: PLC0415 - as above
     from trioworkers.cli import lists  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
 
-    source, wanted = Source(place, queue), parse_where(where or ())
+    source, wanted = Location(place, queue), parse_where(where or ())
     in_session(lambda session: lists.entries(session, source, wanted, limit=limit, as_json=json), redis, namespace)
 
 

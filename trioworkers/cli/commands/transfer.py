@@ -42,7 +42,7 @@ def export(
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
 
-    source, wanted = json_lines.source_of(place), parse_where(where or ())
+    source, wanted = json_lines.location_of(place), parse_where(where or ())
     in_session(lambda session: json_lines.export(session, source, wanted, output), redis, namespace)
 
 

@@ -1,4 +1,4 @@
-"""What the commands that speak to running workers do: find the worker, ask it, say what came of it."""
+"""What the commands that speak to running workers do: find the worker, send it a message, say what came of it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Literal
 import trio
 import typer
 
-from trioworkers.broker.people.fleet_control import HEARD_WITHIN_S
-from trioworkers.broker.people.inspection import Source
+from trioworkers.broker.people.fleet_control import RECEIVED_WITHIN_S
+from trioworkers.broker.people.inspection import Location
 from trioworkers.broker.people.operator_actions import Next, Push
 from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.process_list import select_processes
@@ -19,14 +19,14 @@ from trioworkers.cli.session import Session
 from trioworkers.cli.tables import remark
 from trioworkers.errors import Ambiguous, BadPayload, NotFound, TrioworkersError, WrongUsage
 from trioworkers.wire.by_operator import enqueued
-from trioworkers.wire.control_messages import Ask, Fate
+from trioworkers.wire.control_messages import ControlMessage, Fate
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
 from trioworkers.wire.process_records import Process
 from trioworkers.wording import counted
 
 CANCEL_PATIENCE_S = 5.0
-ANSWER_WITHIN_S = CANCEL_PATIENCE_S + HEARD_WITHIN_S
+REPLY_WITHIN_S = CANCEL_PATIENCE_S + RECEIVED_WITHIN_S
 
 
 class StillRuns(TrioworkersError):
@@ -54,10 +54,10 @@ async def _cancel_one(session: Session, entry: Entry, then: Fate) -> None:
         raise StillRuns(
             f"job {jid} is in the list of {worker}, which gives no sign of life: a live worker takes it over soon"
         )
-    ask = Ask(secrets.token_hex(8), "cancel", jid, then, patience_s=CANCEL_PATIENCE_S)
-    answer = await session.remote.ask(worker, ask, ANSWER_WITHIN_S)
+    message = ControlMessage(secrets.token_hex(8), "cancel", jid, then, patience_s=CANCEL_PATIENCE_S)
+    reply = await session.fleet.send(worker, message, REPLY_WITHIN_S)
     fate = {"bury": "it is in the dead set", "discard": "it is forgotten", "requeue": "it is back on its queue"}[then]
-    match answer and answer.result:
+    match reply and reply.result:
         case "done":
             typer.echo(f"{jid}: cancelled on {worker}; {fate}")
         case "ended" | "unknown":
@@ -69,7 +69,7 @@ async def _cancel_one(session: Session, entry: Entry, then: Fate) -> None:
             )
         case _:
             raise StillRuns(
-                f"no answer from {worker} within {ANSWER_WITHIN_S:g} s: it is gone, or its event loop is blocked; it may still obey"
+                f"no answer from {worker} within {REPLY_WITHIN_S:g} s: it is gone, or its event loop is blocked; it may still obey"
             )
 
 
@@ -78,10 +78,10 @@ async def pause(session: Session, queues: Sequence[str], classes: Sequence[str])
     for queue in queues:
         if not is_queue_name(queue):
             raise WrongUsage(f"{queue!r} can't be a queue's name")
-    await session.remote.pause(queues, classes)
+    await session.fleet.pause(queues, classes)
     for name in (*queues, *classes):
         typer.echo(f"{name}: paused")
-    known = {look.name for look in await session.inspector.queues()}
+    known = {queue.name for queue in await session.inspector.queues()}
     processes = await session.inspector.processes()
     for queue in queues:
         serving = [process for process in processes if queue in process.queues]
@@ -92,23 +92,23 @@ async def pause(session: Session, queues: Sequence[str], classes: Sequence[str])
 
 
 async def resume(session: Session, queues: Sequence[str], classes: Sequence[str]) -> None:
-    """For all workers; what was put aside of the classes goes back to its queue."""
-    before = await session.remote.paused()
-    await session.remote.resume(queues, classes)
+    """For all workers; what was held of the classes goes back to its queue."""
+    before = await session.fleet.paused()
+    await session.fleet.resume(queues, classes)
     for name in (*queues, *classes):
         was = name in before.queues or name in before.classes
         typer.echo(f"{name}: {'resumed' if was else 'was not paused'}")
     if classes:
-        await trio.sleep(HEARD_WITHIN_S)  # or a worker that hasn't heard it yet puts them aside again
+        await trio.sleep(RECEIVED_WITHIN_S)  # or a worker that hasn't received it yet holds them again
         count = await _bring_back(session, set(classes))
-        typer.echo(f"{counted(count, 'job')} that had been put aside: back in the queue")
+        typer.echo(f"{counted(count, 'job')} that had been held: back in the queue")
 
 
 async def _bring_back(session: Session, classes: set[str]) -> int:
     now_s = await session.inspector.now_s()
 
     def decide(entry: Entry) -> Next | None:
-        if not entry.is_aside or not classes.intersection(entry.classes):
+        if not entry.is_held or not classes.intersection(entry.classes):
             return None
         try:
             return Push(*enqueued(entry.payload, now_s))
@@ -116,7 +116,7 @@ async def _bring_back(session: Session, classes: set[str]) -> int:
             return None
 
     moved = 0
-    async with aclosing(session.moves.sweep(Source("scheduled"), decide)) as pages:
+    async with aclosing(session.actions.sweep(Location("scheduled"), decide)) as pages:
         async for swept in pages:
             moved += swept.moved
     return moved
@@ -127,8 +127,10 @@ async def signal(session: Session, wanted: Sequence[str] | None, signal: Literal
     chosen = [await _the_one(session, name) for name in wanted] if wanted else [await select_processes(session, None)]
     what = {"TSTP": "told to fetch no more", "TERM": "told to stop"}[signal]
     for process in {each.identity: each for some in chosen for each in some}.values():
-        await session.remote.signal(process.identity, signal)
-        typer.echo(f"{process.process_id or process.identity}: {what}; heard within {5 if process.is_ours else 10} s")
+        await session.fleet.signal(process.identity, signal)
+        typer.echo(
+            f"{process.process_id or process.identity}: {what}; received within {5 if process.is_ours else 10} s"
+        )
     if not any(chosen):
         remark("no process is running")
 
