@@ -12,7 +12,7 @@ from trioworkers import Bury as BuryError
 from trioworkers import CallFailed, FanOutError, RetryAfter
 from trioworkers import Discard as DiscardError
 from trioworkers.errors import BadArguments, UnknownClass
-from trioworkers.outcome import Bury, Discard, Requeue, RetryAt
+from trioworkers.outcome import Bury, Discard, Retry, Snooze
 from trioworkers.retry import backoff_s, decide, summary
 from trioworkers.wire.job import decode
 
@@ -27,7 +27,7 @@ def fail(
 
 
 def after(outcome: object) -> dict[str, object]:
-    assert isinstance(outcome, RetryAt | Bury)
+    assert isinstance(outcome, Retry | Bury)
     return json.loads(outcome.payload)
 
 
@@ -57,7 +57,7 @@ def test_text_time_of_go_workers_is_replaced_by_a_number():
 
 
 def test_job_runs_26_times_with_25_retries():
-    assert isinstance(fail(retry_count=23, failed_at=1.5), RetryAt)
+    assert isinstance(fail(retry_count=23, failed_at=1.5), Retry)
     assert isinstance(fail(retry_count=24, failed_at=1.5), Bury)
 
 
@@ -68,10 +68,10 @@ def test_job_runs_26_times_with_25_retries():
         ({"retry": 0}, Bury),
         ({"retry": -1}, Bury),
         ({"retry": 0, "dead": False}, Discard),
-        ({"retry": 1}, RetryAt),
+        ({"retry": 1}, Retry),
         ({"retry": 1, "retry_count": 0, "failed_at": 1.5}, Bury),
-        ({"retry": None}, RetryAt),
-        ({}, RetryAt),
+        ({"retry": None}, Retry),
+        ({}, Retry),
     ],
 )
 def test_retry_field_in_every_form(fields: dict[str, object], kind: type):
@@ -80,12 +80,12 @@ def test_retry_field_in_every_form(fields: dict[str, object], kind: type):
 
 def test_handlers_default_counts_only_where_the_job_says_nothing():
     assert isinstance(fail(default=False), Discard)
-    assert isinstance(fail(default=False, retry=True), RetryAt)
+    assert isinstance(fail(default=False, retry=True), Retry)
     assert after(fail(default=3))["retry"] == 3
 
 
 def test_retry_for_counts_time_instead_of_retries():
-    assert isinstance(fail(retry_for=60, retry_count=80, failed_at=NOW - 59), RetryAt)
+    assert isinstance(fail(retry_for=60, retry_count=80, failed_at=NOW - 59), Retry)
     assert isinstance(fail(retry_for=60, retry_count=1, failed_at=NOW - 61), Bury)
 
 
@@ -149,7 +149,7 @@ def call(name: str, *, permanent: bool = False, retry_after_s: float | None = No
 
 def test_fan_out_with_only_permanent_failures_is_buried():
     assert isinstance(fail(FanOutError([call("a", permanent=True)], 2)), Bury)
-    assert isinstance(fail(FanOutError([call("a", permanent=True), call("b")], 2)), RetryAt)
+    assert isinstance(fail(FanOutError([call("a", permanent=True), call("b")], 2)), Retry)
 
 
 def test_retry_after_of_all_failed_calls_sets_the_next_attempt():
@@ -160,16 +160,15 @@ def test_retry_after_of_all_failed_calls_sets_the_next_attempt():
 def test_paused_host_costs_no_attempt():
     same = b'{"class": "A", "args": [1], "jid": "j", "queue": "q"}'
     paused = FanOutError([call("a", retry_after_s=5, paused=True)], 4)
-    assert fail(paused) == Requeue(same, 5)
+    assert fail(paused) == Snooze(same, 5)
     elsewhere = fail(paused, queue="other")  # it waits in the schedule set, and comes back to where it was fetched
-    assert isinstance(elsewhere, Requeue)
-    assert elsewhere.payload is not None
+    assert isinstance(elsewhere, Snooze)
     assert json.loads(elsewhere.payload)["queue"] == "q"
 
 
 def test_unknown_class_is_kept_whatever_the_job_says_of_its_own_failures():
     unknown = UnknownClass("no handler")
-    assert isinstance(fail(unknown), RetryAt)
+    assert isinstance(fail(unknown), Retry)
     assert isinstance(fail(unknown, retry=False), Bury)
     assert isinstance(fail(UnknownClass("no handler", hopeless=True), retry=25), Bury)
     assert isinstance(fail(UnknownClass("no handler", hopeless=True), dead=False), Discard)

@@ -2,11 +2,15 @@
 
 ```
             succeeded ─────────────► Acknowledge   forget the payload
-attempt ──┬ failed, tries left ────► RetryAt       to the retry set
+attempt ──┬ failed, tries left ────► Retry         to the retry set, once its delay is over to its queue
           ├ failed for good ───────► Bury          to the dead set
           ├ … and asked not to be kept ► Discard   forget the payload
+          ├ can't go on just now ──► Snooze        to the schedule set, costs no attempt
           └ cancelled by us ───────► Requeue       back to the queue's fetch end, costs no attempt
 ```
+
+Each legal end has a constructor of its own; what would make none (a retry without a time, a burial that is counted but was never
+a job) can't be written down.
 """
 
 from __future__ import annotations
@@ -56,24 +60,42 @@ ACKNOWLEDGE = Acknowledge()
 """How most jobs end: nothing goes out with it."""
 
 
+MAX_DELAY_S = 100 * 365.25 * 24 * 3600
+"""What is put off for longer waits a hundred years: other programs read these times as dates, and a date has an end."""
+
+
+def _delay(seconds: float) -> float:
+    """`seconds` as a delay that Redis takes as part of a score. Raises ValueError for what is no number."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    capped = float(min(seconds, MAX_DELAY_S)) if is_number else math.nan
+    if math.isnan(capped):
+        raise ValueError(f"a delay is a number of seconds, not {seconds!r:.100}")
+    return capped
+
+
 @attrs.frozen
-class RetryAt:
-    """Failed; `payload`, with the retry's bookkeeping, is due in the retry set after `delay_s` seconds."""
+class Retry:
+    """Failed; `payload`, with the retry's bookkeeping, is due in the retry set after `delay_s` seconds. ValueError if that is no number."""
 
     payload: bytes
-    delay_s: float
+    delay_s: float = attrs.field(converter=_delay)
 
 
 @attrs.frozen
 class Bury:
-    """Failed for good; `payload` goes to the dead set. `counted` is false for what never was a job.
+    """Failed for good; `payload` goes to the dead set. `failure`: what a record of it says, where such are kept.
 
-    `failure`: what a record of it says, where such are kept.
+    `counted`: whether Sidekiq's totals count it as a job that failed. Not what never was a job: see `unreadable`.
     """
 
     payload: bytes
-    counted: bool = True
-    failure: Failure | None = attrs.field(default=None, eq=False, repr=False)
+    counted: bool = attrs.field(default=True, kw_only=True)
+    failure: Failure | None = attrs.field(default=None, eq=False, repr=False, kw_only=True)
+
+    @classmethod
+    def unreadable(cls, payload: bytes, reason: str) -> Bury:
+        """What is no job goes to the dead set as it came, and counts nowhere."""
+        return cls(payload, counted=False, failure=Failure("trioworkers.BadPayload", reason))
 
 
 @attrs.frozen
@@ -88,13 +110,24 @@ class Expire:
 
 @attrs.frozen
 class Requeue:
-    """Stopped by us, which is not failing: back to the fetch end of its queue, the same bytes apart from fan-out progress.
-
-    With `delay_s` it waits in the schedule set instead (a paused host, say); no attempt is counted in either case.
-    """
+    """Stopped by us, which is not failing: back to the fetch end of its queue, the same bytes apart from fan-out progress. No attempt is counted."""
 
     payload: bytes | None = None
-    delay_s: float | None = None
+
+
+REQUEUE = Requeue()
+"""How most of what is stopped ends: as it came."""
+
+
+@attrs.frozen
+class Snooze:
+    """Can't go on just now (a paused host or class, no handler here): `payload` waits `delay_s` seconds in the schedule set. No attempt is counted.
+
+    ValueError if `delay_s` is no number.
+    """
+
+    payload: bytes
+    delay_s: float = attrs.field(converter=_delay)
 
 
 @attrs.frozen
@@ -104,4 +137,4 @@ class Checkpoint:
     payload: bytes
 
 
-Outcome = Acknowledge | RetryAt | Bury | Discard | Expire | Requeue
+Outcome = Acknowledge | Retry | Bury | Discard | Expire | Requeue | Snooze

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from trioworkers import errors
-from trioworkers.outcome import Bury, Discard, Requeue, RetryAt
+from trioworkers.outcome import Bury, Discard, Retry, Snooze
 from trioworkers.wire.active_job import count_execution
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.job import FAILED_FIELD, Job, addressed, amend
@@ -39,7 +39,7 @@ def decide(
     default: bool | int | None = None,
     progress: Mapping[str, Any] | None = None,
     dialect: Dialect = SIDEKIQ,
-) -> RetryAt | Bury | Discard | Requeue:
+) -> Retry | Bury | Discard | Snooze:
     """The outcome of an attempt that ended with `error`.
 
     `now_s`: epoch seconds. `jitter`: a number in [0, 1). `default`: what counts where the payload says nothing of retries;
@@ -58,12 +58,12 @@ def decide(
         return Discard()
     if temporary and all(call.paused for call in temporary):  # never sent: waits for its host, which is no attempt
         waiting = addressed(amend(payload, progress) if progress else payload, job.queue, job.jid)
-        return Requeue(waiting, _asked_delay_s(temporary) or 1.0)
+        return Snooze(waiting, _asked_delay_s(temporary) or 1.0)
     unknown = error if isinstance(error, errors.UnknownClass) else None
     hopeless = isinstance(steer, errors.Bury | errors.BadArguments) or (calls and not temporary)
     if hopeless or (unknown and unknown.hopeless) or _exhausted(job, retry, count, now_s, dialect):
         return _give_up(job, payload, error, changes, retry, dialect)
-    return RetryAt(amend(payload, dialect.spelled(job, changes)), _delay_s(steer, temporary, count, jitter))
+    return Retry(amend(payload, dialect.spelled(job, changes)), _delay_s(steer, temporary, count, jitter))
 
 
 def _give_up(

@@ -12,7 +12,7 @@ from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
-from trioworkers.outcome import Acknowledge, Bury, RetryAt, Send
+from trioworkers.outcome import Acknowledge, Bury, Retry, Send
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.own_record import Identity
@@ -57,7 +57,7 @@ async def test_each_family_keeps_its_failures_and_counts_in_its_own_places(redis
         for queue, broker in ours.by_queue.items():
             await in_progress(broker, queue, b"one")
             await in_progress(broker, queue, b"two")
-            group = [Settlement(queue, b"one", Bury(b"dead")), Settlement(queue, b"two", RetryAt(b"again", 60))]
+            group = [Settlement(queue, b"one", Bury(b"dead")), Settlement(queue, b"two", Retry(b"again", 60))]
             assert await broker.settle(1, group) == {}
             assert await broker.settle(1, group) == {}
         call = ours.main.connection.call

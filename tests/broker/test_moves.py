@@ -20,7 +20,7 @@ from trioworkers.broker.intake import Intake, open_intake
 from trioworkers.broker.moves import Broker, Holder, Listed, Settlement
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
-from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, Retry, Send, Snooze
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
@@ -167,14 +167,14 @@ async def test_acknowledged_job_is_gone_and_its_sends_are_there(bench: Bench):
     assert json.loads(state["queue:out"][0])["args"] == [7]
 
 
-async def test_retry_burial_discard_and_requeue_have_one_place_each(bench: Bench):
+async def test_retry_burial_discard_snooze_and_requeue_have_one_place_each(bench: Bench):
     p = await seeded(bench, 5)
     group = [
-        Settlement("q", p[0], RetryAt(b'{"r":1}', 60)),
+        Settlement("q", p[0], Retry(b'{"r":1}', 60)),
         Settlement("q", p[1], Bury(b'{"d":1}')),
         Settlement("q", p[2], Discard()),
         Settlement("q", p[3], Requeue()),
-        Settlement("q", p[4], Requeue(b'{"later":1}', 5)),
+        Settlement("q", p[4], Snooze(b'{"later":1}', 5)),
     ]
     assert await bench.broker.settle(1, group) == {}
     assert await bench.state() == {
@@ -188,10 +188,10 @@ async def test_retry_burial_discard_and_requeue_have_one_place_each(bench: Bench
 async def test_jobs_of_the_same_bytes_stay_two_where_they_wait_for_their_time(bench: Bench):
     p = await seeded(bench, 4)
     group = [
-        Settlement("q", p[0], RetryAt(b'{"r":1}', 60)),
-        Settlement("q", p[1], RetryAt(b'{"r":1}', 60)),
-        Settlement("q", p[2], Requeue(b'{"later":1}', 5)),
-        Settlement("q", p[3], Requeue(b'{"later":1}', 5)),
+        Settlement("q", p[0], Retry(b'{"r":1}', 60)),
+        Settlement("q", p[1], Retry(b'{"r":1}', 60)),
+        Settlement("q", p[2], Snooze(b'{"later":1}', 5)),
+        Settlement("q", p[3], Snooze(b'{"later":1}', 5)),
     ]
     assert await bench.broker.settle(1, group) == {}
     state = await bench.state()
@@ -204,7 +204,7 @@ async def test_outcome_of_what_is_ours_no_more_changes_nothing(bench: Bench):
     await settle(bench, p[0], Discard(), 1)
     before = await bench.state()
     for number, outcome in enumerate(
-        (Acknowledge(), RetryAt(b"{}", 1), Bury(b"{}"), Requeue(), Acknowledge((Send(job(9)),))), 2
+        (Acknowledge(), Retry(b"{}", 1), Bury(b"{}"), Requeue(), Snooze(b"{}", 1), Acknowledge((Send(job(9)),))), 2
     ):
         assert await settle(bench, p[0], outcome, number) == {0: "gone"}
     assert await bench.state() == before
@@ -223,7 +223,7 @@ async def test_checkpoint_takes_the_payloads_place_and_is_what_is_settled_from_t
 
 @pytest.mark.parametrize(
     "outcome",
-    [Acknowledge(), RetryAt(b"{}", 60), Bury(b"{}"), Discard(), Requeue(), Checkpoint(b"{}")],
+    [Acknowledge(), Retry(b"{}", 60), Bury(b"{}"), Discard(), Requeue(), Snooze(b"{}", 60), Checkpoint(b"{}")],
     ids=repr,
 )
 async def test_settling_again_after_a_lost_reply_does_nothing_twice(bench: Bench, outcome: Outcome | Checkpoint):
@@ -263,8 +263,8 @@ async def test_due_payloads_move_to_their_queues_once(bench: Bench):
 
 async def test_due_retries_and_what_was_put_off_move_to_their_queues(bench: Bench):
     p = await seeded(bench, 2)
-    await settle(bench, p[0], RetryAt(b'{"r":1}', 0.0), 1)
-    await settle(bench, p[1], Requeue(b'{"later":1}', 0.0), 2)
+    await settle(bench, p[0], Retry(b'{"r":1}', 0.0), 1)
+    await settle(bench, p[1], Snooze(b'{"later":1}', 0.0), 2)
     due = await bench.broker.due(10)
     assert (due.retry, due.schedule) == ([b'{"r":1}'], [b'{"later":1}'])
     assert await bench.broker.promote("retry", [(b'{"r":1}', "q", b"first")]) == (1, [])

@@ -21,7 +21,7 @@ from trioworkers.broker.redis.connection import Connection, connect, retrying
 from trioworkers.broker.redis.link import Link
 from trioworkers.errors import BrokerError
 from trioworkers.identity import current_identity, is_certainly_dead
-from trioworkers.outcome import Acknowledge, Requeue, RetryAt, Send
+from trioworkers.outcome import Acknowledge, Requeue, Retry, Send, Snooze
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.own_record import Identity, Record, decode_lease, encode_lease
 
@@ -127,12 +127,12 @@ async def test_outcome_that_cannot_be_written_leaves_the_payload_ours(connection
     owner = broker(connection, "owner")
     p = await fill(connection, redis_url, owner, 2)
     await redis(connection, "SET", "retry", "no sorted set")
-    problems = await owner.settle(1, [Settlement("q", p[0], RetryAt(b"{}", 1)), Settlement("q", p[1], Acknowledge())])
+    problems = await owner.settle(1, [Settlement("q", p[0], Retry(b"{}", 1)), Settlement("q", p[1], Acknowledge())])
     assert list(problems) == [0]
     assert "WRONGTYPE" in problems[0]
     assert await owner.peek("owner", "q", 10) == [p[0]]
     await redis(connection, "DEL", "retry")
-    assert await owner.settle(2, [Settlement("q", p[0], RetryAt(b"{}", 1))]) == {}
+    assert await owner.settle(2, [Settlement("q", p[0], Retry(b"{}", 1))]) == {}
 
 
 async def test_queue_of_the_wrong_type_is_refused_not_lost(connection: Connection, redis_url: str):
@@ -181,7 +181,7 @@ async def test_thousands_of_the_same_bytes_that_wait_cost_a_command_or_two_each(
     await redis(connection, "LPUSH", owner.in_progress("q"), *[same] * 2000)
     await connection.call("config", lambda client: client.config_resetstat())
     for part in (1, 2):
-        group = [Settlement("q", same, Requeue(delay_s=5))] * 500 + [Settlement("q", same, RetryAt(same, 5))] * 500
+        group = [Settlement("q", same, Snooze(same, 5))] * 500 + [Settlement("q", same, Retry(same, 5))] * 500
         assert await owner.settle(part, group) == {}
     stats = await connection.call("info", lambda client: client.info("commandstats"))
     assert stats["cmdstat_zadd"]["calls"] <= 2 * 2000  # type: ignore[index,call-overload]
@@ -207,7 +207,7 @@ async def test_fetch_stops_soon_after_its_bytes_are_full(connection: Connection,
 async def test_settling_counts_as_sidekiq_does(connection: Connection, redis_url: str):
     owner = broker(connection, "owner")
     p = await fill(connection, redis_url, owner, 2)
-    await owner.settle(1, [Settlement("q", p[0], Acknowledge()), Settlement("q", p[1], RetryAt(b"{}", 1))])
+    await owner.settle(1, [Settlement("q", p[0], Acknowledge()), Settlement("q", p[1], Retry(b"{}", 1))])
     assert [await redis(connection, "GET", f"stat:{name}") for name in ("processed", "failed")] == [b"2", b"1"]
 
 

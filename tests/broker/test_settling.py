@@ -14,7 +14,7 @@ from trioworkers import Job, Refused, Superseded
 from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
-from trioworkers.outcome import Acknowledge, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
+from trioworkers.outcome import Acknowledge, Checkpoint, Discard, Outcome, Requeue, Retry, Send
 from trioworkers.wire.keys import Keys
 
 NUMBERS = count(1)
@@ -121,11 +121,11 @@ async def test_whole_groups_in_order_cost_a_few_commands(owner: Broker):
 async def test_outcomes_of_all_kinds_leave_their_list_together(owner: Broker):
     p = payloads(400)
     await run(owner, p)
-    await settle(owner, p[:1], RetryAt(p[0], 5))
+    await settle(owner, p[:1], Retry(p[0], 5))
     await executed(owner)
     sends = (Send(Job("other", "A", [])),)
     kinds: list[Callable[[bytes], Outcome]] = [
-        lambda payload: RetryAt(payload, 5),
+        lambda payload: Retry(payload, 5),
         lambda _: Requeue(),
         lambda _: Discard(),
         lambda _: Acknowledge(sends, 10),
@@ -143,7 +143,7 @@ async def test_list_of_the_wrong_type_costs_no_job_of_another_list(owner: Broker
     p = payloads(40)
     await run(owner, p)
     await owner.connection.call("set", lambda client: client.set("queue:bad:owner:inprogress", "no list"))
-    group = [Settlement("q", payload, RetryAt(payload, 5)) for payload in p]
+    group = [Settlement("q", payload, Retry(payload, 5)) for payload in p]
     group.insert(20, Settlement("bad", b"x", Acknowledge()))
     with pytest.raises(Refused):
         await owner.settle(next(NUMBERS), group)
@@ -156,7 +156,7 @@ async def test_counters_of_the_wrong_type_keep_no_outcome_back(owner: Broker, sh
     await run(owner, p)
     for key in ("stat:processed", "stat:failed", owner.keys.crashes, owner.keys.quarantine("owner")):
         shared_server.command("SET", key, "no counter")
-    group = [Settlement("q", p[0], RetryAt(p[0], 5)), Settlement("q", p[1], Acknowledge())]
+    group = [Settlement("q", p[0], Retry(p[0], 5)), Settlement("q", p[1], Acknowledge())]
     number = next(NUMBERS)
     for _ in range(2):  # the second time as after a lost reply
         assert await owner.settle(number, group, ["jid"]) == {}

@@ -23,12 +23,12 @@ from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.engine.quarantine import MAX_DEATHS
-from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, RetryAt, Send
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, Retry, Send, Snooze
 from trioworkers.wire.keys import Keys
 
 WORKERS = ("w0", "w1", "w2")
 workers = st.sampled_from(WORKERS)
-outcomes = st.sampled_from(["acknowledge", "sends", "retry", "dead", "discard", "requeue", "later", "checkpoint"])
+outcomes = st.sampled_from(["acknowledge", "sends", "retry", "dead", "discard", "requeue", "snooze", "checkpoint"])
 
 
 class Moves(RuleBasedStateMachine):
@@ -165,11 +165,11 @@ class Moves(RuleBasedStateMachine):
         plain: dict[str, Outcome | Checkpoint] = {
             "checkpoint": Checkpoint(amended),
             "acknowledge": Acknowledge(()),
-            "retry": RetryAt(amended, -1.0),
+            "retry": Retry(amended, -1.0),
             "dead": Bury(amended),
             "discard": Discard(),
             "requeue": Requeue(),
-            "later": Requeue(amended, -1.0),
+            "snooze": Snooze(amended, -1.0),
         }
         return plain[kind]
 
@@ -184,7 +184,7 @@ class Moves(RuleBasedStateMachine):
                 self.ended.add(payload)
                 self.processed += 1
                 self.arrived("queue", [send.job for send in sends])
-            case RetryAt(amended, _):
+            case Retry(amended, _):
                 self.became("retry", payload, amended)
                 self.processed, self.failed = self.processed + 1, self.failed + 1
             case Bury(amended):
@@ -195,7 +195,7 @@ class Moves(RuleBasedStateMachine):
                 self.processed, self.failed = self.processed + 1, self.failed + 1
             case Requeue(None):
                 self.queue.append(payload)
-            case Requeue(amended):
+            case Snooze(amended, _):
                 self.became("schedule", payload, amended)
 
     def became(self, place: str, payload: bytes, amended: bytes) -> None:
@@ -207,7 +207,7 @@ class Moves(RuleBasedStateMachine):
     def settle_what_is_not_ours(self, name: str, other: str) -> None:
         foreign = [payload for payload in self.held[other] if payload not in self.held[name]]
         self.groups += 1
-        group = [Settlement("q", payload, RetryAt(b"never", 0.0)) for payload in foreign]
+        group = [Settlement("q", payload, Retry(b"never", 0.0)) for payload in foreign]
         problems = self.do(lambda: self.brokers[name].settle(self.groups, group))
         assert problems == dict.fromkeys(range(len(foreign)), "gone")
 

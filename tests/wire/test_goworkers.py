@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trioworkers.errors import BadPayload
-from trioworkers.outcome import Bury, RetryAt
+from trioworkers.outcome import Bury, Retry
 from trioworkers.retry import decide
 from trioworkers.wire.goworkers import GoWorkers
 from trioworkers.wire.job import Job
@@ -74,7 +74,7 @@ def test_queue_of_another_namespace_is_no_name_of_ours():
 
 def test_our_retry_is_one_that_go_workers_understands_and_keeps_its_numbers():
     outcome = failed(LATER)
-    assert isinstance(outcome, RetryAt)
+    assert isinstance(outcome, Retry)
     assert b'"f":1.10' in outcome.payload
     assert b'"big":12345678901234567890123' in outcome.payload
     fields = json.loads(outcome.payload)

@@ -8,7 +8,7 @@ import pytest
 
 from trioworkers.errors import BadPayload, Bury, RetryAfter
 from trioworkers.outcome import Bury as Buried
-from trioworkers.outcome import RetryAt
+from trioworkers.outcome import Retry
 from trioworkers.retry import decide
 from trioworkers.wire.dialect import Failure
 from trioworkers.wire.job import Job
@@ -38,7 +38,7 @@ def test_equal_jobs_have_ids_of_their_own_and_keep_them_through_a_retry():
     one, other = RESQUE.decode(ARCHIVE, "low"), RESQUE.decode(ARCHIVE, "low")
     assert one.jid != other.jid
     outcome = decide(one, ARCHIVE, ValueError("x"), now_s=NOW_S, jitter=0.0, default=5, dialect=RESQUE)
-    assert isinstance(outcome, RetryAt)
+    assert isinstance(outcome, Retry)
     again = RESQUE.decode(outcome.payload, "low")
     assert (again.jid, again.attempt) == (one.jid, 2)
 
@@ -103,7 +103,7 @@ def test_record_shows_the_job_as_it_was_enqueued_after_retries_too_with_what_is_
     payload = b'{"class":"Archive","args":[1.10],"big":12345678901234567890123,"retry":1}'
     job = RESQUE.decode(payload, "low")
     first = decide(job, payload, ValueError("x"), now_s=NOW_S, jitter=0.0, progress={"tw_done": ["a"]}, dialect=RESQUE)
-    assert isinstance(first, RetryAt)
+    assert isinstance(first, Retry)
     assert RESQUE.destination(first.payload) == ("low", job.jid)
     promoted = RESQUE.promoted(first.payload, NOW_S)
     again = RESQUE.decode(promoted, "low")
@@ -142,7 +142,7 @@ def test_record_of_an_unreadable_payload_loses_no_byte(payload: bytes):
 def test_there_are_no_retries_unless_somebody_asks(default: int | None, error: Exception, retried: bool):
     job = RESQUE.decode(ARCHIVE, "low")
     outcome = decide(job, ARCHIVE, error, now_s=NOW_S, jitter=0.0, default=default, dialect=RESQUE)
-    assert type(outcome) is (RetryAt if retried else Buried)
+    assert type(outcome) is (Retry if retried else Buried)
 
 
 def test_what_resque_pages_read_of_a_worker():

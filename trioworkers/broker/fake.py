@@ -187,10 +187,10 @@ class FakeBroker(Broker):
             case outcomes.Acknowledge(sends, _):
                 self._send(sends)
                 self._count(processed=1)
-            case outcomes.RetryAt(amended, delay_s):
+            case outcomes.Retry(amended, delay_s):
                 self.sets["retry"].add_another(amended, now_s + delay_s)
                 self._count(processed=1, failed=1)
-            case outcomes.Bury(amended, counted, failure):
+            case outcomes.Bury(amended, counted=counted, failure=failure):
                 self.sets["dead"].add(self.as_dead(amended, settlement.queue, failure), now_s)
                 self._count(processed=int(counted), failed=int(counted))
             case outcomes.Discard():
@@ -199,10 +199,10 @@ class FakeBroker(Broker):
                 self._count(processed=1)
             case outcomes.Checkpoint(amended):
                 held.append(amended)
-            case outcomes.Requeue(amended, delay_s) if delay_s is not None:
-                self.sets["schedule"].add_another(amended or payload, now_s + delay_s)
-            case outcomes.Requeue(amended):
-                self.queues.setdefault(settlement.queue, []).append(amended or payload)
+            case outcomes.Snooze(amended, delay_s):
+                self.sets["schedule"].add_another(amended, now_s + delay_s)
+            case outcomes.Requeue(changed):
+                self.queues.setdefault(settlement.queue, []).append(changed or payload)
         return True
 
     def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:

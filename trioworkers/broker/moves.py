@@ -141,9 +141,9 @@ class Broker(Sender):
         match outcome:
             case outcomes.Acknowledge(sends, _):
                 place = ("sends", *self.work(sends))
-            case outcomes.RetryAt(amended, delay_s):
+            case outcomes.Retry(amended, delay_s):
                 place = ("retry", amended, delay_s)
-            case outcomes.Bury(amended, counted, failure):
+            case outcomes.Bury(amended, counted=counted, failure=failure):
                 in_list = int(self.dialect.keeps_records)
                 place = ("dead", self.as_dead(amended, queue, failure), int(counted), in_list)
             case outcomes.Discard():
@@ -152,11 +152,11 @@ class Broker(Sender):
                 place = ("expire",)
             case outcomes.Checkpoint(amended):
                 place = ("amend", amended)
-            case outcomes.Requeue(changed, None):
+            case outcomes.Requeue(changed):
                 again = payload if changed is None else changed
                 place = ("requeue", self.keys.queue(queue), again, self.dialect.put_back_with)
-            case outcomes.Requeue(changed, delay_s):
-                place = ("later", payload if changed is None else changed, delay_s)
+            case outcomes.Snooze(amended, delay_s):
+                place = ("snooze", amended, delay_s)
         return place
 
     def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:

@@ -7,7 +7,7 @@
 --         lists    {{in-progress list, how many of the payloads, {{which of these, kind, …}, …}}, …}: those named are not just to be
 --                  forgotten, but
 --           'sends' push later     'retry' payload' delay    'dead' payload' counted in a list 0|1    'discard'    'expire'
---           'requeue' queue payload' LPUSH or RPUSH    'later' payload' delay
+--           'requeue' queue payload' LPUSH or RPUSH    'snooze' payload' delay
 --           'amend' payload'    a checkpoint: still in progress; at the end that goes back to its queue as the next to be fetched
 --         cleared  jids that are suspected no longer
 --         effects  {what our keys begin with, {{which of the payloads, 1 if it is done even for what is not ours any more, effect}, …}}: see effects.lua,
@@ -40,7 +40,7 @@ local write = {
   expire = function() return 1, 0 end,
   requeue = function(_, queue, payload, push) redis.call(push, queue, payload); return 0, 0 end,
   amend = function(list, payload) redis.call('RPUSH', list, payload); return 0, 0 end,
-  later = function(_, payload, delay) add(KEYS[3], now() + delay, payload); return 0, 0 end,
+  snooze = function(_, payload, delay) add(KEYS[3], now() + delay, payload); return 0, 0 end,
 }
 
 -- List by list: were the next one of the wrong type, nothing would have been taken that isn't written.

@@ -11,7 +11,7 @@ from typing import Any
 
 from trioworkers import errors
 from trioworkers.errors import TrioworkersError
-from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, RetryAt
+from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
 from trioworkers.retry import leaves, summary
 from trioworkers.wire.job import Job, jid_of
 
@@ -78,9 +78,9 @@ def _fields(job: Job, event: str) -> dict[str, Any]:
 
 def _consequence(outcome: Outcome, *, steered: bool) -> tuple[int, str]:
     match outcome:
-        case RetryAt(_, delay_s):
+        case Retry(_, delay_s):
             return logging.WARNING, f"retry in {delay_s:.0f} s"
-        case Requeue():
+        case Snooze():
             return logging.INFO, "waits for its host"
         case Bury():
             return logging.ERROR, "dead"

@@ -21,10 +21,10 @@ from trioworkers.jobs.context import Context, Resources
 from trioworkers.jobs.declarations import CallNext, Middleware
 from trioworkers.jobs.handler import Handler
 from trioworkers.jobs.progress import Progress
-from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Outcome, Requeue
+from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Outcome, Requeue, Snooze
 from trioworkers.settings import Unknown
 from trioworkers.size_guard import SizeGuard
-from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
+from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.job import HELD_FIELD, Job, addressed, amend, encode, new_jid
 
 logger = logging.getLogger("trioworkers")
@@ -85,7 +85,7 @@ class Runner:
             job = self._decode(delivery, dialect)
         except BadPayload as error:
             joblog.log_buried(delivery.queue, payload, error)
-            return Bury(payload, counted=False, failure=Failure("trioworkers.BadPayload", str(error)))
+            return Bury.unreadable(payload, str(error))
         delivery.jid, delivery.job_class = job.jid, job.job_class
         if job.job_class in self.paused_classes:
             return put_aside(payload, delivery.queue)
@@ -110,7 +110,7 @@ class Runner:
             failure = trio.TooSlowError(f"the attempt took longer than its timeout of {timeout_s:g} s")
         outcome = self._conclude(delivery, ctx, failure, dialect, None if handler is None else handler.retry)
         elapsed_s = trio.current_time() - delivery.started_at
-        if handler is not None and not isinstance(outcome, Requeue):
+        if handler is not None and not isinstance(outcome, Requeue | Snooze):
             self.tally.count(job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
         joblog.log_end(job, outcome, None if delivery.stopped else failure, elapsed_s)
         return outcome
@@ -218,13 +218,13 @@ def _without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseExce
     return rest
 
 
-def put_aside(payload: bytes, queue: str) -> Requeue:
+def put_aside(payload: bytes, queue: str) -> Snooze:
     """Where a job of a paused class waits: in the schedule set, marked, so that who resumes the class finds it.
 
     It comes back by itself after some minutes to look whether it may run: seldom enough for a hundred thousand of them.
     """
     delay_s = ASIDE_S * random.uniform(1.0, 1.5)
-    return Requeue(amend(addressed(payload, queue, new_jid()), {HELD_FIELD: True}), delay_s)
+    return Snooze(amend(addressed(payload, queue, new_jid()), {HELD_FIELD: True}), delay_s)
 
 
 def _open_progress(delivery: Delivery, job: Job, save: Callable[[Delivery], trio.Event]) -> Progress:

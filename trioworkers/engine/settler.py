@@ -15,7 +15,7 @@ import trio
 from trioworkers.broker.moves import Broker, Settlement
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.engine.delivery import Amendment, Delivery
-from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, RetryAt
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Retry, Snooze
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
@@ -166,7 +166,7 @@ def _weight(outcome: Outcome | Checkpoint) -> int:
 
 
 def _changes_nothing(delivery: Delivery, outcome: Outcome) -> bool:
-    return isinstance(outcome, Requeue) and outcome.delay_s is None and outcome.payload in (None, delivery.payload)
+    return isinstance(outcome, Requeue) and outcome.payload in (None, delivery.payload)
 
 
 def _checkpoint(delivery: Delivery) -> Checkpoint | None:
@@ -194,7 +194,7 @@ def _amended(delivery: Delivery, problem: str | None) -> None:
 
 
 def _log_gone(delivery: Delivery, outcome: Outcome) -> None:
-    names = {Acknowledge: "success", RetryAt: "retry", Bury: "burial", Requeue: "requeue"}
+    names = {Acknowledge: "success", Retry: "retry", Bury: "burial", Requeue: "requeue", Snooze: "snooze"}
     logger.warning(
         "job %s (%s) is no longer ours: another worker took it over; its %s is not written",
         delivery.jid or "without id",

@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 import attrs
 import trio
 
-from trioworkers.outcome import Requeue
+from trioworkers.outcome import Snooze
 from trioworkers.wire.job import Job, addressed, new_jid
 from trioworkers.wording import counted
 
@@ -42,12 +42,12 @@ class LeftJobs:
         self._times: OrderedDict[str, int] = OrderedDict()
         self._said: dict[tuple[str, str], _Said] = {}
 
-    def leave(self, job: Job, payload: bytes) -> Requeue:
+    def leave(self, job: Job, payload: bytes) -> Snooze:
         """The outcome of a delivery that others may know how to run. Says so once in a while for each class."""
         self.by_queue[job.queue] += 1
         self._say(job)
         delay_s = self._delay_s(job.jid) * random.uniform(0.75, 1.25)
-        return Requeue(addressed(payload, job.queue, new_jid()), delay_s)
+        return Snooze(addressed(payload, job.queue, new_jid()), delay_s)
 
     def _delay_s(self, jid: str) -> float:
         times = self._times.pop(jid, 0)
