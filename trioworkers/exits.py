@@ -59,7 +59,7 @@ _decode = msgspec.json.Decoder(_Holds).decode
 
 def kept_s(value: object) -> int | None:
     """For how many seconds a result is kept, if `value`, which anybody may have written, says so sensibly."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return None
     return math.ceil(min(value, MAX_KEPT_S))
 

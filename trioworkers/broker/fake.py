@@ -250,7 +250,7 @@ class FakeBroker(Broker):
         found = await self._call(lambda: Counter(self._list(queue)), looks=True)
         return Counter({payload: found[payload] for payload in payloads})
 
-    async def put_back(self, queue: str, payloads: Sequence[bytes]) -> int:
+    async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[str] = ()) -> int:
         """See `Broker.put_back`."""
 
         def move() -> int:

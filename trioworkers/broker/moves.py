@@ -19,7 +19,7 @@ from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import pack, unpack
 from trioworkers.broker.sender import Clock, Sender
-from trioworkers.exits import Effect
+from trioworkers.exits import Effect, on_exit
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.keys import Keys
@@ -101,6 +101,10 @@ class Broker(Sender):
     def in_progress(self, queue: str) -> str:
         """The key of our in-progress list for `queue`."""
         return self.keys.in_progress(queue, self.holder.process_id)
+
+    def holds(self, queue: str) -> str:
+        """The key of the record of what the attempts in our in-progress list for `queue` hold."""
+        return self.keys.holds(queue, self.holder.process_id)
 
     def neighbours(self, queues: Collection[str]) -> Neighbours:
         """Who else fetches from these queues of ours."""
@@ -206,13 +210,15 @@ class Broker(Sender):
         """
         keys = [self.keys.retry if source == "retry" else self.keys.schedule, self.keys.queues, self.keys.dead]
         work = pack(self._promotions(entries))
-        args = [work, self.dialect.pushed_with, int(self.dialect.keeps_records)]
+        args = [work, self.dialect.pushed_with, int(self.dialect.keeps_records), self.keys.own]
         moved, *errors = await self.connection.run(scripts.PROMOTE, keys, args)
         return moved, [error.decode(errors="replace") for error in errors]
 
     def _promotions(self, entries: Iterable[tuple[bytes, str | None, bytes]]) -> list[tuple[Any, ...]]:
         return [
-            (payload, queue or False, "" if queue is None else self.keys.queue(queue), renewed)
+            (payload, False, "", renewed, on_exit(payload, "dead"))
+            if queue is None
+            else (payload, queue, self.keys.queue(queue), renewed, ())
             for payload, queue, renewed in entries
         ]
 
@@ -244,20 +250,22 @@ class Broker(Sender):
             found.update(dict(zip(page, counts, strict=True)))
         return found
 
-    async def put_back(self, queue: str, payloads: Sequence[bytes]) -> int:
-        """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there."""
-        keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue)]
+    async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[str] = ()) -> int:
+        """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there.
+
+        `running`: the members under which the jobs that do run hold permits; what others hold in our name is let go.
+        """
+        keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue), self.holds(queue)]
+        before = [self.holder.lease, self.dialect.put_back_with, self.keys.own, pack(running)]
         moved = 0
         for page in _by_weight(payloads):
-            moved += await self.connection.run(
-                scripts.PUT_BACK, keys, [self.holder.lease, self.dialect.put_back_with, *page]
-            )
+            moved += await self.connection.run(scripts.PUT_BACK, keys, [*before, *page])
         return moved
 
     async def release(self, queue: str, limit: int = 500) -> int:
         """Everything that is left in our list back to the fetch end of `queue`. Returns how many payloads that were."""
-        keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue)]
-        args = [self.holder.lease, limit, self.dialect.fetched_from, PAGE_BYTES]
+        keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue), self.holds(queue)]
+        args = [self.holder.lease, limit, self.dialect.fetched_from, PAGE_BYTES, self.keys.own]
         total, left = 0, 1
         while left:
             moved, left = await self.connection.run(scripts.RELEASE, keys, args)
@@ -286,15 +294,19 @@ class Broker(Sender):
         """
         keys = self.keys
         holder = self.holder.lease if process_id == self.holder.process_id else ""
-        work = [(payload, jid, int(charged), buried or False) for payload, jid, charged, buried in entries]
+        work = [
+            (payload, jid, int(charged), buried or False, () if buried is None else on_exit(buried, "dead"))
+            for payload, jid, charged, buried in entries
+        ]
         names = [
             keys.lease(process_id),
             keys.in_progress(queue, process_id),
             keys.queue(queue),
             keys.crashes,
             keys.dead,
+            keys.holds(queue, process_id),
         ]
-        args = [holder, pack(work), self.dialect.put_back_with, int(self.dialect.keeps_records)]
+        args = [holder, pack(work), self.dialect.put_back_with, int(self.dialect.keeps_records), keys.own]
         moved, *error = await self.connection.run(scripts.RECLAIM, names, args)
         return moved, error[0].decode(errors="replace") if error else ""
 
@@ -302,9 +314,8 @@ class Broker(Sender):
         """Strike a dead worker's list from the registry, if it is empty."""
         keys = self.keys
         names = [keys.lease(process_id), keys.in_progress(queue, process_id), keys.in_progress_lists]
-        await self.connection.run(
-            scripts.FORGET, [*names, keys.quarantine(process_id), keys.last_settle(process_id)], []
-        )
+        names += [keys.quarantine(process_id), keys.last_settle(process_id), keys.holds(queue, process_id)]
+        await self.connection.run(scripts.FORGET, names, [keys.own])
 
     # ── suspects ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

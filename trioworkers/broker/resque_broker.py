@@ -40,7 +40,9 @@ class ResqueBroker(Broker):
         if source != "delayed":
             return await super().promote(source, entries)
         keys = [*self.keys.waiting, self.keys.queues, self.keys.dead]
-        moved, *errors = await self.connection.run(scripts.PROMOTE_DELAYED, keys, [pack(self._promotions(entries))])
+        moved, *errors = await self.connection.run(
+            scripts.PROMOTE_DELAYED, keys, [pack(self._promotions(entries)), self.keys.own]
+        )
         return moved, [error.decode(errors="replace") for error in errors]
 
     def neighbours(self, queues: Collection[str]) -> Neighbours:

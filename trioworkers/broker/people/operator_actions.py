@@ -19,10 +19,12 @@ from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, Location
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import pack
+from trioworkers.exits import on_exit
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 
 PAGE = 200
+PURGE_PAGE, PURGE_PAGE_BYTES = 5000, 2_000_000
 TOKEN_KEPT_S = 7 * 86400
 
 
@@ -115,26 +117,38 @@ class OperatorActions:
         keys = [self._inspector.key(source), self._keys.queues, self._keys.dead]
         if source.place == "queue":
             indexes = [-1 if start is None else start + place for place, _, _ in wanted]
-            args = [pack(work), pack(indexes), f"tw:tombstone:{secrets.token_hex(16)}"]
+            args = [pack(work), pack(indexes), f"tw:tombstone:{secrets.token_hex(16)}", self._keys.own]
             moved, *errors = await self._connection.run(scripts.PICK, keys, args, "the move")
         else:
-            moved, *errors = await self._connection.run(scripts.RELOCATE, keys, [pack(work)], "the move")
+            moved, *errors = await self._connection.run(
+                scripts.RELOCATE, keys, [pack(work), self._keys.own], "the move"
+            )
         return Swept(len(page), len(wanted), moved, [error.decode(errors="replace") for error in errors])
 
     def _order(self, entry: Entry, to: Next) -> tuple[Any, ...]:
         match to:
             case Delete():
-                return (entry.payload, "delete")
+                # What lies in the dead set has ended before, and let go what it held.
+                return (entry.payload, "delete", () if entry.place == "dead" else on_exit(entry.payload, "deleted"))
             case ToDead():
-                return (entry.payload, "bury")
+                return (entry.payload, "bury", on_exit(entry.payload, "dead"))
             case Push(queue, payload):
-                return (entry.payload, "push", queue, self._keys.queue(queue), payload)
+                return (entry.payload, "push", (), queue, self._keys.queue(queue), payload)
 
     async def purge(self, queue: str) -> int:
-        """Forget a queue and all that waits in it; returns how many jobs that were."""
+        """Forget all that waits in a queue, page by page, and with it what the jobs hold; returns how many jobs that were."""
         keys = [self._keys.queue(queue), self._keys.queues]
-        count: int = await self._connection.run(scripts.PURGE, keys, [queue])
-        return count
+        total: int = 0
+        goal = math.inf
+        holders: Sequence[bytes] = ()
+        while True:
+            over = pack([(payload, on_exit(payload, "purged")) for payload in holders])
+            args = [queue, PURGE_PAGE, PURGE_PAGE_BYTES, self._keys.own, over]
+            count, left, holders = await self._connection.run(scripts.PURGE, keys, args)
+            total += count
+            goal = min(goal, total + left)  # what is pushed meanwhile is not for us
+            if total >= goal:
+                return total
 
     async def restore(self, source: Location, entries: Sequence[Entry], group: str) -> int:
         """Put exported payloads back; returns how many were added. What a set holds already is left as it is.

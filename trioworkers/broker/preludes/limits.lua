@@ -129,16 +129,40 @@ local function let_go(own, holds, attempts)
   for name in pairs(by_limit) do fill(own, name) end
 end
 
--- All that the attempts of a list hold, but for the members in `but`. `keep`: their jobs are next in turn.
-local function let_all_go(own, holds, keep, but)
+-- What the record of a list says, if it can be read: {{member, {limit, …}, jid}, …}
+local function record_of(holds)
   local attempts, record = {}, redis.call('HGETALL', holds)
   for i = 1, #record, 2 do
-    if record[i] ~= '' and not (but and but[record[i]]) then
+    if record[i] ~= '' then
       local known, what = pcall(cmsgpack.unpack, record[i + 1])
-      local right = known and type(what) == 'table' and type(what[2]) == 'table'
-      attempts[#attempts + 1] = {record[i], right and what[2] or {}, keep and right and what[1] or ''}
+      local right = known and type(what) == 'table' and type(what[1]) == 'string' and type(what[2]) == 'table'
+      attempts[#attempts + 1] = {record[i], right and what[2] or {}, right and what[1] or ''}
     end
   end
-  if #attempts > 0 then let_go(own, holds, attempts) end
-  return #attempts
+  return attempts
+end
+
+-- The same by job: jid → {{member, {limit, …}}, …}
+local function held_by_job(holds)
+  local held = {}
+  local ok, attempts = pcall(record_of, holds)
+  for _, a in ipairs(ok and attempts or {}) do
+    held[a[3]] = held[a[3]] or {}
+    table.insert(held[a[3]], a)
+  end
+  return held
+end
+
+-- All that the attempts of a list hold, but for the members in `running`. `keep`: for their jobs, which are next in turn. Never an error:
+-- what is wrong with what they hold must not keep jobs in a list.
+local function let_list_go(own, holds, keep, running)
+  if redis.call('EXISTS', holds) == 0 then return end
+  local ok, attempts = pcall(record_of, holds)
+  if not ok then return end
+  local over = {}
+  for _, a in ipairs(attempts) do
+    if not (running and running[a[1]]) then over[#over + 1] = {a[1], a[2], keep and a[3] or ''} end
+  end
+  if #over > 0 then pcall(let_go, own, holds, over) end
+  if not running then redis.call('DEL', holds) end
 end

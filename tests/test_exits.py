@@ -1,0 +1,183 @@
+"""Every end of a job and every departure from a worker asks what is held: the pure functions, the scripts as text, and the scripts on a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import trioworkers
+from trioworkers import Job
+from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.people.inspection import Location
+from trioworkers.broker.people.operator_actions import Delete, OperatorActions, ToDead
+from trioworkers.broker.redis.connection import Connection, Link, connect
+from trioworkers.exits import Permit, on_departure, on_end, on_exit
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Send
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.keys import Keys
+
+BROKER = Path(trioworkers.__file__).parent / "broker"
+SCRIPTS = {path.name: path.read_text() for path in BROKER.rglob("*.lua") if path.parent.name != "preludes"}
+
+# ── the scripts as text ────────────────────────────────────────────────────────────────────────────────────────────────
+
+ENDS = re.compile(r"\bbury\(|'(LREM|LTRIM|LPOP|RPOP|LMOVE|ZREM|ZREMRANGEBY\w+|UNLINK|DEL|LSET)'")
+"""By what a payload can leave its place in a script: buried, deleted, pushed back, trimmed."""
+ASKS = re.compile(r"\b(apply|let_go|let_list_go)\b")
+HOLD_NOTHING = {
+    "admit.lua": "parks, and says itself what that lets go",
+    "beat.lua": "takes signals, which are no payloads",
+    "claim.lua": "touches keys of the worker only",
+    "declare.lua": "touches limits only",
+    "deregister.lua": "deletes records of the worker and registry entries of lists that are empty",
+    "due.lua": "takes control messages; due payloads are only read",
+    "due_delayed.lua": "reads; what it removes are seconds whose list is empty",
+    "fetch.lua": "a way in: what is fetched is let go by whoever settles it",
+    "register_resque.lua": "touches Resque's records of workers",
+}
+
+
+def test_every_script_by_which_a_payload_may_leave_asks_what_is_held():
+    silent = {name for name, text in SCRIPTS.items() if ENDS.search(text) and not ASKS.search(text)}
+    assert silent <= HOLD_NOTHING.keys(), "ask exits.on_exit or on_departure, and apply the effects in the same script"
+
+
+def test_a_script_that_buries_without_asking_would_be_found():
+    text = SCRIPTS["reclaim.lua"]
+    assert ENDS.search(text)
+    assert not ASKS.search(ASKS.sub("", text))
+
+
+def test_no_command_of_the_broker_removes_payloads_past_the_scripts():
+    direct = re.compile(r"client\.(lrem|ltrim|lpop|rpop|lmove|zrem|zremrangeby\w+|unlink|delete)\(")
+    found = {
+        f"{path.name}: {match.group()}" for path in BROKER.rglob("*.py") for match in direct.finditer(path.read_text())
+    }
+    assert not found
+
+
+# ── the pure functions ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def kept(effects: Any) -> dict[str, Any]:
+    [(kind, jid, text, keep_s)] = effects
+    assert kind == "result"
+    return {"jid": jid, "keep_s": keep_s, **json.loads(text)}
+
+
+@pytest.mark.parametrize("how", ["dead", "discarded", "expired", "deleted", "purged", "replaced"])
+def test_job_that_keeps_its_result_says_how_it_ended_whoever_ends_it(how: Any):
+    payload = b'{"jid":"j","tw_keep":60,"error_class":"E","error_message":"m"}'
+    told = kept(on_exit(payload, how))
+    assert (told["jid"], told["keep_s"], told["how"]) == ("j", 60, how)
+    assert ("error_class" in told) is (how == "dead")
+
+
+@pytest.mark.parametrize("keep", ["null", "0", "-5", "true", '"60"', "[60]", "1e999", "{}", "9" * 400, "-" + "9" * 400])
+def test_what_strangers_write_into_the_field_keeps_nothing_or_a_bounded_time(keep: str):
+    effects = on_exit(b'{"jid":"j","tw_keep":' + keep.encode() + b"}", "dead")
+    assert effects == () or effects[0][3] <= 30 * 86_400
+
+
+@given(st.binary() | st.binary().map(lambda junk: b'{"tw_keep":' + junk))
+def test_payload_of_whatever_bytes_can_be_asked(payload: bytes):
+    on_exit(payload, "deleted")
+
+
+def test_plain_jobs_hold_nothing():
+    assert on_exit(b'{"jid":"j","class":"A","args":[]}', "dead") == ()
+    assert on_end(Acknowledge(), "j", None) == ()
+    assert on_departure(Acknowledge(), None, "holds") == ()
+
+
+def test_ends_of_an_attempt_that_keeps_its_result():
+    assert kept(on_end(Acknowledge(value=b"[1]"), "j", 9)) == {
+        "jid": "j",
+        "keep_s": 9,
+        "how": "succeeded",
+        "value": [1],
+    }
+    assert kept(on_end(Bury(b'{"error_class":"E"}'), "j", 9))["error_class"] == "E"
+    assert kept(on_end(Discard(), "j", 9))["how"] == "discarded"
+    assert kept(on_end(Expire(), "j", 9))["how"] == "expired"
+    assert on_end(Requeue(), "j", 9) == ()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "for_whom"), [(Acknowledge(), ""), (Requeue(), "j"), (Bury(b"{}"), ""), (Discard(), "")]
+)
+def test_departure_lets_the_permit_go_and_keeps_it_for_a_job_that_was_put_back(outcome: Outcome, for_whom: str):
+    [(*_, reserved)] = on_departure(outcome, Permit("m", ("crm",), "j"), "holds")
+    assert reserved == for_whom
+    assert on_departure(Checkpoint(b"{}"), Permit("m", ("crm",), "j"), "holds") == ()
+
+
+# ── on a real server ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def connection(redis_url: str) -> AsyncIterator[Connection]:
+    async with connect(redis_url, Link(redis_url)) as opened:
+        yield opened
+
+
+async def told(connection: Connection, jid: str) -> str | None:
+    text = await connection.call("t", lambda client: client.get(Keys().result(jid)))
+    return None if text is None else json.loads(text)["how"]
+
+
+async def sent(connection: Connection, *jids: str) -> list[bytes]:
+    broker = Broker(connection, Keys(), Holder("w", "lease", 30_000))
+    await broker.send([Send(Job("q", "A", [], jid=jid, extra={"tw_keep": 60})) for jid in jids])
+    return list(await connection.call("t", lambda client: client.lrange("queue:q", 0, -1)))[::-1]
+
+
+async def test_deleting_burying_and_purging_by_an_operator_are_exits(connection: Connection):
+    payloads = await sent(connection, "deleted", "buried", "purged", "purged too")
+    actions, queue = OperatorActions(connection, Keys()), Location("queue", "q")
+    await actions.move(queue, Entry("queue", payloads[0], "q"), Delete())
+    await actions.move(queue, Entry("queue", payloads[1], "q"), ToDead())
+    assert await actions.purge("q") == 2
+    assert [await told(connection, jid) for jid in ("deleted", "buried")] == ["deleted", "dead"]
+    assert [await told(connection, jid) for jid in ("purged", "purged too")] == ["purged", "purged"]
+
+
+async def test_what_is_deleted_from_the_dead_set_has_ended_before(connection: Connection):
+    [payload] = await sent(connection, "j")
+    actions = OperatorActions(connection, Keys())
+    await actions.move(Location("queue", "q"), Entry("queue", payload, "q"), ToDead())
+    await actions.move(Location("dead"), Entry("dead", payload, score=1.0), Delete())
+    assert await told(connection, "j") == "dead"
+
+
+async def test_large_queue_is_purged_with_those_between_that_hold_something(connection: Connection):
+    plain = [b'{"jid":"%d"}' % n for n in range(12_000)]
+    await connection.call("t", lambda client: client.rpush("queue:q", plain))
+    await sent(connection, "held")
+    await connection.call("t", lambda client: client.lpush("queue:q", plain[:7000]))
+    assert await OperatorActions(connection, Keys()).purge("q") == 19_001
+    assert await told(connection, "held") == "purged"
+    assert await connection.call("t", lambda client: client.exists(["queue:q"])) == 0
+
+
+async def test_burial_after_too_many_crashes_is_an_exit(connection: Connection):
+    [payload] = await sent(connection, "j")
+    broker = Broker(connection, Keys(), Holder("w", "lease", 30_000))
+    await connection.call("t", lambda client: client.lpush(Keys().in_progress("q", "dead one"), [payload]))
+    assert await broker.reclaim("dead one", "q", [(payload, "j", True, payload)]) == (1, "")
+    assert await told(connection, "j") == "dead"
+
+
+async def test_due_job_that_names_no_queue_is_an_exit_when_it_is_buried(connection: Connection):
+    payload = b'{"jid":"j","tw_keep":60}'
+    await connection.call("t", lambda client: client.zadd("schedule", {payload: 1.0}))
+    broker = Broker(connection, Keys(), Holder("w", "lease", 30_000))
+    assert await broker.promote("schedule", [(payload, None, payload)]) == (1, [])
+    assert await told(connection, "j") == "dead"
