@@ -11,7 +11,7 @@ import attrs
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.moves import Listed
 from trioworkers.engine.consumer import Consumer
-from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.delivery import Delivery, State
 from trioworkers.engine.settler import Settler
 
 
@@ -51,7 +51,7 @@ async def test_payload_that_was_missed_while_others_moved_is_not_taken_for_lost(
     one = consumer(broker, b"1", b"2", b"3", b"lost")
     one.doubt(taken_over=True)
     await one._audit()
-    assert {delivery.payload for delivery in one.deliveries if delivery.lost} == {b"lost"}
+    assert {delivery.payload for delivery in one.deliveries if delivery.state is State.LOST} == {b"lost"}
 
 
 async def test_payload_that_was_seen_twice_while_others_moved_is_not_put_back() -> None:

@@ -11,9 +11,9 @@ import trio
 from trioworkers import App, Context, RetryAfter, Unavailable, testing
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine.consumer import compare
-from trioworkers.engine.delivery import Amendment, Delivery
+from trioworkers.engine.delivery import Checkpoints, Delivery, State
 from trioworkers.engine.settler import Settler
-from trioworkers.outcome import Acknowledge, Requeue
+from trioworkers.outcome import Acknowledge
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ class Desk:
         self.broker.lists["q", "fake"] = [b"0"]
         self.delivery = Delivery("q", b"0", 0.0)
         self.progress = b"0+a"
-        self.delivery.on_stop = lambda: Requeue(self.progress)
+        self.delivery.checkpoints = Checkpoints(lambda: self.progress)
 
     @property
     def held(self) -> list[bytes]:
@@ -156,7 +156,7 @@ async def test_outcome_of_a_job_that_ends_while_its_checkpoint_is_written_finds_
     assert not written.is_set()
     assert desk.delivery.forms() == (b"0", b"0+a")
     desk.progress = b"0+ab"
-    desk.settler.submit(desk.delivery, desk.delivery.on_stop())
+    desk.settler.submit(desk.delivery, desk.delivery.when_stopped())
     await desk.settler.flushed()
     assert written.is_set()
     assert (desk.held, desk.broker.queues) == ([], {"q": [b"0+ab"]})
@@ -191,12 +191,12 @@ async def test_checkpoint_of_what_is_no_longer_ours_writes_nothing(autojump_cloc
 
 
 def delivery(payload: bytes, *, settling: bool = False) -> Delivery:
-    return Delivery("q", payload, 0.0, settling=settling)
+    return Delivery("q", payload, 0.0, state=State.SETTLING if settling else State.RUNNING)
 
 
 def test_audit_knows_a_payload_before_while_and_after_a_checkpoint():
     before, during, after = delivery(b"1"), delivery(b"2"), delivery(b"3")
-    during.amendment = Amendment(b"2+", trio.Event())
+    during.checkpoints = Checkpoints(lambda: None, writing=b"2+")
     held = {each: each.forms() for each in (before, during, after)}
     after.payload = b"3+"
     for found in ([b"1", b"2", b"3"], [b"1", b"2+", b"3+"], [b"1", b"2+", b"3"]):

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.delivery import Delivery, State
 from trioworkers.engine.lanes import Lanes
 from trioworkers.outcome import ACKNOWLEDGE, Outcome, Requeue
 
@@ -143,7 +143,7 @@ async def test_what_was_put_back_before_it_began_does_not_run_here():
     async with trio.open_nursery() as nursery:
         await jobs.lanes.start(deliveries[:1], nursery)
         await trio.testing.wait_all_tasks_blocked()
-        deliveries[1].settling = True  # as who abandons it marks it
+        deliveries[1].state = State.SETTLING  # as who abandons it marks it
         await jobs.lanes.start(deliveries[1:], nursery)
         jobs.go.set()
     assert jobs.ended == [deliveries[2], deliveries[0]]

@@ -17,13 +17,13 @@ import trio
 from trioworkers.broker.intake import Fetched, Intake, LeaseGone
 from trioworkers.broker.moves import Broker
 from trioworkers.broker.redis.connection import backoff
-from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.delivery import Delivery, State
 from trioworkers.engine.lanes import Lanes
 from trioworkers.engine.quarantine import TRIAL_AFTER_DEATHS, Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import BrokerError, Superseded
-from trioworkers.outcome import Outcome, Requeue
+from trioworkers.outcome import REQUEUE, Outcome, Requeue
 from trioworkers.wire.job import jid_of
 from trioworkers.wording import counted
 
@@ -108,7 +108,7 @@ class Consumer:
 
     def abandon(self) -> list[Delivery]:
         """Hand in a requeue for all that still runs, as it won't stop. Its own outcome will not count any more."""
-        stubborn = [delivery for delivery in self.deliveries if not delivery.settling]
+        stubborn = [delivery for delivery in self.deliveries if not delivery.is_decided]
         for delivery in stubborn:
             self._settler.submit(delivery, delivery.when_stopped())
         return stubborn
@@ -188,7 +188,7 @@ class Consumer:
         pairs = zip(fetched.payloads, deaths, strict=True)
         while batch := list(islice(pairs, STARTS_PER_ROUND)):
             now = trio.current_time()
-            deliveries = [Delivery(self.queue, payload, now, deaths=count) for payload, count in batch]
+            deliveries = [Delivery(self.queue, payload, now, crashes=count) for payload, count in batch]
             self.deliveries.update(deliveries)
             await self._lanes.start(deliveries, jobs)
         if fetched.lease_gone:
@@ -200,13 +200,15 @@ class Consumer:
         return [deaths.get(jid, 0) for jid in jids]
 
     def _run_one(self, delivery: Delivery) -> Awaitable[Outcome]:
-        return self._run_suspect(delivery) if delivery.deaths else self._runner.run(delivery, self._save)
+        return self._run_suspect(delivery) if delivery.crashes else self._runner.run(delivery, self._save)
 
     async def _run_suspect(self, delivery: Delivery) -> Outcome:
         finished = trio.Event()
         try:
-            if delivery.deaths >= TRIAL_AFTER_DEATHS:
+            if delivery.crashes >= TRIAL_AFTER_DEATHS:
                 await self._quarantine.admit(jid_of(delivery.payload), finished)
+            if delivery.state is not State.FETCHED:  # put back or taken over while it waited for its turn
+                return REQUEUE
             outcome = await self._runner.run(delivery, self._save)
         finally:
             finished.set()
@@ -253,7 +255,7 @@ def compare(held: Mapping[Delivery, tuple[bytes, ...]], found: Counter[bytes]) -
     """
     missing, strays = [], Counter(found)
     forms = {delivery: {*before, *delivery.forms()} for delivery, before in held.items()}
-    for delivery in sorted(held, key=lambda each: (len(forms[each]), each.settling)):
+    for delivery in sorted(held, key=lambda each: (len(forms[each]), each.is_decided)):
         form = next((form for form in forms[delivery] if strays[form] > 0), None)
         if form is None:
             missing.append(delivery)
@@ -264,8 +266,8 @@ def compare(held: Mapping[Delivery, tuple[bytes, ...]], found: Counter[bytes]) -
 
 def _cancel_lost(missing: Iterable[Delivery]) -> None:
     for delivery in missing:
-        if not delivery.settling:
-            delivery.lost = True
+        if not delivery.is_decided:
+            delivery.become(State.LOST)
             delivery.cancel()
             logger.warning(
                 "job %s (%s) was taken over by another worker while we were cut off: cancelled here",

@@ -1,70 +1,166 @@
-"""What a fetch brings: one payload on its way through the worker."""
+"""What a fetch brings: one payload on its way through the worker, and the states that it may pass.
+
+```
+          ┌──────────── put back or refused before its start ─────────────┐
+FETCHED ──┼──► RUNNING ── an outcome is decided and handed in ──► SETTLING ──► SETTLED
+          └──► LOST ◄── RUNNING: another worker has it; nothing is written ───────▲
+```
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from itertools import count
 
 import attrs
 import trio
 
-from trioworkers.outcome import Outcome, Requeue
+from trioworkers.outcome import REQUEUE, Checkpoint, Outcome, Requeue
+from trioworkers.wire.job import Job
 
 
-@attrs.frozen
-class Amendment:
-    """A checkpoint that is being written: `payload` takes the delivered one's place; `written` is set when it has."""
+class State(IntEnum):
+    """Where a delivery is. It holds its slot in all states but the last."""
 
-    payload: bytes
-    written: trio.Event
+    FETCHED = 0
+    RUNNING = 1
+    LOST = 2
+    SETTLING = 3
+    SETTLED = 4
+
+
+ALLOWED: dict[State, tuple[State, ...]] = {
+    State.FETCHED: (State.RUNNING, State.SETTLING, State.LOST),
+    State.RUNNING: (State.SETTLING, State.LOST),
+    State.LOST: (State.SETTLED,),
+    State.SETTLING: (State.SETTLED,),
+    State.SETTLED: (),
+}
+_ALLOWED = [ALLOWED[state] for state in State]  # by index: hashing a State costs more than all the rest of a step
+
+
+@attrs.define(eq=False)
+class Cancellation:
+    """That a delivery was cancelled by us: not by its own deadline, nor by its handler.
+
+    `operator_outcome`: makes of its outcome what an operator wants who cancelled this very job. `took_effect`: so its attempt ended.
+    """
+
+    operator_outcome: Callable[[Requeue], Outcome] | None = None
+    took_effect: bool = False
+
+
+@attrs.define(eq=False)
+class Checkpoints:
+    """How the progress of a running job gets into its payload. `progressed`: the payload with what is done by now; None without news.
+
+    `wanted`: set when what was done before it was asked for is written, or its job has ended. `writing`, `written`: the payload that
+    is on its way to the place of the delivered one, and whom to tell.
+    """
+
+    progressed: Callable[[], bytes | None]
+    wanted: trio.Event | None = None
+    writing: bytes | None = None
+    written: trio.Event | None = None
+
+    def begin(self, payload: bytes) -> Checkpoint | None:
+        """What has to be written now in the place of `payload`; None if the job's outcome has overtaken it, or without news."""
+        wanted, self.wanted = self.wanted, None
+        if wanted is None or wanted.is_set():
+            return None
+        progressed = self.progressed()
+        if progressed is None or progressed == payload:
+            wanted.set()
+            return None
+        self.writing, self.written = progressed, wanted
+        return Checkpoint(progressed)
+
+    def end(self) -> bytes | None:
+        """What was on its way is written, or can't be; returns it."""
+        payload, written = self.writing, self.written
+        self.writing = self.written = None
+        if written is not None:
+            written.set()
+        return payload
+
+    def overtaken(self) -> None:
+        """The outcome takes the progress along: nobody needs to wait for a checkpoint."""
+        if self.wanted is not None:
+            self.wanted.set()
 
 
 @attrs.define(eq=False)
 class Delivery:
     """A fetched payload, from its fetch until its outcome is written; it occupies a slot of its queue.
 
-    `scope`: what its attempt runs in, once it does; `cancelled`: it was stopped by `cancel`, not by its own deadline.
-    `settling`: its outcome is decided and handed in. `lost`: another worker has taken it over; nothing is to be written any more.
-    `on_stop`: tells its outcome if it is stopped now. `by_hand`: makes of that what somebody wants who cancelled this very job;
-    `stopped`: so it ended. `deaths`: how many workers died under it. `checkpoint`: one is handed in; `amendment`: one is being written.
-    `number`: in which order they were fetched.
+    `crashes`: how many workers died under it. `job`, `task`, `scope`: once they are known: what it is, and what it runs in.
+    `cancellation`: once it was cancelled. `checkpoints`: of a job that may want one. `number`: in which order they were fetched.
     """
 
     queue: str
     payload: bytes
     started_at: float
-    scope: trio.CancelScope | None = None
-    cancelled: bool = False
-    settling: bool = False
-    lost: bool = False
-    on_stop: Callable[[], Requeue] = Requeue
-    deaths: int = 0
-    jid: str = ""
-    job_class: str = ""
+    crashes: int = 0
+    state: State = State.FETCHED
+    job: Job | None = None
     task: trio.lowlevel.Task | None = None
-    by_hand: Callable[[Requeue], Outcome] | None = None
-    stopped: bool = False
-    checkpoint: trio.Event | None = None
-    amendment: Amendment | None = None
+    scope: trio.CancelScope | None = None
+    cancellation: Cancellation | None = None
+    checkpoints: Checkpoints | None = None
     number: int = attrs.field(factory=count().__next__)
 
-    def open_scope(self, deadline: float) -> trio.CancelScope:
+    def become(self, state: State) -> None:
+        """Go on to another state. RuntimeError if there is no way: two parts of the worker believe that the delivery is theirs."""
+        if state not in _ALLOWED[self.state]:
+            raise RuntimeError(f"a delivery that is {self.state.name} does not become {state.name}")
+        self.state = state
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether its outcome is handed in, or even written."""
+        return self.state >= State.SETTLING
+
+    @property
+    def jid(self) -> str:
+        """Its job's id; "" before it is decoded."""
+        return "" if self.job is None else self.job.jid
+
+    @property
+    def job_class(self) -> str:
+        """Its job's class; "" before it is decoded."""
+        return "" if self.job is None else self.job.job_class
+
+    def start(self, deadline: float) -> trio.CancelScope:
         """The scope for its attempt, which ends at `deadline` on `trio.current_time()`'s clock. One scope does for both: each costs."""
+        self.become(State.RUNNING)
         self.scope = trio.CancelScope(deadline=deadline)
-        if self.cancelled:
+        if self.cancellation is not None:
             self.scope.cancel()
         return self.scope
 
-    def cancel(self) -> None:
-        """Stop it, started or not."""
-        self.cancelled = True
+    def cancel(self, operator_outcome: Callable[[Requeue], Outcome] | None = None) -> None:
+        """Stop it, started or not. `operator_outcome`: see `Cancellation`."""
+        if self.cancellation is None:
+            self.cancellation = Cancellation()
+        if operator_outcome is not None:
+            self.cancellation.operator_outcome = operator_outcome
         if self.scope is not None:
             self.scope.cancel()
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether its attempt ended because it was cancelled."""
+        return self.cancellation is not None and self.cancellation.took_effect
+
     def when_stopped(self) -> Outcome:
-        """Its outcome, now that it was stopped."""
-        return self.on_stop() if self.by_hand is None else self.by_hand(self.on_stop())
+        """Its outcome, if it is stopped now."""
+        progressed = None if self.checkpoints is None else self.checkpoints.progressed()
+        requeue = REQUEUE if progressed is None else Requeue(progressed)
+        wanted = None if self.cancellation is None else self.cancellation.operator_outcome
+        return requeue if wanted is None else wanted(requeue)
 
     def forms(self) -> tuple[bytes, ...]:
         """What may stand for it in the in-progress list: while a checkpoint is being written, either payload."""
-        return (self.payload,) if self.amendment is None else (self.payload, self.amendment.payload)
+        writing = None if self.checkpoints is None else self.checkpoints.writing
+        return (self.payload,) if writing is None else (self.payload, writing)

@@ -13,8 +13,8 @@ from contextvars import Context, copy_context
 
 import trio
 
-from trioworkers.engine.delivery import Delivery
-from trioworkers.outcome import Outcome
+from trioworkers.engine.delivery import Delivery, State
+from trioworkers.outcome import REQUEUE, Outcome
 
 
 class Lanes:
@@ -57,7 +57,9 @@ class Lanes:
             self._used += 1
         while self._ready:
             delivery = self._ready.popleft()
-            if delivery.settling:  # put back before it began: it is for somebody else to run
+            if delivery.state is not State.FETCHED:  # put back or taken over before it began: for somebody else to run
+                if delivery.state is State.LOST:
+                    self._submit(delivery, REQUEUE)
                 continue
             delivery.task = task
             outcome = None

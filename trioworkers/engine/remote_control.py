@@ -70,21 +70,20 @@ class Remote:
             await retrying(lambda: self._broker.reply(ask.token, encode(answer)))
 
     async def _cancel(self, ask: ControlMessage) -> Reply:
-        delivery = next((each for each in self._running() if _is(each, ask.jid) and not each.settling), None)
+        delivery = next((each for each in self._running() if _is(each, ask.jid) and not each.is_decided), None)
         if delivery is None:
             return Reply("unknown")
         logger.warning(
             "job %s (%s) is cancelled by an operator: %s", ask.jid, delivery.job_class or "not started", ask.then
         )
-        delivery.by_hand = partial(self._fate, ask, delivery)
-        delivery.cancel()
+        delivery.cancel(partial(self._fate, ask, delivery))
         written = self._awaited.setdefault(delivery, trio.Event())
         with trio.move_on_after(ask.patience_s):
             await written.wait()
         self._awaited.pop(delivery, None)
         if not written.is_set():
             return Reply("stubborn")
-        return Reply("done" if delivery.stopped else "ended")
+        return Reply("done" if delivery.was_stopped else "ended")
 
     def _fate(self, ask: ControlMessage, delivery: Delivery, on_stop: Requeue) -> Outcome:
         match ask.then:

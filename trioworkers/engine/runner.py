@@ -13,7 +13,7 @@ import trio
 
 from trioworkers import retry
 from trioworkers.engine import joblog
-from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.delivery import Checkpoints, Delivery
 from trioworkers.engine.job_metrics import Tally
 from trioworkers.engine.skipped import LeftJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
@@ -77,7 +77,7 @@ class Runner:
     async def run(self, delivery: Delivery, save: Callable[[Delivery], trio.Event]) -> Outcome:
         """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue.
 
-        `save`: makes `delivery.on_stop`'s payload durable at once, for a job that wants a checkpoint.
+        `save`: makes what `delivery.checkpoints` has to say durable at once, for a job that wants that.
         """
         payload = delivery.payload
         dialect = self._dialects.get(delivery.queue, SIDEKIQ)
@@ -86,7 +86,7 @@ class Runner:
         except BadPayload as error:
             joblog.log_buried(delivery.queue, payload, error)
             return Bury.unreadable(payload, str(error))
-        delivery.jid, delivery.job_class = job.jid, job.job_class
+        delivery.job = job
         if job.job_class in self.paused_classes:
             return put_aside(payload, delivery.queue)
         handler = self._handlers.find(job.queue, job.job_class)
@@ -96,7 +96,7 @@ class Runner:
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         ctx = Context(job, deadline, self._resources, partial(_open_progress, delivery, job, save))
         joblog.log_start(job)
-        scope = delivery.open_scope(deadline)
+        scope = delivery.start(deadline)
         try:
             failure = await self._attempt(scope, handler, ctx)
         except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
@@ -104,15 +104,15 @@ class Runner:
         except BaseException:  # cancelled from further out: the worker stops
             joblog.log_end(job, delivery.when_stopped(), None, trio.current_time() - delivery.started_at)
             raise
-        if delivery.cancelled:
-            delivery.stopped = scope.cancelled_caught or failure is not None
+        if delivery.cancellation is not None:
+            delivery.cancellation.took_effect = scope.cancelled_caught or failure is not None
         elif scope.cancelled_caught:
             failure = trio.TooSlowError(f"the attempt took longer than its timeout of {timeout_s:g} s")
         outcome = self._conclude(delivery, ctx, failure, dialect, None if handler is None else handler.retry)
         elapsed_s = trio.current_time() - delivery.started_at
         if handler is not None and not isinstance(outcome, Requeue | Snooze):
             self.tally.count(job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
-        joblog.log_end(job, outcome, None if delivery.stopped else failure, elapsed_s)
+        joblog.log_end(job, outcome, None if delivery.was_stopped else failure, elapsed_s)
         return outcome
 
     def _conclude(
@@ -123,7 +123,7 @@ class Runner:
         dialect: Dialect,
         default_retry: bool | int | None,
     ) -> Outcome:
-        if delivery.stopped:
+        if delivery.was_stopped:
             return delivery.when_stopped()
         if failure is None:
             sends = ctx._sends  # noqa: SLF001 - the handler's side has no business with it
@@ -229,11 +229,11 @@ def put_aside(payload: bytes, queue: str) -> Snooze:
 
 def _open_progress(delivery: Delivery, job: Job, save: Callable[[Delivery], trio.Event]) -> Progress:
     progress = Progress.of(job, partial(save, delivery))
-    delivery.on_stop = partial(_requeued, job, delivery.payload, progress)
+    delivery.checkpoints = Checkpoints(partial(_progressed, job, delivery.payload, progress))
     return progress
 
 
-def _requeued(job: Job, payload: bytes, progress: Progress) -> Requeue:
+def _progressed(job: Job, payload: bytes, progress: Progress) -> bytes | None:
     fields = progress.fields()
     # With its jid, lest one that is made from the payload's bytes become another.
-    return Requeue(amend(payload, {"jid": job.jid, **fields})) if fields else Requeue()
+    return amend(payload, {"jid": job.jid, **fields}) if fields else None

@@ -14,7 +14,7 @@ import trio
 
 from trioworkers.broker.moves import Broker, Settlement
 from trioworkers.broker.redis.connection import backoff, retrying
-from trioworkers.engine.delivery import Amendment, Delivery
+from trioworkers.engine.delivery import Delivery, State
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Retry, Snooze
 from trioworkers.wording import counted
 
@@ -58,13 +58,16 @@ class Settler:
 
     def submit(self, delivery: Delivery, outcome: Outcome) -> None:
         """Hand in how an attempt ended. A delivery that others have taken over only frees its slot."""
-        if delivery.settling:
+        if delivery.is_decided:
             return
-        delivery.settling = True
-        if delivery.checkpoint is not None:
-            delivery.checkpoint.set()  # the outcome takes the progress along
-        if delivery.lost or (_changes_nothing(delivery, outcome) and self._is_leaving()):
-            self._on_settled(delivery)
+        if delivery.checkpoints is not None:
+            delivery.checkpoints.overtaken()
+        if delivery.state is State.LOST:
+            self._settled(delivery)
+            return
+        delivery.become(State.SETTLING)
+        if _changes_nothing(delivery, outcome) and self._is_leaving():
+            self._settled(delivery)
             return
         self._hand_in(delivery, outcome)
 
@@ -73,13 +76,13 @@ class Settler:
 
         The event is set when that is written, or when it has no meaning any more: the job has ended, or is no longer ours.
         """
-        if delivery.checkpoint is None:
-            delivery.checkpoint = trio.Event()
-            if delivery.settling:
-                delivery.checkpoint.set()
-            else:
-                self._hand_in(delivery, None)
-        return delivery.checkpoint
+        checkpoints = delivery.checkpoints
+        if checkpoints is None or delivery.is_decided:
+            return _set_event()
+        if checkpoints.wanted is None:
+            checkpoints.wanted = trio.Event()
+            self._hand_in(delivery, None)
+        return checkpoints.wanted
 
     def _hand_in(self, delivery: Delivery, outcome: Outcome | None) -> None:
         self._waiting.append((delivery, outcome))
@@ -118,7 +121,7 @@ class Settler:
         size = 0
         while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
             delivery, outcome = self._waiting.popleft()
-            entry = _checkpoint(delivery) if outcome is None else outcome
+            entry = _begun_checkpoint(delivery) if outcome is None else outcome
             if entry is not None:
                 group.append((delivery, entry))
                 size += len(delivery.payload) + _weight(entry)
@@ -140,16 +143,20 @@ class Settler:
         for place, (delivery, outcome) in enumerate(group):
             problem = problems.get(place) if problems else None
             if isinstance(outcome, Checkpoint):
-                _amended(delivery, problem)
+                _end_checkpoint(delivery, problem)
                 continue
             if problem is not None and problem != GONE:
                 failed.append((delivery, outcome))
                 continue
             if problem == GONE:
                 _log_gone(delivery, outcome)
-            self._on_settled(delivery)
+            self._settled(delivery)
         if failed:
             await self._keep(failed, next(iter(set(problems.values()) - {GONE})))
+
+    def _settled(self, delivery: Delivery) -> None:
+        delivery.become(State.SETTLED)
+        self._on_settled(delivery)
 
     async def _keep(self, failed: list[tuple[Delivery, Outcome | None]], problem: str) -> None:
         logger.error("%s can't be written, kept and tried again: %s", counted(len(failed), "outcome"), problem)
@@ -169,28 +176,22 @@ def _changes_nothing(delivery: Delivery, outcome: Outcome) -> bool:
     return isinstance(outcome, Requeue) and outcome.payload in (None, delivery.payload)
 
 
-def _checkpoint(delivery: Delivery) -> Checkpoint | None:
-    """What a checkpoint has to write now; None if its job's outcome has overtaken it, or if there is no news."""
-    written, delivery.checkpoint = delivery.checkpoint, None
-    if written is None or written.is_set():
-        return None
-    payload = delivery.on_stop().payload
-    if payload is None or payload == delivery.payload:
-        written.set()
-        return None
-    delivery.amendment = Amendment(payload, written)
-    return Checkpoint(payload)
+def _begun_checkpoint(delivery: Delivery) -> Checkpoint | None:
+    return None if delivery.checkpoints is None else delivery.checkpoints.begin(delivery.payload)
 
 
-def _amended(delivery: Delivery, problem: str | None) -> None:
-    amendment, delivery.amendment = delivery.amendment, None
-    if amendment is None:
-        return
-    amendment.written.set()
-    if problem is None:
-        delivery.payload = amendment.payload
-    else:
+def _end_checkpoint(delivery: Delivery, problem: str | None) -> None:
+    payload = None if delivery.checkpoints is None else delivery.checkpoints.end()
+    if problem is not None:
         logger.warning("job %s (%s): its progress could not be recorded: %s", delivery.jid, delivery.job_class, problem)
+    elif payload is not None:
+        delivery.payload = payload
+
+
+def _set_event() -> trio.Event:
+    event = trio.Event()
+    event.set()
+    return event
 
 
 def _log_gone(delivery: Delivery, outcome: Outcome) -> None:

@@ -371,7 +371,7 @@ class Worker:
 
     async def _go(self) -> int:
         for queue, broker in self._brokers.by_queue.items():
-            if not any(not delivery.settling for delivery in self._consumers[queue].deliveries):
+            if not any(not delivery.is_decided for delivery in self._consumers[queue].deliveries):
                 await broker.release(queue)
         for roll in self._rolls:
             await roll.leave()
