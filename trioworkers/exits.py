@@ -11,14 +11,14 @@ script let go what the record says. `tests/test_exits.py` reads them all and fai
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import attrs
 import msgspec
 
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue
-from trioworkers.wire.job import KEEP_FIELD, jid_of
+from trioworkers.wire.job import jid_of
+from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
 
 Exit = Literal["succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced"]
 """How a job ended for good, as its result tells."""
@@ -26,7 +26,6 @@ Exit = Literal["succeeded", "dead", "discarded", "expired", "deleted", "purged",
 Effect = tuple[Any, ...]
 """What a script does about what is held: `(kind, …)`, see `broker/holds/effects.lua`."""
 
-MAX_KEPT_S = 30 * 86_400
 MAX_RESULT_BYTES = 64 * 1024
 _MAX_TEXT = 1000
 
@@ -55,13 +54,6 @@ class _Ended(msgspec.Struct, omit_defaults=True):
 
 
 _decode = msgspec.json.Decoder(_Holds).decode
-
-
-def kept_s(value: object) -> int | None:
-    """For how many seconds a result is kept, if `value`, which anybody may have written, says so sensibly."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        return None
-    return math.ceil(min(value, MAX_KEPT_S))
 
 
 def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:

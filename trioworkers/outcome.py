@@ -33,6 +33,10 @@ class Send:
     delay_s: float | None = None
     at_s: float | None = None
 
+    def due_s(self, now_s: float) -> float:
+        """When it is due, in epoch seconds, if it is sent at `now_s`."""
+        return now_s + (self.delay_s or 0.0) if self.at_s is None else self.at_s
+
 
 def moment(when: datetime | timedelta | float) -> tuple[float | None, float | None]:
     """`(delay_s, at_s)` for a moment given as a datetime, a timedelta or seconds from now. Raises BadJob.

@@ -159,7 +159,7 @@ class FakeBroker(Broker):
             else:
                 score = now_s + (send.delay_s or 0.0) if send.at_s is None else send.at_s
                 waiting = "schedule" if keys.waiting == keys.schedule else "delayed"
-                self.sets[waiting].add(dialect.encode(send.job, now_s, enqueued=False), score)
+                self.sets[waiting].add(dialect.encode(send.job, now_s, enqueued=False, due_s=score), score)
 
     async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
         """See `Broker.settle`."""

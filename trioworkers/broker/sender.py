@@ -102,7 +102,7 @@ class Sender:
             job = send.job
             dialect, keys = self.spoken_on(job.queue)
             at_once = send.delay_s is None and send.at_s is None
-            payload = dialect.encode(job, now_s, enqueued=at_once)
+            payload = dialect.encode(job, now_s, enqueued=at_once, due_s=None if at_once else send.due_s(now_s))
             if admit is not None:
                 admit(job, payload)
             if at_once:

@@ -57,11 +57,11 @@ class GoWorkers(Dialect):
         return job_of(fields, payload, queue)
 
     @staticmethod
-    def encode(job: Job, now_s: float, *, enqueued: bool = True) -> bytes:
+    def encode(job: Job, now_s: float, *, enqueued: bool = True, due_s: float | None = None) -> bytes:
         """See `Dialect.encode`. Sidekiq's payload, a number of retries as newer versions want it."""
         if job.retry and not isinstance(job.retry, bool):
             job = attrs.evolve(job, retry=True, extra={**job.extra, "retry_max": job.retry})
-        return sidekiq.encode(job, now_s, enqueued=enqueued)
+        return sidekiq.encode(job, now_s, enqueued=enqueued, due_s=due_s)
 
     def destination(self, payload: bytes) -> tuple[str, str]:
         """See `Dialect.destination`."""

@@ -12,13 +12,14 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
 import msgspec
 
 from trioworkers.errors import BadJob, BadPayload
-from trioworkers.wire import active_job
+from trioworkers.wire import active_job, lifetime
 from trioworkers.wire.keys import is_queue_name, queue_named
 
 MAX_JID = 64
@@ -29,8 +30,6 @@ PROGRESS_FIELD = "tw_done"
 FAILED_FIELD = "tw_failed"
 """Our fields in the payload: names of fan-out calls that need not be sent again, and reasons of those that failed for good.
 Absent without such progress."""
-KEEP_FIELD = "tw_keep"
-"""Ours: for how many seconds it is kept how the job ended, with what it returned."""
 HELD_FIELD = "tw_held"
 """Ours: true while the job is held: in the schedule set only because its class is paused."""
 
@@ -75,7 +74,10 @@ class Job:
     `active_job`: a job of Rails' ActiveJob, its class and arguments inside a wrapper; `kwargs`: its keyword arguments, which only such
     a job has. `active_job_fields`: ActiveJob's own, such as job_id, executions, locale, timezone.
 
-    What a worker sees besides: `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
+    `expires_in`: seconds from when it is due after which it is not begun any more; `deadline`: when it must be over, a datetime that
+    what it enqueues inherits; `keep_result`: seconds for which `Client.result` can tell how it ended, 30 days at most.
+
+    What a worker sees besides: `expires_at_s`, `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
     failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason).
     """
 
@@ -89,6 +91,10 @@ class Job:
     backtrace: bool | int = attrs.field(default=False, kw_only=True)
     dead: bool = attrs.field(default=True, kw_only=True)
     tags: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    expires_in: float | None = attrs.field(default=None, kw_only=True)
+    deadline: datetime | None = attrs.field(default=None, kw_only=True)
+    keep_result: float | None = attrs.field(default=None, kw_only=True)
+    expires_at_s: float | None = attrs.field(default=None, kw_only=True)
     created_at_s: float | None = attrs.field(default=None, kw_only=True)
     enqueued_at_s: float | None = attrs.field(default=None, kw_only=True)
     failed_at_s: float | None = attrs.field(default=None, kw_only=True)
@@ -99,6 +105,16 @@ class Job:
     kwargs: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
     active_job: bool = attrs.field(default=False, kw_only=True)
     active_job_fields: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
+
+    @property
+    def has_lifetime(self) -> bool:
+        """Whether it says anything of how long it is wanted."""
+        return (
+            self.expires_in is not None
+            or self.deadline is not None
+            or self.keep_result is not None
+            or self.expires_at_s is not None
+        )
 
     @property
     def attempt(self) -> int:
@@ -246,6 +262,9 @@ _SELDOM: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "retry_count": ("retry_count", _retry_count),
     PROGRESS_FIELD: ("progress", _strings),
     FAILED_FIELD: ("failed_calls", _texts),
+    lifetime.EXPIRES_FIELD: ("expires_at_s", lifetime.moment_s),
+    lifetime.DEADLINE_FIELD: ("deadline", lifetime.moment),
+    lifetime.KEEP_FIELD: ("keep_result", lifetime.kept_s),
 }
 """Fields that few payloads carry: the attribute of `Job`, and how its value is read."""
 
@@ -258,14 +277,16 @@ def _shown(value: object) -> str:
 # ── encode ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def encode(job: Job, now_s: float, *, enqueued: bool = True) -> bytes:
-    """The payload of a job that we send at `now_s` (epoch seconds); `enqueued=False` for the schedule set.
+def encode(job: Job, now_s: float, *, enqueued: bool = True, due_s: float | None = None) -> bytes:
+    """The payload of a job that we send at `now_s` (epoch seconds); `enqueued=False` for the schedule set, until `due_s`.
 
     Times are floats, which every Sidekiq from 6 to 8 reads rightly. Raises BadJob for what Sidekiq could not take.
     """
     check(job)
     fields: dict[str, Any] = {"retry": True if job.retry is None else job.retry, "queue": job.queue}
     _add_options(fields, job)
+    if job.has_lifetime:
+        fields.update(lifetime_fields(job, now_s, due_s))
     if job.active_job:
         fields.update(wrapped(job, now_s))
     else:
@@ -314,6 +335,12 @@ def addressed(payload: bytes, queue: str, jid: str) -> bytes:
     if fields.get("jid") is None:
         changes["jid"] = jid
     return amend(payload, changes) if changes else payload
+
+
+def lifetime_fields(job: Job, now_s: float, due_s: float | None) -> dict[str, Any]:
+    """What a job says of how long it is wanted. Raises BadJob for what can't be."""
+    due_s = now_s if due_s is None else due_s
+    return lifetime.fields_of(now_s, due_s, job.expires_in, job.expires_at_s, job.deadline, job.keep_result)
 
 
 def _add_options(fields: dict[str, Any], job: Job) -> None:

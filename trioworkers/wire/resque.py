@@ -22,7 +22,19 @@ import msgspec
 
 from trioworkers.errors import BadJob, BadPayload
 from trioworkers.wire.dialect import Dialect, Failure, ListEnd, Push
-from trioworkers.wire.job import HELD_FIELD, MAX_JID, Job, amend, check, job_of, new_jid, plain, readable, wrapped
+from trioworkers.wire.job import (
+    HELD_FIELD,
+    MAX_JID,
+    Job,
+    amend,
+    check,
+    job_of,
+    lifetime_fields,
+    new_jid,
+    plain,
+    readable,
+    wrapped,
+)
 from trioworkers.wire.keys import Keys, queue_named
 
 NODE_ORDER = ["class", "queue", "args"]
@@ -115,7 +127,7 @@ class Resque(Dialect):
         return attrs.evolve(job, jid=own_id) if isinstance(own_id, str) and 0 < len(own_id) <= MAX_JID else job
 
     @staticmethod
-    def encode(job: Job, now_s: float, *, enqueued: bool = True) -> bytes:
+    def encode(job: Job, now_s: float, *, enqueued: bool = True, due_s: float | None = None) -> bytes:
         """See `Dialect.encode`. Only class and arguments, and the queue of what waits: Resque's tools find a job by its exact bytes.
 
         A number of retries goes along, for us; `True` is what every job says, and means here what the handler says.
@@ -130,6 +142,8 @@ class Resque(Dialect):
         if job.retry is not None and not isinstance(job.retry, bool):
             fields["retry"] = job.retry
         fields.update(job.extra)
+        if job.has_lifetime:
+            fields.update(lifetime_fields(job, now_s, due_s), jid=job.jid)  # a result is asked for by it
         try:
             return msgspec.json.encode(fields)
         except (TypeError, ValueError, RecursionError) as error:
