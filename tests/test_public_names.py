@@ -41,6 +41,7 @@ PUBLIC = {
     "Job": "trioworkers.wire.job.Job",
     "Limit": "trioworkers.http.Limit",
     "Range": "trioworkers.wire.ruby_values.Range",
+    "Sent": "trioworkers.sending.Sent",
     "Stats": "trioworkers.engine.worker.Stats",
     "Symbol": "trioworkers.wire.ruby_values.Symbol",
     "Worker": "trioworkers.engine.worker.Worker",

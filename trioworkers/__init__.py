@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from trioworkers.jobs.context import Context as Context
     from trioworkers.jobs.fan_out import FanOut as FanOut
     from trioworkers.jobs.handler import Handler as Handler
+    from trioworkers.sending import Sent as Sent
     from trioworkers.wire.job import Job as Job
     from trioworkers.wire.ruby_values import GlobalID as GlobalID
     from trioworkers.wire.ruby_values import Range as Range
@@ -70,6 +71,7 @@ _HOMES = {
     "jobs.fan_out": ("FanOut",),
     "jobs.handler": ("Handler",),
     "http": ("Breaker", "Http", "Limit"),
+    "sending": ("Sent",),
     "wire.job": ("Job",),
     "wire.ruby_values": ("GlobalID", "Range", "Symbol"),
 }

@@ -32,6 +32,7 @@ from trioworkers.engine.settler import Settler
 from trioworkers.errors import BadPayload
 from trioworkers.jobs.client import Client
 from trioworkers.jobs.resources import open_resources
+from trioworkers.sending import Sent
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.job import Job, decode
 
@@ -53,11 +54,11 @@ class RunningApp:
         self.client = Client.around(broker)
         self.completed = 0
 
-    async def enqueue(self, *jobs: Job) -> list[str]:
+    async def enqueue(self, *jobs: Job) -> list[Sent]:
         """As `Client.enqueue`."""
         return await self.client.enqueue(*jobs)
 
-    async def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[str]:
+    async def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[Sent]:
         """As `Client.schedule`."""
         return await self.client.schedule(when, *jobs)
 

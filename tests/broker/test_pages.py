@@ -15,7 +15,7 @@ from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.resque_broker import ResqueBroker
-from trioworkers.broker.sender import CHUNK_BYTES
+from trioworkers.sending import PARCEL_BYTES
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import Keys
 
@@ -123,6 +123,6 @@ async def test_client_sends_heavy_jobs_in_parts_and_in_order(redis_url: str, sha
         shared_server.command("CONFIG", "RESETSTAT")
         jids = await client.enqueue(*(Job("q", "A", ["x" * MB], jid=f"{number:024}") for number in range(20)))
         stats = str(shared_server.command("INFO", "commandstats"))
-    assert f"cmdstat_evalsha:calls={-(-20 * MB // CHUNK_BYTES)}," in stats
+    assert f"cmdstat_evalsha:calls={-(-20 * MB // PARCEL_BYTES)}," in stats
     assert shared_server.command("LLEN", "queue:q") == 21
     assert jids[0] in str(shared_server.command("LINDEX", "queue:q", 19))

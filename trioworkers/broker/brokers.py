@@ -40,7 +40,7 @@ class Brokers:
         """The one that sends what is enqueued, and does what is done but once."""
         self.by_queue = {queue: self._speaking(spoken) for queue, spoken in dialects.items()}
         for broker in self.in_use:
-            broker.foreign = {
+            broker.sending.foreign = {
                 queue: (other.dialect, other.keys) for queue, other in self.by_queue.items() if other is not broker
             }
 

@@ -1,15 +1,28 @@
 -- Put the jobs of one or more calls into their queues, or where they wait for their time. A call that fails leaves the others alone.
 -- KEYS    1 token of this call, or ''
--- ARGV    one msgpack {push, later} for each call, see send.lua
--- result  for each call '' or its error; an error if all failed; {} if this very call was executed before and only its reply was lost
-if KEYS[1] ~= '' and redis.call('EXISTS', KEYS[1]) == 1 then return {} end
+-- ARGV    1 with a token: until when this call may be carried out, in epoch seconds; and for no longer than the token would be known
+--         2 … one msgpack {push, later} for each call, see send.lua
+-- result  for each call '' or its error, the same if this very call was executed before and only its reply was lost;
+--         an error if all failed, or LATE with our time if the call came after its time: then nothing was done
+local token = KEYS[1] ~= '' and KEYS[1]
+if token then
+  local known = redis.call('GET', token)
+  if known then
+    local is_ours, answer = pcall(cmsgpack.unpack, known)
+    if is_ours and type(answer) == 'table' then return answer end
+    return redis.error_reply('ERR ' .. token .. ' holds no answer of ours')
+  end
+  local t, until_when = now(), tonumber(ARGV[1])
+  -- A copy of a call whose token is forgotten; or one by a clock that is so far ahead that such a copy would pass.
+  if t > until_when or until_when > t + 90 then return redis.error_reply('LATE ' .. string.format('%.3f', t)) end
+end
 local result, failed = {}, 0
-for number, packed in ipairs(ARGV) do
-  local work = cmsgpack.unpack(packed)
+for number = 2, #ARGV do
+  local work = cmsgpack.unpack(ARGV[number])
   local ok, problem = pcall(send, work[1], work[2])
-  result[number] = ok and '' or words(problem)
+  result[#result + 1] = ok and '' or words(problem)
   if not ok then failed = failed + 1 end
 end
-if failed == #ARGV then return redis.error_reply(result[1]) end
-if KEYS[1] ~= '' then redis.call('SET', KEYS[1], 1, 'EX', 120) end
+if failed == #result then return redis.error_reply(result[1]) end
+if token then redis.call('SET', token, cmsgpack.pack(result), 'EX', 120) end
 return result

@@ -18,6 +18,7 @@ from trioworkers.broker.intake import Fetched, Intake
 from trioworkers.broker.moves import Broker, Due, DueSet, Holder, Listed, Settlement
 from trioworkers.broker.sender import Clock
 from trioworkers.errors import BrokerError, Refused
+from trioworkers.sending import Sending
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 
@@ -87,10 +88,11 @@ class FakeBroker(Broker):
     ) -> None:
         self.dialect = dialect
         self.keys = dialect.keys("")
-        self.foreign = {queue: (spoken, spoken.keys("")) for queue, spoken in (dialects or {}).items()}
         self.worker = "fake"
         self.clock = _VirtualClock()
         self.guard = SizeGuard() if guard is None else guard
+        foreign = {queue: (spoken, spoken.keys("")) for queue, spoken in (dialects or {}).items()}
+        self.sending = Sending(self.keys, dialect, self.guard, foreign)
         self.holder = Holder(process_id, "fake", 30_000)
         self.queues: dict[str, list[bytes]] = {}  # newest first, as in Redis
         self.lists: dict[tuple[str, str], list[bytes]] = {}
@@ -147,7 +149,7 @@ class FakeBroker(Broker):
     async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> None:
         """See `Sender.send`."""
         sends = list(sends)
-        self.work(sends, self.guard.admit)  # refuses what can't be sent before anything is
+        self.sending.work(sends, self.clock.now_s(), self.guard.admit)  # refuses what can't be sent before anything is
         await self._call(lambda: self._send(sends))
 
     def _send(self, sends: Sequence[outcomes.Send]) -> None:

@@ -17,12 +17,12 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.neighbours import Neighbours, SidekiqNeighbours
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
-from trioworkers.broker.redis.scripts import pack, unpack
 from trioworkers.broker.sender import Clock, Sender
 from trioworkers.exits import Effect, on_exit
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.packing import pack, unpack
 
 DueSet = Literal["retry", "schedule", "delayed"]
 """What holds payloads that come due; `delayed` only in Resque's dialect."""

@@ -17,10 +17,10 @@ import trio
 
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
-from trioworkers.broker.redis.scripts import pack
 from trioworkers.errors import Refused
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.own_record import OUR_LABELS, decode_info
+from trioworkers.wire.packing import pack
 from trioworkers.wire.resque import OUR_TAG, ResqueKeys
 from trioworkers.wire.resque_registry import read_entry
 

@@ -14,10 +14,10 @@ import trio
 from trioworkers.broker.intake import LeaseGone
 from trioworkers.broker.moves import Broker
 from trioworkers.broker.redis import scripts
-from trioworkers.broker.redis.scripts import pack
 from trioworkers.errors import Superseded
 from trioworkers.identity import is_certainly_dead
 from trioworkers.wire.own_record import Record, decode_lease, running_fields
+from trioworkers.wire.packing import pack
 
 BEATS_PER_LEASE = 6
 

@@ -13,7 +13,7 @@ import attrs
 from trioworkers.broker.moves import PAGE_BYTES, Broker, Due, DueSet
 from trioworkers.broker.neighbours import Neighbours, ResqueNeighbours
 from trioworkers.broker.redis import scripts
-from trioworkers.broker.redis.scripts import pack
+from trioworkers.wire.packing import pack
 from trioworkers.wire.resque import OUR_TAG, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
 
 MAX_SHOWN = 50

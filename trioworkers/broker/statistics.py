@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from trioworkers.broker.moves import Broker
 from trioworkers.broker.redis import scripts
-from trioworkers.broker.redis.scripts import pack
 from trioworkers.wire.metrics import Counts, buckets, fields
+from trioworkers.wire.packing import pack
 
 
 async def report(broker: Broker, token: str, ended: Mapping[str, Counts]) -> None:

@@ -16,6 +16,7 @@ from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.sender import Sender
 from trioworkers.outcome import Send, moment
+from trioworkers.sending import Sent
 from trioworkers.settings import settings, shown_url
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialects import dialect_named
@@ -69,24 +70,24 @@ class Client:
         self._sender = None
         await self._stack.__aexit__(kind, error, trace)
 
-    async def enqueue(self, *jobs: Job) -> list[str]:
-        """Put jobs into their queues, in this order; returns their jids.
+    async def enqueue(self, *jobs: Job) -> list[Sent]:
+        """Put jobs into their queues, in this order; returns for each its jid, a string that may say more.
 
         Raises BadJob before anything is sent; Unavailable or Refused if Redis fails, when the jobs may have been sent or not (of
         more than a thousand, or of more than 8 MB, the first ones). Cancelled: likewise.
         """
         return await self._send(jobs)
 
-    async def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[str]:
+    async def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[Sent]:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
         delay_s, at_s = moment(when)
         return await self._send(jobs, delay_s, at_s)
 
-    async def _send(self, jobs: Sequence[Job], delay_s: float | None = None, at_s: float | None = None) -> list[str]:
+    async def _send(self, jobs: Sequence[Job], delay_s: float | None = None, at_s: float | None = None) -> list[Sent]:
         if self._sender is None:
             raise RuntimeError("a Client is used inside its block: async with Client(url) as client")
         await self._sender.send(Send(job, delay_s, at_s) for job in jobs)
         if not jobs:
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint_if_cancelled()
-        return [job.jid for job in jobs]
+        return [Sent(job.jid) for job in jobs]

@@ -35,7 +35,20 @@ HELD_FIELD = "tw_held"
 
 _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_encode = msgspec.json.encode
+
+
+def _as_plain(value: Any) -> Any:
+    """What msgspec doesn't know: strings and numbers of a class of their own, like the `Sent` of an earlier job."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    raise NotImplementedError(f"objects of type {type(value).__name__} have no form in JSON")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_as_plain).encode
 
 
 def new_jid() -> str:

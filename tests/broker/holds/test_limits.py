@@ -11,11 +11,11 @@ import pytest
 from trioworkers.broker.holds.limits import GONE, PARKED, START, AdmissionKeys, Candidate, admit, declare, tend
 from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.redis.connection import Connection, Link, connect
-from trioworkers.broker.redis.scripts import pack
 from trioworkers.errors import BrokerError, Superseded
 from trioworkers.exits import Permit, on_departure
 from trioworkers.outcome import Acknowledge, Outcome, Requeue
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.packing import pack
 
 KEYS = Keys()
 

@@ -11,7 +11,10 @@ import trio.testing
 from servers import Server
 
 from trioworkers import Client, Job, Refused, Unavailable
-from trioworkers.broker.redis.outbox import MAX_BYTES, Outbox
+from trioworkers.broker.redis.outbox import Outbox
+from trioworkers.errors import BrokerError
+from trioworkers.sending import CALL_BYTES
+from trioworkers.wire.error_replies import refusal
 
 
 class Redis:
@@ -22,12 +25,12 @@ class Redis:
         self.problems: dict[bytes, str] = {}
         self.away = False
 
-    async def deliver(self, works: Sequence[bytes]) -> Mapping[int, str]:
+    async def deliver(self, works: Sequence[bytes]) -> Mapping[int, BrokerError]:
         self.trips.append(list(works))
         await trio.sleep(1)
         if self.away:
             raise Unavailable("away")
-        return {place: self.problems[work] for place, work in enumerate(works) if work in self.problems}
+        return {place: refusal(self.problems[work]) for place, work in enumerate(works) if work in self.problems}
 
     @property
     def received(self) -> list[bytes]:
@@ -64,7 +67,7 @@ async def test_what_comes_meanwhile_goes_together_and_in_order(
 
 
 async def test_large_sends_go_apart(autojump_clock: trio.testing.MockClock, redis: Redis, outbox: Outbox):
-    large = b"x" * (MAX_BYTES - 1)
+    large = b"x" * (CALL_BYTES - 1)
     async with trio.open_nursery() as nursery:
         await send_in_turn(nursery, outbox, b"a", b"b", large, b"c")
     assert redis.trips == [[b"a"], [b"b", large], [b"c"]]

@@ -9,8 +9,8 @@ import attrs
 
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
-from trioworkers.broker.redis.scripts import pack, unpack
 from trioworkers.exits import Effect
+from trioworkers.wire.packing import pack, unpack
 
 FORGOTTEN_AFTER_S = 600
 """A limit that no live worker declares holds nobody back any more after so long."""

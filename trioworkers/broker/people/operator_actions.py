@@ -18,10 +18,10 @@ import attrs
 from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, Location, page_length
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
-from trioworkers.broker.redis.scripts import pack
 from trioworkers.exits import on_exit
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.packing import pack
 
 PAGE = 200
 PURGE_PAGE, PURGE_PAGE_BYTES = 5000, 2_000_000

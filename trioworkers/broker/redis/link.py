@@ -8,8 +8,8 @@ import time
 
 import trio
 
-from trioworkers.broker.redis.translation import is_temporary
 from trioworkers.errors import BrokerError, Refused, Superseded
+from trioworkers.wire.error_replies import is_temporary
 
 logger = logging.getLogger("trioworkers")
 

@@ -12,10 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import attrs
 import trio
 
-from trioworkers.broker.redis.translation import refusal
 from trioworkers.errors import BrokerError, Unavailable
-
-MAX_BYTES = 1_000_000
+from trioworkers.sending import CALL_BYTES
 
 
 @attrs.define(eq=False)
@@ -29,9 +27,9 @@ class _Parcel:
 
 
 class Outbox:
-    """`deliver`: takes packed sends to Redis; returns by place what Redis said to those that it refused."""
+    """`deliver`: takes packed sends to Redis; returns by place the errors of those that it refused."""
 
-    def __init__(self, deliver: Callable[[Sequence[bytes]], Awaitable[Mapping[int, str]]]) -> None:
+    def __init__(self, deliver: Callable[[Sequence[bytes]], Awaitable[Mapping[int, BrokerError]]]) -> None:
         self._deliver = deliver
         self._waiting: deque[_Parcel] = deque()
         self._is_out = False
@@ -74,7 +72,7 @@ class Outbox:
     def _take(self) -> list[_Parcel]:
         parcels = [self._waiting.popleft()]
         size = len(parcels[0].content)
-        while self._waiting and size + len(self._waiting[0].content) <= MAX_BYTES:
+        while self._waiting and size + len(self._waiting[0].content) <= CALL_BYTES:
             parcels.append(self._waiting.popleft())
             size += len(parcels[-1].content)
         return parcels
@@ -82,8 +80,7 @@ class Outbox:
     async def _deliver_all(self, parcels: Sequence[_Parcel]) -> None:
         errors: Mapping[int, BrokerError] = dict.fromkeys(range(len(parcels)), Unavailable("the send was given up"))
         try:
-            problems = await self._deliver([parcel.content for parcel in parcels])
-            errors = {place: refusal(text) for place, text in problems.items()}
+            errors = await self._deliver([parcel.content for parcel in parcels])
         except BrokerError as error:
             errors = {place: type(error)(*error.args) for place in range(len(parcels))}  # each raises one of its own
             for mine in errors.values():

@@ -1,25 +1,12 @@
-"""The Lua scripts of the rooms around, read once, and how their arguments are packed. Each names its KEYS, its ARGV and its result at its top."""
+"""The Lua scripts of the rooms around, read once. Each names its KEYS, its ARGV and its result at its top."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import attrs
-import msgpack
-
-
-def pack(value: object) -> bytes:
-    """`value` for Redis's cmsgpack, which knows one kind of string: bytes and texts go as that."""
-    packed: bytes = msgpack.packb(value, use_bin_type=False)
-    return packed
-
-
-def unpack(packed: bytes) -> Any:
-    """What cmsgpack packed; texts that are no UTF-8 are made readable."""
-    return msgpack.unpackb(packed, unicode_errors="replace")
 
 
 @attrs.frozen

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import anyio
 from coredis import exceptions
 
 from trioworkers.errors import BrokerError, Refused, Superseded, Unavailable, WrongLogin
+from trioworkers.wire.error_replies import refusal
 
 FOREIGN = (exceptions.RedisError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
 """What coredis raises when Redis or the way to it has a fault."""
-
-_TEMPORARY = re.compile(
-    r"(?:^|-|\s)(OOM|MISCONF|NOREPLICAS|BUSY|MASTERDOWN|LOADING|READONLY|NOSCRIPT|UNBLOCKED|CLUSTERDOWN|TRYAGAIN)\b"
-)
 
 
 def translated(error: Exception) -> BrokerError | None:
@@ -44,16 +39,6 @@ def translate(error: BaseException) -> BrokerError:
     if isinstance(error, exceptions.ConnectionError | OSError | anyio.ClosedResourceError | anyio.BrokenResourceError):
         return Unavailable(text)
     return refusal(text)
-
-
-def refusal(text: str) -> BrokerError:
-    """Our error for what Redis says in the reply of a script."""
-    return (Unavailable if is_temporary(text) else Refused)(text)
-
-
-def is_temporary(text: str) -> bool:
-    """Whether an error of Redis says that it may go away by itself."""
-    return _TEMPORARY.search(text) is not None
 
 
 def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
