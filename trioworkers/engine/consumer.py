@@ -17,7 +17,7 @@ import trio
 from trioworkers.broker.intake import Fetched, Intake, LeaseGone
 from trioworkers.broker.moves import Broker
 from trioworkers.broker.redis.connection import backoff
-from trioworkers.engine.delivery import Delivery, State
+from trioworkers.engine.delivery import FETCHED, LOST, Delivery
 from trioworkers.engine.lanes import Lanes
 from trioworkers.engine.quarantine import TRIAL_AFTER_DEATHS, Quarantine
 from trioworkers.engine.runner import Runner
@@ -207,7 +207,7 @@ class Consumer:
         try:
             if delivery.crashes >= TRIAL_AFTER_DEATHS:
                 await self._quarantine.admit(jid_of(delivery.payload), finished)
-            if delivery.state is not State.FETCHED:  # put back or taken over while it waited for its turn
+            if delivery.state is not FETCHED:  # put back or taken over while it waited for its turn
                 return REQUEUE
             outcome = await self._runner.run(delivery, self._save)
         finally:
@@ -267,7 +267,7 @@ def compare(held: Mapping[Delivery, tuple[bytes, ...]], found: Counter[bytes]) -
 def _cancel_lost(missing: Iterable[Delivery]) -> None:
     for delivery in missing:
         if not delivery.is_decided:
-            delivery.become(State.LOST)
+            delivery.become(LOST)
             delivery.cancel()
             logger.warning(
                 "job %s (%s) was taken over by another worker while we were cut off: cancelled here",

@@ -30,14 +30,17 @@ class State(IntEnum):
     SETTLED = 4
 
 
+FETCHED, RUNNING, LOST, SETTLING, SETTLED = State  # Python 3.11 takes 0.2 µs to find a member through its class
+
+
 ALLOWED: dict[State, tuple[State, ...]] = {
-    State.FETCHED: (State.RUNNING, State.SETTLING, State.LOST),
-    State.RUNNING: (State.SETTLING, State.LOST),
-    State.LOST: (State.SETTLED,),
-    State.SETTLING: (State.SETTLED,),
-    State.SETTLED: (),
+    FETCHED: (RUNNING, SETTLING, LOST),
+    RUNNING: (SETTLING, LOST),
+    LOST: (SETTLED,),
+    SETTLING: (SETTLED,),
+    SETTLED: (),
 }
-_ALLOWED = [ALLOWED[state] for state in State]  # by index: hashing a State costs more than all the rest of a step
+_ALLOWED = [ALLOWED[state] for state in State]  # by index: a State's hash is dear, too
 
 
 @attrs.define(eq=False)
@@ -102,7 +105,7 @@ class Delivery:
     payload: bytes
     started_at: float
     crashes: int = 0
-    state: State = State.FETCHED
+    state: State = FETCHED
     job: Job | None = None
     task: trio.lowlevel.Task | None = None
     scope: trio.CancelScope | None = None
@@ -119,7 +122,7 @@ class Delivery:
     @property
     def is_decided(self) -> bool:
         """Whether its outcome is handed in, or even written."""
-        return self.state >= State.SETTLING
+        return self.state >= SETTLING
 
     @property
     def jid(self) -> str:
@@ -133,7 +136,7 @@ class Delivery:
 
     def start(self, deadline: float) -> trio.CancelScope:
         """The scope for its attempt, which ends at `deadline` on `trio.current_time()`'s clock. One scope does for both: each costs."""
-        self.become(State.RUNNING)
+        self.become(RUNNING)
         self.scope = trio.CancelScope(deadline=deadline)
         if self.cancellation is not None:
             self.scope.cancel()

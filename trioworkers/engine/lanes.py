@@ -13,7 +13,7 @@ from contextvars import Context, copy_context
 
 import trio
 
-from trioworkers.engine.delivery import Delivery, State
+from trioworkers.engine.delivery import FETCHED, LOST, Delivery
 from trioworkers.outcome import REQUEUE, Outcome
 
 
@@ -57,8 +57,8 @@ class Lanes:
             self._used += 1
         while self._ready:
             delivery = self._ready.popleft()
-            if delivery.state is not State.FETCHED:  # put back or taken over before it began: for somebody else to run
-                if delivery.state is State.LOST:
+            if delivery.state is not FETCHED:  # put back or taken over before it began: for somebody else to run
+                if delivery.state is LOST:
                     self._submit(delivery, REQUEUE)
                 continue
             delivery.task = task

@@ -14,7 +14,7 @@ import trio
 
 from trioworkers.broker.moves import Broker, Settlement
 from trioworkers.broker.redis.connection import backoff, retrying
-from trioworkers.engine.delivery import Delivery, State
+from trioworkers.engine.delivery import LOST, SETTLED, SETTLING, Delivery
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Retry, Snooze
 from trioworkers.wording import counted
 
@@ -62,10 +62,10 @@ class Settler:
             return
         if delivery.checkpoints is not None:
             delivery.checkpoints.overtaken()
-        if delivery.state is State.LOST:
+        if delivery.state is LOST:
             self._settled(delivery)
             return
-        delivery.become(State.SETTLING)
+        delivery.become(SETTLING)
         if _changes_nothing(delivery, outcome) and self._is_leaving():
             self._settled(delivery)
             return
@@ -155,7 +155,7 @@ class Settler:
             await self._keep(failed, next(iter(set(problems.values()) - {GONE})))
 
     def _settled(self, delivery: Delivery) -> None:
-        delivery.become(State.SETTLED)
+        delivery.become(SETTLED)
         self._on_settled(delivery)
 
     async def _keep(self, failed: list[tuple[Delivery, Outcome | None]], problem: str) -> None:
