@@ -13,7 +13,7 @@ from trioworkers import CallFailed, FanOutError, RetryAfter
 from trioworkers import Discard as DiscardError
 from trioworkers.errors import BadArguments, UnknownClass
 from trioworkers.outcome import Bury, Discard, Retry, Snooze
-from trioworkers.retry import backoff_s, decide, summary
+from trioworkers.retry import backoff_s, decide
 from trioworkers.wire.job import decode
 
 NOW = 1_700_000_000.5
@@ -110,14 +110,6 @@ def test_steering_is_heard_out_of_a_nurserys_group():
 
 def test_wrong_arguments_are_buried_at_once():
     assert isinstance(fail(BadArguments("A: argument 1")), Bury)
-
-
-def test_group_is_summed_up_by_its_root_causes():
-    assert summary(ExceptionGroup("x", [ValueError("a")])) == ("ValueError", "a")
-    assert summary(ExceptionGroup("x", [ValueError("a"), KeyError("b")])) == (
-        "ExceptionGroup",
-        "ValueError: a; KeyError: 'b'",
-    )
 
 
 def test_message_that_is_no_unicode_or_too_long_is_tamed():

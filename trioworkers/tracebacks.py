@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from trioworkers.retry import leaves
+from trioworkers.failures import leaves
 
 MAX_CAUSES = 5
 """Of a group, so many root causes are shown; a nursery of a thousand failures is no reason for a thousand tracebacks."""

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from trioworkers import Unavailable
 from trioworkers.cli import tables, totals
 from trioworkers.cli.commands import app
-from trioworkers.retry import encode_backtrace
+from trioworkers.failures import encode_backtrace
 
 RunWorker = Callable[..., Worker]
 

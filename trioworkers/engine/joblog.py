@@ -11,8 +11,8 @@ from typing import Any
 
 from trioworkers import errors
 from trioworkers.errors import TrioworkersError
+from trioworkers.failures import leaves, summary
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
-from trioworkers.retry import leaves, summary
 from trioworkers.wire.job import Job, jid_of
 
 logger = logging.getLogger("trioworkers.job")

@@ -17,6 +17,7 @@ from trioworkers.engine.delivery import Checkpoints, Delivery
 from trioworkers.engine.job_metrics import Tally
 from trioworkers.engine.skipped import LeftJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
+from trioworkers.failures import leaves
 from trioworkers.jobs.context import Context, Resources
 from trioworkers.jobs.declarations import CallNext, Middleware
 from trioworkers.jobs.handler import Handler
@@ -213,7 +214,7 @@ def _without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseExce
     _, rest = group.split(trio.Cancelled)
     if rest is None and not _is_cancelled():
         return group
-    if rest is None or any(isinstance(leaf, KeyboardInterrupt | GeneratorExit) for leaf in retry.leaves(rest)):
+    if rest is None or any(isinstance(leaf, KeyboardInterrupt | GeneratorExit) for leaf in leaves(rest)):
         return None
     return rest
 

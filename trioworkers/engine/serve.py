@@ -19,10 +19,10 @@ from trioworkers.engine.runner import Runner
 from trioworkers.engine.watchdog import watching
 from trioworkers.engine.worker import Worker
 from trioworkers.errors import Refused, Superseded, TrioworkersError
+from trioworkers.failures import leaves
 from trioworkers.identity import current_identity
 from trioworkers.jobs.client import Client
 from trioworkers.jobs.resources import open_resources
-from trioworkers.retry import leaves
 from trioworkers.settings import Settings, shown_url
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.own_record import encode_lease
