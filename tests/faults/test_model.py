@@ -24,6 +24,7 @@ from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.engine.quarantine import MAX_DEATHS
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, Retry, Send, Snooze
+from trioworkers.wire import places
 from trioworkers.wire.keys import Keys
 
 WORKERS = ("w0", "w1", "w2")
@@ -50,7 +51,7 @@ class Moves(RuleBasedStateMachine):
         self.held: dict[str, list[bytes]] = {name: [] for name in WORKERS}
         self.known: dict[str, list[bytes]] = {name: [] for name in WORKERS}
         self.alive = dict.fromkeys(WORKERS, False)
-        self.sets: dict[str, set[bytes]] = {"retry": set(), "schedule": set(), "dead": set()}
+        self.sets: dict[str, set[bytes]] = {place.key: set() for place in places.sets()}
         self.deaths: Counter[str] = Counter()
         self.ended: set[bytes] = set()
         self.all: set[bytes] = set()
@@ -99,7 +100,8 @@ class Moves(RuleBasedStateMachine):
             for name in WORKERS:
                 found[name] = await self.call(lambda client, n=name: client.lrange(f"queue:q:{n}:inprogress", 0, -1))
             for name in self.sets:
-                found[name] = await self.call(lambda client, n=name: client.zrange(n, 0, -1))
+                key = getattr(Keys(), name)
+                found[name] = await self.call(lambda client, k=key: client.zrange(k, 0, -1))
             return {name: list(payloads) for name, payloads in found.items()}
 
         return self.do(look)  # type: ignore[no-any-return]

@@ -20,9 +20,10 @@ from trioworkers.broker.sender import Clock
 from trioworkers.errors import BrokerError, Refused
 from trioworkers.sending import Sending
 from trioworkers.size_guard import SizeGuard
+from trioworkers.wire import places
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 
-SOURCES = ("retry", "schedule", "delayed")
+DUE_SETS = ("retry", "schedule", "delayed")
 EPOCH_S = 1_700_000_000.0
 GONE = "gone"
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class FakeBroker(Broker):
         self.holder = Holder(process_id, "fake", 30_000)
         self.queues: dict[str, list[bytes]] = {}  # newest first, as in Redis
         self.lists: dict[tuple[str, str], list[bytes]] = {}
-        self.sets = {name: SortedPayloads() for name in (*SOURCES, "dead")}
+        self.sets = {name: SortedPayloads() for name in (*(place.key for place in places.sets()), "delayed")}
         self.stats: Counter[str] = Counter()
         self.crash_counts: Counter[str] = Counter()
         self.in_quarantine: set[str] = set()
@@ -121,7 +122,8 @@ class FakeBroker(Broker):
 
     def later(self) -> Iterator[bytes]:
         """What will come due."""
-        return (payload for name in SOURCES for payload in self.sets[name])
+        due = (*(place.key for place in places.sets() if place.is_due), "delayed")
+        return (payload for name in due for payload in self.sets[name])
 
     @property
     def next_change(self) -> trio.Event:
@@ -220,8 +222,8 @@ class FakeBroker(Broker):
 
         def move() -> Due:
             now_s = self.clock.now_s()
-            coming = [at for name in SOURCES if (at := self.sets[name].next_after(now_s)) is not None]
-            retry, schedule, delayed = (self.sets[name].due(now_s, limit) for name in SOURCES)
+            coming = [at for name in DUE_SETS if (at := self.sets[name].next_after(now_s)) is not None]
+            retry, schedule, delayed = (self.sets[name].due(now_s, limit) for name in DUE_SETS)
             return Due(retry, schedule, min(coming) - now_s if coming else None, delayed)
 
         return await self._call(move, looks=True)

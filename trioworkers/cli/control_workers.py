@@ -11,7 +11,6 @@ import trio
 import typer
 
 from trioworkers.broker.people.fleet_control import RECEIVED_WITHIN_S
-from trioworkers.broker.people.inspection import Location
 from trioworkers.broker.people.operator_actions import Next, Push
 from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.process_list import select_processes
@@ -22,6 +21,7 @@ from trioworkers.wire.by_operator import enqueued
 from trioworkers.wire.control_messages import ControlMessage, Fate
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
+from trioworkers.wire.places import Location
 from trioworkers.wire.process_records import Process
 from trioworkers.wording import counted
 

@@ -11,10 +11,11 @@ from contextlib import aclosing
 
 import attrs
 
-from trioworkers.broker.people.inspection import Inspector, Location
+from trioworkers.broker.people.inspection import Inspector
 from trioworkers.cli.tables import clean, number
 from trioworkers.errors import Ambiguous, NotFound
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.places import Location
 
 _RANDOM = re.compile(r"[0-9a-f]{24}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What Sidekiq, we and Rails make. Others must be given whole: who means `order-1`, which is done, must not get `order-12`."""

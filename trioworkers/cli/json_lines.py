@@ -10,7 +10,6 @@ from typing import IO
 
 import typer
 
-from trioworkers.broker.people.inspection import Location
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.cli.where import Where
@@ -18,6 +17,7 @@ from trioworkers.errors import BadPayload, ConfigurationError, WrongUsage
 from trioworkers.wire.by_operator import decode_entry, encode_entry
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
+from trioworkers.wire.places import Location, parse_location, places_for
 from trioworkers.wording import counted
 
 GROUP = 500
@@ -25,13 +25,12 @@ GROUP_BYTES = 4_000_000
 
 
 def location_of(text: str) -> Location:
-    """`retry`, `scheduled`, `dead` or `queue:NAME`. Raises WrongUsage."""
-    place, _, queue = text.partition(":")
-    if place in ("retry", "scheduled", "dead") and not queue:
-        return Location(place)
-    if place == "queue" and is_queue_name(queue):
-        return Location("queue", queue)
-    raise WrongUsage(f"{text!r} is none of retry, scheduled, dead, queue:NAME")
+    """`retry`, `queue:NAME` or any other place that can be exported. Raises WrongUsage."""
+    allowed = places_for("export")
+    location = parse_location(text, allowed)
+    if location is None or (location.queue and not is_queue_name(location.queue)):
+        raise WrongUsage(f"{text!r} is none of {', '.join(place.shown for place in allowed)}")
+    return location
 
 
 async def export(session: Session, source: Location, where: Where, output: Path | None) -> None:

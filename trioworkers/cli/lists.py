@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 from contextlib import aclosing
 
-from trioworkers.broker.people.inspection import FIRST_PAGE, Location, QueueState
-from trioworkers.cli.rows import ENTRY_COLUMNS, QUEUE, row_of
+from trioworkers.broker.people.inspection import FIRST_PAGE, QueueState
+from trioworkers.cli.rows import QUEUE, columns_of, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, duration, number, remark
 from trioworkers.cli.where import Where
+from trioworkers.wire.places import Location
 
 
 async def entries(session: Session, source: Location, where: Where, *, limit: int, as_json: bool) -> None:
     """The jobs in a queue or a set, page by page."""
-    if source.place == "queue":
+    if source.is_queue:
         source = await session.inspector.location_of(source.queue)
     now_s, total = await session.inspector.now_s(), await session.inspector.size(source)
-    rows, shown, more = Rows(ENTRY_COLUMNS[source.place], as_json=as_json), 0, False
+    rows, shown, more = Rows(columns_of(source.kind), as_json=as_json), 0, False
     first = limit + 1 if limit and not where else FIRST_PAGE
     async with aclosing(session.inspector.pages(source, first)) as pages:
         async for page in pages:

@@ -10,16 +10,17 @@ from typing import Any
 import attrs
 import typer
 
-from trioworkers.broker.people.inspection import Location
 from trioworkers.broker.people.operator_actions import Delete, Next, Push, Swept, ToDead
 from trioworkers.cli.jids import Found, find_job
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark
 from trioworkers.cli.where import Where
 from trioworkers.errors import BadPayload, ConfigurationError, NotFound, WrongUsage
+from trioworkers.wire import places
 from trioworkers.wire.by_operator import enqueued, retried
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import is_queue_name
+from trioworkers.wire.places import Location
 from trioworkers.wording import counted
 
 DEAD_KEEPS = 9999
@@ -28,14 +29,14 @@ DEAD_KEEPS = 9999
 
 @attrs.frozen
 class Act:
-    """One way to move a job. `done`: what was done to it. `places`: where from; `usual`: which, if nothing is said.
+    """One way to move a job. `done`: what was done to it. `places`: where from, what is usual first.
 
     `to(entry, now_s)` may raise BadPayload. `comes_back`: the job may fail and be back while we are still at it.
     """
 
+    name: places.Act
     done: str
-    places: Sequence[str]
-    usual: str | None
+    places: Sequence[places.Place]
     to: Callable[[Entry, float], Next]
     comes_back: bool = False
 
@@ -53,28 +54,32 @@ class Chosen:
 
 def delete() -> Act:
     """Forget jobs."""
-    return Act("deleted", ("retry", "scheduled", "dead", "queue"), None, lambda *_: Delete())
+    return _act("delete", "deleted", lambda *_: Delete())
 
 
 def bury() -> Act:
     """To the dead set, as Sidekiq's "kill"."""
-    return Act("buried", ("retry", "scheduled", "queue"), None, lambda *_: ToDead())
+    return _act("bury", "buried", lambda *_: ToDead())
 
 
 def retry(queue: str | None) -> Act:
     """Sidekiq's "retry now"."""
-    return Act("sent to be retried", ("retry", "dead"), "retry", _push(retried, queue), comes_back=True)
+    return _act("retry", "sent to be retried", _push(retried, queue), comes_back=True)
 
 
 def run_now() -> Act:
     """What the clock would have done later."""
-    return Act("sent to run now", ("scheduled", "retry"), "scheduled", _push(enqueued, None), comes_back=True)
+    return _act("run-now", "sent to run now", _push(enqueued, None), comes_back=True)
 
 
 def requeue(queue: str | None) -> Act:
-    """Sidekiq's "add to queue"."""
-    places = ("dead", "retry", "scheduled", *(["queue"] if queue else []))
-    return Act("requeued", places, "dead", _push(enqueued, queue), comes_back=True)
+    """Sidekiq's "add to queue"; from a queue only into another one."""
+    act = _act("requeue", "requeued", _push(enqueued, queue), comes_back=True)
+    return act if queue else attrs.evolve(act, places=[place for place in act.places if place.kind != "queue"])
+
+
+def _act(name: places.Act, done: str, to: Callable[..., Next], *, comes_back: bool = False) -> Act:
+    return Act(name, done, places.places_for(name), to, comes_back)
 
 
 def _push(renew: Callable[..., tuple[str, bytes]], queue: str | None) -> Callable[[Entry, float], Next]:
@@ -85,14 +90,15 @@ def _push(renew: Callable[..., tuple[str, bytes]], queue: str | None) -> Callabl
 
 def location_of(text: str | None, act: Act) -> Location:
     """What `--in` says. Raises WrongUsage if it makes no sense for this command."""
-    allowed = [f"{place}:NAME" if place == "queue" else place for place in act.places]
-    if text is None and act.usual is None:
-        raise WrongUsage(f"say where, with --in: {', '.join(allowed)}")
-    place, _, queue = (text or act.usual or "").partition(":")
-    if place not in act.places or bool(queue) != (place == "queue"):
-        hint = "; from a queue with --to" if act.done == "requeued" and "queue" not in act.places else ""
-        raise WrongUsage(f"--in takes {', '.join(allowed)}, not {text!r}{hint}")
-    return Location(place, queue)
+    allowed = ", ".join(place.shown for place in act.places)
+    usual = next((place.name for place in act.places if act.name in place.usual_for), "")
+    if not (text or usual):
+        raise WrongUsage(f"say where, with --in: {allowed}")
+    location = places.parse_location(text or usual, act.places)
+    if location is None:
+        hint = "; from a queue with --to" if len(act.places) < len(places.places_for(act.name)) else ""
+        raise WrongUsage(f"--in takes {allowed}, not {text!r}{hint}")
+    return location
 
 
 async def act_on(session: Session, act: Act, chosen: Chosen) -> None:
@@ -110,7 +116,7 @@ async def _act_on_one(session: Session, act: Act, job: Found, *, dry_run: bool) 
     elsewhere, moved = [], 0
     for entry in job.entries:
         source = Location(entry.place, entry.list_queue)
-        if entry.place not in act.places:
+        if places.place(entry.place) not in act.places:
             elsewhere.append("running (see `trioworkers cancel`)" if entry.place == "running" else f"in {source}")
         elif dry_run:
             moved += 1
@@ -156,7 +162,7 @@ async def _act_on_many(session: Session, act: Act, chosen: Chosen, source: Locat
 
 async def _overflow(session: Session, act: Act, count: int) -> str:
     """What a full dead set loses by this; "" if nothing."""
-    if act.done != "buried":
+    if act.name != "bury":
         return ""
     lost = await session.inspector.size(Location("dead")) + count - DEAD_KEEPS
     return f"; the dead set keeps {number(DEAD_KEEPS)}, so its {number(lost)} oldest will be gone" if lost > 0 else ""
@@ -186,6 +192,7 @@ class _Summary:
         self._act = act
         self._where = where
         self._source = source
+        self._may_refill = source.kind.failed or not source.kind.is_due
         self._started_s = started_s
         self._unreadable = 0
         self._came_back = 0
@@ -197,7 +204,7 @@ class _Summary:
         """Where to with this one; None: it stays."""
         if not self._where.matches(entry, self._started_s):
             return None
-        if self._act.comes_back and self._source.place != "scheduled" and (entry.since_s or 0.0) > self._started_s:
+        if self._act.comes_back and self._may_refill and (entry.since_s or 0.0) > self._started_s:
             self._came_back += 1  # it ran since we began, and failed again: once is what was asked for
             return None
         try:

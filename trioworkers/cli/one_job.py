@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from trioworkers.cli.jids import find_job
+from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.process_list import tree_of
 from trioworkers.cli.rows import Row, error_text, payload_fields, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, duration, moment, write_json, write_paragraphs
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.places import place
 from trioworkers.wording import counted
 
 
@@ -50,8 +51,7 @@ async def _show_one(session: Session, entry: Entry, now_s: float, *, as_json: bo
 
 
 def _lines(entry: Entry, row: Row, now_s: float) -> list[tuple[str, str]]:
-    where = {"queue": f"in queue {entry.queue}", "running": f"running on {entry.process_id}"}
-    lines = [("jid", entry.jid), ("where", where.get(entry.place, f"in the {entry.place} set"))]
+    lines = [("jid", entry.jid), ("where", place_of(entry))]
     lines.append(("class", entry.job_class or "(unreadable)"))
     if entry.classes[1] != entry.job_class:
         lines.append(("wrapper", entry.classes[1]))
@@ -62,8 +62,8 @@ def _lines(entry: Entry, row: Row, now_s: float) -> list[tuple[str, str]]:
         lines.append(("tags", " ".join(entry.tags)))
     running = ", and the one that runs" if entry.place == "running" else ""
     lines.append(("attempts", f"{entry.attempts_made:,} so far{running}"))
-    if entry.place == "dead" and entry.score is not None:
-        lines.append(("died", _when(entry.score, now_s)))
+    if entry.score is not None and entry.due_s is None:
+        lines.append((place(entry.place).score, _when(entry.score, now_s)))
     if entry.due_s is not None:
         held = ", held: its class is paused" if entry.is_held else ""
         lines.append(("due", f"{moment(entry.due_s)} (in {duration(entry.due_s - now_s)}){held}"))

@@ -10,6 +10,7 @@ import msgspec
 
 from trioworkers.cli.tables import Column, duration, short
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.places import Place
 
 Row = Mapping[str, Any]
 
@@ -72,12 +73,12 @@ _ATTEMPTS = Column("attempts", lambda row: str(row["attempt"]), right=True)
 _ERROR = Column("error", lambda row: short(error_text(row), 500), wide=True)
 ARGS = Column("args", lambda row: short(_args(row), 500), wide=True)
 _AGE = Column("age", lambda row: duration(row["age"]), right=True)
-ENTRY_COLUMNS: dict[str, Sequence[Column]] = {
-    "queue": (_AGE, JID, CLASS, ARGS),
-    "retry": (_DUE, JID, CLASS, QUEUE, _ATTEMPTS, _ERROR),
-    "scheduled": (_DUE, JID, CLASS, QUEUE, ARGS),
-    "dead": (_AGE, JID, CLASS, QUEUE, _ATTEMPTS, _ERROR),
-}
+
+
+def columns_of(place: Place) -> Sequence[Column]:
+    """In which columns people see what lies there."""
+    queue = () if place.kind == "queue" else (QUEUE,)
+    return (_DUE if place.is_due else _AGE, JID, CLASS, *queue, *((_ATTEMPTS, _ERROR) if place.failed else (ARGS,)))
 
 
 def payload_fields(payload: bytes) -> dict[str, str]:

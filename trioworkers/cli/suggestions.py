@@ -8,12 +8,12 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 
-from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, Location
+from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector
 from trioworkers.cli.session import Session, in_session
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.places import Location, sets
 
 PATIENCE_S = 1.0
-SETS = ("retry", "scheduled", "dead")
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:@/-]+")
 """Shells expand or even evaluate what they are given here, and it is other people's bytes: whoever is called otherwise is left out."""
@@ -54,7 +54,7 @@ async def paused_queues(session: Session) -> list[str]:
 
 async def places(session: Session) -> list[str]:
     """What `--in` and `export` take."""
-    return [*SETS, *(f"queue:{name}" for name in await session.inspector.queue_names())]
+    return [*(each.name for each in sets()), *(f"queue:{name}" for name in await session.inspector.queue_names())]
 
 
 async def classes(session: Session) -> list[str]:
@@ -85,7 +85,10 @@ async def processes(session: Session) -> list[str]:
 async def _in_front(inspector: Inspector) -> list[Entry]:
     """A page of each: more is not worth the time."""
     entries = await _running(inspector)
-    for source in [*map(Location, SETS), *(Location("queue", name) for name in await inspector.queue_names())]:
+    for source in [
+        *(Location(each.name) for each in sets()),
+        *(Location("queue", name) for name in await inspector.queue_names()),
+    ]:
         async with aclosing(inspector.pages(source)) as pages:
             async for page in pages:
                 entries += page

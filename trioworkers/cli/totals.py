@@ -16,6 +16,7 @@ from trioworkers.broker.people.inspection import Totals
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, number, remark, write_json
 from trioworkers.errors import Unavailable
+from trioworkers.wire.places import sets
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SAMPLES = 60
@@ -89,7 +90,8 @@ async def _numbers(session: Session, meter: _Meter) -> dict[str, Any]:
     totals = await session.inspector.totals()
     processes = await session.inspector.processes()
     return {
-        **attrs.asdict(totals),
+        **{name: value for name, value in attrs.asdict(totals, recurse=False).items() if name != "sets"},
+        **totals.sets,
         "busy": sum(process.busy for process in processes),
         "slots": sum(process.concurrency for process in processes),
         "processes": len(processes),
@@ -104,7 +106,7 @@ def _lines(numbers: dict[str, Any], meter: _Meter) -> list[str]:
     lines = [
         f"today, UTC  {number(numbers['processed_today'])} processed, {number(numbers['failed_today'])} failed",
         f"in all      {number(numbers['processed'])} processed, {number(numbers['failed'])} failed",
-        f"waiting     {pair('enqueued', 'retry', 'scheduled', 'dead')}",
+        f"waiting     {pair('enqueued', *(each.name for each in sets()))}",
         f"processes   {numbers['processes']}, {number(numbers['busy'])} of {number(numbers['slots'])} slots busy",
     ]
     if numbers["processed_rate"] is not None:

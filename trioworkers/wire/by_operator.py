@@ -11,6 +11,7 @@ import msgspec
 from trioworkers.errors import BadPayload
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.job import HELD_FIELD, amend, destination
+from trioworkers.wire.places import place, places_for
 
 _decode_count = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -39,7 +40,7 @@ def retried(payload: bytes, now_s: float, *, queue: str | None = None) -> tuple[
 def encode_entry(entry: Entry) -> bytes:
     """One line of an export. A payload is kept to the byte: as text, or in base64 where it is no UTF-8."""
     line: dict[str, Any] = {"in": entry.place}
-    if entry.place == "queue":
+    if place(entry.place).kind == "queue":
         line["queue"] = entry.list_queue
     else:
         # JSON has no word for infinity, Redis has.
@@ -70,10 +71,11 @@ def decode_entry(text: bytes) -> Entry:
         if line.payload is None:
             raise BadPayload("not a line of an export: it has neither payload nor payload_base64")
         payload = line.payload.encode()
-    if line.place == "queue":
+    lies_in = {each.name: each for each in places_for("import")}.get(line.place)
+    if lies_in is not None and lies_in.kind == "queue":
         if not line.queue:
             raise BadPayload("not a line of an export: a queue without a name")
-        return Entry("queue", payload, line.queue)
-    if line.place not in ("retry", "scheduled", "dead") or line.score is None:
+        return Entry(line.place, payload, line.queue)
+    if lies_in is None or line.score is None:
         raise BadPayload(f'not a line of an export: "in" is {line.place!r}, "score" {line.score!r}')
-    return Entry(line.place, payload, score=float(line.score))  # type: ignore[arg-type]
+    return Entry(line.place, payload, score=float(line.score))

@@ -7,14 +7,13 @@ import binascii
 import math
 import zlib
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import msgspec
 
 from trioworkers.wire.job import HELD_FIELD, epoch_s, jid_of
-
-Place = Literal["queue", "running", "retry", "scheduled", "dead"]
+from trioworkers.wire.places import place
 
 MAX_BACKTRACE_BYTES = 4_000_000
 
@@ -53,9 +52,9 @@ _decode_active_job = msgspec.json.Decoder(tuple[_ActiveJob]).decode
 
 @attrs.frozen
 class Entry:
-    """One payload where it lies. `score`: of the sorted sets, epoch seconds. `process_id`: who runs it. `list_queue`: of lists."""
+    """One payload where it lies; `place` by its name (see `places.py`). `score`: of the sorted sets, epoch seconds. `process_id`: who runs it. `list_queue`: of lists."""
 
-    place: Place
+    place: str
     payload: bytes = attrs.field(repr=False)
     list_queue: str = ""
     score: float | None = None
@@ -145,8 +144,9 @@ class Entry:
 
     @property
     def attempt(self) -> int:
-        """How many attempts there were; in a queue or running, with the one to come."""
-        return self.attempts_made + 1 if self.place in ("queue", "running") else self.attempts_made
+        """How many attempts there were; where the next one may come at any moment (in a queue, say, or running), with that one."""
+        kind = place(self.place)
+        return self.attempts_made if kind.failed or kind.is_due else self.attempts_made + 1
 
     @property
     def error_class(self) -> str:
@@ -173,18 +173,18 @@ class Entry:
     @property
     def since_s(self) -> float | None:
         """Since when it has been where it is, as far as it tells; epoch seconds."""
-        times = self.times
-        if self.place == "dead":
+        times, kind = self.times, place(self.place)
+        if kind.score and not kind.is_due:
             return self.score
-        if self.place == "retry":
+        if kind.failed:
             return times.get("retried_at", times.get("failed_at"))
         created = times.get("created_at")
-        return created if self.place == "scheduled" else times.get("enqueued_at", created)
+        return created if kind.is_due else times.get("enqueued_at", created)
 
     @property
     def due_s(self) -> float | None:
         """When it comes due, of retries and what is scheduled; epoch seconds."""
-        return self.score if self.place in ("retry", "scheduled") else None
+        return self.score if place(self.place).is_due else None
 
     @property
     def backtrace(self) -> list[str]:

@@ -10,12 +10,12 @@ import pytest
 from servers import Server
 
 from trioworkers import Refused
-from trioworkers.broker.people.inspection import Location
 from trioworkers.broker.people.operator_actions import Decide, Delete, OperatorActions, Push, Swept, ToDead
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.places import Location
 
 QUEUE = Location("queue", "q")
 

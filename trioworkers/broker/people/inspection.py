@@ -18,10 +18,12 @@ import trio
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import ConfigurationError, Refused
+from trioworkers.wire import places
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.places import Location
 from trioworkers.wire.process_records import Process, Running, decode_process, decode_running
 
 T = TypeVar("T")
@@ -31,18 +33,6 @@ PAGE_BYTES = 4_000_000
 FIND_PAGE = 2000
 AT_ONCE = 100
 _BY_SCORE: Literal[coredis.PureToken.BYSCORE] = coredis.PureToken.BYSCORE
-
-
-@attrs.frozen
-class Location:
-    """Where to look: `retry`, `scheduled`, `dead`, or `queue` with its name. `dialect`: what is spoken there, if not what we speak."""
-
-    place: str
-    queue: str = ""
-    dialect: Dialect | None = None
-
-    def __str__(self) -> str:
-        return f"queue {self.queue}" if self.place == "queue" else f"the {self.place} set"
 
 
 @attrs.frozen
@@ -62,16 +52,14 @@ class QueueState:
 
 @attrs.frozen
 class Totals:
-    """Counters since ever and of today (UTC), and what is where now."""
+    """Counters since ever and of today (UTC), and what is where now: in all queues, and in each sorted set by its place's name."""
 
     processed: int
     failed: int
     processed_today: int
     failed_today: int
     enqueued: int
-    retry: int
-    scheduled: int
-    dead: int
+    sets: Mapping[str, int]
 
 
 class Inspector:
@@ -117,7 +105,7 @@ class Inspector:
         return found
 
     async def _queue(self, source: Location, paused: bool, now_s: float) -> QueueState:
-        key, dialect = self.key(source), str(source.dialect or "")
+        key, dialect = source.key(self._keys), str(source.dialect or "")
         try:
             size = await self._look(lambda client: client.llen(key))
         except Refused as error:  # it is no list: no reason not to show the others
@@ -129,21 +117,15 @@ class Inspector:
 
     async def size(self, source: Location) -> int:
         """How many payloads are there."""
-        key = self.key(source)
-        count: int = await self._look(lambda c: c.llen(key) if source.place == "queue" else c.zcard(key))
+        key = source.key(self._keys)
+        count: int = await self._look(lambda c: c.llen(key) if source.is_queue else c.zcard(key))
         return count
-
-    def key(self, source: Location) -> str:
-        """The key of `source`."""
-        keys = self._keys if source.dialect is None else source.dialect.keys(self._keys.worker_namespace)
-        sets = {"retry": keys.retry, "scheduled": keys.schedule, "dead": keys.dead}
-        return keys.queue(source.queue) if source.place == "queue" else sets[source.place]
 
     async def pages(self, source: Location, first: int = FIRST_PAGE) -> AsyncGenerator[list[Entry], None]:
         """Everything in `source`: what runs next first, of the dead the latest first. `first`: length of the first page."""
         start, length = 0, min(first, FIRST_PAGE)
         while True:
-            page = await (self._list_page if source.place == "queue" else self._set_page)(source, start, length)
+            page = await (self._list_page if source.is_queue else self._set_page)(source, start, length)
             if page:
                 yield page
             if len(page) < length:
@@ -151,7 +133,7 @@ class Inspector:
             start, length = start + length, page_length(page, PAGE)
 
     async def _list_page(self, source: Location, start: int, length: int) -> list[Entry]:
-        key = self.key(source)
+        key = source.key(self._keys)
         if source.dialect is not None and source.dialect.fetched_from == "LEFT":
             payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
         else:
@@ -159,27 +141,27 @@ class Inspector:
         return [Entry("queue", payload, source.queue) for payload in payloads]
 
     async def _set_page(self, source: Location, start: int, length: int) -> list[Entry]:
-        key, rev = self.key(source), True if source.place == "dead" else None
+        key, rev = source.key(self._keys), source.kind.latest_first or None
         members = await self._look(
             lambda client: client.zrange(key, start, start + length - 1, rev=rev, withscores=True)
         )
-        return [Entry(source.place, payload, score=float(score)) for payload, score in members]  # type: ignore[arg-type]
+        return [Entry(source.place, payload, score=float(score)) for payload, score in members]
 
     async def page_from_the_newest(self, source: Location, start: int, length: int) -> list[Entry]:
         """A page of a queue counted from the end where jobs are pushed: none is skipped, whatever is fetched meanwhile."""
-        key = self.key(source)
+        key = source.key(self._keys)
         payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
         return [Entry("queue", payload, source.queue) for payload in payloads]
 
     async def page_from_score(self, source: Location, score: float, passed: int, length: int) -> list[Entry]:
         """A page of a set, lowest scores first, from this score on but without the first `passed` of it."""
-        key, least = self.key(source), repr(score)  # as a text: the client would round it
+        key, least = source.key(self._keys), repr(score)  # as a text: the client would round it
         members = await self._look(
             lambda client: client.zrange(
                 key, least, "+inf", sortby=_BY_SCORE, withscores=True, offset=passed, count=length
             )
         )
-        return [Entry(source.place, payload, score=float(member_score)) for payload, member_score in members]  # type: ignore[arg-type]
+        return [Entry(source.place, payload, score=float(member_score)) for payload, member_score in members]
 
     # ── one job ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -199,8 +181,8 @@ class Inspector:
             process_id, queue, _ = _parted(owner)
             async for payload in self._find_in_list(key, needle):
                 yield Entry("running", payload, queue, process_id=process_id)
-        for place in ("retry", "scheduled", "dead"):
-            async for found in self._find_in_set(Location(place), text):
+        for place in places.sets():
+            async for found in self._find_in_set(Location(place.name), text):
                 yield found
         for queue in await self.queue_names():
             async for payload in self._find_in_list(self._keys.queue(queue), needle):
@@ -225,14 +207,14 @@ class Inspector:
                 return
 
     async def _find_in_set(self, source: Location, text: str) -> AsyncGenerator[Entry, None]:
-        key = self.key(source)
+        key = source.key(self._keys)
         pattern = "*" + "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text) + "*"
         cursor = None
         while cursor != 0:
             look = partial(_zscan, key=key, cursor=cursor, match=pattern, count=FIND_PAGE)
             cursor, members = await self._look(look)
             for payload, score in members:
-                yield Entry(source.place, payload, score=float(score))  # type: ignore[arg-type]
+                yield Entry(source.place, payload, score=float(score))
 
     async def crashes(self, jid: str) -> int:
         """How many workers died under it lately."""
@@ -273,8 +255,11 @@ class Inspector:
         names = [keys.stat(name, day) for day in ("", today) for name in ("processed", "failed")]
         counters = [int(count or 0) for count in await self._look(lambda client: client.mget(names))]
         sizes = [queue.size for queue in await self.queues()]
-        sets = await self._all([partial(self.size, Location(place)) for place in ("retry", "scheduled", "dead")])
-        return Totals(*counters, sum(sizes), *sets)  # type: ignore[call-arg]
+        sets = [place.name for place in places.sets()]
+        waiting = await self._all([partial(self.size, Location(name)) for name in sets])
+        processed, failed, processed_today, failed_today = counters
+        in_sets = dict(zip(sets, waiting, strict=True))
+        return Totals(processed, failed, processed_today, failed_today, sum(sizes), in_sets)
 
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import attrs
 
-from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, Location, page_length
+from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, page_length
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.exits import on_exit
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.packing import pack
+from trioworkers.wire.places import Location
 
 PAGE = 200
 PURGE_PAGE, PURGE_PAGE_BYTES = 5000, 2_000_000
@@ -73,7 +74,7 @@ class OperatorActions:
 
         What is there all the time is not passed over, whatever others do meanwhile. Of a set, the lowest score comes first.
         """
-        pages = self._sweep_list if source.place == "queue" else self._sweep_set
+        pages = self._sweep_list if source.is_queue else self._sweep_set
         async with aclosing(pages(source, decide)) as results:
             async for swept in results:
                 yield swept
@@ -109,14 +110,14 @@ class OperatorActions:
         return await self._move(source, [entry], lambda _: to)
 
     async def _move(self, source: Location, page: Sequence[Entry], decide: Decide, start: int | None = None) -> Swept:
-        decided = [(place, entry, decide(entry)) for place, entry in enumerate(page)]
-        wanted = [(place, entry, to) for place, entry, to in decided if to is not None and not _stays(source, to)]
+        decided = [(index, entry, decide(entry)) for index, entry in enumerate(page)]
+        wanted = [(index, entry, to) for index, entry, to in decided if to is not None and not _stays(source, to)]
         if not wanted:
             return Swept(len(page), 0, 0)
         work = [self._order(entry, to) for _, entry, to in wanted]
-        keys = [self._inspector.key(source), self._keys.queues, self._keys.dead]
-        if source.place == "queue":
-            indexes = [-1 if start is None else start + place for place, _, _ in wanted]
+        keys = [source.key(self._keys), self._keys.queues, self._keys.dead]
+        if source.is_queue:
+            indexes = [-1 if start is None else start + index for index, _, _ in wanted]
             args = [pack(work), pack(indexes), f"tw:tombstone:{secrets.token_hex(16)}", self._keys.own]
             moved, *errors = await self._connection.run(scripts.PICK, keys, args, "the move")
         else:
@@ -160,7 +161,7 @@ class OperatorActions:
             digest.update(hashlib.sha256(entry.payload).digest())
         token = self._keys.restored(digest.hexdigest()[:32])
         work = pack([(entry.payload, entry.score or 0.0) for entry in entries])
-        keys = [self._inspector.key(source), self._keys.queues, token]
+        keys = [source.key(self._keys), self._keys.queues, token]
         added: int = await self._connection.run(scripts.RESTORE, keys, [source.queue, work, TOKEN_KEPT_S])
         return added
 

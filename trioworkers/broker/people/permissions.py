@@ -15,6 +15,7 @@ import coredis
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import BrokerError, Refused
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.places import Location, sets
 
 K = "\0key"
 """Stands for a key of the try's own."""
@@ -146,9 +147,7 @@ def _families(keys: Keys, token: str) -> dict[str, list[str]]:
     return {
         keys.queue("*"): ["LREM", keys.queue(f"doctor-{token}"), "1", "x"],
         keys.queues: ["SREM", keys.queues, token],
-        keys.schedule: ["ZREM", keys.schedule, token],
-        keys.retry: ["ZREM", keys.retry, token],
-        keys.dead: ["ZREM", keys.dead, token],
+        **{key: ["ZREM", key, token] for key in (Location(each.name).key(keys) for each in sets())},
         keys.processes: ["SREM", keys.processes, token],
         keys.paused: ["SREM", keys.paused, token],
         keys.process("HOST:PID:NONCE"): ["DEL", keys.process(f"doctor:0:{token}")],

@@ -21,14 +21,14 @@ from trioworkers.cli.commands.dev import dev
 from trioworkers.cli.commands.doctor import doctor
 from trioworkers.cli.commands.enqueue import enqueue
 from trioworkers.cli.commands.examples import epilog
-from trioworkers.cli.commands.look import dead, jobs, ps, queues, retries, scheduled, show, stats
+from trioworkers.cli.commands.look import LISTS, jobs, ps, queues, show, stats
 from trioworkers.cli.commands.new import new
 from trioworkers.cli.commands.run import run
 from trioworkers.cli.commands.transfer import export, import_
 
 SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Work": (dev, new, run, enqueue, demo),
-    "Look": (ps, queues, jobs, retries, scheduled, dead, show, stats),
+    "Look": (ps, queues, jobs, *LISTS, show, stats),
     "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
     "Control": (cancel, pause, resume, quiet, stop),
     "Care": (doctor,),

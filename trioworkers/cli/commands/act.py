@@ -12,6 +12,7 @@ import typer
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Namespace, Queue, Redis, Wheres
+from trioworkers.wire.places import places_for, shown
 
 if TYPE_CHECKING:
     from trioworkers.cli.move_jobs import Act
@@ -27,7 +28,7 @@ Jids = Annotated[
 In = Annotated[
     str | None,
     typer.Option(
-        "--in", metavar="PLACE", help="Where: retry, scheduled, dead or queue:NAME.", autocompletion=complete("places")
+        "--in", metavar="PLACE", help=f"Where: {shown(places_for('delete'))}.", autocompletion=complete("places")
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help="All that are there.")]

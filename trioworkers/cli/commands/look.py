@@ -1,7 +1,8 @@
-"""The commands that look: ps, queues, jobs, retries, scheduled, dead, show, stats. They change nothing."""
+"""The commands that look: ps, queues, jobs, one for each place that can be listed, show, stats. They change nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Queue, Redis, Wheres, a_number
+from trioworkers.wire.places import Location, Place, all_places
 
 
 @examples(
@@ -81,55 +83,45 @@ def jobs(
     _list("queue", queue, where, limit, json, redis, namespace)
 
 
-@examples(
-    ("trioworkers retries", "the next to be tried first"),
-    ("trioworkers retries --where 'error~timeout' --where 'attempt>3'", "that time out again and again"),
-)
-def retries(
-    *,
-    where: Wheres = None,
-    limit: Limit = 25,
-    json: Json = False,
-    redis: Redis = None,
-    namespace: Namespace = None,
-) -> None:
-    """Show failed jobs that wait for their next attempt."""
-    _list("retry", "", where, limit, json, redis, namespace)
+_EXAMPLES = {
+    "retries": (
+        ("trioworkers retries", "the next to be tried first"),
+        ("trioworkers retries --where 'error~timeout' --where 'attempt>3'", "that time out again and again"),
+    ),
+    "scheduled": (
+        ("trioworkers scheduled", "the next to run first"),
+        ("trioworkers scheduled --where 'due<10m'", "in the next ten minutes"),
+    ),
+    "dead": (
+        ("trioworkers dead", "the latest first"),
+        ("trioworkers dead --where error=trioworkers.WorkerDied --limit 0", "all that killed their workers"),
+    ),
+}
 
 
-@examples(
-    ("trioworkers scheduled", "the next to run first"),
-    ("trioworkers scheduled --where 'due<10m'", "in the next ten minutes"),
-)
-def scheduled(
-    *,
-    where: Wheres = None,
-    limit: Limit = 25,
-    json: Json = False,
-    redis: Redis = None,
-    namespace: Namespace = None,
-) -> None:
-    """Show jobs that are scheduled for later, soonest first.
+def _lister(place: Place) -> Callable[..., None]:
+    """The command that lists a place: all that differs stands in the table of places."""
 
-    Jobs of a paused class wait here, too.
-    """
-    _list("scheduled", "", where, limit, json, redis, namespace)
+    def listed(
+        *,
+        where: Wheres = None,
+        limit: Limit = 25,
+        json: Json = False,
+        redis: Redis = None,
+        namespace: Namespace = None,
+    ) -> None:
+        _list(place.name, "", where, limit, json, redis, namespace)
+
+    listed.__name__, listed.__doc__ = place.command, place.about
+    usual = (
+        (f"trioworkers {place.command}", "the latest first" if place.latest_first else "in their order"),
+        (f"trioworkers {place.command} --where class=TrackUserJob --json", "for scripts"),
+    )
+    return examples(*_EXAMPLES.get(place.command, usual))(listed)
 
 
-@examples(
-    ("trioworkers dead", "the latest first"),
-    ("trioworkers dead --where error=trioworkers.WorkerDied --limit 0", "all that killed their workers"),
-)
-def dead(
-    *,
-    where: Wheres = None,
-    limit: Limit = 25,
-    json: Json = False,
-    redis: Redis = None,
-    namespace: Namespace = None,
-) -> None:
-    """Show jobs that failed for good, latest first."""
-    _list("dead", "", where, limit, json, redis, namespace)
+LISTS = tuple(_lister(place) for place in all_places() if place.command)
+"""One command for each place that has one."""
 
 
 def _list(
@@ -141,7 +133,6 @@ def _list(
     redis: str | None,
     namespace: str | None,
 ) -> None:
-    from trioworkers.broker.people.inspection import Location  # noqa: PLC0415 - as above
     from trioworkers.cli import lists  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above

@@ -10,6 +10,7 @@ import typer
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Namespace, Redis, Wheres
+from trioworkers.wire.places import places_for, shown
 
 
 @examples(
@@ -20,9 +21,7 @@ from trioworkers.cli.commands.options import Namespace, Redis, Wheres
 def export(
     place: Annotated[
         str,
-        typer.Argument(
-            metavar="PLACE", help="retry, scheduled, dead or queue:NAME.", autocompletion=complete("places")
-        ),
+        typer.Argument(metavar="PLACE", help=f"{shown(places_for('export'))}.", autocompletion=complete("places")),
     ],
     *,
     where: Wheres = None,
@@ -35,7 +34,7 @@ def export(
 ) -> None:
     """Write jobs as JSON lines; they stay where they are.
 
-    A line has `in` (retry, scheduled, dead, queue), `queue` or `score`, and `payload`, exactly; `payload_base64` instead if it is no
+    A line has `in` (the place), `queue` or `score`, and `payload`, exactly; `payload_base64` instead if it is no
     UTF-8. A queue comes in the order in which it would be fetched; what is fetched meanwhile may be missed, so `pause` a busy one first.
     """
     from trioworkers.cli import json_lines  # noqa: PLC0415 - `--help` should not wait for it
