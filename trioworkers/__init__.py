@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from trioworkers.errors import Discard as Discard
     from trioworkers.errors import FanOutError as FanOutError
     from trioworkers.errors import HostPaused as HostPaused
+    from trioworkers.errors import JobFailed as JobFailed
+    from trioworkers.errors import JobGone as JobGone
     from trioworkers.errors import PrivateAddress as PrivateAddress
     from trioworkers.errors import Refused as Refused
     from trioworkers.errors import ResponseTooLarge as ResponseTooLarge
@@ -59,6 +61,8 @@ _HOMES = {
         "Discard",
         "FanOutError",
         "HostPaused",
+        "JobFailed",
+        "JobGone",
         "PrivateAddress",
         "Refused",
         "ResponseTooLarge",

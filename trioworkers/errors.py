@@ -108,6 +108,32 @@ class Superseded(BrokerError):
     """Another live worker holds our process id. Raised at start, or later by one that was believed dead."""
 
 
+class JobFailed(TrioworkersError):
+    """`Client.result` raises it for a job that is dead: it failed, and is not tried again. `error_class`, `message`: its last failure."""
+
+    def __init__(self, jid: str, error_class: str, message: str) -> None:
+        super().__init__(
+            f"job {jid} is dead: {error_class or 'for an unknown reason'}{': ' if message else ''}{message}"
+        )
+        self.jid = jid
+        self.error_class = error_class
+        self.message = message
+
+
+class JobGone(TrioworkersError):
+    """`Client.result` raises it for a job that ended without a result.
+
+    `how`: "discarded", "expired", "deleted", "purged" or "replaced".
+    """
+
+    def __init__(self, jid: str, how: str) -> None:
+        super().__init__(
+            f"job {jid} has no result: it was {how}" if how != "expired" else f"job {jid} has no result: it expired"
+        )
+        self.jid = jid
+        self.how = how
+
+
 class HostPaused(TrioworkersError):
     """The call was not sent: its host failed so often in a row that it is paused for everyone. `retry_after`: seconds to wait.
 

@@ -11,23 +11,18 @@ script let go what the record says. `tests/test_exits.py` reads them all and fai
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import msgspec
 
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue
+from trioworkers.wire.ended import Exit, encode_ended
 from trioworkers.wire.job import jid_of
 from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
 
-Exit = Literal["succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced"]
-"""How a job ended for good, as its result tells."""
-
 Effect = tuple[Any, ...]
 """What a script does about what is held: `(kind, …)`, see `broker/holds/effects.lua`."""
-
-MAX_RESULT_BYTES = 64 * 1024
-_MAX_TEXT = 1000
 
 
 @attrs.frozen
@@ -44,13 +39,6 @@ class _Holds(msgspec.Struct, rename={"keep": KEEP_FIELD}):
     keep: Any = None
     error_class: Any = None
     error_message: Any = None
-
-
-class _Ended(msgspec.Struct, omit_defaults=True):
-    how: str
-    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    error_class: str = ""
-    error_message: str = ""
 
 
 _decode = msgspec.json.Decoder(_Holds).decode
@@ -110,8 +98,4 @@ def result(
     jid: str, keep_s: int, how: Exit, value: bytes | None = None, *, error: tuple[object, object] = ("", "")
 ) -> Effect:
     """The effect that keeps how a job ended, with `value` in JSON, for `keep_s` seconds."""
-    error_class, error_message = (text[:_MAX_TEXT] if isinstance(text, str) else "" for text in error)
-    raw = msgspec.UNSET if value is None else msgspec.Raw(value)
-    if how != "dead":
-        error_class = error_message = ""
-    return ("result", jid, msgspec.json.encode(_Ended(how, raw, error_class, error_message)), keep_s)
+    return ("result", jid, encode_ended(how, value, error), keep_s)

@@ -1,0 +1,46 @@
+"""How a job ended, as it is kept for whoever asks: values in, text out, and back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Exit = Literal["succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced"]
+"""How a job ends for good."""
+
+_MAX_TEXT = 1000
+
+
+class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`value`: what it returned, in JSON, if it succeeded. `error_class`, `error_message`: why it is dead."""
+
+    how: str
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error_class: str = ""
+    error_message: str = ""
+
+
+_decode = msgspec.json.Decoder(Ended).decode
+
+
+def encode_ended(how: Exit, value: bytes | None = None, error: tuple[object, object] = ("", "")) -> bytes:
+    """How a job ended. `error`: the class and message of its last failure, whatever its payload has there."""
+    if how != "dead":
+        error = ("", "")
+    error_class, error_message = (text[:_MAX_TEXT] if isinstance(text, str) else "" for text in error)
+    raw = msgspec.UNSET if value is None else msgspec.Raw(value)
+    return msgspec.json.encode(Ended(how, raw, error_class, error_message))
+
+
+def decode_ended(text: bytes) -> Ended | None:
+    """What was kept; None for what anybody else may have written there."""
+    try:
+        return _decode(text)
+    except (ValueError, RecursionError, MemoryError):
+        return None
+
+
+def value_of(ended: Ended) -> Any:
+    """What the job returned. Raises ValueError or RecursionError for what is no JSON."""
+    return None if ended.value is msgspec.UNSET else msgspec.json.decode(ended.value)
