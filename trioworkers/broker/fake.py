@@ -14,6 +14,8 @@ from typing import TypeVar
 import trio
 
 from trioworkers import outcome as outcomes
+from trioworkers.broker.holds.fake import FakeHolds
+from trioworkers.broker.holds.limits import Candidate, Tended
 from trioworkers.broker.intake import Fetched, Intake
 from trioworkers.broker.moves import Broker, Due, DueSet, Holder, Listed, Settlement
 from trioworkers.broker.sender import Clock
@@ -104,6 +106,8 @@ class FakeBroker(Broker):
         self._consumed = consumed
         self._changed = trio.Event()
         self._faults: deque[tuple[BrokerError, bool]] = deque()
+        self._admitted: dict[str, tuple[int, list[int | str]]] = {}
+        self.held = FakeHolds(lambda queue, payload: self._queue(queue).append(payload), self.clock.now_s)
         self._settled: tuple[int, dict[int, str]] = (0, {})
 
     # ── for tests ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,6 +147,9 @@ class FakeBroker(Broker):
             raise error
         return result
 
+    def _queue(self, queue: str) -> list[bytes]:
+        return self.queues.setdefault(queue, [])
+
     def _list(self, queue: str, process_id: str = "") -> list[bytes]:
         return self.lists.setdefault((queue, process_id or self.holder.process_id), [])
 
@@ -173,7 +180,10 @@ class FakeBroker(Broker):
                 return self._settled[1]
             if number < self._settled[0]:
                 raise Refused("LATE")
-            problems = {place: GONE for place, settlement in enumerate(group) if not self._settle(settlement)}
+            problems = {index: GONE for index, settlement in enumerate(group) if not self._settle(settlement)}
+            for index, settlement in enumerate(group):
+                ours = index not in problems
+                self.held.apply([effect for effect in settlement.effects if ours or effect[0] == "permit"])
             for jid in cleared:
                 self.crash_counts.pop(jid, None)
                 self.in_quarantine.discard(jid)
@@ -216,6 +226,33 @@ class FakeBroker(Broker):
 
     def _count(self, **numbers: int) -> None:
         self.stats.update(numbers)
+
+    async def admit(
+        self, queue: str, number: int, declared: Mapping[str, int], batch: Sequence[Candidate]
+    ) -> list[int | str]:
+        """See `Broker.admit`."""
+        known = self._admitted.get(queue, (0, []))
+
+        def move() -> list[int | str]:
+            if number == known[0]:
+                return known[1]
+            if number < known[0]:
+                raise Refused("LATE")
+            decisions = self.held.admit(queue, declared, batch, self._list(queue))
+            self._admitted[queue] = (number, decisions)
+            return decisions
+
+        return await self._call(move)
+
+    async def declare(self, concurrency: Mapping[str, int], since: str) -> str:
+        """See `Broker.declare`."""
+        await self._call(lambda: self.held.concurrency.update(concurrency), looks=True)
+        return since or "0"
+
+    async def tend(self) -> Tended:
+        """See `Broker.tend`."""
+        await self._call(self.held.fill)
+        return Tended(0, 0, ())
 
     async def due(self, limit: int) -> Due:
         """See `Broker.due`."""
@@ -262,7 +299,8 @@ class FakeBroker(Broker):
             present = [payload for payload in payloads if payload in held]
             for payload in present:
                 held.remove(payload)
-                self.queues.setdefault(queue, []).append(payload)
+                self._queue(queue).append(payload)
+            self.held.let_list_go(queue, running)
             return len(present)
 
         return await self._call(move)
@@ -273,8 +311,9 @@ class FakeBroker(Broker):
         def move() -> int:
             held = self._list(queue)
             moved = len(held)
-            self.queues.setdefault(queue, []).extend(held)
+            self._queue(queue).extend(held)
             held.clear()
+            self.held.let_list_go(queue)
             return moved
 
         return await self._call(move)

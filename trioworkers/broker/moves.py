@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import attrs
 
 from trioworkers import outcome as outcomes
+from trioworkers.broker.holds import limits
 from trioworkers.broker.neighbours import Neighbours, SidekiqNeighbours
 from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
@@ -185,6 +186,33 @@ class Broker(Sender):
             keys.quarantine(process_id),
             *stats,
         ]
+
+    # ── what is held ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def admit(
+        self, queue: str, number: int, declared: Mapping[str, int], batch: Sequence[limits.Candidate]
+    ) -> list[int | str]:
+        """See `limits.admit`."""
+        keys, holder = self.keys, self.holder
+        at = limits.AdmissionKeys(
+            self._lease_key,
+            holder.lease,
+            self.in_progress(queue),
+            self.holds(queue),
+            keys.own,
+            queue,
+            keys.queue(queue),
+            self.dialect.put_back_with,
+        )
+        return await limits.admit(self.connection, at, number, declared, batch)
+
+    async def declare(self, concurrency: Mapping[str, int], since: str) -> str:
+        """See `limits.declare`."""
+        return await limits.declare(self.connection, self.keys.limits, concurrency, since)
+
+    async def tend(self) -> limits.Tended:
+        """See `limits.tend`."""
+        return await limits.tend(self.connection, self.keys.limits, self.keys.repairs, self.keys.own)
 
     # ── promote ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
