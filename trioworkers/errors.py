@@ -37,6 +37,10 @@ class BadJob(TrioworkersError):
     """A job can't be sent: its values don't fit Sidekiq's format. Raised where it is enqueued; nothing was sent."""
 
 
+class BadCall(BadJob, TypeError):
+    """`handler.job(…)` was called with arguments that its handler doesn't take, or would read as something else. Raised there; no job was made."""
+
+
 class BadArguments(TrioworkersError):
     """A job's arguments don't fit its handler. Not retried: the job is buried with this as its error."""
 

@@ -118,13 +118,20 @@ class Declarations:
             self._dialects[name] = dialect
 
     def handler(
-        self, queue: str, job_class: str | None = None, *, timeout: float | None = None, retry: bool | int | None = None
+        self,
+        queue: str,
+        job_class: str | None = None,
+        *,
+        timeout: float | None = None,
+        retry: bool | int | None = None,
+        check: bool = True,
     ) -> _Register:
         """Make an async function the handler of `job_class` (default: its own name; "*": any other class) on `queue`.
 
         `timeout`: seconds after which an attempt is cancelled and counts as failed. `retry`: what counts for jobs that say nothing of
         retries themselves: True (25 times), a number, 0 (none, but kept in the dead set) or False; not given: what is usual in the
-        queue's dialect, True in Sidekiq's, 0 in Resque's and go-workers'. Raises ConfigurationError.
+        queue's dialect, True in Sidekiq's, 0 in Resque's and go-workers'. `check=False`: `handler.job(…)` doesn't look at the types of arguments.
+        Raises ConfigurationError, also for a parameter that no job's JSON could become, or whose annotation nobody would obey.
         """
         _check_queue(queue)
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
@@ -132,10 +139,13 @@ class Declarations:
         if not isinstance(retry, int | None):
             raise ConfigurationError(f"handler on queue {queue!r}: retry is True, False or a number, not {retry!r}")
 
+        if not isinstance(check, bool):
+            raise ConfigurationError(f"handler on queue {queue!r}: check is True or False, not {check!r}")
+
         def register(function: Callable[..., Any]) -> Handler[Any]:
             plain = function.function if isinstance(function, Handler) else function
             name: str = job_class or str(getattr(plain, "__name__", ""))
-            handler: Handler[Any] = Handler(plain, queue, name, timeout=timeout, retry=retry)
+            handler: Handler[Any] = Handler(plain, queue, name, timeout=timeout, retry=retry, check=check)
             other = self._handlers.get((queue, name))
             if other is not None:
                 raise ConfigurationError(f"{handler.where}: {other.__name__} takes this class already")

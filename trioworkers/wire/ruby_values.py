@@ -195,7 +195,7 @@ def to_ruby(value: Any) -> Any:  # noqa: C901, PLR0911 - one line for each kind 
             return _encoded_duration(value)
         case Decimal():
             return _encoded_decimal(value)
-        case list() | tuple():
+        case list() | tuple() | set() | frozenset():
             return [to_ruby(item) for item in value]
         case dict():
             # With a tag it is what a custom serializer wrote, or what Python has no value for: on its way back.
@@ -211,7 +211,7 @@ def keywords_to_ruby(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def _hash(value: Mapping[str, Any], note: str, symbols: Iterable[str]) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str) or key in _RESERVED:
-            raise BadJob(f"keys of a hash are texts, and none of ActiveJob's own, not {key!r}")
+            raise BadJob("keys of a hash are texts, and none of ActiveJob's own")
     return {str(key): to_ruby(item) for key, item in value.items()} | {note: [str(key) for key in symbols]}
 
 
@@ -266,7 +266,11 @@ def _built_in(value: Any) -> Any:
         return {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    dump = getattr(kind, "model_dump", None)  # pydantic's models
     try:
+        if dump is not None:
+            return dump(value, mode="json", by_alias=True)
         return msgspec.to_builtins(value, builtin_types=(datetime, date, timedelta, Decimal), str_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadJob(f"{kind.__name__} has no form in ActiveJob's JSON: {error}") from error
+        # Without the error itself: what others' code says of a value may quote it.
+        raise BadJob(f"{kind.__name__} has no form in ActiveJob's JSON ({type(error).__name__})") from None

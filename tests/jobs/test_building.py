@@ -1,0 +1,393 @@
+"""A round trip: what `handler.job(…)` takes is what the handler gets, over JSON, for every type that may be declared."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+import attrs
+import msgspec
+import pydantic
+import pydantic.dataclasses
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioworkers import App, BadJob, ConfigurationError, Context, GlobalID, Job, Range, Symbol
+from trioworkers.wire.job import decode, encode
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | INT64 | FINITE | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def shown(value: Any) -> str:
+    """The id of a parameter: the same in every process."""
+    return re.sub("0x[0-9a-f]+", "…", str(value))[:60]
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+@attrs.frozen
+class Secretive:
+    _token: str
+    size: int = 0
+
+
+@attrs.frozen
+class Holder:
+    inner: Secretive
+    many: dict[int, Secretive]
+
+
+@dataclasses.dataclass
+class Counts:
+    by_id: dict[int, int]
+    holder: Secretive
+    tags: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass
+class Node:
+    value: int
+    children: list[Node]
+
+
+class Options(TypedDict, total=False):
+    fast: bool
+    at: datetime
+
+
+class Point(NamedTuple):
+    x: float
+    y: float = 0.0
+
+
+class Packet(msgspec.Struct):
+    size: int
+    at: datetime | None = None
+    renamed: str = msgspec.field(default="", name="otherName")
+
+
+class Model(pydantic.BaseModel):
+    at: datetime
+    price: Decimal
+    aliased: int = pydantic.Field(alias="theOther")
+    colour: Colour = Colour.RED
+    by_id: dict[int, str] = {}
+
+
+class Secret(pydantic.BaseModel):
+    password: pydantic.SecretStr
+
+
+@pydantic.dataclasses.dataclass
+class Checked:
+    age: pydantic.PositiveInt
+
+
+Bounded = Annotated[int, msgspec.Meta(ge=1, le=10)]
+SINCE, UNTIL = datetime(1900, 1, 1), datetime(2200, 1, 1)  # noqa: DTZ001 - hypothesis adds the zone
+MOMENTS = st.datetimes(SINCE, UNTIL, timezones=st.sampled_from([None, UTC]))
+SECRETIVE = st.builds(Secretive, TEXT, INT64)
+NODES = st.recursive(
+    st.builds(Node, INT64, st.just([])), lambda inner: st.builds(Node, INT64, st.lists(inner, max_size=3)), max_leaves=5
+)
+MODELS = st.builds(
+    Model,
+    at=MOMENTS,
+    price=st.decimals(allow_nan=False, allow_infinity=False),
+    theOther=INT64,
+    colour=st.sampled_from(Colour),
+    by_id=st.dictionaries(INT64, TEXT, max_size=3),
+)
+OWN: list[tuple[Any, st.SearchStrategy[Any]]] = [
+    (Any, JSON),
+    (None, st.none()),
+    (bool, st.booleans()),
+    (int, INT64),
+    (float, FINITE),
+    (str, TEXT),
+    (bytes, st.binary(max_size=20)),
+    (datetime, MOMENTS),
+    (date, st.dates()),
+    (time, st.times()),
+    (timedelta, st.timedeltas(timedelta(days=-9999), timedelta(days=9999))),
+    (uuid.UUID, st.uuids()),
+    (Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
+    (Colour, st.sampled_from(Colour)),
+    (Level, st.sampled_from(Level)),
+    (Literal["a", 1] | None, st.sampled_from(["a", 1, None])),
+    (int | str | None, INT64 | TEXT | st.none()),
+    (list[int], st.lists(INT64, max_size=5)),
+    (Sequence[datetime], st.lists(MOMENTS, max_size=3)),
+    (tuple[int, str], st.tuples(INT64, TEXT)),
+    (tuple[float, ...], st.lists(FINITE, max_size=3).map(tuple)),
+    (set[int], st.sets(INT64, max_size=5)),
+    (frozenset[date], st.frozensets(st.dates(), max_size=5)),
+    (dict[str, Any], st.dictionaries(TEXT, JSON, max_size=3)),
+    (Mapping[int, list[int]], st.dictionaries(INT64, st.lists(INT64, max_size=2), max_size=3)),
+    (dict[float, str], st.dictionaries(FINITE, TEXT, max_size=3)),
+    (dict[date, int], st.dictionaries(st.dates(), INT64, max_size=3)),
+    (dict[datetime, int], st.dictionaries(st.datetimes(), INT64, max_size=3)),
+    (dict[uuid.UUID, int], st.dictionaries(st.uuids(), INT64, max_size=3)),
+    (dict[Colour, int], st.dictionaries(st.sampled_from(Colour), INT64)),
+    (dict[Level, int], st.dictionaries(st.sampled_from(Level), INT64)),
+    (dict[Literal[1, 2], int], st.dictionaries(st.sampled_from([1, 2]), INT64)),
+    (Bounded, st.integers(1, 10)),
+    (list[Bounded], st.lists(st.integers(1, 10), max_size=3)),
+    (Secretive, SECRETIVE),
+    (Secretive | None, SECRETIVE | st.none()),
+    (list[Secretive], st.lists(SECRETIVE, max_size=3)),
+    (set[Secretive], st.sets(SECRETIVE, max_size=3)),
+    (Holder, st.builds(Holder, SECRETIVE, st.dictionaries(INT64, SECRETIVE, max_size=3))),
+    (
+        Counts,
+        st.builds(
+            Counts,
+            st.dictionaries(INT64, INT64, max_size=3),
+            SECRETIVE,
+            st.frozensets(TEXT, max_size=3),
+        ),
+    ),
+    (Node, NODES),
+    (Options, st.fixed_dictionaries({}, optional={"fast": st.booleans(), "at": MOMENTS})),
+    (Point, st.builds(Point, FINITE, FINITE)),
+    (Packet, st.builds(Packet, INT64, MOMENTS | st.none(), TEXT)),
+]
+PYDANTIC: list[tuple[Any, st.SearchStrategy[Any]]] = [
+    (Model, MODELS),
+    (list[Model], st.lists(MODELS, max_size=2)),
+    (Model | None, MODELS | st.none()),
+    (pydantic.PositiveInt, st.integers(1, 2**62)),
+    (dict[int, pydantic.PositiveInt], st.dictionaries(INT64, st.integers(1, 2**62), max_size=3)),
+    (Annotated[datetime, pydantic.Field()], MOMENTS),
+    (Annotated[Decimal, pydantic.Field()], st.decimals(allow_nan=False, allow_infinity=False)),
+    (Annotated[set[int], pydantic.Field()], st.sets(INT64, max_size=3)),
+    (Checked, st.builds(Checked, st.integers(1, 100))),
+    (pydantic.EmailStr, st.just("a@example.org")),
+]
+
+
+def declare(annotation: Any, **options: Any) -> Any:
+    async def handler(ctx: Context, value: Any) -> None: ...
+
+    handler.__annotations__["value"] = annotation
+    return App().handler("q", "A", **options)(handler)
+
+
+def over_the_wire(handler: Any, job: Job) -> Any:
+    args, kwargs = handler.bind(decode(encode(job, 1.0), "q"))
+    return args[0] if args else kwargs["value"]
+
+
+@pytest.mark.parametrize(("annotation", "values"), OWN + PYDANTIC, ids=shown)
+def test_handler_gets_what_its_job_was_built_with(annotation: Any, values: st.SearchStrategy[Any]):
+    handler, unchecked = declare(annotation), declare(annotation, check=False)
+
+    @given(values)
+    def trip(value: Any) -> None:
+        got = over_the_wire(handler, handler.job(value))
+        assert got == value
+        assert annotation is Any or type(got) is type(value)
+        assert over_the_wire(handler, handler.job(value=value)) == value
+        assert over_the_wire(handler, unchecked.job(value)) == value
+
+    trip()
+
+
+def _rails_keeps(annotation: Any) -> bool:
+    """What has no like in Ruby, or none that is told apart: keys are texts there."""
+    return "dict[" not in str(annotation) and "Mapping" not in str(annotation) and annotation not in (Holder, Counts)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "values"),
+    [one for one in OWN + PYDANTIC if _rails_keeps(one[0]) and one[0] is not Any],
+    ids=shown,
+)
+def test_handler_gets_what_its_active_job_was_built_with(annotation: Any, values: st.SearchStrategy[Any]):
+    handler = declare(annotation)
+
+    @given(values)
+    def trip(value: Any) -> None:
+        assert _moments(over_the_wire(handler, handler.active_job(value))) == _moments(value)
+        assert _moments(over_the_wire(handler, handler.active_job(value=value))) == _moments(value)
+
+    trip()
+
+
+def _moments(value: Any) -> Any:
+    """Rails' moments all have a zone."""
+    if isinstance(value, datetime):
+        try:
+            return value.timestamp()
+        except (OverflowError, ValueError):
+            return None
+    if isinstance(value, list):
+        return [*map(_moments, value)]
+    if isinstance(value, dict):
+        return {key: _moments(item) for key, item in value.items()}
+    return (value.size, _moments(value.at), value.renamed) if isinstance(value, Packet) else value
+
+
+# ── the named ones ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_private_attribute_of_an_attrs_class_is_sent_also_by_a_job_that_names_its_class():
+    assert decode(encode(Job("q", "A", [Holder(Secretive("t"), {})]), 1.0), "q").args == (
+        {"inner": {"_token": "t", "size": 0}, "many": {}},
+    )
+
+
+def test_pydantic_model_is_sent_also_by_a_job_that_names_its_class():
+    model = Model(at=datetime(2026, 1, 2, tzinfo=UTC), price=Decimal("1.10"), theOther=3)
+    args = decode(encode(Job("q", "A", [{"m": [model]}]), 1.0), "q").args
+    assert args[0]["m"][0] == {
+        "at": "2026-01-02T00:00:00Z",
+        "price": "1.10",
+        "theOther": 3,
+        "colour": "red",
+        "by_id": {},
+    }
+
+
+def test_rubys_values_stay_rubys_in_an_active_job():
+    handler = declare(Range)
+    assert handler.active_job(Range(1, 3)).args == (Range(1, 3),)
+    assert over_the_wire(handler, handler.active_job(Range(1, 3))) == Range(1, 3)
+    assert over_the_wire(declare(GlobalID), declare(GlobalID).active_job(GlobalID("gid://a/B/1"))).id == "1"
+    assert declare(Symbol).active_job(Symbol("now")).args == (Symbol("now"),)
+
+
+@dataclasses.dataclass
+class Wider(Node):
+    more: int = 0
+
+
+class WiderModel(Model):
+    more: int = 0
+
+
+@attrs.define(eq=False)
+class ByIdentity:
+    many: set[int]
+
+
+def test_class_without_equality_is_compared_by_what_it_carries():
+    handler = declare(ByIdentity)
+    assert over_the_wire(handler, handler.job(ByIdentity({3, 1, 2, 2**40}))).many == {3, 1, 2, 2**40}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (int, "7"),
+        (int, None),
+        (int, 7.5),
+        (str, 7),
+        (str, b"x"),
+        (bool, 1),
+        (list[int], ["hunter2"]),
+        (list[int], 7),
+        (Bounded, -5),
+        (Bounded, 11),
+        (pydantic.PositiveInt, -5),
+        (Literal["a"], "hunter2"),
+        (Colour, "hunter2"),
+        (Secretive, {"_token": 7}),
+        (Secretive, Secretive(7)),  # type: ignore[arg-type]
+        (Checked, {"age": -5}),
+        (Model, Model.model_construct(at="hunter2")),
+        (Model, WiderModel(at=datetime(2026, 1, 2, tzinfo=UTC), price=Decimal(1), theOther=3)),
+        (Node, Wider(1, [])),  # its `more` would be lost
+        (Options, {"fast": True, "more": 1}),
+        (Secret, Secret(password=pydantic.SecretStr("hunter2"))),  # written as asterisks
+        (pydantic.SecretStr, pydantic.SecretStr("hunter2")),
+        (float, float("nan")),
+        (list[float], [float("inf")]),
+        (Any, float("nan")),
+        (Any, {1: "a"}),
+        (dict[str, Any], {"a": {1: "a"}}),
+        (Any, object()),
+        (dict[int, str], {1.5: "x"}),
+        (dict[int, str], {"hunter2": "x"}),
+    ],
+    ids=shown,
+)
+def test_job_that_its_handler_could_not_read_is_not_built(annotation: Any, value: Any):
+    handler = declare(annotation)
+    for build in (handler.job, handler.active_job):
+        if annotation is Any and build == handler.active_job:
+            continue  # Ruby's own form decides, when it is sent
+        for kwargs in ({}, {"value": value}):
+            with pytest.raises(TypeError, match=r"handler handler \(class 'A' on queue 'q'\)") as caught:
+                build(*([] if kwargs else [value]), **kwargs)
+            assert isinstance(caught.value, BadJob)
+            assert "hunter2" not in str(caught.value)
+            assert "value" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "words"),
+    [
+        ([], {}, "argument 1 (value) is missing: expected int, got 0 arguments"),
+        ([1, 2], {}, "expected at most 1 argument, got 2"),
+        ([1], {"value": 2}, "argument value is given by position and by name"),
+        ([1], {"other": 2}, "unexpected keyword argument 'other'; known: value"),
+        ([1], {"ctx": 2}, "unexpected keyword argument 'ctx'"),
+    ],
+)
+def test_call_that_the_function_does_not_take_is_told_with_the_handlers_name(args: Any, kwargs: Any, words: str):
+    for handler in (declare(int), declare(int, check=False)):
+        for build in (handler.job, handler.active_job):
+            with pytest.raises(TypeError) as caught:
+                build(*args, **kwargs)
+            assert str(caught.value).startswith("handler handler (class 'A' on queue 'q'): ")
+            assert words in str(caught.value)
+
+
+def test_types_are_not_looked_at_where_the_handler_says_so():
+    assert declare(int, check=False).job("7").args == ("7",)
+    assert declare(Bounded, check=False).job(-5).args == (-5,)
+
+
+def test_star_takes_any_number_and_checks_each():
+    async def many(first: int, *rest: Secretive) -> None: ...
+
+    handler = App().handler("q", "A")(many)
+    assert handler.job(1, Secretive("a"), Secretive("b")).args[2] == {"_token": "b", "size": 0}
+    with pytest.raises(TypeError, match=r"argument 3 \(rest\)"):
+        handler.job(1, Secretive("a"), "hunter2")
+
+
+def test_job_of_every_class_is_not_built():
+    async def any_class(*args: Any) -> None: ...
+
+    handler = App().handler("q", "*")(any_class)
+    with pytest.raises(TypeError, match="takes every class"):
+        handler.job(1)
+
+
+def test_check_is_true_or_false():
+    with pytest.raises(ConfigurationError, match="check"):
+        App().handler("q", check="no")  # type: ignore[arg-type]

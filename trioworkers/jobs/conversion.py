@@ -1,0 +1,135 @@
+"""How the values of one annotation come out of a job's JSON and go into it: by msgspec, or where pydantic's words stand by pydantic.
+
+What a job carries is JSON, so pydantic reads JSON, too: in its strict mode a text still becomes a datetime there, and a constrained `int` is as
+strict as a plain one. Models keep the strictness that they were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import msgspec
+
+from trioworkers.jobs.annotations import Unbindable, makeup
+from trioworkers.jobs.refusals import told
+from trioworkers.wire.job import plain
+from trioworkers.wire.ruby_values import Symbol
+
+SCALARS = (int, str, bool, type(None))
+
+
+class Conversion:
+    """One annotation's. `by_pydantic`: it reads and writes; else msgspec does."""
+
+    def __init__(self, annotation: Any) -> None:
+        """Raises Unbindable."""
+        found = makeup(annotation)
+        self._str_keys = found.keys or found.fields
+        self._names = frozenset(found.names)
+        self.by_pydantic = found.by_pydantic
+        if self.by_pydantic:
+            self._adapter = _adapter(annotation)
+            # Where no class of pydantic's says how strict it is, a constrained type is as strict as a plain one.
+            self._strict = None if found.model or self._names else True
+            self._read: Callable[[Any], Any] = self._read_json
+        else:
+            self._take = partial(msgspec.convert, type=annotation, dec_hook=_convert_custom)
+            self._read = partial(msgspec.convert, type=annotation, dec_hook=_convert_custom, str_keys=True)
+
+    def read(self, value: Any) -> Any:
+        """The value for the parameter. Raises ValueError, whose text quotes nothing of `value`."""
+        try:
+            return self._read(value)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - validators and __post_init__s are the user's, and raise what they like
+            raise ValueError(told(error, self._names)) from None
+
+    def write(self, value: Any) -> Any:
+        """`value` in JSON's types. Raises BadJob, or ValueError as `read` does."""
+        if not self.by_pydantic:
+            return plain(value, str_keys=self._str_keys)
+        try:
+            written = self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
+        except Exception as error:
+            raise ValueError(f"pydantic can't write {type(value).__name__} as that") from error
+        return plain(written)
+
+    def check(self, value: Any) -> None:
+        """That `value` is of the annotation's kind, before it is written: bytes and dates become texts, too. Raises ValueError as `read` does."""
+        if self.by_pydantic:
+            return  # which looks itself when it writes
+        try:
+            self._take(value)
+        except Exception as error:  # noqa: BLE001 - as above
+            raise ValueError(told(error, self._names)) from None
+
+    def is_same(self, value: Any, again: Any) -> bool:
+        """Whether `again`, which was read from what `value` was written as, says the same."""
+        if self.by_pydantic:  # by fields: models compare what is private, too, and secrets are written as asterisks
+            dump = partial(self._adapter.dump_python, serialize_as_any=True)  # what a subclass has would be lost
+            return bool(dump(value) == dump(again))
+        return bool(again == value) or self._in_order(again) == self._in_order(value)
+
+    def _in_order(self, value: Any) -> Any:
+        return msgspec.to_builtins(plain(value, str_keys=self._str_keys), order="deterministic")
+
+    def _read_json(self, value: Any) -> Any:
+        return self._adapter.validate_json(msgspec.json.encode(value), strict=self._strict)
+
+
+def _adapter(annotation: Any) -> Any:
+    try:
+        import pydantic  # noqa: PLC0415 - not needed by who doesn't use it
+    except ImportError:
+        raise Unbindable("pydantic isn't installed, and nobody else obeys that") from None
+    try:
+        adapter = pydantic.TypeAdapter(annotation)
+        adapter.rebuild()
+    except Exception as error:
+        raise Unbindable(f"pydantic can't read it: {str(error).partition(chr(10))[0]}") from error
+    try:
+        adapter.validate_json(b"null")
+    except pydantic.errors.PydanticUserError as error:
+        raise Unbindable(f"pydantic can't read it: {str(error).partition(chr(10))[0]}") from error
+    except Exception:  # noqa: BLE001, S110 - null doesn't fit: nothing wrong with the annotation
+        pass
+    if (kind := _instance_of(adapter.core_schema)) is not None:
+        raise Unbindable(f"JSON doesn't become {kind.__name__}, and pydantic is told nothing of how it should")
+    return adapter
+
+
+_MAY_MAKE_ONE = frozenset({"union", "function-before", "function-wrap", "function-plain"})
+
+
+def _instance_of(schema: Any) -> type | None:
+    """The class of which pydantic would want an instance from JSON, where a model says `arbitrary_types_allowed`."""
+    waiting = [schema]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list | tuple):
+            waiting.extend(one)
+        elif isinstance(one, dict):
+            if one.get("type") == "is-instance" and isinstance(one.get("cls"), type):
+                return cast("type", one["cls"])
+            if one.get("type") == "json-or-python":
+                waiting.append(one["json_schema"])
+            elif one.get("type") not in _MAY_MAKE_ONE:
+                waiting.extend(
+                    value for key, value in one.items() if key not in ("metadata", "default", "serialization")
+                )
+    return None
+
+
+def _convert_custom(kind: type, value: Any) -> Any:
+    """Types that msgspec doesn't know: pydantic models read themselves."""
+    if isinstance(value, kind):
+        return value
+    validate = getattr(kind, "model_validate_json", None)
+    if validate is not None:
+        return validate(msgspec.json.encode(value))
+    if issubclass(kind, Symbol) and isinstance(value, str):
+        return kind(value)
+    raise ValueError(f"expected {kind.__name__}, got {type(value).__name__}")
