@@ -24,6 +24,7 @@ from trioworkers.sending import Sending
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire import places
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
+from trioworkers.wire.ended import Ended, decode_ended
 
 DUE_SETS = ("retry", "schedule", "delayed")
 EPOCH_S = 1_700_000_000.0
@@ -253,6 +254,11 @@ class FakeBroker(Broker):
         """See `Broker.tend`."""
         await self._call(self.held.fill)
         return Tended(0, 0, ())
+
+    async def ended(self, jid: str) -> Ended | None:
+        """See `Sender.ended`."""
+        text = await self._call(lambda: self.held.ended(jid), looks=True)
+        return None if text is None else decode_ended(text)
 
     async def due(self, limit: int) -> Due:
         """See `Broker.due`."""

@@ -16,6 +16,7 @@ from trioworkers.errors import BrokerError
 from trioworkers.sending import Call, Sending, late, read
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
+from trioworkers.wire.ended import Ended, decode_ended
 from trioworkers.wire.keys import Keys
 
 
@@ -84,6 +85,12 @@ class Sender:
 
     async def _run(self, call: Call) -> Mapping[int, BrokerError]:
         return read(await self.connection.run(scripts.ENQUEUE, call.keys, call.args))
+
+    async def ended(self, jid: str) -> Ended | None:
+        """How a job ended that keeps its result; None if that isn't known, or not any more. Raises BrokerError."""
+        key = self.keys.result(jid)
+        text = await self.connection.call("result", lambda client: client.get(key))
+        return None if text is None else decode_ended(text)
 
     def work(self, sends: Iterable[outcomes.Send]) -> tuple[list[Any], list[Any]]:
         """What goes out with an outcome: `(push, later)` as `send.lua` wants them."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import trio
 
@@ -15,12 +16,17 @@ from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.sender import Sender
+from trioworkers.errors import JobFailed, JobGone
 from trioworkers.outcome import Send, moment
 from trioworkers.sending import Sent
 from trioworkers.settings import settings, shown_url
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.ended import value_of
 from trioworkers.wire.job import Job
+
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
+"""Between two looks for a result: the longer it takes, the rarer."""
 
 
 class Client:
@@ -83,10 +89,35 @@ class Client:
         delay_s, at_s = moment(when)
         return await self._send(jobs, delay_s, at_s)
 
-    async def _send(self, jobs: Sequence[Job], delay_s: float | None = None, at_s: float | None = None) -> list[Sent]:
+    async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - what waits is told of by jid, not by scope
+        """What a job returned that keeps its result, as soon as it has ended; waits for that up to `timeout` seconds (None: for ever).
+
+        Raises JobFailed if it is dead; JobGone if it ended otherwise without a result (discarded, expired, deleted, purged);
+        TimeoutError if it has not ended by then: also for a job that keeps no result, or whose result is not kept any more. Unavailable
+        or Refused if Redis fails. Cancelled: nothing has happened.
+        """
+        sender = self._opened()
+        ended, pause_s = await sender.ended(jid), FIRST_PAUSE_S
+        with trio.move_on_after(math.inf if timeout is None else timeout):
+            while ended is None:
+                await trio.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
+                ended = await sender.ended(jid)
+        if ended is None:
+            raise TimeoutError(f"job {jid} has not ended within {timeout:g} s, or keeps no result")
+        if ended.how == "dead":
+            raise JobFailed(jid, ended.error_class, ended.error_message)
+        if ended.how != "succeeded":
+            raise JobGone(jid, ended.how)
+        return value_of(ended)
+
+    def _opened(self) -> Sender:
         if self._sender is None:
             raise RuntimeError("a Client is used inside its block: async with Client(url) as client")
-        await self._sender.send(Send(job, delay_s, at_s) for job in jobs)
+        return self._sender
+
+    async def _send(self, jobs: Sequence[Job], delay_s: float | None = None, at_s: float | None = None) -> list[Sent]:
+        await self._opened().send(Send(job, delay_s, at_s) for job in jobs)
         if not jobs:
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint_if_cancelled()
