@@ -1,4 +1,4 @@
-"""Admission: the step between fetch and start, for queues with classes that declare a limit.
+"""Permits: what jobs need between fetch and start on queues with classes that declare a limit.
 
 One script for a whole batch says of each job whether it starts, with its permits, or is parked. Classes without a limit pass by; on a
 queue that has only such there is no admission at all.
@@ -34,7 +34,7 @@ class Admitted:
     problem: str = ""
 
 
-class Admission:
+class Permits:
     """The admissions of one worker to one queue. To be asked by one task, one batch after the other."""
 
     def __init__(self, queue: str, broker: Broker, dialect: Dialect, limits_of: LimitsOf) -> None:
