@@ -152,10 +152,48 @@ def test_retry_after_of_all_failed_calls_sets_the_next_attempt():
 def test_paused_host_costs_no_attempt():
     same = b'{"class": "A", "args": [1], "jid": "j", "queue": "q"}'
     paused = FanOutError([call("a", retry_after_s=5, paused=True)], 4)
-    assert fail(paused) == Snooze(same, 5)
+    first = fail(paused)
+    assert isinstance(first, Snooze)
+    assert (json.loads(first.payload), first.delay_s) == ({**json.loads(same), "tw_snoozed": NOW}, 5)
+    assert fail(paused, tw_snoozed=NOW - 60) == Snooze(same[:-1] + b', "tw_snoozed": %r}' % (NOW - 60), 5)
     elsewhere = fail(paused, queue="other")  # it waits in the schedule set, and comes back to where it was fetched
     assert isinstance(elsewhere, Snooze)
     assert json.loads(elsewhere.payload)["queue"] == "q"
+
+
+PAUSED = FanOutError([call("a", retry_after_s=5, paused=True)], 4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"tw_snoozed": NOW - 86_399}, Snooze),
+        ({"tw_snoozed": NOW - 86_400}, Retry),
+        ({"tw_snoozed": NOW - 86_400, "retry": False}, Discard),
+        ({"tw_snoozed": NOW - 86_400, "retry": 0}, Bury),
+        ({"tw_snoozed": NOW - 59, "retry_for": 60}, Snooze),
+        ({"tw_snoozed": NOW - 60, "retry_for": 60}, Bury),
+        ({"failed_at": NOW - 60, "retry_for": 60}, Bury),
+        ({"failed_at": NOW - 60, "retry_for": 61}, Snooze),
+        ({"failed_at": NOW - 86_500, "retry_for": 90_000}, Snooze),
+        ({"failed_at": NOW - 9e6}, Snooze),
+        ({"tw_snoozed": NOW + 1e9}, Snooze),
+        ({"tw_snoozed": "soon"}, Snooze),
+        ({"tw_snoozed": -1}, Retry),
+    ],
+)
+def test_job_is_put_off_for_no_longer_than_it_may_be_retried(fields: dict[str, object], kind: type):
+    outcome = fail(PAUSED, **{"retry": True, **fields})
+    assert isinstance(outcome, kind)
+    if isinstance(outcome, Retry | Bury):
+        assert "tw_snoozed" not in after(outcome)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -float("inf"), 10**400, "5", None, True])
+def test_wait_that_is_no_sensible_number_breaks_nothing(seconds: object):
+    for paused in (True, False):
+        error = FanOutError([call("a", retry_after_s=seconds, paused=paused)], 1)  # type: ignore[arg-type]
+        assert float(paused) <= fail(error).delay_s <= 86_401
 
 
 def test_unknown_class_is_kept_whatever_the_job_says_of_its_own_failures():

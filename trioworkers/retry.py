@@ -14,9 +14,11 @@ from trioworkers.failures import encode_backtrace, leaves, summary, trace
 from trioworkers.outcome import Bury, Discard, Retry, Snooze
 from trioworkers.wire.active_job import count_execution
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
-from trioworkers.wire.job import FAILED_FIELD, Job, addressed, amend
+from trioworkers.wire.job import FAILED_FIELD, SNOOZED_FIELD, Job, addressed, amend
 
 MAX_RETRIES = 25
+LONGEST_SNOOZE_S = 24 * 3600.0
+"""What is put off for longer without an attempt has failed once: so no job is put off for ever."""
 
 
 def backoff_s(count: int) -> float:
@@ -52,13 +54,36 @@ def decide(
     if isinstance(steer, errors.Discard):
         return Discard()
     if temporary and all(call.paused for call in temporary):  # never sent: waits for its host, which is no attempt
-        waiting = addressed(amend(payload, progress) if progress else payload, job.queue, job.jid)
-        return Snooze(waiting, _asked_delay_s(temporary) or 1.0)
+        snoozed = snooze(job, payload, _asked_delay_s(temporary) or 0.0, now_s, progress)
+        if snoozed is not None:
+            return snoozed
     unknown = error if isinstance(error, errors.UnknownClass) else None
     hopeless = isinstance(steer, errors.Bury | errors.BadArguments) or (calls and not temporary)
     if hopeless or (unknown and unknown.hopeless) or _exhausted(job, retry, count, now_s, dialect):
         return _give_up(job, payload, error, changes, retry, dialect)
     return Retry(amend(payload, dialect.spelled(job, changes)), _delay_s(steer, temporary, count, jitter))
+
+
+def snooze(
+    job: Job, payload: bytes, delay_s: float, now_s: float, progress: Mapping[str, Any] | None = None
+) -> Snooze | None:
+    """Put a job off for `delay_s` seconds, no attempt counted; None if it was put off for as long as it may be.
+
+    That is a day since it was first put off, which travels in its payload, and its `retry_for` since then or since it first failed.
+    """
+    if job.snoozed_at_s is not None and now_s - job.snoozed_at_s >= LONGEST_SNOOZE_S:
+        return None
+    if job.retry_for is not None and now_s - _in_trouble_since(job, now_s) >= job.retry_for:
+        return None
+    changes = dict(progress or {})
+    if job.snoozed_at_s is None:
+        changes[SNOOZED_FIELD] = now_s
+    return Snooze(addressed(amend(payload, changes) if changes else payload, job.queue, job.jid), max(delay_s, 1.0))
+
+
+def _in_trouble_since(job: Job, now_s: float) -> float:
+    """When a job first failed, or was first put off; now, if neither."""
+    return min([now_s, *(at_s for at_s in (job.failed_at_s, job.snoozed_at_s) if at_s is not None)])
 
 
 def _give_up(
@@ -115,8 +140,15 @@ def _failed_calls(error: BaseException) -> list[errors.CallFailed]:
 
 def _asked_delay_s(calls: Sequence[errors.CallFailed]) -> float | None:
     """The seconds that the services asked for, if each said something: then our own backoff isn't needed."""
-    asked = [call.retry_after_s for call in calls if call.retry_after_s is not None]
+    asked = [seconds for call in calls if (seconds := _sensible_s(call.retry_after_s)) is not None]
     return max(asked) if asked and len(asked) == len(calls) else None
+
+
+def _sensible_s(seconds: object) -> float | None:
+    """A wait that somebody asks for, between nothing and a day; None for what is no number."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:  # noqa: PLR0124 - NaN
+        return None
+    return float(min(max(seconds, 0.0), LONGEST_SNOOZE_S))
 
 
 def _wanted(job: Job, default: bool | int | None, steer: object, dialect: Dialect) -> bool | int:
@@ -131,7 +163,7 @@ def _exhausted(job: Job, retry: bool | int, count: int, now_s: float, dialect: D
     if retry is False:
         return True
     if job.retry_for is not None:
-        return (now_s if job.failed_at_s is None else job.failed_at_s) + job.retry_for <= now_s
+        return now_s - _in_trouble_since(job, now_s) >= job.retry_for
     return dialect.is_exhausted(count, MAX_RETRIES if retry is True else retry)
 
 
@@ -145,6 +177,8 @@ def _bookkeeping(job: Job, error: BaseException, count: int, retry: bool | int, 
         "error_class": name,
         "retry_count": count,
     }
+    if job.snoozed_at_s is not None:
+        changes[SNOOZED_FIELD] = None
     # Sidekiq's pages want a number in failed_at, and in retried_at from the second failure on.
     if count == 0 or job.failed_at_s is None:
         changes["failed_at"] = now_s

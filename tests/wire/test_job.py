@@ -207,6 +207,7 @@ def test_decoding_what_was_encoded_gives_the_same_job(args: list[object], extra:
         "retry_count",
         "tw_done",
         "tw_failed",
+        "tw_snoozed",
     }
     extra = {f"x{name}" if name in taken or name == "jid" else name: value for name, value in extra.items()}
     job = Job("q", "A", args, extra=extra)

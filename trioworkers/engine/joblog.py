@@ -22,9 +22,11 @@ MAX_MESSAGE = 500
 
 def log_start(job: Job) -> None:
     """An attempt begins. Costs next to nothing if nobody listens."""
-    if logger.isEnabledFor(logging.INFO):
+    # Of a job that is put off again and again the first time is told, and the end.
+    level = logging.INFO if job.snoozed_at_s is None else logging.DEBUG
+    if logger.isEnabledFor(level):
         text = "start class=%s jid=%s queue=%s attempt=%d"
-        logger.info(text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "start"))
+        logger.log(level, text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "start"))
 
 
 def log_end(job: Job, outcome: Outcome, failure: BaseException | None, elapsed_s: float) -> None:
@@ -50,6 +52,10 @@ def _log_failed(job: Job, error: BaseException, outcome: Outcome, elapsed_s: flo
     name, message = summary(error)
     message = message.replace("\n", "; ")[:MAX_MESSAGE]
     level, what_next = _consequence(outcome, steered=isinstance(error, errors.Discard))
+    if isinstance(outcome, Snooze) and job.snoozed_at_s is not None:
+        level = logging.DEBUG
+    if not logger.isEnabledFor(level):
+        return
     fields = _fields(job, "fail") | {
         "elapsed": round(elapsed_s, 6),
         "error": f"{name}: {message}",

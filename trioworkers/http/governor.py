@@ -2,26 +2,49 @@
 
 A circuit breaker after Nygard, "Release It!" (closed, open, half-open): after `failures` in a row the host is paused; when the pause is
 over one call is let through, and what becomes of it decides. Each failed try doubles the pause.
+
+A call holds up to three things: a permit of `Limit.concurrency`, a turn of `Limit.rate`, and the breaker's probe. `Governor.leave` gives all of
+them back, however the call ends; a turn only if nothing was sent.
 """
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import httpx
 import trio
 
 from trioworkers.errors import HostPaused
+from trioworkers.http.abandoned import GivenBack
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from trioworkers.http import Breaker, Http, Limit
 
+logger = logging.getLogger("trioworkers")
 
 EVERY_OTHER_HOST = "*"
 MANY_HOSTS = 1000
 """Jobs may call any number of hosts; beyond so many, those are forgotten of which there is nothing to know."""
+
+UNSENT = "trioworkers.unsent"
+"""An extension of a request that our pool gave up before it went to the network."""
+
+_NOT_THE_HOSTS_FAULT = httpx.LocalProtocolError | httpx.UnsupportedProtocol | httpx.PoolTimeout
+
+
+class Call:
+    """What one call holds of its governor."""
+
+    __slots__ = ("epoch", "has_left", "has_permit", "turn_at")
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.has_permit = self.has_left = False
+        self.turn_at: float | None = None
 
 
 class Governor:
@@ -33,11 +56,13 @@ class Governor:
         self._interval_s = 0.0 if limit is None else limit.interval_s
         self._turn = trio.Lock()
         self._next_at = 0.0
+        self._sooner = trio.Event()
         self._breaker = breaker
         self._failures = 0
         self._pause_s = 0.0
-        self._paused_until = 0.0
-        self._probe: object | None = None
+        self._paused_at = self._paused_until = 0.0
+        self._epoch = 0
+        self._probe: Call | None = None
         self._calls = 0
 
     @property
@@ -45,45 +70,72 @@ class Governor:
         """Whether it holds something that a new one would not know."""
         return self._calls > 0 or max(self._paused_until, self._next_at) > trio.current_time()
 
-    async def admit(self, call: object) -> None:
+    async def admit(self, call: Call) -> None:
         """Wait for this call's turn. Raises HostPaused at once. Cancelled, it gives its place up."""
-        self._check_open(call)
-        if self._limiter is not None:
-            await self._limiter.acquire_on_behalf_of(call)
         self._calls += 1
         try:
-            if self._interval_s:
-                await self._pace()
             self._check_open(call)
+            if self._limiter is not None:
+                await self._limiter.acquire_on_behalf_of(call)
+                call.has_permit = True
+                self._check_open(call)
+            if self._interval_s:
+                await self._pace(call)
         except BaseException:
-            self.leave(call)
+            self.leave(call, sent=False)
             raise
+        call.epoch = self._epoch
 
-    def leave(self, call: object) -> None:
-        """The call has ended, its body included."""
+    def leave(self, call: Call, *, sent: bool = True) -> None:
+        """The call has ended, its body included: what it held is given back. A second time does nothing."""
+        if call.has_left:
+            return
+        call.has_left = True
         self._calls -= 1
-        if self._limiter is not None:
+        if call.has_permit and self._limiter is not None:
             self._limiter.release_on_behalf_of(call)
         if self._probe is call:  # it ended without news: cancelled
             self._probe = None
+        # Later turns are counted from this one; it can only be had back while it is the last.
+        if call.turn_at is not None and not sent and self._next_at == call.turn_at + self._interval_s:
+            self._next_at = call.turn_at
+            self._sooner.set()
 
-    def report(self, call: object, *, failed: bool) -> None:
-        """News of the host."""
+    def report(self, call: Call, failure: str | None) -> None:
+        """News of the host: how this call failed, or that it didn't."""
         breaker = self._breaker
         if breaker is None:
             return
         if self._probe is call:
             self._probe = None
-        if not failed:
-            self._failures, self._pause_s, self._paused_until = 0, 0.0, 0.0
+        if failure is None:
+            self._resume()
+            return
+        # What began before the pause tells nothing of the host after it.
+        if call.epoch != self._epoch:
             return
         self._failures += 1
-        now = trio.current_time()
-        if self._failures >= breaker.failures and now >= self._paused_until:
-            self._pause_s = min(self._pause_s * 2 or breaker.pause, breaker.longest_pause)
-            self._paused_until = now + self._pause_s
+        if self._failures >= breaker.failures:
+            self._pause(breaker, failure)
 
-    def _check_open(self, call: object) -> None:
+    def _pause(self, breaker: Breaker, failure: str) -> None:
+        now = trio.current_time()
+        if not self._pause_s:
+            self._paused_at = now
+            text = "host %s is paused for everyone, for %.0f s and then as long as it fails: %d calls in a row failed, the last with %s"
+            logger.warning(text, self._host, breaker.pause, self._failures, failure)
+        self._epoch += 1
+        self._pause_s = min(self._pause_s * 2 or breaker.pause, breaker.longest_pause)
+        self._paused_until = now + self._pause_s
+
+    def _resume(self) -> None:
+        if self._pause_s:
+            logger.info(
+                "host %s answers again; it was paused for %.0f s", self._host, trio.current_time() - self._paused_at
+            )
+        self._failures, self._pause_s, self._paused_until = 0, 0.0, 0.0
+
+    def _check_open(self, call: Call) -> None:
         if not self._pause_s or self._probe is call:
             return
         left_s = self._paused_until - trio.current_time()
@@ -93,11 +145,16 @@ class Governor:
             wait_s = max(left_s, 1.0)
             raise HostPaused(self._host, wait_s * random.uniform(1.0, 1.25))
 
-    async def _pace(self) -> None:
-        # One at a time is next; who gives up before its turn has come has used nothing up.
+    async def _pace(self, call: Call) -> None:
+        # One at a time is next; who gives up before its turn has come, or finds the host paused then, has used nothing up.
         async with self._turn:
-            await trio.sleep_until(self._next_at)
-            self._next_at = max(trio.current_time(), self._next_at) + self._interval_s
+            while (now := trio.current_time()) < self._next_at:
+                self._sooner = trio.Event()
+                with trio.move_on_at(self._next_at):
+                    await self._sooner.wait()
+            self._check_open(call)
+            call.turn_at = now
+            self._next_at = now + self._interval_s
 
 
 class GovernedTransport(httpx.AsyncBaseTransport):
@@ -107,33 +164,34 @@ class GovernedTransport(httpx.AsyncBaseTransport):
         self.inner = inner
         self._options = options
         self._governors: dict[str, Governor] = {}
+        self._look_again_at = MANY_HOSTS
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request when its host may take it. Raises HostPaused, or what the inner transport raises."""
         governor = self._governor(request.url.host)
-        call = object()
+        call = Call()
         await governor.admit(call)
         try:
             response = await self.inner.handle_async_request(request)
-        except httpx.TransportError as error:
-            governor.report(call, failed=not isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol))
-            governor.leave(call)
+        except BaseException as error:
+            if isinstance(error, httpx.TransportError) and not isinstance(error, _NOT_THE_HOSTS_FAULT):
+                governor.report(call, f"{type(error).__name__}: {error}")
+            governor.leave(call, sent=not request.extensions.pop(UNSENT, False))
             raise
-        except BaseException:
-            governor.leave(call)
-            raise
-        governor.report(call, failed=response.status_code >= 500)
+        governor.report(call, None if response.status_code < 500 else f"status {response.status_code}")
         if isinstance(response.stream, httpx.ByteStream) or not isinstance(response.stream, httpx.AsyncByteStream):
             governor.leave(call)  # it came with its body: the host is done with it
         else:
-            response.stream = _Governed(response.stream, lambda: governor.leave(call))
+            response.stream = _Governed(response.stream, governor, call)
         return response
 
     def _governor(self, host: str) -> Governor:
+        host = host.removesuffix(".")
         governor = self._governors.get(host)
         if governor is None:
-            if len(self._governors) >= MANY_HOSTS:
+            if len(self._governors) >= self._look_again_at:
                 self._governors = {name: each for name, each in self._governors.items() if each.is_needed}
+                self._look_again_at = max(MANY_HOSTS, 2 * len(self._governors))
             limits = self._options.limits
             limit = limits.get(host) or limits.get(EVERY_OTHER_HOST)
             governor = self._governors[host] = Governor(host, limit, self._options.breaker)
@@ -144,20 +202,25 @@ class GovernedTransport(httpx.AsyncBaseTransport):
         await self.inner.aclose()
 
 
-class _Governed(httpx.AsyncByteStream):
+class _Governed(GivenBack, httpx.AsyncByteStream):
     """A body that says when it is closed."""
 
-    def __init__(self, inner: httpx.AsyncByteStream, on_close: Callable[[], None]) -> None:
+    def __init__(self, inner: httpx.AsyncByteStream, governor: Governor, call: Call) -> None:
+        super().__init__()
         self._inner = inner
-        self._on_close: Callable[[], None] | None = on_close
+        self._governor = governor
+        self._call = call
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._inner.__aiter__()
 
     async def aclose(self) -> None:
-        on_close, self._on_close = self._on_close, None
-        if on_close is not None:
-            try:
-                await self._inner.aclose()
-            finally:
-                on_close()
+        try:
+            await self._inner.aclose()
+        finally:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Leave the governor."""
+        self._governor.leave(self._call)
+        self.is_given_back = True

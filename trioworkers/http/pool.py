@@ -14,8 +14,10 @@ import attrs
 import httpx
 import trio
 
+from trioworkers.http.abandoned import GivenBack
 from trioworkers.http.bounds import BoundedResponse
 from trioworkers.http.dial import dial
+from trioworkers.http.governor import UNSENT
 from trioworkers.http.http1 import Connection, Timeouts
 
 if TYPE_CHECKING:
@@ -59,11 +61,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
             raise httpx.UnsupportedProtocol(f"no such protocol: {scheme!r} in {request.url!r}", request=request)
         origin = (scheme, url.raw_host.decode("ascii"), url.port or _PORTS[scheme])
         timeouts: Timeouts = request.extensions.get("timeout", {})
-        permit = object()
-        try:
-            self._permits.acquire_on_behalf_of_nowait(permit)
-        except trio.WouldBlock:
-            await self._permits.acquire_on_behalf_of(permit)
+        permit = await self._permit(request)
         connection: Connection | None = None
         try:
             connection = self._take(origin) or await self._dial(origin, timeouts)
@@ -72,6 +70,18 @@ class PoolTransport(httpx.AsyncBaseTransport):
             self._give_back(origin, connection, permit)
             raise
         return self._response(origin, connection, permit)
+
+    async def _permit(self, request: httpx.Request) -> object:
+        permit = object()
+        try:
+            self._permits.acquire_on_behalf_of_nowait(permit)
+        except trio.WouldBlock:
+            try:
+                await self._permits.acquire_on_behalf_of(permit)
+            except BaseException:
+                request.extensions[UNSENT] = True
+                raise
+        return permit
 
     def _response(self, origin: Origin, connection: Connection, permit: object) -> httpx.Response:
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": connection.reason}
@@ -160,16 +170,17 @@ class PoolTransport(httpx.AsyncBaseTransport):
         return self._ssl_context
 
 
-class _Body(httpx.AsyncByteStream):
+class _Body(GivenBack, httpx.AsyncByteStream):
     """A response's body; when it is closed, its connection goes back to the pool. `first`: what is there already, if that is all."""
 
     def __init__(
         self, pool: PoolTransport, origin: Origin, connection: Connection, permit: object, first: bytes | None
     ) -> None:
+        super().__init__()
         self._pool = pool
         self._origin = origin
         self._connection = connection
-        self._permit: object | None = permit
+        self._permit = permit
         self._first = first
         self._refusal: Exception | None = None
 
@@ -188,6 +199,10 @@ class _Body(httpx.AsyncByteStream):
         self._refusal = error
 
     async def aclose(self) -> None:
-        permit, self._permit = self._permit, None
-        if permit is not None:
-            self._pool._give_back(self._origin, self._connection, permit)  # noqa: SLF001 - its own
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Give the permit back, and the connection, which is of use if the body was read to its end."""
+        if not self.is_given_back:
+            self.is_given_back = True
+            self._pool._give_back(self._origin, self._connection, self._permit)  # noqa: SLF001 - its own

@@ -34,6 +34,8 @@ FAILED_FIELD = "tw_failed"
 Absent without such progress."""
 HELD_FIELD = "tw_held"
 """Ours: true while the job is held: in the schedule set only because its class is paused."""
+SNOOZED_FIELD = "tw_snoozed"
+"""Ours: since when (epoch seconds) the job is put off again and again without an attempt being counted. Gone with the next that counts."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -93,7 +95,8 @@ class Job:
     what it enqueues inherits; `keep_result`: seconds for which `Client.result` can tell how it ended, 30 days at most.
 
     What a worker sees besides: `expires_at_s`, `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
-    failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason).
+    failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason),
+    `snoozed_at_s` (since when it is put off without an attempt being counted: its host is paused, say).
     """
 
     queue: str
@@ -116,6 +119,7 @@ class Job:
     retry_count: int | None = attrs.field(default=None, kw_only=True)
     progress: tuple[str, ...] = attrs.field(default=(), kw_only=True)
     failed_calls: Mapping[str, str] = attrs.field(default=_NOTHING, kw_only=True)
+    snoozed_at_s: float | None = attrs.field(default=None, kw_only=True)
     extra: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
     kwargs: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
     active_job: bool = attrs.field(default=False, kw_only=True)
@@ -280,6 +284,7 @@ _SELDOM: dict[str, tuple[str, Callable[[Any], Any]]] = {
     lifetime.EXPIRES_FIELD: ("expires_at_s", lifetime.moment_s),
     lifetime.DEADLINE_FIELD: ("deadline", lifetime.moment),
     lifetime.KEEP_FIELD: ("keep_result", lifetime.kept_s),
+    SNOOZED_FIELD: ("snoozed_at_s", epoch_s),
 }
 """Fields that few payloads carry: the attribute of `Job`, and how its value is read."""
 
