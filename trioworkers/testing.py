@@ -29,6 +29,7 @@ from trioworkers.engine.maintenance import Promoter
 from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
+from trioworkers.engine.slots import Slots
 from trioworkers.errors import BadPayload
 from trioworkers.jobs.client import Client
 from trioworkers.jobs.resources import open_resources
@@ -141,7 +142,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
             for queue, concurrency in app.queues.items():
                 consumers[queue] = Consumer(
                     queue,
-                    concurrency,
+                    Slots(concurrency),
                     broker=broker,
                     open_intake=broker.open_intake,
                     runner=runner,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
 
 import attrs
 
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.moves import Listed
-from trioworkers.engine.consumer import Consumer
+from trioworkers.engine.audit import Audit
 from trioworkers.engine.delivery import Delivery, State
-from trioworkers.engine.settler import Settler
 
 
 class Restless(FakeBroker):
@@ -28,36 +26,25 @@ class Restless(FakeBroker):
         return attrs.evolve(listed, payloads=found - Counter(self.missed), at_once=False)
 
 
-def consumer(broker: FakeBroker, *running: bytes) -> Consumer:
-    unused: Any = None
-    made = Consumer(
-        "q",
-        10,
-        broker=broker,
-        open_intake=unused,
-        runner=unused,
-        settler=Settler(broker, lambda _: None),
-        quarantine=unused,
-        on_lease_gone=unused,
-    )
-    made.deliveries = {Delivery("q", payload, 0.0) for payload in running}
-    return made
+def running(*payloads: bytes) -> set[Delivery]:
+    return {Delivery("q", payload, 0.0, state=State.RUNNING) for payload in payloads}
 
 
 async def test_payload_that_was_missed_while_others_moved_is_not_taken_for_lost() -> None:
     broker = Restless()
     broker.lists["q", "fake"] = [b"1", b"2", b"3"]
     broker.missed = [b"1", b"2"]
-    one = consumer(broker, b"1", b"2", b"3", b"lost")
-    one.doubt(taken_over=True)
-    await one._audit()
-    assert {delivery.payload for delivery in one.deliveries if delivery.state is State.LOST} == {b"lost"}
+    ours = running(b"1", b"2", b"3", b"lost")
+    audit = Audit("q", broker, ours)
+    audit.doubt(taken_over=True)
+    await audit.run()
+    assert {delivery.payload for delivery in ours if delivery.state is State.LOST} == {b"lost"}
 
 
 async def test_payload_that_was_seen_twice_while_others_moved_is_not_put_back() -> None:
     broker = Restless()
     broker.lists["q", "fake"] = [b"1", b"stray", b"2", b"stray"]
     broker.twice = [b"1", b"stray"]
-    await consumer(broker, b"1", b"2")._audit()
+    await Audit("q", broker, running(b"1", b"2")).run()
     assert broker.lists["q", "fake"] == [b"1", b"2"]
     assert broker.queues["q"] == [b"stray"] * 2

@@ -10,7 +10,7 @@ import trio
 
 from trioworkers import App, Context, RetryAfter, Unavailable, testing
 from trioworkers.broker.fake import FakeBroker
-from trioworkers.engine.consumer import compare
+from trioworkers.engine.audit import compare
 from trioworkers.engine.delivery import Checkpoints, Delivery, State
 from trioworkers.engine.settler import Settler
 from trioworkers.outcome import Acknowledge

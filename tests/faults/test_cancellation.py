@@ -159,7 +159,7 @@ def test_worker_is_stopped_at_every_await(shared_server: Server, how: Callable[[
     seen = trio.run(story.tell, lambda worker, scope: Moments(), 2.0).seen  # long enough to wait for more
     places = in_files(seen, "/engine/", "/broker/", "/fan_out", "/client", "/context")
     assert {place[0].rpartition("/")[2] for place, _ in places} >= {
-        "consumer.py",
+        "slots.py",
         "settler.py",
         "heartbeat.py",
         "connection.py",

@@ -33,6 +33,7 @@ from trioworkers.engine.resque_registration import Roll
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.skipped import LeftJobs
+from trioworkers.engine.slots import Slots
 from trioworkers.errors import Refused, Superseded
 from trioworkers.wire.own_record import Identity
 from trioworkers.wording import counted
@@ -315,7 +316,7 @@ class Worker:
             broker = self._brokers.by_queue[queue]
             self._consumers[queue] = Consumer(
                 queue,
-                concurrency,
+                Slots(concurrency),
                 broker=broker,
                 open_intake=partial(open_intake, broker, self._url, block_s),
                 runner=runner,

@@ -1,0 +1,109 @@
+"""Compares one in-progress list with what runs, after every doubt and now and then.
+
+What is in the list and not running was delivered into the void (a reply that got lost) and is put back; what runs and is not in
+the list any more was taken over by others, if we were believed dead, and is cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
+
+import trio
+
+from trioworkers.broker.moves import Broker
+from trioworkers.engine.delivery import LOST, Delivery
+from trioworkers.wording import counted
+
+logger = logging.getLogger("trioworkers")
+
+FIRST_AUDIT_AFTER_S = 1.0
+AUDIT_INTERVAL_S = 10.0
+"""After a doubt the list is compared at once, again a second later, and ever more rarely down to this: what was sent to Redis
+over a connection that broke may be carried out after our first look."""
+AUDIT_PAGE = 500
+
+
+class Audit:
+    """The audit of `queue`'s list. `deliveries`: what its consumer holds, kept up to date by that."""
+
+    def __init__(self, queue: str, broker: Broker, deliveries: Collection[Delivery]) -> None:
+        self._queue = queue
+        self._broker = broker
+        self._deliveries = deliveries
+        self.due_at = 0.0
+        self._next_after_s = FIRST_AUDIT_AFTER_S
+        self._taken_over = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to compare."""
+        return trio.current_time() >= self.due_at
+
+    def doubt(self, *, taken_over: bool = False) -> None:
+        """Compare at the next opportunity. `taken_over`: others may have been at our list."""
+        self.due_at = 0.0
+        self._next_after_s = FIRST_AUDIT_AFTER_S
+        self._taken_over = self._taken_over or taken_over
+
+    async def run(self) -> None:
+        """Compare once, put back what nobody runs, cancel what is no longer ours. Nothing may be fetched meanwhile. Raises BrokerError."""
+        compared = await self._compare()
+        self.due_at = trio.current_time() + self._next_after_s
+        self._next_after_s = min(self._next_after_s * 2, AUDIT_INTERVAL_S)
+        taken_over, self._taken_over = self._taken_over, False
+        if compared is None:
+            return
+        missing, strays = compared
+        if taken_over:
+            _cancel_lost(missing)
+        if strays:
+            moved = await self._broker.put_back(self._queue, list(strays.elements()))
+            logger.warning("%s, fetched from %s, never arrived here: put back", counted(moved, "job"), self._queue)
+            self.due_at = 0.0  # there may be more than a page
+
+    async def _compare(self) -> tuple[list[Delivery], Counter[bytes]] | None:
+        # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.
+        held = {delivery: delivery.forms() for delivery in self._deliveries}
+        listed = await self._broker.audit(self._queue, len(held), len(held) + AUDIT_PAGE, [*chain(*held.values())])
+        if listed is None:
+            return None
+        missing, strays = compare(held, listed.payloads)
+        if listed.at_once or not (missing or strays):
+            return missing, strays
+        # Heavy ones were read in several steps, while outcomes were written: what seems wrong is looked for once more, by itself.
+        doubtful = {*strays, *chain.from_iterable((*held[delivery], *delivery.forms()) for delivery in missing)}
+        counts = await self._broker.count(self._queue, doubtful)
+        return compare(held, Counter({**listed.payloads, **{form: counts[form] for form in doubtful}}))
+
+
+def compare(held: Mapping[Delivery, tuple[bytes, ...]], found: Counter[bytes]) -> tuple[list[Delivery], Counter[bytes]]:
+    """`(deliveries that are not in the list, payloads in it that nobody runs)`.
+
+    `held`: in which forms each delivery may have been there when we asked. A checkpoint may have been written since, so that the
+    form it has now counts as well. Of identical payloads, who has but one form chooses first, and who runs before those whose outcome
+    is being written.
+    """
+    missing, strays = [], Counter(found)
+    forms = {delivery: {*before, *delivery.forms()} for delivery, before in held.items()}
+    for delivery in sorted(held, key=lambda each: (len(forms[each]), each.is_decided)):
+        form = next((form for form in forms[delivery] if strays[form] > 0), None)
+        if form is None:
+            missing.append(delivery)
+        else:
+            strays[form] -= 1
+    return missing, +strays
+
+
+def _cancel_lost(missing: Iterable[Delivery]) -> None:
+    for delivery in missing:
+        if not delivery.is_decided:
+            delivery.become(LOST)
+            delivery.cancel()
+            logger.warning(
+                "job %s (%s) was taken over by another worker while we were cut off: cancelled here",
+                delivery.jid or "without id",
+                delivery.job_class or "not started",
+            )
