@@ -101,7 +101,13 @@ async def test_completion_finds_it_and_doctor_looks_at_its_key(seeded: Server, m
     seeded.command("DEL", "tw:shelf")
     fill(seeded, "tw:shelf", 1)
     monkeypatch.setattr(suggestions, "PATIENCE_S", 30.0)
-    assert suggestions.suggest(suggestions.places, seeded.url, None) == ["dead", "retry", "scheduled", "shelf"]
+    assert suggestions.suggest(suggestions.places, seeded.url, None) == [
+        "dead",
+        "parked",
+        "retry",
+        "scheduled",
+        "shelf",
+    ]
     assert suggestions.suggest(suggestions.jids, seeded.url, None) == ["jid0"]
 
 

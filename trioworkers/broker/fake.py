@@ -5,7 +5,6 @@ It can be told to misbehave: `fail_next` raises in place of the next calls, befo
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from trioworkers.broker.holds.limits import Candidate, Tended
 from trioworkers.broker.intake import Fetched, Intake
 from trioworkers.broker.moves import Broker, Due, DueSet, Holder, Listed, Settlement
 from trioworkers.broker.sender import Clock
+from trioworkers.broker.sorted_payloads import SortedPayloads
 from trioworkers.errors import BrokerError, Refused
 from trioworkers.sending import Sending
 from trioworkers.size_guard import SizeGuard
@@ -35,48 +35,6 @@ T = TypeVar("T")
 class _VirtualClock(Clock):
     def now_s(self) -> float:
         return EPOCH_S + trio.current_time()
-
-
-class SortedPayloads:
-    """A sorted set: payloads by score."""
-
-    def __init__(self) -> None:
-        self._scores: dict[bytes, float] = {}
-        self._order: list[tuple[float, bytes]] = []
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter([payload for _, payload in self._order])
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def add(self, payload: bytes, score: float) -> None:
-        """Add it, or give it a new score."""
-        self.remove(payload)
-        self._scores[payload] = score
-        insort(self._order, (score, payload))
-
-    def add_another(self, payload: bytes, score: float) -> None:
-        """Add it, with a space at its end if there is one of the same bytes."""
-        while payload in self._scores:
-            payload += b" "
-        self.add(payload, score)
-
-    def remove(self, payload: bytes) -> bool:
-        """Whether it was there."""
-        score = self._scores.pop(payload, None)
-        if score is None:
-            return False
-        self._order.remove((score, payload))
-        return True
-
-    def due(self, now_s: float, limit: int) -> list[bytes]:
-        """What has a score up to `now_s`."""
-        return [payload for score, payload in self._order[:limit] if score <= now_s]
-
-    def next_after(self, now_s: float) -> float | None:
-        """The first score after `now_s`."""
-        return next((score for score, _ in self._order if score > now_s), None)
 
 
 class FakeBroker(Broker):
@@ -108,7 +66,9 @@ class FakeBroker(Broker):
         self._changed = trio.Event()
         self._faults: deque[tuple[BrokerError, bool]] = deque()
         self._admitted: dict[str, tuple[int, list[int | str]]] = {}
-        self.held = FakeHolds(lambda queue, payload: self._queue(queue).append(payload), self.clock.now_s)
+        self.held = FakeHolds(
+            self.sets["parked"], lambda queue, payload: self._queue(queue).append(payload), self.clock.now_s
+        )
         self._settled: tuple[int, dict[int, str]] = (0, {})
 
     # ── for tests ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -72,6 +72,8 @@ def decode_entry(text: bytes) -> Entry:
             raise BadPayload("not a line of an export: it has neither payload nor payload_base64")
         payload = line.payload.encode()
     lies_in = {each.name: each for each in places_for("import")}.get(line.place)
+    if lies_in is not None and lies_in.returns_to_queue:
+        return Entry("queue", payload, destination(payload)[0])
     if lies_in is not None and lies_in.kind == "queue":
         if not line.queue:
             raise BadPayload("not a line of an export: a queue without a name")

@@ -36,6 +36,8 @@ class Place(NamedTuple):
     failed: bool = False
     """Whether an attempt of what lies here has failed; else there was none, or the next one is yet to come."""
     latest_first: bool = False
+    returns_to_queue: bool = False
+    """Whether an import puts what lay here into its queue: it is here for a reason that doesn't travel."""
     command: str = ""
     """The command that lists it; "" where more must be said than the place."""
     about: str = ""
@@ -78,6 +80,12 @@ _TABLE: dict[str, Place] = {
             latest_first=True,
             command="dead",
             about="Show jobs that failed for good, latest first.",
+        ),
+        Place(
+            *("parked", "set", "parked", _acts(f"bury {_OUT}"), frozenset(), "parked"),
+            returns_to_queue=True,
+            command="parked",
+            about="Show jobs that wait for a permit of a limit, longest first.",
         ),
         Place("queue", "queue", "queue", _acts(f"bury {_OUT}")),
         Place("running", "in-progress", "in_progress"),

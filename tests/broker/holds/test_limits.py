@@ -14,6 +14,8 @@ from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.errors import BrokerError, Superseded
 from trioworkers.exits import Permit, on_departure
 from trioworkers.outcome import Acknowledge, Outcome, Requeue
+from trioworkers.wire.by_operator import decode_entry, encode_entry
+from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.packing import pack
 
@@ -252,3 +254,9 @@ async def test_limit_that_nobody_declares_any_more_holds_nobody_back(fleet: Flee
     tended = [await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own) for _ in range(4)]
     assert [name for each in tended for name in each.forgotten] == ["crm"]
     assert sorted(await fleet.queue()) == sorted(b"%d" % n for n in range(1, 300))
+
+
+async def test_parked_job_that_is_exported_comes_back_into_its_queue():
+    payload = b'{"class":"A","args":[],"queue":"q","jid":"j"}'
+    line = encode_entry(Entry("parked", payload, score=5.0))
+    assert decode_entry(line) == Entry("queue", payload, "q")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 
 from trioworkers.broker.holds.limits import GONE, PARKED, START, Candidate
+from trioworkers.broker.sorted_payloads import SortedPayloads
 from trioworkers.exits import Effect
 
 RESERVED_S = 30.0
@@ -15,17 +16,19 @@ RESERVED_S = 30.0
 
 @attrs.frozen
 class Parked:
-    """A job that waits for permits at `limit`."""
+    """A job that waits for permits at `limit`; `payload`: as it lies where it is parked."""
 
     queue: str
     candidate: Candidate
     limit: str
+    payload: bytes
 
 
 @attrs.define
 class FakeHolds:
-    """`put_back(queue, payload)`: to the end of the queue that is fetched. `now_s`: epoch seconds."""
+    """`place`: where the payloads of parked jobs lie. `put_back(queue, payload)`: to the end of the queue that is fetched. `now_s`: epoch seconds."""
 
+    place: SortedPayloads
     put_back: Callable[[str, bytes], None]
     now_s: Callable[[], float]
     concurrency: dict[str, int] = attrs.field(factory=dict)
@@ -58,7 +61,8 @@ class FakeHolds:
         if candidate.payload not in held:
             return GONE
         held.remove(candidate.payload)
-        self.parked.append(Parked(queue, candidate, blocked))
+        payload = self.place.add_another(candidate.payload, self.now_s())
+        self.parked.append(Parked(queue, candidate, blocked, payload))
         return PARKED
 
     def _may(self, name: str, jid: str) -> bool:
@@ -85,8 +89,12 @@ class FakeHolds:
             candidate = each.candidate
             if self._free(name) <= 0:
                 break
+            if each.payload not in self.place:  # somebody took it from where it was parked
+                self.parked.remove(each)
+                continue
             if candidate.expires_s is not None and candidate.expires_s <= self.now_s():
                 self.parked.remove(each)
+                self.place.remove(each.payload)
                 self.apply(candidate.on_expiry)
                 continue
             full = next((other for other in candidate.limits if self._free(other) <= 0), None)
@@ -94,11 +102,12 @@ class FakeHolds:
                 self.parked[self.parked.index(each)] = attrs.evolve(each, limit=full)
                 continue
             self.parked.remove(each)
+            self.place.remove(each.payload)
             for other in candidate.limits:
                 self.reserved[other][candidate.jid] = self.now_s() + RESERVED_S
             woken.append(each)
         for each in reversed(woken):
-            self.put_back(each.queue, each.candidate.payload)
+            self.put_back(each.queue, each.payload)
 
     def apply(self, effects: Sequence[Effect]) -> None:
         """See `effects.lua`."""
