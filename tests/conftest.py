@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -12,9 +13,30 @@ from harness import Held, Jobs
 from hypothesis import HealthCheck, settings
 from servers import Server, Worker, blocked_fetches, start_worker, wait_for
 
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import Script
+
 # How fast the machine is that runs the tests says nothing about what is tested.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_script_gets_what_it_names() -> Iterator[None]:
+    """Each call in this process has as many keys and arguments as the script's declaration; a list shifted by one would be another key."""
+    run = Connection.run
+
+    async def checked(self: Connection, script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
+        declared = ((script.keys, keys), (script.args, args)) if isinstance(script, Script) else ()
+        for names, values in declared:
+            rest = bool(names) and names[-1].startswith("*")
+            fits = len(values) >= len(names) - 1 if rest else len(values) == len(names)
+            assert fits, f"{script.name} wants {names}, not {values!r:.500}"
+        return await run(self, script, keys, args, operation)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "run", checked)
+        yield
 
 
 @pytest.fixture(scope="session")

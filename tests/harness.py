@@ -8,15 +8,20 @@ R  tasks, pool slots, descriptors and children of each living worker are where t
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 
 import attrs
 from servers import Server, Worker, wait_for
+
+from trioworkers import broker
+from trioworkers.broker.redis.scripts import Script
 
 SOCKETS_TO_SPARE = 4
 """A worker's sending client keeps up to so many idle sockets that one without work has not opened."""
@@ -215,3 +220,13 @@ def children_of(parent: int) -> list[tuple[int, str]]:
 
 def descriptors(worker: Worker) -> int:
     return len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
+
+
+def all_scripts() -> dict[str, Script]:
+    """Every Lua script of the package, by the module that declares it and its name there."""
+    found = {}
+    for module in pkgutil.walk_packages(broker.__path__, "trioworkers.broker."):
+        for name, value in vars(import_module(module.name)).items():
+            if isinstance(value, Script) and value not in found.values():
+                found[f"{module.name}.{name}"] = value
+    return found

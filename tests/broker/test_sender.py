@@ -9,7 +9,7 @@ import pytest
 from servers import Server
 
 from trioworkers import Job, Refused
-from trioworkers.broker.redis import scripts
+from trioworkers.broker.enqueue import ENQUEUE
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.sender import Sender
@@ -47,9 +47,9 @@ async def test_repeated_call_has_the_answer_of_the_first(sender: Sender, shared_
     shared_server.command("SET", "queue:taken", "no list")
     call = sender.sending.repeatable(good, "token", 0, time.time())
     both = Call(call.keys, [*call.args, bad])
-    first = await sender.connection.run(scripts.ENQUEUE, both.keys, both.args)
+    first = await sender.connection.run(ENQUEUE, both.keys, both.args)
     assert (first[0], b"WRONGTYPE" in first[1]) == (b"", True)
-    assert await sender.connection.run(scripts.ENQUEUE, both.keys, both.args) == first
+    assert await sender.connection.run(ENQUEUE, both.keys, both.args) == first
     assert waiting(shared_server) == 1
 
 
@@ -60,7 +60,7 @@ async def test_late_copy_is_refused_when_its_token_is_forgotten(sender: Sender, 
     await sender.send(sends(1), "token")
     shared_server.command("DEL", "tw:sent:token")
     with pytest.raises(Refused, match="LATE"):
-        await sender.connection.run(scripts.ENQUEUE, old.keys, old.args)
+        await sender.connection.run(ENQUEUE, old.keys, old.args)
     assert waiting(shared_server) == 1
 
 

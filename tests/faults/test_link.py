@@ -12,7 +12,7 @@ from harness import Jobs
 from proxy import Proxy
 from servers import Server, Worker, blocked_fetches, wait_for
 
-from trioworkers.broker.redis import scripts
+from trioworkers.broker.intake import FETCH
 
 Work = Callable[..., Worker]
 
@@ -69,7 +69,7 @@ def test_worker_is_made_quiet_while_the_reply_of_its_fetch_is_on_the_way(
         jobs.push(5, "Sleep", 0.1)
     else:
         jobs.push(5, "Sleep", 0.1)
-        server.command("SCRIPT", "LOAD", scripts.FETCH.text)
+        server.command("SCRIPT", "LOAD", FETCH.text)
         # The fetch of this queue, not that of the other one, which may come first.
         proxy.stop_at(b"queue:q:quiet:inprogress\r\n$13\r\ntw:inprogress", "after")
         quiet = work("quiet", "--redis", proxy.url)

@@ -8,17 +8,19 @@ import time
 from collections.abc import Callable
 
 import pytest
-from harness import Jobs
+from harness import Jobs, all_scripts
 from proxy import Proxy
 from servers import Server, Worker, wait_for
 
-from trioworkers.broker.redis import scripts
+from trioworkers.broker.intake import FETCH
+from trioworkers.broker.moves import DUE, PAGE, PROMOTE, PUT_BACK, RECLAIM, RELEASE, SETTLE
+from trioworkers.broker.presence import BEAT, CLAIM, DEREGISTER
 from trioworkers.broker.redis.scripts import Script
 
 Work = Callable[..., Worker]
-ALL = [value for value in vars(scripts).values() if isinstance(value, Script)]
-IN_A_HURRY = [scripts.FETCH, scripts.SETTLE, scripts.PROMOTE, scripts.RECLAIM]
-SELDOM = [scripts.CLAIM, scripts.BEAT, scripts.PAGE, scripts.DUE, scripts.PUT_BACK, scripts.RELEASE, scripts.DEREGISTER]
+ALL = all_scripts().values()
+IN_A_HURRY = [FETCH, SETTLE, PROMOTE, RECLAIM]
+SELDOM = [CLAIM, BEAT, PAGE, DUE, PUT_BACK, RELEASE, DEREGISTER]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -37,10 +39,10 @@ def test_worker_is_killed_at_a_step(work: Work, jobs: Jobs, server: Server, prox
 
     proxy.stop_at(script.sha.encode(), when)
     worker = work("w1", "--redis", proxy.url, "--lease", "1")
-    if script is scripts.PUT_BACK:
+    if script is PUT_BACK:
         worker.wait_started()
         jobs.push_elsewhere(5, "queue:q:w1:inprogress", "Sleep", 0.2)
-    if script in (scripts.RELEASE, scripts.DEREGISTER):
+    if script in (RELEASE, DEREGISTER):
         worker.wait_started()
         worker.signal(signal.SIGTERM)
     wait_for(proxy.caught.is_set, f"the worker comes to {script.name}")
@@ -58,7 +60,7 @@ def test_worker_is_cut_off_at_each_beat(work: Work, jobs: Jobs, proxy: Proxy):
     work("w2", "--lease", "1").wait_started()
     jobs.push(10, "Sleep", 5)
     for _ in range(15):
-        proxy.stop_at(scripts.BEAT.sha.encode(), "after")
+        proxy.stop_at(BEAT.sha.encode(), "after")
         wait_for(proxy.caught.is_set, "it beats")
         proxy.reset_all()
         proxy.go_on()

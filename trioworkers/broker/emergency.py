@@ -8,12 +8,14 @@ import attrs
 
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.presence import Presence
-from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.scripts import script
 from trioworkers.settings import shown_url
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.keys import Keys
+
+RENEW = script(__file__, "renew", keys=("lease",), args=("ours", "lease_ms"))
 
 
 @attrs.frozen
@@ -45,4 +47,4 @@ async def renew_lease(lists: Lists) -> bool:
     holder = lists.holder
     async with connect(lists.url, Link(shown_url(lists.url)), reply_timeout_s=1.0) as connection:
         args = [holder.lease, holder.lease_ms]
-        return bool(await connection.run(scripts.RENEW, [lists.keys.lease(holder.process_id)], args))
+        return bool(await connection.run(RENEW, [lists.keys.lease(holder.process_id)], args))

@@ -1,10 +1,10 @@
 -- Put the jobs of one or more calls into their queues, or where they wait for their time. A call that fails leaves the others alone.
--- KEYS    1 token of this call, or ''
--- ARGV    1 with a token: until when this call may be carried out, in epoch seconds; and for no longer than the token would be known
---         2 … one msgpack {push, later} for each call, see send.lua
+-- token_key  of this call, or ''
+-- until_s    with a token: until when this call may be carried out, in epoch seconds; and for no longer than the token would be known
+-- calls      of each, packed, {push, later}: see send.lua
 -- result  for each call '' or its error, the same if this very call was executed before and only its reply was lost;
 --         an error if all failed, or LATE with our time if the call came after its time: then nothing was done
-local token = KEYS[1] ~= '' and KEYS[1]
+local token = token_key ~= '' and token_key
 if token then
   local known = redis.call('GET', token)
   if known then
@@ -12,12 +12,12 @@ if token then
     if is_ours and type(answer) == 'table' then return answer end
     return redis.error_reply('ERR ' .. token .. ' holds no answer of ours')
   end
-  local t, until_when = now(), tonumber(ARGV[1])
+  local t, until_when = now(), tonumber(until_s)
   -- A copy of a call whose token is forgotten; or one by a clock that is so far ahead that such a copy would pass.
   if t > until_when or until_when > t + 90 then return redis.error_reply('LATE ' .. string.format('%.3f', t)) end
 end
 local result, failed = {}, 0
-for number = 2, #ARGV do
+for number = before_calls + 1, #ARGV do
   local work = cmsgpack.unpack(ARGV[number])
   local ok, problem = pcall(send, work[1], work[2])
   result[#result + 1] = ok and '' or words(problem)

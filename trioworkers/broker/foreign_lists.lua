@@ -1,13 +1,12 @@
 -- What in-progress lists that we didn't register hold just now, in brief. Reads only.
--- KEYS    1 registry of in-progress lists  2 queues  3 … lists
--- ARGV    1 msgpack {{queue, …}, …}: to which other queue each list could belong by its name
+-- packed  {{queue, …}, …}: to which other queue each list could belong by its name
 -- result  {'ours', 'other' (it belongs to another queue), '' (it is empty) or a word that changes when the list does, …}
 local result = {}
-for i, names in ipairs(cmsgpack.unpack(ARGV[1])) do
-  local key, state = KEYS[i + 2], nil
-  if redis.call('HEXISTS', KEYS[1], key) == 1 then state = 'ours' end
+for i, names in ipairs(cmsgpack.unpack(packed)) do
+  local key, state = KEYS[before_lists + i], nil
+  if redis.call('HEXISTS', registry, key) == 1 then state = 'ours' end
   for _, name in ipairs(names) do
-    if redis.call('SISMEMBER', KEYS[2], name) == 1 then state = state or 'other' end
+    if redis.call('SISMEMBER', queues, name) == 1 then state = state or 'other' end
   end
   if not state then
     local length = redis.call('LLEN', key)

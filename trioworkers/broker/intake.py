@@ -14,9 +14,17 @@ import attrs
 import trio
 
 from trioworkers.broker.moves import Broker
-from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S, Connection, connect
+from trioworkers.broker.redis.scripts import script
 from trioworkers.ticks import next_tick
+
+FETCH = script(
+    __file__,
+    "fetch",
+    keys=("queue", "list", "registry", "lease", "crashes"),
+    args=("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end"),
+    preludes=("pages",),
+)
 
 MAX_FETCH_BYTES = 8_000_000
 SHORTEST_BLOCK_S = 0.05
@@ -68,7 +76,7 @@ class Intake:
         keys, holder = self._broker.keys, self._broker.holder
         names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.crashes]
         args = [limit, MAX_FETCH_BYTES, holder.lease, holder.lease_ms, self._entry, self._end]
-        gone, suspects, payloads = await self._connection.run(scripts.FETCH, names, args, self._operation)
+        gone, suspects, payloads = await self._connection.run(FETCH, names, args, self._operation)
         return Fetched(payloads, LeaseGone(gone), bool(suspects))
 
     async def wait(self) -> bytes | None:

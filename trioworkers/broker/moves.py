@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
@@ -16,14 +17,81 @@ import attrs
 from trioworkers import outcome as outcomes
 from trioworkers.broker.holds import limits
 from trioworkers.broker.neighbours import Neighbours, SidekiqNeighbours
-from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.broker.sender import Clock, Sender
 from trioworkers.exits import Effect, on_exit
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.packing import pack, unpack
+
+COUNT = script(__file__, "count", keys=("list",), args=("*payloads",))
+DUE = script(
+    __file__,
+    "due",
+    keys=("retry", "schedule", "control", "paused_queues", "paused_classes"),
+    args=("limit", "max_bytes"),
+    preludes=("send", "pages"),
+)
+FORGET = script(
+    __file__,
+    "forget",
+    keys=("lease", "list", "registry", "quarantine", "last_settle", "holds"),
+    args=("own",),
+    preludes=ENDS,
+)
+PAGE = script(__file__, "page", keys=("list",), args=("expected", "first", "limit", "max_bytes"), preludes=("pages",))
+PROMOTE = script(
+    __file__,
+    "promote",
+    keys=("due_set", "queues", "dead"),
+    args=("work", "push", "in_list", "own"),
+    preludes=(*ENDS, "move"),
+)
+PUT_BACK = script(
+    __file__,
+    "put_back",
+    keys=("lease", "list", "queue", "holds"),
+    args=("ours", "push", "own", "running_members", "*payloads"),
+    preludes=ENDS,
+)
+RECLAIM = script(
+    __file__,
+    "reclaim",
+    keys=("lease", "list", "queue", "crashes", "dead", "holds"),
+    args=("expected_holder", "work", "push", "in_list", "own"),
+    preludes=ENDS,
+)
+RELEASE = script(
+    __file__,
+    "release",
+    keys=("lease", "list", "queue", "holds"),
+    args=("ours", "limit", "fetch_end", "max_bytes", "own"),
+    preludes=ENDS,
+)
+_SETTLE = partial(
+    script,
+    __file__,
+    "settle",
+    keys=(
+        "lease",
+        "last_settle",
+        "schedule",
+        "retry",
+        "dead",
+        "crashes",
+        "quarantine",
+        "processed_in_all",
+        "processed_then",
+        "failed_in_all",
+        "failed_then",
+    ),
+    args=("group", "ours", "work", "counts_failures", "*payloads"),
+)
+SETTLE = _SETTLE(preludes=("send", "take"))
+SETTLE_HELD = _SETTLE(preludes=(*ENDS, "take"))
+"""For a group whose jobs hold something."""
 
 DueSet = Literal["retry", "schedule", "delayed"]
 """What holds payloads that come due; `delayed` only in Resque's dialect."""
@@ -136,7 +204,7 @@ class Broker(Sender):
         work = pack((lists, cleared, (self.keys.own, effects)) if effects else (lists, cleared))
         args: list[Any] = [number, self.holder.lease, work, int(self.dialect.processed_counts_failures)]
         args.extend(group[place].payload for place in places)
-        script = scripts.SETTLE_HELD if effects else scripts.SETTLE
+        script = SETTLE_HELD if effects else SETTLE
         reply = await self.connection.run(script, self._settle_keys(), args)
         return {places[number - 1]: problem for number, problem in unpack(reply) or ()}
 
@@ -220,7 +288,7 @@ class Broker(Sender):
         """Up to `limit` due payloads of each set, and what people want. A lost reply loses the messages."""
         keys = self.keys
         names = [keys.retry, keys.schedule, keys.control(self.holder.process_id), keys.paused, keys.paused_classes]
-        wait, retry, schedule, messages, *paused = await self.connection.run(scripts.DUE, names, [limit, PAGE_BYTES])
+        wait, retry, schedule, messages, *paused = await self.connection.run(DUE, names, [limit, PAGE_BYTES])
         queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
         return Due(retry, schedule, float(wait) if wait else None, (), messages, queues, classes)
 
@@ -239,7 +307,7 @@ class Broker(Sender):
         keys = [self.keys.retry if source == "retry" else self.keys.schedule, self.keys.queues, self.keys.dead]
         work = pack(self._promotions(entries))
         args = [work, self.dialect.pushed_with, int(self.dialect.keeps_records), self.keys.own]
-        moved, *errors = await self.connection.run(scripts.PROMOTE, keys, args)
+        moved, *errors = await self.connection.run(PROMOTE, keys, args)
         return moved, [error.decode(errors="replace") for error in errors]
 
     def _promotions(self, entries: Iterable[tuple[bytes, str | None, bytes]]) -> list[tuple[Any, ...]]:
@@ -274,7 +342,7 @@ class Broker(Sender):
         """How often each of these lies in our list just now."""
         found: Counter[bytes] = Counter()
         for page in _by_weight(payloads):
-            counts = await self.connection.run(scripts.COUNT, [self.in_progress(queue)], page)
+            counts = await self.connection.run(COUNT, [self.in_progress(queue)], page)
             found.update(dict(zip(page, counts, strict=True)))
         return found
 
@@ -287,7 +355,7 @@ class Broker(Sender):
         before = [self.holder.lease, self.dialect.put_back_with, self.keys.own, pack(running)]
         moved = 0
         for page in _by_weight(payloads):
-            moved += await self.connection.run(scripts.PUT_BACK, keys, [*before, *page])
+            moved += await self.connection.run(PUT_BACK, keys, [*before, *page])
         return moved
 
     async def release(self, queue: str, limit: int = 500) -> int:
@@ -296,7 +364,7 @@ class Broker(Sender):
         args = [self.holder.lease, limit, self.dialect.fetched_from, PAGE_BYTES, self.keys.own]
         total, left = 0, 1
         while left:
-            moved, left = await self.connection.run(scripts.RELEASE, keys, args)
+            moved, left = await self.connection.run(RELEASE, keys, args)
             total += moved
         return total
 
@@ -310,7 +378,7 @@ class Broker(Sender):
         self, operation: str, key: str, start: int, limit: int, expected: int = -1
     ) -> tuple[int, list[bytes]]:
         args = [expected, start, limit, PAGE_BYTES]
-        length, payloads = await self.connection.run(scripts.PAGE, [key], args, operation)
+        length, payloads = await self.connection.run(PAGE, [key], args, operation)
         return length, payloads
 
     async def reclaim(
@@ -335,7 +403,7 @@ class Broker(Sender):
             keys.holds(queue, process_id),
         ]
         args = [holder, pack(work), self.dialect.put_back_with, int(self.dialect.keeps_records), keys.own]
-        moved, *error = await self.connection.run(scripts.RECLAIM, names, args)
+        moved, *error = await self.connection.run(RECLAIM, names, args)
         return moved, error[0].decode(errors="replace") if error else ""
 
     async def forget(self, process_id: str, queue: str) -> None:
@@ -343,7 +411,7 @@ class Broker(Sender):
         keys = self.keys
         names = [keys.lease(process_id), keys.in_progress(queue, process_id), keys.in_progress_lists]
         names += [keys.quarantine(process_id), keys.last_settle(process_id), keys.holds(queue, process_id)]
-        await self.connection.run(scripts.FORGET, names, [keys.own])
+        await self.connection.run(FORGET, names, [keys.own])
 
     # ── suspects ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,14 +15,23 @@ from typing import Protocol
 import attrs
 import trio
 
-from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import Refused
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.own_record import OUR_LABELS, decode_info
 from trioworkers.wire.packing import pack
 from trioworkers.wire.resque import OUR_TAG, ResqueKeys
 from trioworkers.wire.resque_registry import read_entry
+
+FOREIGN_LISTS = script(__file__, "foreign_lists", keys=("registry", "queues", "*lists"), args=("packed",))
+RESQUE_REGISTERED = script(
+    __file__,
+    "resque_registered",
+    keys=("workers", "heartbeats", "worker_prefix", "processed_prefix"),
+    args=("our_tag",),
+)
+NEIGHBOURS = script(__file__, "neighbours", keys=("processes",), args=("record_prefix", "our_label"))
 
 STEP = 1000
 """Keys of the key space that one step looks at."""
@@ -124,7 +133,7 @@ class SidekiqNeighbours:
 
     async def _recorded(self) -> dict[str, Neighbour]:
         args = [self._keys.process(""), OUR_LABELS]
-        now_s, *records = await self._connection.run(scripts.NEIGHBOURS, [self._keys.processes], args)
+        now_s, *records = await self._connection.run(NEIGHBOURS, [self._keys.processes], args)
         found = {}
         for identity, info, quiet, beat, expires_ms in records:
             known = decode_info(info)
@@ -178,7 +187,7 @@ class SidekiqNeighbours:
         keys = list(self._lists)
         names = [self._keys.in_progress_lists, self._keys.queues, *keys]
         others = [self._other_queues(key, self._lists[key].queue) for key in keys]
-        states = await self._connection.run(scripts.FOREIGN_LISTS, names, [pack(others)])
+        states = await self._connection.run(FOREIGN_LISTS, names, [pack(others)])
         now = trio.current_time()
         found = {}
         for key, raw in zip(keys, states, strict=True):
@@ -218,7 +227,7 @@ class ResqueNeighbours:
         del steps
         keys = self._keys
         names = [keys.workers, keys.heartbeats, keys.worker(""), keys.stat("processed:")]
-        now_s, *registered = await self._connection.run(scripts.RESQUE_REGISTERED, names, [OUR_TAG])
+        now_s, *registered = await self._connection.run(RESQUE_REGISTERED, names, [OUR_TAG])
         now = trio.current_time()
         before, self._silent = self._silent, {}
         found = {}

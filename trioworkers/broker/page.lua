@@ -1,10 +1,9 @@
 -- A page of an in-progress list, newest first; nothing of it if the list is just as long as expected. Reads only.
--- KEYS    1 in-progress list
--- ARGV    1 how long we expect it to be, or -1  2 where to begin  3 how many at most  4 bytes after which to stop
+-- expected  how long it is if all is well, or -1
 -- result  {length, {payload, …}}
-local length, start = redis.call('LLEN', KEYS[1]), tonumber(ARGV[2])
-if length == tonumber(ARGV[1]) then return {length, {}} end
-local payloads = in_pages(tonumber(ARGV[3]), tonumber(ARGV[4]), function(offset, count)
-  return redis.call('LRANGE', KEYS[1], start + offset, start + offset + count - 1)
+local length, start = redis.call('LLEN', list), tonumber(first)
+if length == tonumber(expected) then return {length, {}} end
+local payloads = in_pages(tonumber(limit), tonumber(max_bytes), function(offset, count)
+  return redis.call('LRANGE', list, start + offset, start + offset + count - 1)
 end)
 return {length, payloads}

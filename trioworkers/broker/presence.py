@@ -13,11 +13,25 @@ import trio
 
 from trioworkers.broker.intake import LeaseGone
 from trioworkers.broker.moves import Broker
-from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import Superseded
 from trioworkers.identity import is_certainly_dead
 from trioworkers.wire.own_record import Record, decode_lease, running_fields
 from trioworkers.wire.packing import pack
+
+BEAT = script(
+    __file__,
+    "beat",
+    keys=("lease", "registry", "processes", "our_record", "signals", "work", "workers"),
+    args=("ours", "lease_ms", "identity", "packed", "lease_prefix"),
+)
+CLAIM = script(__file__, "claim", keys=("lease", "registry", "*last_settles"), args=("ours", "lease_ms", "gone_holder"))
+DEREGISTER = script(
+    __file__,
+    "deregister",
+    keys=("lease", "registry", "processes", "signals", "last_settle", "quarantine", "work", "workers", "*lists"),
+    args=("ours", "identity"),
+)
 
 BEATS_PER_LEASE = 6
 
@@ -75,7 +89,7 @@ class Presence:
         process_id = broker.holder.process_id
         groups = sorted({own.keys.last_settle(process_id) for own in (broker, *(own for own, _ in self._queues))})
         names = [broker.keys.lease(process_id), broker.keys.in_progress_lists, *groups]
-        holder, left_ms = await broker.connection.run(scripts.CLAIM, names, args)
+        holder, left_ms = await broker.connection.run(CLAIM, names, args)
         return holder.decode(), left_ms
 
     async def beat(self, record: Record, running: Sequence[tuple[str, bytes]]) -> Beat:
@@ -87,7 +101,7 @@ class Presence:
         names += [keys.signals(self._identity), *keys.running(self._identity)]
         body = pack((lists, record.fields(broker.dialect.record_fields(record.beat_s)), running_fields(running)))
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
-        gone, seconds, microseconds, signal, *orphans = await broker.connection.run(scripts.BEAT, names, args)
+        gone, seconds, microseconds, signal, *orphans = await broker.connection.run(BEAT, names, args)
         names_of = [name.decode(errors="replace") for name in orphans]
         redis_now_s = seconds + microseconds / 1_000_000
         return Beat(
@@ -104,5 +118,5 @@ class Presence:
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.signals(self._identity)]
         names += [keys.last_settle(process_id), keys.quarantine(process_id), *keys.running(self._identity)]
         names += [own.in_progress(queue) for own, queue in self._queues]
-        left: int = await broker.connection.run(scripts.DEREGISTER, names, [broker.holder.lease, self._identity])
+        left: int = await broker.connection.run(DEREGISTER, names, [broker.holder.lease, self._identity])
         return left

@@ -12,9 +12,30 @@ import attrs
 
 from trioworkers.broker.moves import PAGE_BYTES, Broker, Due, DueSet
 from trioworkers.broker.neighbours import Neighbours, ResqueNeighbours
-from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.wire.packing import pack
 from trioworkers.wire.resque import OUR_TAG, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
+
+DUE_DELAYED = script(
+    __file__,
+    "due_delayed",
+    keys=("seconds", "second_prefix", "payload_prefix"),
+    args=("limit", "max_bytes"),
+    preludes=("send", "pages"),
+)
+PROMOTE_DELAYED = script(
+    __file__,
+    "promote_delayed",
+    keys=("seconds", "second_prefix", "payload_prefix", "queues", "failed"),
+    args=("work", "own"),
+    preludes=(*ENDS, "move"),
+)
+REGISTER_RESQUE = script(
+    __file__,
+    "register_resque",
+    keys=("workers", "heartbeats", "worker_prefix", "stat_prefix"),
+    args=("work", "started", "now_text", "dead_before", "our_tag"),
+)
 
 MAX_SHOWN = 50
 DEAD_AFTER_S = 300.0
@@ -29,7 +50,7 @@ class ResqueBroker(Broker):
     async def due(self, limit: int) -> Due:
         """See `Broker.due`."""
         due = await super().due(limit)
-        wait, delayed = await self.connection.run(scripts.DUE_DELAYED, list(self.keys.waiting), [limit, PAGE_BYTES])
+        wait, delayed = await self.connection.run(DUE_DELAYED, list(self.keys.waiting), [limit, PAGE_BYTES])
         waits = [wait_s for wait_s in (due.next_in_s, float(wait) if wait else None) if wait_s is not None]
         return attrs.evolve(due, delayed=delayed, next_in_s=min(waits, default=None))
 
@@ -41,7 +62,7 @@ class ResqueBroker(Broker):
             return await super().promote(source, entries)
         keys = [*self.keys.waiting, self.keys.queues, self.keys.dead]
         moved, *errors = await self.connection.run(
-            scripts.PROMOTE_DELAYED, keys, [pack(self._promotions(entries)), self.keys.own]
+            PROMOTE_DELAYED, keys, [pack(self._promotions(entries)), self.keys.own]
         )
         return moved, [error.decode(errors="replace") for error in errors]
 
@@ -75,4 +96,4 @@ class ResqueBroker(Broker):
         keys = [self.keys.workers, self.keys.heartbeats, self.keys.worker(""), self.keys.stat("")]
         work = pack((shown, [slot_id(self.worker, number) for number in struck]))
         times = [ruby_time(started_at_s), iso_time(now_s), iso_time(now_s - DEAD_AFTER_S)]
-        await self.connection.run(scripts.REGISTER_RESQUE, keys, [work, *times, OUR_TAG])
+        await self.connection.run(REGISTER_RESQUE, keys, [work, *times, OUR_TAG])

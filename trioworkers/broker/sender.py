@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from trioworkers import outcome as outcomes
-from trioworkers.broker.redis import scripts
+from trioworkers.broker.enqueue import ENQUEUE
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.outbox import Outbox
 from trioworkers.errors import BrokerError
@@ -84,7 +84,7 @@ class Sender:
         return await self._run(self.sending.call(parcels))
 
     async def _run(self, call: Call) -> Mapping[int, BrokerError]:
-        return read(await self.connection.run(scripts.ENQUEUE, call.keys, call.args))
+        return read(await self.connection.run(ENQUEUE, call.keys, call.args))
 
     async def ended(self, jid: str) -> Ended | None:
         """How a job ended that keeps its result; None if that isn't known, or not any more. Raises BrokerError."""

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from trioworkers.broker.moves import Broker
-from trioworkers.broker.redis import scripts
+from trioworkers.broker.redis.scripts import script
 from trioworkers.wire.metrics import Counts, buckets, fields
 from trioworkers.wire.packing import pack
+
+REPORT = script(
+    __file__,
+    "report",
+    keys=("last_report", "minute_of_7", "minute_of_8", "ten_minutes", "*histogram_keys"),
+    args=("token", "work"),
+)
 
 
 async def report(broker: Broker, token: str, ended: Mapping[str, Counts]) -> None:
@@ -18,4 +25,4 @@ async def report(broker: Broker, token: str, ended: Mapping[str, Counts]) -> Non
     names += [key for job_class in ended for key in keys.job_times(job_class, at)]
     named = [item for job_class, counts in ended.items() for item in fields(job_class, counts)]
     body = pack((named, [buckets(counts) for counts in ended.values()]))
-    await broker.connection.run(scripts.REPORT, names, [token, body])
+    await broker.connection.run(REPORT, names, [token, body])

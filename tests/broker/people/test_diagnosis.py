@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from servers import Server
 
-from trioworkers import Unavailable
+from trioworkers import Unavailable, broker
 from trioworkers.broker.checks import Finding
 from trioworkers.broker.people import diagnosis
 from trioworkers.broker.people.diagnosis import diagnose
 from trioworkers.broker.people.fleet_control import FleetControl
 from trioworkers.broker.people.permissions import SAMPLES
-from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.wire.keys import Keys
@@ -120,7 +119,7 @@ async def test_jobs_in_the_lists_of_the_dead(server: Server):
 
 
 def test_every_command_of_the_scripts_is_tried():
-    texts = [path.read_text() for path in Path(scripts.__file__).parent.parent.rglob("*.lua")]
+    texts = [path.read_text() for path in Path(broker.__file__).parent.rglob("*.lua")]
     used = {name.upper() for text in texts for name in re.findall(r"redis\.p?call\(\s*['\"](\w+)['\"]", text)}
     assert used <= SAMPLES.keys(), "add them to broker/people/permissions.py, with arguments that do no harm"
 

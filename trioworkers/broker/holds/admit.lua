@@ -1,24 +1,24 @@
 -- What may start of a batch that was fetched: who gets all its permits starts, who doesn't is parked, and leaves the worker for that.
--- KEYS    1 our lease  2 our in-progress list  3 what its attempts hold
--- ARGV    1 number of this admission, one more than the last  2 our lease's value  3 what our keys begin with
---         4 msgpack {{limit's name, concurrency as our code has it}, …}  5 the queue  6 its key  7 LPUSH or RPUSH, to the end that is fetched
---         8 msgpack {{member, jid, {limit, …}, expires or false, effects of expiry}, …}  9 … their payloads
+-- admission        its number, one more than the last
+-- declared_limits  {{limit's name, concurrency as our code has it}, …}
+-- push             LPUSH or RPUSH, to the end that is fetched
+-- candidates       {{member, jid, {limit, …}, expires or false, effects of expiry}, …}
 -- result  msgpack {1 start | 0 parked | -1 not ours any more | an error, …}; error SUPERSEDED, UNLEASED if the lease is gone, LATE if
 --         this was sent before the last one
-redis.call('LTRIM', KEYS[2], 0, -1) -- changes nothing, but who began with it may go on when Redis is full
-local holder = redis.call('GET', KEYS[1])
+redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
+local holder = redis.call('GET', lease)
 if not holder then return redis.error_reply('UNLEASED') end
-if holder ~= ARGV[2] then return redis.error_reply('SUPERSEDED ' .. holder) end
-local number, own = tonumber(ARGV[1]), ARGV[3]
-local known, last = pcall(cmsgpack.unpack, redis.call('HGET', KEYS[3], '') or '')
-if known and type(last) == 'table' and last[1] == ARGV[2] then
+if holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
+local number = tonumber(admission)
+local known, last = pcall(cmsgpack.unpack, redis.call('HGET', holds, '') or '')
+if known and type(last) == 'table' and last[1] == ours then
   if last[2] == number then return last[3] end
   if last[2] > number then return redis.error_reply('LATE') end
 end
 redis.call('ZCARD', own .. 'parked') -- fails here, before anything is written, if that is no sorted set
 
 local declared = {}
-for _, d in ipairs(cmsgpack.unpack(ARGV[4])) do declared[d[1]] = d[2] end
+for _, d in ipairs(cmsgpack.unpack(declared_limits)) do declared[d[1]] = d[2] end
 
 -- All limits or none: the first that has no permit is the one to wait at. Newcomers stand behind those who wait.
 local function blocked_by(jid, names)
@@ -47,32 +47,32 @@ local function decide(i, e)
   record[#record + 1] = cmsgpack.pack({jid, names})
   return 1
 end
-local entries = cmsgpack.unpack(ARGV[8])
+local entries = cmsgpack.unpack(candidates)
 for i, e in ipairs(entries) do
   local ok, decision = pcall(decide, i, e)
   result[i] = ok and decision or words(decision)
 end
 
 for name, members in pairs(permits) do in_chunks('SADD', limit_of(own, name).permits, members) end
-for first = 1, #record, 1000 do redis.call('HSET', KEYS[3], unpack(record, first, math.min(first + 999, #record))) end
+for first = 1, #record, 1000 do redis.call('HSET', holds, unpack(record, first, math.min(first + 999, #record))) end
 -- The newest lie at the head of the list; from there on each is the next one.
 for k = #parked, 1, -1 do
-  if redis.call('LREM', KEYS[2], 1, ARGV[8 + parked[k][1]]) == 0 then
+  if redis.call('LREM', list, 1, ARGV[before_payloads + parked[k][1]]) == 0 then
     result[parked[k][1]] = -1
     parked[k][3].parked = parked[k][3].parked - 1
     table.remove(parked, k)
   end
 end
 for _, p in ipairs(parked) do
-  local payload, e, l = ARGV[8 + p[1]], p[2], p[3]
+  local payload, e, l = ARGV[before_payloads + p[1]], p[2], p[3]
   local at = string.format('%.17g', now())
   while redis.call('ZCOUNT', own .. 'parked', at, at) > 0 do at = string.format('%.17g', now()) end
   while redis.call('ZADD', own .. 'parked', 'NX', at, payload) == 0 do payload = payload .. blanks() end
-  redis.call('ZADD', l.waiting, at, cmsgpack.pack({at, e[2], ARGV[5], ARGV[6], ARGV[7], e[3], e[4], e[5]}))
+  redis.call('ZADD', l.waiting, at, cmsgpack.pack({at, e[2], queue, queue_key, push, e[3], e[4], e[5]}))
 end
 local touched = {} -- filling one may look at others
 for name in pairs(states) do touched[#touched + 1] = name end
 for _, name in ipairs(touched) do fill(own, name) end
 local packed = cmsgpack.pack(result)
-redis.call('HSET', KEYS[3], '', cmsgpack.pack({ARGV[2], number, packed}))
+redis.call('HSET', holds, '', cmsgpack.pack({ours, number, packed}))
 return packed

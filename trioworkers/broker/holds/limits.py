@@ -7,10 +7,20 @@ from typing import Any
 
 import attrs
 
-from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import Effect
 from trioworkers.wire.packing import pack, unpack
+
+ADMIT = script(
+    __file__,
+    "admit",
+    keys=("lease", "list", "holds"),
+    args=("admission", "ours", "own", "declared_limits", "queue", "queue_key", "push", "candidates", "*payloads"),
+    preludes=ENDS,
+)
+DECLARE = script(__file__, "declare", keys=("limits",), args=("started", "work"))
+TEND = script(__file__, "tend", keys=("limits", "repairs"), args=("own", "forgotten_after_s"), preludes=ENDS)
 
 FORGOTTEN_AFTER_S = 600
 """A limit that no live worker declares holds nobody back any more after so long."""
@@ -54,13 +64,13 @@ async def admit(
     entries = [(c.member, c.jid, c.limits, c.expires_s or False, c.on_expiry) for c in batch]
     args: list[Any] = [number, at.lease, at.own, pack(list(declared.items())), at.queue, at.queue_key, at.put_back_with]
     args += [pack(entries), *(c.payload for c in batch)]
-    reply = await connection.run(scripts.ADMIT, [at.lease_key, at.in_progress, at.holds], args)
+    reply = await connection.run(ADMIT, [at.lease_key, at.in_progress, at.holds], args)
     return list(unpack(reply))
 
 
 async def declare(connection: Connection, limits_key: str, limits: Mapping[str, int], since: str) -> str:
     """Tell the fleet of our limits; returns since when we have them, to be told the next time."""
-    reply: bytes = await connection.run(scripts.DECLARE, [limits_key], [since, pack(list(limits.items()))])
+    reply: bytes = await connection.run(DECLARE, [limits_key], [since, pack(list(limits.items()))])
     return reply.decode()
 
 
@@ -75,5 +85,5 @@ class Tended:
 
 async def tend(connection: Connection, limits_key: str, repairs_key: str, own: str) -> Tended:
     """One round of upkeep. Any worker may do it at any time."""
-    woken, repairs, *names = await connection.run(scripts.TEND, [limits_key, repairs_key], [own, FORGOTTEN_AFTER_S])
+    woken, repairs, *names = await connection.run(TEND, [limits_key, repairs_key], [own, FORGOTTEN_AFTER_S])
     return Tended(woken, repairs, [name.decode(errors="replace") for name in names])

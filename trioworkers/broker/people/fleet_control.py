@@ -12,10 +12,12 @@ from typing import Literal
 import attrs
 import trio
 
-from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import script
 from trioworkers.wire.control_messages import IDLE_CHECK_INTERVAL_S, ControlMessage, Reply, decode_reply, encode
 from trioworkers.wire.keys import Keys
+
+SEND_CONTROL = script(__file__, "send_control", keys=("mailbox",), args=("word", "kept_s"))
 
 POLL_S = 0.05
 RECEIVED_WITHIN_S = IDLE_CHECK_INTERVAL_S + 1.0
@@ -41,7 +43,7 @@ class FleetControl:
     async def send(self, process_id: str, message: ControlMessage, patience_s: float) -> Reply | None:
         """Send to a worker of ours; its reply, or None if none comes in time. What was wanted may be done all the same. Raises BrokerError."""
         keys = [self._keys.control(process_id)]
-        await self._connection.run(scripts.SEND_CONTROL, keys, [encode(message), FORGOTTEN_AFTER_S], "control")
+        await self._connection.run(SEND_CONTROL, keys, [encode(message), FORGOTTEN_AFTER_S], "control")
         key = self._keys.reply(message.token)
         with trio.move_on_after(patience_s):
             while True:
@@ -54,7 +56,7 @@ class FleetControl:
     async def signal(self, identity: str, signal: Literal["TSTP", "TERM", "TTIN"]) -> None:
         """Leave a signal for a process, Ruby's or ours; it is forgotten after a minute. Raises BrokerError."""
         keys = [self._keys.signals(identity)]
-        await self._connection.run(scripts.SEND_CONTROL, keys, [signal, FORGOTTEN_AFTER_S], "signal")
+        await self._connection.run(SEND_CONTROL, keys, [signal, FORGOTTEN_AFTER_S], "signal")
 
     async def paused(self) -> Paused:
         """What is paused now. Raises BrokerError."""

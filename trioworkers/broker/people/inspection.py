@@ -15,8 +15,8 @@ import attrs
 import coredis
 import trio
 
-from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import ConfigurationError, Refused
 from trioworkers.wire import places
 from trioworkers.wire.dialect import Dialect
@@ -25,6 +25,8 @@ from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.places import Location
 from trioworkers.wire.process_records import Process, Running, decode_process, decode_running
+
+FIND = script(__file__, "find", keys=("list",), args=("start", "length", "text"))
 
 T = TypeVar("T")
 PAGE = 500
@@ -199,7 +201,7 @@ class Inspector:
     async def _find_in_list(self, key: str, needle: bytes) -> AsyncGenerator[bytes, None]:
         start = 0
         while True:
-            seen, *payloads = await self._connection.run(scripts.FIND, [key], [start, FIND_PAGE, needle], "look")
+            seen, *payloads = await self._connection.run(FIND, [key], [start, FIND_PAGE, needle], "look")
             for payload in payloads:
                 yield payload
             start += FIND_PAGE

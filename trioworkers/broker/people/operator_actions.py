@@ -16,13 +16,30 @@ from typing import Any
 import attrs
 
 from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, page_length
-from trioworkers.broker.redis import scripts
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import on_exit
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.packing import pack
 from trioworkers.wire.places import Location
+
+PICK = script(
+    __file__,
+    "pick",
+    keys=("queue", "queues", "dead"),
+    args=("work", "packed_indexes", "tombstone", "own"),
+    preludes=(*ENDS, "move"),
+)
+PURGE = script(
+    __file__,
+    "purge",
+    keys=("queue", "queues"),
+    args=("name", "limit", "max_bytes", "own", "work"),
+    preludes=(*ENDS, "pages"),
+)
+RELOCATE = script(__file__, "relocate", keys=("set", "queues", "dead"), args=("work", "own"), preludes=(*ENDS, "move"))
+RESTORE = script(__file__, "restore", keys=("target", "queues", "token"), args=("queue_name", "work", "token_kept_s"))
 
 PAGE = 200
 PURGE_PAGE, PURGE_PAGE_BYTES = 5000, 2_000_000
@@ -119,11 +136,9 @@ class OperatorActions:
         if source.is_queue:
             indexes = [-1 if start is None else start + index for index, _, _ in wanted]
             args = [pack(work), pack(indexes), f"tw:tombstone:{secrets.token_hex(16)}", self._keys.own]
-            moved, *errors = await self._connection.run(scripts.PICK, keys, args, "the move")
+            moved, *errors = await self._connection.run(PICK, keys, args, "the move")
         else:
-            moved, *errors = await self._connection.run(
-                scripts.RELOCATE, keys, [pack(work), self._keys.own], "the move"
-            )
+            moved, *errors = await self._connection.run(RELOCATE, keys, [pack(work), self._keys.own], "the move")
         return Swept(len(page), len(wanted), moved, [error.decode(errors="replace") for error in errors])
 
     def _order(self, entry: Entry, to: Next) -> tuple[Any, ...]:
@@ -145,7 +160,7 @@ class OperatorActions:
         while True:
             over = pack([(payload, on_exit(payload, "purged")) for payload in holders])
             args = [queue, PURGE_PAGE, PURGE_PAGE_BYTES, self._keys.own, over]
-            count, left, holders = await self._connection.run(scripts.PURGE, keys, args)
+            count, left, holders = await self._connection.run(PURGE, keys, args)
             total += count
             goal = min(goal, total + left)  # what is pushed meanwhile is not for us
             if total >= goal:
@@ -162,7 +177,7 @@ class OperatorActions:
         token = self._keys.restored(digest.hexdigest()[:32])
         work = pack([(entry.payload, entry.score or 0.0) for entry in entries])
         keys = [source.key(self._keys), self._keys.queues, token]
-        added: int = await self._connection.run(scripts.RESTORE, keys, [source.queue, work, TOKEN_KEPT_S])
+        added: int = await self._connection.run(RESTORE, keys, [source.queue, work, TOKEN_KEPT_S])
         return added
 
 

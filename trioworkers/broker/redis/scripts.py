@@ -1,20 +1,28 @@
-"""The Lua scripts of the rooms around, read once. Each names its KEYS, its ARGV and its result at its top."""
+"""How Lua scripts are declared: each beside its only caller, which names its KEYS and ARGV once, in order. The Lua reads them by these names."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import attrs
 
+ENDS = ("send", "limits", "effects")
+"""The preludes of a script by which jobs end, or leave a worker."""
+
+_PRELUDES = Path(__file__).parent.parent / "preludes"  # importlib.resources would bring in half of what reads zip files
+
 
 @attrs.frozen
 class Script:
-    """One script: what we call it, and its text."""
+    """One script: what we call it, its text, and the names of its KEYS and ARGV; `*name` stands for any number at the end."""
 
     name: str
     text: str = attrs.field(repr=False)
+    keys: Sequence[str] = ()
+    args: Sequence[str] = ()
     sha: str = attrs.field(init=False)
 
     @sha.default
@@ -22,53 +30,26 @@ class Script:
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-_BROKER = Path(__file__).parent.parent  # importlib.resources would bring in half of what reads zip files
+def script(
+    caller: str, name: str, *, keys: Sequence[str], args: Sequence[str] = (), preludes: Sequence[str] = ()
+) -> Script:
+    """The script `NAME.lua` beside the file `caller`, with what it shares with others before it.
+
+    In it KEYS and ARGV have the names that are given here; of `*payloads` it knows `before_payloads`, how many others come first.
+    """
+    shared = "".join(_prelude(each) for each in preludes)
+    text = f"{shared}{_named('KEYS', keys)}{_named('ARGV', args)}{Path(caller).with_name(f'{name}.lua').read_text()}"
+    return Script(name.replace("_", " "), text, tuple(keys), tuple(args))
 
 
 @cache
-def _text(name: str) -> str:
-    return (_BROKER / f"{name}.lua").read_text()
+def _prelude(name: str) -> str:
+    return (_PRELUDES / f"{name}.lua").read_text()
 
 
-def _script(name: str, *preludes: str) -> Script:
-    return Script(
-        name.rpartition("/")[2].replace("_", " "),
-        "".join(map(_text, (*(f"preludes/{each}" for each in preludes), name))),
-    )
-
-
-_HOLDS = ("send", "limits", "effects")
-"""What a script needs by which jobs end, or leave a worker."""
-
-BEAT = _script("beat")
-CLAIM = _script("claim")
-COUNT = _script("count")
-DUE = _script("due", "send", "pages")
-DUE_DELAYED = _script("due_delayed", "send", "pages")
-ENQUEUE = _script("enqueue", "send")
-DEREGISTER = _script("deregister")
-FETCH = _script("fetch", "pages")
-FIND = _script("people/find")
-FOREIGN_LISTS = _script("foreign_lists")
-FORGET = _script("forget", *_HOLDS)
-RESQUE_REGISTERED = _script("resque_registered")
-PAGE = _script("page", "pages")
-PICK = _script("people/pick", *_HOLDS, "move")
-NEIGHBOURS = _script("neighbours")
-PROMOTE = _script("promote", *_HOLDS, "move")
-PURGE = _script("people/purge", *_HOLDS, "pages")
-PROMOTE_DELAYED = _script("promote_delayed", *_HOLDS, "move")
-PUT_BACK = _script("put_back", *_HOLDS)
-RECLAIM = _script("reclaim", *_HOLDS)
-RELEASE = _script("release", *_HOLDS)
-RELOCATE = _script("people/relocate", *_HOLDS, "move")
-RENEW = _script("renew")
-REPORT = _script("report")
-RESTORE = _script("people/restore")
-REGISTER_RESQUE = _script("register_resque")
-SETTLE = _script("settle", "send", "take")
-SETTLE_HELD = _script("settle", *_HOLDS, "take")
-ADMIT = _script("holds/admit", *_HOLDS)
-DECLARE = _script("holds/declare")
-TEND = _script("holds/tend", *_HOLDS)
-SEND_CONTROL = _script("people/send_control")
+def _named(table: str, names: Sequence[str]) -> str:
+    lines = [
+        f"local before_{name[1:]} = {number}" if name.startswith("*") else f"local {name} = {table}[{number + 1}]"
+        for number, name in enumerate(names)
+    ]
+    return "".join(f"{line}\n" for line in lines)
