@@ -12,6 +12,7 @@ from typing import Any
 from trioworkers import errors
 from trioworkers.failures import encode_backtrace, leaves, summary, trace
 from trioworkers.outcome import Bury, Discard, Retry, Snooze
+from trioworkers.wire import numbers
 from trioworkers.wire.active_job import count_execution
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.job import FAILED_FIELD, SNOOZED_FIELD, Job, addressed, amend
@@ -19,11 +20,12 @@ from trioworkers.wire.job import FAILED_FIELD, SNOOZED_FIELD, Job, addressed, am
 MAX_RETRIES = 25
 LONGEST_SNOOZE_S = 24 * 3600.0
 """What is put off for longer without an attempt has failed once: so no job is put off for ever."""
+MAX_DELAY_S = numbers.MAX_S
 
 
 def backoff_s(count: int) -> float:
-    """Seconds before retry number `count` (from 0), without jitter: `count⁴ + 15`; 25 retries take about 20 days."""
-    return float(count**4 + 15)
+    """Seconds before retry number `count` (from 0), without jitter: `count⁴ + 15`; 25 retries take about 20 days. At most ten years."""
+    return min(float(count**4 + 15), MAX_DELAY_S)
 
 
 def decide(
@@ -61,7 +63,9 @@ def decide(
     hopeless = isinstance(steer, errors.Bury | errors.BadArguments) or (calls and not temporary)
     if hopeless or (unknown and unknown.hopeless) or _exhausted(job, retry, count, now_s, dialect):
         return _give_up(job, payload, error, changes, retry, dialect)
-    return Retry(amend(payload, dialect.spelled(job, changes)), _delay_s(steer, temporary, count, jitter))
+    delay_s = numbers.seconds(_delay_s(steer, temporary, count, jitter))
+    amended = amend(payload, dialect.spelled(job, changes), jid=job.jid)
+    return Retry(amended, backoff_s(count) if delay_s is None else max(delay_s, 0.0))
 
 
 def snooze(
@@ -97,7 +101,7 @@ def _give_up(
     # Its error tells which calls failed for good; who retries it by hand has mended something, and wants them made.
     changes = {**changes, FAILED_FIELD: None}
     failure = Failure(*summary(error), trace(error)) if dialect.keeps_records else None
-    return Bury(amend(payload, dialect.spelled(job, changes, dead=True)), failure=failure)
+    return Bury(amend(payload, dialect.spelled(job, changes, dead=True), jid=job.jid), failure=failure)
 
 
 def _delay_s(
@@ -170,15 +174,15 @@ def _exhausted(job: Job, retry: bool | int, count: int, now_s: float, dialect: D
 def _bookkeeping(job: Job, error: BaseException, count: int, retry: bool | int, now_s: float) -> dict[str, Any]:
     name, message = summary(error)
     changes: dict[str, Any] = {
-        "retry": retry,
         "queue": job.retry_queue or job.queue,
-        "jid": job.jid,
         "error_message": message,
         "error_class": name,
         "retry_count": count,
     }
     if job.snoozed_at_s is not None:
         changes[SNOOZED_FIELD] = None
+    if job.retry is None:  # what the payload says of it keeps its spelling
+        changes["retry"] = retry
     # Sidekiq's pages want a number in failed_at, and in retried_at from the second failure on.
     if count == 0 or job.failed_at_s is None:
         changes["failed_at"] = now_s
@@ -199,11 +203,11 @@ def buried(payload: bytes, queue: str, failure: Failure, now_s: float, dialect: 
         payload,
         {
             "queue": queue,
-            "jid": job.jid,
             "error_class": failure.error_class,
             "error_message": failure.message,
             "retry_count": job.retry_count or 0,
             "failed_at": now_s if job.failed_at_s is None else job.failed_at_s,
             "retried_at": now_s if job.retry_count else None,
         },
+        jid=job.jid,
     )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers.errors import BadJob, BadPayload
-from trioworkers.wire.job import Job, amend, decode, destination, encode, epoch_s, jid_of
+from trioworkers.wire.job import Job, addressed, amend, decode, destination, encode, epoch_s, jid_of
 
 SIDEKIQ_7 = (
     b'{"retry":true,"queue":"default","class":"HardJob","args":[1,"two",{"three":[3.0,null,true]}],'
@@ -81,18 +81,8 @@ def test_go_workers_payload_with_text_times_is_read():
         b"[]",
         b"null",
         b'{"args":[]}',
-        b'{"class":"A"}',
         b'{"class":["A"],"args":[]}',
         b'{"class":"","args":[]}',
-        b'{"class":"A","args":{"a":1}}',
-        b'{"class":"A","args":null}',
-        b'{"class":"A","args":[],"retry":"yes"}',
-        b'{"class":"A","args":[],"retry":1e308}',
-        b'{"class":"A","args":[],"retry":[]}',
-        b'{"class":"A","args":[],"retry_count":"2"}',
-        b'{"class":"A","args":[],"jid":7}',
-        b'{"class":"A","args":[],"jid":"' + b"x" * 65 + b'"}',
-        b'{"class":"A","args":[],"retry_queue":"a b"}',
         b'{"class":"A","args":["\xff"]}',
         b'{"class":"A","args":["\\ud800"]}',
         b'{"class":"A","args":[NaN]}',
@@ -109,8 +99,65 @@ def test_bad_payload_is_told_from_a_job(payload: bytes):
     assert jid_of(payload)
 
 
-def test_integral_float_of_a_count_is_taken():
-    assert decode(b'{"class":"A","args":[],"retry_count":2.0}', "q").retry_count == 2
+@pytest.mark.parametrize(
+    ("field", "attribute", "value"),
+    [
+        (b'"retry":"5"', "retry", True),
+        (b'"retry":"false"', "retry", True),
+        (b'"retry":2.0', "retry", True),
+        (b'"retry":[]', "retry", True),
+        (b'"retry":-3', "retry", 0),
+        (b'"retry":null', "retry", None),
+        (b'"retry_count":"2"', "retry_count", 2),
+        (b'"retry_count":2.0', "retry_count", 2),
+        (b'"retry_count":"two"', "retry_count", None),
+        (b'"retry_count":-7', "retry_count", -1),
+        (b'"retry_queue":"low prio"', "retry_queue", "low prio"),
+        (b'"retry_queue":""', "retry_queue", None),
+        (b'"retry_queue":7', "retry_queue", None),
+        (b'"jid":42', "jid", "42"),
+        (b'"jid":"' + b"x" * 255 + b'"', "jid", "x" * 255),
+        (b'"failed_at":"yesterday"', "failed_at_s", None),
+        (b'"retry_for":"5"', "retry_for", None),
+    ],
+)
+def test_what_is_odd_means_what_it_means_to_sidekiq(field: bytes, attribute: str, value: object):
+    job = decode(b'{"class":"A","args":[],' + field + b"}", "q")
+    assert getattr(job, attribute) == value
+    assert type(getattr(job, attribute)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("args", "splat"),
+    [(b"null", ()), (b'"abc"', ("abc",)), (b"7", (7,)), (b'{"a":1,"b":[2]}', (["a", 1], ["b", [2]])), (b"{}", ())],
+)
+def test_arguments_that_are_no_list_are_splatted_as_ruby_does(args: bytes, splat: tuple[object, ...]):
+    assert decode(b'{"class":"A","args":' + args + b"}", "q").args == splat
+
+
+def test_job_without_arguments_runs_with_none():
+    assert decode(b'{"class":"A"}', "q").args == ()
+
+
+@pytest.mark.parametrize("jid", [b'""', b"null", b"true", b"1.5", b"[1]", b'{"a":1}'])
+def test_what_is_no_jid_gives_way_to_one_that_stays(jid: bytes):
+    payload = b'{"class":"A","args":[1],"jid":' + jid + b"}"
+    job = decode(payload, "q")
+    assert len(job.jid) == 24
+    assert decode(addressed(payload, "q", job.jid), "q").jid == job.jid
+    assert decode(amend(payload, {"retry_count": 1}, jid=job.jid), "q").jid == job.jid
+    assert decode(b'{"class":"A","args":[2],"jid":' + jid + b"}", "q").jid != job.jid
+
+
+@pytest.mark.parametrize("jid", [b"42", b'"' + b"x" * 5000 + b'"', b'"same"'])
+def test_a_jid_of_any_kind_keeps_its_spelling_and_the_job_its_name(jid: bytes):
+    payload = b'{"class":"A","args":[],"queue":"q","jid":' + jid + b"}"
+    job = decode(payload, "q")
+    assert 0 < len(job.jid) <= 255
+    assert addressed(payload, "q", job.jid) == payload
+    amended = amend(payload, {"retry_count": 1}, jid=job.jid)
+    assert b'"jid":' + jid in amended
+    assert decode(amended, "q").jid == jid_of(amended) == job.jid
 
 
 def test_amending_leaves_every_other_byte_alone():
@@ -154,7 +201,15 @@ def test_arguments_too_deep_for_ruby_are_refused():
 
 
 @pytest.mark.parametrize(
-    "job", [Job("a b", "A", []), Job("q", "", []), Job("q", "A", [], jid="x" * 65)], ids=["queue", "class", "jid"]
+    "job",
+    [
+        Job("a\nb", "A", []),
+        Job("q" * 1025, "A", []),
+        Job("", "A", []),
+        Job("q", "", []),
+        Job("q", "A", [], jid="x" * 65),
+    ],
+    ids=["control", "long", "empty", "class", "jid"],
 )
 def test_names_that_cannot_be_keys_are_refused(job: Job):
     with pytest.raises(BadJob):
@@ -167,10 +222,32 @@ def test_string_as_arguments_is_a_mistake():
 
 
 def test_destination_is_the_payloads_own_queue():
-    assert destination(SIDEKIQ_8) == ("critical", "0f1e2d3c4b5a69788796a5b4")
-    assert destination(FOREIGN)[0] == "default"
+    assert destination(SIDEKIQ_8) == "critical"
+    assert destination(FOREIGN) == "default"
+
+
+@pytest.mark.parametrize(
+    ("queue", "name"),
+    [
+        (b'"low prio"', "low prio"),
+        ('"über"'.encode(), "über"),
+        (b"42", "42"),
+        (b"1.10", "1.10"),
+        (b"true", "true"),
+        (b"null", "default"),
+    ],
+)
+def test_any_name_is_a_destination(queue: bytes, name: str):
+    for rest in (b'"class":"A","args":[]', b'"class":7', b'"args":"x","jid":[]', b'"n":' + b"9" * 5000, b'"n":1e999'):
+        assert destination(b'{"queue":' + queue + b"," + rest + b"}") == name
+
+
+@pytest.mark.parametrize(
+    "payload", [b'{"queue":""}', b'{"queue":[]}', b'{"queue":{}}', b'{"queue":"\\ud800"}', b"[]", b"x"]
+)
+def test_what_names_no_queue_has_no_destination(payload: bytes):
     with pytest.raises(BadPayload):
-        destination(b'{"class":"A","args":[],"queue":"a b"}')
+        destination(payload)
 
 
 def test_epoch_tells_milliseconds_from_seconds():

@@ -79,7 +79,7 @@ class FakeBroker(Broker):
 
     def queue_of(self, payload: bytes) -> str:
         """Where a payload of a set would go."""
-        return self.dialect.destination(payload)[0]
+        return self.dialect.destination(payload)
 
     def has_work(self) -> bool:
         """Whether something waits on a consumed queue, or runs."""

@@ -20,7 +20,7 @@ from trioworkers.errors import Ambiguous, BadPayload, NotFound, TrioworkersError
 from trioworkers.wire.by_operator import enqueued
 from trioworkers.wire.control_messages import ControlMessage, Fate
 from trioworkers.wire.entry import Entry
-from trioworkers.wire.keys import is_queue_name
+from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.places import Location
 from trioworkers.wire.process_records import Process
 from trioworkers.wording import counted
@@ -76,8 +76,8 @@ async def _cancel_one(session: Session, entry: Entry, then: Fate) -> None:
 async def pause(session: Session, queues: Sequence[str], classes: Sequence[str]) -> None:
     """For all workers of now and later. Raises WrongUsage for what can't be a queue's name."""
     for queue in queues:
-        if not is_queue_name(queue):
-            raise WrongUsage(f"{queue!r} can't be a queue's name")
+        if problem := check_sent_to(queue):
+            raise WrongUsage(problem)
     await session.fleet.pause(queues, classes)
     for name in (*queues, *classes):
         typer.echo(f"{name}: paused")

@@ -16,7 +16,7 @@ from trioworkers.cli.where import Where
 from trioworkers.errors import BadPayload, ConfigurationError, WrongUsage
 from trioworkers.wire.by_operator import decode_entry, encode_entry
 from trioworkers.wire.entry import Entry
-from trioworkers.wire.keys import is_queue_name
+from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.places import Location, parse_location, places_for
 from trioworkers.wording import counted
 
@@ -28,7 +28,7 @@ def location_of(text: str) -> Location:
     """`retry`, `queue:NAME` or any other place that can be exported. Raises WrongUsage."""
     allowed = places_for("export")
     location = parse_location(text, allowed)
-    if location is None or (location.queue and not is_queue_name(location.queue)):
+    if location is None or (location.queue and check_sent_to(location.queue)):
         raise WrongUsage(f"{text!r} is none of {', '.join(place.shown for place in allowed)}")
     return location
 

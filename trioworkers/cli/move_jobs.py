@@ -19,7 +19,7 @@ from trioworkers.errors import BadPayload, ConfigurationError, NotFound, WrongUs
 from trioworkers.wire import places
 from trioworkers.wire.by_operator import enqueued, retried
 from trioworkers.wire.entry import Entry
-from trioworkers.wire.keys import is_queue_name
+from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.places import Location
 from trioworkers.wording import counted
 
@@ -83,8 +83,8 @@ def _act(name: places.Act, done: str, to: Callable[..., Next], *, comes_back: bo
 
 
 def _push(renew: Callable[..., tuple[str, bytes]], queue: str | None) -> Callable[[Entry, float], Next]:
-    if queue is not None and not is_queue_name(queue):
-        raise WrongUsage(f"a queue's name has at most 128 letters, digits or _.:- , not {queue!r}")
+    if queue is not None and (problem := check_sent_to(queue)):
+        raise WrongUsage(problem)
     return lambda entry, now_s: Push(*renew(entry.payload, now_s, queue=queue))
 
 

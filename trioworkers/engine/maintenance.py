@@ -75,14 +75,26 @@ class Promoter:
         return math.inf if errors or due.next_in_s is None else due.next_in_s
 
     def _entry(self, payload: bytes) -> tuple[bytes, str | None, bytes]:
+        """What becomes of a due payload. It may be no job of ours: where it names a queue, it goes there as it came, whatever else it says."""
         dialect = self._broker.dialect
         try:
-            queue, _ = dialect.destination(payload)
+            queue = dialect.destination(payload)
             return payload, queue, dialect.promoted(payload, self._broker.clock.now_s())
         except BadPayload as error:
-            logger.error("an unreadable payload came due, %d bytes, goes to dead: %s", len(payload), error)
-            failure = Failure("trioworkers.BadPayload", str(error))
-            return payload, None, self._broker.as_dead(payload, "", failure)
+            logger.error("a payload of %d bytes came due that has no queue, it goes to dead: %s", len(payload), error)
+            problem: Exception = error
+        except Exception as error:  # a fault of ours, which must be this payload's trouble alone: whoever promotes would meet it again and again
+            logger.exception("a payload of %d bytes can't be promoted, it goes to dead", len(payload))
+            problem = error
+        return payload, None, self._dead(payload, problem)
+
+    def _dead(self, payload: bytes, problem: Exception) -> bytes:
+        failure = Failure("trioworkers.BadPayload", str(problem)[:500])
+        try:
+            return self._broker.as_dead(payload, "", failure)
+        except Exception:  # as above
+            logger.exception("no record can be made of it")
+            return payload
 
 
 class Reclaimer:

@@ -237,4 +237,4 @@ def _open_progress(delivery: Delivery, job: Job, save: Callable[[Delivery], trio
 def _progressed(job: Job, payload: bytes, progress: Progress) -> bytes | None:
     fields = progress.fields()
     # With its jid, lest one that is made from the payload's bytes become another.
-    return amend(payload, {"jid": job.jid, **fields}) if fields else None
+    return amend(payload, fields, jid=job.jid) if fields else None

@@ -21,6 +21,7 @@ import attrs
 import msgspec
 
 from trioworkers.errors import BadJob, BadPayload
+from trioworkers.wire import numbers
 from trioworkers.wire.ruby_values import are_keywords, from_ruby, hash_from_ruby, keywords_to_ruby, moment_text, to_ruby
 
 WRAPPER = "ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper"
@@ -102,7 +103,7 @@ def count_execution(payload: bytes) -> dict[str, Any]:
         count = msgspec.json.decode(inner.get("executions", b"0"), type=int | None) or 0
     except (ValueError, LookupError, RecursionError):
         return {}
-    inner["executions"] = count + 1
+    inner["executions"] = min(count, numbers.MAX_COUNT) + 1
     return {"args": [inner]}
 
 

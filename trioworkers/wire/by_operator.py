@@ -9,11 +9,10 @@ from typing import Any, Literal
 import msgspec
 
 from trioworkers.errors import BadPayload
+from trioworkers.wire import numbers
 from trioworkers.wire.entry import Entry
-from trioworkers.wire.job import HELD_FIELD, amend, destination
+from trioworkers.wire.job import HELD_FIELD, amend, destination, raw_fields, spelled_value
 from trioworkers.wire.places import place, places_for
-
-_decode_count = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def enqueued(payload: bytes, now_s: float, *, queue: str | None = None) -> tuple[str, bytes]:
@@ -22,7 +21,7 @@ def enqueued(payload: bytes, now_s: float, *, queue: str | None = None) -> tuple
     The retries that were used up stay so: a job from the dead set gets this one attempt.
     """
     changes: dict[str, Any] = {"at": None, HELD_FIELD: None, "enqueued_at": now_s}
-    target = destination(payload)[0] if queue is None else queue
+    target = destination(payload) if queue is None else queue
     if queue is not None:
         changes["queue"] = queue
     return target, amend(payload, changes)
@@ -31,8 +30,8 @@ def enqueued(payload: bytes, now_s: float, *, queue: str | None = None) -> tuple
 def retried(payload: bytes, now_s: float, *, queue: str | None = None) -> tuple[str, bytes]:
     """As `enqueued`, but the attempt is given back, as Sidekiq's "retry now" does: failing again, it is where it was."""
     target, renewed = enqueued(payload, now_s, queue=queue)
-    count = _decode_count(payload).get("retry_count")
-    if isinstance(count, int | float) and not isinstance(count, bool):
+    count = spelled_value(raw_fields(payload).get("retry_count"))
+    if isinstance(count, int | float) and not isinstance(count, bool) and abs(count) <= numbers.MAX_COUNT:
         renewed = amend(renewed, {"retry_count": count - 1})
     return target, renewed
 

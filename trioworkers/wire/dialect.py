@@ -58,8 +58,8 @@ class Dialect:
         """The family's key names; ours, in `home`, beside them."""
         return Keys(self.namespace, home)
 
-    def destination(self, payload: bytes) -> tuple[str, str]:
-        """`(queue, jid)` of a payload that comes due. Raises BadPayload."""
+    def destination(self, payload: bytes) -> str:
+        """The queue of a payload that comes due, whoever's job it is. Raises BadPayload if it names none."""
         return sidekiq.destination(payload)
 
     def promoted(self, payload: bytes, now_s: float) -> bytes:

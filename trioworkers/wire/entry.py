@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import zlib
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,9 @@ from typing import Any
 import attrs
 import msgspec
 
-from trioworkers.wire.job import HELD_FIELD, epoch_s, jid_of
+from trioworkers.wire import numbers
+from trioworkers.wire.job import HELD_FIELD, jid_of, own_jid
+from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.places import place
 
 MAX_BACKTRACE_BYTES = 4_000_000
@@ -82,7 +83,7 @@ class Entry:
     @property
     def jid(self) -> str:
         """The job's id, or one made from the bytes, as everywhere."""
-        return self._text("jid") or jid_of(self.payload)
+        return own_jid(self._field("jid")) or jid_of(self.payload)
 
     @property
     def job_class(self) -> str:
@@ -138,9 +139,8 @@ class Entry:
     @property
     def attempts_made(self) -> int:
         """How many attempts have ended, as far as it tells: in failure, that is, or it would be gone."""
-        count = self._field("retry_count")
-        known = isinstance(count, int | float) and not isinstance(count, bool) and math.isfinite(count)
-        return int(count) + 1 if known else 0
+        count = numbers.count(self._field("retry_count"))
+        return 0 if count is None else count + 1
 
     @property
     def attempt(self) -> int:

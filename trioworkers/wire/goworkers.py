@@ -14,10 +14,12 @@ from typing import Any, ClassVar
 
 import attrs
 
+from trioworkers.errors import BadPayload
 from trioworkers.wire import job as sidekiq
+from trioworkers.wire import numbers
 from trioworkers.wire.dialect import Dialect
-from trioworkers.wire.job import Job, job_of, readable
-from trioworkers.wire.keys import Keys, queue_named
+from trioworkers.wire.job import Job, job_of, queue_in, raw_fields, readable
+from trioworkers.wire.keys import Keys
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S UTC"
 
@@ -63,13 +65,14 @@ class GoWorkers(Dialect):
             job = attrs.evolve(job, retry=True, extra={**job.extra, "retry_max": job.retry})
         return sidekiq.encode(job, now_s, enqueued=enqueued, due_s=due_s)
 
-    def destination(self, payload: bytes) -> tuple[str, str]:
+    def destination(self, payload: bytes) -> str:
         """See `Dialect.destination`."""
-        queue = readable(payload).get("queue")
-        if isinstance(queue, str) and self.namespace:
+        queue = queue_in(raw_fields(payload)) or ""
+        if self.namespace:
             queue = queue.removeprefix(f"{self.namespace}:")
-        queue = queue_named(queue)
-        return queue, self.decode(payload, queue).jid
+        if not queue:
+            raise BadPayload("it names no queue")
+        return queue
 
     def record_fields(self, now_s: float) -> dict[str, str]:
         """See `Dialect.record_fields`. A go-workers2 with heartbeats reads all records, and gives up its own for ever if one lacks these."""
@@ -88,7 +91,7 @@ class GoWorkers(Dialect):
         """See `Dialect.spelled`. The dead set is not go-workers', but read by Sidekiq's tools, which want numbers."""
         if dead:
             return changes | ({} if job.failed_at_s is None else {"failed_at": job.failed_at_s})
-        limit = changes.pop("retry")
+        limit = changes.pop("retry", None)
         if job.retry is None:  # the handler's word; of the job's own the spelling stays
             changes["retry"] = bool(limit)
             changes["retry_max"] = None if isinstance(limit, bool) else limit
@@ -100,10 +103,8 @@ class GoWorkers(Dialect):
 
 def _retries(retry: object, retry_max: object) -> bool | int | None:
     if retry is True and isinstance(retry_max, int) and not isinstance(retry_max, bool) and retry_max >= 0:
-        return retry_max
-    if retry is True or (isinstance(retry, int) and retry):
-        return retry
-    return None
+        return numbers.count(retry_max)
+    return retry if retry is True or (isinstance(retry, int) and retry) else None
 
 
 def _epoch_s(value: object) -> object:

@@ -21,12 +21,20 @@ import attrs
 import msgspec
 
 from trioworkers.errors import BadJob, BadPayload
-from trioworkers.wire import active_job, lifetime
-from trioworkers.wire.keys import is_queue_name, queue_named
+from trioworkers.wire import active_job, lifetime, numbers
+from trioworkers.wire.keys import check_sent_to
+from trioworkers.wire.numbers import epoch_s
 
 MAX_JID = 64
+"""Of jobs that we send."""
+MAX_FOREIGN_JID = 255
+"""Sidekiq has no limit; what is longer is known here by its fingerprint, and keeps its spelling in the payload."""
+MAX_BACKTRACE_LINES = 10_000
 MAX_DEPTH = 100
 """Ruby's JSON parser refuses what is nested deeper."""
+
+DEFAULT_QUEUE = "default"
+"""Of a payload that names none."""
 
 PROGRESS_FIELD = "tw_done"
 FAILED_FIELD = "tw_failed"
@@ -153,13 +161,16 @@ def decode(payload: bytes, queue: str) -> Job:
 
 
 def job_of(fields: dict[str, Any], payload: bytes, queue: str) -> Job:
-    """The job that the fields of `payload` tell of; `fields` is used up. Raises BadPayload."""
+    """The job that the fields of `payload` tell of; `fields` is used up. Raises BadPayload for what no Sidekiq could run.
+
+    As lenient as Sidekiq: odd options mean there what their absence means, or what they spell.
+    """
     take = fields.pop
     job_class, args = take("class", None), take("args", None)
     if not isinstance(job_class, str) or not job_class:
         raise BadPayload(f"class must be a string, not {_shown(job_class)}")
     if not isinstance(args, list):
-        raise BadPayload(f"args must be a list, not {_shown(args)}")
+        args = _splat(args)
     take("queue", None)
     seldom: dict[str, Any] = {}
     if job_class in active_job.WRAPPERS and (inner := active_job.unwrap(args)) is not None:
@@ -185,14 +196,37 @@ def job_of(fields: dict[str, Any], payload: bytes, queue: str) -> Job:
     )
 
 
-def destination(payload: bytes) -> tuple[str, str]:
-    """`(queue, jid)` of a payload that comes due: the one moment at which the payload's own `queue` field decides.
+def destination(payload: bytes) -> str:
+    """The queue of a payload that comes due: the one moment at which the payload's own `queue` field decides.
 
-    Raises BadPayload for what no worker could run or no queue can hold.
+    Nothing else is looked at, for the job may be none of ours, and what it must be is then for others to say. Any name will do, as in
+    Sidekiq: what is no text is spelled as one. Raises BadPayload if it names none.
     """
-    queue = readable(payload).get("queue")
-    queue = queue_named("default" if queue is None else queue)
-    return queue, decode(payload, queue).jid
+    return queue_in(raw_fields(payload)) or DEFAULT_QUEUE
+
+
+def queue_in(fields: Mapping[str, msgspec.Raw]) -> str | None:
+    """The queue that these fields name; None if they have no such field. Raises BadPayload if it can't be a name."""
+    spelled = bytes(fields.get("queue", b"null"))
+    if spelled == b"null":
+        return None
+    try:
+        name = msgspec.json.decode(spelled)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BadPayload(f"queue is no text: {error}") from None
+    if isinstance(name, bool | int | float):
+        name = spelled.decode()
+    if not isinstance(name, str) or not name:
+        raise BadPayload(f"queue must be a name, not {_shown(name)}")
+    return name
+
+
+def raw_fields(payload: bytes) -> dict[str, msgspec.Raw]:
+    """The fields of a payload as they are spelled there. Raises BadPayload if it is no JSON object."""
+    try:
+        return _decode_raw_fields(payload)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BadPayload(f"not a JSON object: {error}") from None
 
 
 def jid_of(payload: bytes) -> str:
@@ -201,18 +235,6 @@ def jid_of(payload: bytes) -> str:
         return _jid(readable(payload).get("jid"), payload)
     except BadPayload:
         return _fingerprint(payload)
-
-
-def epoch_s(value: object) -> float | None:
-    """A time field in epoch seconds: Sidekiq writes floats of seconds to 7.x, whole milliseconds from 8.0 on.
-
-    Whole numbers too small for milliseconds (before 1973) are seconds. None for what is no number, like go-workers' texts.
-    """
-    if type(value) is float:
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value / 1000 if isinstance(value, int) and value > 100_000_000_000 else float(value)
 
 
 def readable(payload: bytes) -> dict[str, Any]:
@@ -227,40 +249,43 @@ def _fingerprint(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()[:24]
 
 
+def own_jid(value: object) -> str | None:
+    """The job id that a `jid` field gives; None if it is none, and the job needs another one."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        return None
+    if isinstance(value, int):
+        value = str(value)
+    return value if len(value) <= MAX_FOREIGN_JID else _fingerprint(value.encode())
+
+
 def _jid(value: object, payload: bytes) -> str:
+    return own_jid(value) or _fingerprint(payload)  # the same in every attempt, and for every worker
+
+
+def _splat(value: object) -> list[Any]:
+    """What Ruby makes of `perform(*args)` where args is no list."""
     if value is None:
-        return _fingerprint(payload)  # the same in every attempt, and for every worker
-    if isinstance(value, str) and 0 < len(value) <= MAX_JID:
-        return value
-    raise BadPayload(f"jid must be a string of at most {MAX_JID} characters, not {_shown(value)}")
+        return []
+    if isinstance(value, dict):
+        return [[name, item] for name, item in value.items()]
+    return [value]
 
 
 def _retry(value: object) -> bool | int | None:
-    if value is None or isinstance(value, int):
+    """What is no whole number but true is `true` to Sidekiq: "5", 2.0, and "false" as well."""
+    if value is None or isinstance(value, bool):
         return value
-    raise BadPayload(f"retry must be true, false or a whole number, not {_shown(value)}")
-
-
-def _retry_count(value: object) -> int | None:
-    if isinstance(value, float) and value.is_integer():  # JavaScript and Lua programs write 2.0
-        value = int(value)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return None if value is None else max(value, -1)
-    raise BadPayload(f"retry_count must be a whole number, not {_shown(value)}")
+    return max(0, min(value, numbers.MAX_COUNT)) if isinstance(value, int) else True
 
 
 def _retry_queue(value: object) -> str | None:
-    if value is None or is_queue_name(value):
-        return value  # type: ignore[return-value]
-    raise BadPayload(f"retry_queue must be a queue's name, not {_shown(value)}")
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return value if isinstance(value, str) and value else None
 
 
 def _backtrace(value: object) -> bool | int:
-    return value if isinstance(value, bool | int) else False
+    if isinstance(value, bool):
+        return value
+    return max(0, min(value, MAX_BACKTRACE_LINES)) if isinstance(value, int) else False
 
 
 def _strings(value: object) -> tuple[str, ...]:
@@ -272,13 +297,13 @@ def _texts(value: object) -> dict[str, str]:
 
 
 _SELDOM: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "retry_for": ("retry_for", _number),
+    "retry_for": ("retry_for", numbers.seconds),
     "retry_queue": ("retry_queue", _retry_queue),
     "backtrace": ("backtrace", _backtrace),
     "dead": ("dead", lambda value: value is not False),
     "tags": ("tags", _strings),
     "failed_at": ("failed_at_s", epoch_s),
-    "retry_count": ("retry_count", _retry_count),
+    "retry_count": ("retry_count", numbers.count),
     PROGRESS_FIELD: ("progress", _strings),
     FAILED_FIELD: ("failed_calls", _texts),
     lifetime.EXPIRES_FIELD: ("expires_at_s", lifetime.moment_s),
@@ -321,21 +346,30 @@ def encode(job: Job, now_s: float, *, enqueued: bool = True, due_s: float | None
         raise BadJob(f"{job.job_class}: {error}") from error
 
 
-def amend(payload: bytes, changes: Mapping[str, Any]) -> bytes:
+def amend(payload: bytes, changes: Mapping[str, Any], *, jid: str | None = None) -> bytes:
     """`payload` with some fields set, or removed where the change is None; all others keep their bytes.
 
-    Raises BadPayload if `payload` is no JSON object.
+    `jid`: goes along where the payload has none of its own. Raises BadPayload if `payload` is no JSON object.
     """
-    try:
-        fields: dict[str, Any] = dict(_decode_raw_fields(payload))
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise BadPayload(f"not a JSON object: {error}") from None
+    fields: dict[str, Any] = dict(raw_fields(payload))
     for name, value in changes.items():
         if value is None:
             fields.pop(name, None)
         else:
             fields[name] = value
+    if jid is not None and own_jid(spelled_value(fields.get("jid"))) is None:
+        fields["jid"] = jid
     return _encode(fields)
+
+
+def spelled_value(raw: Any) -> object:
+    """The value of a field as `raw_fields` gives it; None where there is none, or none that Python could hold."""
+    if not isinstance(raw, msgspec.Raw):
+        return raw
+    try:
+        return msgspec.json.decode(raw)
+    except (ValueError, RecursionError, MemoryError):
+        return None
 
 
 def wrapped(job: Job, now_s: float, wrapper: str = active_job.WRAPPER) -> dict[str, Any]:
@@ -350,11 +384,9 @@ def addressed(payload: bytes, queue: str, jid: str) -> bytes:
     It says its queue, to which it goes back, and has a jid (this one, if it had none): two of the same bytes would be one there.
     Raises BadPayload if `payload` is no JSON object.
     """
-    fields = readable(payload)
-    changes = {} if fields.get("queue") == queue else {"queue": queue}
-    if fields.get("jid") is None:
-        changes["jid"] = jid
-    return amend(payload, changes) if changes else payload
+    fields = raw_fields(payload)
+    named, has_jid = spelled_value(fields.get("queue")) == queue, own_jid(spelled_value(fields.get("jid"))) is not None
+    return payload if named and has_jid else amend(payload, {"queue": queue}, jid=jid)
 
 
 def lifetime_fields(job: Job, now_s: float, due_s: float | None) -> dict[str, Any]:
@@ -380,8 +412,8 @@ def _add_options(fields: dict[str, Any], job: Job) -> None:
 
 def check(job: Job) -> None:
     """Raise BadJob if a job's names can't be sent. (Its arguments show when it is encoded.)"""
-    if not is_queue_name(job.queue):
-        raise BadJob(f"{job.job_class}: a queue's name has at most 128 letters, digits or _.:- , not {job.queue!r}")
+    if problem := check_sent_to(job.queue):
+        raise BadJob(f"{job.job_class}: {problem}")
     if not isinstance(job.job_class, str) or not job.job_class:
         raise BadJob(f"a job's class is a name, not {job.job_class!r}")
     if not isinstance(job.jid, str) or not 0 < len(job.jid) <= MAX_JID:

@@ -8,22 +8,25 @@ from typing import ClassVar
 
 import attrs
 
-from trioworkers.errors import BadPayload
-
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-"""What Sidekiq's web page can show; anything else is refused where a name would become a key."""
+"""A queue that we serve: what Sidekiq's web page can show, and without the space that separates names in our registry."""
+MAX_SENT_TO = 1024
+"""Characters of a queue's name to which people may send. Redis takes any; but who means a queue means less."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def is_queue_name(name: object) -> bool:
-    """Whether `name` may be used to build a key."""
+    """Whether a queue of ours may be called so."""
     return isinstance(name, str) and QUEUE_NAME.fullmatch(name) is not None
 
 
-def queue_named(name: object) -> str:
-    """The queue that a payload names. Raises BadPayload if none can be called so."""
-    if isinstance(name, str) and is_queue_name(name):
-        return name
-    raise BadPayload(f"queue must be a name of at most 128 letters, digits or _.:- , not {name!r:.80}")
+def check_sent_to(name: object) -> str:
+    """Why jobs can't be sent to a queue of this name; "" if they can. It may be another program's, which has other rules than ours."""
+    if not isinstance(name, str) or not name:
+        return f"a queue's name is a text, not {name!r:.80}"
+    if len(name) > MAX_SENT_TO or _CONTROL.search(name) or any("\ud800" <= char <= "\udfff" for char in name):
+        return f"a queue's name has at most {MAX_SENT_TO} characters, of which none is a control character, not {name!r:.80}"
+    return ""
 
 
 @attrs.frozen

@@ -31,11 +31,14 @@ from trioworkers.wire.job import (
     job_of,
     lifetime_fields,
     new_jid,
+    own_jid,
     plain,
+    queue_in,
+    raw_fields,
     readable,
     wrapped,
 )
-from trioworkers.wire.keys import Keys, queue_named
+from trioworkers.wire.keys import Keys
 
 NODE_ORDER = ["class", "queue", "args"]
 """How node-resque's payloads begin; they keep their `queue`, which Ruby's don't have."""
@@ -117,7 +120,7 @@ class Resque(Dialect):
         fields = readable(payload)
         if fields.get("args") is None:
             fields["args"] = []
-        if fields.get("jid") is None:
+        if own_jid(fields.get("jid")) is None:
             fields["jid"] = new_jid()
         job_class = fields.get("class")
         if isinstance(job_class, str) and "-" in job_class:
@@ -149,16 +152,18 @@ class Resque(Dialect):
         except (TypeError, ValueError, RecursionError) as error:
             raise BadJob(f"{job.job_class}: {error}") from error
 
-    def destination(self, payload: bytes) -> tuple[str, str]:
+    def destination(self, payload: bytes) -> str:
         """See `Dialect.destination`."""
-        queue = queue_named(readable(payload).get("queue"))
-        return queue, self.decode(payload, queue).jid
+        queue = queue_in(raw_fields(payload))
+        if queue is None:
+            raise BadPayload("it names no queue")
+        return queue
 
     def promoted(self, payload: bytes, now_s: float) -> bytes:
         """See `Dialect.promoted`."""
         del now_s
         changes: dict[str, Any] = {HELD_FIELD: None}
-        if list(readable(payload))[:3] != NODE_ORDER:
+        if list(raw_fields(payload))[:3] != NODE_ORDER:
             changes["queue"] = None
         return amend(payload, changes)
 
@@ -185,7 +190,7 @@ class Resque(Dialect):
 def _recorded(payload: bytes, queue: str) -> Any:
     try:
         Resque.decode(payload, queue)
-        in_ruby_order = list(readable(payload))[:3] != NODE_ORDER
+        in_ruby_order = list(raw_fields(payload))[:3] != NODE_ORDER
         return msgspec.Raw(amend(payload, dict.fromkeys((*_ATTEMPT_FIELDS, *(["queue"] * in_ruby_order)))))
     except BadPayload:
         shown: dict[str, Any] = {"class": UNREADABLE, "args": [payload.decode(errors="replace")]}

@@ -46,7 +46,7 @@ def _ping_s(ping: bytes) -> float:
     try:
         fields: Any = msgspec.json.decode(ping)
         return float(fields["time"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return 0.0
 
 

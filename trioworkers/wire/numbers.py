@@ -1,0 +1,50 @@
+"""Numbers that strangers write: of any size, of any kind. Here each gets its bounds, so that no arithmetic on it can fail.
+
+JSON has no largest integer, and neither have Ruby and Python; floats, clocks and `time.gmtime` have. What reads a number of a payload,
+a record or a reply reads it with one of these.
+"""
+
+from __future__ import annotations
+
+MAX_COUNT = 1_000_000_000
+"""More than that is as good as endless."""
+MAX_S = 10 * 366 * 86400.0
+"""Ten years: no delay and no limit in seconds is longer. (Sidekiq's own limit for `retry_for` is 10⁹.)"""
+END_OF_TIME_S = 253_402_300_799.0
+"""The last second of the year 9999, after which neither Python nor Ruby's pages can write a date."""
+MILLISECONDS_FROM = 100_000_000_000
+"""A whole number from here on is of milliseconds: as such it is of 1973, as seconds of the year 5138."""
+
+
+def count(value: object, least: int = -1) -> int | None:
+    """A whole number from `least` to `MAX_COUNT`; JavaScript and Lua write 2.0, others "2". None for what is no such number."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:20])
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return max(least, min(value, MAX_COUNT))
+
+
+def seconds(value: object) -> float | None:
+    """A length of time, at most `MAX_S` either way; None for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
+        return None
+    return float(max(-MAX_S, min(value, MAX_S)))
+
+
+def epoch_s(value: object) -> float | None:
+    """A time field in epoch seconds: Sidekiq writes floats of seconds to 7.x, whole milliseconds from 8.0 on.
+
+    Whole numbers too small for milliseconds (before 1973) are seconds. None for what is no number, like go-workers' texts, and
+    for what no calendar has.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if (
+        not -END_OF_TIME_S <= value <= END_OF_TIME_S * 1000
+    ):  # NaN neither; before an integer of any size becomes a float
+        return None
+    found = value / 1000 if isinstance(value, int) and value > MILLISECONDS_FROM else float(value)
+    return found if 0 <= found <= END_OF_TIME_S else None
