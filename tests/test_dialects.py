@@ -132,6 +132,17 @@ def test_delayed_jobs_of_ruby_and_node_are_promoted_once(work: Work, server: Ser
     assert server.command("SMEMBERS", "resque:queues") == ["q"]
 
 
+def test_delayed_jobs_of_others_go_where_they_say_and_what_says_nothing_is_recorded(work: Work, server: Server):
+    odd = '{"class":"A","args":{"a":1.10},"queue":"low prio","jid":[]}'
+    none = '{"class":"B","args":[]}'
+    server.command("RPUSH", "resque:delayed:1700000000", odd, none)
+    server.command("ZADD", "resque:delayed_queue_schedule", 1700000000, 1700000000)
+    work("w1", **RESQUE).wait_started()
+    wait_for(lambda: server.command("LLEN", "resque:failed") == 1, "what names no queue is recorded")
+    assert queued(server, "resque:queue:low prio") == ['{"class":"A","args":{"a":1.10},"jid":[]}']
+    assert json.loads(queued(server, "resque:failed")[0])["payload"] == {"class": "B", "args": []}
+
+
 def test_entry_of_a_worker_that_died_long_ago_leaves_resques_roll(work: Work, server: Server):
     server.command("SADD", "resque:workers", "h-trioworkers:1:q", "h:2:q")
     server.command("HSET", "resque:workers:heartbeat", "h-trioworkers:1:q", "2023-11-14T22:13:20+00:00")

@@ -108,13 +108,13 @@ def test_purge_forgets_the_queue(redis_url: str, shared_server: Server):
 
 
 def test_what_is_no_job_is_left_and_told(redis_url: str, shared_server: Server):
-    shared_server.command("ZADD", "dead", 1, "not json", 2, payload(1), 3, '{"class":"A"}')
+    shared_server.command("ZADD", "dead", 1, "not json", 2, payload(1), 3, '{"class":"A","queue":""}')
     done = act(redis_url, "retry", "--all", "--in", "dead", "--yes")
     assert (done.stdout, "2 payloads left: can't be enqueued" in done.stderr) == (
         "1 job of the dead set sent to be retried\n",
         True,
     )
-    assert members(shared_server, "dead") == ["not json", '{"class":"A"}']
+    assert members(shared_server, "dead") == ["not json", '{"class":"A","queue":""}']
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_is_no_job_is_left_and_told(redis_url: str, shared_server: Server):
         (("retry", "--all", "--in", "scheduled"), "--in takes retry, dead"),
         (("bury", "--all", "--in", "queue"), "queue:NAME"),
         (("requeue", "--all", "--in", "queue:q"), "--in takes dead, retry, scheduled"),
-        (("requeue", "--all", "--to", "two words"), "a queue's name"),
+        (("requeue", "--all", "--to", "two\nlines"), "a queue's name"),
         (("delete", "--in", "dead", "--where", "x"), "not FIELD OP VALUE"),
         (("retry", "nowhere"), "no job nowhere"),
         (("retry", "jid0"), "is in queue q"),

@@ -148,7 +148,7 @@ def check_outcome(outcome: Outcome, dialect: Dialect) -> None:
         case Snooze(amended, delay_s):
             assert amended is not None
             assert delay_s is None or 0 <= delay_s <= MAX_DELAY_S
-        case Bury(amended, _, _):
+        case Bury(amended):
             pass
         case Discard():
             return
