@@ -24,7 +24,7 @@ MAX_DELAY_S = numbers.MAX_S
 
 
 def backoff_s(count: int) -> float:
-    """Seconds before retry number `count` (from 0), without jitter: `count⁴ + 15`; 25 retries take about 20 days. At most ten years."""
+    """Seconds before retry number `count` (from 0), without jitter: `count⁴ + 15`; 25 retries take about 20 days. At most thirty years."""
     return min(float(count**4 + 15), MAX_DELAY_S)
 
 

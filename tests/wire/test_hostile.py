@@ -10,12 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trioworkers.cli.rows import ENTRY_COLUMNS, row_of
+from trioworkers.cli.rows import columns_of, row_of
 from trioworkers.cli.tables import duration, moment
 from trioworkers.cli.where import parse_where
 from trioworkers.errors import BadPayload, CallFailed, RetryAfter
 from trioworkers.outcome import Bury, Discard, Outcome, Retry, Snooze
 from trioworkers.retry import MAX_DELAY_S, buried, decide
+from trioworkers.wire import places
 from trioworkers.wire.by_operator import enqueued, retried
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.entry import Entry
@@ -54,6 +55,7 @@ FIELDS = [
     "tw_done",
     "tw_failed",
     "tw_expires",
+    "tw_snoozed",
     "tw_deadline",
     "tw_keep",
     "tw_held",
@@ -217,9 +219,8 @@ def test_people_can_look_at_any_payload(payload: bytes, place: str, score: float
     entry = Entry(place, payload, "q", score=score)  # type: ignore[arg-type]
     row = row_of(entry, NOW_S)
     assert msgspec.json.encode(row)
-    for columns in ENTRY_COLUMNS.values():
-        for column in columns:
-            assert isinstance(column.show(row | {"due": row.get("due")}), str)
+    for column in columns_of(places.place(place)):
+        assert isinstance(column.show(row | {"due": row.get("due")}), str)
     WHERE.matches(entry, NOW_S)
     assert entry.attempts_made >= 0
     assert entry.backtrace is not None

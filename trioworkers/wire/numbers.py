@@ -8,10 +8,10 @@ from __future__ import annotations
 
 MAX_COUNT = 1_000_000_000
 """More than that is as good as endless."""
-MAX_S = 10 * 366 * 86400.0
-"""Ten years: no delay and no limit in seconds is longer. (Sidekiq's own limit for `retry_for` is 10⁹.)"""
-END_OF_TIME_S = 253_402_300_799.0
-"""The last second of the year 9999, after which neither Python nor Ruby's pages can write a date."""
+MAX_S = 1e9
+"""Thirty years: no delay and no limit in seconds is longer. Sidekiq's own limit for `retry_for`."""
+FIRST_S, LAST_S = -62e9, 253_402_300_799.0
+"""The year 5, and the last second of the year 9999: Python's dates end thereabouts."""
 MILLISECONDS_FROM = 100_000_000_000
 """A whole number from here on is of milliseconds: as such it is of 1973, as seconds of the year 5138."""
 
@@ -42,9 +42,7 @@ def epoch_s(value: object) -> float | None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if (
-        not -END_OF_TIME_S <= value <= END_OF_TIME_S * 1000
-    ):  # NaN neither; before an integer of any size becomes a float
+    if not FIRST_S <= value <= LAST_S * 1000:  # compared before an integer of any size becomes a float
         return None
     found = value / 1000 if isinstance(value, int) and value > MILLISECONDS_FROM else float(value)
-    return found if 0 <= found <= END_OF_TIME_S else None
+    return found if found <= LAST_S else None
