@@ -19,7 +19,6 @@ import trio
 from trioworkers import App, Context
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.moves import Settlement
-from trioworkers.broker.redis.scripts import pack
 from trioworkers.engine.consumer import STARTS_PER_ROUND
 from trioworkers.engine.delivery import Delivery, State
 from trioworkers.engine.lanes import Lanes
@@ -28,6 +27,7 @@ from trioworkers.engine.settler import Settler
 from trioworkers.outcome import ACKNOWLEDGE, Outcome
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.job import decode
+from trioworkers.wire.packing import pack
 
 GROUP = 1000
 FIELDS = {"retry": True, "queue": "q", "class": "Empty", "args": [1, "two"], "jid": "0" * 24}

@@ -156,6 +156,12 @@ class Delivery:
         """Whether its attempt ended because it was cancelled."""
         return self.cancellation is not None and self.cancellation.took_effect
 
+    def stopped(self) -> Outcome:
+        """Its attempt ended because it was cancelled: with this outcome."""
+        if self.cancellation is not None:
+            self.cancellation.took_effect = True
+        return self.when_stopped()
+
     def when_stopped(self) -> Outcome:
         """Its outcome, if it is stopped now."""
         progressed = None if self.checkpoints is None else self.checkpoints.progressed()

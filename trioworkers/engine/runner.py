@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
+import attrs
 import trio
 
 from trioworkers import retry
@@ -53,6 +54,29 @@ class Handlers(Protocol):
         """What becomes of jobs on a queue whose class has no handler."""
 
 
+@attrs.frozen
+class Succeeded:
+    """The handler returned."""
+
+
+@attrs.frozen
+class Failed:
+    """The handler raised, took too long, or left something open that it should have closed."""
+
+    error: BaseException
+
+
+@attrs.frozen
+class Stopped:
+    """It was cancelled by us, and that ended it."""
+
+
+End = Succeeded | Failed | Stopped
+"""How an attempt ended. What becomes of its job then is an `Outcome`."""
+
+SUCCEEDED, STOPPED = Succeeded(), Stopped()
+
+
 class Runner:
     """Runs deliveries of one worker. `now_s` tells Redis's time in epoch seconds."""
 
@@ -80,14 +104,31 @@ class Runner:
 
         `save`: makes what `delivery.checkpoints` has to say durable at once, for a job that wants that.
         """
-        payload = delivery.payload
-        dialect = self._dialects.get(delivery.queue, SIDEKIQ)
+        prepared = self._prepare(delivery, save)
+        if not isinstance(prepared, tuple):
+            return prepared
+        handler, ctx = prepared
         try:
-            job = self._decode(delivery, dialect)
+            end = await self._attempt(delivery, handler, ctx)
+        except BaseException:  # cancelled from further out: the worker stops
+            joblog.log_end(ctx.job, delivery.when_stopped(), None, trio.current_time() - delivery.started_at)
+            raise
+        if delivery.cancellation is not None and end is not SUCCEEDED:
+            end = STOPPED  # when it is cancelled, what else goes wrong is only clean-up going wrong
+        return self._conclude(delivery, handler, ctx, end)
+
+    # ── prepare ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _prepare(
+        self, delivery: Delivery, save: Callable[[Delivery], trio.Event]
+    ) -> tuple[Handler[Any] | None, Context] | Outcome:
+        """What an attempt needs; or the outcome of what isn't attempted."""
+        payload = delivery.payload
+        try:
+            delivery.job = job = self._decode(delivery, self._dialects.get(delivery.queue, SIDEKIQ))
         except BadPayload as error:
             joblog.log_buried(delivery.queue, payload, error)
             return Bury.unreadable(payload, str(error))
-        delivery.job = job
         if job.job_class in self.paused_classes:
             return put_aside(payload, delivery.queue)
         handler = self._handlers.find(job.queue, job.job_class)
@@ -96,49 +137,7 @@ class Runner:
         timeout_s = None if handler is None else handler.timeout_s
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         ctx = Context(job, deadline, self._resources, partial(_open_progress, delivery, job, save))
-        joblog.log_start(job)
-        scope = delivery.start(deadline)
-        try:
-            failure = await self._attempt(scope, handler, ctx)
-        except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
-            failure = error
-        except BaseException:  # cancelled from further out: the worker stops
-            joblog.log_end(job, delivery.when_stopped(), None, trio.current_time() - delivery.started_at)
-            raise
-        if delivery.cancellation is not None:
-            delivery.cancellation.took_effect = scope.cancelled_caught or failure is not None
-        elif scope.cancelled_caught:
-            failure = trio.TooSlowError(f"the attempt took longer than its timeout of {timeout_s:g} s")
-        outcome = self._conclude(delivery, ctx, failure, dialect, None if handler is None else handler.retry)
-        elapsed_s = trio.current_time() - delivery.started_at
-        if handler is not None and not isinstance(outcome, Requeue | Snooze):
-            self.tally.count(job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
-        joblog.log_end(job, outcome, None if delivery.was_stopped else failure, elapsed_s)
-        return outcome
-
-    def _conclude(
-        self,
-        delivery: Delivery,
-        ctx: Context,
-        failure: BaseException | None,
-        dialect: Dialect,
-        default_retry: bool | int | None,
-    ) -> Outcome:
-        if delivery.was_stopped:
-            return delivery.when_stopped()
-        if failure is None:
-            sends = ctx._sends  # noqa: SLF001 - the handler's side has no business with it
-            return Acknowledge(tuple(sends), ctx._sends_bytes) if sends else ACKNOWLEDGE  # noqa: SLF001 - as above
-        return retry.decide(
-            ctx.job,
-            delivery.payload,
-            failure,
-            now_s=self._now_s(),
-            jitter=random.random(),
-            default=default_retry,
-            dialect=dialect,
-            progress=ctx._progress.fields() if ctx._progress else None,  # noqa: SLF001 - as above
-        )
+        return handler, ctx
 
     def _decode(self, delivery: Delivery, dialect: Dialect) -> Job:
         size = len(delivery.payload)
@@ -148,34 +147,45 @@ class Runner:
         self._guard.notice(job, size, "runs")
         return job
 
-    async def _attempt(
-        self, scope: trio.CancelScope, handler: Handler[Any] | None, ctx: Context
-    ) -> BaseException | None:
-        """Returns how the attempt failed, if it did; straight from where it is caught: a variable would tie it to its own traceback."""
-        with scope:
-            try:
-                await self._call(handler, ctx)
-                if ctx._sends:  # noqa: SLF001 - as above
-                    self._check_sends(ctx)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its job's failure
-                return error
-            except BaseExceptionGroup as group:
-                # With us cancelled, what is left after taking the cancellations out is only clean-up going wrong.
-                failure = _without_cancellations(group)
-                if failure is None:
-                    raise
-                return failure
-            except trio.Cancelled as error:
-                # Ours, or one that was kept, by a cache of results, say: raised anew it would end this whole queue, and nobody hear of it.
-                if _is_cancelled():
-                    raise
-                return error
-            except BaseException as error:
-                # A panic in a Rust extension, another event loop's cancellation: no reason to take all other jobs along.
-                if isinstance(error, KeyboardInterrupt | GeneratorExit):
-                    raise
-                return error
-        return None
+    # ── attempt ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _attempt(self, delivery: Delivery, handler: Handler[Any] | None, ctx: Context) -> End:
+        joblog.log_start(ctx.job)
+        try:
+            with delivery.start(ctx.deadline):
+                return await self._end_of(handler, ctx)
+        except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
+            return Failed(error)
+        if delivery.cancellation is not None:
+            return STOPPED
+        seconds = handler.timeout_s if handler is not None else None
+        return Failed(trio.TooSlowError(f"the attempt took longer than its timeout of {seconds:g} s"))
+
+    async def _end_of(self, handler: Handler[Any] | None, ctx: Context) -> End:
+        """Whatever a handler raises is its job's failure. Raises only what ends the attempt from outside."""
+        try:
+            await self._call(handler, ctx)
+            if ctx._sends:  # noqa: SLF001 - the handler's side has no business with it
+                self._check_sends(ctx)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
+            return Failed(error)
+        except BaseExceptionGroup as group:
+            # With us cancelled, what is left after taking the cancellations out is only clean-up going wrong.
+            failure = _without_cancellations(group)
+            if failure is None:
+                raise
+            return Failed(failure)
+        except trio.Cancelled as error:
+            # Ours, or one that was kept, by a cache of results, say: raised anew it would end this whole queue, and nobody hear of it.
+            if _is_cancelled():
+                raise
+            return Failed(error)
+        except BaseException as error:
+            # A panic in a Rust extension, another event loop's cancellation: no reason to take all other jobs along.
+            if isinstance(error, KeyboardInterrupt | GeneratorExit):
+                raise
+            return Failed(error)
+        return SUCCEEDED
 
     def _call(self, handler: Handler[Any] | None, ctx: Context) -> Awaitable[Any]:
         if handler is None:
@@ -203,6 +213,38 @@ class Runner:
         if size > MAX_SENDS_BYTES:
             raise BadJob(f"enqueued by this job: {size:,} bytes in all, more than {MAX_SENDS_BYTES:,} in one step")
         ctx._sends_bytes = size  # noqa: SLF001 - as above
+
+    # ── conclude ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _conclude(self, delivery: Delivery, handler: Handler[Any] | None, ctx: Context, end: End) -> Outcome:
+        failure: BaseException | None = None
+        match end:
+            case Succeeded():
+                sends = ctx._sends  # noqa: SLF001 - as above
+                outcome: Outcome = Acknowledge(tuple(sends), ctx._sends_bytes) if sends else ACKNOWLEDGE  # noqa: SLF001 - as above
+            case Stopped():
+                outcome = delivery.stopped()
+            case Failed(error):
+                failure, outcome = error, self._decide(delivery, handler, ctx, error)
+        elapsed_s = trio.current_time() - delivery.started_at
+        if handler is not None and not isinstance(outcome, Requeue | Snooze):
+            self.tally.count(ctx.job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
+        joblog.log_end(ctx.job, outcome, failure, elapsed_s)
+        return outcome
+
+    def _decide(
+        self, delivery: Delivery, handler: Handler[Any] | None, ctx: Context, failure: BaseException
+    ) -> Outcome:
+        return retry.decide(
+            ctx.job,
+            delivery.payload,
+            failure,
+            now_s=self._now_s(),
+            jitter=random.random(),
+            default=None if handler is None else handler.retry,
+            dialect=self._dialects.get(delivery.queue, SIDEKIQ),
+            progress=ctx._progress.fields() if ctx._progress else None,  # noqa: SLF001 - as above
+        )
 
 
 def _is_cancelled() -> bool:
