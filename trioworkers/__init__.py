@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from trioworkers import loggers as _loggers  # noqa: F401 - before anything is logged
+
 if TYPE_CHECKING:
     from trioworkers import testing as testing
     from trioworkers.app import App as App

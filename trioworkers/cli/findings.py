@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-import msgspec
 import trio
 import typer
 
@@ -20,9 +19,10 @@ from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_in
 from trioworkers.cli.loader import load_app
-from trioworkers.cli.logs import wants_colours
 from trioworkers.cli.which_redis import Place, which_redis
 from trioworkers.errors import BrokerError, WrongLogin
+from trioworkers.printable import json_line
+from trioworkers.process.logs import wants_colours
 from trioworkers.settings import Settings, shown_url
 from trioworkers.wire.keys import Keys
 
@@ -78,7 +78,7 @@ def _check_redis(place: Place) -> list[Finding]:
 def show(findings: Sequence[Finding], *, as_json: bool) -> None:
     """For people or, with `as_json`, for scripts."""
     if as_json:
-        typer.echo(msgspec.json.encode([attrs.asdict(finding) for finding in findings]))
+        typer.echo(json_line([attrs.asdict(finding) for finding in findings]))
         return
 
     colours = _COLOURS if wants_colours(sys.stdout, os.environ) else {}

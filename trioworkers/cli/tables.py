@@ -14,10 +14,11 @@ from datetime import datetime
 from typing import Any
 
 import attrs
-import msgspec
+
+from trioworkers.printable import json_line, on_one_line
 
 TABLE_ROWS = 500
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_SPACES = re.compile(r"[\t\n\r]+")
 
 
 @attrs.frozen
@@ -91,7 +92,7 @@ def fit(columns: Sequence[Column], naturals: Sequence[int], room: int) -> Sequen
 
 def write_json(value: Any) -> None:
     """One line of JSON."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.write(json_line(value) + "\n")
 
 
 def write_paragraphs(paragraphs: Sequence[str]) -> None:
@@ -108,7 +109,7 @@ def remark(text: str) -> None:
 
 def clean(text: str) -> str:
     """`text` on one line, without anything that a terminal would obey."""
-    return _CONTROL.sub(" ", text)
+    return on_one_line(_SPACES.sub(" ", text))
 
 
 def short(text: str, length: int) -> str:

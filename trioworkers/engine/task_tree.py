@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from trioworkers.engine.delivery import Delivery
+from trioworkers.printable import on_one_line
 
 _OURS = ("/trioworkers/engine/", f"{Path(trio.__file__).parent}/")
 """Not shown: a task inside trio.sleep is named so, and who awaits it shows the line."""
@@ -20,7 +21,7 @@ def describe(delivery: Delivery) -> str:
     """A job's class, jid, queue and age, and below it, indented, where it and its child tasks await."""
     age_s = trio.current_time() - delivery.started_at
     head = f"{delivery.job_class or '(not decoded)'} jid={delivery.jid} queue={delivery.queue} age={age_s:.1f}s"
-    return "\n".join([head, *(_tree(delivery.task, "  ") if delivery.task is not None else ())])
+    return "\n".join(map(on_one_line, [head, *(_tree(delivery.task, "  ") if delivery.task is not None else ())]))
 
 
 def _tree(task: trio.lowlevel.Task, indent: str) -> Iterator[str]:

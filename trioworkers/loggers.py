@@ -1,0 +1,58 @@
+"""Our loggers. Nothing that they say can raise, be forged by strangers, or be lost by accident.
+
+Their handlers, formats and levels are the program's. Ours is what is done to each record of ours before any handler sees it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from trioworkers.printable import Lines, as_text, on_one_line
+
+NAMES = ("trioworkers", "trioworkers.job", "trioworkers.dev")
+FIELDS = ("jid", "job_class", "queue", "error", "next")
+"""What records carry beside their text, and others may have written."""
+
+_HERE = f"{Path(__file__).parent}/"
+
+
+class _Ours:
+    """Mixed into the loggers of `NAMES`, whatever class they have."""
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """Make it printable, and have it handled. A handler that raises (its stream is closed) doesn't end what was logged about."""
+        with suppress(Exception):
+            _clean(record)
+            super().handle(record)  # type: ignore[misc]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `dictConfig` and `fileConfig` disable, unless told otherwise, every logger that they don't name: that is meant for nobody in particular.
+        if name == "disabled" and sys._getframe(1).f_globals.get("__name__") == "logging.config":  # noqa: SLF001 - who calls
+            value = False
+        super().__setattr__(name, value)
+
+
+def _clean(record: logging.LogRecord) -> None:
+    # The text is ours; what is put into it may be anybody's. A handler's own lines are its own, but for whose they are.
+    if record.args and (record.name != "trioworkers.job" or record.pathname.startswith(_HERE)):
+        args = record.args if isinstance(record.args, tuple) else (record.args,)
+        record.args = tuple([each if isinstance(each, int | float | Lines) else as_text(each) for each in args])
+    for field in FIELDS:
+        value = record.__dict__.get(field)
+        if isinstance(value, str):
+            record.__dict__[field] = on_one_line(value)
+
+
+def _take_over() -> None:
+    for name in NAMES:
+        logger = logging.getLogger(name)
+        if not isinstance(logger, _Ours):
+            logger.__class__ = type("Logger", (_Ours, type(logger)), {})
+            logger.disabled = False
+
+
+_take_over()

@@ -1,0 +1,75 @@
+"""Makes strangers' text safe to show: in logs, tables, JSON lines, errors. The only place that knows what must not be shown as it is. Pure.
+
+What comes from payloads, keys and replies must neither end a line (it would forge the next one), nor speak to a terminal, nor turn the order
+of what is read, nor be what UTF-8 can't say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TURNS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Marks that change in which direction text runs, so that it reads otherwise than it is."""
+
+_HIDDEN = (0xFEFF, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080))
+"""A byte order mark, annotations, tags: they aren't seen."""
+
+_BYTES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_WIDE = {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *_TURNS, *_HIDDEN[:4], *range(0xD800, 0xE000))}
+_WIDER = {code: f"\\U{code:08x}" for code in _HIDDEN[4:]}
+_ON_ONE_LINE = _BYTES | _WIDE | _WIDER
+_ON_LINES = {code: shown for code, shown in _ON_ONE_LINE.items() if code not in (0x09, 0x0A)}
+_IN_JSON = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_WIDE)} | {
+    code: f"\\u{0xD800 + ((code - 0x10000) >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}" for code in _WIDER
+}
+
+
+class Lines(str):
+    """Text of ours that has several lines, and is printable already."""
+
+    __slots__ = ()
+
+
+def on_one_line(text: str) -> str:
+    """`text` with everything escaped that is no plain character, line ends and tabs too."""
+    return text if text.isprintable() else text.translate(_ON_ONE_LINE)
+
+
+def on_lines(text: str, indent: str = "  ") -> str:
+    """The same, but lines stay lines; those after the first are indented, so that none looks like the beginning of a record."""
+    return text if text.isprintable() else text.translate(_ON_LINES).replace("\n", f"\n{indent}")
+
+
+def json_line(value: Any) -> str:
+    """`value` as JSON on one line, whose strings mean what they meant, spelled with nothing but plain characters.
+
+    What is no JSON is given as text; what UTF-8 can't say is escaped for good.
+    """
+    import msgspec  # noqa: PLC0415 - `import trioworkers` should not wait for it
+
+    try:
+        text = msgspec.json.encode(value, enc_hook=as_text).decode()
+    except (UnicodeEncodeError, RecursionError, OverflowError, ValueError, TypeError):
+        text = msgspec.json.encode(_plain(value)).decode()
+    return text if text.isprintable() else text.translate(_IN_JSON)
+
+
+def as_text(value: object) -> str:
+    """Any value on one line; it can't raise."""
+    try:
+        return on_one_line(str(value))
+    except Exception:  # noqa: BLE001 - somebody else's class; that it can't be shown is all there is to say
+        return f"<{type(value).__name__} that can't be shown>"
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """For what msgspec refuses: lone surrogates, keys that are no text, what is nested without end."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if -(1 << 63) <= value < 1 << 64 else as_text(value)
+    if isinstance(value, dict) and depth < 20:
+        return {as_text(key): _plain(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, list | tuple) and depth < 20:
+        return [_plain(each, depth + 1) for each in value]
+    return as_text(value) if depth < 20 else "…"
