@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from servers import free_port
 
-from trioworkers.cli import logs, main
+from trioworkers.cli import main
+from trioworkers.process import logs
 
 APP = "from trioworkers import App\napp = App()\n@app.handler('default')\nasync def add(a: int, b: int): pass\n"
 

@@ -14,7 +14,9 @@ def main() -> None:
     """The command `trioworkers`. Mistakes of ours to explain are one line on stderr and exit status 1 (usage: 2)."""
     try:
         from trioworkers.process.collector import hurried_collector  # noqa: PLC0415 - see above
+        from trioworkers.process.streams import fill_closed_streams  # noqa: PLC0415 - as above
 
+        fill_closed_streams()
         with hurried_collector():
             _main()
     except KeyboardInterrupt:
@@ -30,11 +32,14 @@ def _main() -> None:
 
     from trioworkers.cli.commands import app  # noqa: PLC0415 - as above
     from trioworkers.errors import TrioworkersError, WrongUsage  # noqa: PLC0415 - as above
+    from trioworkers.printable import on_lines  # noqa: PLC0415 - as above
 
     # Commands that configure no log show their errors themselves; Python would show warnings of the same, unasked.
     logging.getLogger("trioworkers").addHandler(logging.NullHandler())
     try:
         app()
     except TrioworkersError as error:
-        print(f"trioworkers: {error}", file=sys.stderr)  # noqa: T201
+        for handler in logging.getLogger().handlers:  # what a worker has logged comes first
+            handler.flush()
+        print(f"trioworkers: {on_lines(str(error), indent='')}", file=sys.stderr)  # noqa: T201
         sys.exit(2 if isinstance(error, WrongUsage) else 1)

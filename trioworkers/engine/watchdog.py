@@ -2,7 +2,8 @@
 
 A thread asks the loop for a sign of life. A worker whose loop is busy computing is not dead: its lease is renewed for it, over a
 connection that is opened only then, so that nobody else takes its jobs over. Only for so long, though: a deadlock shall be
-recovered in the end. Code that holds the interpreter's lock blocks this thread as well.
+recovered in the end. Code that holds the interpreter's lock blocks this thread as well. What it has to say is said by another thread: what
+blocks the loop may be the log itself, a pipe that nobody reads.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from types import FrameType
 
 import trio
 
+from trioworkers.aside import aside
 from trioworkers.broker.emergency import Lists, renew_lease
-
-logger = logging.getLogger("trioworkers")
+from trioworkers.printable import Lines
 
 TOLERANCE_S = 1.0
 """Blocked for longer than this (or a quarter of the lease): said once, and the lease is renewed from here."""
@@ -78,21 +79,20 @@ class _Watchdog:
             answered_at = time.monotonic()
 
     def _stand_in(self, since: float, answered: threading.Event) -> None:
-        logger.warning(
-            "the event loop is blocked for %.1f s now; await, or compute with ctx.run_cpu. It is here:\n%s",
-            time.monotonic() - since,
-            self._where(),
-        )
+        text = "the event loop is blocked for %.1f s now; await, or compute with ctx.run_cpu. It is here:\n%s"
+        aside.log(logging.WARNING, text, time.monotonic() - since, self._where())
         gave_up = False
-        while not answered.wait(self._tolerance_s) and not self.ended.is_set():
+        while not self.ended.is_set():
             if time.monotonic() - since < self._longest_stall_s:
-                with suppress(Exception):
+                with suppress(Exception):  # Redis may be away: next time
                     trio.run(renew_lease, self._lists)
             elif not gave_up:
                 gave_up = True
-                logger.error("blocked for %.0f s: other workers may take over", self._longest_stall_s)
+                aside.log(logging.ERROR, "blocked for %.0f s: other workers may take over", self._longest_stall_s)
+            if answered.wait(self._tolerance_s):
+                break
         if not self.ended.is_set():
-            logger.warning("the event loop goes on after %.1f s", time.monotonic() - since)
+            aside.log(logging.WARNING, "the event loop goes on after %.1f s", time.monotonic() - since)
 
     def _is_waiting(self) -> bool:
         """Whether the loop sleeps until somebody needs it: nothing blocks it then, and to ask would only wake it."""
@@ -109,4 +109,4 @@ class _Watchdog:
     def _where(self) -> str:
         frame = self._frame()
         stack = traceback.extract_stack(frame) if frame else []
-        return "".join(traceback.format_list(stack[-SHOWN_FRAMES:])).rstrip()
+        return Lines("".join(traceback.format_list(stack[-SHOWN_FRAMES:])).rstrip())

@@ -35,6 +35,7 @@ from trioworkers.engine.settler import Settler
 from trioworkers.engine.skipped import LeftJobs
 from trioworkers.engine.slots import Slots
 from trioworkers.errors import Refused, Superseded
+from trioworkers.printable import Lines
 from trioworkers.wire.own_record import Identity
 from trioworkers.wording import counted
 
@@ -404,7 +405,7 @@ class Worker:
         elif signal == "TERM":
             self.stop()
         elif signal == "TTIN":
-            logger.warning("running jobs:\n%s", "\n".join(self.describe_jobs()) or "none")
+            logger.warning("running jobs:\n%s", Lines("\n".join(self.describe_jobs()) or "none"))
 
     def describe_jobs(self) -> Sequence[str]:
         """One paragraph for each running job: class, jid, age, and where it awaits."""

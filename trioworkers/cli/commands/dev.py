@@ -45,8 +45,8 @@ def dev(
     """
     from trioworkers.cli.dev.reload import develop  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.dev.worker_process import Wishes  # noqa: PLC0415 - as above
-    from trioworkers.cli.logs import configure_logging  # noqa: PLC0415 - as above
     from trioworkers.cli.usage import check_options, check_url  # noqa: PLC0415 - as above
+    from trioworkers.process.logs import configure_logging  # noqa: PLC0415 - as above
 
     check_url(redis, "--redis")
     check_options(shutdown_timeout=shutdown_timeout)

@@ -45,8 +45,9 @@ def run(
     third one exits at once. TSTP: fetch no more. TTIN: log where each running job is.
     """
     from trioworkers.cli.loader import load_app  # noqa: PLC0415 - `--help` should not wait for it
-    from trioworkers.cli.logs import configure_logging  # noqa: PLC0415 - as above
     from trioworkers.cli.usage import check_environment, check_options, check_url  # noqa: PLC0415 - as above
+    from trioworkers.process.logs import configure_logging, ensure_logging  # noqa: PLC0415 - as above
+    from trioworkers.process.signals import hearing  # noqa: PLC0415 - as above
 
     check_url(redis, "--redis")
     options = {
@@ -59,7 +60,9 @@ def run(
     }
     check_options(**options)
     configure_logging(log_format, log_level)
-    app = load_app(target)
-    app.configure(redis_url=redis, **options)
-    check_environment(app)
-    app.run()
+    with hearing():  # from now on: a module may take its time, and a stop is a stop
+        app = load_app(target)
+        ensure_logging(log_format, log_level)
+        app.configure(redis_url=redis, **options)
+        check_environment(app)
+        app.run()

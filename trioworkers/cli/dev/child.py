@@ -15,9 +15,11 @@ import msgspec
 from trioworkers.app import App
 from trioworkers.cli.dev.messages import GIVE_UP, Given, Need, Order
 from trioworkers.cli.loader import load_app
-from trioworkers.cli.logs import Format, configure_logging
 from trioworkers.cli.usage import check_environment
 from trioworkers.errors import BrokerError, NotFound, SharedQueue, TrioworkersError, Unavailable, WrongUsage
+from trioworkers.printable import on_lines
+from trioworkers.process.logs import Format, configure_logging, ensure_logging, flush_logs
+from trioworkers.process.signals import hearing
 
 T = TypeVar("T")
 
@@ -27,11 +29,12 @@ def main(fd: int) -> int:
 
     What ends it is said on stderr. To that of which no change of the code would be the end, the status adds GIVE_UP.
     """
-    with socket.socket(fileno=fd) as link:
+    with hearing(), socket.socket(fileno=fd) as link:
         order = _read(link, Order)
         configure_logging(cast(Format, order.log_format), order.log_level)
         try:
             app = load_app(order.target)
+            ensure_logging(cast(Format, order.log_format), order.log_level)
             code_names_redis = order.redis is None and app.redis_named not in (None, os.environ.get("REDIS_URL"))
         except TrioworkersError as error:
             return _told(error, code_helps=order.was_there or not isinstance(error, NotFound | WrongUsage))
@@ -64,7 +67,8 @@ def _is_of_redis(error: TrioworkersError) -> bool:
 
 
 def _told(error: TrioworkersError, *, code_helps: bool) -> int:
-    print(f"trioworkers: {error}", file=sys.stderr)  # noqa: T201
+    flush_logs()
+    print(f"trioworkers: {on_lines(str(error), indent='')}", file=sys.stderr)  # noqa: T201
     return (2 if isinstance(error, WrongUsage) else 1) + (0 if code_helps else GIVE_UP)
 
 

@@ -6,13 +6,12 @@ import io
 import json
 import logging
 import re
-import sys
 
 import pytest
 
 from trioworkers import App, Context, Job, testing
-from trioworkers.cli.logs import Format, _formatter, wants_colours
 from trioworkers.errors import ConfigurationError
+from trioworkers.process.logs import Format, _formatter, wants_colours
 from trioworkers.settings import Settings, shown_url
 
 SECRET = "s3cret-argument"
@@ -137,8 +136,3 @@ def test_no_password_is_ever_shown(url: str):
         with pytest.raises(ConfigurationError) as caught:
             Settings(redis_url=url)
         assert "pass-word" not in str(caught.value)
-
-
-def test_nothing_is_configured_by_the_library():
-    assert not logging.getLogger("trioworkers").handlers
-    assert sys.stderr is not None

@@ -1,4 +1,7 @@
-"""How the command line logs: lines for people, in colours on a terminal; logfmt or JSON for machines. Only it configures logging."""
+"""How a process of ours logs: lines for people, in colours on a terminal; logfmt or JSON for machines.
+
+Only the command line configures logging, and `app.run()` where nobody else has.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,25 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-import msgspec
-
+from trioworkers.loggers import NAMES
+from trioworkers.printable import as_text, json_line, on_lines, on_one_line
+from trioworkers.process.log_writer import LogWriter
 from trioworkers.tracebacks import format_error
 
 Format = Literal["text", "logfmt", "json"]
 
 _FIELDS = ("jid", "job_class", "queue", "attempt", "elapsed", "error", "next")
 _NAMES = {"job_class": "class"}
-# What comes from payloads must neither end a line nor speak to the terminal.
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
-}
-_CONTROL_BUT_NEWLINE = {code: text for code, text in _CONTROL.items() if code not in (0x0A, 0x09)}
-
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _LEVEL_COLOURS = {logging.DEBUG: "\x1b[2m", logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
 _EVENT_COLOURS = {"start": "\x1b[36m", "done": "\x1b[32m", "stop": "\x1b[35m"}
+_OF_TRACEBACK = re.compile(
+    r" |$|Traceback \(|During handling of|The above exception|\(from the |… and |[\w.<>]{1,200}(: |$)"
+)
 _KEYS = re.compile(r"(?<= )([a-z]+=)")
 
 
@@ -84,43 +85,76 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's entry as JSON."""
-        return msgspec.json.encode(_entry(record), enc_hook=str).decode()
+        return json_line(_entry(record))
 
 
-def configure_logging(log_format: Format, level: str, stream: TextIO = sys.stderr) -> None:
-    """Log everything from `level` on to `stream`."""
-    handler = logging.StreamHandler(stream)
+def configure_logging(log_format: Format, level: str, stream: TextIO | None = None) -> None:
+    """Log everything from `level` on to `stream`; not given: standard error, if there is one."""
+    stream = sys.stderr if stream is None else stream
+    handler: logging.Handler = logging.NullHandler() if stream is None else LogWriter(stream)
     handler.setFormatter(_formatter(log_format, stream))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("trioworkers").setLevel(level.upper())  # a program may set the root's level for itself
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request is no help at thousands a second
     # It logs each failed try with its traceback; of an outage, our two lines are enough.
     logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
-def wants_colours(stream: TextIO, environment: Mapping[str, str]) -> bool:
+def ensure_logging(log_format: Format = "text", level: str = "info") -> None:
+    """Configure logging if nobody has, or somebody has undone it: what a worker has to say must not get lost by accident."""
+    if not any(_is_heard(name) for name in NAMES):
+        configure_logging(log_format, level)
+
+
+def flush_logs() -> None:
+    """Have written what is logged, before something else is said on the same stream. Waits no longer than a moment."""
+    for handler in logging.getLogger().handlers:
+        with suppress(Exception):  # somebody else's, whose stream is closed
+            handler.flush()
+
+
+def _is_heard(name: str) -> bool:
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
+def wants_colours(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
     """As agreed on no-color.org: NO_COLOR forbids, FORCE_COLOR asks, else a terminal that is not dumb."""
     if environment.get("NO_COLOR"):
         return False
-    return bool(environment.get("FORCE_COLOR")) or (stream.isatty() and environment.get("TERM") != "dumb")
+    return bool(environment.get("FORCE_COLOR")) or (_is_terminal(stream) and environment.get("TERM") != "dumb")
 
 
-def _formatter(log_format: Format, stream: TextIO) -> logging.Formatter:
+def _formatter(log_format: Format, stream: TextIO | None) -> logging.Formatter:
     if log_format == "json":
         return JsonFormatter()
     if log_format == "logfmt":
         return LogfmtFormatter()
     colours = wants_colours(stream, os.environ)
-    return TextFormatter(terminal=stream.isatty() or colours, colours=colours)
+    return TextFormatter(terminal=_is_terminal(stream) or colours, colours=colours)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
 
 
 def _message(record: logging.LogRecord) -> str:
     text = record.getMessage()
     if hasattr(record, "event"):
-        return text.translate(_CONTROL)
+        return on_one_line(text)
     if hasattr(record, "jid"):  # a handler's own line: say whose it is
-        fields = (f"{_NAMES.get(name, name)}={getattr(record, name)}" for name in _FIELDS if hasattr(record, name))
+        fields = (
+            f"{_NAMES.get(name, name)}={as_text(getattr(record, name))}" for name in _FIELDS if hasattr(record, name)
+        )
         text = " ".join([text, *fields])
-    return text.translate(_CONTROL_BUT_NEWLINE)
+    return on_lines(text)
 
 
 def _entry(record: logging.LogRecord) -> dict[str, Any]:
@@ -141,11 +175,18 @@ def _entry(record: logging.LogRecord) -> dict[str, Any]:
 
 def _traceback(record: logging.LogRecord) -> str:
     error = record.exc_info[1] if record.exc_info else None
-    return format_error(error).translate(_CONTROL_BUT_NEWLINE) if error is not None else ""
+    if error is None:
+        return ""
+    lines = format_error(error).split("\n")
+    # What an error says may have lines, too. They stand apart from those of the traceback, and from the next record.
+    return "\n".join(
+        on_one_line(line.replace("\t", "    ")) if _OF_TRACEBACK.match(line) else f"  {on_one_line(line)}"
+        for line in lines
+    )
 
 
 def _logfmt(value: object) -> str:
-    text = str(value)
+    text = as_text(value) if not isinstance(value, str) else value
     if text and text.isprintable() and not any(sign in text for sign in ' "=\\'):
         return text
-    return msgspec.json.encode(text).decode()
+    return json_line(text)

@@ -1,0 +1,218 @@
+"""Jobs that misuse their process: fork, leave threads and children behind, take signals away. Each notes what it did in the file RUNS."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from signal import set_wakeup_fd as unguarded_wakeup_fd
+from signal import signal as unguarded_signal
+
+import trio
+from process_app import write
+
+from trioworkers import App, Context
+
+LONG_S = 600
+FORK = multiprocessing.get_context("fork")
+STARTS = os.environ.get("STARTS")
+
+if STARTS == "import that blocks":
+    write("importing")
+    time.sleep(LONG_S)
+if STARTS == "import that ignores TERM":
+    unguarded_signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@asynccontextmanager
+async def lifespan() -> AsyncIterator[None]:
+    if STARTS == "lifespan that blocks":
+        write("starting")
+        time.sleep(LONG_S)  # noqa: ASYNC251 - this is the fault
+    if STARTS == "lifespan that does not give up":
+        with trio.CancelScope(shield=True):
+            write("starting")
+            await trio.sleep(LONG_S)
+    yield
+    if STARTS == "lifespan whose end blocks":
+        time.sleep(LONG_S)  # noqa: ASYNC251 - as above
+
+
+app = App(lifespan=lifespan)
+
+
+@app.handler("q", "Misuse")
+async def misuse(ctx: Context, how: str) -> None:
+    write(f"start {ctx.job.jid}")
+    result = WAYS[how]()
+    write(f"end {ctx.job.jid} {str(result).replace(' ', '_')}")
+
+
+@app.handler("q", "Stay")
+async def stay(ctx: Context) -> None:
+    write(f"start {ctx.job.jid}")
+    await trio.sleep(LONG_S)
+
+
+# ── children, and the signals that they get ────────────────────────────────────────────────────────────────────────────
+
+
+def process() -> object:
+    child = FORK.Process(target=time.sleep, args=(LONG_S,))
+    child.start()
+    child.terminate()
+    child.join()
+    return child.exitcode
+
+
+def process_interrupted() -> object:
+    child = FORK.Process(target=_exits_when_interrupted)
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def _exits_when_interrupted() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(LONG_S)
+    except KeyboardInterrupt:
+        os._exit(3)
+
+
+def pool() -> object:
+    with ProcessPoolExecutor(1, mp_context=FORK) as executor:
+        child = executor.submit(os.getpid).result()
+        os.kill(child, signal.SIGTERM)
+        error = executor.submit(time.sleep, LONG_S).exception()
+    return type(error).__name__
+
+
+def preexec() -> object:
+    with_code = {"preexec_fn": lambda: os.kill(os.getpid(), signal.SIGTERM)}
+    return subprocess.Popen(["true"], **with_code).wait()  # type: ignore[call-overload]
+
+
+def plain_fork() -> object:
+    child = os.fork()
+    if child == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(9)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def thread_fork() -> object:
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(plain_fork()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def fork_that_comes_back() -> object:
+    child = os.fork()
+    return "child" if child == 0 else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def child_with_our_descriptors() -> object:
+    child = FORK.Process(target=time.sleep, args=(LONG_S,), daemon=True)
+    child.start()
+    return child.pid
+
+
+# ── what is in the way of the end ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def thread() -> None:
+    threading.Thread(target=time.sleep, args=(LONG_S,)).start()
+
+
+def executor() -> None:
+    ThreadPoolExecutor().submit(time.sleep, LONG_S)
+
+
+def exit_function() -> None:
+    atexit.register(time.sleep, LONG_S)
+
+
+def child() -> None:
+    FORK.Process(target=time.sleep, args=(LONG_S,)).start()
+
+
+def busy_pool() -> None:
+    ProcessPoolExecutor(1, mp_context=FORK).submit(time.sleep, LONG_S)
+
+
+# ── what would make the worker deaf ────────────────────────────────────────────────────────────────────────────────────
+
+
+def ignore() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def default() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def wakeup() -> None:
+    signal.set_wakeup_fd(-1)
+
+
+def event_loop() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def event_loop_that_hears() -> object:
+    async def main() -> str:
+        heard = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, heard.set)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        await heard.wait()
+        return "heard"
+
+    return asyncio.run(main())
+
+
+def handler_of_their_own() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: write("theirs"))
+
+
+def closed_streams() -> None:
+    sys.stderr.close()
+    sys.stdout.close()
+
+
+def no_streams() -> None:
+    sys.stderr = sys.stdout = None  # type: ignore[assignment]
+
+
+def ignore_unguarded() -> None:
+    unguarded_signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def wakeup_put_back_unguarded() -> None:
+    unguarded_wakeup_fd(unguarded_wakeup_fd(-1))
+
+
+WAYS = {
+    function.__name__: function
+    for function in list(globals().values())
+    if getattr(function, "__module__", "") == __name__ and not isinstance(function, type) and callable(function)
+}
+
+if __name__ == "__main__":
+    app.run()

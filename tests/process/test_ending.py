@@ -1,0 +1,141 @@
+"""The end comes in time and with the right status, whatever jobs leave behind, and before a worker has started."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import Jobs, children_of
+from servers import ROOT, Server, Worker, wait_for
+
+Misuse = Callable[..., Worker]
+Result = Callable[[str], str]
+
+LEFT_BEHIND = ["thread", "executor", "exit_function", "child", "busy_pool"]
+
+
+@pytest.mark.parametrize("how", LEFT_BEHIND)
+def test_what_jobs_leave_behind_does_not_keep_the_process(misuse: Misuse, result: Result, jobs: Jobs, how: str):
+    worker = misuse().wait_started()
+    result(how)
+    jobs.push(1, "Stay")
+    wait_for(lambda: len(jobs.counted("start")) == 2, "the other one runs")
+    children = children_of(worker.process.pid)
+    started = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    assert worker.ended(30) == 0
+    assert time.monotonic() - started < 1 + 2 + 2  # the machine may be slow; without a bound it is ten minutes
+    assert len(jobs.queued()) == 1
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid, _ in children), "no child is left")
+
+
+@pytest.mark.parametrize("how", LEFT_BEHIND)
+def test_worker_that_ends_by_itself_has_status_1_whatever_is_left(
+    misuse: Misuse,
+    result: Result,
+    jobs: Jobs,
+    server: Server,
+    how: str,
+):
+    worker = misuse("--lease", "2").wait_started()
+    result(how)
+    server.command("SET", "tw:lease:w1", "another")
+    assert worker.ended(30) == 1
+
+
+def test_signals_while_the_interpreter_ends_do_not_change_the_status(misuse: Misuse, result: Result, jobs: Jobs):
+    worker = misuse("--shutdown-timeout", "5").wait_started()
+    result("thread")
+    worker.signal(signal.SIGTERM)
+    wait_for(lambda: "stopped: worker" in worker.text, "the worker is gone, the process is not")
+    for _ in range(5):
+        time.sleep(0.1)
+        worker.signal(signal.SIGTERM)
+        worker.signal(signal.SIGINT)
+    assert worker.ended(30) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("starts", ["import that blocks", "lifespan that blocks", "lifespan that does not give up"])
+def test_start_that_blocks_is_stopped_in_time(misuse: Misuse, jobs: Jobs, starts: str, number: signal.Signals):
+    worker = misuse(STARTS=starts)
+    wait_for(jobs.runs.exists, "it is on its way")
+    worker.signal(number)
+    interrupted = number == signal.SIGINT and starts.startswith("import")  # no worker yet: a command like any other
+    assert worker.ended(30) == (130 if interrupted else 0)
+    assert "Traceback" not in worker.text
+
+
+def test_end_of_a_lifespan_that_blocks_is_bounded(misuse: Misuse, jobs: Jobs):
+    worker = misuse(STARTS="lifespan whose end blocks").wait_started()
+    worker.signal(signal.SIGTERM)
+    assert worker.ended(30) == 0
+
+
+def test_import_that_ignores_term_is_overruled(misuse: Misuse, jobs: Jobs):
+    worker = misuse(STARTS="import that ignores TERM").wait_started()
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+
+
+SCRIPT = """
+import sys, time, threading
+from trioworkers import App, Context
+
+app = App(sys.argv[1], process_id="w1", shutdown_timeout=0.2)
+
+@app.handler("q", "Leave")
+async def leave(ctx: Context) -> None:
+    if sys.argv[2] == "thread":
+        threading.Thread(target=time.sleep, args=(600,)).start()
+    print("left", flush=True)
+
+app.run()
+time.sleep(float(sys.argv[3]))
+print("went on", flush=True)
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path, server: Server, jobs: Jobs) -> Callable[..., subprocess.Popen[str]]:
+    """A program of its own that calls `app.run()`, and whose one job has run."""
+    (tmp_path / "program.py").write_text(SCRIPT)
+
+    def start(leaves: str, goes_on_s: float) -> subprocess.Popen[str]:
+        jobs.push(1, "Leave")
+        command = [sys.executable, "program.py", server.url, leaves, str(goes_on_s)]
+        program = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)}
+        )
+        assert program.stdout is not None
+        assert program.stdout.readline() == "left\n"
+        return program
+
+    return start
+
+
+def test_program_that_goes_on_after_its_worker_may(script: Callable[..., subprocess.Popen[str]]):
+    with script("nothing", 3) as program:
+        program.send_signal(signal.SIGTERM)
+        assert program.communicate(timeout=30)[0] == "went on\n"
+        assert program.returncode == 7
+
+
+def test_thread_that_a_job_left_does_not_keep_a_program(script: Callable[..., subprocess.Popen[str]]):
+    with script("thread", 0) as program:
+        program.send_signal(signal.SIGTERM)
+        assert program.communicate(timeout=30)[0] == "went on\n"
+        assert program.returncode == 0
+
+
+def test_worker_is_one_that_ends(misuse: Misuse, result: Result, jobs: Jobs):
+    """So that the tests above are not passed by a worker that never does its jobs."""
+    worker: Worker = misuse().wait_started()
+    assert result("plain_fork") == "-15"
+    assert worker.process.poll() is None

@@ -1,0 +1,103 @@
+"""The log's own thread: nobody waits for it, what is too much is dropped and counted, nothing that is logged can raise."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+from servers import wait_for
+
+from trioworkers.process import log_writer
+from trioworkers.process.log_writer import LogWriter
+
+LINE = "x" * 1000
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, LogWriter]]:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        yield reader, LogWriter(stream)
+    os.close(reader)
+
+
+def record(text: str, *args: object) -> logging.LogRecord:
+    return logging.LogRecord("x", logging.INFO, "here.py", 7, text, args, None)
+
+
+def read_all(reader: int, until: bytes) -> bytes:
+    found = b""
+    while until not in found:
+        found += os.read(reader, 1 << 16)
+    return found
+
+
+def test_lines_come_in_order(pipe: tuple[int, LogWriter]):
+    reader, writer = pipe
+    for number in range(1000):
+        writer.emit(record("line %d", number))
+    writer.flush()
+    assert read_all(reader, b"line 999\n").decode().split("\n") == [*(f"line {number}" for number in range(1000)), ""]
+
+
+def test_what_nobody_reads_is_dropped_and_counted(pipe: tuple[int, LogWriter]):
+    reader, writer = pipe
+    count = 3 * log_writer.ROOM_BYTES // len(LINE)
+    for number in range(count):
+        writer.emit(record("%d %s", number, LINE))
+    writer.flush()  # gives up
+    found: list[bytes] = []
+    thread = threading.Thread(target=lambda: found.append(read_all(reader, b"were dropped here")))
+    thread.start()
+    thread.join(20)
+    lines = found[0].decode().splitlines()
+    dropped = int(next(line for line in lines if "were dropped" in line).split()[0])
+    assert [int(line.split()[0]) for line in lines[:-1]] == [*range(count - dropped)]
+    assert 0 < dropped < count
+
+
+def test_closed_stream_does_not_end_the_log():
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        handler = LogWriter(stream)
+    handler.close()
+    handler.emit(record("still here"))
+    assert read_all(reader, b"\n") == b"still here\n"
+    os.close(reader)
+
+
+def test_pipe_that_others_made_non_blocking_is_written_whole(pipe: tuple[int, LogWriter]):
+    reader, writer = pipe
+    assert writer._fd is not None
+    os.set_blocking(writer._fd, False)
+    for _ in range(300):
+        writer.emit(record(LINE))
+    writer.emit(record("end"))
+    assert len(read_all(reader, b"end\n").splitlines()) == 301
+
+
+def test_what_cannot_be_formatted_is_a_line_all_the_same():
+    stream = io.StringIO()
+    handler = LogWriter(stream)
+    handler.emit(record("%d", "no number"))
+    handler.emit(record("a \ud800 surrogate"))
+    handler.flush()
+    wait_for(lambda: stream.getvalue().count("\n") == 2, "both are written")
+    assert "here.py:7 that can't be formatted" in stream.getvalue()
+    assert "a \\ud800 surrogate" in stream.getvalue()
+
+
+def test_forked_child_says_what_it_has_to_say(pipe: tuple[int, LogWriter]):
+    reader, writer = pipe
+    writer.emit(record("parent"))
+    writer.flush()
+    child = os.fork()
+    if child == 0:
+        writer.emit(record("child"))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert read_all(reader, b"child\n") == b"parent\nchild\n"

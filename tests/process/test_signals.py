@@ -1,0 +1,106 @@
+"""Whose a signal is: what a job's child gets is the child's, what the worker gets it hears, whatever jobs did to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+from harness import Jobs
+from servers import Worker, wait_for
+
+Misuse = Callable[..., Worker]
+Result = Callable[[str], str]
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("process", "-15"),
+        ("process_interrupted", "3"),
+        ("pool", "BrokenProcessPool"),
+        ("preexec", "-15"),
+        ("plain_fork", "-15"),
+        ("thread_fork", "-15"),
+    ],
+)
+def test_signal_to_a_child_is_the_childs(misuse: Misuse, result: Result, jobs: Jobs, how: str, told: str):
+    worker = misuse().wait_started()
+    for _ in range(5):
+        assert result(how) == told
+    jobs.push(1, "Stay")
+    wait_for(lambda: len(jobs.counted("start")) == 6, "the worker goes on")
+    assert worker.process.poll() is None
+    assert "stopping" not in worker.text
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert len(jobs.queued()) == 1
+
+
+def test_forked_child_that_comes_back_into_the_loop_ends_there(misuse: Misuse, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(20, "Misuse", "fork_that_comes_back")
+    wait_for(
+        lambda: sum(line.split()[2] == "70" for line in jobs.lines("end")) == 20, "each child has ended with our status"
+    )
+    wait_for(lambda: jobs.in_progress() == 0, "all are settled")
+    assert len(jobs.counted("start")) == 20
+    assert set(jobs.counted("start").values()) == {1}
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+
+
+def test_children_that_hold_our_descriptors_do_not_keep_the_worker(misuse: Misuse, result: Result, jobs: Jobs):
+    worker = misuse().wait_started()
+    child = int(result("child_with_our_descriptors"))
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "ignore",
+        "default",
+        "wakeup",
+        "event_loop",
+        "handler_of_their_own",
+        "closed_streams",
+        "no_streams",
+        "wakeup_put_back_unguarded",
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_no_job_makes_the_worker_deaf(misuse: Misuse, result: Result, jobs: Jobs, how: str, number: signal.Signals):
+    worker = misuse().wait_started()
+    result(how)
+    worker.signal(number)
+    assert worker.ended() == 0
+    assert ("theirs" in jobs.runs.read_text()) is (how == "handler_of_their_own" and number == signal.SIGTERM)
+
+
+def test_what_was_kept_is_said(misuse: Misuse, result: Result, jobs: Jobs):
+    worker = misuse().wait_started()
+    result("ignore")
+    wait_for(lambda: "a job set SIGTERM to SIG_IGN" in worker.text, "it is said")
+    result("ignore_unguarded")
+    wait_for(lambda: worker.text.count("a job set SIGTERM to SIG_IGN") == 2, "what got past us is mended, and said")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+
+
+def test_signals_of_jobs_own_are_passed_on(misuse: Misuse, result: Result, jobs: Jobs):
+    misuse().wait_started()
+    assert result("event_loop_that_hears") == "heard"
+
+
+def test_ttin_tells_where_a_start_is_stuck(misuse: Misuse, jobs: Jobs):
+    worker = misuse(STARTS="import that blocks")
+    wait_for(jobs.runs.exists, "it imports")
+    worker.signal(signal.SIGTTIN)
+    wait_for(lambda: "time.sleep(LONG_S)" in worker.text, "it tells")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0

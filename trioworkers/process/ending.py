@@ -1,0 +1,161 @@
+"""Sees to it that the process ends in time: its worker, and what is in the interpreter's way out.
+
+The clock runs from the moment in which the worker is told to stop. It is a thread: a job may block the event loop. And it goes on when
+the worker is gone: threads that a job started, its executors, exit functions and children are waited for by the interpreter, for ever
+if need be. What a program does of its own accord after `app.run()` has returned is its own business, though, and has all the time it wants.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from trioworkers.aside import aside
+
+HARD_EXIT_AFTER_S = 1.2
+"""After the deadline: by then a worker whose jobs behave is gone. What is left is put back by us, and the process ends."""
+
+LAST_CALL_S = 0.5
+"""What putting back may take then."""
+
+WAY_OUT_S = 0.5
+"""What the interpreter gets for its end at the least, however late it begins."""
+
+LAST_WORDS_S = 0.1
+
+
+class Ending:
+    """The end of a process, which comes in time. All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._ends_at = math.inf
+        self._over = False
+        self._leaving_at = math.inf
+        self._timeout_s = 0.0
+        self._watched = False
+        self._last_call: Callable[[], None] = lambda: None
+        self._reason: Callable[[], object] = lambda: None
+        self.on_leaving: Callable[[], None] = lambda: None
+        """Called when the interpreter begins to end, in its main thread."""
+
+    def begin(self, last_call: Callable[[], None], reason: Callable[[], object]) -> None:
+        """A worker's life begins. `last_call`: puts its jobs back if it can't; `reason`: why it ended if that was no stop: then the status is 1."""
+        with self._changed:
+            self._ends_at, self._over, self._last_call, self._reason = math.inf, False, last_call, reason
+
+    def expect(self, in_s: float) -> None:
+        """The process shall end soon after `in_s` seconds from now. A later call can only bring that nearer."""
+        self._expect(time.monotonic() + max(in_s, 0.0) + HARD_EXIT_AFTER_S)
+
+    def over(self, timeout_s: float) -> None:
+        """The worker is gone. When the interpreter ends, what is in its way gets what is left of the time, or `timeout_s` if none was set."""
+        with self._changed:
+            self._over, self._timeout_s = True, timeout_s
+            if not self._watched:
+                self._watched = True
+                _before_threads_are_waited_for(self._leave)
+        if self._ends_at == math.inf:
+            self.expect(timeout_s)
+
+    def exit_now(self, status: int = 0) -> None:
+        """End the process as it stands, with what it has started. Status 0, as being stopped is not failing; 1 if it stopped by itself."""
+        try:
+            reason = self._reason()
+            status = status if reason is None else 1
+            if reason is not None:
+                aside.log(logging.ERROR, "ended with status 1: %s", reason)
+            kill_children()
+            flush(LAST_WORDS_S)
+        finally:
+            os._exit(status)
+
+    def _expect(self, ends_at: float) -> None:
+        with self._changed:
+            if ends_at >= self._ends_at:
+                return
+            self._ends_at = ends_at
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._watch, name="trioworkers-ending", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._leaving_at = time.monotonic()
+            self._changed.notify_all()
+        self.on_leaving()
+
+    def _due_at(self) -> float:
+        if not self._over:
+            return self._ends_at
+        went_on = (
+            self._leaving_at > self._ends_at + WAY_OUT_S
+        )  # the program did, by itself: its end is no part of a stop
+        return max(self._ends_at, self._leaving_at + (self._timeout_s if went_on else WAY_OUT_S))
+
+    def _watch(self) -> None:
+        with self._changed:
+            while (left_s := self._due_at() - time.monotonic()) > 0:
+                self._changed.wait(None if left_s == math.inf else left_s)
+            over = self._over
+        if over:
+            aside.log(
+                logging.WARNING, "threads, exit functions or children of jobs keep the process: it ends without them"
+            )
+        else:
+            self._put_back()
+        self.exit_now()
+
+    def _put_back(self) -> None:
+        """For a worker that didn't end. Bounded: what blocks it may block this too."""
+        limit = threading.Timer(LAST_CALL_S, self.exit_now)
+        limit.daemon = True
+        limit.start()
+        aside.log(logging.ERROR, "the worker did not end by its deadline: its jobs are put back, the process ends")
+        with suppress(Exception):  # Redis may be away; then they stay in progress, and are taken over
+            self._last_call()
+
+
+def flush(timeout_s: float) -> None:
+    """Have written what is still in buffers, if somebody reads it."""
+    thread = threading.Thread(target=_flush, daemon=True)
+    with suppress(RuntimeError):  # the interpreter ends, and starts no thread any more
+        thread.start()
+        thread.join(timeout_s)
+
+
+def _flush() -> None:
+    aside.settle(LAST_WORDS_S)
+    streams = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.Handler)]
+    for stream in (*streams, sys.stdout, sys.stderr):
+        with suppress(Exception):  # closed, or None
+            stream.flush()
+
+
+def kill_children() -> None:
+    """Those that jobs started through multiprocessing: nobody waits for them any more."""
+    # Who has children by it has imported it; most workers haven't.
+    multiprocessing = sys.modules.get("multiprocessing")
+    for child in multiprocessing.active_children() if multiprocessing is not None else ():
+        with suppress(Exception):  # another thread may have waited for it just now
+            child.kill()
+
+
+def _before_threads_are_waited_for(function: Callable[[], None]) -> None:
+    # As concurrent.futures does, which waits for its threads there; what `atexit` knows comes after all waiting.
+    register = getattr(threading, "_register_atexit", None) or atexit.register
+    with suppress(RuntimeError):  # too late: the interpreter ends already
+        register(function)
+
+
+ending = Ending()
+"""The only one: a process ends once."""

@@ -1,0 +1,125 @@
+"""Writes log lines from a thread of its own: whoever logs never waits for whoever reads.
+
+A pipe that nobody reads, a terminal that is stopped, a log driver that blocks: lines wait, at most `ROOM_BYTES` of them; what comes then is
+dropped, and counted. When they are read again, it is said how many were dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TextIO
+
+ROOM_BYTES = 1 << 20
+
+PAUSE_S = 0.005
+"""Between two writes: what comes meanwhile goes out together. A busy worker logs thousands of lines a second."""
+
+FLUSH_S = 0.25
+"""How long an end waits for what is unwritten."""
+
+
+class LogWriter(logging.Handler):
+    """A handler for a stream. Its descriptor is kept: a job that closes `sys.stderr` doesn't end the log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._fd = _own_descriptor(stream)
+        self._lines: deque[bytes] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._changed = threading.Condition(threading.Lock())
+        self._idle = True
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have it written soon. Never raises, never waits."""
+        try:
+            line = (self.format(record) + "\n").encode(errors="backslashreplace")
+        except Exception:  # noqa: BLE001 - arguments that don't fit their text, say; not logging's own report of it, which waits for stderr
+            line = f"a line of {record.pathname}:{record.lineno} that can't be formatted: {record.msg!r}\n".encode(
+                errors="backslashreplace"
+            )
+        if os.getpid() != self._pid:  # a forked child: our thread is not in it, and what it says is little
+            self._write(line)
+            return
+        with self._changed:
+            if self._size + len(line) > ROOM_BYTES and self._lines:
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._size += len(line)
+            if self._thread is None or not self._thread.is_alive():
+                self._start()
+            elif self._idle:
+                self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all is written, but no longer than `FLUSH_S`."""
+        if os.getpid() != self._pid:
+            return
+        deadline = time.monotonic() + FLUSH_S
+        with self._changed:
+            while (self._lines or not self._idle) and (left_s := deadline - time.monotonic()) > 0:
+                self._changed.wait(left_s)
+
+    def close(self) -> None:
+        """Nothing: `dictConfig` closes handlers that it leaves in use, and at the end comes after `flush`."""
+
+    def _start(self) -> None:
+        self._idle = False
+        self._thread = threading.Thread(target=self._run, name="trioworkers-log", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter ends, and starts no thread any more
+            self._thread, self._idle = None, True
+            self._lines.clear()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._lines:
+                    self._idle = True
+                    self._changed.notify_all()
+                    self._changed.wait()
+                self._idle = False
+                block, dropped = b"".join(self._lines), self._dropped
+                self._lines.clear()
+                self._size = self._dropped = 0
+            self._write(block)
+            if dropped:
+                self._write(self._told(dropped))
+            time.sleep(PAUSE_S)
+
+    def _told(self, dropped: int) -> bytes:
+        text = "%d log lines were dropped here: nobody had read those before them"
+        record = logging.LogRecord("trioworkers", logging.WARNING, __file__, 0, text, (dropped,), None)
+        return (self.format(record) + "\n").encode()
+
+    def _write(self, block: bytes) -> None:
+        """Write it all, however long that takes. What can't be written (nobody will ever read, the disk is full) is gone."""
+        with suppress(OSError, ValueError):
+            if self._fd is None:
+                self._stream.write(block.decode())
+                self._stream.flush()
+                return
+            view = memoryview(block)
+            while view:
+                try:
+                    view = view[os.write(self._fd, view) :]
+                except BlockingIOError:  # somebody who shares it has made it so
+                    select.select([], [self._fd], [])
+
+
+def _own_descriptor(stream: TextIO) -> int | None:
+    try:
+        return os.dup(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # a stream in memory
+        return None

@@ -1,0 +1,305 @@
+"""Hears the process's signals: TERM and INT stop, TSTP quiets, TTIN tells where jobs are. Nothing else touches signals.
+
+They are heard by a thread, over the wake-up descriptor that Python's C code writes to at once. So they are heard even while a job
+blocks the event loop for good, and while a program is still being imported.
+
+Jobs share the process. So that none of them makes it deaf, what would (to ignore a signal of ours, to give it back to the kernel, to take
+the wake-up descriptor) is not done while we listen, and said. A handler of their own they may have: it is called beside us. A forked
+child has its parent's handlers and descriptors: it is given back what was there before us, before any signal reaches it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from trioworkers.aside import aside
+from trioworkers.printable import Lines
+from trioworkers.process.ending import ending
+from trioworkers.process.stray import strand
+
+if TYPE_CHECKING:
+    from trioworkers.engine.worker import Worker
+
+logger = logging.getLogger("trioworkers")
+
+STOP = (signal.SIGTERM, signal.SIGINT)
+HEARD = (*STOP, signal.SIGTSTP, signal.SIGTTIN)
+
+INTERRUPTED = 130
+
+CHECK_S = 1.0
+"""How often we look whether Python still hands our signals on; what gets past us is mended then."""
+
+_set_handler, _set_wakeup_fd = signal.signal, signal.set_wakeup_fd
+
+
+class Ear:
+    """The thread that hears signals, and what they are for: an import, a start, a worker."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)  # noqa: FBT003 - the socket's own interface
+        self._reader.settimeout(CHECK_S)
+        self._stops = 0
+        self._quiet_asked = False
+        self._worker: Worker | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._timeout_s = 0.0
+        self._before: dict[signal.Signals, Any] = {}
+        self._their_wakeup_fd = -1
+        self._guarding = False
+        self.on_stop: Callable[[int], None] = self._stop
+
+    # ── whom they are for ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self, on_stop: Callable[[int], None], timeout_s: float) -> None:
+        """From now on a stop is for this, called in the event loop. Until there is a worker it gets `timeout_s` seconds to clean up."""
+        self._token = trio.lowlevel.current_trio_token()
+        self.on_stop, self._timeout_s = on_stop, timeout_s
+
+    def attend(self, worker: Worker) -> None:
+        """From now on signals are for this worker."""
+        self._worker, self._timeout_s = worker, worker.shutdown_timeout_s
+        self.on_stop = self._stop
+        if self._quiet_asked:
+            worker.quiet()
+
+    # ── hearing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear signals within the block. In the main thread."""
+        # Python must have a handler, or its C code hands nothing on; it has nothing to do itself.
+        self._before = {number: _set_handler(number, _heard_elsewhere) for number in HEARD}
+        self._their_wakeup_fd = _set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        thread = threading.Thread(target=self._listen, name="trioworkers-signals", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            _set_wakeup_fd(self._their_wakeup_fd)
+            for number, handler in self._before.items():
+                _set_handler(number, handler or signal.SIG_DFL)  # None: it was not Python's
+            self._reader.shutdown(socket.SHUT_RDWR)  # closing would not do: a forked child may hold it open, too
+            thread.join()
+            self._reader.close()
+            self._writer.close()
+
+    @contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Within the block nobody makes us deaf; whatever was done before it is put right."""
+        for number in HEARD:
+            _set_handler(number, _heard_elsewhere)
+        _set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._their_wakeup_fd = -1
+        self._guarding = True
+        signal.signal, signal.set_wakeup_fd = self._guarded_signal, self._guarded_wakeup_fd  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            self._guarding = False
+            signal.signal, signal.set_wakeup_fd = _set_handler, _set_wakeup_fd
+
+    def _guarded_signal(self, number: int, handler: Any) -> Any:
+        if number not in HEARD or not _deafens(handler):
+            return _set_handler(number, handler)
+        _say_kept(number, handler)
+        return _set_handler(number, _heard_elsewhere)
+
+    def _guarded_wakeup_fd(self, fd: int, *, warn_on_full_buffer: bool = True) -> int:  # noqa: ARG002 - Python's signature
+        # Not refused: Trio wants one, and another event loop in a job may. What comes is passed on to it.
+        before, self._their_wakeup_fd = self._their_wakeup_fd, fd
+        return before
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                numbers = self._reader.recv(16)
+            except TimeoutError:
+                self._check()
+                continue
+            if not numbers:
+                return
+            if self._guarding and self._their_wakeup_fd != -1:
+                with suppress(OSError):  # full, or closed; it is theirs
+                    os.write(self._their_wakeup_fd, numbers)
+            for number in numbers:
+                self._hear(number)
+
+    def _check(self) -> None:
+        """Mend what a job did behind our guard, through Python's C functions, say. In the loop: only the main thread may."""
+        if self._guarding and any(_deafens(signal.getsignal(number)) for number in HEARD):
+            self._tell(self._mend)
+
+    def _mend(self) -> None:
+        for number in HEARD:
+            if _deafens(handler := signal.getsignal(number)):
+                _say_kept(number, handler)
+                _set_handler(number, _heard_elsewhere)
+
+    def _hear(self, number: int) -> None:
+        if number in STOP and self._token is None:
+            self._give_up(number)
+        elif number in STOP:
+            self._hear_stop()
+        elif number == signal.SIGTSTP:
+            self._tell(self._quiet)
+        elif number == signal.SIGTTIN:
+            self._dump()
+
+    def _give_up(self, number: int) -> None:
+        """Stopped while the program is being imported: nothing is to be saved, and whatever it waits for, it waits no longer."""
+        if number == signal.SIGINT:  # by Ctrl-C, as any command
+            ending.exit_now(INTERRUPTED)
+        aside.log(logging.INFO, "stopping before it has started: no job was fetched")
+        ending.exit_now()
+
+    def _hear_stop(self) -> None:
+        self._stops += 1
+        if self._stops > 2:
+            aside.log(logging.ERROR, "third signal: out; what was running stays in progress, safe in Redis")
+            ending.exit_now()
+        ending.expect(self._timeout_s if self._stops == 1 else 0.0)
+        self._tell(self.on_stop, self._stops)
+
+    def _quiet(self) -> None:
+        self._quiet_asked = True  # of a worker that has not started yet, too: who has sent it doesn't send it again
+        if self._worker is not None:
+            self._worker.quiet()
+
+    def _stop(self, stops: int) -> None:
+        if self._worker is not None:
+            self._worker.stop(None if stops == 1 else 0.0)
+
+    def _tell(self, function: Callable[..., object], *args: object) -> None:
+        if self._token is None:
+            function(*args)
+            return
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(function, *args)
+
+    def _dump(self) -> None:
+        worker, answered = self._worker, threading.Event()
+
+        def dump() -> None:
+            answered.set()
+            if worker is not None:
+                logger.warning("running jobs:\n%s", Lines("\n".join(worker.describe_jobs()) or "none"))
+
+        def complain() -> None:
+            if worker is None or not answered.wait(1.0):
+                what = "the event loop is blocked" if worker is not None else "the worker has not started"
+                aside.log(logging.ERROR, "%s; this is where:\n%s", what, _where_threads_are())
+
+        self._tell(dump)
+        threading.Thread(target=complain, daemon=True).start()
+
+    # ── what a fork inherits ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def let_go(self) -> None:
+        """In a forked child: give back what was there before us. Our thread doesn't exist here."""
+        _set_wakeup_fd(-1)
+        signal.signal, signal.set_wakeup_fd = _set_handler, _set_wakeup_fd
+        for number, handler in self._before.items():
+            _set_handler(number, handler or signal.SIG_DFL)
+        self._reader.close()
+        self._writer.close()
+
+
+@contextmanager
+def hearing() -> Iterator[Ear]:
+    """Hear signals within the block, in the main thread. Within another such block: its ear."""
+    global _ear  # noqa: PLW0603 - a process has one
+    if _ear is not None:
+        yield _ear
+        return
+    _heed_forks()
+    ending.on_leaving = _stay_deaf
+    _ear = Ear()
+    try:
+        with _ear.listening():
+            yield _ear
+    finally:
+        _ear = None
+
+
+_ear: Ear | None = None
+_heeds_forks = False
+_masks: dict[int, set[int]] = {}
+
+
+def _heed_forks() -> None:
+    global _heeds_forks  # noqa: PLW0603 - nobody can take it back
+    if not _heeds_forks:
+        _heeds_forks = True
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
+
+def _before_fork() -> None:
+    # Signals wait until the child has let go: one that came in between would be heard by us as ours.
+    if _ear is not None:
+        _masks[threading.get_ident()] = {*signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)}
+
+
+def _after_fork() -> None:
+    mask = _masks.pop(threading.get_ident(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_fork_in_child() -> None:
+    global _ear  # noqa: PLW0603 - as above
+    ending.on_leaving = lambda: None
+    if _ear is not None:
+        _ear.let_go()
+        _ear = None
+        strand()
+    _after_fork()
+
+
+def _stay_deaf() -> None:
+    # What is sent again while the interpreter ends must not change the status: the end is near and bounded.
+    for number in STOP:
+        if _deafens(signal.getsignal(number)):
+            _set_handler(number, _heard_elsewhere)
+
+
+def _deafens(handler: object) -> bool:
+    """Whether Python hears nothing under it; or it, that INT be raised in whatever runs, which is what the first of our handlers replaced."""
+    return handler in (signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler, None)
+
+
+def _say_kept(number: int, handler: object) -> None:
+    name, what = signal.Signals(number).name, getattr(handler, "name", getattr(handler, "__name__", handler))
+    aside.log(
+        logging.WARNING,
+        "a job set %s to %s; it stays the worker's, which %s stops or tells where it is",
+        name,
+        what,
+        name,
+    )
+
+
+def _heard_elsewhere(number: int, frame: FrameType | None) -> None:
+    """See `Ear`."""
+
+
+def _where_threads_are() -> str:
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    parts = []
+    for ident, frame in sys._current_frames().items():  # noqa: SLF001 - the documented way to see other threads
+        stack = "".join(traceback.format_list(traceback.extract_stack(frame))).rstrip()
+        parts.append(f"thread {names.get(ident, ident)}:\n{stack}")
+    return Lines("\n".join(parts))
