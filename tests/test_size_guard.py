@@ -31,7 +31,7 @@ def test_class_is_warned_of_once_in_a_while_and_for_each_of_sending_and_running(
     job = Job("q", "Big")
     for size in (100, 101, 102):
         guard.notice(job, size, "runs")
-    guard.admit(job, b"x" * 101)
+    guard.check(job, b"x" * 101)
     guard.notice(Job("q", "Other"), 101, "runs")
     assert [(line.split()[2], line.split()[3]) for line in warnings(caplog)] == [
         ("runs:", "class=Big"),

@@ -85,7 +85,7 @@ class Sending:
         """
         remaining = iter(sends)
         while True:
-            push, later = self.work(islice(remaining, PARCEL_JOBS), now_s, self.guard.admit, PARCEL_BYTES)
+            push, later = self.work(islice(remaining, PARCEL_JOBS), now_s, self.guard.check, PARCEL_BYTES)
             if not push and not later:
                 return
             yield pack((push, later))

@@ -27,7 +27,7 @@ class SizeGuard:
         self._clock = clock
         self._said: dict[tuple[str, str], float] = {}
 
-    def admit(self, job: Job, payload: bytes) -> None:
+    def check(self, job: Job, payload: bytes) -> None:
         """Take a look at what is to be sent. Raises BadJob for more than `max_payload_bytes`."""
         size = len(payload)
         if size > self.max_bytes:

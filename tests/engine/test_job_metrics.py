@@ -16,7 +16,7 @@ from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.sender import Clock
 from trioworkers.engine import job_metrics as tally_module
-from trioworkers.engine.job_metrics import MAX_CLASSES, PAGE, Reporter, Tally
+from trioworkers.engine.job_metrics import MAX_CLASSES, PAGE, JobMetrics, Reporter
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.metrics import LIMITS_MS, fields
 
@@ -56,12 +56,12 @@ def test_keys_are_spelled_as_each_version_spells_them():
 
 
 async def test_a_report_is_what_the_page_reads(broker: Broker, shared_server: Server):
-    tally = Tally()
+    metrics = JobMetrics()
     for ms in (0, 19.9, 20, 334, 335_000, 10_000_000):
-        tally.count("A", ms / 1000, failed=False)
-    tally.count("A", 5.0, failed=True)
-    tally.count("Mod::B", 1.0, failed=True)
-    reporter = Reporter(broker, tally, 1.0)
+        metrics.count("A", ms / 1000, failed=False)
+    metrics.count("A", 5.0, failed=True)
+    metrics.count("Mod::B", 1.0, failed=True)
+    reporter = Reporter(broker, metrics, 1.0)
     await reporter.report()
     expected = {"A|p": 7, "A|f": 1, "A|ms": 10_335_373, "Mod::B|p": 1, "Mod::B|f": 1}
     for key, expires_s in (("j|20261103|9:5", 8), ("j|261103|9:05", 8), ("j|261103|9:0", 72)):
@@ -75,7 +75,7 @@ async def test_a_report_is_what_the_page_reads(broker: Broker, shared_server: Se
         assert 0 < int(str(shared_server.command("TTL", key))) <= 8 * 3600
     assert shared_server.command("EXISTS", "Mod::B-03-09:5", "h|Mod::B-3-9:5") == 0
 
-    tally.count("A", 0.0, failed=False)
+    metrics.count("A", 0.0, failed=False)
     await reporter.report()
     assert hash_at(shared_server, "j|261103|9:05")["A|p"] == 8
     assert histogram_at(shared_server, "h|A-3-9:5")[0] == 3
@@ -98,21 +98,21 @@ async def test_a_report_whose_reply_was_lost_counts_once(
             raise Unavailable("the reply was lost")
 
     monkeypatch.setattr(tally_module, "report", report)
-    tally = Tally()
-    reporter = Reporter(broker, tally, 1.0)
-    tally.count("A", 0.0, failed=False)
+    metrics = JobMetrics()
+    reporter = Reporter(broker, metrics, 1.0)
+    metrics.count("A", 0.0, failed=False)
     await reporter.report()
-    tally.count("A", 0.0, failed=False)  # after what was reported, and not part of it
+    metrics.count("A", 0.0, failed=False)  # after what was reported, and not part of it
     await reporter.report()
     assert hash_at(shared_server, "j|261103|9:05")["A|p"] == 2
 
 
 async def test_many_classes_go_in_pages_and_no_more_are_kept_than_can_be(broker: Broker, shared_server: Server):
-    tally = Tally()
+    metrics = JobMetrics()
     for number in range(MAX_CLASSES + 5):
-        tally.count(f"C{number}", 0.0, failed=False)
-    tally.count("with|bar", 0.0, failed=False)
-    reporter = Reporter(broker, tally, 1.0)
+        metrics.count(f"C{number}", 0.0, failed=False)
+    metrics.count("with|bar", 0.0, failed=False)
+    reporter = Reporter(broker, metrics, 1.0)
     await reporter.report()
     assert reporter._reports == MAX_CLASSES // PAGE + 1
     assert len(hash_at(shared_server, "j|261103|9:05")) == MAX_CLASSES
@@ -120,19 +120,19 @@ async def test_many_classes_go_in_pages_and_no_more_are_kept_than_can_be(broker:
 
 async def test_a_key_of_the_wrong_type_costs_this_report_and_nothing_else(broker: Broker, shared_server: Server):
     shared_server.command("SET", "j|20261103|9:5", "x")
-    tally = Tally()
-    reporter = Reporter(broker, tally, 1.0)
-    tally.count("A", 0.0, failed=False)
+    metrics = JobMetrics()
+    reporter = Reporter(broker, metrics, 1.0)
+    metrics.count("A", 0.0, failed=False)
     await reporter.report()
     shared_server.command("DEL", "j|20261103|9:5")
-    tally.count("B", 0.0, failed=False)
+    metrics.count("B", 0.0, failed=False)
     await reporter.report()
     assert hash_at(shared_server, "j|20261103|9:5") == {"B|p": 1}
 
 
 async def test_attempts_count_and_what_is_put_back_does_not(autojump_clock: object, monkeypatch: pytest.MonkeyPatch):
     counted: list[tuple[str, float, bool]] = []
-    monkeypatch.setattr(Tally, "count", lambda _, name, seconds, failed: counted.append((name, seconds, failed)))
+    monkeypatch.setattr(JobMetrics, "count", lambda _, name, seconds, failed: counted.append((name, seconds, failed)))
     app = App(unknown="leave")
 
     @app.handler("q", "Good")

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from trioworkers import App, ConfigurationError, Context, Job, testing
-from trioworkers.engine.skipped import FIRST_DELAY_S, LONGEST_DELAY_S, REMEMBERED_JOBS, SAY_AGAIN_AFTER_S, LeftJobs
+from trioworkers.engine.skipped import FIRST_DELAY_S, LONGEST_DELAY_S, REMEMBERED_JOBS, SAY_AGAIN_AFTER_S, SkippedJobs
 from trioworkers.wire.job import addressed, decode
 
 
@@ -97,39 +97,39 @@ async def test_what_lies_in_another_queue_than_it_says_comes_back_to_where_it_la
 
 
 async def test_each_return_of_a_job_waits_longer_up_to_a_bound(autojump_clock: object):
-    left = LeftJobs()
+    skipped = SkippedJobs()
     job = Job("q", "Stranger", jid="a")
     payload = b'{"queue":"q","jid":"a"}'
-    delays = [left.leave(job, payload).delay_s for _ in range(12)]
+    delays = [skipped.skip(job, payload).delay_s for _ in range(12)]
     for number, delay_s in enumerate(delays):
         expected = min(FIRST_DELAY_S * 2**number, LONGEST_DELAY_S)
         assert expected * 0.75 <= delay_s <= expected * 1.25
-    assert left.leave(Job("q", "Stranger", jid="b"), payload).delay_s <= FIRST_DELAY_S * 1.25
-    assert left.by_queue == {"q": 13}
+    assert skipped.skip(Job("q", "Stranger", jid="b"), payload).delay_s <= FIRST_DELAY_S * 1.25
+    assert skipped.by_queue == {"q": 13}
 
 
 async def test_more_jobs_than_can_be_remembered_wait_longest(autojump_clock: object):
-    left = LeftJobs()
+    skipped = SkippedJobs()
     payload = b'{"queue":"q","jid":"a"}'
     for number in range(REMEMBERED_JOBS):
-        left.leave(Job("q", "Stranger", jid=str(number)), payload)
-    assert left.leave(Job("q", "Stranger", jid="more"), payload).delay_s >= LONGEST_DELAY_S * 0.75
-    assert len(left._times) == REMEMBERED_JOBS
+        skipped.skip(Job("q", "Stranger", jid=str(number)), payload)
+    assert skipped.skip(Job("q", "Stranger", jid="more"), payload).delay_s >= LONGEST_DELAY_S * 0.75
+    assert len(skipped._times) == REMEMBERED_JOBS
 
 
 async def test_it_is_said_once_for_each_class_and_again_only_after_a_while(
     autojump_clock: object, caplog: pytest.LogCaptureFixture
 ):
-    left = LeftJobs()
+    skipped = SkippedJobs()
     payload = b'{"queue":"q","jid":"a"}'
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            left.leave(Job("q", "Stranger"), payload)
-            left.leave(Job("q", "Other"), payload)
+            skipped.skip(Job("q", "Stranger"), payload)
+            skipped.skip(Job("q", "Other"), payload)
         assert ["Stranger" in caplog.messages[0], "Other" in caplog.messages[1]] == [True, True]
         assert len(caplog.messages) == 2
         await trio.sleep(SAY_AGAIN_AFTER_S)
-        left.leave(Job("q", "Stranger"), payload)
+        skipped.skip(Job("q", "Stranger"), payload)
     assert "3 times in the last 10 min" in caplog.messages[2]
 
 

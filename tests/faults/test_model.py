@@ -22,7 +22,7 @@ from trioworkers.broker.moves import Broker, Holder, Settlement
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
-from trioworkers.engine.quarantine import MAX_DEATHS
+from trioworkers.engine.quarantine import MAX_CRASHES
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, Retry, Send, Snooze
 from trioworkers.wire import places
 from trioworkers.wire.keys import Keys
@@ -252,7 +252,7 @@ class Moves(RuleBasedStateMachine):
         entries: list[tuple[bytes, str, bool, bytes | None]] = []
         for payload in found:
             jid = json.loads(payload)["jid"]
-            entries.append((payload, jid, True, payload if self.deaths[jid] + 1 >= MAX_DEATHS else None))
+            entries.append((payload, jid, True, payload if self.deaths[jid] + 1 >= MAX_CRASHES else None))
         moved = [self.do(lambda: self.brokers[name].reclaim(other, "q", entries)) for _ in range(1 + again)]
         may = self.alive[name] if name == other else not self.alive[other]
         assert moved[0] == (len(found) if may else -1, "")

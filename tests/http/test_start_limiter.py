@@ -1,4 +1,4 @@
-"""The turnstile: how many get through in a round, and that nobody is left standing."""
+"""The start limiter: how many get through in a round, and that nobody is left standing."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import random
 
 import trio
 
-from trioworkers.http.start_limiter import Turnstile
+from trioworkers.http.start_limiter import StartLimiter
 
 
 async def test_no_more_than_its_size_in_a_round_and_all_in_the_end():
-    turnstile = Turnstile(10)
+    start_limiter = StartLimiter(10)
     rounds: list[int] = [0]
 
     async def pass_through() -> None:
-        await turnstile.pass_through()
+        await start_limiter.pass_through()
         rounds[-1] += 1
 
     async def count() -> None:
@@ -34,15 +34,15 @@ async def test_no_more_than_its_size_in_a_round_and_all_in_the_end():
 async def test_cancelled_tasks_hold_nobody_up():
     for seed in range(30):
         chance = random.Random(seed)
-        turnstile = Turnstile(3)
+        start_limiter = StartLimiter(3)
         through = 0
 
-        async def patient(turnstile: Turnstile = turnstile) -> None:
+        async def patient(start_limiter: StartLimiter = start_limiter) -> None:
             nonlocal through
-            await turnstile.pass_through()
+            await start_limiter.pass_through()
             through += 1
 
-        async def impatient(rounds: int, turnstile: Turnstile = turnstile) -> None:
+        async def impatient(rounds: int, start_limiter: StartLimiter = start_limiter) -> None:
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
 
@@ -52,7 +52,7 @@ async def test_cancelled_tasks_hold_nobody_up():
                         scope.cancel()
 
                     nursery.start_soon(cancel)
-                    await turnstile.pass_through()
+                    await start_limiter.pass_through()
                     nursery.cancel_scope.cancel()
 
         with trio.fail_after(5):

@@ -119,7 +119,7 @@ class FakeBroker(Broker):
     async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> None:
         """See `Sender.send`."""
         sends = list(sends)
-        self.sending.work(sends, self.clock.now_s(), self.guard.admit)  # refuses what can't be sent before anything is
+        self.sending.work(sends, self.clock.now_s(), self.guard.check)  # refuses what can't be sent before anything is
         await self._call(lambda: self._send(sends))
 
     def _send(self, sends: Sequence[outcomes.Send]) -> None:

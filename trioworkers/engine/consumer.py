@@ -19,7 +19,7 @@ from trioworkers.engine.admission import Admission
 from trioworkers.engine.audit import Audit
 from trioworkers.engine.delivery import FETCHED, Delivery
 from trioworkers.engine.lanes import Lanes
-from trioworkers.engine.quarantine import TRIAL_AFTER_DEATHS, Quarantine
+from trioworkers.engine.quarantine import QUARANTINE_AFTER_CRASHES, Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.slots import Slots
@@ -205,7 +205,7 @@ class Consumer:
     async def _run_suspect(self, delivery: Delivery) -> Outcome:
         finished = trio.Event()
         try:
-            if delivery.crashes >= TRIAL_AFTER_DEATHS:
+            if delivery.crashes >= QUARANTINE_AFTER_CRASHES:
                 await self._quarantine.admit(jid_of(delivery.payload), finished)
             if delivery.state is not FETCHED:  # put back or taken over while it waited for its turn
                 return REQUEUE

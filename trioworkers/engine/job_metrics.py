@@ -20,7 +20,7 @@ MAX_CLASSES = 1000
 PAGE = 100
 
 
-class Tally:
+class JobMetrics:
     """What has ended since it was last taken."""
 
     def __init__(self) -> None:
@@ -52,11 +52,11 @@ class Tally:
 
 
 class Reporter:
-    """Writes a tally every `interval_s` seconds."""
+    """Writes the metrics every `interval_s` seconds."""
 
-    def __init__(self, broker: Broker, tally: Tally, interval_s: float) -> None:
+    def __init__(self, broker: Broker, metrics: JobMetrics, interval_s: float) -> None:
         self._broker = broker
-        self._tally = tally
+        self._metrics = metrics
         self._interval_s = interval_s
         self._reports = 0
         self._unwritten: dict[str, Counts] = {}
@@ -73,7 +73,7 @@ class Reporter:
         while True:
             if not self._unwritten:
                 self._reports += 1
-                self._unwritten = self._tally.take(PAGE)
+                self._unwritten = self._metrics.take(PAGE)
             if not self._unwritten:
                 return
             try:

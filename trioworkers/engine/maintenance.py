@@ -16,7 +16,7 @@ import trio
 from trioworkers.broker.moves import Broker, Due, DueSet
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
-from trioworkers.engine.quarantine import MAX_DEATHS
+from trioworkers.engine.quarantine import MAX_CRASHES
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
 from trioworkers.ticks import next_tick
@@ -191,16 +191,16 @@ class Reclaimer:
         entries: list[tuple[bytes, str, bool, bytes | None]] = []
         for payload, jid in zip(payloads, jids, strict=True):
             charged = jid in to_blame
-            buried = _buried(broker, queue, payload) if charged and deaths.get(jid, 0) + 1 >= MAX_DEATHS else None
+            buried = _buried(broker, queue, payload) if charged and deaths.get(jid, 0) + 1 >= MAX_CRASHES else None
             if buried is not None:
-                logger.error("job %s goes to dead: %d workers died while they ran it", jid, MAX_DEATHS)
+                logger.error("job %s goes to dead: %d workers died while they ran it", jid, MAX_CRASHES)
             entries.append((payload, jid, charged, buried))
         return entries
 
 
 def _buried(broker: Broker, queue: str, payload: bytes) -> bytes:
     failure = Failure(
-        "trioworkers.WorkerDied", f"{MAX_DEATHS} workers died while they ran this job; it is not run again"
+        "trioworkers.WorkerDied", f"{MAX_CRASHES} workers died while they ran this job; it is not run again"
     )
     noted = buried(payload, queue, failure, broker.clock.now_s(), broker.dialect)
     return broker.as_dead(noted, queue, failure)

@@ -12,8 +12,8 @@ import trio
 from trioworkers.broker.moves import Broker
 from trioworkers.broker.redis.connection import retrying
 
-TRIAL_AFTER_DEATHS = 2
-MAX_DEATHS = 3
+QUARANTINE_AFTER_CRASHES = 2
+MAX_CRASHES = 3
 HEAD_START_S = 1.0
 """How long a suspect runs before the next one starts: long jobs among the innocent must not hold all others up."""
 

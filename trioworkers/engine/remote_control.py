@@ -1,7 +1,7 @@
-"""What people ask of a running worker, and its answers: cancel this job; where are your jobs.
+"""What people want of a running worker, and its replies: cancel this job; where are your jobs.
 
-Asked is through Redis: the promoter's look brings what is in our list (so an idle worker sends no command more),
-and the answer is laid under a key that expires.
+Both go through Redis: the promoter's look brings what is in our list (so an idle worker sends no command more),
+and the reply is laid under a key that expires.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REPLY_WITHIN_S = 5.0
 MAX_ANSWER_CHARS = 500_000
 
 
-class Remote:
+class RemoteControl:
     """Obeys. `running`: the deliveries of this worker. `dialects`: what is spoken on which queue."""
 
     def __init__(
@@ -36,17 +36,17 @@ class Remote:
         self._broker = broker
         self._dialects = dialects
         self._running = running
-        self._heard: list[ControlMessage] = []
+        self._received: list[ControlMessage] = []
         self._arrived = trio.Event()
         self._awaited: dict[Delivery, trio.Event] = {}
 
-    def hear(self, text: bytes) -> None:
-        """Something asked of us; what we don't understand (of a newer version, say) gets no answer."""
-        ask = decode_message(text)
-        if ask is None:
-            logger.warning("asked for something that this version does not know: %.200r", text)
+    def receive(self, text: bytes) -> None:
+        """A control message; what we don't understand (of a newer version, say) gets no reply."""
+        message = decode_message(text)
+        if message is None:
+            logger.warning("a control message that this version does not know: %.200r", text)
             return
-        self._heard.append(ask)
+        self._received.append(message)
         self._arrived.set()
 
     def settled(self, delivery: Delivery) -> None:
@@ -60,33 +60,36 @@ class Remote:
             while True:
                 await self._arrived.wait()
                 self._arrived = trio.Event()
-                heard, self._heard = self._heard, []
-                for ask in heard:
-                    nursery.start_soon(self._obey, ask)
+                received, self._received = self._received, []
+                for message in received:
+                    nursery.start_soon(self._obey, message)
 
-    async def _obey(self, ask: ControlMessage) -> None:
-        answer = await self._cancel(ask) if ask.do == "cancel" else self._tree(ask)
+    async def _obey(self, message: ControlMessage) -> None:
+        reply = await self._cancel(message) if message.do == "cancel" else self._tree(message)
         with trio.move_on_after(REPLY_WITHIN_S):
-            await retrying(lambda: self._broker.reply(ask.token, encode(answer)))
+            await retrying(lambda: self._broker.reply(message.token, encode(reply)))
 
-    async def _cancel(self, ask: ControlMessage) -> Reply:
-        delivery = next((each for each in self._running() if _is(each, ask.jid) and not each.is_decided), None)
+    async def _cancel(self, message: ControlMessage) -> Reply:
+        delivery = next((each for each in self._running() if _is(each, message.jid) and not each.is_decided), None)
         if delivery is None:
             return Reply("unknown")
         logger.warning(
-            "job %s (%s) is cancelled by an operator: %s", ask.jid, delivery.job_class or "not started", ask.then
+            "job %s (%s) is cancelled by an operator: %s",
+            message.jid,
+            delivery.job_class or "not started",
+            message.then,
         )
-        delivery.cancel(partial(self._fate, ask, delivery))
+        delivery.cancel(partial(self._fate, message, delivery))
         written = self._awaited.setdefault(delivery, trio.Event())
-        with trio.move_on_after(ask.patience_s):
+        with trio.move_on_after(message.patience_s):
             await written.wait()
         self._awaited.pop(delivery, None)
         if not written.is_set():
             return Reply("stubborn")
         return Reply("done" if delivery.was_stopped else "ended")
 
-    def _fate(self, ask: ControlMessage, delivery: Delivery, on_stop: Requeue) -> Outcome:
-        match ask.then:
+    def _fate(self, message: ControlMessage, delivery: Delivery, on_stop: Requeue) -> Outcome:
+        match message.then:
             case "requeue":
                 return on_stop
             case "discard":
@@ -98,14 +101,14 @@ class Remote:
                 dialect = self._dialects.get(delivery.queue, SIDEKIQ)
                 return Bury(buried(payload, delivery.queue, failure, now_s, dialect), failure=failure)
 
-    def _tree(self, ask: ControlMessage) -> Reply:
+    def _tree(self, message: ControlMessage) -> Reply:
         from trioworkers.engine.task_tree import describe  # noqa: PLC0415 - seldom needed
 
-        wanted = [each for each in self._running() if not ask.jid or _is(each, ask.jid)]
+        wanted = [each for each in self._running() if not message.jid or _is(each, message.jid)]
         wanted.sort(key=lambda each: each.started_at)
         jobs: list[str] = []
         size = 0
-        for delivery in wanted[: max(ask.limit, 0)]:
+        for delivery in wanted[: max(message.limit, 0)]:
             jobs.append(describe(delivery))
             size += len(jobs[-1])
             if size > MAX_ANSWER_CHARS:

@@ -1,4 +1,4 @@
-"""Keeps a worker on the roll of a family that has one of its own (Resque's), with what it runs."""
+"""Keeps a worker in the registry of a family that has one of its own (Resque's), with what it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trioworkers.engine.delivery import Delivery
 from trioworkers.ticks import next_tick
 
 
-class Roll:
+class ResqueRegistration:
     """Shows the jobs of one dialect's queues. `running`: the deliveries of the whole worker."""
 
     def __init__(
@@ -44,5 +44,5 @@ class Roll:
         self._shown = await self._broker.show(running, self._started_at_s, self._shown)
 
     async def leave(self) -> None:
-        """Strike the worker from the roll."""
+        """Strike the worker from the registry."""
         await self._broker.hide(max(self._shown, 1))

@@ -15,8 +15,8 @@ import trio
 from trioworkers import retry
 from trioworkers.engine import joblog
 from trioworkers.engine.delivery import Checkpoints, Delivery
-from trioworkers.engine.job_metrics import Tally
-from trioworkers.engine.skipped import LeftJobs
+from trioworkers.engine.job_metrics import JobMetrics
+from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
 from trioworkers.failures import leaves
 from trioworkers.jobs.context import Context, Resources
@@ -31,7 +31,7 @@ from trioworkers.wire.job import HELD_FIELD, Job, addressed, amend, encode, new_
 
 logger = logging.getLogger("trioworkers")
 
-ASIDE_S = 300.0
+HELD_S = 300.0
 
 WHAT_FAILURES_ADD_BYTES = 1 << 17
 """A job that was just small enough to be sent must not be too large for its retries: message, backtrace and progress come to it."""
@@ -96,8 +96,8 @@ class Runner:
         self._now_s = now_s
         self._guard = guard
         self.paused_classes: frozenset[str] = frozenset()
-        self.left = LeftJobs()
-        self.tally = Tally()
+        self.skipped = SkippedJobs()
+        self.metrics = JobMetrics()
 
     async def run(self, delivery: Delivery, save: Callable[[Delivery], trio.Event]) -> Outcome:
         """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue.
@@ -130,10 +130,10 @@ class Runner:
             joblog.log_buried(delivery.queue, payload, error)
             return Bury.unreadable(payload, str(error))
         if job.job_class in self.paused_classes:
-            return put_aside(payload, delivery.queue)
+            return hold(payload, delivery.queue)
         handler = self._handlers.find(job.queue, job.job_class)
         if handler is None and self._handlers.unknown_on(job.queue) == "leave":
-            return self.left.leave(job, payload)
+            return self.skipped.skip(job, payload)
         timeout_s = None if handler is None else handler.timeout_s
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         ctx = Context(job, deadline, self._resources, partial(_open_progress, delivery, job, save))
@@ -206,7 +206,7 @@ class Runner:
         for send in ctx._sends:  # noqa: SLF001 - as above
             try:
                 payload = encode(send.job, self._now_s())
-                self._guard.admit(send.job, payload)
+                self._guard.check(send.job, payload)
             except BadJob as error:
                 raise BadJob(f"enqueued by this job: {error}") from error
             size += len(payload)
@@ -228,7 +228,7 @@ class Runner:
                 failure, outcome = error, self._decide(delivery, handler, ctx, error)
         elapsed_s = trio.current_time() - delivery.started_at
         if handler is not None and not isinstance(outcome, Requeue | Snooze):
-            self.tally.count(ctx.job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
+            self.metrics.count(ctx.job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
         joblog.log_end(ctx.job, outcome, failure, elapsed_s)
         return outcome
 
@@ -261,12 +261,12 @@ def _without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseExce
     return rest
 
 
-def put_aside(payload: bytes, queue: str) -> Snooze:
+def hold(payload: bytes, queue: str) -> Snooze:
     """Where a job of a paused class waits: in the schedule set, marked, so that who resumes the class finds it.
 
     It comes back by itself after some minutes to look whether it may run: seldom enough for a hundred thousand of them.
     """
-    delay_s = ASIDE_S * random.uniform(1.0, 1.5)
+    delay_s = HELD_S * random.uniform(1.0, 1.5)
     return Snooze(amend(addressed(payload, queue, new_jid()), {HELD_FIELD: True}), delay_s)
 
 

@@ -83,7 +83,7 @@ class _Session:
             connection = await stack.enter_async_context(connect(url, Link(shown_url(url))))
             await _check(connection)
             broker, self.worker = _assemble(app, settings, url, connection)
-            await self.worker.admit()
+            await self.worker.check_neighbours()
             resources = await stack.enter_async_context(
                 open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
             )

@@ -34,7 +34,7 @@ class _Said:
     left: int = 0
 
 
-class LeftJobs:
+class SkippedJobs:
     """What one worker leaves for others. `by_queue` counts it."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class LeftJobs:
         self._times: OrderedDict[str, int] = OrderedDict()
         self._said: dict[tuple[str, str], _Said] = {}
 
-    def leave(self, job: Job, payload: bytes) -> Snooze:
+    def skip(self, job: Job, payload: bytes) -> Snooze:
         """The outcome of a delivery that others may know how to run. Says so once in a while for each class."""
         self.by_queue[job.queue] += 1
         self._say(job)

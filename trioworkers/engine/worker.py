@@ -23,16 +23,16 @@ from trioworkers.broker.redis.connection import Connection, retrying
 from trioworkers.broker.resque_broker import ResqueBroker
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery
-from trioworkers.engine.guard import Guard
 from trioworkers.engine.heartbeat import Heartbeat
 from trioworkers.engine.job_metrics import Reporter
 from trioworkers.engine.maintenance import Promoter, Reclaimer
+from trioworkers.engine.neighbour_watch import NeighbourWatch
 from trioworkers.engine.quarantine import Quarantine
-from trioworkers.engine.remote_control import Remote
-from trioworkers.engine.resque_registration import Roll
+from trioworkers.engine.remote_control import RemoteControl
+from trioworkers.engine.resque_registration import ResqueRegistration
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
-from trioworkers.engine.skipped import LeftJobs
+from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.engine.slots import Slots
 from trioworkers.errors import Refused, Superseded
 from trioworkers.printable import Lines
@@ -48,7 +48,7 @@ FLUSH_S = 0.25
 """What the last writes may take."""
 
 
-_Chore = Heartbeat | Promoter | Reclaimer | Remote | Guard | Reporter | Roll
+_Chore = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | ResqueRegistration
 
 
 @attrs.frozen
@@ -93,9 +93,9 @@ class Worker:
             for broker in brokers.in_use
         }
         self._dialects = {queue: broker.dialect for queue, broker in brokers.by_queue.items()}
-        self._remote = Remote(broker, self.running, self._dialects)
-        self._rolls = self._make_rolls()
-        self._guard = self._make_guard(strict=strict)
+        self._remote = RemoteControl(broker, self.running, self._dialects)
+        self._registrations = self._make_registrations()
+        self._watch = self._make_watch(strict=strict)
         self.stopped_for: Exception | None = None
         """Why it stopped, if it did so by itself: `run` raises it, unless jobs that won't stop keep it from ending."""
         self._consumers: dict[str, Consumer] = {}
@@ -105,7 +105,7 @@ class Worker:
         self._deadline_moved = trio.Event()
         self._farewell: Sequence[trio.CancelScope] = ()
         self._settled = dict.fromkeys(queues, 0)
-        self._left = LeftJobs()
+        self._skipped = SkippedJobs()
         self._quieted = trio.Event()
         self._chores = trio.CancelScope()
         self._drained = trio.Event()
@@ -189,21 +189,21 @@ class Worker:
             running={queue: len(consumer.deliveries) for queue, consumer in self._consumers.items()},
             free={queue: consumer.free for queue, consumer in self._consumers.items()},
             settled=sum(self._settled.values()),
-            left=dict(self._left.by_queue),
+            left=dict(self._skipped.by_queue),
             quiet=self._is_quiet,
             stopping=self.stopping,
         )
 
-    async def admit(self) -> None:
+    async def check_neighbours(self) -> None:
         """The look around before anything begins. Raises SharedQueue if we are strict and not alone on our queues."""
-        await self._guard.admit()
+        await self._watch.check()
 
     async def run(self, runner: Runner, started: Callable[[], None]) -> None:
         """Work until stopped. To be run shielded: `stop` is how it ends.
 
         Raises Superseded, Refused at the start, or SharedQueue after it stopped for that.
         """
-        self._left = runner.left
+        self._skipped = runner.skipped
         async with trio.open_nursery() as upkeep:
             beat_s = self._presence.beat_interval_s
             reclaimer = Reclaimer(
@@ -221,10 +221,10 @@ class Worker:
             upkeep.start_soon(self._abandon)
             hear = partial(self._hear, runner)
             hear(await retrying(partial(self._broker.due, 0)))  # what is paused must be known before the first fetch
-            reporter = Reporter(self._broker, runner.tally, beat_s)
+            reporter = Reporter(self._broker, runner.metrics, beat_s)
             promoters = [Promoter(broker, hear=hear, is_idle=self._is_idle) for broker in self._brokers.in_use]
-            chores: list[_Chore] = [heartbeat, *promoters, reclaimer, self._remote, self._guard, reporter]
-            chores += self._rolls
+            chores: list[_Chore] = [heartbeat, *promoters, reclaimer, self._remote, self._watch, reporter]
+            chores += self._registrations
             upkeep.start_soon(self._do_chores, chores)
             started()
             async with trio.open_nursery() as queues:
@@ -251,8 +251,8 @@ class Worker:
         for queue, consumer in self._consumers.items():
             consumer.pause(queue in due.paused_queues)
         runner.paused_classes = due.paused_classes
-        for ask in due.messages:
-            self._remote.hear(ask)
+        for message in due.messages:
+            self._remote.receive(message)
 
     async def _do_chores(self, chores: Iterable[_Chore]) -> None:
         with self._chores:
@@ -293,15 +293,15 @@ class Worker:
             on_beat=on_beat,
         )
 
-    def _make_rolls(self) -> list[Roll]:
+    def _make_registrations(self) -> list[ResqueRegistration]:
         return [
-            Roll(broker, self.running, partial(self._speaks, broker), self._presence.beat_interval_s)
+            ResqueRegistration(broker, self.running, partial(self._speaks, broker), self._presence.beat_interval_s)
             for broker in dict.fromkeys(self._brokers.by_queue.values())
             if isinstance(broker, ResqueBroker)
         ]
 
-    def _make_guard(self, *, strict: bool) -> Guard:
-        return Guard(
+    def _make_watch(self, *, strict: bool) -> NeighbourWatch:
+        return NeighbourWatch(
             [
                 each.neighbours([queue for queue, its in self._brokers.by_queue.items() if its is each])
                 for each in self._brokers.in_use
@@ -375,8 +375,8 @@ class Worker:
         for queue, broker in self._brokers.by_queue.items():
             if not any(not delivery.is_decided for delivery in self._consumers[queue].deliveries):
                 await broker.release(queue)
-        for roll in self._rolls:
-            await roll.leave()
+        for registration in self._registrations:
+            await registration.leave()
         return await self._presence.deregister()
 
     def _on_lease_gone(self, gone: LeaseGone) -> None:

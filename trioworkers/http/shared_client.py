@@ -13,7 +13,7 @@ import httpx
 from trioworkers.http.bounds import BoundedResponse, Refusable
 from trioworkers.http.governor import GovernedTransport
 from trioworkers.http.pool import PoolTransport
-from trioworkers.http.start_limiter import Turnstile
+from trioworkers.http.start_limiter import StartLimiter
 
 if TYPE_CHECKING:
     from trioworkers.http import Http
@@ -40,7 +40,7 @@ class SharedClient(httpx.AsyncClient):
         # What httpx would add for encodings whose decoders happen to be installed can't be unpacked within bounds.
         self.headers["Accept-Encoding"] = "gzip, deflate"
         self._no_cookies = _NoCookies()
-        self.turnstile = Turnstile(STARTED_IN_A_ROUND)
+        self.start_limiter = StartLimiter(STARTED_IN_A_ROUND)
 
     @property
     def cookies(self) -> httpx.Cookies:
@@ -66,7 +66,7 @@ class SharedClient(httpx.AsyncClient):
         httpx's layers for authentication, redirects, cookies and hooks cost more than sending a small request. A call that uses none of
         them is built here from httpx's public parts and given to the transport.
         """
-        await self.turnstile.pass_through()
+        await self.start_limiter.pass_through()
         request = self._plain_request(method, url, headers, options)
         if request is None:
             return await self.request(method, url, headers=headers, **options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import trio
 
 
-class Turnstile:
+class StartLimiter:
     """Lets about `size` tasks through in one round of the event loop; the others wait for the following rounds, in order.
 
     Costs nothing as long as it is passed: only every `size`th task makes a round of its own, and lets the next ones in.

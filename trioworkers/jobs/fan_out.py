@@ -191,10 +191,10 @@ async def open_fan_out(
     checkpoint: bool = False,
 ) -> AsyncIterator[FanOut]:
     """See `Context.fan_out`. An exception in the block's body cancels the calls and is raised as it is."""
-    turnstile = getattr(client, "turnstile", None)
+    start_limiter = getattr(client, "start_limiter", None)
     # The shared client's: a thousand fan-outs that begin at once share the event loop with others.
-    if turnstile is not None:
-        await turnstile.pass_through()
+    if start_limiter is not None:
+        await start_limiter.pass_through()
     limiter = None if limit is None else trio.CapacityLimiter(limit)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -23,7 +23,7 @@ SHOWN = 5
 ANOTHER = "another kind of worker fetches from our queues"
 
 
-class Guard:
+class NeighbourWatch:
     """Looks at the start and every `interval_s` seconds. `on_shared` hears of it when we are `strict` and no longer alone."""
 
     def __init__(
@@ -40,12 +40,12 @@ class Guard:
         self._on_shared = on_shared
         self._known: dict[str, Neighbour] = {}
 
-    async def admit(self) -> None:
-        """The look before the first fetch. Raises SharedQueue if we are strict and not alone."""
-        found = await retrying(lambda: self._look(FIRST_STEPS), final=(Superseded, Refused))
+    async def check(self) -> None:
+        """The check before the first fetch. Raises SharedQueue if we are strict and not alone."""
+        found = await retrying(lambda: self._check_once(FIRST_STEPS), final=(Superseded, Refused))
         if self._strict and not found and any(each.undecided for each in self._neighbours):
             await trio.sleep(SECOND_LOOK_AFTER_S)
-            found = await retrying(self._look, final=(Superseded, Refused))
+            found = await retrying(self._check_once, final=(Superseded, Refused))
         if self._strict and found:
             raise SharedQueue(f"strict, so not started: {ANOTHER}: {_listed(found.values())}")
         self._note(found)
@@ -57,7 +57,7 @@ class Guard:
             if not all(each.is_up for each in self._neighbours):
                 continue
             try:
-                found = await self._look()
+                found = await self._check_once()
             except Superseded:
                 raise
             except BrokerError:
@@ -67,7 +67,7 @@ class Guard:
             else:
                 self._note(found)
 
-    async def _look(self, steps: int = 1) -> dict[str, Neighbour]:
+    async def _check_once(self, steps: int = 1) -> dict[str, Neighbour]:
         found: dict[str, Neighbour] = {}
         for neighbours in self._neighbours:
             found.update(await neighbours.check(steps))
