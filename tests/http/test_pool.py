@@ -291,10 +291,12 @@ async def test_bomb_is_not_unpacked():
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "zstd"])
-async def test_encodings_that_cannot_be_bounded_are_refused(encoding: str):
-    async with served(await answer_with(b"x", encoding)) as (_, url, client):
-        with pytest.raises(httpx.DecodingError):
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "nonsense", "identity, br", ",", ""])
+async def test_encodings_that_nobody_asked_for_stay_packed(encoding: str):
+    async with served(await answer_with(b"packed", encoding), max_response_bytes=6) as (_, url, client):
+        assert (await client.get(url)).content == b"packed"
+    async with served(await answer_with(b"packed", encoding), max_response_bytes=5) as (_, url, client):
+        with pytest.raises(ResponseTooLarge):
             await client.get(url)
 
 
@@ -310,11 +312,76 @@ async def test_compressed_answers_are_read(encoding: str, length: int):
         assert response.num_bytes_downloaded == len(body)
 
 
-async def test_broken_compression_is_an_error():
-    async with served(await answer_with(b"not gzip at all", "gzip")) as (_, url, client):
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (b"not gzip at all", "gzip"),
+        (b"not deflate at all", "deflate"),
+        (b"\x1f", "gzip"),
+        (gzip.compress(b"hello")[:-1], "gzip"),
+        (gzip.compress(b"hello")[:-8], "gzip"),
+        (gzip.compress(b"hello" * 50_000)[:100], "gzip"),
+        (gzip.compress(b"hello")[:10], "gzip"),
+        (gzip.compress(b"hello") + gzip.compress(b"world")[:-3], "gzip"),
+        (gzip.compress(b"hello")[:-8] + bytes(8), "gzip"),
+        (zlib.compress(b"hello")[:-1], "deflate"),
+        (gzip.compress(zlib.compress(b"hello")[:-1]), "deflate, gzip"),
+        (gzip.compress(b"hello"), "gzip, gzip"),
+        (b"x", "gzip, gzip, gzip, gzip, gzip, gzip"),
+    ],
+)
+async def test_broken_compression_is_an_error(body: bytes, encoding: str):
+    async with served(await answer_with(body, encoding)) as (_, url, client):
         with pytest.raises(httpx.DecodingError):
             await client.get(url)
         assert "0 active" in repr(pool_of(client))
+
+
+MEMBERS = gzip.compress(b"hello ") + gzip.compress(b"") + gzip.compress(b"world")
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "text"),
+    [
+        (MEMBERS, "gzip", b"hello world"),
+        (MEMBERS + bytes(512), "gzip", b"hello world"),  # padding, as tar has it
+        (MEMBERS + b"\x1f", "gzip", b"hello world"),
+        (MEMBERS + b"rubbish", "GZip", b"hello world"),
+        (b"", "gzip", b""),
+        (zlib.compress(b"hello") + b"rubbish", "deflate", b"hello"),
+        (gzip.compress(zlib.compress(b"hello")), "deflate, br, gzip", b"hello"),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 7, 10_000])
+async def test_all_members_are_unpacked_however_they_come(body: bytes, encoding: str, text: bytes, piece: int):
+    async def answer(peer: Peer, stream: trio.SocketStream) -> None:
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n")
+        await stream.send_all(b"Content-Encoding: %b\r\n\r\n" % encoding.encode())
+        for start in range(0, len(body), piece):
+            part = body[start : start + piece]
+            await stream.send_all(b"%x\r\n%b\r\n" % (len(part), part))
+            await trio.lowlevel.checkpoint()
+        await stream.send_all(b"0\r\n\r\n")
+
+    async with served(answer) as (_, url, client):
+        assert (await client.get(url)).content == text
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(gzip.compress(bytes(50_000_000))), "gzip, gzip"),
+        (gzip.compress(gzip.compress(b"") * 200_000), "gzip, gzip"),  # nothing in the end, but much before
+        (gzip.compress(b"") * 100_000, "gzip"),  # nothing at all, for ever
+    ],
+)
+async def test_answer_that_is_small_inside_and_out_is_bounded_too(body: bytes, encoding: str):
+    async with served(await answer_with(body, encoding), max_response_bytes=1_000_000) as (_, url, client):
+        tracemalloc.start()
+        with pytest.raises(ResponseTooLarge):
+            await client.get(url)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
 
 
 async def test_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch):

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 
 from trioworkers.errors import ResponseTooLarge
+from trioworkers.http.unpacking import Unpacker
 
-PIECE_BYTES = 64 * 1024
-_WINDOWS = {"gzip": (zlib.MAX_WBITS | 16,), "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS)}
-"""How zlib is told the format; "deflate" is sent with and without zlib's own header."""
+OF_WHAT_IS_PACKED = 64 * 1024
+"""Bytes that an answer may be longer packed than unpacked."""
 
 
 class BoundedResponse(httpx.Response):
     """Its `aread` raises ResponseTooLarge beyond `max_bytes`; who streams it takes care of that himself.
 
-    What expands without measure is never unpacked in one go: gzip and deflate are unpacked piece by piece, and other encodings, which
-    nobody asked for, or several of them are refused with httpx.DecodingError.
+    What expands without measure is never unpacked in one go: gzip and deflate are unpacked piece by piece. Other encodings, which nobody
+    asked for, stay packed, as httpx leaves what it has no decoder for. What is cut off or broken is httpx.DecodingError.
     """
 
     _max_bytes = 0
     _is_being_read = False
     _whole: bytes | None = None
+    _unreadable: Exception | None = None
 
     def bound(self, max_bytes: int, refuse: Callable[[Exception], None]) -> None:
         """Set the bound. `refuse`: has the innermost stream raise an error, so that all iterators around it end in order."""
@@ -33,6 +33,17 @@ class BoundedResponse(httpx.Response):
     def came_whole(self, body: bytes) -> None:
         """The body is here already, within the bound, and not encoded: reading it takes a shorter way."""
         self._whole = body
+
+    def came_without_body(self, error: Exception) -> None:
+        """The status counts, the body could not be read: who wants it gets this error."""
+        self._unreadable = error
+
+    @property
+    def content(self) -> bytes:
+        """The whole body. Raises what went wrong when it was read."""
+        if self._unreadable is not None:
+            raise self._unreadable
+        return super().content
 
     @property
     def num_bytes_downloaded(self) -> int:
@@ -62,54 +73,23 @@ class BoundedResponse(httpx.Response):
         await self.aclose()
 
     async def _read_bounded(self) -> AsyncIterator[bytes]:
-        unpack, size = self._unpacker(), 0
+        unpacker = Unpacker(self.headers.get("content-encoding", ""), self._max_bytes)
+        size = packed_size = 0
         async for packed in self.aiter_raw():
             try:
-                for chunk in unpack(packed):
+                packed_size += len(packed)
+                self._check(packed_size - OF_WHAT_IS_PACKED)  # endless nothing, packed
+                for chunk in unpacker.unpack(packed):
                     size += len(chunk)
                     self._check(size)
                     yield chunk
             except (ResponseTooLarge, httpx.DecodingError) as error:
                 self._refuse(error)
+        unpacker.finish()
 
     def _check(self, size: int) -> None:
         if size > self._max_bytes:
             raise ResponseTooLarge(f"the answer is longer than max_response_bytes={self._max_bytes}")
-
-    def _unpacker(self) -> Callable[[bytes], Iterator[bytes]]:
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        if encoding == "identity":
-            return lambda data: iter((data,))
-        if encoding not in _WINDOWS:
-            raise httpx.DecodingError(f"the answer's encoding is {encoding!r}, which was not asked for; stream it")
-        return _Unzipper(_WINDOWS[encoding])
-
-
-class _Unzipper:
-    """Unpacks at most `PIECE_BYTES` at a time."""
-
-    def __init__(self, windows: tuple[int, ...]) -> None:
-        self._windows = windows
-        self._unzip: zlib._Decompress | None = None
-
-    def __call__(self, data: bytes) -> Iterator[bytes]:
-        while data:
-            chunk, data = self._some(data)
-            if chunk:
-                yield chunk
-
-    def _some(self, data: bytes) -> tuple[bytes, bytes]:
-        for window in self._windows if self._unzip is None else (0,):
-            unzip = self._unzip or zlib.decompressobj(window)
-            try:
-                chunk = unzip.decompress(data, PIECE_BYTES)
-            except zlib.error as error:
-                if self._unzip is not None or window == self._windows[-1]:
-                    raise httpx.DecodingError(str(error)) from error
-            else:
-                self._unzip = unzip
-                return chunk, unzip.unconsumed_tail
-        raise AssertionError("the last window raises")
 
 
 class Refusable(httpx.AsyncByteStream):

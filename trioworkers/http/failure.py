@@ -11,29 +11,49 @@ from trioworkers.errors import CallFailed, HostPaused
 if TYPE_CHECKING:
     import httpx
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
+"""Those that ask for something and change nothing (RFC 9110 §9.2.1): without the answer's body they were in vain, and may be sent again."""
+
 TEMPORARY_STATUS = frozenset({408, 425, 429})
 """Besides 5xx: statuses that another try may cure."""
 
 LONGEST_RETRY_AFTER_S = 24 * 3600.0
+LONGEST_HEADER = 100
+"""Characters of a header, a reason phrase or so that we look at: what is longer is no date, and nothing to show people."""
 
 
 class _BadStatus(Exception):
     def __init__(self, response: httpx.Response) -> None:
-        super().__init__(f"{response.status_code} {response.reason_phrase}".strip())
+        super().__init__(shown_status(response))
         self.status = response.status_code
         self.retry_after_s = retry_after_s(response.headers, datetime.now(UTC))
 
 
 def check_status(response: httpx.Response, expect: Collection[int] | None) -> None:
     """Raise what `failure_of` understands, unless the call succeeded."""
-    good = response.is_success or (expect is not None and response.status_code in expect)
-    if not good:
+    if not _is_good(response, expect):
         raise _BadStatus(response)
+
+
+def is_done_by_its_status(method: str, response: httpx.Response, expect: Collection[int] | None) -> bool:
+    """Whether the service has done what was asked for, whatever becomes of its answer's body: sending it again would do it twice."""
+    return method.upper() not in SAFE_METHODS and _is_good(response, expect)
+
+
+def _is_good(response: httpx.Response, expect: Collection[int] | None) -> bool:
+    return response.is_success or (expect is not None and response.status_code in expect)
+
+
+def shown_status(response: httpx.Response) -> str:
+    """`404 Not Found`, for people."""
+    return f"{response.status_code} {response.reason_phrase[:LONGEST_HEADER]}".strip()
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds that a Retry-After header asks for, given as seconds or as an HTTP date (RFC 9110 §10.2.3); at most a day."""
     text = headers.get("retry-after", "").strip()
+    if not 0 < len(text) <= LONGEST_HEADER:
+        return None
     if text.isascii() and text.isdigit():
         seconds = float(text)
     else:
@@ -41,9 +61,9 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
 
         try:
             date = parsedate_to_datetime(text)
-        except (ValueError, IndexError, TypeError):
+            seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
+        except (ValueError, IndexError, TypeError, OverflowError):  # no date, or none that a calendar has
             return None
-        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
 
 

@@ -1,7 +1,10 @@
 """One HTTP/1.1 connection over a Trio stream, one request at a time; its bytes are read by httptools (Node's llhttp, strict).
 
 Answers that could be read in two ways end the connection with an error: two lengths, a length beside chunks, line ends that are not
-CR LF, bytes that nobody asked for, headers without end (RFC 9112 §6.3, §11). Requests are checked likewise before a byte is sent.
+CR LF, headers without end (RFC 9112 §6.3, §11). So do bytes that nobody asked for, but the answer before them counts. Requests are checked
+likewise before a byte is sent.
+
+A status that was read counts: what is wrong after it, in the headers or in the body, is raised when the body is read.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ import trio
 
 from trioworkers.http.tcp import READ_BYTES, TCPStream
 
-MAX_OVERHEAD_BYTES = 64 * 1024
-"""What may come in a row without a byte of body: headers, interim answers, trailers, chunk extensions."""
+MAX_OVERHEAD_BYTES = 100 * 1024
+"""What may come in a row without a byte of body: headers, interim answers, trailers, chunk extensions. As much as httpx allows."""
 
 INLINE_BYTES = 64 * 1024
 """Up to here a body goes out in one piece with its head."""
@@ -26,6 +29,8 @@ INLINE_BYTES = 64 * 1024
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _HEAD = re.compile(_TOKEN + rb" [^\s\0]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb": [^\r\n\0]*\r\n)*\r\n")
 _NO_BODY = frozenset({204, 304})
+OK = 200
+"""Lower ones are interim: the answer is still to come."""
 
 Headers = list[tuple[bytes, bytes]]
 Timeouts = dict[str, float | None]
@@ -41,7 +46,7 @@ class Connection:
         self._expects_body = True
         self._busy = False
         self._body_sent = True
-        self._trouble: Exception | None = None
+        self._trouble: httpx.TransportError | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -51,7 +56,8 @@ class Connection:
         self.is_encoded = False
         self._chunks: list[bytes] = []
         self._overhead = 0
-        self._head_done = self._done = self._broken = False
+        self._head_done = self._done = self._broken = self._status_came = False
+        self._fault: httpx.TransportError | None = None
         self._ends_with_connection = False
         self._keep_alive = False
 
@@ -65,10 +71,26 @@ class Connection:
         return self._transport.has_news() or (isinstance(self._stream, trio.SSLStream) and self._stream.pending() > 0)
 
     async def send(self, request: httpx.Request, timeouts: Timeouts) -> None:
-        """Send a request and read the answer's head. Raises httpx's TransportErrors. Cancelled: the connection is lost."""
+        """Send a request and read the answer's head. Raises httpx's TransportErrors, but not once there is a status: then `read` does.
+
+        Cancelled: the connection is lost.
+        """
         self._busy = True
         self._begin()
         head = encode_head(request)
+        try:
+            await self._exchange(request, head, timeouts)
+        except httpx.TransportError as error:
+            if not self._status_came:
+                raise
+            self._cut_off(error)
+
+    def _cut_off(self, error: httpx.TransportError) -> None:
+        self.status = self._parser.get_status_code() if not self._head_done else self.status
+        self._head_done = self._broken = True
+        self._fault = error
+
+    async def _exchange(self, request: httpx.Request, head: bytes, timeouts: Timeouts) -> None:
         self._expects_body = request.method != "HEAD"
         self._transport.read_timeout_s, self._transport.write_timeout_s = None, timeouts.get("write")
         refused: Exception | None = None
@@ -93,6 +115,8 @@ class Connection:
     async def read(self) -> bytes:
         """Some more of the answer's body; b"" at its end. Raises httpx's TransportErrors. Cancelled: the connection is lost."""
         while not self._chunks and not self._done:
+            if self._fault is not None:
+                raise self._fault
             if not await self._receive():
                 if not self._ends_with_connection:
                     raise httpx.RemoteProtocolError("the server closed the connection in the middle of its answer")
@@ -128,7 +152,8 @@ class Connection:
                 raised = error
             nursery.cancel_scope.cancel()
         if self._head_done:
-            self._broken = self._broken or not self._body_sent
+            self._fault = self._trouble
+            self._broken = self._broken or not self._body_sent or self._fault is not None
         elif self._trouble is not None or raised is not None:
             raise self._trouble or raised
 
@@ -177,6 +202,9 @@ class Connection:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self._done:  # the answer was whole; what follows it is nobody's
+                self._broken = True
+                return True
             raise httpx.RemoteProtocolError(f"the server's answer is no HTTP that we understand: {error}") from error
         if self._overhead > MAX_OVERHEAD_BYTES and not self._done:
             raise httpx.RemoteProtocolError(f"the answer's headers are longer than {MAX_OVERHEAD_BYTES} bytes")
@@ -191,19 +219,21 @@ class Connection:
     def on_status(self, status: bytes) -> None:
         """The reason phrase, possibly in pieces."""
         self.reason += status
+        self._status_came = self._status_came or self._parser.get_status_code() >= OK
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer, which we don't pass on."""
         if not self._head_done:
             self.headers.append((name, value))
+            self._status_came = self._status_came or self._parser.get_status_code() >= OK
 
     def on_headers_complete(self) -> None:
         """The head is there; what ends the body follows from it."""
         status = self._parser.get_status_code()
-        if status < 200 or self._done:
+        if status < OK or self._done:
             return
         self.status = status
-        self._head_done = True
+        self._head_done = self._status_came = True
         names = {name.lower() for name, _ in self.headers}
         framed = b"content-length" in names or b"transfer-encoding" in names
         self.is_encoded = b"content-encoding" in names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,9 +59,16 @@ class SharedClient(httpx.AsyncClient):
             await self._pool.expire()
 
     async def exchange(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], options: Mapping[str, Any]
+        self,
+        method: str,
+        url: httpx.URL,
+        headers: Mapping[str, str],
+        options: Mapping[str, Any],
+        hear: Callable[[httpx.Response], None] = lambda _: None,
     ) -> httpx.Response:
         """What `request(method, url, headers=headers, **options)` does, by a shorter way where that makes no difference.
+
+        `hear`: is given the response as soon as its status is known, before its body is read.
 
         httpx's layers for authentication, redirects, cookies and hooks cost more than sending a small request. A call that uses none of
         them is built here from httpx's public parts and given to the transport.
@@ -69,12 +76,16 @@ class SharedClient(httpx.AsyncClient):
         await self.start_limiter.pass_through()
         request = self._plain_request(method, url, headers, options)
         if request is None:
-            return await self.request(method, url, headers=headers, **options)
+            async with self.stream(method, url, headers=headers, **options) as response:
+                hear(response)
+                await response.aread()
+            return response
         started_at = time.perf_counter()
         try:
             response = await self._governed.handle_async_request(request)
             response.request = request
             try:
+                hear(response)
                 await response.aread()
             except BaseException:
                 await response.aclose()

@@ -6,6 +6,7 @@ failed for a moment. Every request carries `Idempotency-Key: JID:NAME`, the same
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -15,11 +16,13 @@ from urllib.parse import quote
 import trio
 
 from trioworkers.errors import CallFailed, FanOutError
-from trioworkers.http.failure import check_status, failure_of
+from trioworkers.http.failure import check_status, failure_of, is_done_by_its_status, shown_status
 from trioworkers.jobs.progress import Progress
 
 if TYPE_CHECKING:
     import httpx
+
+logger = logging.getLogger("trioworkers.job")
 
 
 class Responses(dict[str, Any]):
@@ -74,7 +77,10 @@ class FanOut:
         """Send an HTTP request under `name`, with what `httpx.AsyncClient.request` takes.
 
         Success is 2xx, or a status in `expect`. 408, 425, 429, 5xx, broken connections and timeouts are worth a retry; others are
-        permanent. Raises ValueError for a name that this job has used already, or that has no form in UTF-8.
+        permanent. A status that was read counts: if something is wrong with the body after it, or it never ends, a POST (and whatever
+        else changes something) is done all the same, and reading `response.content` raises what was wrong; a GET is worth a retry.
+
+        Raises ValueError for a name that this job has used already, or that has no form in UTF-8.
         """
         headers = dict(options.pop("headers", None) or {})
         if not any(key.lower() == "idempotency-key" for key in headers):
@@ -83,19 +89,54 @@ class FanOut:
             options.setdefault("timeout", self._timeout_s)
 
         async def call() -> httpx.Response:
-            response = await self._exchange(method, url, headers, options)
+            heard: httpx.Response | None = None
+
+            def hear(response: httpx.Response) -> None:
+                nonlocal heard
+                heard = response
+                if is_done_by_its_status(method, response, expect):
+                    self._finished(name)
+
+            try:
+                response = await self._exchange(method, url, headers, options, hear)
+            except Exception as error:
+                if heard is None:
+                    raise
+                check_status(heard, expect)
+                if not is_done_by_its_status(method, heard, expect):
+                    raise
+                return self._without_body(name, heard, error)
             check_status(response, expect)
             return response
 
         self._launch(name, call)
 
     async def _exchange(
-        self, method: str, url: str, headers: dict[str, str], options: dict[str, Any]
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        options: dict[str, Any],
+        hear: Callable[[httpx.Response], None],
     ) -> httpx.Response:
         exchange = getattr(self._client, "exchange", None)  # the shared client's shorter way; others have the usual one
-        if exchange is None:
+        if exchange is not None:
+            response: httpx.Response = await exchange(method, _parsed(url), headers, options, hear)
+            return response
+        if not _streams(type(self._client)):
             return await self._client.request(method, url, headers=headers, **options)
-        response: httpx.Response = await exchange(method, _parsed(url), headers, options)
+        async with self._client.stream(method, url, headers=headers, **options) as response:
+            hear(response)
+            await response.aread()
+        return response
+
+    def _without_body(self, name: str, response: httpx.Response, error: Exception) -> httpx.Response:
+        text = "call %s of jid=%s: %s, but its body can't be read (%s: %s): it counts as done, and is not sent again"
+        logger.warning(
+            text, name, self._jid, shown_status(response), type(error).__name__, error, extra={"jid": self._jid}
+        )
+        if (came_without_body := getattr(response, "came_without_body", None)) is not None:
+            came_without_body(error)
         return response
 
     def get(self, name: str, url: str, **options: Any) -> None:
@@ -142,7 +183,7 @@ class FanOut:
             raise ValueError(f"this job has a call named {name!r} already; names tell a retry what was done")
         self._progress.used.add(name)
         self._total += 1
-        if name in self._progress.done:
+        if self._progress.is_done(name):
             self.skipped.append(name)
         elif name in self._progress.failed:
             self._failures.append(CallFailed(name, self._progress.failed[name], permanent=True))
@@ -167,7 +208,10 @@ class FanOut:
                 self._progress.gave_up(failure)
                 self._note()
         else:
-            self._progress.finished(name)
+            self._finished(name)
+
+    def _finished(self, name: str) -> None:
+        if self._progress.finished(name):
             self._note()
 
     def _note(self) -> None:
@@ -213,6 +257,12 @@ def idempotency_key(jid: str, name: str) -> str:
     """`JID:NAME`, the same in every attempt; percent-encoded where a header can't carry it."""
     key = f"{jid}:{name}"
     return key if key.isascii() and key.isprintable() else quote(key, safe=":")
+
+
+def _streams(kind: type) -> bool:
+    """Whether a client's `stream` does what its `request` does: not where somebody has overridden only that."""
+    definers = [next((each for each in kind.__mro__ if name in vars(each)), None) for name in ("request", "stream")]
+    return definers[0] is definers[1]
 
 
 @lru_cache(maxsize=1024)

@@ -27,6 +27,10 @@ class Progress:
     used: set[str] = attrs.field(factory=set)
     changed: bool = False
     save: Callable[[], trio.Event] = _saved_with_the_outcome
+    _done: set[str] = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._done = set(self.done)
 
     @classmethod
     def of(cls, job: Job, save: Callable[[], trio.Event]) -> Progress:
@@ -39,10 +43,18 @@ class Progress:
             return {}
         return {PROGRESS_FIELD: self.done or None, FAILED_FIELD: self.failed or None}
 
-    def finished(self, name: str) -> None:
-        """A call is done."""
+    def finished(self, name: str) -> bool:
+        """A call is done. Whether that is news."""
+        if name in self._done:
+            return False
+        self._done.add(name)
         self.done.append(name)
         self.changed = True
+        return True
+
+    def is_done(self, name: str) -> bool:
+        """Whether a call is done, in this attempt or an earlier one."""
+        return name in self._done
 
     def gave_up(self, failure: CallFailed) -> None:
         """A call failed for good."""

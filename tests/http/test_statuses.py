@@ -1,0 +1,182 @@
+"""A status that was read counts, whatever is wrong with the answer after it."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+
+import httpx
+import pytest
+import trio
+from test_pool import Peer, served
+
+from trioworkers import CallFailed, FanOutError, Http, ResponseTooLarge
+from trioworkers.http import open_client
+from trioworkers.jobs.fan_out import FanOut, open_fan_out
+from trioworkers.jobs.progress import Progress
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+ENDLESS = b"X: " + b"x" * 8000 + b"\r\n"
+AFTER_THE_STATUS = {
+    "a body that breaks off": b"Content-Length: 9\r\n\r\nhello",
+    "no body at all": b"Content-Length: 9\r\n\r\n",
+    "chunks that break off": CHUNKED + b"\r\n5\r\nhello\r\n",
+    "chunks of nonsense": CHUNKED + b"\r\nZZ\r\nhello\r\n0\r\n\r\n",
+    "a chunk longer than it says": CHUNKED + b"\r\n2\r\nhello\r\n0\r\n\r\n",
+    "endless trailers": CHUNKED + b"\r\n0\r\n" + ENDLESS * 20,
+    "no gzip": b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
+    "half a gzip": b"Content-Encoding: gzip\r\nContent-Length: 15\r\n\r\n" + gzip.compress(b"hello" * 9)[:15],
+    "a long body": b"Content-Length: 2000\r\n\r\n" + b"x" * 2000,
+    "two lengths": b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+    "a length that is none": b"Content-Length: many\r\n\r\nhello",
+    "a length and chunks": b"Content-Length: 5\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    "a header that is none": b"this is no header\r\n\r\n",
+    "bare line feeds": b"A: b\nContent-Length: 2\n\nok",
+    "a header that breaks off": b"Content-Le",
+    "endless headers": ENDLESS * 20,
+}
+
+
+def answering(
+    status: bytes, rest: bytes, *, at_once: bool, hangs: bool = False
+) -> Callable[[Peer, trio.SocketStream], object]:
+    async def answer(peer: Peer, stream: trio.SocketStream) -> None:
+        start = b"HTTP/1.1 " + status + b"\r\nServer: x\r\n"
+        if at_once:
+            await stream.send_all(start + rest)
+        else:
+            await stream.send_all(start)
+            await trio.testing.wait_all_tasks_blocked(0.002)
+            await stream.send_all(rest)
+        if hangs:
+            await trio.sleep_forever()
+        await stream.aclose()
+
+    return answer
+
+
+async def outcome_of(
+    client: httpx.AsyncClient, method: str, url: str, **options: object
+) -> tuple[FanOut, Progress, CallFailed | None]:
+    progress = Progress()
+    try:
+        async with open_fan_out(client, "jid", progress) as fan:
+            fan.request("call", method, url, **options)  # type: ignore[arg-type]
+    except FanOutError as error:
+        (failure,) = error.exceptions
+        return fan, progress, failure
+    return fan, progress, None
+
+
+WAYS = {
+    "short": {},
+    "with a length of its own": {"headers": {"Content-Length": "1"}, "content": b"x"},
+    "long": {"content": b"x" * 200_000},
+}
+
+
+@pytest.mark.parametrize("rest", AFTER_THE_STATUS.values(), ids=AFTER_THE_STATUS)
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_what_is_wrong_after_a_success_does_not_send_it_again(
+    rest: bytes, at_once: bool, way: dict[str, object], caplog: pytest.LogCaptureFixture
+):
+    async with served(answering(b"201 Created", rest, at_once=at_once), max_response_bytes=1000) as (_, url, client):
+        fan, progress, failure = await outcome_of(client, "POST", url, **way)
+        assert (failure, progress.done) == (None, ["call"])
+        assert fan.responses["call"].status_code == 201
+        with pytest.raises((httpx.TransportError, httpx.DecodingError, ResponseTooLarge)):
+            _ = fan.responses["call"].content
+        assert "201 Created, but its body can't be read" in caplog.text
+        assert "0 active" in repr(client._pool)  # type: ignore[attr-defined]
+
+
+WITH_A_HEAD = [
+    name for name, rest in AFTER_THE_STATUS.items() if (b"\r\n\r\n" in rest and "bod" in name) or "chunk" in name
+]
+
+
+@pytest.mark.parametrize("name", [*WITH_A_HEAD, "half a gzip"])
+async def test_another_client_is_read_likewise_once_it_tells_the_status(name: str):
+    answer = answering(b"200 OK", AFTER_THE_STATUS[name], at_once=False)
+    async with served(answer) as (_, url, _), httpx.AsyncClient() as client:
+        fan, progress, failure = await outcome_of(client, "POST", url)
+        assert (failure, progress.done, fan.responses["call"].status_code) == (None, ["call"], 200)
+
+
+@pytest.mark.parametrize("rest", AFTER_THE_STATUS.values(), ids=AFTER_THE_STATUS)
+@pytest.mark.parametrize(
+    ("status", "permanent"), [(b"404 Not Found", True), (b"503 Service Unavailable", False), (b"429 Too Many", False)]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_status_of_a_failure_decides_whatever_its_body_is(
+    rest: bytes, status: bytes, permanent: bool, method: str
+):
+    async with served(answering(status, rest, at_once=True), max_response_bytes=1000) as (_, url, client):
+        _, progress, failure = await outcome_of(client, method, url)
+        assert failure is not None
+        assert (failure.permanent, failure.reason) == (permanent, status.decode())
+        assert progress.done == []
+
+
+@pytest.mark.parametrize("name", sorted(AFTER_THE_STATUS))
+async def test_get_without_its_body_was_in_vain(name: str):
+    async with served(answering(b"200 OK", AFTER_THE_STATUS[name], at_once=True), max_response_bytes=1000) as (
+        _,
+        url,
+        client,
+    ):
+        _, progress, failure = await outcome_of(client, "GET", url)
+        assert failure is not None
+        assert failure.permanent is (name == "a long body")
+        assert progress.done == []
+
+
+async def test_bytes_that_nobody_asked_for_spoil_no_answer():
+    whole = b"Content-Length: 5\r\n\r\nhello"
+    for more in (b"rubbish", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b"\0"):
+        async with served(answering(b"200 OK", whole + more, at_once=True)) as (_, url, client):
+            for method in ("GET", "POST"):
+                fan, _, failure = await outcome_of(client, method, url)
+                assert failure is None
+                assert fan.responses["call"].content == b"hello"
+            assert "0 idle" in repr(client._pool)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("rest", [b"Content-Length: 9\r\n\r\nhell", CHUNKED + b"\r\n", b"X: y"])
+async def test_body_that_never_ends_is_waited_for_once(rest: bytes):
+    async with served(answering(b"200 OK", rest, at_once=True, hangs=True), timeout=0.05) as (_, url, client):
+        fan, progress, failure = await outcome_of(client, "POST", url)
+        assert (failure, progress.done) == (None, ["call"])
+        with pytest.raises(httpx.ReadTimeout):
+            fan.responses["call"].json()
+
+
+async def test_job_that_is_stopped_while_a_body_comes_does_not_send_it_again():
+    stalled = b"Content-Length: 9\r\n\r\nhell"
+    async with served(answering(b"200 OK", stalled, at_once=True, hangs=True)) as (_, url, client):
+        for method, done in (("POST", ["call"]), ("PUT", ["call"]), ("GET", [])):
+            progress = Progress()
+            with trio.move_on_after(0.3):
+                async with open_fan_out(client, "jid", progress) as fan:
+                    fan.request("call", method, url)
+            assert progress.done == done
+
+
+async def test_client_whose_request_somebody_has_made_his_own_is_called_as_it_wants():
+    class Signing(httpx.AsyncClient):
+        async def request(self, *args: object, **options: object) -> httpx.Response:  # type: ignore[override]
+            return httpx.Response(299, request=httpx.Request("GET", "http://h/"))
+
+    async with Signing() as client:
+        fan, progress, failure = await outcome_of(client, "POST", "http://127.0.0.1:1/")
+        assert (failure, progress.done, fan.responses["call"].status_code) == (None, ["call"], 299)
+
+
+async def test_answer_of_httpx_own_transport_counts_likewise():
+    answer = answering(b"200 OK", AFTER_THE_STATUS["half a gzip"], at_once=True)
+    async with served(answer) as (_, url, _own), open_client(Http(proxy=url)) as client:
+        fan, progress, failure = await outcome_of(client, "POST", "http://example.org/")
+        assert (failure, progress.done) == (None, ["call"])
+        with pytest.raises(httpx.DecodingError):
+            _ = fan.responses["call"].content
