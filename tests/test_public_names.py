@@ -32,6 +32,7 @@ ERRORS = (
 PUBLIC = {
     "App": "trioworkers.app.App",
     "Breaker": "trioworkers.http.Breaker",
+    "CallNext": "trioworkers.jobs.declarations.CallNext",
     "Client": "trioworkers.jobs.client.Client",
     "Context": "trioworkers.jobs.context.Context",
     "FanOut": "trioworkers.jobs.fan_out.FanOut",
@@ -40,6 +41,7 @@ PUBLIC = {
     "Http": "trioworkers.http.Http",
     "Job": "trioworkers.wire.job.Job",
     "Limit": "trioworkers.http.Limit",
+    "Middleware": "trioworkers.jobs.declarations.Middleware",
     "Range": "trioworkers.wire.ruby_values.Range",
     "Sent": "trioworkers.sending.Sent",
     "Stats": "trioworkers.engine.worker.Stats",

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from trioworkers.http import Limit as Limit
     from trioworkers.jobs.client import Client as Client
     from trioworkers.jobs.context import Context as Context
+    from trioworkers.jobs.declarations import CallNext as CallNext
+    from trioworkers.jobs.declarations import Middleware as Middleware
     from trioworkers.jobs.fan_out import FanOut as FanOut
     from trioworkers.jobs.handler import Handler as Handler
     from trioworkers.sending import Sent as Sent
@@ -52,6 +54,7 @@ _HOMES = {
     "app": ("App",),
     "jobs.client": ("Client",),
     "jobs.context": ("Context",),
+    "jobs.declarations": ("CallNext", "Middleware"),
     "engine.worker": ("Stats", "Worker"),
     "errors": (
         "BadArguments",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from trioworkers.seconds import is_moment, said_of_moment
+
 
 class TrioworkersError(Exception):
     """Base of all our exceptions."""
@@ -68,6 +70,8 @@ class RetryAfter(Steer):
     """Raise in a handler: try again in `delay_s` seconds. Counts as a failed attempt, within the job's limit of retries."""
 
     def __init__(self, delay_s: float, reason: str = "") -> None:
+        if is_moment(delay_s) and delay_s < float("inf"):
+            raise ValueError(f"RetryAfter takes seconds from now, not {said_of_moment(delay_s)}")
         super().__init__(reason or f"asked to be retried in {delay_s:g} s")
         if not 0 <= delay_s < float("inf"):
             raise ValueError(f"RetryAfter takes seconds from 0 on, not {delay_s!r}")

@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from trioworkers.errors import BadJob
+from trioworkers.seconds import is_moment, said_of_moment
 from trioworkers.wire.dialect import Failure
 from trioworkers.wire.job import Job
 
@@ -39,16 +40,21 @@ class Send:
 
 
 def moment(when: datetime | timedelta | float) -> tuple[float | None, float | None]:
-    """`(delay_s, at_s)` for a moment given as a datetime, a timedelta or seconds from now. Raises BadJob.
+    """`(delay_s, at_s)` for a moment given as a datetime, a timedelta or seconds from now. Raises BadJob, also for a number that is a moment.
 
     A datetime without a time zone is local time, as everywhere in Python.
     """
     if isinstance(when, datetime):
-        return None, when.astimezone(UTC).timestamp()
+        try:
+            return None, when.astimezone(UTC).timestamp()
+        except (OverflowError, ValueError, OSError):
+            raise BadJob(f"{when} is no moment at which a job could run") from None
     delay_s = when.total_seconds() if isinstance(when, timedelta) else when
-    if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or not math.isfinite(delay_s):
-        raise BadJob(f"when to run is a datetime, a timedelta or seconds from now, not {when!r}")
-    return max(0.0, float(delay_s)), None
+    if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or not -math.inf < delay_s < math.inf:
+        raise BadJob(f"when to run is a datetime, a timedelta or seconds from now, not {when!r:.80}")
+    if is_moment(delay_s) and not isinstance(when, timedelta):
+        raise BadJob(f"when to run is seconds from now, not {said_of_moment(delay_s)}")
+    return min(max(0.0, float(delay_s)), MAX_DELAY_S), None
 
 
 @attrs.frozen

@@ -14,7 +14,6 @@ tests as the real one. Nothing here survives the block.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ from trioworkers.jobs.client import Client
 from trioworkers.jobs.resources import open_resources
 from trioworkers.sending import Sent
 from trioworkers.size_guard import SizeGuard
-from trioworkers.wire.job import Job, decode
+from trioworkers.wire.job import Job
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -110,7 +109,8 @@ class RunningApp:
         found = []
         for payload in self._broker.sets[name]:
             try:
-                found.append(decode(payload, self._broker.queue_of(payload)))
+                queue = self._broker.queue_of(payload)
+                found.append(self._broker.spoken_on(queue)[0].decode(payload, queue))
             except BadPayload:
                 continue
         return found
@@ -127,7 +127,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
     guard = SizeGuard(app.settings)
     broker = FakeBroker(app.queues, guard=guard, dialect=app.dialect, dialects=app.dialects)
     test = RunningApp(app, broker)
-    async with open_resources(test.client, app.http, os.cpu_count() or 1, app.lifespan) as resources:
+    async with open_resources(test.client, app.http, app.settings.cpu_processes, app.lifespan) as resources:
         if http is not None:
             resources.use(http)
         runner = Runner(app, app.middlewares, resources, broker.clock.now_s, guard, app.dialects)

@@ -21,7 +21,7 @@ from trioworkers.errors import BadJob, BadPayload, UnknownClass
 from trioworkers.failures import leaves
 from trioworkers.jobs.context import Context, Resources
 from trioworkers.jobs.declarations import CallNext, Middleware
-from trioworkers.jobs.handler import Handler
+from trioworkers.jobs.handler import AnyHandler
 from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Outcome, Requeue, Snooze
 from trioworkers.settings import Unknown
@@ -44,7 +44,7 @@ MAX_SENDS_BYTES = 1 << 28
 class Handlers(Protocol):
     """Where a runner looks handlers up."""
 
-    def find(self, queue: str, job_class: str) -> Handler[Any] | None:
+    def find(self, queue: str, job_class: str) -> AnyHandler | None:
         """The handler for a class on a queue."""
 
     def classes(self, queue: str) -> Sequence[str]:
@@ -121,7 +121,7 @@ class Runner:
 
     def _prepare(
         self, delivery: Delivery, save: Callable[[Delivery], trio.Event]
-    ) -> tuple[Handler[Any] | None, Context] | Outcome:
+    ) -> tuple[AnyHandler | None, Context] | Outcome:
         """What an attempt needs; or the outcome of what isn't attempted."""
         payload = delivery.payload
         try:
@@ -149,7 +149,7 @@ class Runner:
 
     # ── attempt ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _attempt(self, delivery: Delivery, handler: Handler[Any] | None, ctx: Context) -> End:
+    async def _attempt(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context) -> End:
         joblog.log_start(ctx.job)
         try:
             with delivery.start(ctx.deadline):
@@ -161,7 +161,7 @@ class Runner:
         seconds = handler.timeout_s if handler is not None else None
         return Failed(trio.TooSlowError(f"the attempt took longer than its timeout of {seconds:g} s"))
 
-    async def _end_of(self, handler: Handler[Any] | None, ctx: Context) -> End:
+    async def _end_of(self, handler: AnyHandler | None, ctx: Context) -> End:
         """Whatever a handler raises is its job's failure. Raises only what ends the attempt from outside."""
         try:
             await self._call(handler, ctx)
@@ -187,15 +187,14 @@ class Runner:
             return Failed(error)
         return SUCCEEDED
 
-    def _call(self, handler: Handler[Any] | None, ctx: Context) -> Awaitable[Any]:
-        if handler is None:
-            self._refuse(ctx.job)
-        call: CallNext = partial(handler.start, ctx.job, ctx)
+    def _call(self, handler: AnyHandler | None, ctx: Context) -> Awaitable[Any]:
+        call: CallNext = partial(self._refuse, ctx.job) if handler is None else partial(handler.start, ctx.job, ctx)
         for middleware in self._middleware:
             call = partial(middleware, ctx, call)
         return call()
 
-    def _refuse(self, job: Job) -> NoReturn:
+    async def _refuse(self, job: Job) -> NoReturn:
+        """Inside all middleware, like any failure: who counts or reports failures there wants to hear of these, too."""
         known = ", ".join(sorted(self._handlers.classes(job.queue))) or "none"
         text = f"no handler for class {job.job_class!r} on queue {job.queue!r}; known: {known}"
         raise UnknownClass(text, hopeless=self._handlers.unknown_on(job.queue) == "dead")
@@ -216,7 +215,7 @@ class Runner:
 
     # ── conclude ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _conclude(self, delivery: Delivery, handler: Handler[Any] | None, ctx: Context, end: End) -> Outcome:
+    def _conclude(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, end: End) -> Outcome:
         failure: BaseException | None = None
         match end:
             case Succeeded():
@@ -232,9 +231,7 @@ class Runner:
         joblog.log_end(ctx.job, outcome, failure, elapsed_s)
         return outcome
 
-    def _decide(
-        self, delivery: Delivery, handler: Handler[Any] | None, ctx: Context, failure: BaseException
-    ) -> Outcome:
+    def _decide(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, failure: BaseException) -> Outcome:
         return retry.decide(
             ctx.job,
             delivery.payload,

@@ -17,9 +17,9 @@ def build(
     taken: Signature, where: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, check: bool
 ) -> Sequence[Any]:
     """The arguments of a Sidekiq job, by position. Raises BadCall, which `where` begins; without `check` only of names and number."""
-    if not kwargs and taken.plain and [*map(type, args)] == taken.plain:
-        return args
     values = _by_position(taken, where, args, kwargs) if kwargs else args
+    if taken.least <= len(values) and [*map(type, values)] == taken.plain[: len(values)]:
+        return values
     _check_given(taken, where, values, {})
     return [_written(taken.at(place), value, where, place + 1, check=check) for place, value in enumerate(values)]
 

@@ -10,12 +10,14 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Concatenate, ParamSpec, overload
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from trioworkers.errors import ConfigurationError
 from trioworkers.http import Http
 from trioworkers.jobs.context import Context
-from trioworkers.jobs.handler import ANY_CLASS, Handler
+from trioworkers.jobs.handler import ANY_CLASS, AnyHandler, Handler
+from trioworkers.jobs.options import checked
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
@@ -23,24 +25,40 @@ from trioworkers.wire.keys import is_queue_name
 from trioworkers.wording import counted
 
 P = ParamSpec("P")
-CallNext = Callable[[], Awaitable[Any]]
-Middleware = Callable[[Context, CallNext], Awaitable[Any]]
+R = TypeVar("R")
+M = TypeVar("M", bound="Middleware")
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class CallNext(Protocol):
+    """What a middleware awaits once, to have the attempt itself run. Raises what the attempt raises."""
+
+    def __call__(self) -> Awaitable[Any]:
+        """Run it."""
+
+
+class Middleware(Protocol):
+    """An async function around every attempt, `async def m(ctx, call_next)`."""
+
+    def __call__(self, ctx: Context, call_next: CallNext, /) -> Awaitable[Any]:
+        """Do something before and after `await call_next()`."""
 
 
 class _Register:
     """What `app.handler(…)` returns: it makes a function a handler, typed by the function's parameters without the context."""
 
-    def __init__(self, register: Callable[[Callable[..., Any]], Handler[Any]]) -> None:
+    def __init__(self, register: Callable[[Callable[..., Any]], AnyHandler]) -> None:
         self._register = register
 
     @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], Awaitable[object]]) -> Handler[P]: ...
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Awaitable[R]]
+    ) -> Handler[P, Concatenate[Context, P], R]: ...
 
     @overload
-    def __call__(self, function: Callable[P, Awaitable[object]]) -> Handler[P]: ...
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> Handler[P, P, R]: ...
 
-    def __call__(self, function: Callable[..., Any]) -> Handler[Any]:
+    def __call__(self, function: Callable[..., Any]) -> AnyHandler:
         """Register `function`."""
         return self._register(function)
 
@@ -84,7 +102,8 @@ class Declarations:
         self._concurrency: dict[str, int] = {}
         self._unknown: dict[str, Unknown] = {}
         self._dialects: dict[str, str] = {}
-        self._handlers: dict[tuple[str, str], Handler[Any]] = {}
+        self._handlers: dict[tuple[str, str], AnyHandler] = {}
+        self._retry_said: dict[str, bool | None] = {}
         self._middleware: list[Middleware] = []
 
     def __repr__(self) -> str:
@@ -116,6 +135,7 @@ class Declarations:
         if dialect is not None:
             dialect_named(dialect)
             self._dialects[name] = dialect
+            self._retry_said.clear()
 
     def handler(
         self,
@@ -124,28 +144,41 @@ class Declarations:
         *,
         timeout: float | None = None,
         retry: bool | int | None = None,
+        retry_for: float | None = None,
+        retry_queue: str | None = None,
+        backtrace: bool | int | None = None,
+        dead: bool | None = None,
+        tags: Sequence[str] | None = None,
+        expires_in: float | None = None,
+        keep_result: float | None = None,
         check: bool = True,
     ) -> _Register:
         """Make an async function the handler of `job_class` (default: its own name; "*": any other class) on `queue`.
 
-        `timeout`: seconds after which an attempt is cancelled and counts as failed. `retry`: what counts for jobs that say nothing of
-        retries themselves: True (25 times), a number, 0 (none, but kept in the dead set) or False; not given: what is usual in the
-        queue's dialect, True in Sidekiq's, 0 in Resque's and go-workers'. `check=False`: `handler.job(…)` doesn't look at the types of arguments.
+        `timeout`: seconds after which an attempt is cancelled and counts as failed. `retry`: True (25 times), a number, 0 (none, but kept
+        in the dead set) or False, for its own jobs and for those that say nothing of retries themselves; not given: what is usual in the
+        queue's dialect, True in Sidekiq's, 0 in Resque's and go-workers'. `retry_for`, `retry_queue`, `backtrace`, `dead`, `tags`,
+        `expires_in`, `keep_result`: what `Job` means by them, carried by the jobs that this handler builds (`handler.job(…)`), as Ruby's
+        carry their class's `sidekiq_options`. `check=False`: `handler.job(…)` doesn't look at the types of its arguments.
         Raises ConfigurationError, also for a parameter that no job's JSON could become, or whose annotation nobody would obey.
         """
         _check_queue(queue)
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
-            raise ConfigurationError(f"handler on queue {queue!r}: timeout is a number of seconds, not {timeout!r}")
-        if not isinstance(retry, int | None):
-            raise ConfigurationError(f"handler on queue {queue!r}: retry is True, False or a number, not {retry!r}")
+        carried = {
+            "retry": retry,
+            "retry_for": retry_for,
+            "retry_queue": retry_queue,
+            "backtrace": backtrace,
+            "dead": dead,
+            "tags": tags,
+            "expires_in": expires_in,
+            "keep_result": keep_result,
+        }
+        options = checked(f"handler on queue {queue!r}", timeout, check, carried)
 
-        if not isinstance(check, bool):
-            raise ConfigurationError(f"handler on queue {queue!r}: check is True or False, not {check!r}")
-
-        def register(function: Callable[..., Any]) -> Handler[Any]:
+        def register(function: Callable[..., Any]) -> AnyHandler:
             plain = function.function if isinstance(function, Handler) else function
             name: str = job_class or str(getattr(plain, "__name__", ""))
-            handler: Handler[Any] = Handler(plain, queue, name, timeout=timeout, retry=retry, check=check)
+            handler: AnyHandler = Handler(plain, queue, name, options, partial(self._says_retry, queue))
             other = self._handlers.get((queue, name))
             if other is not None:
                 raise ConfigurationError(f"{handler.where}: {other.__name__} takes this class already")
@@ -154,9 +187,10 @@ class Declarations:
 
         return _Register(register)
 
-    def middleware(self, function: Middleware) -> Middleware:
+    def middleware(self, function: M) -> M:
         """Put `async def m(ctx, call_next)` around every attempt; the first one registered is outermost. Raises ConfigurationError."""
-        if not inspect.iscoroutinefunction(function):
+        is_async: bool = inspect.iscoroutinefunction(function)
+        if not is_async:
             raise ConfigurationError(f"middleware {getattr(function, '__name__', function)!r} is no async function")
         self._middleware.append(function)
         return function
@@ -179,6 +213,7 @@ class Declarations:
         given = self._given | {name: value for name, value in options.items() if value is not None}
         settings(given, {})
         self._given = given
+        self._retry_said.clear()
 
     @property
     def queues(self) -> dict[str, int]:
@@ -203,13 +238,21 @@ class Declarations:
         """The middleware, outermost first."""
         return tuple(self._middleware)
 
-    def find(self, queue: str, job_class: str) -> Handler[Any] | None:
+    def find(self, queue: str, job_class: str) -> AnyHandler | None:
         """The handler for a class on a queue."""
         return self._handlers.get((queue, job_class)) or self._handlers.get((queue, ANY_CLASS))
 
     def classes(self, queue: str) -> Sequence[str]:
         """The classes that have a handler on a queue."""
         return [job_class for name, job_class in self._handlers if name == queue]
+
+    def _says_retry(self, queue: str) -> bool | None:
+        """What the job of a handler that says nothing of retries says: what is usual. Where that is none, it says nothing, either."""
+        if queue not in self._retry_said:
+            text = self._dialects.get(queue)
+            dialect = self.dialect if text is None else dialect_named(text)
+            self._retry_said[queue] = True if dialect.retry is True else None
+        return self._retry_said[queue]
 
     def unknown_on(self, queue: str) -> Unknown:
         """What becomes of jobs on a queue whose class has no handler."""

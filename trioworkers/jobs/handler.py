@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from trioworkers.errors import BadCall
 from trioworkers.jobs.binding import bind
 from trioworkers.jobs.building import build, build_named
+from trioworkers.jobs.options import HandlerOptions
 from trioworkers.jobs.signature import signature
 from trioworkers.wire.job import Job
 
 P = ParamSpec("P")
+C = ParamSpec("C")
+R_co = TypeVar("R_co", covariant=True)
 ANY_CLASS = "*"
+_USUAL = HandlerOptions()
 
 
-class Handler(Generic[P]):
+class Handler(Generic[P, C, R_co]):
     """What `@app.handler` makes of a function: it can still be called as the plain function that it is.
 
-    `job(*args)` builds a job for it, typed by the function's own signature without the context. `where`: how errors name it.
+    `job(*args)` builds a job for it, typed by the function's own signature without the context, which carries the handler's options.
+    `where`: how errors name it. `says_retry`: what its jobs say of retries where it says nothing: True, or nothing, either.
     """
 
     def __init__(
         self,
-        function: Callable[..., Awaitable[object]],
+        function: Callable[C, Awaitable[R_co]],
         queue: str,
         job_class: str,
-        *,
-        timeout: float | None = None,
-        retry: bool | int | None = None,
-        check: bool = True,
+        options: HandlerOptions = _USUAL,
+        says_retry: Callable[[], bool | None] = lambda: True,
     ) -> None:
         self.function = function
         self.queue = queue
         self.job_class = job_class
-        self.timeout_s = timeout
-        self.retry = retry
-        self._check = check
+        self.timeout_s = options.timeout_s
+        self.retry = options.retry
+        self._check = options.check
+        self._carried = options.carried
+        self._says_retry = says_retry
         self.__name__ = getattr(function, "__name__", job_class)
         self.__qualname__ = getattr(function, "__qualname__", job_class)
         self.__doc__ = function.__doc__
@@ -46,7 +51,7 @@ class Handler(Generic[P]):
         self._signature = signature(function, self.where)
         self.wants_context = self._signature.context is not None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[object]:
+    def __call__(self, *args: C.args, **kwargs: C.kwargs) -> Awaitable[R_co]:
         """Call the plain function."""
         return self.function(*args, **kwargs)
 
@@ -55,23 +60,25 @@ class Handler(Generic[P]):
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """A job for this handler, its arguments by position or name. Raises BadCall, a TypeError, for wrong ones."""
-        self._check_class()
-        return Job(self.queue, self.job_class, build(self._signature, self.where, args, kwargs, check=self._check))
+        return self._job(build(self._signature, self.where, args, kwargs, check=self._check))
 
     def active_job(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Like `job`, but a job of Rails' ActiveJob, whose arguments travel by position or by name, as given."""
-        self._check_class()
         values, named = build_named(self._signature, self.where, args, kwargs, check=self._check)
-        return Job(self.queue, self.job_class, values, kwargs=named, active_job=True)
+        return self._job(values, kwargs=named, active_job=True)
 
-    def _check_class(self) -> None:
+    def _job(self, args: Sequence[Any], **fields: Any) -> Job:
         if self.job_class == ANY_CLASS:
             raise BadCall(f"{self.where} takes every class; build a Job that names one")
+        if self.retry is None:
+            fields["retry"] = self._says_retry()
+        return Job(self.queue, self.job_class, args, **self._carried, **fields)
 
-    def start(self, job: Job, ctx: object) -> Awaitable[object]:
+    def start(self, job: Job, ctx: object) -> Awaitable[R_co]:
         """Call the function with the job's arguments, and the context if it wants it. Raises BadArguments."""
         args, kwargs = self.bind(job)
-        return self.function(ctx, *args, **kwargs) if self.wants_context else self.function(*args, **kwargs)
+        function: Callable[..., Awaitable[R_co]] = self.function
+        return function(ctx, *args, **kwargs) if self.wants_context else function(*args, **kwargs)
 
     def bind(self, job: Job) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """The job's arguments as the parameters want them, by position and by name.
@@ -79,3 +86,7 @@ class Handler(Generic[P]):
         Raises BadArguments, which names the parameter, expected and got.
         """
         return bind(self._signature, job)
+
+
+AnyHandler = Handler[..., ..., Any]
+"""One whose types don't matter."""

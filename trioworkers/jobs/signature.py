@@ -43,7 +43,7 @@ class Signature:
     """What a handler takes after its context. `named`: by name, which those of `keyword_only` must be; `rest`, `others`: `*` and `**`.
 
     `types`: of arguments that can be passed on as they are; empty if it takes others than those of `positional`. `plain`: the same, if
-    JSON has all these types.
+    JSON has all these types; `least`: how many it takes at the least.
     """
 
     context: str | None
@@ -54,6 +54,7 @@ class Signature:
     others: Parameter | None
     types: Sequence[Any] = attrs.field(init=False)
     plain: Sequence[Any] = attrs.field(init=False)
+    least: int = attrs.field(init=False)
 
     @types.default
     def _types(self) -> Sequence[Any]:
@@ -62,6 +63,10 @@ class Signature:
     @plain.default
     def _plain(self) -> Sequence[Any]:
         return self.types if all(p.annotation in SCALARS for p in self.positional) else []
+
+    @least.default
+    def _least(self) -> int:
+        return sum(p.required for p in self.positional)
 
     def at(self, place: int) -> Parameter:
         """The parameter of the argument at `place`, from 0 on, which is one that it takes."""

@@ -89,12 +89,12 @@ class GoWorkers(Dialect):
 
     def spelled(self, job: Job, changes: dict[str, Any], *, dead: bool = False) -> dict[str, Any]:
         """See `Dialect.spelled`. The dead set is not go-workers', but read by Sidekiq's tools, which want numbers."""
-        if dead:
-            return changes | ({} if job.failed_at_s is None else {"failed_at": job.failed_at_s})
         limit = changes.pop("retry", None)
         if job.retry is None:  # the handler's word; of the job's own the spelling stays
             changes["retry"] = bool(limit)
             changes["retry_max"] = None if isinstance(limit, bool) else limit
+        if dead:
+            return changes | ({} if job.failed_at_s is None else {"failed_at": job.failed_at_s})
         for name in ("failed_at", "retried_at"):
             if name in changes:
                 changes[name] = time.strftime(TIME_FORMAT, time.gmtime(changes[name]))

@@ -24,6 +24,7 @@ from trioworkers.errors import BadJob, BadPayload
 from trioworkers.wire import active_job, lifetime, numbers
 from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.numbers import epoch_s
+from trioworkers.wire.options import check_option
 
 MAX_JID = 64
 """Of jobs that we send."""
@@ -92,7 +93,7 @@ class Job:
 
     `args` is what the handler's parameters are bound to, in JSON's types or anything msgspec can encode (attrs classes,
     dataclasses, datetimes, …). `retry`: True (25 times), a number, 0 (no retry, but kept in the dead set), False (neither);
-    None leaves it to the handler. `retry_for`: seconds since the first failure, instead of a number of retries.
+    None says nothing, which leaves it to the handler, or to Ruby's class. `retry_for`: seconds since the first failure, instead of a number of retries.
     `retry_queue`: where retries go. `backtrace`: store the failure's traceback, True or a number of lines. `dead=False`:
     not kept when retries are exhausted. `extra`: fields of the payload that we don't know, carried on.
 
@@ -132,6 +133,17 @@ class Job:
     kwargs: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
     active_job: bool = attrs.field(default=False, kw_only=True)
     active_job_fields: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
+
+    @property
+    def has_options(self) -> bool:
+        """Whether it says anything of retries, of its end or for people that most jobs don't."""
+        return (
+            self.retry is not True
+            or self.dead is not True
+            or bool(self.backtrace or self.tags)
+            or self.retry_for is not None
+            or self.retry_queue is not None
+        )
 
     @property
     def has_lifetime(self) -> bool:
@@ -328,8 +340,11 @@ def encode(job: Job, now_s: float, *, enqueued: bool = True, due_s: float | None
     Times are floats, which every Sidekiq from 6 to 8 reads rightly. Raises BadJob for what Sidekiq could not take.
     """
     check(job)
-    fields: dict[str, Any] = {"retry": True if job.retry is None else job.retry, "queue": job.queue}
-    _add_options(fields, job)
+    fields: dict[str, Any] = {"queue": job.queue} if job.retry is None else {"retry": job.retry, "queue": job.queue}
+    if job.extra:
+        fields.update(job.extra)
+    if job.has_options:
+        add_options(fields, job)
     if job.has_lifetime:
         fields.update(lifetime_fields(job, now_s, due_s))
     if job.active_job:
@@ -395,11 +410,11 @@ def lifetime_fields(job: Job, now_s: float, due_s: float | None) -> dict[str, An
     return lifetime.fields_of(now_s, due_s, job.expires_in, job.expires_at_s, job.deadline, job.keep_result)
 
 
-def _add_options(fields: dict[str, Any], job: Job) -> None:
-    if job.extra:
-        fields.update(job.extra)
+def add_options(fields: dict[str, Any], job: Job) -> None:
+    """Add what a job says otherwise than most, but for `retry`, which is only checked. Raises BadJob."""
+    _check_options(job)
     if job.retry_for is not None:
-        fields["retry_for"] = int(job.retry_for)
+        fields["retry_for"] = math.ceil(job.retry_for)
     if job.retry_queue is not None:
         fields["retry_queue"] = job.retry_queue
     if job.backtrace:
@@ -411,7 +426,7 @@ def _add_options(fields: dict[str, Any], job: Job) -> None:
 
 
 def check(job: Job) -> None:
-    """Raise BadJob if a job's names can't be sent. (Its arguments show when it is encoded.)"""
+    """Raise BadJob if a job's names can't be sent. (Its options and arguments show when it is encoded.)"""
     if problem := check_sent_to(job.queue):
         raise BadJob(f"{job.job_class}: {problem}")
     if not isinstance(job.job_class, str) or not job.job_class:
@@ -420,6 +435,18 @@ def check(job: Job) -> None:
         raise BadJob(f"{job.job_class}: a jid is a string of at most {MAX_JID} characters, not {job.jid!r}")
     if job.kwargs and not job.active_job:
         raise BadJob(f"{job.job_class}: only ActiveJob's jobs have keyword arguments; build it with active_job=True")
+    if job.active_job_fields and not job.active_job:
+        raise BadJob(f"{job.job_class}: only ActiveJob's jobs have active_job_fields; build it with active_job=True")
+
+
+def _check_options(job: Job) -> None:
+    try:
+        for name in ("retry", "retry_for", "retry_queue", "backtrace", "dead", "tags"):
+            value = getattr(job, name)
+            if value is not None or name in ("backtrace", "dead", "tags"):
+                check_option(name, value)
+    except ValueError as error:
+        raise BadJob(f"{job.job_class}: {error}") from None
 
 
 _PLAIN = frozenset({str, int, bool, type(None)})

@@ -26,6 +26,7 @@ from trioworkers.wire.job import (
     HELD_FIELD,
     MAX_JID,
     Job,
+    add_options,
     amend,
     check,
     job_of,
@@ -122,6 +123,8 @@ class Resque(Dialect):
             fields["args"] = []
         if own_jid(fields.get("jid")) is None:
             fields["jid"] = new_jid()
+        if not isinstance(fields.get("retry"), int):  # ours, so what is no number of ours isn't meant for us
+            fields["retry"] = None
         job_class = fields.get("class")
         if isinstance(job_class, str) and "-" in job_class:
             fields["class"] = "".join(part[:1].upper() + part[1:] for part in job_class.split("-"))
@@ -133,7 +136,7 @@ class Resque(Dialect):
     def encode(job: Job, now_s: float, *, enqueued: bool = True, due_s: float | None = None) -> bytes:
         """See `Dialect.encode`. Only class and arguments, and the queue of what waits: Resque's tools find a job by its exact bytes.
 
-        A number of retries goes along, for us; `True` is what every job says, and means here what the handler says.
+        What it says besides goes along, for us; `retry=True` is what every job says, and means here what the handler says.
         """
         check(job)
         fields: dict[str, Any] = {"class": job.job_class, "args": plain(job.args)}
@@ -142,9 +145,11 @@ class Resque(Dialect):
             del fields["wrapped"]
         if not enqueued:
             fields["queue"] = job.queue
-        if job.retry is not None and not isinstance(job.retry, bool):
+        if job.retry is not None and job.retry is not True:
             fields["retry"] = job.retry
         fields.update(job.extra)
+        if job.has_options:
+            add_options(fields, job)
         if job.has_lifetime:
             fields.update(lifetime_fields(job, now_s, due_s), jid=job.jid)  # a result is asked for by it
         try:

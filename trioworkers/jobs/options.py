@@ -1,0 +1,51 @@
+"""What a handler says of its attempts, and of the jobs that it builds: the options of `@app.handler(…)`, checked where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from trioworkers.errors import ConfigurationError
+from trioworkers.seconds import MAX_SECONDS
+from trioworkers.wire.lifetime import MAX_EXPIRES_S, MAX_KEPT_S, checked_seconds
+from trioworkers.wire.options import check_option
+
+
+@attrs.frozen
+class HandlerOptions:
+    """What was said. `retry`: for jobs that say nothing of it themselves; `check`: look at the types of what its jobs are built with.
+
+    `carried`: what its jobs carry, by the names of `Job`'s fields.
+    """
+
+    timeout_s: float | None = None
+    check: bool = True
+    retry: bool | int | None = None
+    carried: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+def checked(where: str, timeout: object, check: object, carried: Mapping[str, Any]) -> HandlerOptions:
+    """The options, as they were given (None: not said). Raises ConfigurationError, which `where` begins."""
+    said = {name: value for name, value in carried.items() if value is not None}
+    if not isinstance(check, bool):
+        raise ConfigurationError(f"{where}: check is True or False, not {check!r:.80}")
+    try:
+        timeout_s = None if timeout is None else checked_seconds("timeout", timeout, MAX_SECONDS)
+        for name, value in said.items():
+            _check(name, value)
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    if "tags" in said:
+        said["tags"] = tuple(said["tags"])
+    return HandlerOptions(timeout_s, check, said.get("retry"), said)
+
+
+def _check(name: str, value: Any) -> None:
+    if name == "expires_in":
+        checked_seconds(name, value, MAX_EXPIRES_S)
+    elif name == "keep_result":
+        checked_seconds(name, value, MAX_KEPT_S)
+    else:
+        check_option(name, value)
