@@ -174,7 +174,9 @@ def promote(payload: bytes, dialect: Dialect) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.family)
 @pytest.mark.parametrize(
-    "error", [ValueError("x"), RetryAfter(999_999_999), CallFailed("h", "r", permanent=False, retry_after_s=1e300)], ids=repr
+    "error",
+    [ValueError("x"), RetryAfter(999_999_999), CallFailed("h", "r", permanent=False, retry_after_s=1e300)],
+    ids=repr,
 )
 @given(payload=payloads())
 @example(of(created_at="1" * 310))

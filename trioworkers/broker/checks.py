@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
+from trioworkers.broker.redis.commands import Info
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import BrokerError, Refused
 
@@ -16,7 +16,6 @@ logger = logging.getLogger("trioworkers")
 OLDEST = (6, 2)
 FULL = 0.9
 Level = Literal["ok", "note", "warning", "problem"]
-Info = Mapping[str, Any]
 
 
 @attrs.frozen
@@ -45,16 +44,15 @@ async def check_server(connection: Connection) -> None:
 
 async def read_info(connection: Connection) -> Info:
     """Redis's INFO. Raises BrokerError."""
-    return dict(await connection.call("info", lambda client: client.info()))
+    return await connection.commands("info").info()
 
 
 async def saves_snapshots(connection: Connection) -> bool:
     """Whether Redis writes snapshots; True as well if we are not allowed to ask."""
     try:
-        config = await connection.call("config", lambda client: client.config_get(["save"]))
+        return bool(await connection.commands("config").config("save"))
     except BrokerError:
         return True
-    return bool(next(iter(config.values()), ""))
 
 
 def check_version(info: Info) -> Finding:

@@ -93,4 +93,4 @@ class Intake:
         return payload
 
     async def _end_wait(self, client_id: int) -> None:
-        await self._broker.connection.call("unblock", lambda client: client.client_unblock(client_id))
+        await self._broker.connection.commands("unblock").unblock(client_id)

@@ -295,7 +295,7 @@ class Broker(Sender):
     async def reply(self, token: str, reply: bytes) -> None:
         """Lay down our reply to a control message; it stays for a minute."""
         key = self.keys.reply(token)
-        await self.connection.call("reply", lambda client: client.set(key, reply, ex=60))
+        await self.connection.commands("reply").set_for(key, reply, 60)
 
     async def promote(
         self, source: DueSet, entries: Sequence[tuple[bytes, str | None, bytes]]
@@ -420,19 +420,18 @@ class Broker(Sender):
         if not jids:
             return {}
         key = self.keys.crashes
-        counts = await self.connection.call("crashes", lambda client: client.hmget(key, list(jids)))
+        counts = await self.connection.commands("crashes").hmget(key, list(jids))
         return {jid: int(count) for jid, count in zip(jids, counts, strict=True) if count is not None}
 
     async def quarantine(self, jid: str) -> None:
         """Note that a suspect runs here now: if we die, it alone is charged."""
         key = self.keys.quarantine(self.holder.process_id)
-        await self.connection.call("quarantine", lambda client: client.sadd(key, [jid]))
+        await self.connection.commands("quarantine").sadd(key, [jid])
 
     async def quarantined(self, process_id: str) -> set[str]:
         """The suspects that ran in a worker when it was last heard of."""
         key = self.keys.quarantine(process_id)
-        members = await self.connection.call("quarantine", lambda client: client.smembers(key))
-        return {member.decode() for member in members}
+        return set(await self.connection.commands("quarantine").smembers(key))
 
 
 def _by_weight(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -155,9 +155,7 @@ class SidekiqNeighbours:
             return
         start, pattern = self._cursor, self._keys.queue("*") + IN_PROGRESS
         try:
-            self._cursor, keys = await self._connection.call(
-                "scan", lambda client: client.scan(start, match=pattern, count=STEP, type_="list")
-            )
+            self._cursor, keys = await self._connection.commands("scan").scan_lists(start, pattern, STEP)
         except Refused:  # some services don't allow it; the link has said so
             self._cursor = None
             return

@@ -89,7 +89,7 @@ class Sender:
     async def ended(self, jid: str) -> Ended | None:
         """How a job ended that keeps its result; None if that isn't known, or not any more. Raises BrokerError."""
         key = self.keys.result(jid)
-        text = await self.connection.call("result", lambda client: client.get(key))
+        text = await self.connection.commands("result").get(key)
         return None if text is None else decode_ended(text)
 
     def work(self, sends: Iterable[outcomes.Send]) -> tuple[list[Any], list[Any]]:

@@ -60,7 +60,7 @@ def demo(redis: str) -> None:
 async def _demo(redis: str, console: Console) -> str:
     started = time.monotonic()
     async with open_server(redis) as url, connect(url, Link(shown_url(url))) as connection:
-        existing = await connection.call("dbsize", lambda client: client.dbsize())
+        existing = await connection.commands("dbsize").dbsize()
         if existing:
             return f"the Redis at {shown_url(url)} is not empty; the demo wants one of its own"
         await _push(connection)
@@ -82,11 +82,12 @@ async def _demo(redis: str, console: Console) -> str:
 async def _push(connection: Connection) -> None:
     tracking = [_ruby_payload("track", "TrackUserJob", _user(number), number) for number in range(TRACKED)]
     puzzles = [_ruby_payload("unsolved_puzzles", "SudokuSolver", [n, _shifted(n)], n) for n in range(PUZZLES)]
+    push = connection.commands("push")
     for queue, payloads in (("track", tracking), ("unsolved_puzzles", puzzles)):
-        await connection.call("push", lambda client, queue=queue: client.sadd("queues", [queue]))  # type: ignore[misc]
+        await push.sadd("queues", [queue])
         for first in range(0, len(payloads), 500):
             chunk = payloads[first : first + 500]
-            await connection.call("push", lambda client, q=queue, c=chunk: client.lpush(f"queue:{q}", c))  # type: ignore[misc]
+            await push.lpush(f"queue:{queue}", chunk)
 
 
 def _user(number: int) -> list[object]:
@@ -153,17 +154,17 @@ async def _watch(connection: Connection, worker: subprocess.Popen[bytes], consol
 
 
 async def _look(connection: Connection, seen: Seen) -> None:
-    call = connection.call
-    processed, failed = await call("mget", lambda c: c.mget(["stat:processed", "stat:failed"]))
+    read = connection.commands("look")
+    processed, failed = await read.mget(["stat:processed", "stat:failed"])
     seen.processed, seen.failed = int(processed or 0), int(failed or 0)
-    while result := await call("lpop", lambda c: c.lpop("queue:solved")):  # the demo plays Ruby here
+    while result := await read.lpop("queue:solved"):  # the demo plays Ruby here
         number, solved = json.loads(result)["args"]
         seen.solved[number] = solved
     for queue in ("track", "unsolved_puzzles"):
         for key in (f"queue:{queue}", f"queue:{queue}:demo:inprogress"):
-            seen.left[key] = await call("llen", lambda c, key=key: c.llen(key))  # type: ignore[misc]
+            seen.left[key] = await read.llen(key)
     for key in ("retry", "schedule", "dead"):
-        seen.left[key] = await call("zcard", lambda c, key=key: c.zcard(key))  # type: ignore[misc]
+        seen.left[key] = await read.zcard(key)
 
 
 @contextmanager

@@ -69,10 +69,10 @@ class _Examiner:
 
     async def round_trip(self) -> Sequence[Finding]:
         times: list[float] = []
-        await self._connection.call("ping", lambda client: client.ping())  # the first one has to connect
+        await self._connection.commands("ping").ping()  # the first one has to connect
         for _ in range(PINGS):
             started = trio.current_time()
-            await self._connection.call("ping", lambda client: client.ping())
+            await self._connection.commands("ping").ping()
             times.append(trio.current_time() - started)
         typical_s = statistics.median(times)
         text = f"{typical_s * 1000:.1f} ms, at worst {max(times) * 1000:.1f} ms"
@@ -143,15 +143,15 @@ class _Examiner:
         return findings or [Finding("shared queues", "ok", "no queue is consumed by two kinds of worker")]
 
     async def orphans(self) -> Sequence[Finding]:
-        registry: Mapping[bytes, bytes] = await self._connection.call(
-            "registry", lambda client: client.hgetall(self._keys.in_progress_lists)
+        registry: Mapping[bytes, bytes] = await self._connection.commands("registry").hgetall(
+            self._keys.in_progress_lists
         )
         waiting = 0
         for key, entry in list(registry.items())[:MAX_LISTS]:
             process_id = entry.decode(errors="replace").partition(" ")[0]
             lease = self._keys.lease(process_id)
-            if not await self._connection.call("lease", lambda client, lease=lease: client.exists([lease])):  # type: ignore[misc]
-                waiting += await self._connection.call("length", lambda client, key=key: client.llen(key))  # type: ignore[misc]
+            if not await self._connection.commands("lease").exists(lease):
+                waiting += await self._connection.commands("length").llen(key.decode(errors="surrogateescape"))
         if not waiting:
             return [Finding("orphans", "ok", "no job lies with a dead worker")]
         text = f"{counted(waiting, 'job')} in the lists of workers that are gone"

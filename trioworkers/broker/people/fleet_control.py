@@ -47,7 +47,7 @@ class FleetControl:
         key = self._keys.reply(message.token)
         with trio.move_on_after(patience_s):
             while True:
-                text = await self._connection.call("reply", lambda client: client.getdel(key))
+                text = await self._connection.commands("reply").getdel(key)
                 if text is not None:
                     return decode_reply(text)
                 await trio.sleep(POLL_S)
@@ -60,20 +60,20 @@ class FleetControl:
 
     async def paused(self) -> Paused:
         """What is paused now. Raises BrokerError."""
-        queues = await self._connection.call("paused", lambda client: client.smembers(self._keys.paused))
-        classes = await self._connection.call("paused", lambda client: client.smembers(self._keys.paused_classes))
-        return Paused(*(frozenset(name.decode(errors="replace") for name in names) for names in (queues, classes)))
+        read = self._connection.commands("paused")
+        queues, classes = await read.smembers(self._keys.paused), await read.smembers(self._keys.paused_classes)
+        return Paused(frozenset(queues), frozenset(classes))
 
     async def pause(self, queues: Sequence[str] = (), classes: Sequence[str] = ()) -> None:
         """Pause for all workers, those to come as well, until resumed. Raises BrokerError."""
         if queues:
-            await self._connection.call("pause", lambda client: client.sadd(self._keys.paused, list(queues)))
+            await self._connection.commands("pause").sadd(self._keys.paused, list(queues))
         if classes:
-            await self._connection.call("pause", lambda client: client.sadd(self._keys.paused_classes, list(classes)))
+            await self._connection.commands("pause").sadd(self._keys.paused_classes, list(classes))
 
     async def resume(self, queues: Sequence[str] = (), classes: Sequence[str] = ()) -> None:
         """Undo `pause`. What was held of a class comes back by itself within minutes. Raises BrokerError."""
         if queues:
-            await self._connection.call("resume", lambda client: client.srem(self._keys.paused, list(queues)))
+            await self._connection.commands("resume").srem(self._keys.paused, list(queues))
         if classes:
-            await self._connection.call("resume", lambda client: client.srem(self._keys.paused_classes, list(classes)))
+            await self._connection.commands("resume").srem(self._keys.paused_classes, list(classes))

@@ -9,10 +9,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 import attrs
-import coredis
 import trio
 
 from trioworkers.broker.redis.connection import Connection
@@ -34,7 +33,6 @@ FIRST_PAGE = 50
 PAGE_BYTES = 4_000_000
 FIND_PAGE = 2000
 AT_ONCE = 100
-_BY_SCORE: Literal[coredis.PureToken.BYSCORE] = coredis.PureToken.BYSCORE
 
 
 @attrs.frozen
@@ -69,12 +67,12 @@ class Inspector:
 
     def __init__(self, connection: Connection, keys: Keys) -> None:
         self._connection = connection
+        self._read = connection.commands("look")
         self._keys = keys
 
     async def now_s(self) -> float:
         """Redis's time, in epoch seconds."""
-        seconds, microseconds = await self._look(lambda client: client.time().raw())
-        return int(seconds) + int(microseconds) / 1_000_000
+        return await self._read.time_s()
 
     # ── queues and sets ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -82,17 +80,17 @@ class Inspector:
         """All known queues, and those that our workers serve in another dialect."""
         names = dict.fromkeys(await self.queue_names())
         sources = [Location("queue", *each) for each in {**await self._other_queues(), **names}.items()]
-        paused = set(await self._names(self._keys.paused))
+        paused = set(await self._read.smembers(self._keys.paused))
         now_s = await self.now_s()
         return await self._all([partial(self._queue, source, source.queue in paused, now_s) for source in sources])
 
     async def queue_names(self) -> list[str]:
         """The names of all known queues."""
-        return await self._names(self._keys.queues)
+        return await self._read.smembers(self._keys.queues)
 
     async def location_of(self, queue: str) -> Location:
         """Where a queue lies: it may be one that our workers serve in another dialect."""
-        if await self._look(lambda client: client.exists([self._keys.queue(queue)])):
+        if await self._read.exists(self._keys.queue(queue)):
             return Location("queue", queue)
         return Location("queue", queue, (await self._other_queues()).get(queue))
 
@@ -109,7 +107,7 @@ class Inspector:
     async def _queue(self, source: Location, paused: bool, now_s: float) -> QueueState:
         key, dialect = source.key(self._keys), str(source.dialect or "")
         try:
-            size = await self._look(lambda client: client.llen(key))
+            size = await self._read.llen(key)
         except Refused as error:  # it is no list: no reason not to show the others
             return QueueState(source.queue, 0, None, paused, str(error), dialect)
         payloads = await self._list_page(source, 0, 1)
@@ -120,8 +118,7 @@ class Inspector:
     async def size(self, source: Location) -> int:
         """How many payloads are there."""
         key = source.key(self._keys)
-        count: int = await self._look(lambda c: c.llen(key) if source.is_queue else c.zcard(key))
-        return count
+        return await (self._read.llen(key) if source.is_queue else self._read.zcard(key))
 
     async def pages(self, source: Location, first: int = FIRST_PAGE) -> AsyncGenerator[list[Entry], None]:
         """Everything in `source`: what runs next first, of the dead the latest first. `first`: length of the first page."""
@@ -137,33 +134,26 @@ class Inspector:
     async def _list_page(self, source: Location, start: int, length: int) -> list[Entry]:
         key = source.key(self._keys)
         if source.dialect is not None and source.dialect.fetched_from == "LEFT":
-            payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
+            payloads = await self._read.lrange(key, start, start + length - 1)
         else:
-            payloads = (await self._look(lambda client: client.lrange(key, -start - length, -start - 1)))[::-1]
+            payloads = (await self._read.lrange(key, -start - length, -start - 1))[::-1]
         return [Entry("queue", payload, source.queue) for payload in payloads]
 
     async def _set_page(self, source: Location, start: int, length: int) -> list[Entry]:
-        key, rev = source.key(self._keys), source.kind.latest_first or None
-        members = await self._look(
-            lambda client: client.zrange(key, start, start + length - 1, rev=rev, withscores=True)
-        )
-        return [Entry(source.place, payload, score=float(score)) for payload, score in members]
+        key, latest_first = source.key(self._keys), source.kind.latest_first
+        members = await self._read.zrange(key, start, start + length - 1, highest_first=latest_first)
+        return [Entry(source.place, payload, score=score) for payload, score in members]
 
     async def page_from_the_newest(self, source: Location, start: int, length: int) -> list[Entry]:
         """A page of a queue counted from the end where jobs are pushed: none is skipped, whatever is fetched meanwhile."""
         key = source.key(self._keys)
-        payloads = await self._look(lambda client: client.lrange(key, start, start + length - 1))
+        payloads = await self._read.lrange(key, start, start + length - 1)
         return [Entry("queue", payload, source.queue) for payload in payloads]
 
     async def page_from_score(self, source: Location, score: float, passed: int, length: int) -> list[Entry]:
         """A page of a set, lowest scores first, from this score on but without the first `passed` of it."""
-        key, least = source.key(self._keys), repr(score)  # as a text: the client would round it
-        members = await self._look(
-            lambda client: client.zrange(
-                key, least, "+inf", sortby=_BY_SCORE, withscores=True, offset=passed, count=length
-            )
-        )
-        return [Entry(source.place, payload, score=float(member_score)) for payload, member_score in members]
+        members = await self._read.zrange_from(source.key(self._keys), score, passed, length)
+        return [Entry(source.place, payload, score=member_score) for payload, member_score in members]
 
     # ── one job ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -213,26 +203,25 @@ class Inspector:
         pattern = "*" + "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text) + "*"
         cursor = None
         while cursor != 0:
-            look = partial(_zscan, key=key, cursor=cursor, match=pattern, count=FIND_PAGE)
-            cursor, members = await self._look(look)
+            cursor, members = await self._read.zscan(key, cursor, pattern, FIND_PAGE)
             for payload, score in members:
-                yield Entry(source.place, payload, score=float(score))
+                yield Entry(source.place, payload, score=score)
 
     async def crashes(self, jid: str) -> int:
         """How many workers died under it lately."""
-        count = await self._look(lambda client: client.hget(self._keys.crashes, jid))
+        count = await self._read.hget(self._keys.crashes, jid)
         return int(count or 0)
 
     # ── processes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def processes(self) -> list[Process]:
         """All processes with a heartbeat, Ruby's and ours, by identity."""
-        identities = await self._names(self._keys.processes)
+        identities = await self._read.smembers(self._keys.processes)
         found = await self._all([partial(self._process, identity) for identity in identities])
         return [process for process in found if process is not None]
 
     async def _process(self, identity: str) -> Process | None:
-        record = await self._look(lambda client: client.hgetall(self._keys.process(identity)))
+        record = await self._read.hgetall(self._keys.process(identity))
         return decode_process(identity, record) if record else None
 
     async def running(self, process: Process, limit: int) -> list[Running]:
@@ -241,7 +230,7 @@ class Inspector:
         for key in self._keys.running(process.identity):
             cursor: int | None = None
             while cursor != 0 and len(found) < limit:
-                cursor, records = await self._look(partial(_hscan, key=key, cursor=cursor, count=max(limit, 10)))
+                cursor, records = await self._read.hscan(key, cursor, max(limit, 10))
                 decoded = (decode_running(process, text) for text in records.values())
                 found += [running for running in decoded if running is not None]
             if found:
@@ -255,7 +244,7 @@ class Inspector:
         keys = self._keys
         today = datetime.fromtimestamp(await self.now_s(), UTC).strftime("%Y-%m-%d")
         names = [keys.stat(name, day) for day in ("", today) for name in ("processed", "failed")]
-        counters = [int(count or 0) for count in await self._look(lambda client: client.mget(names))]
+        counters = [int(count or 0) for count in await self._read.mget(names)]
         sizes = [queue.size for queue in await self.queues()]
         sets = [place.name for place in places.sets()]
         waiting = await self._all([partial(self.size, Location(name)) for name in sets])
@@ -265,15 +254,8 @@ class Inspector:
 
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _look(self, command: Callable[[coredis.Redis[bytes]], Awaitable[Any]]) -> Any:
-        return await self._connection.call("look", command)
-
-    async def _names(self, key: str) -> list[str]:
-        members = await self._look(lambda client: client.smembers(key))
-        return sorted(member.decode(errors="replace") for member in members)
-
     async def _pairs(self, key: str) -> Mapping[str, str]:
-        pairs = await self._look(lambda client: client.hgetall(key))
+        pairs = await self._read.hgetall(key)
         return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in pairs.items()}
 
     async def _all(self, calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
@@ -311,11 +293,3 @@ def page_length(page: Sequence[Entry], longest: int) -> int:
     """How long the page after this one may be: with payloads of this size, a few megabytes."""
     mean = sum(len(entry.payload) for entry in page) // max(len(page), 1)
     return min(longest, max(4, PAGE_BYTES // max(mean, 1)))
-
-
-async def _zscan(client: coredis.Redis[bytes], key: str, cursor: int | None, match: str, count: int) -> Any:
-    return await client.zscan(key, cursor, match=match, count=count)
-
-
-async def _hscan(client: coredis.Redis[bytes], key: str, cursor: int | None, count: int) -> Any:
-    return await client.hscan(key, cursor, count=count)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Sequence
 from typing import Any
-
-import coredis
 
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import BrokerError, Refused
@@ -95,20 +94,19 @@ async def forbidden(connection: Connection, keys: Keys) -> list[str]:
 
 async def _direct(connection: Connection, keys: Keys) -> list[str]:
     scratch = keys.lease(f"doctor:{secrets.token_hex(6)}")
-    token = coredis.PureToken
-    tries = {
-        "INFO": lambda client: client.info("server"),
-        "CLIENT ID": lambda client: client.client_id(),
-        "CLIENT UNBLOCK": lambda client: client.client_unblock(0),
-        "BLMOVE": lambda client: client.blmove(scratch, scratch, token.RIGHT, token.LEFT, 0.01),
-        "EVALSHA": lambda client: client.evalsha("0" * 40, [], []),
+    tries: dict[str, tuple[str | int | float, ...]] = {
+        "INFO": ("INFO", "server"),
+        "CLIENT ID": ("CLIENT", "ID"),
+        "CLIENT UNBLOCK": ("CLIENT", "UNBLOCK", 0),
+        "BLMOVE": ("BLMOVE", scratch, scratch, "RIGHT", "LEFT", 0.01),
+        "EVALSHA": ("EVALSHA", "0" * 40, 0),
     }
-    return [name for name, command in tries.items() if await _is_refused(connection, name, command)]
+    return [name for name, words in tries.items() if await _is_refused(connection, name, words)]
 
 
-async def _is_refused(connection: Connection, name: str, command: object) -> bool:
+async def _is_refused(connection: Connection, name: str, words: Sequence[str | int | float]) -> bool:
     try:
-        await connection.call(name, command)  # type: ignore[arg-type]
+        await connection.commands(name).execute(*words)
     except Refused as error:
         return _FORBIDDEN.search(str(error)) is not None
     except BrokerError:
@@ -123,8 +121,8 @@ async def _in_scripts(connection: Connection, keys: Keys) -> list[str]:
     families = _families(keys, token)
     everything = json.dumps([*calls, *families.values()])
     try:
-        errors: Any = await connection.call(
-            "try", lambda client: client.eval(_TRY, [], [everything, json.dumps(list(scratch.values()))])
+        errors: Any = await connection.commands("try").execute(
+            "EVAL", _TRY, 0, everything, json.dumps(list(scratch.values()))
         )
     except Refused as error:
         if _FORBIDDEN.search(str(error)):

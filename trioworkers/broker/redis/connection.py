@@ -26,6 +26,7 @@ from coredis import exceptions
 from coredis.connection import BaseConnection
 from coredis.retry import NoRetryPolicy
 
+from trioworkers.broker.redis.commands import Commands
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.redis.translation import FOREIGN, first_leaf, translate, translated
@@ -79,6 +80,10 @@ class _Epoch:
         """Await a command of the client's."""
         await self.connection()
         return await command(self.client)
+
+    async def execute(self, *words: Any) -> Any:
+        """Any command, word by word; its reply as it comes."""
+        return await (await self.connection()).create_request(*words)
 
     async def block(self, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]) -> Any:
         """A command for which Redis may take its time. Cancelled, it is ended by `end`, told the number of our socket, and its reply awaited."""
@@ -138,9 +143,20 @@ class Connection:
         """
         return await self._ask(operation or script.name, lambda epoch: epoch.evaluate(script, len(keys), *keys, *args))
 
+    def commands(self, operation: str) -> Commands:
+        """Single commands, with types of our own. `operation`: what the log calls them."""
+        return Commands(self, operation)
+
     async def call(self, operation: str, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
-        """Run one command of coredis's client. Raises Unavailable, Refused or Superseded. Not cancelled once sent, as `run`."""
+        """Run one command of coredis's client. Raises Unavailable, Refused or Superseded. Not cancelled once sent, as `run`.
+
+        For `Commands`: outside this room nobody knows that client.
+        """
         return await self._ask(operation, lambda epoch: epoch.run(command))
+
+    async def execute(self, operation: str, *words: Any) -> Any:
+        """Run any command, word by word; its reply as it comes. Raises and cancelled as `call`."""
+        return await self._ask(operation, lambda epoch: epoch.execute(*words))
 
     async def block(
         self, operation: str, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]
