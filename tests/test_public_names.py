@@ -46,7 +46,6 @@ PUBLIC = {
     "Middleware": "trioworkers.jobs.declarations.Middleware",
     "Range": "trioworkers.wire.ruby_values.Range",
     "Sent": "trioworkers.sending.Sent",
-    "Sent": "trioworkers.sending.Sent",
     "Stats": "trioworkers.engine.worker.Stats",
     "Symbol": "trioworkers.wire.ruby_values.Symbol",
     "Worker": "trioworkers.engine.worker.Worker",
