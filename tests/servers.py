@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -80,13 +82,24 @@ class Server:
 
     def command(self, *words: object) -> object:
         """One command over a connection of its own: a client that shares no code with what is tested."""
-        parts = [w if isinstance(w, bytes) else str(w).encode() for w in words]
+        with self.session() as command:
+            return command(*words)
+
+    @contextmanager
+    def session(self) -> Iterator[Callable[..., Any]]:
+        """Commands over one connection, as WATCH and MULTI want it."""
         with (
             socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection,
             connection.makefile("rb") as reader,
         ):
-            connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
-            return _reply(reader)
+
+            def command(*words: object) -> object:
+                parts = [w if isinstance(w, bytes) else str(w).encode() for w in words]
+                body = b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
+                connection.sendall(b"*%d\r\n" % len(parts) + body)
+                return _reply(reader)
+
+            yield command
 
 
 class ClockedServer(Server):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
+import time
 from collections.abc import Callable
+from typing import Any, Self
 
 import pytest
 from harness import Jobs
@@ -36,6 +39,54 @@ def sleeps(*seconds: float) -> list[str]:
 
 def started(jobs: Jobs) -> int:
     return jobs.counted("start").total()
+
+
+class RubyScheduler:
+    """resque-scheduler's poll, command by command: a lock, then a second's jobs are read, watched, enqueued and cut off."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.batches = self.promoted = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        lock = "resque:resque:resque_scheduler_master_lock"
+        with self._server.session() as command:
+            assert command("SET", lock, "web1:4242", "NX", "EX", 180) == "OK"
+            while not self._stop.is_set():
+                seconds = command("ZRANGEBYSCORE", "resque:delayed_queue_schedule", "-inf", 1800000000, "LIMIT", 0, 1)
+                if not seconds:
+                    break
+                self._promote(command, str(seconds[0]))
+            command("DEL", lock)
+
+    def _promote(self, command: Callable[..., Any], second: str) -> None:
+        key = f"resque:delayed:{second}"
+        batch = command("LRANGE", key, 0, 19)
+        time.sleep(0.01)  # Ruby decodes them
+        command("WATCH", key)
+        command("MULTI")
+        for payload in batch:
+            command("SREM", f"resque:timestamps:{payload}", f"delayed:{second}")
+            command("RPUSH", "resque:queue:q", payload.replace(',"queue":"q"', ""))
+        command("LTRIM", key, 20, -1)
+        command("EXEC")
+        self.batches += 1
+        self.promoted += len(batch)
+        if command("LLEN", key) == 0:
+            command("ZREM", "resque:delayed_queue_schedule", second)
 
 
 # ── Resque ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,6 +192,37 @@ def test_delayed_jobs_of_others_go_where_they_say_and_what_says_nothing_is_recor
     wait_for(lambda: server.command("LLEN", "resque:failed") == 1, "what names no queue is recorded")
     assert queued(server, "resque:queue:low prio") == ['{"class":"A","args":{"a":1.10},"jid":[]}']
     assert json.loads(queued(server, "resque:failed")[0])["payload"] == {"class": "B", "args": []}
+
+
+@pytest.mark.parametrize("lock", ["resque:resque:resque_scheduler_master_lock", "resque:resque_scheduler_master_lock"])
+def test_delayed_jobs_are_left_to_the_scheduler_that_holds_rubys_master_lock(
+    work: Work, server: Server, jobs: Jobs, lock: str
+):
+    server.command("SET", lock, "web1:4242", "EX", 180)
+    server.command("RPUSH", "resque:delayed:1700000000", '{"class":"Sleep","args":[0],"queue":"q"}')
+    server.command("ZADD", "resque:delayed_queue_schedule", 1700000000, 1700000000)
+    worker = work("w1", **RESQUE).wait_started()
+    wait_for(lambda: "left to resque-scheduler web1:4242" in worker.text, "it says so")
+    push(server, *sleeps(0))
+    wait_for(lambda: jobs.counted("end").total() == 1, "what is in the queue runs")
+    assert server.command("LLEN", "resque:delayed:1700000000") == 1
+    server.command("DEL", lock)
+    wait_for(lambda: jobs.counted("end").total() == 2, "without the lock it is promoted here")
+
+
+def test_a_backlog_that_is_promoted_by_ruby_and_by_us_runs_once(work: Work, server: Server, jobs: Jobs):
+    count = 3000
+    payloads = [f'{{"class":"Sleep","args":[0],"queue":"q","jid":"{n}"}}' for n in range(count)]
+    for second in range(30):
+        server.command("RPUSH", f"resque:delayed:{1700000000 + second}", *payloads[second::30])
+        server.command("ZADD", "resque:delayed_queue_schedule", 1700000000 + second, 1700000000 + second)
+    with RubyScheduler(server) as scheduler:
+        wait_for(lambda: scheduler.batches > 2, "Ruby has begun")
+        work("w1", **RESQUE, CONCURRENCY="50").wait_started()
+        scheduler.stop()  # in the middle, as a deploy does; it gives its lock back
+        wait_for(lambda: started(jobs) >= count and server.command("LLEN", "resque:queue:q") == 0, "all run", 60)
+        assert set(jobs.counted("start").values()) == {1}
+        assert 0 < scheduler.promoted < count
 
 
 def test_entry_of_a_worker_that_died_long_ago_leaves_resques_roll(work: Work, server: Server):

@@ -1,7 +1,8 @@
 -- Move due jobs from resque-scheduler's lists to their queues (or, unreadable ones, as records to the failed list).
 -- work  {{payload, queue name or false, queue key, payload to enqueue or bury, effects}, …}
 -- result  {how many were moved, error, …}: a payload that another scheduler moved before us is not counted; one whose queue
---         can't take it stays where it was
+--         can't take it stays where it was. Nothing is moved while a process holds resque-scheduler's master lock: it may have read these
+if scheduling(lock, inner_lock) then return {0} end
 local t = now()
 
 -- Takes a payload from the first due list that has it; returns its second.

@@ -1,11 +1,13 @@
 """What Resque has besides: jobs that wait as resque-scheduler keeps them, and a registry of workers.
 
-Any number of schedulers may be at it, Ruby's and node-resque's, too: each takes a job from its second's list in a step that only
-one can win.
+Any number of us and of node-resque's schedulers may be at it: each takes a job from its second's list in a step that only one can win.
+Ruby's resque-scheduler doesn't: it reads a second's jobs, enqueues them and then cuts them off, and relies on its master lock. While
+a process holds that, delayed jobs are left to it; the look and the move are fenced by the lock in the same step.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 
 import attrs
@@ -19,16 +21,16 @@ from trioworkers.wire.resque import OUR_TAG, ResqueKeys, encode_running, iso_tim
 DUE_DELAYED = script(
     __file__,
     "due_delayed",
-    keys=("seconds", "second_prefix", "payload_prefix"),
+    keys=("seconds", "second_prefix", "payload_prefix", "lock", "inner_lock"),
     args=("limit", "max_bytes"),
-    preludes=("send", "pages"),
+    preludes=("send", "pages", "resque_lock"),
 )
 PROMOTE_DELAYED = script(
     __file__,
     "promote_delayed",
-    keys=("seconds", "second_prefix", "payload_prefix", "queues", "failed"),
+    keys=("seconds", "second_prefix", "payload_prefix", "lock", "inner_lock", "queues", "failed"),
     args=("work", "own"),
-    preludes=(*ENDS, "move"),
+    preludes=(*ENDS, "move", "resque_lock"),
 )
 REGISTER_RESQUE = script(
     __file__,
@@ -36,6 +38,8 @@ REGISTER_RESQUE = script(
     keys=("workers", "heartbeats", "worker_prefix", "stat_prefix"),
     args=("work", "started", "now_text", "dead_before", "our_tag"),
 )
+
+logger = logging.getLogger("trioworkers")
 
 MAX_SHOWN = 50
 DEAD_AFTER_S = 300.0
@@ -46,13 +50,23 @@ class ResqueBroker(Broker):
     """The moves of Resque's dialect."""
 
     keys: ResqueKeys
+    _scheduler = ""
 
     async def due(self, limit: int) -> Due:
         """See `Broker.due`."""
         due = await super().due(limit)
-        wait, delayed = await self.connection.run(DUE_DELAYED, list(self.keys.waiting), [limit, PAGE_BYTES])
+        keys = [*self.keys.waiting, *self.keys.scheduler_locks]
+        wait, delayed, scheduler = await self.connection.run(DUE_DELAYED, keys, [limit, PAGE_BYTES])
+        self._note_scheduler(scheduler.decode(errors="replace"))
         waits = [wait_s for wait_s in (due.next_in_s, float(wait) if wait else None) if wait_s is not None]
         return attrs.evolve(due, delayed=delayed, next_in_s=min(waits, default=None))
+
+    def _note_scheduler(self, scheduler: str) -> None:
+        if scheduler and not self._scheduler:
+            logger.info("delayed jobs are left to resque-scheduler %.200s, which holds its master lock", scheduler)
+        elif self._scheduler and not scheduler:
+            logger.info("no resque-scheduler holds its master lock any more: delayed jobs are promoted here")
+        self._scheduler = scheduler
 
     async def promote(
         self, source: DueSet, entries: Sequence[tuple[bytes, str | None, bytes]]
@@ -60,7 +74,7 @@ class ResqueBroker(Broker):
         """See `Broker.promote`."""
         if source != "delayed":
             return await super().promote(source, entries)
-        keys = [*self.keys.waiting, self.keys.queues, self.keys.dead]
+        keys = [*self.keys.waiting, *self.keys.scheduler_locks, self.keys.queues, self.keys.dead]
         moved, *errors = await self.connection.run(
             PROMOTE_DELAYED, keys, [pack(self._promotions(entries)), self.keys.own]
         )

@@ -85,6 +85,12 @@ class ResqueKeys(Keys):
         return self._key("delayed_queue_schedule"), self._key("delayed:"), self._key("timestamps:")
 
     @property
+    def scheduler_locks(self) -> tuple[str, str]:
+        """Strings with expiry: which Ruby process schedules. Under the namespace that its lock's name brings along, and in it; the first is what 5.0 has."""
+        name = f"{self.namespace}:resque_scheduler_master_lock"
+        return self._key(name), name
+
+    @property
     def workers(self) -> str:
         """Set: ids of all workers."""
         return self._key("workers")
