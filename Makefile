@@ -42,6 +42,7 @@ faults: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/python -m trioworkers.cli.docs > docs/cli.md
+	$(BIN)/python -m trioworkers.registry > docs/in-redis.md
 
 SECONDS ?= 60
 soak: .venv/ready

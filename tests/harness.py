@@ -22,6 +22,7 @@ from servers import Server, Worker, wait_for
 
 from trioworkers import broker
 from trioworkers.broker.redis.scripts import Script
+from trioworkers.registry import may_stay
 
 SOCKETS_TO_SPARE = 4
 """A worker's sending client keeps up to so many idle sockets that one without work has not opened."""
@@ -165,10 +166,14 @@ class Jobs:
         keys = self.server.command("KEYS", "*")
         assert isinstance(keys, list)
         kept = re.compile(
-            r"queues|processes|stat:.*|[^:]+:\d+:\w+(:work|:workers)?|tw:(lease|settled|quarantine|sent):.*|tw:(inprogress|crashes)"
-            r"|tw:reported:.*|[jh]\|.*|\w+-\d+-\d+:\d+"  # Sidekiq's metrics, and what was told of them
+            r"queues|processes|stat:.*|[^:]+:\d+:\w+(:work|:workers)?"
+            r"|[jh]\|.*|\w+-\d+-\d+:\d+"  # Sidekiq's metrics, and what was told of them
         )
-        return {key for key in keys if not kept.fullmatch(key) and not key.startswith("filler")}
+        return {
+            key
+            for key in keys
+            if not kept.fullmatch(key) and not may_stay().fullmatch(key) and not key.startswith("filler")
+        }
 
     def held(self, worker: Worker) -> Held:
         """What a worker holds now."""

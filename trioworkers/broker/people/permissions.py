@@ -13,6 +13,8 @@ from typing import Any
 
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import BrokerError, Refused
+from trioworkers.registry import KEYS as OURS
+from trioworkers.registry import Key
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.places import Location, sets
 
@@ -142,6 +144,7 @@ def _wrong(text: str) -> bool:
 
 def _families(keys: Keys, token: str) -> dict[str, list[str]]:
     """A write to each kind of key that changes nothing."""
+    own = keys.own
     return {
         keys.queue("*"): ["LREM", keys.queue(f"doctor-{token}"), "1", "x"],
         keys.queues: ["SREM", keys.queues, token],
@@ -150,5 +153,17 @@ def _families(keys: Keys, token: str) -> dict[str, list[str]]:
         keys.paused: ["SREM", keys.paused, token],
         keys.process("HOST:PID:NONCE"): ["DEL", keys.process(f"doctor:0:{token}")],
         keys.stat("*"): ["DEL", keys.stat(f"doctor-{token}")],
-        keys.lease("*"): ["DEL", keys.lease(f"doctor-{token}")],
+        **{f"{own}{key.name.removeprefix('tw:')}": _try_of(key, own, token) for key in OURS},
     }
+
+
+def _try_of(key: Key, own: str, token: str) -> list[str]:
+    """A write to a key of ours that changes nothing."""
+    name = own + re.sub("[A-Z]+", f"doctor-{token}", key.name.removeprefix("tw:"))
+    return {
+        "string": ["SET", name, "", "EX", "1", "XX"],
+        "list": ["LREM", name, "1", token],
+        "set": ["SREM", name, token],
+        "sorted set": ["ZREM", name, token],
+        "hash": ["HDEL", name, token],
+    }[key.type]

@@ -1,0 +1,213 @@
+"""What is ours in Redis, each once: our fields in payloads and records (`tw_…`), our keys (`tw:…`). Pure.
+
+Whoever adds one adds a line here; a test reads the package and its Lua and fails for a name that isn't listed. `doctor` tries each kind of
+key, `docs/in-redis.md` is written from this file (`make docs`), tests know from it what may be left when all jobs are done.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+Type = Literal["string", "list", "set", "sorted set", "hash"]
+
+
+class Key(NamedTuple):
+    """One kind of key of ours. Capitals in its `name` stand for what differs. It lies behind the namespace of the worker."""
+
+    name: str
+    type: Type
+    what: str
+    written_by: str
+    let_go_by: str
+    stays: bool = False
+    """Whether it may be there when no job waits or runs: it says something of workers, or goes by expiry."""
+    since: str = "0.1"
+
+    @property
+    def pattern(self) -> str:
+        """A regular expression for the keys of this kind, without their namespace."""
+        return re.sub(r"[A-Z]+", ".+", re.escape(self.name))
+
+
+class Field(NamedTuple):
+    """One field of ours in other people's formats."""
+
+    name: str
+    where: str
+    what: str
+    written_by: str
+    let_go_by: str
+    since: str = "0.1"
+
+
+KEYS = (
+    Key(
+        *("tw:inprogress", "hash", "Each in-progress list that may hold something: its worker, queue and dialect."),
+        *("claim, heartbeat, fetch", "deregistration of the worker; else whoever reclaims the list", True),
+    ),
+    Key(
+        *("tw:lease:PROCESS", "string", "Who holds this process id. Gone: no sign of life for a lease."),
+        *("claim, heartbeat, fetch, watchdog", "deregistration; expiry (the lease)", True),
+    ),
+    Key(
+        *("tw:settled:PROCESS", "string", "The last group of outcomes that was written, and its result."),
+        *("settle, claim", "deregistration, reclaim; expiry (a day)", True),
+    ),
+    Key(
+        *("tw:crashes", "hash", "Crash counts: how many workers died under a job, by jid."),
+        *("reclaim", "settle, burial; expiry (3 days after the last crash)", True),
+    ),
+    Key(
+        *("tw:quarantine:PROCESS", "set", "Jids of the suspects that a worker runs, each alone."),
+        *("a worker, before it starts one", "settle, deregistration, reclaim", True),
+    ),
+    Key(*("tw:paused:classes", "set", "The classes whose jobs are held.", "`pause --class`", "`resume --class`", True)),
+    Key(
+        *("tw:control:PROCESS", "list", "Control messages to a running worker."),
+        *("`cancel`, `ps --tree`, `show`", "the worker; expiry (a minute)", True),
+    ),
+    Key(
+        *("tw:reply:TOKEN", "string", "A worker's reply to a control message."),
+        *("the worker", "who sent the message; expiry (a minute)", True),
+    ),
+    Key(
+        *("tw:restored:TOKEN", "string", "This group of an export was put back into its queue."),
+        *("`import`", "expiry (a week)", True),
+    ),
+    Key(
+        *("tw:reported:PROCESS", "string", "A worker's last report for Sidekiq's metrics page."),
+        *("a worker that reports", "expiry (10 minutes)", True),
+    ),
+    Key(
+        *("tw:sent:TOKEN", "string", "What the call of a client with this token was answered."),
+        *("`enqueue` with a token", "expiry (2 minutes)", True),
+    ),
+    Key(
+        *("tw:limits", "hash", "Fleet limits: how many at once, and who declared it so when."),
+        *("a worker that declares them", "upkeep, when no live worker does", True),
+    ),
+    Key(
+        *("tw:permits:LIMIT", "set", "The attempts that run under a limit."),
+        *("admission", "the departure of the attempt"),
+    ),
+    Key(
+        *(
+            "tw:reserved:LIMIT",
+            "sorted set",
+            "Permits that are kept for jobs that are next in turn, by when that ends.",
+        ),
+        *("stop, put back, reclaim, wake", "admission of the job; 30 s", True),
+    ),
+    Key(
+        *("tw:waiting:LIMIT", "sorted set", "What is to be known of the jobs that are parked at a limit."),
+        *("admission", "whoever wakes, moves or expires the job"),
+    ),
+    Key(
+        *("tw:parked", "sorted set", "Payloads that wait for a permit, by when they were parked."),
+        *("admission", "whoever wakes, moves or expires the job"),
+    ),
+    Key(
+        *("tw:holds:LIST", "hash", "What the attempts of an in-progress list hold."),
+        *("admission", "the departure of each; with its list the rest", True),
+    ),
+    Key(
+        *("tw:repairs", "list", "Effects that could not be written with their outcomes."),
+        *("settle and all other exits", "upkeep", True),
+    ),
+    Key(
+        *("tw:result:JID", "string", "How a job ended that keeps its result, and what it returned."),
+        *("every exit of the job", "expiry (`keep_result`)", True),
+    ),
+    Key(
+        *("tw:retry", "sorted set", "Resque only, in its namespace: failed payloads by when they are tried again."),
+        *("settle", "promotion, operators"),
+    ),
+    Key(
+        *("tw:schedule", "sorted set", "Resque only, in its namespace: payloads that were put off."),
+        *("settle", "promotion, operators"),
+    ),
+)
+
+FIELDS = (
+    Field(
+        *("tw_done", "payload", "Names of fan-out calls that need not be made again."),
+        *("retry, checkpoint", "the job's end"),
+    ),
+    Field(
+        *("tw_failed", "payload", "Fan-out calls that failed for good, with the reason."),
+        *("retry, checkpoint", "burial; the job's end"),
+    ),
+    Field(
+        *("tw_held", "payload", "True while it lies in the schedule set only because its class is paused."),
+        *("a worker, instead of an attempt", "promotion, `resume --class`, operators"),
+    ),
+    Field(
+        *(
+            "tw_snoozed",
+            "payload",
+            "Since when it is put off again and again without an attempt that counts, epoch seconds.",
+        ),
+        *("snooze", "the next attempt that counts"),
+    ),
+    Field(
+        *("tw_expires", "payload", "From when on nobody wants the job that has not begun, epoch seconds."),
+        *("the client (`expires_in`)", "the job's end"),
+    ),
+    Field(
+        *("tw_deadline", "payload", "When the job must be over, epoch seconds."),
+        *("the client (`deadline`)", "the job's end"),
+    ),
+    Field(
+        *("tw_keep", "payload", "For how many seconds it is kept how the job ended."),
+        *("the client (`keep_result`)", "the job's end"),
+    ),
+    Field(
+        *("tw_bytes", "record in Resque's `failed`", "The bytes, in base64, of a payload that is no UTF-8."),
+        *("burial", "whoever takes the record away"),
+    ),
+    Field(
+        *("tw_rates", "process record", "Jobs settled per second, by queue."),
+        *("heartbeat", "expiry of the record (a minute)"),
+    ),
+)
+
+
+def may_stay() -> re.Pattern[str]:
+    """Our keys that may be there when no job waits or runs."""
+    return re.compile("|".join(key.pattern for key in KEYS if key.stays))
+
+
+def page() -> str:
+    """`docs/in-redis.md`."""
+    lines = [
+        "# What is ours in Redis",
+        "",
+        "<!-- Written by `make docs` from trioworkers/registry.py. -->",
+        "",
+        "Everything else is as Sidekiq, Resque or go-workers has it. Our keys begin with `tw:`, behind the worker's namespace if it has one; our fields in",
+        "payloads and records with `tw_`. Other programs carry the fields along and need not know the keys. Nothing else of ours is ever written.",
+        "",
+        "## Keys",
+        "",
+        "| key | type | what it is | written by | let go by | since |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| `{key.name}` | {key.type} | {key.what} | {key.written_by} | {key.let_go_by} | {key.since} |"
+            for key in sorted(KEYS)
+        ),
+        "",
+        "## Fields",
+        "",
+        "| field | in | what it is | written by | let go by | since |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| `{field.name}` | {field.where} | {field.what} | {field.written_by} | {field.let_go_by} | {field.since} |"
+            for field in sorted(FIELDS)
+        ),
+    ]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201 - that is what it is run for
