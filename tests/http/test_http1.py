@@ -156,7 +156,7 @@ async def test_body_of_a_request_goes_out_whole_or_in_chunks(wire: Wire):
     assert sent.endswith(b'\r\n\r\n{"a":1}')
     await wire.ask(ok, "POST", content=pieces())
     assert (await wire.sent()).endswith(b"\r\n\r\n6\r\nhello \r\n5\r\nworld\r\n0\r\n\r\n")
-    with pytest.raises(httpx.LocalProtocolError, match="announced 5 bytes"):
+    with pytest.raises(httpx.LocalProtocolError, match="announces 5 bytes"):
         await wire.ask(ok, "POST", content=pieces(), headers={"Content-Length": "5"})
 
 

@@ -9,15 +9,14 @@ A status that was read counts: what is wrong after it, in the headers or in the 
 
 from __future__ import annotations
 
-import re
 import ssl
-from collections.abc import AsyncGenerator
 from typing import cast
 
 import httptools
 import httpx
 import trio
 
+from trioworkers.http.outgoing import announced_length, encode_head, measured, whole_body
 from trioworkers.http.tcp import READ_BYTES, TCPStream
 
 MAX_OVERHEAD_BYTES = 100 * 1024
@@ -26,8 +25,6 @@ MAX_OVERHEAD_BYTES = 100 * 1024
 INLINE_BYTES = 64 * 1024
 """Up to here a body goes out in one piece with its head."""
 
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_HEAD = re.compile(_TOKEN + rb" [^\s\0]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb": [^\r\n\0]*\r\n)*\r\n")
 _NO_BODY = frozenset({204, 304})
 OK = 200
 """Lower ones are interim: the answer is still to come."""
@@ -77,9 +74,9 @@ class Connection:
         """
         self._busy = True
         self._begin()
-        head = encode_head(request)
+        head, announced = encode_head(request), announced_length(request)
         try:
-            await self._exchange(request, head, timeouts)
+            await self._exchange(request, head, announced, timeouts)
         except httpx.TransportError as error:
             if not self._status_came:
                 raise
@@ -90,14 +87,14 @@ class Connection:
         self._head_done = self._broken = True
         self._fault = error
 
-    async def _exchange(self, request: httpx.Request, head: bytes, timeouts: Timeouts) -> None:
+    async def _exchange(self, request: httpx.Request, head: bytes, announced: int | None, timeouts: Timeouts) -> None:
         self._expects_body = request.method != "HEAD"
         self._transport.read_timeout_s, self._transport.write_timeout_s = None, timeouts.get("write")
         refused: Exception | None = None
         try:
-            body = _whole_body(request)
+            body = whole_body(request)
             if body is None or len(body) > INLINE_BYTES:
-                await self._upload(request, head)
+                await self._upload(request, head, announced)
             else:
                 await self._stream.send_all(head + body)
         except trio.BrokenResourceError as error:  # it may have answered before it hung up
@@ -139,7 +136,7 @@ class Connection:
 
     # ── bytes out ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _upload(self, request: httpx.Request, head: bytes) -> None:
+    async def _upload(self, request: httpx.Request, head: bytes, announced: int | None) -> None:
         """Send what takes a while, and listen meanwhile: a server that answers before the end isn't sent the rest."""
         raised: Exception | None = None
         self._body_sent, self._trouble = False, None
@@ -147,7 +144,7 @@ class Connection:
             nursery.start_soon(self._listen, nursery.cancel_scope)
             try:
                 await self._stream.send_all(head)
-                await self._send_body(request)
+                await self._send_body(request, announced)
             except Exception as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
                 raised = error
             nursery.cancel_scope.cancel()
@@ -166,22 +163,15 @@ class Connection:
             self._trouble = error
         sending.cancel()
 
-    async def _send_body(self, request: httpx.Request) -> None:
-        announced = request.headers.get("content-length")
-        sent = 0
-        chunks = aiter(cast("httpx.AsyncByteStream", request.stream))
+    async def _send_body(self, request: httpx.Request, announced: int | None) -> None:
+        chunks = measured(aiter(cast("httpx.AsyncByteStream", request.stream)), announced)
         try:
             async for chunk in chunks:
-                if chunk:
-                    sent += len(chunk)
-                    await self._stream.send_all(chunk if announced else b"%x\r\n%b\r\n" % (len(chunk), chunk))
-        finally:  # a generator that isn't read to its end
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
+                await self._stream.send_all(chunk if announced is not None else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        finally:
+            await chunks.aclose()
         if announced is None:
             await self._stream.send_all(b"0\r\n\r\n")
-        elif sent != int(announced):
-            raise httpx.LocalProtocolError(f"the request announced {announced} bytes and has {sent}")
         self._body_sent = True
 
     # ── bytes in ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -258,22 +248,3 @@ class Connection:
             self._done = True
         else:
             self.reason, self.headers = b"", []
-
-
-def encode_head(request: httpx.Request) -> bytes:
-    """The request line and headers. Raises httpx.LocalProtocolError for what could be read as more than one request."""
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii", "replace"), request.url.raw_path)]
-    lines += [b"%b: %b" % header for header in request.headers.raw]
-    lines += (b"", b"")
-    head = b"\r\n".join(lines)
-    if not _HEAD.fullmatch(head) or head.count(b"\n") != len(lines) - 1:
-        raise httpx.LocalProtocolError(
-            "the request's method, URL or headers contain what they must not", request=request
-        )
-    return head
-
-
-def _whole_body(request: httpx.Request) -> bytes | None:
-    if isinstance(request.stream, httpx.ByteStream):
-        return request.read()
-    return None

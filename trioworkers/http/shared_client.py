@@ -12,6 +12,7 @@ import httpx
 
 from trioworkers.http.bounds import BoundedResponse, Refusable
 from trioworkers.http.governor import GovernedTransport
+from trioworkers.http.outgoing import Measured, announced_length, encode_head, whole_body
 from trioworkers.http.pool import PoolTransport
 from trioworkers.http.start_limiter import StartLimiter
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # as httpx does
 STARTED_IN_A_ROUND = 100
 """Requests and fan-outs; they take about 10 ms."""
+
+_SENDING = frozenset({"auth", "follow_redirects"})
+"""Options of a call that say how the request is sent; the others make it."""
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -74,12 +78,10 @@ class SharedClient(httpx.AsyncClient):
         them is built here from httpx's public parts and given to the transport.
         """
         await self.start_limiter.pass_through()
-        request = self._plain_request(method, url, headers, options)
+        with _making():
+            request = self._plain_request(method, url, headers, options)
         if request is None:
-            async with self.stream(method, url, headers=headers, **options) as response:
-                hear(response)
-                await response.aread()
-            return response
+            return await self._exchange_as_usual(method, url, headers, options, hear)
         started_at = time.perf_counter()
         try:
             response = await self._governed.handle_async_request(request)
@@ -96,6 +98,28 @@ class SharedClient(httpx.AsyncClient):
         response.elapsed = timedelta(seconds=time.perf_counter() - started_at)
         return response
 
+    async def _exchange_as_usual(
+        self,
+        method: str,
+        url: httpx.URL,
+        headers: Mapping[str, str],
+        options: Mapping[str, Any],
+        hear: Callable[[httpx.Response], None],
+    ) -> httpx.Response:
+        sending = {name: options[name] for name in _SENDING & options.keys()}
+        with _making():
+            request = self.build_request(
+                method, url, headers=headers, **{name: options[name] for name in options.keys() - _SENDING}
+            )
+        response = await self.send(request, stream=True, **sending)
+        try:
+            hear(response)
+            await response.aread()
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
+
     def _plain_request(
         self, method: str, url: httpx.URL, headers: Mapping[str, str], options: Mapping[str, Any]
     ) -> httpx.Request | None:
@@ -103,6 +127,8 @@ class SharedClient(httpx.AsyncClient):
         if not options.keys() <= {"json", "content", "timeout"} or url.is_relative_url or url.userinfo:
             return None
         if self.follow_redirects or self.auth is not None or self.params or any(self.event_hooks.values()):
+            return None
+        if not all(type(part) is str for header in headers.items() for part in header):
             return None
         body = _body(options)
         own = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
@@ -120,6 +146,17 @@ class SharedClient(httpx.AsyncClient):
         request = httpx.Request(method, url, headers=fields, stream=httpx.ByteStream(body), extensions=extensions)
         request.read()
         return request
+
+
+class _making:  # noqa: N801 - used like a function
+    """What can't be made into a request now can't be later: the request itself is wrong."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, TypeError | ValueError | RecursionError):
+            raise httpx.LocalProtocolError(f"the request can't be made: {type(error).__name__}: {error}") from error
 
 
 def _body(options: Mapping[str, Any]) -> bytes | None:
@@ -155,6 +192,10 @@ class _HttpxTransport(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request."""
+        encode_head(request)
+        announced = announced_length(request)
+        if whole_body(request) is None and isinstance(request.stream, httpx.AsyncByteStream):
+            request.stream = Measured(request.stream, announced)
         inner = await super().handle_async_request(request)
         stream = Refusable(cast("httpx.AsyncByteStream", inner.stream))
         response = BoundedResponse(inner.status_code, headers=inner.headers, stream=stream, extensions=inner.extensions)

@@ -101,6 +101,8 @@ class FanOut:
                 response = await self._exchange(method, url, headers, options, hear)
             except Exception as error:
                 if heard is None:
+                    if isinstance(error, TypeError | UnicodeError):  # no such request can be made, now or later
+                        raise CallFailed(name, f"{type(error).__name__}: {error}", permanent=True) from error
                     raise
                 check_status(heard, expect)
                 if not is_done_by_its_status(method, heard, expect):

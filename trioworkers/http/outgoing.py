@@ -1,0 +1,110 @@
+"""Checks a request on its way out: it must be readable in one way only, as one request, by whoever stands between us and the service.
+
+A body of another length than its headers say is how requests are smuggled: the rest of it would be the next request on that connection,
+or its beginning the end of ours (RFC 9112 §6.3, §11.2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import httpx
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
+_HEAD = re.compile(_TOKEN + rb" [\x21-\x7e]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb": " + _VALUE + rb"\r\n)*\r\n")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_HOST = re.compile(rb"[\x21-\x7e]*")
+
+
+def encode_head(request: httpx.Request) -> bytes:
+    """The request line and headers. Raises httpx.LocalProtocolError for what could be read as more than one request."""
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii", "replace"), request.url.raw_path)]
+    lines += [b"%b: %b" % header for header in request.headers.raw]
+    lines += (b"", b"")
+    head = b"\r\n".join(lines)
+    if not _HEAD.fullmatch(head) or head.count(b"\n") != len(lines) - 1:
+        raise _refused(request, "its method, URL or headers contain what they must not")
+    if request.method == "CONNECT":
+        raise _refused(request, "CONNECT makes a tunnel, which is no request")
+    return head
+
+
+def announced_length(request: httpx.Request) -> int | None:
+    """How long the request says that its body is; None: it comes in chunks. Raises httpx.LocalProtocolError if the body isn't sent so."""
+    lengths, encodings, hosts = [], [], []
+    for name, value in request.headers.raw:
+        match name.lower():
+            case b"content-length":
+                lengths.append(value)
+            case b"transfer-encoding":
+                encodings.append(value)
+            case b"host":
+                hosts.append(value)
+    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+        raise _refused(request, "it has one Host header, and no more")
+    if len(lengths) + len(encodings) > 1:
+        raise _refused(request, "it says more than once how long its body is (Content-Length, Transfer-Encoding)")
+    body = whole_body(request)
+    if lengths:
+        return _length(request, lengths[0], body)
+    if encodings and (body is not None or encodings[0].strip().lower() != b"chunked"):
+        raise _refused(request, "its body isn't sent as its Transfer-Encoding says; leave that header to us")
+    if not encodings and body != b"":
+        raise _refused(request, "it has a body and doesn't say how long that is")
+    return None if encodings else 0
+
+
+def _length(request: httpx.Request, text: bytes, body: bytes | None) -> int:
+    if not _LENGTH.fullmatch(text):
+        raise _refused(request, "its Content-Length is no number of bytes")
+    length = int(text)
+    if body is not None and length != len(body):
+        raise _mismatch(length, f"{len(body)}", request)
+    return length
+
+
+def whole_body(request: httpx.Request) -> bytes | None:
+    """The body, if it is in memory."""
+    return request.read() if isinstance(request.stream, httpx.ByteStream) else None
+
+
+async def measured(stream: AsyncIterator[bytes], announced: int | None) -> AsyncGenerator[bytes]:
+    """The pieces of a body that is `announced` bytes long. Raises httpx.LocalProtocolError before one too many is given, or at the end."""
+    sent = 0
+    try:
+        async for chunk in stream:
+            sent += len(chunk)
+            if announced is not None and sent > announced:
+                raise _mismatch(announced, "more")
+            if chunk:
+                yield chunk
+    finally:  # a generator that isn't read to its end
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+    if announced is not None and sent < announced:
+        raise _mismatch(announced, f"{sent}")
+
+
+class Measured(httpx.AsyncByteStream):
+    """A request's body for another transport, which sends it as it comes."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, announced: int | None) -> None:
+        self._inner = inner
+        self._announced = announced
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return measured(aiter(self._inner), self._announced)
+
+    async def aclose(self) -> None:
+        """Close the body."""
+        await self._inner.aclose()
+
+
+def _mismatch(announced: int, found: str, request: httpx.Request | None = None) -> httpx.LocalProtocolError:
+    return httpx.LocalProtocolError(f"the request announces {announced} bytes and has {found}", request=request)
+
+
+def _refused(request: httpx.Request, why: str) -> httpx.LocalProtocolError:
+    return httpx.LocalProtocolError(f"the request is not sent: {why}", request=request)
