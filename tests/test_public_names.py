@@ -38,6 +38,7 @@ PUBLIC = {
     "Client": "trioworkers.jobs.client.Client",
     "Context": "trioworkers.jobs.context.Context",
     "FanOut": "trioworkers.jobs.fan_out.FanOut",
+    "FleetLimit": "trioworkers.jobs.limits.FleetLimit",
     "GlobalID": "trioworkers.wire.ruby_values.GlobalID",
     "Handler": "trioworkers.jobs.handler.Handler",
     "Http": "trioworkers.http.Http",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from trioworkers.jobs.declarations import Middleware as Middleware
     from trioworkers.jobs.fan_out import FanOut as FanOut
     from trioworkers.jobs.handler import Handler as Handler
+    from trioworkers.jobs.limits import FleetLimit as FleetLimit
     from trioworkers.sending import Sent as Sent
     from trioworkers.wire.job import Job as Job
     from trioworkers.wire.ruby_values import GlobalID as GlobalID
@@ -79,6 +80,7 @@ _HOMES = {
     ),
     "jobs.fan_out": ("FanOut",),
     "jobs.handler": ("Handler",),
+    "jobs.limits": ("FleetLimit",),
     "http": ("Breaker", "Http", "Limit"),
     "sending": ("Sent",),
     "wire.job": ("Job",),

@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, LetGo, Outcome, Requeue
 from trioworkers.wire.ended import Exit, encode_ended
 from trioworkers.wire.job import jid_of
 from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
@@ -27,11 +27,21 @@ Effect = tuple[Any, ...]
 
 @attrs.frozen
 class Permit:
-    """What an attempt holds: `member` of the limits `limits`, as the record of its list has it, for job `jid`."""
+    """What an attempt holds: `member` of the limits `limits`, as the record `record` (its key) of its in-progress list has it, for job `jid`."""
 
     member: str
     limits: tuple[str, ...]
     jid: str
+    record: str
+
+
+@attrs.frozen
+class Held:
+    """What a job and its attempt hold, of the few that hold anything: a permit, and for how many seconds it is kept how the job ended."""
+
+    jid: str
+    permit: Permit | None = None
+    keep_result_s: int | None = None
 
 
 class _Holds(msgspec.Struct, rename={"keep": KEEP_FIELD}):
@@ -59,7 +69,14 @@ def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
     return (result(jid, kept, how, error=(holds.error_class, holds.error_message)),)
 
 
-def on_end(outcome: Outcome | Checkpoint, jid: str, keep_result_s: int | None) -> tuple[Effect, ...]:
+def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tuple[Effect, ...]:
+    """What is to be done about what a job of ours and its attempt hold, now that the attempt ended so."""
+    if held is None:
+        return ()
+    return on_end(outcome, held.jid, held.keep_result_s) + on_departure(outcome, held.permit)
+
+
+def on_end(outcome: Outcome | Checkpoint | LetGo, jid: str, keep_result_s: int | None) -> tuple[Effect, ...]:
     """What is to be done about what a job of ours holds whose attempt ended so; nothing if that isn't its end."""
     if keep_result_s is None:
         return ()
@@ -83,15 +100,15 @@ def _error(payload: bytes) -> tuple[object, object]:
     return holds.error_class, holds.error_message
 
 
-def on_departure(outcome: Outcome | Checkpoint, permit: Permit | None, holds: str) -> tuple[Effect, ...]:
-    """What is to be done about what an attempt holds that leaves its worker so. `holds`: the key of its record.
+def on_departure(outcome: Outcome | Checkpoint | LetGo, permit: Permit | None) -> tuple[Effect, ...]:
+    """What is to be done about what an attempt holds that leaves its worker so.
 
     One that was put back is next in turn: its permits stay its own for a while. A checkpoint is no departure.
     """
     if permit is None or isinstance(outcome, Checkpoint):
         return ()
     kept_for = permit.jid if isinstance(outcome, Requeue) else ""
-    return (("permit", holds, permit.member, permit.limits, kept_for),)
+    return (("permit", permit.record, permit.member, permit.limits, kept_for),)
 
 
 def result(

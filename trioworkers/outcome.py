@@ -147,4 +147,11 @@ class Checkpoint:
     payload: bytes
 
 
+@attrs.frozen
+class LetGo:
+    """No end of ours: another worker has the job. Only what the attempt held is let go, if nobody has done that yet."""
+
+
+LET_GO = LetGo()
+
 Outcome = Acknowledge | Retry | Bury | Discard | Expire | Requeue | Snooze

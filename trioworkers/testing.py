@@ -25,6 +25,7 @@ from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.maintenance import Promoter
+from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
@@ -149,6 +150,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                     settler=settler,
                     quarantine=Quarantine(broker, nursery),
                     on_lease_gone=lambda _: None,
+                    permits=Permits(queue, broker, app.limits[queue]) if queue in app.limits else None,
                 )
                 nursery.start_soon(consumers[queue].run, nursery)
             nursery.start_soon(settler.run)

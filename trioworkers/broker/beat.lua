@@ -1,7 +1,7 @@
 -- A sign of life: renew the lease, rewrite the record that Sidekiq's tools read, take one signal, look who is missing.
 -- packed  {{list, entry, …} for the registry, {field, value, …} for the record, {id, job, …} running}; work, workers: where newer and older
 --         Sidekiqs (before 6.4.2) look for what runs
--- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', process id without a lease, its queue, …}
+-- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep, process id without a lease, its queue, …}
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 redis.call('HDEL', registry, '') -- changes nothing, but who began with it may go on when Redis is full: a full Redis must not make us look dead
@@ -22,6 +22,7 @@ for _, key in ipairs({work, workers}) do
 end
 local t = redis.call('TIME')
 local result = {gone, tonumber(t[1]), tonumber(t[2]), redis.call('RPOP', signals) or ''}
+result[5] = redis.call('EXISTS', limits, repairs) > 0 and 1 or 0
 local alive = {}
 for _, entry in ipairs(redis.call('HVALS', registry)) do
   local process, queue = string.match(entry, '^(%S+) (.*)$')

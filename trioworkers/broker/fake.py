@@ -141,7 +141,11 @@ class FakeBroker(Broker):
                 return self._settled[1]
             if number < self._settled[0]:
                 raise Refused("LATE")
-            problems = {index: GONE for index, settlement in enumerate(group) if not self._settle(settlement)}
+            problems = {
+                index: GONE
+                for index, settlement in enumerate(group)
+                if not isinstance(settlement.outcome, outcomes.LetGo) and not self._settle(settlement)
+            }
             for index, settlement in enumerate(group):
                 ours = index not in problems
                 self.held.apply([effect for effect in settlement.effects if ours or effect[0] == "permit"])

@@ -113,7 +113,7 @@ class Settlement(NamedTuple):
 
     queue: str
     payload: bytes
-    outcome: outcomes.Outcome | outcomes.Checkpoint
+    outcome: outcomes.Outcome | outcomes.Checkpoint | outcomes.LetGo
     effects: Sequence[Effect] = ()
 
 
@@ -190,25 +190,29 @@ class Broker(Sender):
         """
         by_queue: defaultdict[str, list[int]] = defaultdict(list)  # places in the group
         more: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)  # than to forget a payload
-        for place, (queue, payload, outcome, _) in enumerate(group):
+        holding: list[int] = []
+        for place, (queue, payload, outcome, effects) in enumerate(group):
+            if effects:
+                holding.append(place)
+                if isinstance(outcome, outcomes.LetGo):
+                    continue
             by_queue[queue].append(place)
             if not isinstance(outcome, outcomes.Acknowledge) or outcome.sends:
                 more[queue].append((len(by_queue[queue]), *self._place(queue, payload, outcome)))
         lists = [(self.in_progress(queue), len(places), more[queue]) for queue, places in by_queue.items()]
         places = list(chain.from_iterable(by_queue.values()))
-        effects = [
-            (number, int(effect[0] == "permit"), effect)
-            for number, place in enumerate(places, 1)
-            for effect in group[place].effects
-        ]
-        work = pack((lists, cleared, (self.keys.own, effects)) if effects else (lists, cleared))
+        work = pack(
+            (lists, cleared, (self.keys.own, _effects(group, holding, places))) if holding else (lists, cleared)
+        )
         args: list[Any] = [number, self.holder.lease, work, int(self.dialect.processed_counts_failures)]
         args.extend(group[place].payload for place in places)
-        script = SETTLE_HELD if effects else SETTLE
+        script = SETTLE_HELD if holding else SETTLE
         reply = await self.connection.run(script, self._settle_keys(), args)
         return {places[number - 1]: problem for number, problem in unpack(reply) or ()}
 
-    def _place(self, queue: str, payload: bytes, outcome: outcomes.Outcome | outcomes.Checkpoint) -> Sequence[Any]:
+    def _place(
+        self, queue: str, payload: bytes, outcome: outcomes.Outcome | outcomes.Checkpoint | outcomes.LetGo
+    ) -> Sequence[Any]:
         """What `settle.lua` calls it, and what it wants to know."""
         place: Sequence[Any]
         match outcome:
@@ -228,6 +232,8 @@ class Broker(Sender):
             case outcomes.Requeue(changed):
                 again = payload if changed is None else changed
                 place = ("requeue", self.keys.queue(queue), again, self.dialect.put_back_with)
+            case outcomes.LetGo():
+                raise AssertionError("what lets go without effects has nothing to say")
             case outcomes.Snooze(amended, delay_s):
                 place = ("snooze", amended, delay_s)
         return place
@@ -432,6 +438,18 @@ class Broker(Sender):
         """The suspects that ran in a worker when it was last heard of."""
         key = self.keys.quarantine(process_id)
         return set(await self.connection.commands("quarantine").smembers(key))
+
+
+def _effects(
+    group: Sequence[Settlement], holding: Iterable[int], places: Sequence[int]
+) -> list[tuple[int, int, Effect]]:
+    """The effects of a group as `settle.lua` wants them. What an attempt held is let go even if its job is not ours any more."""
+    numbers = {place: number for number, place in enumerate(places, 1)}
+    return [
+        (numbers.get(place, 0), int(effect[0] == "permit"), effect)
+        for place in holding
+        for effect in group[place].effects
+    ]
 
 
 def _by_weight(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -22,7 +22,7 @@ from trioworkers.wire.packing import pack
 BEAT = script(
     __file__,
     "beat",
-    keys=("lease", "registry", "processes", "our_record", "signals", "work", "workers"),
+    keys=("lease", "registry", "processes", "our_record", "signals", "work", "workers", "limits", "repairs"),
     args=("ours", "lease_ms", "identity", "packed", "lease_prefix"),
 )
 CLAIM = script(__file__, "claim", keys=("lease", "registry", "*last_settles"), args=("ours", "lease_ms", "gone_holder"))
@@ -38,12 +38,16 @@ BEATS_PER_LEASE = 6
 
 @attrs.frozen
 class Beat:
-    """What a heartbeat brings back. `orphans`: (process id, queue with its dialect tag) of registered lists whose worker has no lease."""
+    """What a heartbeat brings back. `orphans`: (process id, queue with its dialect tag) of registered lists whose worker has no lease.
+
+    `something_is_held`: there are limits, or effects to be repaired.
+    """
 
     lease_gone: LeaseGone
     redis_now_s: float
     signal: str
     orphans: list[tuple[str, str]]
+    something_is_held: bool = False
 
 
 class Presence:
@@ -98,10 +102,10 @@ class Presence:
         process_id = broker.holder.process_id
         lists = [item for own, q in self._queues for item in (own.in_progress(q), own.registry_entry(q))]
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.process(self._identity)]
-        names += [keys.signals(self._identity), *keys.running(self._identity)]
+        names += [keys.signals(self._identity), *keys.running(self._identity), keys.limits, keys.repairs]
         body = pack((lists, record.fields(broker.dialect.record_fields(record.beat_s)), running_fields(running)))
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
-        gone, seconds, microseconds, signal, *orphans = await broker.connection.run(BEAT, names, args)
+        gone, seconds, microseconds, signal, held, *orphans = await broker.connection.run(BEAT, names, args)
         names_of = [name.decode(errors="replace") for name in orphans]
         redis_now_s = seconds + microseconds / 1_000_000
         return Beat(
@@ -109,6 +113,7 @@ class Presence:
             redis_now_s,
             signal.decode(errors="replace"),
             list(zip(names_of[::2], names_of[1::2], strict=True)),
+            something_is_held=bool(held),
         )
 
     async def deregister(self) -> int:

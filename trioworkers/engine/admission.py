@@ -1,38 +1,77 @@
-"""The step between fetch and start: which of those that were fetched may start now.
+"""Admission: the step between fetch and start, which says of those that were fetched which may start now.
 
-Who may not has an outcome instead, handed in here, and so gives its slot back. Without a reason to look closer the step isn't taken
-at all (`Fetched.suspects` is one), so a plain job pays nothing for it.
+Who may not has an outcome instead, handed in here, or has left this worker already, and so gives its slot back. Without a reason to
+look closer the step isn't taken at all, so a plain job pays nothing for it. Reasons are that some job's worker died under it
+(`Fetched.suspects`), and that the queue has classes that declare something.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+import trio
 
 from trioworkers.broker.moves import Broker
-from trioworkers.engine.delivery import Delivery
-from trioworkers.outcome import REQUEUE, Outcome
-from trioworkers.wire.job import jid_of
+from trioworkers.engine.delivery import FETCHED, Delivery
+from trioworkers.engine.permits import Permits, Verdict
+from trioworkers.engine.settler import Settler
+from trioworkers.errors import BadPayload
+from trioworkers.outcome import REQUEUE, Bury, Snooze
+from trioworkers.wire.job import addressed, jid_of, new_jid
+
+AGAIN_AFTER_S = 60.0
+"""When jobs are tried again whose limit can't be asked, as its keys are broken."""
 
 
 class Admission:
-    """That of one queue. `submit`: hands in the outcome of a delivery."""
+    """That of one queue. `settler`: whom outcomes are handed to. `permits`: of a queue with limits."""
 
-    def __init__(self, broker: Broker, submit: Callable[[Delivery, Outcome], None]) -> None:
+    def __init__(self, broker: Broker, settler: Settler, permits: Permits | None) -> None:
         self._broker = broker
-        self._submit = submit
+        self._settler = settler
+        self._permits = permits
 
-    async def admit(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    @property
+    def always(self) -> bool:
+        """Whether every batch is asked for."""
+        return self._permits is not None
+
+    async def admit(self, deliveries: Sequence[Delivery], *, suspects: bool) -> Sequence[Delivery]:
         """Those of them that may start. Raises BrokerError; then, and when it is cancelled, all go back to their queue."""
         try:
-            await self._note_crashes(deliveries)
+            if suspects:
+                await self._note_crashes(deliveries)
+            if self._permits is None:
+                return deliveries
+            # Not cancelled between the script and what comes of it here. It ends within the reply timeout.
+            with trio.CancelScope(shield=True):
+                verdicts = await self._permits.ask(deliveries)
         except BaseException:
             for delivery in deliveries:
-                self._submit(delivery, REQUEUE)
+                self._settler.submit(delivery, REQUEUE)
             raise
-        return deliveries
+        return [
+            delivery
+            for delivery, verdict in zip(deliveries, verdicts, strict=True)
+            if verdict.starts or self._turn_away(delivery, verdict)
+        ]
 
     async def _note_crashes(self, deliveries: Sequence[Delivery]) -> None:
         jids = [jid_of(delivery.payload) for delivery in deliveries]
         crashes = await self._broker.crashes(jids)
         for delivery, jid in zip(deliveries, jids, strict=True):
             delivery.crashes = crashes.get(jid, 0)
+
+    def _turn_away(self, delivery: Delivery, verdict: Verdict) -> bool:
+        if delivery.state is not FETCHED:  # put back or taken over meanwhile
+            self._settler.submit(delivery, REQUEUE)
+        elif verdict.problem:
+            try:
+                later = Snooze(addressed(delivery.payload, delivery.queue, new_jid()), AGAIN_AFTER_S)
+            except BadPayload as error:
+                self._settler.submit(delivery, Bury.unreadable(delivery.payload, str(error)))
+            else:
+                self._settler.submit(delivery, later)
+        else:
+            self._settler.dismiss(delivery)
+        return False

@@ -27,9 +27,12 @@ AUDIT_PAGE = 500
 
 
 class Audit:
-    """The audit of `queue`'s list. `deliveries`: what its consumer holds, kept up to date by that."""
+    """The audit of `queue`'s list. `deliveries`: what its consumer holds, kept up to date by that. `has_permits`: some may hold permits."""
 
-    def __init__(self, queue: str, broker: Broker, deliveries: Collection[Delivery]) -> None:
+    def __init__(
+        self, queue: str, broker: Broker, deliveries: Collection[Delivery], *, has_permits: bool = False
+    ) -> None:
+        self._has_permits = has_permits
         self._queue = queue
         self._broker = broker
         self._deliveries = deliveries
@@ -54,15 +57,15 @@ class Audit:
         self.due_at = trio.current_time() + self._next_after_s
         self._next_after_s = min(self._next_after_s * 2, AUDIT_INTERVAL_S)
         taken_over, self._taken_over = self._taken_over, False
-        if compared is None:
-            return
-        missing, strays = compared
+        missing, strays = compared or ([], Counter())
         if taken_over:
             _cancel_lost(missing)
-        if strays:
-            moved = await self._broker.put_back(self._queue, list(strays.elements()))
-            logger.warning("%s, fetched from %s, never arrived here: put back", counted(moved, "job"), self._queue)
-            self.due_at = 0.0  # there may be more than a page
+        if strays or self._has_permits:  # what an admission gave whose reply was lost is let go here
+            running = [each.held.permit.member for each in self._deliveries if each.held and each.held.permit]
+            moved = await self._broker.put_back(self._queue, list(strays.elements()), running)
+            if strays:
+                logger.warning("%s, fetched from %s, never arrived here: put back", counted(moved, "job"), self._queue)
+                self.due_at = 0.0  # there may be more than a page
 
     async def _compare(self) -> tuple[list[Delivery], Counter[bytes]] | None:
         # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.

@@ -19,6 +19,7 @@ from trioworkers.engine.admission import Admission
 from trioworkers.engine.audit import Audit
 from trioworkers.engine.delivery import FETCHED, Delivery
 from trioworkers.engine.lanes import Lanes
+from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import QUARANTINE_AFTER_CRASHES, Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
@@ -50,6 +51,7 @@ class Consumer:
         settler: Settler,
         quarantine: Quarantine,
         on_lease_gone: Callable[[LeaseGone], None],
+        permits: Permits | None = None,
     ) -> None:
         self.queue = queue
         self.slots = slots
@@ -60,9 +62,9 @@ class Consumer:
         self._quarantine = quarantine
         self._on_lease_gone = on_lease_gone
         self._save = settler.checkpoint
-        self._admission = Admission(broker, settler.submit)
+        self._admission = Admission(broker, settler, permits)
         self._lanes = Lanes(self._run_one, settler.submit, f"job on {queue}")
-        self._audit = Audit(queue, broker, self.deliveries)
+        self._audit = Audit(queue, broker, self.deliveries, has_permits=permits is not None)
         self._suspects = False
         self._blocked = trio.CancelScope()
         self._fetched_last = trio.Event()
@@ -190,8 +192,8 @@ class Consumer:
     # ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _start(self, deliveries: Sequence[Delivery], jobs: trio.Nursery) -> None:
-        if self._suspects and deliveries:
-            deliveries = await self._admission.admit(deliveries)
+        if deliveries and (self._suspects or self._admission.always):
+            deliveries = await self._admission.admit(deliveries, suspects=self._suspects)
         waiting = iter(deliveries)
         while batch := list(islice(waiting, STARTS_PER_ROUND)):
             now = trio.current_time()

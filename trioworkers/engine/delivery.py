@@ -16,6 +16,7 @@ from itertools import count
 import attrs
 import trio
 
+from trioworkers.exits import Held
 from trioworkers.outcome import REQUEUE, Checkpoint, Outcome, Requeue
 from trioworkers.wire.job import Job
 
@@ -36,7 +37,7 @@ FETCHED, RUNNING, LOST, SETTLING, SETTLED = State  # Python 3.11 takes 0.2 µs t
 ALLOWED: dict[State, tuple[State, ...]] = {
     FETCHED: (RUNNING, SETTLING, LOST),
     RUNNING: (SETTLING, LOST),
-    LOST: (SETTLED,),
+    LOST: (SETTLING, SETTLED),
     SETTLING: (SETTLED,),
     SETTLED: (),
 }
@@ -98,7 +99,8 @@ class Delivery:
     """A fetched payload, from its fetch until its outcome is written; it occupies a slot of its queue.
 
     `crashes`: how many workers died under it. `job`, `task`, `scope`: once they are known: what it is, and what it runs in.
-    `cancellation`: once it was cancelled. `checkpoints`: of a job that may want one. `number`: in which order they were fetched.
+    `cancellation`: once it was cancelled. `checkpoints`: of a job that may want one. `held`: what the few hold that
+    hold anything. `number`: in which order they were fetched.
     """
 
     queue: str
@@ -111,6 +113,7 @@ class Delivery:
     scope: trio.CancelScope | None = None
     cancellation: Cancellation | None = None
     checkpoints: Checkpoints | None = None
+    held: Held | None = None
     number: int = attrs.field(factory=count().__next__)
 
     def become(self, state: State) -> None:

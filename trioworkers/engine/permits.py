@@ -1,101 +1,97 @@
-"""Permits: what jobs need between fetch and start on queues with classes that declare a limit.
+"""Permits: what jobs need before they start on a queue with classes that declare a limit.
 
-One script for a whole batch says of each job whether it starts, with its permits, or is parked. Classes without a limit pass by; on a
-queue that has only such there is no admission at all.
+One script for a whole batch says of each job whether it starts, with its permits, or is parked. Classes without a limit pass by; a
+queue that has only such has no `Permits`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from trioworkers.broker.holds.limits import START, Candidate
 from trioworkers.broker.moves import Broker
+from trioworkers.engine.delivery import Delivery
 from trioworkers.errors import BadPayload
-from trioworkers.exits import Permit, on_exit
-from trioworkers.jobs.limits import FleetLimit
-from trioworkers.wire.dialect import Dialect
+from trioworkers.exits import Held, Permit, on_exit
+from trioworkers.jobs.handler import ANY_CLASS
+from trioworkers.jobs.limits import FleetLimit, Limits
 from trioworkers.wire.job import Job
 
 logger = logging.getLogger("trioworkers")
 
-LimitsOf = Callable[[str, str], Sequence[FleetLimit]]
-"""(queue, class) → what its handler declares."""
-
 
 @attrs.frozen
-class Admitted:
-    """A job that may start, with its permit if it needs one. `problem`: it may not, as its limits' keys are broken in Redis."""
+class Verdict:
+    """What is to become of one delivery: it starts, it is parked already, or `problem` says why nobody can tell."""
 
-    payload: bytes
-    permit: Permit | None = None
+    starts: bool
     problem: str = ""
 
 
-class Permits:
-    """The admissions of one worker to one queue. To be asked by one task, one batch after the other."""
+_STARTS = Verdict(starts=True)
 
-    def __init__(self, queue: str, broker: Broker, dialect: Dialect, limits_of: LimitsOf) -> None:
+
+class Permits:
+    """The permits for one queue of one worker. `limits`: by class. To be asked by one task, one batch after the other."""
+
+    def __init__(self, queue: str, broker: Broker, limits: Limits) -> None:
         self._queue = queue
         self._broker = broker
-        self._dialect = dialect
-        self._limits_of = limits_of
+        self._limits = limits
+        self._record = broker.holds(queue)
         self._number = 0
         self._told: set[str] = set()
 
-    async def admit(self, payloads: Sequence[bytes]) -> list[Admitted]:
-        """Those that may start, in order; the others are parked, and somebody else's business. Raises BrokerError.
-
-        Not to be cancelled between asking and starting what is returned; what is lost all the same is put back with its permits
-        kept for it.
-        """
-        batch: list[Candidate] = []
-        declared: dict[str, int] = {}
-        asked: list[Candidate | None] = []
+    async def ask(self, deliveries: Sequence[Delivery]) -> list[Verdict]:
+        """What is to become of each. Raises BrokerError; then each that needs a permit is noted as holding it, as the script may have been carried out."""
         self._number += 1
-        for index, payload in enumerate(payloads):
-            limits, job = self._limits(payload)
-            candidate = None if job is None or not limits else self._candidate(payload, job, limits, index)
-            declared.update((limit.name, limit.concurrency) for limit in limits)
-            asked.append(candidate)
-            if candidate is not None:
-                batch.append(candidate)
+        declared: dict[str, int] = {}
+        batch: dict[int, Candidate] = {}
+        for index, delivery in enumerate(deliveries):
+            job = self._limited(delivery.payload)
+            if job is None:
+                continue
+            limits = self._limits.get(job.job_class) or self._limits.get(ANY_CLASS)
+            if limits:
+                declared.update((limit.name, limit.concurrency) for limit in limits)
+                batch[index] = candidate = self._candidate(delivery.payload, job, limits, index)
+                delivery.held = Held(job.jid, Permit(candidate.member, candidate.limits, job.jid, self._record))
         if not batch:
-            return [Admitted(payload) for payload in payloads]
-        decisions = iter(await self._broker.admit(self._queue, self._number, declared, batch))
-        answers = [START if candidate is None else next(decisions) for candidate in asked]
-        return [
-            self._admitted(payload, candidate, answer)
-            for payload, candidate, answer in zip(payloads, asked, answers, strict=True)
-            if answer == START or isinstance(answer, str)
-        ]
+            return [_STARTS] * len(deliveries)
+        answers = await self._broker.admit(self._queue, self._number, declared, [*batch.values()])
+        return self._verdicts(deliveries, batch, dict(zip(batch, answers, strict=True)))
 
-    def _limits(self, payload: bytes) -> tuple[Sequence[FleetLimit], Job | None]:
+    def _limited(self, payload: bytes) -> Job | None:
+        """The job, if it may need a permit: what can't be read, or has expired, its runner will see to."""
         try:
-            job = self._dialect.decode(payload, self._queue)
+            job = self._broker.dialect.decode(payload, self._queue)
         except BadPayload:
-            return (), None  # its runner says so, and buries it
-        if job.expires_at_s is not None and job.expires_at_s <= self._broker.clock.now_s():
-            return (), None  # its runner lets it go
-        return self._limits_of(self._queue, job.job_class), job
+            return None
+        expired = job.expires_at_s is not None and job.expires_at_s <= self._broker.clock.now_s()
+        return None if expired else job
 
     def _candidate(self, payload: bytes, job: Job, limits: Sequence[FleetLimit], index: int) -> Candidate:
         member = f"{self._broker.holder.process_id} {self._queue} {self._number}-{index}"
         names = tuple(limit.name for limit in limits)
         return Candidate(payload, member, job.jid, names, job.expires_at_s, on_exit(payload, "expired"))
 
-    def _admitted(self, payload: bytes, candidate: Candidate | None, answer: int | str) -> Admitted:
-        if candidate is None:
-            return Admitted(payload)
-        if isinstance(answer, str):
-            self._tell(candidate, answer)
-            return Admitted(payload, None, answer)
-        return Admitted(payload, Permit(candidate.member, candidate.limits, candidate.jid))
-
-    def _tell(self, candidate: Candidate, problem: str) -> None:
-        names = ", ".join(candidate.limits)
-        if problem not in self._told:
-            self._told.add(problem)
-            logger.error("jobs under limit %s can't be admitted, they are tried again in a while: %s", names, problem)
+    def _verdicts(
+        self, deliveries: Sequence[Delivery], batch: Mapping[int, Candidate], answers: Mapping[int, int | str]
+    ) -> list[Verdict]:
+        verdicts = [_STARTS] * len(deliveries)
+        for index, answer in answers.items():
+            if answer == START:
+                continue
+            deliveries[index].held = None
+            problem = answer if isinstance(answer, str) else ""
+            verdicts[index] = Verdict(starts=False, problem=problem)
+            if problem and problem not in self._told:
+                self._told.add(problem)
+                names = ", ".join(batch[index].limits)
+                logger.error(
+                    "jobs under limit %s can't be admitted, they are tried again in a while: %s", names, problem
+                )
+        return verdicts

@@ -112,7 +112,14 @@ def _assemble(app: Declarations, settings: Settings, url: str, connection: Conne
     brokers = Brokers(connection, settings.namespace, holder, identity, guard, app.dialect, app.dialects)
     timeout_s = settings.shutdown_timeout
     worker = Worker(
-        brokers, connection, identity, app.queues, url=url, shutdown_timeout_s=timeout_s, strict=settings.strict
+        brokers,
+        connection,
+        identity,
+        app.queues,
+        url=url,
+        shutdown_timeout_s=timeout_s,
+        strict=settings.strict,
+        limits=app.limits,
     )
     return brokers.main, worker
 

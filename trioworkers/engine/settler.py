@@ -15,7 +15,20 @@ import trio
 from trioworkers.broker.moves import Broker, Settlement
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.engine.delivery import LOST, SETTLED, SETTLING, Delivery
-from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Retry, Snooze
+from trioworkers.exits import on_outcome
+from trioworkers.outcome import (
+    LET_GO,
+    Acknowledge,
+    Bury,
+    Checkpoint,
+    Discard,
+    Expire,
+    LetGo,
+    Outcome,
+    Requeue,
+    Retry,
+    Snooze,
+)
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
@@ -27,7 +40,7 @@ GATHER_ROUNDS = 4
 """Rounds of the event loop without news after which nothing is about to come: a consumer starts what it fetched every three."""
 GONE = "gone"
 
-Entry = tuple[Delivery, Outcome | Checkpoint]
+Entry = tuple[Delivery, Outcome | Checkpoint | LetGo]
 
 
 class Settler:
@@ -43,7 +56,7 @@ class Settler:
         self._broker = broker
         self._on_settled = on_settled
         self._is_leaving = is_leaving
-        self._waiting: deque[tuple[Delivery, Outcome | None]] = (
+        self._waiting: deque[tuple[Delivery, Outcome | LetGo | None]] = (
             deque()
         )  # None: a checkpoint, of what is known when it goes out
         self._writing = 0
@@ -63,13 +76,25 @@ class Settler:
         if delivery.checkpoints is not None:
             delivery.checkpoints.overtaken()
         if delivery.state is LOST:
-            self._settled(delivery)
+            self._let_go(delivery)
             return
         delivery.become(SETTLING)
         if _changes_nothing(delivery, outcome) and self._is_leaving():
             self._settled(delivery)
             return
         self._hand_in(delivery, outcome)
+
+    def _let_go(self, delivery: Delivery) -> None:
+        if delivery.held is None or delivery.held.permit is None:
+            self._settled(delivery)
+        else:
+            delivery.become(SETTLING)
+            self._hand_in(delivery, LET_GO)
+
+    def dismiss(self, delivery: Delivery) -> None:
+        """It has left this worker already, in the step that parked it: nothing is to be written."""
+        delivery.become(SETTLING)
+        self._settled(delivery)
 
     def checkpoint(self, delivery: Delivery) -> trio.Event:
         """Record how far a running job is: its payload with what was done until the write goes out, which several calls share.
@@ -84,7 +109,7 @@ class Settler:
             self._hand_in(delivery, None)
         return checkpoints.wanted
 
-    def _hand_in(self, delivery: Delivery, outcome: Outcome | None) -> None:
+    def _hand_in(self, delivery: Delivery, outcome: Outcome | LetGo | None) -> None:
         self._waiting.append((delivery, outcome))
         self._idle = trio.Event() if self._idle.is_set() else self._idle
         self._arrived.set()
@@ -135,11 +160,16 @@ class Settler:
         self._groups += 1
         self._writing = len(group)
         number = self._groups
-        settlements = [Settlement(delivery.queue, delivery.payload, outcome) for delivery, outcome in group]
+        settlements = [
+            Settlement(delivery.queue, delivery.payload, outcome)
+            if delivery.held is None
+            else Settlement(delivery.queue, delivery.payload, outcome, on_outcome(outcome, delivery.held))
+            for delivery, outcome in group
+        ]
         cleared, self._cleared = self._cleared, []
         problems = await retrying(lambda: self._broker.settle(number, settlements, cleared))
         self._writing = 0
-        failed: list[tuple[Delivery, Outcome | None]] = []
+        failed: list[tuple[Delivery, Outcome | LetGo | None]] = []
         for place, (delivery, outcome) in enumerate(group):
             problem = problems.get(place) if problems else None
             if isinstance(outcome, Checkpoint):
@@ -158,18 +188,18 @@ class Settler:
         delivery.become(SETTLED)
         self._on_settled(delivery)
 
-    async def _keep(self, failed: list[tuple[Delivery, Outcome | None]], problem: str) -> None:
+    async def _keep(self, failed: list[tuple[Delivery, Outcome | LetGo | None]], problem: str) -> None:
         logger.error("%s can't be written, kept and tried again: %s", counted(len(failed), "outcome"), problem)
         self._waiting.extend(failed)
         if len(self._waiting) == len(failed):  # nothing else to do: wait before the next try
             await trio.sleep(next(backoff()) * 20)
 
 
-def _weight(outcome: Outcome | Checkpoint) -> int:
+def _weight(outcome: Outcome | Checkpoint | LetGo) -> int:
     """About how many bytes it brings along, besides the payload that it takes away."""
     if isinstance(outcome, Acknowledge):
         return outcome.size
-    return 0 if isinstance(outcome, Discard | Expire) else len(outcome.payload or b"")
+    return 0 if isinstance(outcome, Discard | Expire | LetGo) else len(outcome.payload or b"")
 
 
 def _changes_nothing(delivery: Delivery, outcome: Outcome) -> bool:
@@ -194,7 +224,7 @@ def _set_event() -> trio.Event:
     return event
 
 
-def _log_gone(delivery: Delivery, outcome: Outcome) -> None:
+def _log_gone(delivery: Delivery, outcome: Outcome | LetGo) -> None:
     names = {Acknowledge: "success", Retry: "retry", Bury: "burial", Requeue: "requeue", Snooze: "snooze"}
     logger.warning(
         "job %s (%s) is no longer ours: another worker took it over; its %s is not written",

@@ -27,6 +27,7 @@ from trioworkers.engine.heartbeat import Heartbeat
 from trioworkers.engine.job_metrics import Reporter
 from trioworkers.engine.maintenance import Promoter, Reclaimer
 from trioworkers.engine.neighbour_watch import NeighbourWatch
+from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.remote_control import RemoteControl
 from trioworkers.engine.resque_registration import ResqueRegistration
@@ -34,7 +35,9 @@ from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.engine.slots import Slots
+from trioworkers.engine.tending import Tending
 from trioworkers.errors import Refused, Superseded
+from trioworkers.jobs.limits import Limits, concurrency_by_name
 from trioworkers.printable import Lines
 from trioworkers.wire.own_record import Identity
 from trioworkers.wording import counted
@@ -48,7 +51,7 @@ FLUSH_S = 0.25
 """What the last writes may take."""
 
 
-_Chore = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | ResqueRegistration
+_Chore = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | ResqueRegistration | Tending
 
 
 @attrs.frozen
@@ -79,6 +82,7 @@ class Worker:
         url: str,
         shutdown_timeout_s: float,
         strict: bool,
+        limits: Mapping[str, Limits] | None = None,
     ) -> None:
         self.identity = identity
         self._brokers = brokers
@@ -94,6 +98,8 @@ class Worker:
         }
         self._dialects = {queue: broker.dialect for queue, broker in brokers.by_queue.items()}
         self._remote = RemoteControl(broker, self.running, self._dialects)
+        self._limits = limits or {}
+        self._tending = Tending(broker, concurrency_by_name(self._limits.values()))
         self._registrations = self._make_registrations()
         self._watch = self._make_watch(strict=strict)
         self.stopped_for: Exception | None = None
@@ -223,7 +229,15 @@ class Worker:
             hear(await retrying(partial(self._broker.due, 0)))  # what is paused must be known before the first fetch
             reporter = Reporter(self._broker, runner.metrics, beat_s)
             promoters = [Promoter(broker, hear=hear, is_idle=self._is_idle) for broker in self._brokers.in_use]
-            chores: list[_Chore] = [heartbeat, *promoters, reclaimer, self._remote, self._watch, reporter]
+            chores: list[_Chore] = [
+                heartbeat,
+                *promoters,
+                reclaimer,
+                self._remote,
+                self._watch,
+                reporter,
+                self._tending,
+            ]
             chores += self._registrations
             upkeep.start_soon(self._do_chores, chores)
             started()
@@ -272,12 +286,14 @@ class Worker:
             moved += await retrying(partial(reclaimer.reclaim, process_id, broker.tagged(queue)))
         if moved:
             logger.warning("%s of our last life as %s put back into the queue", counted(moved, "job"), process_id)
+        await retrying(self._tending.declare, final=(Superseded, Refused))
         await retrying(heartbeat.beat)
 
     def _heartbeat(self, reclaimer: Reclaimer) -> Heartbeat:
         def on_beat(beat: Beat) -> None:
             if beat.lease_gone:
                 self._on_lease_gone(beat.lease_gone)
+            self._tending.beat(something_is_held=beat.something_is_held)
             reclaimer.observe([orphan for orphan in beat.orphans if orphan[0] != self._broker.holder.process_id])
             if beat.signal:
                 self.on_signal(beat.signal)
@@ -324,6 +340,7 @@ class Worker:
                 settler=self._settlers[broker],
                 quarantine=quarantine,
                 on_lease_gone=self._on_lease_gone,
+                permits=Permits(queue, broker, self._limits[queue]) if queue in self._limits else None,
             )
 
     async def _serve_queue(self, queue: str) -> None:

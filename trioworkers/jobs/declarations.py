@@ -13,10 +13,13 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
+import attrs
+
 from trioworkers.errors import ConfigurationError
 from trioworkers.http import Http
 from trioworkers.jobs.context import Context
 from trioworkers.jobs.handler import ANY_CLASS, AnyHandler, Handler
+from trioworkers.jobs.limits import FleetLimit, Limits, checked_limits
 from trioworkers.jobs.options import checked
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
 from trioworkers.wire.dialect import Dialect
@@ -152,6 +155,7 @@ class Declarations:
         expires_in: float | None = None,
         keep_result: float | None = None,
         check: bool = True,
+        limit: FleetLimit | Sequence[FleetLimit] | None = None,
     ) -> _Register:
         """Make an async function the handler of `job_class` (default: its own name; "*": any other class) on `queue`.
 
@@ -160,6 +164,7 @@ class Declarations:
         queue's dialect, True in Sidekiq's, 0 in Resque's and go-workers'. `retry_for`, `retry_queue`, `backtrace`, `dead`, `tags`,
         `expires_in`, `keep_result`: what `Job` means by them, carried by the jobs that this handler builds (`handler.job(…)`), as Ruby's
         carry their class's `sidekiq_options`. `check=False`: `handler.job(…)` doesn't look at the types of its arguments.
+        `limit`: at most so many of its jobs run at once over all workers; a list: under all of them.
         Raises ConfigurationError, also for a parameter that no job's JSON could become, or whose annotation nobody would obey.
         """
         _check_queue(queue)
@@ -173,12 +178,14 @@ class Declarations:
             "expires_in": expires_in,
             "keep_result": keep_result,
         }
-        options = checked(f"handler on queue {queue!r}", timeout, check, carried)
+        where = f"handler on queue {queue!r}"
+        options = attrs.evolve(checked(where, timeout, check, carried), limits=checked_limits(where, limit))
 
         def register(function: Callable[..., Any]) -> AnyHandler:
             plain = function.function if isinstance(function, Handler) else function
             name: str = job_class or str(getattr(plain, "__name__", ""))
             handler: AnyHandler = Handler(plain, queue, name, options, partial(self._says_retry, queue))
+            self._check_limits(handler)
             other = self._handlers.get((queue, name))
             if other is not None:
                 raise ConfigurationError(f"{handler.where}: {other.__name__} takes this class already")
@@ -237,6 +244,25 @@ class Declarations:
     def middlewares(self) -> Sequence[Middleware]:
         """The middleware, outermost first."""
         return tuple(self._middleware)
+
+    def _check_limits(self, handler: AnyHandler) -> None:
+        """Raise ConfigurationError if a limit of this name is another one elsewhere in the app."""
+        known = {limit.name: (limit, each) for each in self._handlers.values() for limit in each.limits}
+        for limit in handler.limits:
+            other, who = known.get(limit.name, (limit, handler))
+            if other != limit:
+                raise ConfigurationError(
+                    f"{handler.where}: limit {limit.name!r} has concurrency {limit.concurrency} here and {other.concurrency} in {who.where}"
+                )
+
+    @property
+    def limits(self) -> dict[str, Limits]:
+        """What the classes of each queue declare, of those queues where any does."""
+        found: dict[str, dict[str, Sequence[FleetLimit]]] = {}
+        for (queue, job_class), handler in self._handlers.items():
+            if handler.limits:
+                found.setdefault(queue, {})[job_class] = handler.limits
+        return dict(found)
 
     def find(self, queue: str, job_class: str) -> AnyHandler | None:
         """The handler for a class on a queue."""

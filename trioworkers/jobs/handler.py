@@ -41,6 +41,9 @@ class Handler(Generic[P, C, R_co]):
         self.retry = options.retry
         self._check = options.check
         self._carried = options.carried
+        self.keep_result_s: float | None = options.carried.get("keep_result")
+        self.expires_in_s: float | None = options.carried.get("expires_in")
+        self.limits = options.limits
         self._says_retry = says_retry
         self.__name__ = getattr(function, "__name__", job_class)
         self.__qualname__ = getattr(function, "__qualname__", job_class)

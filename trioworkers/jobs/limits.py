@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -30,3 +31,23 @@ class FleetLimit:
             raise ConfigurationError(
                 f"limit {self.name!r}: concurrency is a whole number from 1 on, not {self.concurrency!r:.80}"
             )
+
+
+Limits = Mapping[str, Sequence[FleetLimit]]
+"""What the classes of one queue declare, those that declare anything."""
+
+
+def checked_limits(where: str, limit: object) -> tuple[FleetLimit, ...]:
+    """What a handler gives as `limit=`: nothing, a limit or a list of them. Raises ConfigurationError."""
+    limits = () if limit is None else tuple(limit) if isinstance(limit, list | tuple) else (limit,)
+    wrong = next((each for each in limits if not isinstance(each, FleetLimit)), None)
+    if wrong is not None:
+        raise ConfigurationError(f"{where}: limit is a FleetLimit or a list of them, not {wrong!r:.80}")
+    if len({each.name for each in limits}) < len(limits):
+        raise ConfigurationError(f"{where}: names one limit twice")
+    return limits
+
+
+def concurrency_by_name(queues: Iterable[Limits]) -> dict[str, int]:
+    """How many may run at once under each limit that is declared anywhere."""
+    return {limit.name: limit.concurrency for limits in queues for each in limits.values() for limit in each}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from trioworkers.errors import ConfigurationError
+from trioworkers.jobs.limits import FleetLimit
 from trioworkers.seconds import MAX_SECONDS
 from trioworkers.wire.lifetime import MAX_EXPIRES_S, MAX_KEPT_S, checked_seconds
 from trioworkers.wire.options import check_option
@@ -24,6 +25,7 @@ class HandlerOptions:
     check: bool = True
     retry: bool | int | None = None
     carried: Mapping[str, Any] = attrs.field(factory=dict)
+    limits: Sequence[FleetLimit] = ()
 
 
 def checked(where: str, timeout: object, check: object, carried: Mapping[str, Any]) -> HandlerOptions:

@@ -43,7 +43,7 @@ class Bench:
 
     async def settle(self, payload: bytes, member: str, outcome: Outcome | None = None) -> dict[int, str]:
         outcome, self.group = outcome or Acknowledge(), self.group + 1
-        effects = on_departure(outcome, Permit(member, ("crm",), jid_of(payload)), self.broker.holds("q"))
+        effects = on_departure(outcome, Permit(member, ("crm",), jid_of(payload), self.broker.holds("q")))
         return await self.broker.settle(self.group, [Settlement("q", payload, outcome, effects)])
 
     async def next_in_turn(self) -> list[str]:

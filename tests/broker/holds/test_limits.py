@@ -67,8 +67,7 @@ class Fleet:
     async def settle(self, process: str, payload: bytes, member: str, outcome: Outcome | None = None) -> dict[int, str]:
         outcome = Acknowledge() if outcome is None else outcome
         self.groups[process] = self.groups.get(process, 0) + 1
-        permit = Permit(member, ("crm",), payload.decode())
-        effects = on_departure(outcome, permit, KEYS.holds("q", process))
+        effects = on_departure(outcome, Permit(member, ("crm",), payload.decode(), KEYS.holds("q", process)))
         settlement = Settlement("q", payload, outcome, effects)
         return await self.broker(process).settle(self.groups[process], [settlement])
 
