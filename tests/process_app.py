@@ -81,6 +81,13 @@ async def block(ctx: Context, seconds: float) -> None:
     note("end", ctx)
 
 
+@app.handler("q", "Thread")
+async def thread(ctx: Context, seconds: float) -> None:
+    note("start", ctx)
+    await trio.to_thread.run_sync(time.sleep, seconds)
+    note("end", ctx)
+
+
 @app.handler("q", "Stubborn")
 async def stubborn(ctx: Context) -> None:
     note("start", ctx)

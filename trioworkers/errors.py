@@ -97,6 +97,17 @@ class Unavailable(BrokerError):
     """
 
 
+class Unreachable(Unavailable):
+    """There is no connection to Redis; the text says why, `advice` what to do about it."""
+
+    def __init__(self, text: str, advice: str = "") -> None:
+        super().__init__(text, advice)
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Refused(BrokerError):
     """Redis answered that it won't: wrong password, no permission, wrong type of key. Trying again won't help by itself."""
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 from trioworkers.errors import ConfigurationError
+from trioworkers.redis_url import parse_redis_url, shown_url
 from trioworkers.wire.dialects import dialect_named
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -19,14 +20,6 @@ Unknown = Literal["retry", "dead", "leave"]
 """What becomes of a job whose class has no handler: it fails like any other, it goes to the dead set, or others may have it."""
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
 _SCHEMES = ("redis://", "rediss://", "unix://", "embedded:")
-
-
-def shown_url(url: str) -> str:
-    """`url` without user and password: for whatever people get to read."""
-    without_user = re.sub(
-        r"(?<=//).*@", "", url
-    )  # up to the last @: a password with a slash in it is wrong, and secret
-    return re.sub(r"((?:username|password)=)[^&]*", r"\1…", without_user)
 
 
 def _shown(value: object) -> str:
@@ -38,6 +31,11 @@ def _url(_: object, field: attrs.Attribute[str], value: object) -> None:
         raise ConfigurationError(
             f"{field.name}: {_shown(value)} is no Redis URL; it begins with one of {', '.join(_SCHEMES)}"
         )
+    if not value.startswith("embedded:"):
+        try:
+            parse_redis_url(value)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{field.name}: {error}") from None
 
 
 def _process_id(_: object, field: attrs.Attribute[str], value: object) -> None:

@@ -202,3 +202,15 @@ def test_requeue_whose_reply_is_lost_is_in_one_place(work: Work, jobs: Jobs, pro
         {json.loads(p)["jid"] for p in jobs.queued()}
     )
     proxy.lose_replies = False
+
+
+def test_jobs_that_fill_the_threads_do_not_keep_their_worker_from_redis(work: Work, jobs: Jobs, proxy: Proxy):
+    """Redis is given by name, and looked up in a thread: not in one of the forty that all jobs share."""
+    url = f"redis://localhost:{proxy.port}/0"
+    work("w1", "--redis", url).wait_started()
+    jobs.push(60, "Thread", 10)
+    wait_for(lambda: sum(jobs.counted("start").values()) == 60, "all run, and all threads are taken")
+    work("w2").wait_started()  # would take them over
+    proxy.reset_all()
+    jobs.fault_is_over()
+    jobs.expect_all_done(extra_runs=0, timeout_s=60)

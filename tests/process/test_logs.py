@@ -12,7 +12,8 @@ import pytest
 from trioworkers import App, Context, Job, testing
 from trioworkers.errors import ConfigurationError
 from trioworkers.process.logs import Format, _formatter, wants_colours
-from trioworkers.settings import Settings, shown_url
+from trioworkers.redis_url import shown_url
+from trioworkers.settings import Settings
 
 SECRET = "s3cret-argument"
 app = App()

@@ -11,7 +11,7 @@ from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.scripts import script
-from trioworkers.settings import shown_url
+from trioworkers.redis_url import shown_url
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.keys import Keys
 

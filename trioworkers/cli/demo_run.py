@@ -26,7 +26,7 @@ from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.cli.demo_services import NAMES, Services
-from trioworkers.settings import shown_url
+from trioworkers.redis_url import shown_url
 
 TRACKED, PUZZLES = 2000, 50
 TIME_LIMIT_S = 60.0

@@ -20,10 +20,11 @@ from trioworkers.broker.redis.server import open_server
 from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_in
 from trioworkers.cli.loader import load_app
 from trioworkers.cli.which_redis import Place, which_redis
-from trioworkers.errors import BrokerError, WrongLogin
+from trioworkers.errors import BrokerError, Unreachable, WrongLogin
 from trioworkers.printable import json_line
 from trioworkers.process.logs import wants_colours
-from trioworkers.settings import Settings, shown_url
+from trioworkers.redis_url import shown_url
+from trioworkers.settings import Settings
 from trioworkers.wire.keys import Keys
 
 _COLOURS = {"ok": "\x1b[32m", "note": "\x1b[36m", "warning": "\x1b[33m", "problem": "\x1b[31m"}
@@ -70,7 +71,11 @@ def _check_redis(place: Place) -> list[Finding]:
             Finding("redis", "problem", f"wrong user or password at {where}: {error}", "see --redis or REDIS_URL")
         )
     except BrokerError as error:
-        advice = "start it, or say where it is: --redis, REDIS_URL, `trioworkers dev`; right user and password?"
+        advice = (
+            error.advice
+            if isinstance(error, Unreachable)
+            else "right user and password? does it serve? its own log may say"
+        )
         findings.append(Finding("redis", "problem", f"no use at {where}: {error}", advice))
     return findings
 

@@ -19,7 +19,7 @@ from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.cli.which_redis import Place, which_redis
-from trioworkers.settings import shown_url
+from trioworkers.redis_url import shown_url
 from trioworkers.wire.keys import Keys
 
 

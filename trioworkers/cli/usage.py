@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trioworkers.broker.redis.connection import parse_url
 from trioworkers.errors import BadJob, ConfigurationError, WrongUsage
 from trioworkers.settings import settings
 
@@ -40,8 +39,6 @@ def check_url(url: str | None, source: str) -> None:
         return
     try:
         settings({"redis_url": url}, {})
-        if not url.startswith("embedded:"):
-            parse_url(url)
     except ConfigurationError as error:
         raise WrongUsage(f"{source}: {str(error).removeprefix('redis_url: ')}") from None
 

@@ -12,7 +12,8 @@ import attrs
 from trioworkers.cli.dev.note import find_note
 from trioworkers.cli.usage import check_options, check_url
 from trioworkers.errors import Refused, Unavailable
-from trioworkers.settings import DEFAULT_URL, shown_url
+from trioworkers.redis_url import shown_url
+from trioworkers.settings import DEFAULT_URL
 
 DEFAULT = "the default address"
 

@@ -23,7 +23,8 @@ from trioworkers.failures import leaves
 from trioworkers.identity import current_identity
 from trioworkers.jobs.client import Client
 from trioworkers.jobs.resources import open_resources
-from trioworkers.settings import Settings, shown_url
+from trioworkers.redis_url import shown_url
+from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.own_record import encode_lease
 

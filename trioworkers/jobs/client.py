@@ -18,8 +18,9 @@ from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.sender import Sender
 from trioworkers.errors import JobFailed, JobGone
 from trioworkers.outcome import Send, moment
+from trioworkers.redis_url import shown_url
 from trioworkers.sending import Sent
-from trioworkers.settings import settings, shown_url
+from trioworkers.settings import DEFAULT_URL, settings
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.ended import value_of
@@ -55,15 +56,17 @@ class Client:
     @classmethod
     def around(cls, sender: Sender) -> Client:
         """A client on a connection that is open already and that somebody else closes."""
-        client = cls("redis://")
+        client = cls(DEFAULT_URL)
         client._sender = sender
         return client
 
     async def __aenter__(self) -> Self:
         if not trio.lowlevel.in_trio_run():  # else what comes of it is somebody else's AttributeError
             raise RuntimeError("trioworkers needs Trio: run the program with trio.run(main), not asyncio.run(main())")
-        url = await self._stack.enter_async_context(open_server(self._settings.redis_url))
-        connection = await self._stack.enter_async_context(connect(url, Link(shown_url(url))))
+        async with AsyncExitStack() as stack:  # what is open is closed if the next fails
+            url = await stack.enter_async_context(open_server(self._settings.redis_url))
+            connection = await stack.enter_async_context(connect(url, Link(shown_url(url))))
+            self._stack = stack.pop_all()
         namespace = self._settings.namespace
         dialect = dialect_named(self._settings.dialect, namespace)
         guard = SizeGuard(self._settings)

@@ -13,29 +13,28 @@ from __future__ import annotations
 
 import logging
 import random
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import coredis
 import trio
 from coredis import exceptions
 from coredis.connection import BaseConnection
+from coredis.pool import ConnectionPool
 from coredis.retry import NoRetryPolicy
 
 from trioworkers.broker.redis.commands import Commands
 from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.opening import Address, Socket, tls_context
 from trioworkers.broker.redis.scripts import Script
-from trioworkers.broker.redis.translation import FOREIGN, first_leaf, translate, translated
-from trioworkers.errors import BrokerError, ConfigurationError, Superseded, Unavailable
-from trioworkers.settings import shown_url
+from trioworkers.broker.redis.translation import FOREIGN, first_leaf, translated, why_not_open
+from trioworkers.errors import BrokerError, Superseded, Unavailable
+from trioworkers.redis_url import RedisUrl, parse_redis_url
 
 logger = logging.getLogger("trioworkers")
 
-CONNECT_TIMEOUT_S = 2.0
 REPLY_TIMEOUT_S = 3.0
 END_PATIENCE_S = 1.0
 MAX_CONNECTIONS = 4
@@ -46,8 +45,9 @@ T = TypeVar("T")
 class _Epoch:
     """One coredis client's life. Its pool loses a slot whenever a socket dies in its hands, so after trouble it is given up whole."""
 
-    def __init__(self, client: coredis.Redis[bytes]) -> None:
+    def __init__(self, client: coredis.Redis[bytes], url: RedisUrl) -> None:
         self.client = client
+        self._url = url
         self.entered = trio.Event()
         self.retired = trio.Event()
         self._connection: BaseConnection | None = None
@@ -63,7 +63,7 @@ class _Epoch:
         if not self.entered.is_set():
             await self.entered.wait()
         if self._error is not None:
-            raise translate(self._error) from self._error
+            raise why_not_open(self._error, self._url) from self._error
         if self._connection is None or self.retired.is_set():
             raise Unavailable("the connection broke while it was opened")
         return self._connection
@@ -130,8 +130,9 @@ class _Epoch:
 class Connection:
     """A socket to Redis, replaced after any trouble; non-blocking calls of any number of tasks share it."""
 
-    def __init__(self, new_client: Callable[[], coredis.Redis[bytes]], nursery: trio.Nursery, link: Link) -> None:
-        self._new_client = new_client
+    def __init__(self, url: RedisUrl, reply_timeout_s: float, nursery: trio.Nursery, link: Link) -> None:
+        self._url = url
+        self._reply_timeout_s = reply_timeout_s
         self._nursery = nursery
         self._epoch: _Epoch | None = None
         self.link = link
@@ -194,7 +195,7 @@ class Connection:
     def _current_epoch(self) -> _Epoch:
         if self._epoch is None or self._epoch.is_over:
             self.close()
-            self._epoch = _Epoch(self._new_client())
+            self._epoch = _Epoch(_client(self._url, self._reply_timeout_s), self._url)
             self._nursery.start_soon(self._epoch.live)
         return self._epoch
 
@@ -210,10 +211,12 @@ async def connect(url: str, link: Link, *, reply_timeout_s: float = REPLY_TIMEOU
 
     Cancellation: the block's body is cancelled as usual; calls under way end first.
     """
-    parse_url(url)
+    where = parse_redis_url(url)
+    if where.tls is not None:
+        tls_context(where.tls)  # a file that can't be used shows now, not with each attempt
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        connection = Connection(partial(_client, url, reply_timeout_s), nursery, link)
+        connection = Connection(where, reply_timeout_s, nursery, link)
         try:
             yield connection
         except BaseException as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
@@ -221,20 +224,6 @@ async def connect(url: str, link: Link, *, reply_timeout_s: float = REPLY_TIMEOU
         connection.close()
     if raised is not None:
         raise raised
-
-
-def parse_url(url: str) -> str:
-    """`url`, checked: redis://, rediss:// or unix://. Raises ConfigurationError."""
-    parts = urlsplit(url)
-    try:
-        usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if parts.scheme not in ("redis", "rediss", "unix") or not usable:
-        raise ConfigurationError(
-            f"{shown_url(url)!r} is no Redis URL: redis://HOST:PORT/DB, rediss://…, unix:///PATH or embedded:[DIRECTORY]"
-        )
-    return url
 
 
 def backoff(longest_s: float = 1.0) -> Iterator[float]:
@@ -259,19 +248,17 @@ async def retrying(
     raise AssertionError("backoff never ends")
 
 
-def _client(url: str, reply_timeout_s: float) -> coredis.Redis[bytes]:
-    options: dict[str, Any] = {
-        "retry_policy": NoRetryPolicy(),
-        "connect_timeout": CONNECT_TIMEOUT_S,
-        "stream_timeout": reply_timeout_s,
-        "pool_timeout": reply_timeout_s,
-        "max_connections": MAX_CONNECTIONS,
-        "decode_responses": False,
-        "decode_components": True,
-    }
-    scheme = urlsplit(parse_url(url)).scheme
-    if scheme == "rediss":
-        options["ssl_context"] = ssl.create_default_context()  # coredis's own context would not check the host's name
-    if scheme != "unix":
-        options["socket_keepalive"] = True
-    return coredis.Redis.from_url(url, **options)
+def _client(url: RedisUrl, reply_timeout_s: float) -> coredis.Redis[bytes]:
+    pool = ConnectionPool(
+        connection_class=Socket,
+        location=Address(url),
+        max_connections=MAX_CONNECTIONS,
+        timeout=reply_timeout_s + (url.connect_timeout_s or 0.0),
+        stream_timeout=reply_timeout_s,
+        username=url.username,
+        password=url.password,
+        client_name=url.client_name,
+        db=url.db,
+        decode_responses=False,
+    )
+    return coredis.Redis(connection_pool=pool, retry_policy=NoRetryPolicy(), decode_responses=False)

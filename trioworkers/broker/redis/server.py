@@ -8,14 +8,15 @@ from urllib.parse import urlsplit
 
 import trio
 
-from trioworkers.broker.redis.connection import parse_url
+from trioworkers.redis_url import parse_redis_url
 
 
 @asynccontextmanager
 async def open_server(url: str) -> AsyncIterator[str]:
     """The URL to connect to. `embedded:` starts a private server, which ends with the block. Raises ConfigurationError."""
     if not url.startswith("embedded:"):
-        yield parse_url(url)
+        parse_redis_url(url)
+        yield url
         return
     from trioworkers.broker.redis.embedded import open_embedded  # noqa: PLC0415 - few need it
 

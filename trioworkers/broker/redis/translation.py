@@ -5,11 +5,16 @@ from __future__ import annotations
 import anyio
 from coredis import exceptions
 
-from trioworkers.errors import BrokerError, Refused, Superseded, Unavailable, WrongLogin
+from trioworkers.broker.redis.reasons import unreachable
+from trioworkers.errors import BrokerError, Refused, Superseded, Unavailable, Unreachable, WrongLogin
+from trioworkers.redis_url import RedisUrl
 from trioworkers.wire.error_replies import refusal
 
 FOREIGN = (exceptions.RedisError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
 """What coredis raises when Redis or the way to it has a fault."""
+
+
+MAX_CAUSES = 8
 
 
 def translated(error: Exception) -> BrokerError | None:
@@ -22,6 +27,20 @@ def translated(error: Exception) -> BrokerError | None:
         known, rest = error.split(FOREIGN)
         return translate(first_leaf(known)) if known is not None and rest is None else None
     return None
+
+
+def why_not_open(error: BaseException, url: RedisUrl) -> BrokerError:
+    """Our error for what kept a connection to `url` from being opened: coredis says only that it could not, and keeps the rest as causes."""
+    if type(error) is not exceptions.ConnectionError and not isinstance(error, TimeoutError):
+        return translate(error)  # it answered: who we are, that it is loading
+    root: BaseException = error
+    for _ in range(MAX_CAUSES):
+        if root.__cause__ is None or isinstance(root, Unreachable):
+            break
+        root = root.__cause__
+    if isinstance(root, exceptions.ConnectionError):
+        return Unreachable(str(root), "its own log may say more")
+    return unreachable(root, url)
 
 
 def translate(error: BaseException) -> BrokerError:

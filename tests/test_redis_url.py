@@ -1,0 +1,114 @@
+"""What a Redis URL says is obeyed or refused, and never quietly left out."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioworkers import App, Client, ConfigurationError
+from trioworkers.redis_url import RedisUrl, Tls, parse_redis_url
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://localhost", RedisUrl("localhost")),
+        ("redis://h:7/3", RedisUrl("h", 7, db=3)),
+        ("redis://h/3/", RedisUrl("h", db=3)),
+        ("redis://h/1?db=4", RedisUrl("h", db=4)),
+        ("redis://[::1]:7", RedisUrl("::1", 7)),
+        ("redis://me:p%2Fw%23@h", RedisUrl("h", username="me", password="p/w#")),
+        (
+            "redis://:pw@h?client_name=c&connect_timeout=0.5",
+            RedisUrl("h", password="pw", client_name="c", connect_timeout_s=0.5),
+        ),
+        (
+            "unix:///run/r%20s.sock?db=2&username=u&password=p",
+            RedisUrl(path="/run/r s.sock", db=2, username="u", password="p"),
+        ),
+        ("rediss://h", RedisUrl("h", tls=Tls())),
+        ("rediss://h?ssl_ca_certs=/ca.pem", RedisUrl("h", tls=Tls(ca_certs="/ca.pem"))),
+        ("rediss://h?ssl_cert_reqs=required", RedisUrl("h", tls=Tls())),
+        ("rediss://h?ssl_cert_reqs=optional", RedisUrl("h", tls=Tls())),
+        ("rediss://h?ssl_cert_reqs=none", RedisUrl("h", tls=Tls(checked=False, check_hostname=False))),
+        ("rediss://h?ssl_cert_reqs=CERT_NONE", RedisUrl("h", tls=Tls(checked=False, check_hostname=False))),
+        (
+            "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=true",
+            RedisUrl("h", tls=Tls(checked=False, check_hostname=False)),
+        ),
+        ("rediss://h?ssl_check_hostname=False", RedisUrl("h", tls=Tls(check_hostname=False))),
+        (
+            "rediss://h?ssl_certfile=c&ssl_keyfile=k&ssl_password=s",
+            RedisUrl("h", tls=Tls(certfile="c", keyfile="k", key_password="s")),
+        ),
+        ("rediss://h?ssl_certfile=both.pem", RedisUrl("h", tls=Tls(certfile="both.pem"))),
+    ],
+)
+def test_all_that_it_says_is_read(url: str, says: RedisUrl):
+    assert parse_redis_url(url) == says
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://h?ssl_ca_cert=/ca.pem", "nobody here knows the parameter 'ssl_ca_cert'"),
+        ("redis://h?max_connections=3", "nobody here knows"),
+        ("redis://h?noreply=1", "nobody here knows"),
+        ("redis://h?socket_timeout=3", "known are db, username, password, client_name, connect_timeout"),
+        ("redis://h?ssl_ca_certs=/ca.pem", "ssl_ca_certs is for TLS: rediss://"),
+        ("unix:///s?ssl_cert_reqs=none", "is for TLS"),
+        ("rediss://h?ssl_cert_reqs=maybe", "ssl_cert_reqs can't be 'maybe'"),
+        ("rediss://h?ssl_check_hostname=", "ssl_check_hostname can't be ''"),
+        ("rediss://h?ssl_ca_certs=", "ssl_ca_certs can't be ''"),
+        ("rediss://h?ssl_keyfile=k", "ssl_keyfile without ssl_certfile"),
+        ("redis://h?db=one", "db can't be 'one'"),
+        ("redis://h?db=-1", "db can't be '-1'"),
+        ("redis://h?connect_timeout=nan", "connect_timeout can't be 'nan'"),
+        ("redis://h?connect_timeout=0", "connect_timeout can't be '0'"),
+        ("redis://h/prod", "a database is a number, not 'prod'"),
+        ("redis://h/0#frag", "'#'"),
+        ("redis://h:0", "no Redis URL"),
+        ("redis://h:port", "no Redis URL"),
+        ("redis://[::1", "no Redis URL"),
+        ("redis://", "no Redis URL"),
+        ("unix://", "no Redis URL"),
+        ("http://h", "no Redis URL"),
+    ],
+)
+def test_what_nobody_would_obey_is_refused(url: str, why: str):
+    with pytest.raises(ConfigurationError) as caught:
+        parse_redis_url(url)
+    assert why in str(caught.value)
+
+
+def test_mistake_shows_where_it_was_made(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ConfigurationError, match=r"redis_url: .*ssl_ca_cert"):
+        App("rediss://h?ssl_ca_cert=x")
+    with pytest.raises(ConfigurationError, match=r"redis_url: .*a number"):
+        Client("redis://h/prod")
+    monkeypatch.setenv("REDIS_URL", "redis://h?nobody=1")
+    with pytest.raises(ConfigurationError, match="nobody"):
+        Client()
+
+
+def test_no_password_is_shown():
+    url = "rediss://me:secret1@h?password=secret2&ssl_password=secret3&ssl_certfile=c"
+    assert "secret" not in repr(parse_redis_url(url))
+    with pytest.raises(ConfigurationError) as caught:
+        parse_redis_url(f"{url}&what=1")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigurationError) as caught:
+        parse_redis_url("redis://h?password=")
+    assert "password can't be" in str(caught.value)
+
+
+@given(st.text())
+def test_any_text_is_a_url_or_refused(text: str):
+    for url in (text, f"redis://{text}", f"rediss://h?{text}", f"unix://{text}"):
+        try:
+            found = parse_redis_url(url)
+        except ConfigurationError:
+            continue
+        assert attrs.asdict(found)

@@ -1,0 +1,155 @@
+"""Opens the socket to a Redis: its name, TCP or a unix socket, TLS; each within its time, and without anybody else's threads.
+
+What keeps a worker alive goes through here, also while jobs have filled Trio's threads and the name server is away (`lookup.py`).
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import anyio
+import trio
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSStream
+from coredis.connection import BaseConnection, Location
+
+from trioworkers.broker.redis.reasons import unreachable
+from trioworkers.errors import ConfigurationError, Unreachable
+from trioworkers.lookup import addresses_of, remember
+from trioworkers.redis_url import RedisUrl, Tls
+
+CONNECT_TIMEOUT_S = 2.0
+NEXT_ADDRESS_AFTER_S = 0.25
+"""An address that doesn't answer gets a rival after this time ("Happy Eyeballs")."""
+
+
+class Address(Location):
+    """Where a Redis is, as coredis's pool hands it to its connections."""
+
+    def __init__(self, url: RedisUrl) -> None:
+        self.url = url
+
+    def __repr__(self) -> str:
+        return self.url.path or f"{self.url.host}:{self.url.port}"
+
+    async def check(self) -> bool:
+        """Whether there is a connection to be had."""
+        try:
+            stream = await open_socket(self.url)
+        except Unreachable:
+            return False
+        await stream.aclose()
+        return True
+
+
+class Socket(BaseConnection):
+    """A connection of coredis's, over a socket that we open."""
+
+    location: Address
+
+    async def _connect(self) -> ByteStream:
+        return await open_socket(self.location.url)
+
+    def describe(self) -> str:
+        """See coredis."""
+        return f"Socket<{self.location!r}>"
+
+
+async def open_socket(url: RedisUrl) -> ByteStream:
+    """A stream to the server. Raises Unreachable, which says why and what to do. Cancelled, it leaves nothing open."""
+    timeout_s = url.connect_timeout_s or CONNECT_TIMEOUT_S
+    try:
+        with trio.move_on_after(timeout_s):
+            if url.path is not None:
+                return await anyio.connect_unix(url.path)
+            stream = await _connect(url.host, url.port, timeout_s)
+            return stream if url.tls is None else await _encrypted(stream, url.host, url.tls)
+    except (OSError, ConfigurationError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
+        raise unreachable(error, url) from error
+    raise unreachable(TimeoutError(f"no answer within {timeout_s:g} s"), url)
+
+
+async def _encrypted(stream: ByteStream, host: str, tls: Tls) -> ByteStream:
+    try:
+        return await TLSStream.wrap(
+            stream, server_side=False, hostname=host, ssl_context=tls_context(tls), standard_compatible=False
+        )
+    except BaseException:
+        await _close(stream)
+        raise
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """How TLS is spoken; the files are read anew, since certificates change while workers run. Raises ConfigurationError."""
+    with _naming("ssl_ca_certs", tls.ca_certs):
+        is_folder = tls.ca_certs is not None and Path(tls.ca_certs).is_dir()
+        files, folder = (None, tls.ca_certs) if is_folder else (tls.ca_certs, None)
+        context = ssl.create_default_context(cafile=files, capath=folder)
+    context.check_hostname = tls.check_hostname
+    context.verify_mode = ssl.CERT_REQUIRED if tls.checked else ssl.CERT_NONE
+    if tls.certfile is not None:
+        with _naming("ssl_certfile", f"{tls.certfile}{f' with {tls.keyfile}' if tls.keyfile else ''}"):
+            context.load_cert_chain(tls.certfile, tls.keyfile, tls.key_password or "")  # None would ask the terminal
+    return context
+
+
+@contextmanager
+def _naming(parameter: str, what: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"{parameter}: {what} can't be used: {reason}") from error
+
+
+async def _connect(host: str, port: int, timeout_s: float) -> ByteStream:
+    addresses = await addresses_of(host, port, timeout_s)
+    stream, address = await _first_of(addresses, port)
+    remember(host, address)
+    raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - anyio's
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return stream
+
+
+async def _first_of(addresses: Sequence[str], port: int) -> tuple[ByteStream, str]:
+    """The first address that takes us. Raises the first error if none does."""
+    won: list[tuple[ByteStream, str]] = []
+    errors: list[OSError] = []
+
+    async def attempt(address: str, failed: trio.Event) -> None:
+        try:
+            stream = await anyio.connect_tcp(address, port)
+        except OSError as error:
+            errors.append(
+                error.__cause__ if isinstance(error.__cause__, OSError) else error
+            )  # anyio says only that it failed
+            failed.set()
+            return
+        won.append((stream, address))
+        nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                failed = trio.Event()
+                nursery.start_soon(attempt, address, failed)
+                with trio.move_on_after(NEXT_ADDRESS_AFTER_S):
+                    await failed.wait()
+    finally:
+        # Two may have won at the same moment, or we were cancelled at that moment.
+        kept = won[0] if won and not sys.exc_info()[0] else None
+        for stream, _ in won[1:] if kept else won:
+            await _close(stream)
+    if kept is None:
+        raise errors[0] if errors else socket.gaierror(socket.EAI_NONAME, "no address")
+    return kept
+
+
+async def _close(stream: ByteStream) -> None:
+    with suppress(OSError, anyio.BrokenResourceError):
+        await anyio.aclose_forcefully(stream)

@@ -1,0 +1,157 @@
+"""What a Redis URL says: where, as whom, which database, and how TLS is to be spoken. Values only; nothing is opened here."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+import attrs
+
+from trioworkers.errors import ConfigurationError
+
+_FORMS = "redis://HOST:PORT/DB, rediss://…, unix:///PATH or embedded:[DIRECTORY]"
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+@attrs.frozen
+class Tls:
+    """How the server is checked, and what we show it. Given by `?ssl_…=`, which redis-py and coredis spell alike.
+
+    `ca_certs`: a file or a directory of certificates to trust, instead of the system's. `checked`: False for any certificate
+    (`ssl_cert_reqs=none`). `check_hostname`: whether it must be for the host that is called. `certfile`, `keyfile`, `key_password`: our own.
+    """
+
+    ca_certs: str | None = None
+    checked: bool = True
+    check_hostname: bool = True
+    certfile: str | None = None
+    keyfile: str | None = None
+    key_password: str | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen
+class RedisUrl:
+    """The parts of a URL, decoded. `path`: of a unix socket, else None. `tls`: None for none. `connect_timeout_s`: None if it says nothing."""
+
+    host: str = ""
+    port: int = 6379
+    path: str | None = None
+    db: int = 0
+    username: str | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+    client_name: str | None = None
+    connect_timeout_s: float | None = None
+    tls: Tls | None = None
+
+
+def shown_url(url: str) -> str:
+    """`url` without user and password: for whatever people get to read."""
+    without_user = re.sub(
+        r"(?<=//).*@", "", url
+    )  # up to the last @: a password with a slash in it is wrong, and secret
+    return re.sub(r"((?:username|password)=)[^&]*", r"\1…", without_user)
+
+
+def parse_redis_url(url: str) -> RedisUrl:
+    """Read redis://, rediss:// or unix://. Raises ConfigurationError for what is none, and for a parameter that nobody would obey."""
+    parts = SplitResult("", "", "", "", "")
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if parts.scheme not in ("redis", "rediss", "unix") or not usable:
+        raise ConfigurationError(f"{shown_url(url)!r} is no Redis URL: {_FORMS}")
+    if parts.fragment:
+        _refuse(url, "what follows '#' is for nobody; in a password it is written %23")
+    given = _parameters(url, parts.query, of_tls=parts.scheme == "rediss")
+    tls = {name: given.pop(name) for name in list(given) if name in _TLS_FIELDS}
+    if tls.get("keyfile") and not tls.get("certfile"):
+        _refuse(url, "ssl_keyfile without ssl_certfile")
+    if not tls.get("checked", True):
+        tls["check_hostname"] = False
+    return RedisUrl(**(_of_path(url, parts) | given), tls=Tls(**tls) if parts.scheme == "rediss" else None)
+
+
+def _of_path(url: str, parts: SplitResult) -> dict[str, Any]:
+    login = {
+        "username": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+    }
+    if parts.scheme == "unix":
+        return {"path": unquote(parts.path), **login}
+    path = unquote(parts.path).strip("/")
+    db = _database(path) if path else 0
+    if db is None:
+        _refuse(url, f"a database is a number, not {path!r}")
+    return {"host": unquote(parts.hostname or ""), "port": parts.port or 6379, "db": db, **login}
+
+
+def _parameters(url: str, query: str, *, of_tls: bool) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in _PARAMETERS:
+            known = ", ".join(each for each in _PARAMETERS if of_tls or not each.startswith("ssl_"))
+            _refuse(url, f"nobody here knows the parameter {name!r}; known are {known}")
+        if name.startswith("ssl_") and not of_tls:
+            _refuse(url, f"{name} is for TLS: rediss://")
+        field, read = _PARAMETERS[name]
+        value = read(text)
+        if value is None:
+            shown = "…" if "password" in name else repr(text)
+            _refuse(url, f"{name} can't be {shown}")
+        given[field] = value
+    return given
+
+
+def _refuse(url: str, why: str) -> NoReturn:
+    raise ConfigurationError(f"{shown_url(url)!r}: {why}")
+
+
+# ── each returns None for what can't be ────────────────────────────────────────────────────────────────────────────────
+
+
+def _text(text: str) -> str | None:
+    return text or None
+
+
+def _database(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None
+
+
+def _flag(text: str) -> bool | None:
+    word = text.lower()
+    return word in _TRUE if word in (*_TRUE, *_FALSE) else None
+
+
+def _is_checked(text: str) -> bool | None:
+    """`optional` means `required` for who connects; Celery writes CERT_NONE."""
+    word = text.lower().removeprefix("cert_")
+    return word != "none" if word in ("none", "optional", "required") else None
+
+
+_PARAMETERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "db": ("db", _database),
+    "username": ("username", _text),
+    "password": ("password", _text),
+    "client_name": ("client_name", _text),
+    "connect_timeout": ("connect_timeout_s", _seconds),
+    "ssl_ca_certs": ("ca_certs", _text),
+    "ssl_cert_reqs": ("checked", _is_checked),
+    "ssl_check_hostname": ("check_hostname", _flag),
+    "ssl_certfile": ("certfile", _text),
+    "ssl_keyfile": ("keyfile", _text),
+    "ssl_password": ("key_password", _text),
+}
+_TLS_FIELDS = frozenset({"ca_certs", "checked", "check_hostname", "certfile", "keyfile", "key_password"})
