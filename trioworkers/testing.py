@@ -10,12 +10,16 @@ async def test_welcome(autojump_clock):
 
 Consumers, runners, settler and promoter are the worker's own; only the broker is a fake, which passes the same contract
 tests as the real one. Nothing here survives the block.
+
+While a job computes (`ctx.run_cpu`), waits for a thread (`trio.to_thread`) or talks over the network (`ctx.http`, without a client of the test's),
+a clock that jumps runs like a real one: what goes on there takes real time.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -32,7 +36,7 @@ from trioworkers.engine.settler import Settler
 from trioworkers.engine.slots import Slots
 from trioworkers.errors import BadPayload
 from trioworkers.jobs.client import Client
-from trioworkers.jobs.resources import open_resources
+from trioworkers.jobs.resources import SharedResources, open_resources
 from trioworkers.sending import Sent
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.job import Job
@@ -139,24 +143,70 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
             consumers[delivery.queue].settled(delivery)
 
         settler = Settler(broker, on_settled)
-        async with trio.open_nursery() as nursery:
-            for queue, concurrency in app.queues.items():
-                consumers[queue] = Consumer(
-                    queue,
-                    Slots(concurrency),
-                    broker=broker,
-                    open_intake=broker.open_intake,
-                    runner=runner,
-                    settler=settler,
-                    quarantine=Quarantine(broker, nursery),
-                    on_lease_gone=lambda _: None,
-                    permits=Permits(queue, broker, app.limits[queue]) if queue in app.limits else None,
-                )
-                nursery.start_soon(consumers[queue].run, nursery)
-            nursery.start_soon(settler.run)
-            nursery.start_soon(_promote, broker)
-            yield test
-            nursery.cancel_scope.cancel()
+        with _real_time_while(resources):
+            async with trio.open_nursery() as nursery:
+                for queue, concurrency in app.queues.items():
+                    consumers[queue] = Consumer(
+                        queue,
+                        Slots(concurrency),
+                        broker=broker,
+                        open_intake=broker.open_intake,
+                        runner=runner,
+                        settler=settler,
+                        quarantine=Quarantine(broker, nursery),
+                        on_lease_gone=lambda _: None,
+                        permits=Permits(queue, broker, app.limits[queue]) if queue in app.limits else None,
+                    )
+                    nursery.start_soon(consumers[queue].run, nursery)
+                nursery.start_soon(settler.run)
+                nursery.start_soon(_promote, broker)
+                yield test
+                nursery.cancel_scope.cancel()
+
+
+class _RealTime(trio.abc.Instrument):
+    """Has a clock that jumps run like the real one while something goes on that Trio can't see: it would jump to the deadline of that."""
+
+    def __init__(self, clock: trio.testing.MockClock, resources: SharedResources) -> None:
+        self._clock = clock
+        self._resources = resources
+        self._threads = trio.to_thread.current_default_thread_limiter()
+        self._jumps_after: float | None = None  # while it does not jump
+        self._rate = clock.rate
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Whatever begins or ends does so in a step of a task."""
+        del task
+        if self._resources.is_busy_outside or self._threads.borrowed_tokens > 0:
+            self._hold()
+        else:
+            self.let_go()
+
+    def _hold(self) -> None:
+        if self._jumps_after is None and self._clock.autojump_threshold < math.inf:
+            self._jumps_after, self._rate = self._clock.autojump_threshold, self._clock.rate
+            self._clock.autojump_threshold, self._clock.rate = math.inf, 1.0
+
+    def let_go(self) -> None:
+        """Let it jump again."""
+        if self._jumps_after is not None:
+            self._clock.autojump_threshold, self._clock.rate = self._jumps_after, self._rate
+            self._jumps_after = None
+
+
+@contextmanager
+def _real_time_while(resources: SharedResources) -> Iterator[None]:
+    clock = trio.lowlevel.current_clock()
+    if not isinstance(clock, trio.testing.MockClock):
+        yield
+        return
+    instrument = _RealTime(clock, resources)
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        yield
+    finally:
+        trio.lowlevel.remove_instrument(instrument)
+        instrument.let_go()
 
 
 async def _promote(broker: FakeBroker) -> None:

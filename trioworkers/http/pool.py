@@ -53,6 +53,11 @@ class PoolTransport(httpx.AsyncBaseTransport):
         waiting = statistics.tasks_waiting
         return f"<PoolTransport: {statistics.borrowed_tokens} active, {len(self._idle)} idle, {waiting} waiting>"
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether calls are under way."""
+        return self._permits.borrowed_tokens > 0
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request. Raises httpx's exceptions. Cancelled, it closes the connection that it was using."""
         url = request.url

@@ -57,6 +57,11 @@ class SharedClient(httpx.AsyncClient):
             "the shared client keeps no cookies; send them with the request, or open a client of your own"
         )
 
+    @property
+    def is_on_the_network(self) -> bool:
+        """Whether calls of our own pool are under way."""
+        return self._pool is not None and self._pool.is_busy
+
     async def expire(self) -> None:
         """Close idle connections when their time has come, for ever."""
         if self._pool is not None:

@@ -27,6 +27,11 @@ class CPUPool:
         self._context = context
         self._limiter = trio.CapacityLimiter(processes)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is computed."""
+        return self._limiter.borrowed_tokens > 0
+
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """`function(*args)` in a process. Raises what it raises, or CPUWorkerDied. Cancelled: the process is killed."""
         while True:

@@ -55,6 +55,11 @@ class SharedResources:
             self._cpu = await self._closing.enter_async_context(open_cpu_pool(self._cpu_processes))
         return await self._cpu.run(function, *args)
 
+    @property
+    def is_busy_outside(self) -> bool:
+        """Whether something is waited for that no clock of Trio's knows: a computation in another process, a service on the network."""
+        return (self._cpu is not None and self._cpu.is_busy) or getattr(self._http, "is_on_the_network", False) is True
+
     async def aclose(self) -> None:
         """Close what was opened here."""
         self._nursery.cancel_scope.cancel()
