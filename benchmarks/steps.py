@@ -26,7 +26,7 @@ from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.outcome import ACKNOWLEDGE, Outcome
 from trioworkers.size_guard import SizeGuard
-from trioworkers.wire.job import decode
+from trioworkers.wire.decode import decode
 from trioworkers.wire.packing import pack
 
 GROUP = 1000

@@ -14,7 +14,7 @@ from trioworkers import Discard as DiscardError
 from trioworkers.errors import BadArguments, UnknownClass
 from trioworkers.outcome import Bury, Discard, Retry, Snooze
 from trioworkers.retry import backoff_s, decide
-from trioworkers.wire.job import decode
+from trioworkers.wire.decode import decode
 
 NOW = 1_700_000_000.5
 

@@ -18,7 +18,7 @@ from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ
 from trioworkers.wire.dialects import dialect_named
-from trioworkers.wire.job import encode
+from trioworkers.wire.encode import encode
 from trioworkers.wire.packing import unpack
 
 NOW_S = 1_700_000_000.0

@@ -17,8 +17,8 @@ import attrs
 import msgspec
 
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, LetGo, Outcome, Requeue
+from trioworkers.wire.decode import jid_of
 from trioworkers.wire.ended import Exit, encode_ended
-from trioworkers.wire.job import jid_of
 from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
 
 Effect = tuple[Any, ...]

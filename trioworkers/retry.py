@@ -15,7 +15,8 @@ from trioworkers.outcome import Bury, Discard, Retry, Snooze
 from trioworkers.wire import numbers
 from trioworkers.wire.active_job import count_execution
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
-from trioworkers.wire.job import FAILED_FIELD, SNOOZED_FIELD, Job, addressed, amend
+from trioworkers.wire.encode import addressed, amend
+from trioworkers.wire.job import FAILED_FIELD, SNOOZED_FIELD, Job
 
 MAX_RETRIES = 25
 LONGEST_SNOOZE_S = 24 * 3600.0

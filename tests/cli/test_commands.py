@@ -15,7 +15,7 @@ from servers import Server
 
 from trioworkers.cli.commands import SECTIONS, app
 from trioworkers.cli.commands.examples import examples_of
-from trioworkers.wire.job import decode
+from trioworkers.wire.decode import decode
 
 FUNCTIONS = [function for functions in SECTIONS.values() for function in functions]
 GROUP: Any = typer.main.get_command(app)

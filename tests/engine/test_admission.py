@@ -16,7 +16,7 @@ from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.permits import Permits
 from trioworkers.errors import Unavailable
 from trioworkers.outcome import REQUEUE, Outcome, Snooze
-from trioworkers.wire.job import jid_of
+from trioworkers.wire.decode import jid_of
 
 CRM = FleetLimit("crm", concurrency=2)
 

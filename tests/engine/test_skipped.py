@@ -10,7 +10,8 @@ import trio
 
 from trioworkers import App, ConfigurationError, Context, Job, testing
 from trioworkers.engine.skipped import FIRST_DELAY_S, LONGEST_DELAY_S, REMEMBERED_JOBS, SAY_AGAIN_AFTER_S, SkippedJobs
-from trioworkers.wire.job import addressed, decode
+from trioworkers.wire.decode import decode
+from trioworkers.wire.encode import addressed
 
 
 def app_of(unknown: str | None = None, on_queue: str | None = None) -> App:

@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers import App, BadJob, ConfigurationError, Context, GlobalID, Job, Range, Symbol
-from trioworkers.wire.job import decode, encode
+from trioworkers.wire.decode import decode
+from trioworkers.wire.encode import encode
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -18,10 +18,11 @@ from trioworkers.outcome import Bury, Discard, Outcome, Retry, Snooze
 from trioworkers.retry import MAX_DELAY_S, buried, decide
 from trioworkers.wire import places
 from trioworkers.wire.by_operator import enqueued, retried
+from trioworkers.wire.decode import jid_of
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
+from trioworkers.wire.encode import addressed
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.goworkers import GoWorkers
-from trioworkers.wire.job import addressed, jid_of
 from trioworkers.wire.own_record import decode_info, decode_lease, encode_running
 from trioworkers.wire.process_records import decode_process, decode_running
 from trioworkers.wire.resque import Resque

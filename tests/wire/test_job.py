@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers.errors import BadJob, BadPayload
-from trioworkers.wire.job import _SELDOM, Job, addressed, amend, decode, destination, encode, epoch_s, jid_of
+from trioworkers.wire.decode import _SELDOM, decode, destination, jid_of
+from trioworkers.wire.encode import addressed, amend, encode
+from trioworkers.wire.job import Job
+from trioworkers.wire.numbers import epoch_s
 
 SIDEKIQ_7 = (
     b'{"retry":true,"queue":"default","class":"HardJob","args":[1,"two",{"three":[3.0,null,true]}],'

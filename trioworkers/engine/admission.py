@@ -17,7 +17,9 @@ from trioworkers.engine.permits import Permits, Verdict
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import BadPayload
 from trioworkers.outcome import REQUEUE, Bury, Snooze
-from trioworkers.wire.job import addressed, jid_of, new_jid
+from trioworkers.wire.decode import jid_of
+from trioworkers.wire.encode import addressed
+from trioworkers.wire.job import new_jid
 
 AGAIN_AFTER_S = 60.0
 """When jobs are tried again whose limit can't be asked, as its keys are broken."""

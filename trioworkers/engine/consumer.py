@@ -26,7 +26,7 @@ from trioworkers.engine.settler import Settler
 from trioworkers.engine.slots import Slots
 from trioworkers.errors import BrokerError, Superseded
 from trioworkers.outcome import REQUEUE, Outcome, Requeue
-from trioworkers.wire.job import jid_of
+from trioworkers.wire.decode import jid_of
 
 logger = logging.getLogger("trioworkers")
 

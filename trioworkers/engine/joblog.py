@@ -13,7 +13,8 @@ from trioworkers import errors
 from trioworkers.errors import TrioworkersError
 from trioworkers.failures import leaves, summary
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
-from trioworkers.wire.job import Job, jid_of
+from trioworkers.wire.decode import jid_of
+from trioworkers.wire.job import Job
 
 logger = logging.getLogger("trioworkers.job")
 

@@ -21,8 +21,8 @@ from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Supe
 from trioworkers.retry import buried
 from trioworkers.ticks import next_tick
 from trioworkers.wire.control_messages import IDLE_CHECK_INTERVAL_S
+from trioworkers.wire.decode import jid_of
 from trioworkers.wire.dialect import Failure
-from trioworkers.wire.job import jid_of
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")

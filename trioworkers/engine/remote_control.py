@@ -18,8 +18,8 @@ from trioworkers.engine.delivery import Delivery
 from trioworkers.outcome import Bury, Discard, Outcome, Requeue
 from trioworkers.retry import buried
 from trioworkers.wire.control_messages import ControlMessage, Reply, decode_message, encode
+from trioworkers.wire.decode import jid_of
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
-from trioworkers.wire.job import jid_of
 
 logger = logging.getLogger("trioworkers")
 

@@ -27,7 +27,8 @@ from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Outcome, Requeue
 from trioworkers.settings import Unknown
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
-from trioworkers.wire.job import HELD_FIELD, Job, addressed, amend, encode, new_jid
+from trioworkers.wire.encode import addressed, amend, encode
+from trioworkers.wire.job import HELD_FIELD, Job, new_jid
 
 logger = logging.getLogger("trioworkers")
 

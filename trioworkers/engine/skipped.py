@@ -14,7 +14,8 @@ import attrs
 import trio
 
 from trioworkers.outcome import Snooze
-from trioworkers.wire.job import Job, addressed, new_jid
+from trioworkers.wire.encode import addressed
+from trioworkers.wire.job import Job, new_jid
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")

@@ -14,7 +14,7 @@ import msgspec
 
 from trioworkers.jobs.annotations import Unbindable, makeup
 from trioworkers.jobs.refusals import told
-from trioworkers.wire.job import plain
+from trioworkers.wire.plain import plain
 from trioworkers.wire.ruby_values import Symbol
 
 SCALARS = (int, str, bool, type(None))

@@ -10,8 +10,10 @@ import msgspec
 
 from trioworkers.errors import BadPayload
 from trioworkers.wire import numbers
+from trioworkers.wire.decode import destination, raw_fields
+from trioworkers.wire.encode import amend, spelled_value
 from trioworkers.wire.entry import Entry
-from trioworkers.wire.job import HELD_FIELD, amend, destination, raw_fields, spelled_value
+from trioworkers.wire.job import HELD_FIELD
 from trioworkers.wire.places import place, places_for
 
 

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 
 import attrs
 
-from trioworkers.wire import job as sidekiq
-from trioworkers.wire.job import Job
+from trioworkers.wire import decode as reading
+from trioworkers.wire import encode as writing
+from trioworkers.wire.job import HELD_FIELD, Job
 from trioworkers.wire.keys import Keys
 
 ListEnd = Literal["LEFT", "RIGHT"]
@@ -46,9 +47,9 @@ class Dialect:
     keeps_records: ClassVar[bool] = False
     """Whether a job that failed for good lies in a list, within a record of its failure, instead of in a sorted set."""
 
-    decode = staticmethod(sidekiq.decode)
+    decode = staticmethod(reading.decode)
     """(payload, queue) → Job. Raises BadPayload."""
-    encode = staticmethod(sidekiq.encode)
+    encode = staticmethod(writing.encode)
     """(job, now_s, enqueued=…) → payload; `enqueued=False` for what waits for its time. Raises BadJob."""
 
     def __str__(self) -> str:
@@ -60,12 +61,12 @@ class Dialect:
 
     def destination(self, payload: bytes) -> str:
         """The queue of a payload that comes due, whoever's job it is. Raises BadPayload if it names none."""
-        return sidekiq.destination(payload)
+        return reading.destination(payload)
 
     def promoted(self, payload: bytes, now_s: float) -> bytes:
         """A payload that comes due, as it goes into its queue. Raises BadPayload."""
         # As Sidekiq's own poller does; `at` would make it send the job back to the schedule.
-        return sidekiq.amend(payload, {"at": None, sidekiq.HELD_FIELD: None, "enqueued_at": now_s})
+        return writing.amend(payload, {"at": None, HELD_FIELD: None, "enqueued_at": now_s})
 
     def record_fields(self, now_s: float) -> dict[str, str]:
         """What the family's own workers want to see in a process record besides, or otherwise than Sidekiq's."""

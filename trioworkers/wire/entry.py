@@ -12,7 +12,8 @@ import attrs
 import msgspec
 
 from trioworkers.wire import numbers
-from trioworkers.wire.job import HELD_FIELD, jid_of, own_jid
+from trioworkers.wire.decode import jid_of, own_jid
+from trioworkers.wire.job import HELD_FIELD
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.places import place
 

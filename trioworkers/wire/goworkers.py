@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 import attrs
 
 from trioworkers.errors import BadPayload
-from trioworkers.wire import job as sidekiq
+from trioworkers.wire import encode as writing
 from trioworkers.wire import numbers
+from trioworkers.wire.decode import job_of, queue_in, raw_fields, readable
 from trioworkers.wire.dialect import Dialect
-from trioworkers.wire.job import Job, job_of, queue_in, raw_fields, readable
+from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S UTC"
@@ -63,7 +64,7 @@ class GoWorkers(Dialect):
         """See `Dialect.encode`. Sidekiq's payload, a number of retries as newer versions want it."""
         if job.retry and not isinstance(job.retry, bool):
             job = attrs.evolve(job, retry=True, extra={**job.extra, "retry_max": job.retry})
-        return sidekiq.encode(job, now_s, enqueued=enqueued, due_s=due_s)
+        return writing.encode(job, now_s, enqueued=enqueued, due_s=due_s)
 
     def destination(self, payload: bytes) -> str:
         """See `Dialect.destination`."""

@@ -21,25 +21,12 @@ import attrs
 import msgspec
 
 from trioworkers.errors import BadJob, BadPayload
+from trioworkers.wire.decode import job_of, own_jid, queue_in, raw_fields, readable
 from trioworkers.wire.dialect import Dialect, Failure, ListEnd, Push
-from trioworkers.wire.job import (
-    HELD_FIELD,
-    MAX_JID,
-    Job,
-    add_options,
-    amend,
-    check,
-    job_of,
-    lifetime_fields,
-    new_jid,
-    own_jid,
-    plain,
-    queue_in,
-    raw_fields,
-    readable,
-    wrapped,
-)
+from trioworkers.wire.encode import add_options, amend, check, lifetime_fields, wrapped
+from trioworkers.wire.job import HELD_FIELD, MAX_JID, Job, new_jid
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.plain import plain
 
 NODE_ORDER = ["class", "queue", "args"]
 """How node-resque's payloads begin; they keep their `queue`, which Ruby's don't have."""

@@ -18,7 +18,7 @@ from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.errors import BrokerError
 from trioworkers.exits import Permit, on_departure
 from trioworkers.outcome import Acknowledge, Outcome, Requeue, Retry, Send
-from trioworkers.wire.job import jid_of
+from trioworkers.wire.decode import jid_of
 from trioworkers.wire.keys import Keys
 
 
