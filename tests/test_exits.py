@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 import trioworkers
 from trioworkers import Job
 from trioworkers.broker.moves import Broker, Holder
-from trioworkers.broker.people.inspection import Location
 from trioworkers.broker.people.operator_actions import Delete, OperatorActions, ToDead
 from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.exits import Permit, on_departure, on_end, on_exit
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Send
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.places import Location
 
 BROKER = Path(trioworkers.__file__).parent / "broker"
 SCRIPTS = {path.name: path.read_text() for path in BROKER.rglob("*.lua") if path.parent.name != "preludes"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import aclosing
 
-from trioworkers.broker.people.inspection import FIRST_PAGE, QueueState
+from trioworkers.broker.people.contents import FIRST_PAGE, QueueState
 from trioworkers.cli.rows import QUEUE, columns_of, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, duration, number, remark

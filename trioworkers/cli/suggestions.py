@@ -8,7 +8,8 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 
-from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector
+from trioworkers.broker.people.contents import FIRST_PAGE
+from trioworkers.broker.people.inspection import Inspector
 from trioworkers.cli.session import Session, in_session
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.places import Location, sets

@@ -15,7 +15,8 @@ from typing import Any
 
 import attrs
 
-from trioworkers.broker.people.inspection import FIRST_PAGE, Inspector, page_length
+from trioworkers.broker.people.contents import FIRST_PAGE, page_length
+from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import on_exit

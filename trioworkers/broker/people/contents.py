@@ -1,0 +1,131 @@
+"""What is in queues and sets, page by page: memory stays flat, and Redis is not held up. What moves meanwhile may be missed or seen twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from functools import partial
+
+import attrs
+
+from trioworkers.broker.people.reading import Reader
+from trioworkers.errors import ConfigurationError, Refused
+from trioworkers.wire.dialect import Dialect
+from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.places import Location
+
+PAGE = 500
+FIRST_PAGE = 50
+PAGE_BYTES = 4_000_000
+
+
+@attrs.frozen
+class QueueState:
+    """A queue. `latency_s`: how long the payload that is fetched next has waited; None if there is none or it doesn't tell.
+
+    `problem`: why it can't be looked at. `dialect`: what is spoken there, if not what we speak.
+    """
+
+    name: str
+    size: int
+    latency_s: float | None
+    paused: bool
+    problem: str = ""
+    dialect: str = ""
+
+
+class Contents(Reader):
+    """Queues and sets."""
+
+    async def queues(self) -> list[QueueState]:
+        """All known queues, and those that our workers serve in another dialect."""
+        names = dict.fromkeys(await self.queue_names())
+        sources = [Location("queue", *each) for each in {**await self._other_queues(), **names}.items()]
+        paused = set(await self._read.smembers(self._keys.paused))
+        now_s = await self.now_s()
+        return await self._all([partial(self._queue, source, source.queue in paused, now_s) for source in sources])
+
+    async def queue_names(self) -> list[str]:
+        """The names of all known queues."""
+        return await self._read.smembers(self._keys.queues)
+
+    async def location_of(self, queue: str) -> Location:
+        """Where a queue lies: it may be one that our workers serve in another dialect."""
+        if await self._read.exists(self._keys.queue(queue)):
+            return Location("queue", queue)
+        return Location("queue", queue, (await self._other_queues()).get(queue))
+
+    async def _other_queues(self) -> dict[str, Dialect]:
+        """What is spoken on our workers' queues where it isn't what we speak: their lists are registered with it."""
+        found = {}
+        for owner in (await self._pairs(self._keys.in_progress_lists)).values():
+            _, queue, tag = parted(owner)
+            if tag:
+                with suppress(ConfigurationError):  # one of a version to come
+                    found[queue] = dialect_named(tag)
+        return found
+
+    async def _queue(self, source: Location, paused: bool, now_s: float) -> QueueState:
+        key, dialect = source.key(self._keys), str(source.dialect or "")
+        try:
+            size = await self._read.llen(key)
+        except Refused as error:  # it is no list: no reason not to show the others
+            return QueueState(source.queue, 0, None, paused, str(error), dialect)
+        payloads = await self._list_page(source, 0, 1)
+        since_s = payloads[0].since_s if payloads else None
+        latency_s = None if since_s is None else max(0.0, now_s - since_s)
+        return QueueState(source.queue, size, latency_s, paused, dialect=dialect)
+
+    async def size(self, source: Location) -> int:
+        """How many payloads are there."""
+        key = source.key(self._keys)
+        return await (self._read.llen(key) if source.is_queue else self._read.zcard(key))
+
+    async def pages(self, source: Location, first: int = FIRST_PAGE) -> AsyncGenerator[list[Entry], None]:
+        """Everything in `source`: what runs next first, of the dead the latest first. `first`: length of the first page."""
+        start, length = 0, min(first, FIRST_PAGE)
+        while True:
+            page = await (self._list_page if source.is_queue else self._set_page)(source, start, length)
+            if page:
+                yield page
+            if len(page) < length:
+                return
+            start, length = start + length, page_length(page, PAGE)
+
+    async def _list_page(self, source: Location, start: int, length: int) -> list[Entry]:
+        key = source.key(self._keys)
+        if source.dialect is not None and source.dialect.fetched_from == "LEFT":
+            payloads = await self._read.lrange(key, start, start + length - 1)
+        else:
+            payloads = (await self._read.lrange(key, -start - length, -start - 1))[::-1]
+        return [Entry("queue", payload, source.queue) for payload in payloads]
+
+    async def _set_page(self, source: Location, start: int, length: int) -> list[Entry]:
+        key, latest_first = source.key(self._keys), source.kind.latest_first
+        members = await self._read.zrange(key, start, start + length - 1, highest_first=latest_first)
+        return [Entry(source.place, payload, score=score) for payload, score in members]
+
+    async def page_from_the_newest(self, source: Location, start: int, length: int) -> list[Entry]:
+        """A page of a queue counted from the end where jobs are pushed: none is skipped, whatever is fetched meanwhile."""
+        key = source.key(self._keys)
+        payloads = await self._read.lrange(key, start, start + length - 1)
+        return [Entry("queue", payload, source.queue) for payload in payloads]
+
+    async def page_from_score(self, source: Location, score: float, passed: int, length: int) -> list[Entry]:
+        """A page of a set, lowest scores first, from this score on but without the first `passed` of it."""
+        members = await self._read.zrange_from(source.key(self._keys), score, passed, length)
+        return [Entry(source.place, payload, score=member_score) for payload, member_score in members]
+
+
+def parted(owner: str) -> tuple[str, str, str]:
+    """Whose list it is by the registry: process id, queue, and the tag of its dialect or nothing."""
+    process_id, _, tagged = owner.partition(" ")
+    queue, _, tag = tagged.partition(" ")
+    return process_id, queue, tag
+
+
+def page_length(page: Sequence[Entry], longest: int) -> int:
+    """How long the page after this one may be: with payloads of this size, a few megabytes."""
+    mean = sum(len(entry.payload) for entry in page) // max(len(page), 1)
+    return min(longest, max(4, PAGE_BYTES // max(mean, 1)))

@@ -1,0 +1,35 @@
+"""Processes, Ruby's and ours, and what they run, as of their last heartbeat."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from trioworkers.broker.people.reading import Reader
+from trioworkers.wire.process_records import Process, Running, decode_process, decode_running
+
+
+class Processes(Reader):
+    """Whoever has a heartbeat."""
+
+    async def processes(self) -> list[Process]:
+        """All processes with a heartbeat, Ruby's and ours, by identity."""
+        identities = await self._read.smembers(self._keys.processes)
+        found = await self._all([partial(self._process, identity) for identity in identities])
+        return [process for process in found if process is not None]
+
+    async def _process(self, identity: str) -> Process | None:
+        record = await self._read.hgetall(self._keys.process(identity))
+        return decode_process(identity, record) if record else None
+
+    async def running(self, process: Process, limit: int) -> list[Running]:
+        """Up to about `limit` of the jobs that a process runs, as of its last heartbeat, longest first."""
+        found: list[Running] = []
+        for key in self._keys.running(process.identity):
+            cursor: int | None = None
+            while cursor != 0 and len(found) < limit:
+                cursor, records = await self._read.hscan(key, cursor, max(limit, 10))
+                decoded = (decode_running(process, text) for text in records.values())
+                found += [running for running in decoded if running is not None]
+            if found:
+                break
+        return sorted(found, key=lambda running: running.run_at_s)

@@ -1,0 +1,78 @@
+"""One job, wherever it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+
+from trioworkers.broker.people.contents import Contents, parted
+from trioworkers.broker.people.processes import Processes
+from trioworkers.broker.redis.scripts import script
+from trioworkers.wire import places
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.places import Location
+
+FIND = script(__file__, "find", keys=("list",), args=("start", "length", "text"))
+
+
+FIND_PAGE = 2000
+
+
+class Search(Contents, Processes):
+    """Looks where the likely place is first."""
+
+    async def find(self, jid: str, *, whole: bool = False) -> AsyncGenerator[Entry, None]:
+        """The payloads of jobs whose jid (or ActiveJob's id) begins so, or is just that, wherever they are.
+
+        Where the likely one is first looked for.
+        """
+        async with aclosing(self._holding(f'"{jid}"' if whole else f'"{jid}')) as entries:
+            async for entry in entries:
+                if jid in entry.ids if whole else any(each.startswith(jid) for each in entry.ids):
+                    yield entry
+
+    async def _holding(self, text: str) -> AsyncGenerator[Entry, None]:
+        needle = text.encode()
+        for key, owner in (await self._pairs(self._keys.in_progress_lists)).items():
+            process_id, queue, _ = parted(owner)
+            async for payload in self._find_in_list(key, needle):
+                yield Entry("running", payload, queue, process_id=process_id)
+        for place in places.sets():
+            async for found in self._find_in_set(Location(place.name), text):
+                yield found
+        for queue in await self.queue_names():
+            async for payload in self._find_in_list(self._keys.queue(queue), needle):
+                yield Entry("queue", payload, queue)
+        for entry in await self._running_elsewhere(needle):
+            yield entry
+
+    async def _running_elsewhere(self, needle: bytes) -> list[Entry]:
+        """Ruby's jobs are in no list while they run."""
+        others = [process for process in await self.processes() if not process.is_ours]
+        running = await self._all([partial(self.running, process, FIND_PAGE) for process in others])
+        return [job.entry for jobs in running for job in jobs if needle in job.entry.payload]
+
+    async def _find_in_list(self, key: str, needle: bytes) -> AsyncGenerator[bytes, None]:
+        start = 0
+        while True:
+            seen, *payloads = await self._connection.run(FIND, [key], [start, FIND_PAGE, needle], "look")
+            for payload in payloads:
+                yield payload
+            start += FIND_PAGE
+            if seen < FIND_PAGE:
+                return
+
+    async def _find_in_set(self, source: Location, text: str) -> AsyncGenerator[Entry, None]:
+        key = source.key(self._keys)
+        pattern = "*" + "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text) + "*"
+        cursor = None
+        while cursor != 0:
+            cursor, members = await self._read.zscan(key, cursor, pattern, FIND_PAGE)
+            for payload, score in members:
+                yield Entry(source.place, payload, score=score)
+
+    async def crashes(self, jid: str) -> int:
+        """How many workers died under it lately."""
+        count = await self._read.hget(self._keys.crashes, jid)
+        return int(count or 0)
