@@ -10,11 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 from servers import ROOT, wait_for
 
-from trioworkers import Client, ConfigurationError, Job
+from trioworkers import Client, ConfigurationError, Job, Unavailable
 from trioworkers.broker.redis import embedded
+from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.embedded import open_embedded
+from trioworkers.broker.redis.link import Link
 
 
 def servers_in(folder: str) -> list[int]:
@@ -40,9 +43,6 @@ async def test_private_server_serves_and_leaves_nothing():
 
 
 async def test_directory_keeps_jobs_from_one_time_to_the_next(tmp_path: Path):
-    from trioworkers.broker.redis.connection import connect  # noqa: PLC0415 - only here
-    from trioworkers.broker.redis.link import Link  # noqa: PLC0415 - only here
-
     for expected in (1, 2):
         async with open_embedded(f"embedded:{tmp_path}/data") as url:
             async with Client(url) as client:
@@ -56,16 +56,100 @@ async def test_second_user_of_a_directory_joins_the_first(tmp_path: Path):
         assert first == second
 
 
+OWNER = """
+import logging, sys, trio
+from trioworkers.broker.redis.embedded import open_embedded
+logging.basicConfig(level="INFO")
+async def main():
+    async with open_embedded(sys.argv[1]) as url:
+        print(url, flush=True)
+        await trio.sleep_forever()
+trio.run(main)
+"""
+
+
+def owner_of(url: str) -> subprocess.Popen[str]:
+    """Another process that has the server."""
+    command = [sys.executable, "-c", OWNER, url]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True)
+    assert owner.stdout is not None
+    owner.stdout.readline()
+    return owner
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+async def test_who_has_joined_takes_over(tmp_path: Path, how: signal.Signals, caplog: pytest.LogCaptureFixture):
+    """Killed or stopped, the first takes its server along; what it kept is there under the next, for all who had joined."""
+    home = tmp_path / ("long-name" * 12)  # longer than the path of a socket may be
+    url = f"embedded:{home}"
+    with owner_of(url) as first:
+        caplog.set_level("INFO")
+        async with Client(url) as second, Client(url) as third:
+            assert "is served by another process already" in caplog.text
+            await second.enqueue(Job("q", "A", [1]))
+            first.send_signal(how)
+            first.wait()
+            while "has ended; this one does now" not in caplog.text:
+                await trio.sleep(0.05)
+            for client in (second, third):
+                while True:
+                    try:
+                        await client.enqueue(Job("q", "A", [2]))
+                        break
+                    except Unavailable:
+                        await trio.sleep(0.05)
+            async with connect(_url_of(home), Link("")) as connection:
+                assert await connection.call("llen", lambda c: c.llen("queue:q")) >= 3
+    assert servers_in(str(home)) == []
+
+
+def _url_of(home: Path) -> str:
+    return f"unix://{home}/trioworkers.sock"
+
+
+async def test_nobody_starts_a_server_while_the_old_one_lives(tmp_path: Path):
+    """Two on the same files would spoil them: the lock is the server's, too, not only its owner's."""
+    with owner_of(f"embedded:{tmp_path}") as first:
+        (shell,) = [
+            pid for pid in servers_in(str(tmp_path)) if "supervisor" in Path(f"/proc/{pid}/cmdline").read_text()
+        ]
+        os.kill(shell, signal.SIGSTOP)  # the shell, slow to end what it guards
+        first.kill()
+    with (tmp_path / "trioworkers.lock").open("a+") as lock:
+        assert not embedded._is_first(lock)
+        os.kill(shell, signal.SIGCONT)
+        wait_for(lambda: embedded._is_first(lock), "the lock is free")
+        assert [pid for pid in servers_in(str(tmp_path)) if pid != first.pid] == []
+
+
+async def test_kept_jobs_are_readable_for_nobody_else(tmp_path: Path):
+    home = tmp_path / "a" / "data"
+    old = os.umask(0o022)
+    try:
+        async with Client(f"embedded:{home}") as client:
+            await client.enqueue(Job("q", "A", ["secret"]))
+            found = {path: path.lstat().st_mode & 0o077 for path in [home, *home.rglob("*")] if not path.is_symlink()}
+    finally:
+        os.umask(old)
+    assert {path.name for path in found} > {"data", "appendonlydir", "trioworkers.lock"}
+    assert set(found.values()) == {0}
+
+
+async def test_what_was_readable_once_is_not_any_more(tmp_path: Path):
+    (tmp_path / "appendonlydir").mkdir(mode=0o755)
+    (tmp_path / "appendonlydir").chmod(0o755)
+    (tmp_path / "trioworkers.lock").touch(mode=0o644)
+    tmp_path.chmod(0o755)  # a directory of the user's own, with other things in it
+    async with open_embedded(f"embedded:{tmp_path}"):
+        pass
+    assert [(tmp_path / name).stat().st_mode & 0o077 for name in ("appendonlydir", "trioworkers.lock")] == [0, 0]
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
 def test_server_ends_when_its_owner_is_killed(tmp_path: Path):
-    script = (
-        "import trio, time\nfrom trioworkers.broker.redis.embedded import open_embedded\n"
-        "async def main():\n"
-        "    async with open_embedded('embedded:') as url:\n"
-        "        print(url, flush=True)\n"
-        "        await trio.sleep_forever()\n"
-        "trio.run(main)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT, text=True) as owner:
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, "embedded:"], stdout=subprocess.PIPE, cwd=ROOT, text=True
+    ) as owner:
         assert owner.stdout is not None
         private = str(Path(owner.stdout.readline().strip().removeprefix("unix://")).parent)
         assert servers_in(private)

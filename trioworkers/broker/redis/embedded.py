@@ -1,14 +1,18 @@
 """A private Valkey that lives and dies with us, for `embedded:` URLs.
 
-`embedded:` keeps nothing; `embedded:./dir` keeps an append-only file in that directory, synced every second. The server
-listens on a unix socket in a directory that only we can enter. A small shell holds the other end of a pipe of ours: when that
-pipe closes, however we end (kill -9 included), the shell ends the server and removes what is private. A second process on
-the same directory joins the first one's server, which ends with the first.
+`embedded:` keeps nothing; `embedded:./dir` keeps an append-only file in that directory, synced every second, which nobody else can read. The
+server listens on a unix socket in a directory that only we can enter. A small shell holds the other end of a pipe of ours: when that
+pipe closes, however we end (kill -9 included), the shell ends the server and removes what is private.
+
+A second process on the same directory joins the first one's server. Whose server it is says a lock, which the shell and the server hold
+as well: so it is free when the server has ended, and not before. Then one of those who had joined starts the next server on the same
+files. All of them know it by one name, a link in the directory; to them it is a short outage.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import subprocess
@@ -24,12 +28,19 @@ import trio
 
 from trioworkers.errors import ConfigurationError
 
+logger = logging.getLogger("trioworkers")
+
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
+LOOK_EVERY_S = 0.5
+"""How often who has joined looks whether the server is still there."""
+SOCKET, LOCK = "trioworkers.sock", "trioworkers.lock"
+"""In the directory: a link to the server's socket, and the lock."""
 
 # $1: the private directory; the rest: the server's command. Its standard input is our pipe: `read` ends when we do. Its standard output
 # is left to the server alone, which writes to its log: so that ends when the server does.
 _SUPERVISOR = """
+umask 077
 private=$1; shift
 "$@" </dev/null & server=$!
 exec >/dev/null
@@ -46,22 +57,30 @@ async def open_embedded(url: str) -> AsyncIterator[str]:
     """Yields a unix:// URL of a running server. Raises ConfigurationError: no server program, or it does not start."""
     directory = url.removeprefix("embedded:").removeprefix("//")
     if not directory:
-        async with _running(None) as private_url:
-            yield private_url
+        async with _running() as socket:
+            yield _url(socket)
         return
-    home = Path(directory).absolute()
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = (home / "trioworkers.lock").open("a+")
-    except OSError as error:
-        raise ConfigurationError(f"{url}: {error.strerror}: {home}") from error
+    home, lock = _opened(url, Path(directory).absolute())
     with lock:
         if _is_first(lock):
-            async with _running(home) as private_url:
-                (home / "trioworkers.url").write_text(private_url)
-                yield private_url
+            async with _serving(home, lock) as shared_url:
+                yield shared_url
         else:
-            yield await _join(home)
+            async with _joined(home, lock) as shared_url:
+                yield shared_url
+
+
+def _opened(url: str, home: Path) -> tuple[Path, IO[str]]:
+    """The directory, made if need be, and its lock. What is ours in it is nobody else's: jobs have secrets in them."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.fdopen(os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+        for name in (LOCK, "appendonlydir"):  # of a time when they were readable
+            if (home / name).exists():
+                (home / name).chmod(0o700 if (home / name).is_dir() else 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"{url}: {error.strerror}: {home}") from error
+    return home, lock
 
 
 def _is_first(lock: IO[str]) -> bool:
@@ -72,19 +91,61 @@ def _is_first(lock: IO[str]) -> bool:
     return True
 
 
-async def _join(home: Path) -> str:
-    with trio.move_on_after(START_TIMEOUT_S):
-        while True:
-            note = home / "trioworkers.url"
-            url = note.read_text() if note.exists() else ""
-            if url and await _answers(Path(url.removeprefix("unix://"))):
-                return url
-            await trio.sleep(0.05)
-    raise ConfigurationError(f"embedded:{home}: another process holds this directory, but no server answers there")
+@asynccontextmanager
+async def _serving(home: Path, lock: IO[str]) -> AsyncIterator[str]:
+    """Our own server on the directory, under the name that all know."""
+    async with _running(home, lock) as socket:
+        fresh = home / f"{SOCKET}.{os.getpid()}"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(socket)
+        fresh.replace(home / SOCKET)
+        yield _url(home / SOCKET)
 
 
 @asynccontextmanager
-async def _running(home: Path | None) -> AsyncIterator[str]:
+async def _joined(home: Path, lock: IO[str]) -> AsyncIterator[str]:
+    """The server of another process; when that ends, ours or that of a third."""
+    await _wait_for_the_other(home)
+    logger.info("embedded:%s is served by another process already; this one takes over when that ends", home)
+    raised: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_take_over, home, lock)
+        try:
+            yield _url(home / SOCKET)
+        except BaseException as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
+            raised = error
+        nursery.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
+
+
+async def _take_over(home: Path, lock: IO[str]) -> None:
+    while True:
+        await trio.sleep(LOOK_EVERY_S)
+        if _is_first(lock):
+            try:
+                async with _serving(home, lock):
+                    logger.warning("the process that served embedded:%s has ended; this one does now", home)
+                    await trio.sleep_forever()
+            except ConfigurationError as error:  # the way to it stays lost; perhaps another one can
+                logger.error("embedded:%s can't be taken over: %s", home, error)
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+async def _wait_for_the_other(home: Path) -> None:
+    with trio.move_on_after(START_TIMEOUT_S):
+        while not await _answers(home / SOCKET):
+            await trio.sleep(0.05)
+        return
+    raise ConfigurationError(f"embedded:{home}: another process holds this directory, but no server answers there")
+
+
+def _url(socket: Path) -> str:
+    return f"unix://{quote(str(socket))}"
+
+
+@asynccontextmanager
+async def _running(home: Path | None = None, lock: IO[str] | None = None) -> AsyncIterator[Path]:
     private = Path(tempfile.mkdtemp(prefix="trioworkers-"))  # mode 0700, and a path short enough for a socket
     socket, log = private / "redis.sock", private / "log"
     command = [_server_program(private), *_options(home or private, socket, log, keep=home is not None)]
@@ -93,11 +154,12 @@ async def _running(home: Path | None) -> AsyncIterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        pass_fds=() if lock is None else (lock.fileno(),),
         start_new_session=True,  # Ctrl-C in the terminal is for us, not for the server
     )
     try:
         await _wait_until_it_answers(socket, log, process)
-        yield f"unix://{quote(str(socket))}"
+        yield socket
     finally:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
@@ -157,7 +219,9 @@ def _has_ended(output: IO[bytes] | None) -> bool:
 
 async def _answers(socket: Path) -> bool:
     try:
-        stream = await trio.open_unix_socket(str(socket))
+        stream = await trio.open_unix_socket(
+            str(socket.resolve())
+        )  # a socket's own path is short, its link's may be too long
     except OSError:
         return False
     async with stream:

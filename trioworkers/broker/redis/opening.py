@@ -5,6 +5,7 @@ What keeps a worker alive goes through here, also while jobs have filled Trio's 
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import sys
@@ -66,12 +67,17 @@ async def open_socket(url: RedisUrl) -> ByteStream:
     try:
         with trio.move_on_after(timeout_s):
             if url.path is not None:
-                return await anyio.connect_unix(url.path)
+                return await anyio.connect_unix(_socket_at(url.path))
             stream = await _connect(url.host, url.port, timeout_s)
             return stream if url.tls is None else await _encrypted(stream, url.host, url.tls)
     except (OSError, ConfigurationError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
         raise unreachable(error, url) from error
     raise unreachable(TimeoutError(f"no answer within {timeout_s:g} s"), url)
+
+
+def _socket_at(path: str) -> str:
+    """What a link leads to: its own path may be longer than a socket's can be, and the next time it may lead elsewhere."""
+    return os.path.realpath(path)
 
 
 async def _encrypted(stream: ByteStream, host: str, tls: Tls) -> ByteStream:
