@@ -49,10 +49,9 @@ class RedisUrl:
 
 def shown_url(url: str) -> str:
     """`url` without user and password: for whatever people get to read."""
-    without_user = re.sub(
-        r"(?<=//).*@", "", url
-    )  # up to the last @: a password with a slash in it is wrong, and secret
-    return re.sub(r"((?:username|password)=)[^&]*", r"\1…", without_user)
+    scheme, slashes, rest = url.partition("//")
+    # Up to the last @: a password with a slash in it is wrong, and secret.
+    return re.sub(r"((?:username|password)=)[^&]*", r"\1…", f"{scheme}{slashes}{rest.rpartition('@')[2]}")
 
 
 def parse_redis_url(url: str) -> RedisUrl:

@@ -23,7 +23,11 @@ _SCHEMES = ("redis://", "rediss://", "unix://", "embedded:")
 
 
 def _shown(value: object) -> str:
-    return repr(re.sub(r"^[^/]*@", "…@", shown_url(value)) if isinstance(value, str) else value)
+    if not isinstance(value, str):
+        return repr(value)
+    head, slash, rest = shown_url(value).partition("/")
+    _, at, host = head.rpartition("@")
+    return repr(f"…@{host}{slash}{rest}" if at else f"{head}{slash}{rest}")
 
 
 def _url(_: object, field: attrs.Attribute[str], value: object) -> None:

@@ -55,20 +55,18 @@ def grace_in(manifest: Path) -> tuple[float, str]:
         text = manifest.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{manifest}: {getattr(error, 'strerror', None) or 'is no text'}") from error
-    for name, pattern in (
-        ("terminationGracePeriodSeconds", r"^\s*-?\s*terminationGracePeriodSeconds:\s*(\S+)"),
-        ("TimeoutStopSec", r"^TimeoutStopSec=(.+)$"),
-        ("stop_grace_period", r"^\s*stop_grace_period:\s*(\S+)"),
+    lines = [line.strip().removeprefix("-").lstrip() for line in text.splitlines()]
+    for name, sign in (("terminationGracePeriodSeconds", ":"), ("TimeoutStopSec", "="), ("stop_grace_period", ":")):
+        found = [line.removeprefix(f"{name}{sign}").strip() for line in lines if line.startswith(f"{name}{sign}")]
+        values = [value.split(" #")[0] for value in found if value]
+        if values:
+            return min(map(_seconds, values)), f"{name} in {manifest.name}"
+    for kind, begin, default_s in (
+        ("Kubernetes", "containers:", 30.0),
+        ("systemd", "[Service]", 90.0),
+        ("compose", "services:", 10.0),
     ):
-        found = re.findall(pattern, text, re.MULTILINE)
-        if found:
-            return min(_seconds(value) for value in found), f"{name} in {manifest.name}"
-    for kind, pattern, default_s in (
-        ("Kubernetes", r"^\s*containers:", 30.0),
-        ("systemd", r"^\[Service\]", 90.0),
-        ("compose", r"^services:", 10.0),
-    ):
-        if re.search(pattern, text, re.MULTILINE):
+        if any(line.startswith(begin) for line in lines):
             return default_s, f"{kind}'s default, {manifest.name} gives none"
     raise ConfigurationError(f"{manifest} is no Kubernetes manifest, systemd unit or compose file that we can read")
 
