@@ -13,10 +13,12 @@ import trioworkers
 ERRORS = (
     "BadArguments",
     "BadJob",
+    "BadResult",
     "Bury",
     "CallFailed",
     "ConfigurationError",
     "CPUWorkerDied",
+    "DeadlinePassed",
     "Discard",
     "FanOutError",
     "HostPaused",

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from trioworkers.engine.worker import Worker as Worker
     from trioworkers.errors import BadArguments as BadArguments
     from trioworkers.errors import BadJob as BadJob
+    from trioworkers.errors import BadResult as BadResult
     from trioworkers.errors import Bury as Bury
     from trioworkers.errors import CallFailed as CallFailed
     from trioworkers.errors import ConfigurationError as ConfigurationError
     from trioworkers.errors import CPUWorkerDied as CPUWorkerDied
+    from trioworkers.errors import DeadlinePassed as DeadlinePassed
     from trioworkers.errors import Discard as Discard
     from trioworkers.errors import FanOutError as FanOutError
     from trioworkers.errors import HostPaused as HostPaused
@@ -60,10 +62,12 @@ _HOMES = {
     "errors": (
         "BadArguments",
         "BadJob",
+        "BadResult",
         "Bury",
         "CallFailed",
         "ConfigurationError",
         "CPUWorkerDied",
+        "DeadlinePassed",
         "Discard",
         "FanOutError",
         "HostPaused",

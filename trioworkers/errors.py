@@ -127,6 +127,14 @@ class Superseded(BrokerError):
     """Another live worker holds our process id. Raised at start, or later by one that was believed dead."""
 
 
+class BadResult(TrioworkersError):
+    """A handler returned what can't be kept as its job's result: no JSON, or more than 64 KiB. The attempt has failed."""
+
+
+class DeadlinePassed(TrioworkersError):
+    """A job was not over by its deadline. It is not tried again."""
+
+
 class JobFailed(TrioworkersError):
     """`Client.result` raises it for a job that is dead: it failed, and is not tried again. `error_class`, `message`: its last failure."""
 

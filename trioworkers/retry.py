@@ -62,11 +62,14 @@ def decide(
             return snoozed
     unknown = error if isinstance(error, errors.UnknownClass) else None
     hopeless = isinstance(steer, errors.Bury | errors.BadArguments) or (calls and not temporary)
+    hopeless = hopeless or isinstance(error, errors.DeadlinePassed)
     if hopeless or (unknown and unknown.hopeless) or _exhausted(job, retry, count, now_s, dialect):
         return _give_up(job, payload, error, changes, retry, dialect)
     delay_s = numbers.seconds(_delay_s(steer, temporary, count, jitter))
-    amended = amend(payload, dialect.spelled(job, changes), jid=job.jid)
-    return Retry(amended, backoff_s(count) if delay_s is None else max(delay_s, 0.0))
+    delay_s = backoff_s(count) if delay_s is None else max(delay_s, 0.0)
+    if job.deadline is not None and now_s + delay_s >= job.deadline.timestamp():  # it would be over before it began
+        return _give_up(job, payload, error, changes, retry, dialect)
+    return Retry(amend(payload, dialect.spelled(job, changes), jid=job.jid), delay_s)
 
 
 def snooze(

@@ -31,6 +31,7 @@ from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.error_replies import refusal
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.lifetime import refuse_past
 from trioworkers.wire.packing import pack
 
 PARCEL_JOBS = 1000
@@ -110,6 +111,8 @@ class Sending:
             at_once = send.delay_s is None and send.at_s is None
             payload = dialect.encode(job, now_s, enqueued=at_once, due_s=None if at_once else send.due_s(now_s))
             if admit is not None:
+                if job.deadline is not None:
+                    refuse_past(job.deadline, now_s)
                 admit(job, payload)
             if at_once:
                 if job.queue not in push:

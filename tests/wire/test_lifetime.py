@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from trioworkers import BadJob, Job
 from trioworkers.outcome import Send
+from trioworkers.sending import Sending
 from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.keys import Keys
 from trioworkers.wire.lifetime import kept_s, moment, moment_s
 
 NOW_S = 1_700_000_000.0
@@ -55,7 +57,6 @@ def test_expiry_counts_from_when_the_job_is_due(send: Send):
         {"keep_result": 0},
         {"keep_result": 31 * 86_400},
         {"keep_result": 10**400},
-        {"deadline": datetime.fromtimestamp(NOW_S - 1, UTC)},
         {"deadline": 60},
         {"deadline": timedelta(seconds=60)},
     ],
@@ -79,3 +80,15 @@ def test_whatever_strangers_wrote_is_a_bounded_number_or_nothing(value: object):
     assert kept is None or 0 < kept <= 30 * 86_400
     assert at_s is None or 0 < at_s < 1e11
     assert (at is None) is (at_s is None)
+
+
+def test_deadline_that_is_past_is_refused_when_it_is_sent_but_not_with_an_outcome():
+    sending, late = Sending(Keys()), Job("q", "A", deadline=datetime.fromtimestamp(NOW_S - 1, UTC))
+    with pytest.raises(BadJob, match="is past"):
+        list(sending.parcels([Send(late)], NOW_S))
+    assert sending.work([Send(late)], NOW_S)
+
+
+@pytest.mark.parametrize("deadline", [datetime.max, datetime.min, datetime.max.replace(tzinfo=UTC)], ids=str)  # noqa: DTZ901 - a user may
+def test_first_and_last_day_are_no_error(deadline: datetime):
+    dialect_named("sidekiq").encode(Job("q", "A", deadline=deadline), NOW_S)

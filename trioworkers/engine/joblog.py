@@ -67,6 +67,12 @@ def _log_failed(job: Job, error: BaseException, outcome: Outcome, elapsed_s: flo
     logger.log(level, text, *values, extra=fields, exc_info=error if _wants_traceback(error) else None)
 
 
+def log_expired(job: Job) -> None:
+    """It was not begun, as nobody wants it any more."""
+    text = "expired class=%s jid=%s queue=%s attempt=%d"
+    logger.info(text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "expired"))
+
+
 def log_buried(queue: str, payload: bytes, error: Exception) -> None:
     """A payload that is no job."""
     extra = {"jid": jid_of(payload) if len(payload) < 1 << 20 else "", "queue": queue}

@@ -13,21 +13,23 @@ import attrs
 import trio
 
 from trioworkers import retry
-from trioworkers.engine import joblog
+from trioworkers.engine import joblog, wanted
 from trioworkers.engine.delivery import Checkpoints, Delivery
 from trioworkers.engine.job_metrics import JobMetrics
 from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
+from trioworkers.exits import Held
 from trioworkers.failures import leaves
 from trioworkers.jobs.context import Context, Resources
 from trioworkers.jobs.declarations import CallNext, Middleware
 from trioworkers.jobs.handler import AnyHandler
 from trioworkers.jobs.progress import Progress
-from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Outcome, Requeue, Snooze
+from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Expire, Outcome, Requeue, Snooze
 from trioworkers.settings import Unknown
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.encode import addressed, amend, encode
+from trioworkers.wire.ended import encode_result
 from trioworkers.wire.job import HELD_FIELD, Job, new_jid
 
 logger = logging.getLogger("trioworkers")
@@ -57,7 +59,9 @@ class Handlers(Protocol):
 
 @attrs.frozen
 class Succeeded:
-    """The handler returned."""
+    """The handler returned. `value`: what, in JSON, if that is kept."""
+
+    value: bytes | None = None
 
 
 @attrs.frozen
@@ -114,7 +118,7 @@ class Runner:
         except BaseException:  # cancelled from further out: the worker stops
             joblog.log_end(ctx.job, delivery.when_stopped(), None, trio.current_time() - delivery.started_at)
             raise
-        if delivery.cancellation is not None and end is not SUCCEEDED:
+        if delivery.cancellation is not None and not isinstance(end, Succeeded):
             end = STOPPED  # when it is cancelled, what else goes wrong is only clean-up going wrong
         return self._conclude(delivery, handler, ctx, end)
 
@@ -137,6 +141,14 @@ class Runner:
             return self.skipped.skip(job, payload)
         timeout_s = None if handler is None else handler.timeout_s
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
+        if _is_wanted_for_a_time(job, handler):
+            now_s = self._now_s()
+            permit = None if delivery.held is None else delivery.held.permit
+            delivery.held = wanted.held_by(job, handler, permit)
+            if wanted.has_expired(job, handler, now_s):
+                joblog.log_expired(job)
+                return Expire()
+            deadline = wanted.time_of(job, timeout_s, now_s)
         ctx = Context(job, deadline, self._resources, partial(_open_progress, delivery, job, save))
         return handler, ctx
 
@@ -151,23 +163,29 @@ class Runner:
     # ── attempt ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _attempt(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context) -> End:
+        if ctx.deadline <= trio.current_time():  # its own: a timeout is above zero
+            return Failed(wanted.too_late(ctx.job, ran=False))
         joblog.log_start(ctx.job)
         try:
             with delivery.start(ctx.deadline):
-                return await self._end_of(handler, ctx)
+                return await self._end_of(handler, ctx, delivery.held)
         except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
             return Failed(error)
         if delivery.cancellation is not None:
             return STOPPED
         seconds = handler.timeout_s if handler is not None else None
+        if ctx.job.deadline is not None and (wanted.seconds_left(ctx.job, self._now_s()) or 0.0) <= 0.0:
+            return Failed(wanted.too_late(ctx.job, ran=True))
         return Failed(trio.TooSlowError(f"the attempt took longer than its timeout of {seconds:g} s"))
 
-    async def _end_of(self, handler: AnyHandler | None, ctx: Context) -> End:
+    async def _end_of(self, handler: AnyHandler | None, ctx: Context, held: Held | None) -> End:
         """Whatever a handler raises is its job's failure. Raises only what ends the attempt from outside."""
         try:
-            await self._call(handler, ctx)
+            value = await self._call(handler, ctx)
             if ctx._sends:  # noqa: SLF001 - the handler's side has no business with it
                 self._check_sends(ctx)
+            if held is not None and held.keep_result_s is not None:
+                return Succeeded(encode_result(value))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
             return Failed(error)
         except BaseExceptionGroup as group:
@@ -219,9 +237,11 @@ class Runner:
     def _conclude(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, end: End) -> Outcome:
         failure: BaseException | None = None
         match end:
-            case Succeeded():
+            case Succeeded(value):
                 sends = ctx._sends  # noqa: SLF001 - as above
-                outcome: Outcome = Acknowledge(tuple(sends), ctx._sends_bytes) if sends else ACKNOWLEDGE  # noqa: SLF001 - as above
+                outcome: Outcome = ACKNOWLEDGE
+                if sends or value is not None:
+                    outcome = Acknowledge(tuple(sends), ctx._sends_bytes, value)  # noqa: SLF001 - as above
             case Stopped():
                 outcome = delivery.stopped()
             case Failed(error):
@@ -243,6 +263,13 @@ class Runner:
             dialect=self._dialects.get(delivery.queue, SIDEKIQ),
             progress=ctx._progress.fields() if ctx._progress else None,  # noqa: SLF001 - as above
         )
+
+
+def _is_wanted_for_a_time(job: Job, handler: AnyHandler | None) -> bool:
+    """Whether the job or its handler says anything of how long it is wanted. Most don't, so this is all that it costs them."""
+    if job.expires_at_s is not None or job.deadline is not None or job.keep_result is not None:
+        return True
+    return handler is not None and (handler.keep_result_s is not None or handler.expires_in_s is not None)
 
 
 def _is_cancelled() -> bool:

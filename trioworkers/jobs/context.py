@@ -158,12 +158,17 @@ class Context:
 
     def enqueue(self, *jobs: Job) -> None:
         """Send jobs together with this job's success, in one atomic step. If the attempt fails, nothing is sent."""
-        self._sends.extend(Send(job) for job in jobs)
+        self._sends.extend(Send(self._inheriting(job)) for job in jobs)
 
     def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> None:
         """Like `enqueue`, for a later time: a datetime, a timedelta or seconds from the moment of this job's success."""
         delay_s, at_s = moment(when)
-        self._sends.extend(Send(job, delay_s=delay_s, at_s=at_s) for job in jobs)
+        self._sends.extend(Send(self._inheriting(job), delay_s=delay_s, at_s=at_s) for job in jobs)
+
+    def _inheriting(self, job: Job) -> Job:
+        """`job`, which must be over when this one must be."""
+        ours, its = self.job.deadline, job.deadline
+        return job if ours is None or (its is not None and its <= ours) else attrs.evolve(job, deadline=ours)
 
     def remaining(self) -> float:
         """Seconds until the deadline; inf without one."""

@@ -110,7 +110,7 @@ def addressed(payload: bytes, queue: str, jid: str) -> bytes:
 def lifetime_fields(job: Job, now_s: float, due_s: float | None) -> dict[str, Any]:
     """What a job says of how long it is wanted. Raises BadJob for what can't be."""
     due_s = now_s if due_s is None else due_s
-    return lifetime.fields_of(now_s, due_s, job.expires_in, job.expires_at_s, job.deadline, job.keep_result)
+    return lifetime.fields_of(due_s, job.expires_in, job.expires_at_s, job.deadline, job.keep_result)
 
 
 def add_options(fields: dict[str, Any], job: Job) -> None:

@@ -6,9 +6,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from trioworkers.errors import BadJob, BadResult
+from trioworkers.wire.plain import plain
+
 Exit = Literal["succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced"]
 """How a job ends for good."""
 
+MAX_RESULT_BYTES = 64 * 1024
 _MAX_TEXT = 1000
 
 
@@ -31,6 +35,19 @@ def encode_ended(how: Exit, value: bytes | None = None, error: tuple[object, obj
     error_class, error_message = (text[:_MAX_TEXT] if isinstance(text, str) else "" for text in error)
     raw = msgspec.UNSET if value is None else msgspec.Raw(value)
     return msgspec.json.encode(Ended(how, raw, error_class, error_message))
+
+
+def encode_result(value: Any) -> bytes:
+    """What a handler returned, as it is kept. Raises BadResult."""
+    try:
+        text = msgspec.json.encode(plain(value))
+    except (BadJob, TypeError, ValueError, RecursionError) as error:
+        raise BadResult(f"what it returned can't be kept as its result: {error}") from None
+    if len(text) > MAX_RESULT_BYTES:
+        raise BadResult(
+            f"what it returned can't be kept as its result: {len(text):,} bytes, more than {MAX_RESULT_BYTES:,}"
+        )
+    return text
 
 
 def decode_ended(text: bytes) -> Ended | None:

@@ -55,14 +55,13 @@ def checked_seconds(what: str, value: object, at_most: float) -> float:
 
 
 def fields_of(
-    now_s: float,
     due_s: float,
     expires_in: float | None,
     expires_at_s: float | None,
     deadline: datetime | None,
     keep_result: float | None,
 ) -> dict[str, Any]:
-    """The fields of a job that is sent at `now_s` and due at `due_s`. Raises BadJob for what can't be, and for a deadline that is past."""
+    """The fields of a job that is due at `due_s`. Raises BadJob for what can't be."""
     fields: dict[str, Any] = {}
     try:
         if expires_in is not None:
@@ -72,16 +71,22 @@ def fields_of(
         if keep_result is not None:
             fields[KEEP_FIELD] = math.ceil(checked_seconds("keep_result", keep_result, MAX_KEPT_S))
         if deadline is not None:
-            fields[DEADLINE_FIELD] = _future(deadline, now_s)
+            fields[DEADLINE_FIELD] = _epoch_s(deadline)
     except ValueError as error:
         raise BadJob(str(error)) from None
     return fields
 
 
-def _future(deadline: object, now_s: float) -> float:
+def refuse_past(deadline: datetime, now_s: float) -> None:
+    """Raise BadJob for a deadline that is past by `now_s`, epoch seconds. What goes out with an outcome isn't asked: by then it may be."""
+    if isinstance(deadline, datetime) and _epoch_s(deadline) <= now_s:
+        raise BadJob(f"the deadline {deadline.isoformat()} is past: such a job would end before it begins")
+
+
+def _epoch_s(deadline: object) -> float:
     if not isinstance(deadline, datetime):
         raise ValueError(f"deadline is a datetime, not {deadline!r:.80}")  # noqa: TRY004 - one kind of error for all of these
-    at_s = deadline.timestamp()
-    if at_s <= now_s:
-        raise ValueError(f"the deadline {deadline.isoformat()} is past: such a job would end before it begins")
-    return at_s
+    try:
+        return deadline.timestamp()
+    except (OverflowError, OSError, ValueError):  # the first and the last day that there are, in a zone
+        return _LAST_S if deadline.year > 1970 else 0.0

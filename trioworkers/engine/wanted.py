@@ -1,0 +1,48 @@
+"""How long a job is wanted, where it runs: what has expired doesn't begin, what has a deadline ends by it, what keeps its result leaves it behind.
+
+Ruby's jobs say nothing of this; for those that our handlers run the handler's own word counts.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from trioworkers.errors import DeadlinePassed
+from trioworkers.exits import Held, Permit
+from trioworkers.jobs.handler import AnyHandler
+from trioworkers.wire.job import Job
+from trioworkers.wire.lifetime import kept_s
+
+
+def has_expired(job: Job, handler: AnyHandler | None, now_s: float) -> bool:
+    """Whether nobody wants it any more. `now_s`: epoch seconds. Of one that doesn't say: since it came into its queue, for its first attempt."""
+    if job.expires_at_s is not None:
+        return job.expires_at_s <= now_s
+    lasts_s = None if handler is None else handler.expires_in_s
+    if lasts_s is None or job.retry_count is not None or job.enqueued_at_s is None:
+        return False
+    return job.enqueued_at_s + lasts_s <= now_s
+
+
+def held_by(job: Job, handler: AnyHandler | None, permit: Permit | None) -> Held | None:
+    """What it and its attempt hold; None for most."""
+    wanted = job.keep_result if job.keep_result is not None or handler is None else handler.keep_result_s
+    keep_s = None if wanted is None else kept_s(wanted)
+    return None if keep_s is None and permit is None else Held(job.jid, permit, keep_s)
+
+
+def seconds_left(job: Job, now_s: float) -> float | None:
+    """Seconds until its deadline, which may be past; None without one."""
+    return None if job.deadline is None else job.deadline.timestamp() - now_s
+
+
+def too_late(job: Job, *, ran: bool) -> DeadlinePassed:
+    """The failure of a job whose deadline is past."""
+    moment = "" if job.deadline is None else job.deadline.isoformat(timespec="seconds")
+    return DeadlinePassed(f"its deadline {moment} passed {'while it ran' if ran else 'before it began'}")
+
+
+def time_of(job: Job, timeout_s: float | None, now_s: float) -> float:
+    """When its attempt ends at the latest, on `trio.current_time()`'s clock: by its handler's timeout, or by its own deadline."""
+    limits = [limit for limit in (timeout_s, seconds_left(job, now_s)) if limit is not None]
+    return trio.current_time() + min(limits, default=float("inf"))
