@@ -153,7 +153,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                         open_intake=broker.open_intake,
                         runner=runner,
                         settler=settler,
-                        quarantine=Quarantine(broker, nursery),
+                        quarantine=Quarantine(broker),
                         on_lease_gone=lambda _: None,
                         permits=Permits(queue, broker, app.limits[queue]) if queue in app.limits else None,
                     )

@@ -98,12 +98,14 @@ class Consumer:
             self._blocked.cancel()
         self.slots.wake()
 
-    def abandon(self) -> list[Delivery]:
-        """Hand in a requeue for all that still runs, as it won't stop. Its own outcome will not count any more."""
-        stubborn = [delivery for delivery in self.deliveries if not delivery.is_decided]
-        for delivery in stubborn:
-            self._settler.submit(delivery, delivery.when_stopped())
-        return stubborn
+    @property
+    def has_running(self) -> bool:
+        """Whether something runs that has no outcome yet."""
+        return any(not delivery.is_decided for delivery in self.deliveries)
+
+    def put_back(self, delivery: Delivery) -> None:
+        """Hand in a requeue for a job that doesn't stop. Its own outcome will not count any more."""
+        self._settler.submit(delivery, delivery.when_stopped())
 
     async def run(self, jobs: trio.Nursery) -> None:
         """Fetch for ever, starting each job in `jobs`. Cancellation: a payload already delivered stays in the in-progress list."""
@@ -208,7 +210,7 @@ class Consumer:
         finished = trio.Event()
         try:
             if delivery.crashes >= QUARANTINE_AFTER_CRASHES:
-                await self._quarantine.admit(jid_of(delivery.payload), finished)
+                await self._quarantine.enter(jid_of(delivery.payload), finished)
             if delivery.state is not FETCHED:  # put back or taken over while it waited for its turn
                 return REQUEUE
             outcome = await self._runner.run(delivery, self._save)

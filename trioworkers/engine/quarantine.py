@@ -1,8 +1,8 @@
 """Suspects, jobs under which workers died, run one after another; else their neighbours would be buried with them.
 
-A job that kills its process takes the blame together with all that ran beside it. After the second death each of those is
-started alone, a moment apart, and noted in Redis as on trial before it starts: if the worker dies now, it alone is charged, and
-who waited in the queue for a trial is not. Innocent jobs come through and are cleared; the killer gets its third charge.
+A job that kills its process takes the blame together with all that ran beside it. After the second crash each of those is
+started alone, a moment apart, and noted in Redis as in quarantine before it starts: if the worker dies now, it alone is charged, and
+who waited in the queue for its turn is not. Innocent jobs come through and are cleared; the killer gets its third charge.
 """
 
 from __future__ import annotations
@@ -19,24 +19,21 @@ HEAD_START_S = 1.0
 
 
 class Quarantine:
-    """One worker's order of trials."""
+    """One worker's order of suspects."""
 
-    def __init__(self, broker: Broker, nursery: trio.Nursery) -> None:
+    def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._nursery = nursery
-        self._turn = trio.Semaphore(1)
+        self._turn = trio.Lock()
+        self._before_finished = trio.Event()
+        self._before_until = 0.0
 
-    async def admit(self, jid: str, finished: trio.Event) -> None:
-        """Wait for the suspect's turn; when this returns it is on trial. `finished`: set when it has ended."""
-        await self._turn.acquire()
-        try:
+    async def enter(self, jid: str, finished: trio.Event) -> None:
+        """Wait for the suspect's turn; when this returns it is in quarantine. `finished`: to be set when it has ended, however.
+
+        Cancelled: the turn is the next one's.
+        """
+        async with self._turn:
+            with trio.move_on_at(self._before_until):
+                await self._before_finished.wait()
             await retrying(lambda: self._broker.quarantine(jid))
-        except BaseException:
-            self._turn.release()
-            raise
-        self._nursery.start_soon(self._end_turn, finished)
-
-    async def _end_turn(self, finished: trio.Event) -> None:
-        with trio.move_on_after(HEAD_START_S):
-            await finished.wait()
-        self._turn.release()
+            self._before_finished, self._before_until = finished, trio.current_time() + HEAD_START_S

@@ -1,0 +1,86 @@
+"""The order of a worker's end, and its times, on the virtual clock."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from trioworkers.engine.delivery import RUNNING, SETTLING, Delivery
+from trioworkers.engine.shutdown import FLUSH_S, GRACE_S, Shutdown
+
+
+class Jobs:
+    """What runs: `stubborn` doesn't end when it is cancelled."""
+
+    def __init__(self, *, stubborn: bool = False) -> None:
+        self.story: list[tuple[str, float]] = []
+        self.delivery = Delivery("q", b"{}", 0.0, state=RUNNING)
+        self.stubborn = stubborn
+        self.shutdown = Shutdown(25.0, lambda: [self.delivery], self.put_back)
+
+    def note(self, what: str) -> None:
+        self.story.append((what, round(trio.current_time() - self.began, 6)))
+
+    def put_back(self, delivery: Delivery) -> None:
+        delivery.become(SETTLING)
+        self.note("put back")
+
+    async def depart(self) -> None:
+        self.note("depart")
+
+    async def run(self) -> None:
+        self.began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.shutdown.enforce, self.depart)
+            await self.shutdown.told.wait()
+            while self.delivery.cancellation is None:
+                await trio.sleep(0.01)
+            self.note("cancelled")
+            if not self.stubborn:
+                self.shutdown.drained()
+
+
+async def test_what_ends_when_it_is_cancelled_is_waited_for(autojump_clock: object, nursery: trio.Nursery):
+    jobs = Jobs()
+    nursery.start_soon(jobs.run)
+    await trio.sleep(1)
+    jobs.shutdown.stop(2.0)
+    with trio.fail_after(10):
+        while not jobs.story:
+            await trio.sleep(0.5)
+    assert [what for what, _ in jobs.story] == ["cancelled"]
+    assert jobs.story[0][1] == pytest.approx(3.0, abs=0.02)
+
+
+async def test_what_does_not_end_is_put_back_and_left(autojump_clock: object):
+    jobs = Jobs(stubborn=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(jobs.run)
+        await trio.sleep(1)
+        jobs.shutdown.stop(2.0)
+    assert [what for what, _ in jobs.story] == ["cancelled", "put back", "depart"]
+    assert jobs.story[1][1] == pytest.approx(3.0 + GRACE_S, abs=0.02)
+
+
+async def test_later_stop_only_brings_the_deadline_nearer(autojump_clock: object):
+    jobs = Jobs()
+    assert (jobs.shutdown.stop(), jobs.shutdown.stop(30.0), jobs.shutdown.stop(5.0)) == (25.0, None, 5.0)
+    assert jobs.shutdown.deadline == trio.current_time() + 5.0
+
+
+async def test_intake_ends_with_quiet_even_if_it_begins_later(autojump_clock: object):
+    shutdown = Jobs().shutdown
+    with shutdown.intake():
+        shutdown.quiet()
+        await trio.sleep_forever()
+    with shutdown.intake():
+        await trio.sleep_forever()
+
+
+async def test_departure_without_redis_is_bounded_and_said(autojump_clock: object):
+    shutdown = Jobs().shutdown
+    shutdown.stop(0.0)
+    began = trio.current_time()
+    assert not await shutdown.depart(trio.sleep_forever, trio.sleep_forever)
+    assert trio.current_time() - began == pytest.approx(GRACE_S + 2 * FLUSH_S)
+    assert shutdown.gone.is_set()

@@ -1,0 +1,128 @@
+"""How a worker stops: in which order, and how long each step may take.
+
+```
+quiet ──► every intake ends: nothing is fetched any more, what runs goes on
+stop  ──► … and what runs has until the deadline
+          deadline              what runs is cancelled, and is put back
+          deadline + GRACE_S    what does not stop is put back for it, while it still runs
+          … + FLUSH_S           what isn't written by then stays in progress
+          … + FLUSH_S           the lists are moved back as a whole, the worker deregisters: it is gone
+```
+
+It goes on to the next step as soon as nothing is left to wait for. A later `stop` can only bring the deadline nearer.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from trioworkers.engine.delivery import Delivery
+
+logger = logging.getLogger("trioworkers")
+
+GRACE_S = 0.6
+"""What cancelled jobs get to clean up, before they are put back while they still run."""
+
+FLUSH_S = 0.25
+"""What the last writes may take."""
+
+
+class Shutdown:
+    """One worker's. `running`: what it runs. `put_back`: hands in a requeue for a job that does not stop."""
+
+    def __init__(
+        self, timeout_s: float, running: Callable[[], Iterable[Delivery]], put_back: Callable[[Delivery], None]
+    ) -> None:
+        self.timeout_s = timeout_s
+        self._running = running
+        self._put_back = put_back
+        self.deadline = math.inf
+        self.reason: Exception | None = None
+        """Why it stops, if it does so by itself."""
+        self.quieted = trio.Event()
+        self.told = trio.Event()
+        self.gone = trio.Event()
+        self._drained = False
+        self._news = trio.Event()
+        self._intakes: list[trio.CancelScope] = []
+        self._limit: trio.CancelScope | None = None
+
+    # ── what is told ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def quiet(self) -> None:
+        """Fetch no more."""
+        self.quieted.set()
+        for intake in self._intakes:
+            intake.cancel()
+
+    def stop(self, timeout_s: float | None = None) -> float | None:
+        """Fetch no more, and cancel what runs after `timeout_s` seconds (default: as configured); these, if that is nearer than before."""
+        self.quiet()
+        patience_s = self.timeout_s if timeout_s is None else timeout_s
+        deadline = trio.current_time() + patience_s
+        if deadline >= self.deadline:
+            return None
+        self.deadline = deadline
+        if self._limit is not None:
+            self._limit.deadline = min(self._limit.deadline, deadline + GRACE_S + FLUSH_S)
+        self._news.set()
+        self.told.set()
+        return patience_s
+
+    def intake(self) -> trio.CancelScope:
+        """A scope for a fetch loop, which ends with the first `quiet`."""
+        scope = trio.CancelScope()
+        self._intakes.append(scope)
+        if self.quieted.is_set():
+            scope.cancel()
+        return scope
+
+    def drained(self) -> None:
+        """Nothing runs any more, and nothing will."""
+        self._drained = True
+        self._news.set()
+
+    # ── what is done ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def enforce(self, depart: Callable[[], Awaitable[object]]) -> None:
+        """Cancel at the deadline; put back what doesn't stop, and then `depart` without waiting for it."""
+        await self._until(0.0)
+        for delivery in list(self._running()):
+            delivery.cancel()
+        await self._until(GRACE_S)
+        if self._drained:
+            return
+        stubborn = [delivery for delivery in self._running() if not delivery.is_decided]
+        for delivery in stubborn:
+            self._put_back(delivery)
+            logger.error(
+                "job %s (%s) does not stop when cancelled: put back and left behind", delivery.jid, delivery.job_class
+            )
+        if stubborn:
+            await depart()
+
+    async def _until(self, after_s: float) -> None:
+        """Wait until so many seconds after the deadline, wherever that moves, or until nothing runs."""
+        while not self._drained and trio.current_time() < self.deadline + after_s:
+            self._news = trio.Event()
+            with trio.move_on_at(self.deadline + after_s):
+                await self._news.wait()
+
+    async def depart(self, flush: Callable[[], Awaitable[object]], leave: Callable[[], Awaitable[object]]) -> bool:
+        """Write what is unwritten, then `leave`; bounded, for Redis may be away. Whether it wasn't."""
+        patience_at = max(self.deadline + GRACE_S, trio.current_time()) + FLUSH_S
+        with trio.CancelScope(deadline=patience_at, shield=True) as self._limit:
+            await flush()
+        # The flush's own deadline: `stop` may have brought it nearer meanwhile.
+        with trio.CancelScope(deadline=self._limit.deadline + FLUSH_S, shield=True) as self._limit:
+            await leave()
+        if self._limit.cancelled_caught:
+            logger.error(
+                "stopped without Redis: what was running stays in progress, until this worker is back or taken over"
+            )
+        self.gone.set()
+        return not self._limit.cancelled_caught

@@ -1,0 +1,188 @@
+"""What serves all jobs of a worker at its Redis, and goes last: lease and record, promotion, reclaim, control messages, reports, writing outcomes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+from trioworkers.broker.brokers import Brokers
+from trioworkers.broker.intake import LeaseGone
+from trioworkers.broker.moves import Broker, Due
+from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
+from trioworkers.broker.redis.connection import Connection, retrying
+from trioworkers.broker.resque_broker import ResqueBroker
+from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.heartbeat import Heartbeat
+from trioworkers.engine.job_metrics import JobMetrics, Reporter
+from trioworkers.engine.maintenance import Promoter, Reclaimer
+from trioworkers.engine.neighbour_watch import NeighbourWatch
+from trioworkers.engine.remote_control import RemoteControl
+from trioworkers.engine.resque_registration import ResqueRegistration
+from trioworkers.engine.settler import Settler
+from trioworkers.engine.tending import Tending
+from trioworkers.errors import Refused, SharedQueue, Superseded
+from trioworkers.jobs.limits import Limits, concurrency_by_name
+from trioworkers.wire.own_record import Identity
+from trioworkers.wording import counted
+
+logger = logging.getLogger("trioworkers")
+
+Chore = Callable[[], Awaitable[None]]
+_Part = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | Tending
+
+
+class Upkeep:
+    """One worker's, at one Redis. What it hears of is told to the functions that are given:
+
+    `on_settled`: a delivery's outcome is written. `on_lease_gone`: our lease was missing. `on_signal`: what Sidekiq's tools want.
+    `on_due`: what people want, with every look for due jobs. `on_shared`: we are strict, and not alone on our queues.
+    """
+
+    def __init__(
+        self,
+        brokers: Brokers,
+        connection: Connection,
+        identity: Identity,
+        queues: Mapping[str, int],
+        *,
+        strict: bool,
+        limits: Iterable[Limits],
+        running: Callable[[], Iterable[Delivery]],
+        is_quiet: Callable[[], bool],
+        is_leaving: Callable[[], bool],
+        on_settled: Callable[[Delivery], None],
+        on_lease_gone: Callable[[LeaseGone], None],
+        on_signal: Callable[[str], None],
+        on_due: Callable[[Due], None],
+        on_shared: Callable[[SharedQueue], None],
+    ) -> None:
+        self._brokers = brokers
+        self._broker = broker = brokers.main
+        self._running = running
+        self._on_settled = on_settled
+        self._on_lease_gone = on_lease_gone
+        self._on_signal = on_signal
+        self._on_due = on_due
+        self.metrics = JobMetrics()
+        self.settled = dict.fromkeys(queues, 0)
+        """By queue, how many outcomes are written."""
+        self._presence = Presence(broker, str(identity), list(queues), brokers.by_queue)
+        beat_s = self._presence.beat_interval_s
+        lease_s = beat_s * BEATS_PER_LEASE
+        self.settlers = {each: Settler(each, self._note_settled, is_leaving) for each in brokers.in_use}
+        self._heartbeat = Heartbeat(
+            broker,
+            self._presence,
+            identity,
+            queues,
+            running=running,
+            is_quiet=is_quiet,
+            settled=lambda: self.settled,
+            on_beat=self._hear_beat,
+        )
+        self._promoters = [Promoter(each, hear=self._hear_due, is_idle=self._is_idle) for each in brokers.in_use]
+        self._reclaimer = Reclaimer(broker, connection.link, lease_s=lease_s, beat_s=beat_s, broker_of=brokers.tagged)
+        self._control = RemoteControl(
+            broker, running, {queue: each.dialect for queue, each in brokers.by_queue.items()}
+        )
+        self._watch = NeighbourWatch(
+            [each.neighbours(self._queues_of(each)) for each in brokers.in_use],
+            strict=strict,
+            interval_s=lease_s,
+            on_shared=on_shared,
+        )
+        self._reporter = Reporter(broker, self.metrics, beat_s)
+        self._tending = Tending(broker, concurrency_by_name(limits))
+        self._registrations = list(self._make_registrations(beat_s))
+
+    async def check_neighbours(self) -> None:
+        """The check before anything begins. Raises SharedQueue if we are strict and not alone on our queues."""
+        await self._watch.check()
+
+    async def start(self) -> None:
+        """Claim our process id, take back what our last life left in its lists, appear in Redis, hear what is paused.
+
+        Raises Superseded, or Refused.
+        """
+        await retrying(self._presence.claim, final=(Superseded, Refused))
+        process_id = self._broker.holder.process_id
+        moved = 0
+        for queue, broker in self._brokers.by_queue.items():
+            moved += await retrying(partial(self._reclaimer.reclaim, process_id, broker.tagged(queue)))
+        if moved:
+            logger.warning("%s of our last life as %s put back into the queue", counted(moved, "job"), process_id)
+        await retrying(self._tending.declare, final=(Superseded, Refused))
+        await retrying(self._heartbeat.beat)
+        # What is paused must be known before the first fetch.
+        self._hear_due(await retrying(partial(self._broker.due, 0)))
+
+    @property
+    def chores(self) -> list[Chore]:
+        """What is to be run beside the jobs, until they have ended."""
+        parts: list[_Part] = [
+            self._tending,
+            self._heartbeat,
+            *self._promoters,
+            self._reclaimer,
+            self._control,
+            self._watch,
+            self._reporter,
+        ]
+        return [part.run for part in [*parts, *self._registrations]]
+
+    async def flush(self) -> None:
+        """Wait until what was handed in is written."""
+        for settler in self.settlers.values():
+            await settler.flushed()
+
+    async def leave(self, has_running: Callable[[str], bool]) -> None:
+        """Move what is left in our lists back, and deregister. `has_running`: whether a queue's list still has jobs that run."""
+        left = await retrying(partial(self._leave, has_running))
+        if left:
+            logger.warning("jobs are left in %s: the next worker takes them over", counted(left, "in-progress list"))
+
+    async def _leave(self, has_running: Callable[[str], bool]) -> int:
+        for queue, broker in self._brokers.by_queue.items():
+            if not has_running(queue):
+                await broker.release(queue)
+        for registration in self._registrations:
+            await registration.leave()
+        return await self._presence.deregister()
+
+    async def report(self) -> None:
+        """Write what the metrics have counted since the last report."""
+        await self._reporter.report()
+
+    # ── what it hears of ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _note_settled(self, delivery: Delivery) -> None:
+        self.settled[delivery.queue] += 1
+        self._on_settled(delivery)
+        self._control.settled(delivery)
+
+    def _hear_beat(self, beat: Beat) -> None:
+        if beat.lease_gone:
+            self._on_lease_gone(beat.lease_gone)
+        self._tending.beat(something_is_held=beat.something_is_held)
+        self._reclaimer.observe([orphan for orphan in beat.orphans if orphan[0] != self._broker.holder.process_id])
+        if beat.signal:
+            self._on_signal(beat.signal)
+
+    def _hear_due(self, due: Due) -> None:
+        self._on_due(due)
+        for message in due.messages:
+            self._control.receive(message)
+
+    def _is_idle(self) -> bool:
+        return not any(self._running())
+
+    # ── assembly ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _queues_of(self, broker: Broker) -> list[str]:
+        return [queue for queue, its in self._brokers.by_queue.items() if its is broker]
+
+    def _make_registrations(self, interval_s: float) -> Iterator[ResqueRegistration]:
+        for broker in dict.fromkeys(self._brokers.by_queue.values()):
+            if isinstance(broker, ResqueBroker):
+                yield ResqueRegistration(broker, self._running, self._queues_of(broker).__contains__, interval_s)
