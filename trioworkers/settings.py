@@ -13,12 +13,15 @@ import attrs
 from trioworkers.errors import ConfigurationError
 from trioworkers.redis_url import parse_redis_url, shown_url
 from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.keys import hides_a_queue
 
 DEFAULT_URL = "redis://localhost:6379/0"
 DEFAULT_CONCURRENCY = 10
 Unknown = Literal["retry", "dead", "leave"]
 """What becomes of a job whose class has no handler: it fails like any other, it goes to the dead set, or others may have it."""
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
+_PROCESS_ID = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
+"""Without a colon: `a:b` on queue `q` and `b` on queue `q:a` would have one in-progress list."""
 _SCHEMES = ("redis://", "rediss://", "unix://", "embedded:")
 
 
@@ -43,13 +46,17 @@ def _url(_: object, field: attrs.Attribute[str], value: object) -> None:
 
 
 def _process_id(_: object, field: attrs.Attribute[str], value: object) -> None:
-    if value is not None and not (isinstance(value, str) and _NAME.fullmatch(value)):
-        raise ConfigurationError(f"{field.name} has at most 128 letters, digits or _.:@- , not {value!r}")
+    if value is not None and not (isinstance(value, str) and _PROCESS_ID.fullmatch(value)):
+        raise ConfigurationError(f"{field.name} has at most 128 letters, digits or _.@- , not {value!r}")
 
 
 def _namespace(_: object, field: attrs.Attribute[str], value: object) -> None:
     if not isinstance(value, str) or (value and not _NAME.fullmatch(value)):
         raise ConfigurationError(f"{field.name} has at most 128 letters, digits or _.:@- , not {value!r}")
+    if hides_a_queue(value):
+        raise ConfigurationError(
+            f"{field.name} {value!r} would share keys with queues of another one: `queue` can't be a part of it"
+        )
 
 
 def _seconds(least: float) -> Any:

@@ -18,7 +18,7 @@ import trio
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import Refused
-from trioworkers.wire.keys import Keys
+from trioworkers.wire.keys import IN_PROGRESS, Keys
 from trioworkers.wire.own_record import OUR_LABELS, decode_info
 from trioworkers.wire.packing import pack
 from trioworkers.wire.resque import OUR_TAG, ResqueKeys
@@ -46,7 +46,6 @@ STILL_AFTER_S = 300.0
 """A list that hasn't moved for this long counts as nobody's."""
 
 MAX_WATCHED = 200
-IN_PROGRESS = ":inprogress"
 
 
 @attrs.frozen

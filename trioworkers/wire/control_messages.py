@@ -10,6 +10,8 @@ import msgspec
 IDLE_CHECK_INTERVAL_S = 2.5
 """How often a worker checks that runs nothing: nobody cancels there, and its checks are most of what it does."""
 
+MAX_PATIENCE_S = 3600.0
+
 Fate = Literal["bury", "discard", "requeue"]
 
 
@@ -48,9 +50,10 @@ def encode(value: ControlMessage | Reply) -> bytes:
 def decode_message(text: bytes) -> ControlMessage | None:
     """None for what this version does not understand."""
     try:
-        return msgspec.json.decode(text, type=ControlMessage)
+        message = msgspec.json.decode(text, type=ControlMessage)
     except (ValueError, RecursionError):
         return None
+    return message if message.limit >= 0 and 0 <= message.patience_s <= MAX_PATIENCE_S else None
 
 
 def decode_reply(text: bytes) -> Reply | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from trioworkers.errors import ConfigurationError
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.goworkers import GoWorkers
+from trioworkers.wire.keys import hides_a_queue
 from trioworkers.wire.resque import Resque
 
 FAMILIES: dict[str, type[Dialect]] = {kind.family: kind for kind in (Dialect, Resque, GoWorkers)}
@@ -19,4 +20,8 @@ def dialect_named(text: str, namespace: str = "") -> Dialect:
     kind = FAMILIES.get(family)
     if kind is None:
         raise ConfigurationError(f"a dialect is one of {', '.join(FAMILIES)}, with or without :NAMESPACE, not {text!r}")
+    if hides_a_queue(given):
+        raise ConfigurationError(
+            f"namespace {given!r} would share keys with queues of another one: `queue` can't be a part of it"
+        )
     return kind(given if colon else namespace or kind.own_namespace)

@@ -12,12 +12,18 @@ QUEUE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 """A queue that we serve: what Sidekiq's web page can show, and without the space that separates names in our registry."""
 MAX_SENT_TO = 1024
 """Characters of a queue's name to which people may send. Redis takes any; but who means a queue means less."""
+IN_PROGRESS = ":inprogress"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def is_queue_name(name: object) -> bool:
-    """Whether a queue of ours may be called so."""
-    return isinstance(name, str) and QUEUE_NAME.fullmatch(name) is not None
+    """Whether a queue of ours may be called so. Not as an in-progress list's key goes on: `q:b:inprogress` would be what process b has of q."""
+    return isinstance(name, str) and QUEUE_NAME.fullmatch(name) is not None and not name.endswith(IN_PROGRESS)
+
+
+def hides_a_queue(namespace: str) -> bool:
+    """Whether keys behind this namespace may be those of another one: queue `c` behind `a:queue:b` is `b:queue:c` behind `a`."""
+    return "queue" in namespace.split(":")
 
 
 def check_sent_to(name: object) -> str:
@@ -26,6 +32,8 @@ def check_sent_to(name: object) -> str:
         return f"a queue's name is a text, not {name!r:.80}"
     if len(name) > MAX_SENT_TO or _CONTROL.search(name) or any("\ud800" <= char <= "\udfff" for char in name):
         return f"a queue's name has at most {MAX_SENT_TO} characters, of which none is a control character, not {name!r:.80}"
+    if name.endswith(IN_PROGRESS):
+        return f"{name!r:.80} is no queue: what ends so is the list of jobs that somebody runs"
     return ""
 
 
@@ -130,7 +138,7 @@ class Keys:
     # go-workers'
     def in_progress(self, queue: str, process_id: str) -> str:
         """List: fetched, unsettled payloads of one worker; newest left. go-workers has the same."""
-        return self._key(f"queue:{queue}:{process_id}:inprogress")
+        return self._key(f"queue:{queue}:{process_id}{IN_PROGRESS}")
 
     # ours
     @property
