@@ -62,6 +62,10 @@ KEYS = (
         *("tw:quarantine:PROCESS", "set", "Jids of the suspects that a worker runs, each alone."),
         *("a worker, before it starts one", "settle, deregistration, reclaim", True),
     ),
+    Key(
+        *("tw:drained:PROCESS", "set", "In-progress lists of a dead worker from which all was taken back."),
+        *("reclaim", "a worker with that process id; expiry (an hour)", True),
+    ),
     Key(*("tw:paused:classes", "set", "The classes whose jobs are held.", "`pause --class`", "`resume --class`", True)),
     Key(
         *("tw:control:PROCESS", "list", "Control messages to a running worker."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -96,6 +97,7 @@ def in_record(record: bytes) -> bytes:
 async def real_bench(url: str, dialect: Dialect) -> AsyncIterator[Bench]:
     async with connect(url, Link(url)) as connection:
         holder = Holder("me", "lease of me", 30_000)
+        holder.renewed_at = math.inf  # a wait is as long as it is meant to be
         broker = Brokers(
             connection, "", holder, Identity("host", 1, "nonce"), SizeGuard(), dialect, {"q": dialect}
         ).main

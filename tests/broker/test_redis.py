@@ -283,11 +283,66 @@ async def test_beat_tells_which_lists_have_no_worker(connection: Connection, red
     assert (info["identity"], info["queues"], info["concurrency"]) == (str(me), ["q"], 10)
     await redis(connection, "LPUSH", f"{me}-signals", "TSTP")
     assert (await presence.beat(record(me), [])).signal == "TSTP"
-    await mine.forget("dead", "q")
+    await mine.forget("dead", "q", strike=True)
     assert (await presence.beat(record(me), [])).orphans == [("dead", "q")]  # it still holds something
     await redis(connection, "DEL", "queue:q:dead:inprogress")
-    await mine.forget("dead", "q")
+    await mine.forget("dead", "q", strike=False)
+    assert (await presence.beat(record(me), [])).orphans == [("dead", "q")]
+    await mine.forget("dead", "q", strike=True)
     assert (await presence.beat(record(me), [])).orphans == []
+
+
+async def test_list_of_a_dead_worker_that_others_fill_again_is_theirs(connection: Connection, redis_url: str):
+    """go-workers takes its queue and process id back, and writes no lease."""
+    mine, dead = broker(connection, "me"), broker(connection, "1")
+    await fill(connection, redis_url, dead, 2)
+    await redis(connection, "DEL", "tw:lease:1")
+    payloads = await mine.peek("1", "q", 10)
+    entries = [(payload, f"jid{n}", True, None) for n, payload in enumerate(payloads)]
+    assert await mine.reclaim("1", "q", entries[:1]) == (1, "")
+    assert await mine.reclaim("1", "q", entries[1:]) == (1, "")
+    await redis(connection, "LMOVE", "queue:q", "queue:q:1:inprogress", "RIGHT", "LEFT")
+    before = await redis(connection, "HGETALL", "tw:crashes")
+    theirs = await mine.peek("1", "q", 10)
+    assert len(theirs) == 1
+    assert (await mine.reclaim("1", "q", [(theirs[0], "jid0", True, None)]))[0] == -2
+    assert await redis(connection, "LLEN", "queue:q:1:inprogress") == 1
+    assert await redis(connection, "HGETALL", "tw:crashes") == before
+    await mine.forget("1", "q", strike=True)
+    assert await redis(connection, "HEXISTS", "tw:inprogress", "queue:q:1:inprogress") == 0
+
+
+@pytest.mark.parametrize("way", ["claim", "beat", "fetch"])
+async def test_worker_of_ours_that_is_back_has_its_lists_again(connection: Connection, redis_url: str, way: str):
+    me = current_identity()
+    back, other = broker(connection, "1", encode_lease(me)), broker(connection, "other")
+    presence = Presence(back, str(me), ["q"])
+    await presence.beat(record(me), [])
+    await redis(connection, "DEL", "tw:lease:1")
+    await other.forget("1", "q", strike=way == "fetch")  # while it was away
+    assert await redis(connection, "EXISTS", "tw:drained:1") == 1
+    if way == "claim":
+        await presence.claim()
+    elif way == "beat":
+        await presence.beat(record(me), [])
+    await fill(connection, redis_url, back, 1)
+    assert await redis(connection, "EXISTS", "tw:drained:1") == 0
+    assert await redis(connection, "HEXISTS", "tw:inprogress", "queue:q:1:inprogress") == 1
+    await redis(connection, "DEL", "tw:lease:1")
+    (payload,) = await other.peek("1", "q", 10)
+    assert await other.reclaim("1", "q", [(payload, "jid0", True, None)]) == (1, "")
+
+
+async def test_nothing_is_waited_for_when_others_may_think_us_dead(connection: Connection, redis_url: str):
+    me = broker(connection, "me", lease_ms=1000)
+    async with open_intake(me, redis_url, 60.0, "q") as intake:
+        assert not intake.may_wait  # nobody has seen our lease yet
+        await intake.fetch(1)
+        assert intake.may_wait
+        began_at = trio.current_time()
+        assert await intake.wait() is None
+        assert trio.current_time() - began_at < 30
+        assert not intake.may_wait
 
 
 def test_lease_is_read_back():

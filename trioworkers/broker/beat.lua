@@ -8,6 +8,7 @@ redis.call('HDEL', registry, '') -- changes nothing, but who began with it may g
 redis.call('SET', lease, ours, 'PX', lease_ms)
 local lists, record, running = unpack(cmsgpack.unpack(packed))
 local gone = holder and 0 or 1
+if not holder then redis.call('DEL', drained) end
 if gone == 1 and #lists > 0 then gone = 2 - redis.call('HEXISTS', registry, lists[1]) end
 if #lists > 0 then redis.call('HSET', registry, unpack(lists)) end
 redis.call('SADD', processes, identity)

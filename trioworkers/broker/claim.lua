@@ -9,6 +9,7 @@ if not holder or holder == ours or holder == gone_holder then
     for i = before_last_settles + 1, #KEYS do redis.call('SET', KEYS[i], cmsgpack.pack({ours, 0, cmsgpack.pack({})}), 'EX', 86400) end
   end
   redis.call('SET', lease, ours, 'PX', lease_ms)
+  redis.call('DEL', drained)
   holder = ours
 end
 return {holder, redis.call('PTTL', lease)}

@@ -325,6 +325,11 @@ class FakeIntake(Intake):
         payloads = await self._fake._call(lambda: self._fake.take(self._name, limit))  # noqa: SLF001 - its other half
         return Fetched(payloads, suspects=bool(self._fake.crash_counts))
 
+    @property
+    def may_wait(self) -> bool:
+        """See `Intake.may_wait`."""
+        return True
+
     async def wait(self) -> bytes | None:
         """See `Intake.wait`."""
         while not self._fake.queues.get(self._name):

@@ -8,6 +8,7 @@ if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. hold
 redis.call('LTRIM', list, 0, -1)
 local gone = 0
 if not holder then -- we were cut off; who fetches is alive
+  redis.call('DEL', drained)
   redis.call('SET', lease, ours, 'PX', lease_ms)
   gone = 2 - redis.call('HEXISTS', registry, list)
   redis.call('HSET', registry, list, entry)

@@ -1,6 +1,13 @@
--- Strike the list of a worker that is long dead from the registry, if it is empty.
+-- Note that the list of a dead worker is empty: what lies there from now on is none of ours, until a worker of ours has that id again.
+-- drained  lists of which that is known; strike  1: such a list leaves the registry as well, whatever lies there by now
 -- result  1 if struck
-if redis.call('EXISTS', lease, list) > 0 then return 0 end
-let_list_go(own, holds, false)
+if redis.call('EXISTS', lease) == 1 then return 0 end
+if redis.call('SISMEMBER', drained, list) == 0 then
+  if redis.call('EXISTS', list) == 1 then return 0 end
+  let_list_go(own, holds, false)
+  redis.call('SADD', drained, list)
+  redis.call('EXPIRE', drained, 3600)
+end
+if strike ~= '1' then return 0 end
 redis.call('DEL', quarantine, last_settle)
 return redis.call('HDEL', registry, list)

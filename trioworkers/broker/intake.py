@@ -21,7 +21,7 @@ from trioworkers.ticks import next_tick
 FETCH = script(
     __file__,
     "fetch",
-    keys=("queue", "list", "registry", "lease", "crashes"),
+    keys=("queue", "list", "registry", "lease", "crashes", "drained"),
     args=("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end"),
     preludes=("pages",),
 )
@@ -75,9 +75,18 @@ class Intake:
         """Move up to `limit` payloads into our in-progress list, without waiting. A lost reply leaves strays for `Broker.audit`."""
         keys, holder = self._broker.keys, self._broker.holder
         names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.crashes]
+        names.append(keys.drained(holder.process_id))
         args = [limit, MAX_FETCH_BYTES, holder.lease, holder.lease_ms, self._entry, self._end]
+        asked_at = trio.current_time()
         gone, suspects, payloads = await self._connection.run(FETCH, names, args, self._operation)
+        if gone:
+            holder.renewed_at = asked_at
         return Fetched(payloads, LeaseGone(gone), bool(suspects))
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether our lease surely lasts for a while. Else fetch, which takes it anew: what came while we wait would lie in a list that others take for abandoned."""
+        return self._broker.holder.sure_until - trio.current_time() > SHORTEST_BLOCK_S
 
     async def wait(self) -> bytes | None:
         """Move one payload as soon as there is one; None if there is none until all that the worker does now and then comes round.
@@ -85,7 +94,8 @@ class Intake:
         Cancellation: Redis is asked to end the wait, so that none is delivered to nobody; one that was delivered all the same lies
         in the in-progress list.
         """
-        block_s = max(SHORTEST_BLOCK_S, round(next_tick(self._block_s) - trio.current_time(), 3))
+        ends_at = min(next_tick(self._block_s), self._broker.holder.sure_until)
+        block_s = max(SHORTEST_BLOCK_S, round(ends_at - trio.current_time(), 3))
         blmove = [b"BLMOVE", self._queue, self._list, self._end, b"LEFT", block_s]
         payload: bytes | None = await self._connection.block(
             self._waiting, blmove, block_s + REPLY_TIMEOUT_S, self._end_wait

@@ -5,6 +5,7 @@ Payloads come from Redis as bytes and go back as the same bytes; `engine/` decid
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -37,8 +38,8 @@ DUE = script(
 FORGET = script(
     __file__,
     "forget",
-    keys=("lease", "list", "registry", "quarantine", "last_settle", "holds"),
-    args=("own",),
+    keys=("lease", "list", "registry", "quarantine", "last_settle", "holds", "drained"),
+    args=("own", "strike"),
     preludes=ENDS,
 )
 PAGE = script(__file__, "page", keys=("list",), args=("expected", "first", "limit", "max_bytes"), preludes=("pages",))
@@ -59,7 +60,7 @@ PUT_BACK = script(
 RECLAIM = script(
     __file__,
     "reclaim",
-    keys=("lease", "list", "queue", "crashes", "dead", "holds"),
+    keys=("lease", "list", "queue", "crashes", "dead", "holds", "drained"),
     args=("expected_holder", "work", "push", "in_list", "own"),
     preludes=ENDS,
 )
@@ -99,13 +100,19 @@ PAGE_BYTES = 4_000_000
 """What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
 
 
-@attrs.frozen
+@attrs.define
 class Holder:
-    """Who we are to the other workers: the name of our in-progress lists, and what our lease says."""
+    """Who we are to the other workers: the name of our in-progress lists, and what our lease says. `renewed_at`: when it surely was ours, in Trio's time."""
 
-    process_id: str
-    lease: str
-    lease_ms: int
+    process_id: str = attrs.field(on_setattr=attrs.setters.frozen)
+    lease: str = attrs.field(on_setattr=attrs.setters.frozen)
+    lease_ms: int = attrs.field(on_setattr=attrs.setters.frozen)
+    renewed_at: float = attrs.field(default=-math.inf, init=False, eq=False)
+
+    @property
+    def sure_until(self) -> float:
+        """Until when nobody can think us dead, in Trio's time."""
+        return self.renewed_at + self.lease_ms / 1000
 
 
 class Settlement(NamedTuple):
@@ -392,7 +399,8 @@ class Broker(Sender):
     ) -> tuple[int, str]:
         """Give payloads of a dead worker's list, newest first, back to their queue, charging their jobs with its death.
 
-        `entries`: (payload, jid, charged, payload for the dead set or None). Returns `(moved, error)`; -1 if it is alive after all.
+        `entries`: (payload, jid, charged, payload for the dead set or None). Returns `(moved, error)`; -1 if it is alive after all; -2 if
+        all of its own was taken before, and what is there now is another program's.
         """
         keys = self.keys
         holder = self.holder.lease if process_id == self.holder.process_id else ""
@@ -407,17 +415,19 @@ class Broker(Sender):
             keys.crashes,
             keys.dead,
             keys.holds(queue, process_id),
+            keys.drained(process_id),
         ]
         args = [holder, pack(work), self.dialect.put_back_with, int(self.dialect.keeps_records), keys.own]
         moved, *error = await self.connection.run(RECLAIM, names, args)
         return moved, error[0].decode(errors="replace") if error else ""
 
-    async def forget(self, process_id: str, queue: str) -> None:
-        """Strike a dead worker's list from the registry, if it is empty."""
+    async def forget(self, process_id: str, queue: str, *, strike: bool) -> None:
+        """Note that a dead worker's list is empty, so that what lies there from now on is another program's; `strike`: it leaves the registry, too."""
         keys = self.keys
         names = [keys.lease(process_id), keys.in_progress(queue, process_id), keys.in_progress_lists]
         names += [keys.quarantine(process_id), keys.last_settle(process_id), keys.holds(queue, process_id)]
-        await self.connection.run(FORGET, names, [keys.own])
+        names.append(keys.drained(process_id))
+        await self.connection.run(FORGET, names, [keys.own, int(strike)])
 
     # ── suspects ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

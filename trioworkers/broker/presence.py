@@ -22,10 +22,12 @@ from trioworkers.wire.packing import pack
 BEAT = script(
     __file__,
     "beat",
-    keys=("lease", "registry", "processes", "our_record", "signals", "work", "workers", "limits", "repairs"),
+    keys=("lease", "registry", "processes", "our_record", "signals", "work", "workers", "limits", "repairs", "drained"),
     args=("ours", "lease_ms", "identity", "packed", "lease_prefix"),
 )
-CLAIM = script(__file__, "claim", keys=("lease", "registry", "*last_settles"), args=("ours", "lease_ms", "gone_holder"))
+CLAIM = script(
+    __file__, "claim", keys=("lease", "registry", "drained", "*last_settles"), args=("ours", "lease_ms", "gone_holder")
+)
 DEREGISTER = script(
     __file__,
     "deregister",
@@ -92,8 +94,12 @@ class Presence:
         args = [broker.holder.lease, broker.holder.lease_ms, known_dead]
         process_id = broker.holder.process_id
         groups = sorted({own.keys.last_settle(process_id) for own in (broker, *(own for own, _ in self._queues))})
-        names = [broker.keys.lease(process_id), broker.keys.in_progress_lists, *groups]
+        keys = broker.keys
+        names = [keys.lease(process_id), keys.in_progress_lists, keys.drained(process_id), *groups]
+        asked_at = trio.current_time()
         holder, left_ms = await broker.connection.run(CLAIM, names, args)
+        if holder.decode() == broker.holder.lease:
+            broker.holder.renewed_at = asked_at
         return holder.decode(), left_ms
 
     async def beat(self, record: Record, running: Sequence[tuple[str, bytes]]) -> Beat:
@@ -103,9 +109,12 @@ class Presence:
         lists = [item for own, q in self._queues for item in (own.in_progress(q), own.registry_entry(q))]
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.process(self._identity)]
         names += [keys.signals(self._identity), *keys.running(self._identity), keys.limits, keys.repairs]
+        names.append(keys.drained(process_id))
         body = pack((lists, record.fields(broker.dialect.record_fields(record.beat_s)), running_fields(running)))
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
+        asked_at = trio.current_time()
         gone, seconds, microseconds, signal, held, *orphans = await broker.connection.run(BEAT, names, args)
+        broker.holder.renewed_at = asked_at
         names_of = [name.decode(errors="replace") for name in orphans]
         redis_now_s = seconds + microseconds / 1_000_000
         return Beat(

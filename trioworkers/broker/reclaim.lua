@@ -4,9 +4,12 @@
 -- expected_holder     '' for nobody; the lease's value when a worker takes its own list back
 -- work                {{payload, jid, charged 0|1, payload for the dead set or false, effects of that}, …}, newest first
 -- push                LPUSH or RPUSH; in_list: 1 if what is dead lies in a list
--- result  {how many were moved, error or nothing}; -1 moved if the worker is alive after all
+-- drained             lists from which all was taken; who fills them then writes no lease: go-workers, with the process id that was ours
+-- result  {how many were moved, error or nothing}; -1 moved if the worker is alive after all, -2 if the list is not of its filling any more
 local holder = redis.call('GET', lease) or ''
 if holder ~= expected_holder then return {-1} end
+local is_dead = holder == ''
+if is_dead and redis.call('SISMEMBER', drained, list) == 1 then return {-2} end
 local moved, charged = 0, {}
 local held = held_by_job(holds)
 local let, effects = {}, {}
@@ -14,7 +17,13 @@ local let, effects = {}, {}
 local function done(problem)
   pcall(let_go, own, holds, let)
   apply(own, effects)
-  if redis.call('EXISTS', list) == 0 then let_list_go(own, holds, false) end
+  if redis.call('EXISTS', list) == 0 then
+    let_list_go(own, holds, false)
+    if is_dead then
+      redis.call('SADD', drained, list)
+      redis.call('EXPIRE', drained, 3600)
+    end
+  end
   return {moved, problem}
 end
 for _, entry in ipairs(cmsgpack.unpack(work)) do

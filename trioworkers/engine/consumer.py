@@ -157,7 +157,7 @@ class Consumer:
             if not slots:
                 await self._until_audit_or_news()
                 continue
-            fetched = await self._fetch(intake, slots, wait=empty)
+            fetched = await self._fetch(intake, slots, wait=empty and intake.may_wait)
             await self._start(fetched, jobs)
             if empty and fetched:
                 # The job goes before our look for more. Two rounds: of tasks that are ready Trio takes any first.

@@ -31,6 +31,7 @@ LOOK_INTERVAL_S = 1.0
 PROMOTE_PAGE = 200
 RECLAIM_PAGE = 100
 FORGET_AFTER_S = 60.0
+TAKEN_OVER = -2
 
 Orphan = tuple[str, str]
 
@@ -120,6 +121,7 @@ class Reclaimer:
         self._missing_since: dict[Orphan, float] = {}
         self._outages = link.outages
         self._due: set[Orphan] = set()
+        self._others: set[Orphan] = set()
         self._wake = trio.Event()
 
     def observe(self, orphans: Sequence[Orphan]) -> None:
@@ -157,11 +159,12 @@ class Reclaimer:
         moved = await self.reclaim(*orphan)
         if moved > 0:
             logger.warning("%s of worker %s, which died, put back into %s", counted(moved, "job"), *orphan)
-        since = self._missing_since.get(orphan)
-        if moved == 0 and since is not None and trio.current_time() - since >= FORGET_AFTER_S:
+        if moved == 0:
             process_id, marked = orphan
             queue, _, mark = marked.partition(" ")
-            await self._broker_of(mark).forget(process_id, queue)
+            since = self._missing_since.get(orphan, math.inf)
+            long_dead = trio.current_time() - since >= FORGET_AFTER_S
+            await self._broker_of(mark).forget(process_id, queue, strike=long_dead)
 
     async def reclaim(self, process_id: str, marked: str) -> int:
         """Move all payloads of a worker's in-progress list for a marked queue; returns how many. Raises BrokerError."""
@@ -175,11 +178,19 @@ class Reclaimer:
             entries = await self._entries(broker, queue, payloads, on_trial)
             moved, error = await broker.reclaim(process_id, queue, entries)
             total += max(moved, 0)
+            if moved == TAKEN_OVER:
+                self._say_whose(process_id, queue)
             if error:
                 logger.error("jobs of worker %s can't go back to %s: %s", process_id, queue, error)
             if moved <= 0 or error:
                 break
         return total
+
+    def _say_whose(self, process_id: str, queue: str) -> None:
+        if (process_id, queue) not in self._others:
+            self._others.add((process_id, queue))
+            text = "another program fills the in-progress list of %s on %s, a process id that was ours (go-workers?): it is left alone"
+            logger.warning(text, process_id, queue)
 
     async def _entries(
         self, broker: Broker, queue: str, payloads: Sequence[bytes], on_trial: set[str]
