@@ -11,6 +11,7 @@ import ipaddress
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -18,6 +19,14 @@ import trio
 
 MAX_REMEMBERED = 1000
 """Names come from jobs, too."""
+
+QUICK_AT_ONCE = 50
+QUICK_S = 2.0
+MOST_AT_ONCE = 500
+"""Names that jobs bring wait while so many lookups are under way. Those that take longer than some seconds wait for a name server that is
+away, and keep others from nothing, up to the second number: each is a thread."""
+
+LOOK_AGAIN_S = 0.5
 
 
 class _Lookup:
@@ -29,6 +38,7 @@ class _Lookup:
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
         self._done = False
+        self.began_at = time.monotonic()
         self.addresses: list[str] = []
         self.error: OSError | None = None
 
@@ -44,7 +54,7 @@ class _Lookup:
             with self._lock:
                 self._done = True
             _running.pop((self._host, self._port), None)
-            for wake in self._waiting:
+            for wake in self._waiting.copy():
                 wake()
 
     async def done(self) -> None:
@@ -60,7 +70,11 @@ class _Lookup:
                 self._waiting.append(wake)
             else:
                 event.set()
-        await event.wait()
+        try:
+            await event.wait()
+        finally:
+            with suppress(ValueError), self._lock:  # it may be done by now
+                self._waiting.remove(wake)
 
 
 _running: dict[tuple[str, int], _Lookup] = {}
@@ -68,18 +82,22 @@ _remembered: dict[str, list[str]] = {}
 os.register_at_fork(after_in_child=_running.clear)  # their threads are the parent's
 
 
-async def addresses_of(host: str, port: int, patience_s: float) -> list[str]:
+async def addresses_of(host: str, port: int, patience_s: float, *, from_jobs: bool = False) -> list[str]:
     """The addresses of a host, in the order in which to try them. Raises OSError: socket.gaierror, or TimeoutError after `patience_s`.
 
+    `from_jobs`: jobs can bring any number of names; such a lookup waits while many are under way. What keeps a worker alive never does.
     If the name server doesn't answer (in half of that time), what was remembered of this host. Cancellation: leaves nothing behind that anybody waits for.
     """
     if _is_address(host):
         return [host]
     known = _remembered.get(host, [])
-    lookup = _started(host, port)
+    lookup: _Lookup | None = None
     with trio.move_on_after(patience_s / 2 if known else patience_s) as scope:
+        if from_jobs:
+            await _room_for(host, port)
+        lookup = _started(host, port)
         await lookup.done()
-    if scope.cancelled_caught:
+    if scope.cancelled_caught or lookup is None:
         if known:
             return known
         raise TimeoutError(f"no name server has answered for {host!r} within {patience_s:g} s")
@@ -97,6 +115,19 @@ def remember(host: str, address: str) -> None:
         if len(_remembered) >= MAX_REMEMBERED:
             _remembered.clear()
         _remembered[host] = [address]
+
+
+async def _room_for(host: str, port: int) -> None:
+    while (host, port) not in _running and not _has_room():
+        oldest = next(iter(list(_running.values())), None)
+        with trio.move_on_after(LOOK_AGAIN_S):
+            if oldest is not None:
+                await oldest.done()
+
+
+def _has_room() -> bool:
+    running, quick_since = list(_running.values()), time.monotonic() - QUICK_S
+    return len(running) < MOST_AT_ONCE and sum(each.began_at > quick_since for each in running) < QUICK_AT_ONCE
 
 
 def _started(host: str, port: int) -> _Lookup:

@@ -14,8 +14,8 @@ import trio
 
 from trioworkers import App, Breaker, ConfigurationError, Context, HostPaused, Http, Job, Limit, PrivateAddress, testing
 from trioworkers.http import open_client
-from trioworkers.http.dial import is_public
 from trioworkers.http.governor import MANY_HOSTS, Call, GovernedTransport, Governor
+from trioworkers.http.names import is_public
 
 
 class Host(httpx.AsyncBaseTransport):

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -27,6 +28,18 @@ def _positive(instance: object, field: attrs.Attribute[Any], value: object) -> N
 def _rate(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not (isinstance(value, str) and _RATE.fullmatch(value) and float(value[:-2]) > 0):
         raise ConfigurationError(f"Limit: {field.name} is like '100/s', '20/m' or '1000/h', not {value!r}")
+
+
+def _hosts(limits: Mapping[str, Limit]) -> dict[str, Limit]:
+    """By the names as the client knows them, however they were written."""
+    return {_host(name): limit for name, limit in limits.items()}
+
+
+def _host(name: str) -> str:
+    name = name.lower().removesuffix(".")
+    with suppress(UnicodeError):  # no name that can be called
+        return name.encode("idna").decode("idna") if name.isascii() and "xn--" in name else name
+    return name
 
 
 @attrs.frozen
@@ -74,7 +87,7 @@ class Http:
     timeout: float = attrs.field(default=30.0, validator=_positive)
     max_connections: int = attrs.field(default=1000, validator=_positive)
     keepalive_expiry: float = attrs.field(default=5.0, validator=_positive)
-    limits: Mapping[str, Limit] = attrs.field(factory=dict)
+    limits: Mapping[str, Limit] = attrs.field(factory=dict, converter=_hosts)
     breaker: Breaker | None = attrs.field(factory=Breaker)
     max_response_bytes: int = attrs.field(default=16 << 20, validator=_positive)
     private_addresses: bool = True

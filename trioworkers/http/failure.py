@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from trioworkers.errors import CallFailed, HostPaused
+from trioworkers.http.reasons import with_reason
 
 if TYPE_CHECKING:
     import httpx
@@ -81,7 +82,7 @@ def failure_of(name: str, error: Exception, elapsed_s: float) -> CallFailed:
     if isinstance(error, _BadStatus):
         permanent = error.status not in TEMPORARY_STATUS and error.status < 500
         return CallFailed(name, str(error), permanent=permanent, elapsed_s=elapsed_s, retry_after_s=error.retry_after_s)
-    text = str(error) or "no message"
+    text = _described(error)
     paused_s = error.retry_after if isinstance(error, HostPaused) else None
     return CallFailed(
         name,
@@ -91,6 +92,13 @@ def failure_of(name: str, error: Exception, elapsed_s: float) -> CallFailed:
         retry_after_s=paused_s,
         paused=paused_s is not None,
     )
+
+
+def _described(error: Exception) -> str:
+    try:
+        return with_reason(error) or "no message"
+    except Exception:  # noqa: BLE001 - an exception of a handler's own may have a broken __str__; its call has failed all the same
+        return "no readable message"
 
 
 def _is_permanent(error: Exception) -> bool:

@@ -18,6 +18,7 @@ import trio
 
 from trioworkers.errors import HostPaused
 from trioworkers.http.abandoned import GivenBack
+from trioworkers.http.names import check_host
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -168,7 +169,7 @@ class GovernedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request when its host may take it. Raises HostPaused, or what the inner transport raises."""
-        governor = self._governor(request.url.host)
+        governor = self._governor(request.url)
         call = Call()
         await governor.admit(call)
         try:
@@ -185,10 +186,11 @@ class GovernedTransport(httpx.AsyncBaseTransport):
             response.stream = _Governed(response.stream, governor, call)
         return response
 
-    def _governor(self, host: str) -> Governor:
-        host = host.removesuffix(".")
+    def _governor(self, url: httpx.URL) -> Governor:
+        host = url.host.removesuffix(".")
         governor = self._governors.get(host)
         if governor is None:
+            check_host(url.raw_host.decode("ascii"))
             if len(self._governors) >= self._look_again_at:
                 self._governors = {name: each for name, each in self._governors.items() if each.is_needed}
                 self._look_again_at = max(MANY_HOSTS, 2 * len(self._governors))

@@ -17,6 +17,7 @@ import httpx
 import trio
 
 from trioworkers.http.outgoing import announced_length, encode_head, measured, whole_body
+from trioworkers.http.reasons import reason
 from trioworkers.http.tcp import READ_BYTES, TCPStream
 
 MAX_OVERHEAD_BYTES = 100 * 1024
@@ -184,7 +185,7 @@ class Connection:
             raise httpx.ReadTimeout(f"nothing came for {self._transport.read_timeout_s:g} s") from error
         except trio.BrokenResourceError as error:
             if not isinstance(error.__cause__, ssl.SSLEOFError):
-                raise httpx.ReadError(str(error.__cause__ or error)) from error
+                raise httpx.ReadError(reason(error) or "the connection broke") from error
             data = b""  # no TLS farewell; whether something is missing, the answer's own framing tells
         if not data:
             return False

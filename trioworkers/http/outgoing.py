@@ -26,6 +26,8 @@ def encode_head(request: httpx.Request) -> bytes:
     head = b"\r\n".join(lines)
     if not _HEAD.fullmatch(head) or head.count(b"\n") != len(lines) - 1:
         raise _refused(request, "its method, URL or headers contain what they must not")
+    if request.url.port is not None and not 0 < request.url.port < 1 << 16:
+        raise _refused(request, f"{request.url.port} is no port")
     if request.method == "CONNECT":
         raise _refused(request, "CONNECT makes a tunnel, which is no request")
     return head

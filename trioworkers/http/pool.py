@@ -7,7 +7,7 @@ origin's idle connections are a stack: the youngest is taken, and nobody is look
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -19,6 +19,7 @@ from trioworkers.http.bounds import BoundedResponse
 from trioworkers.http.dial import dial
 from trioworkers.http.governor import UNSENT
 from trioworkers.http.http1 import Connection, Timeouts
+from trioworkers.http.names import look_up
 
 if TYPE_CHECKING:
     from trioworkers.http import Http
@@ -31,6 +32,17 @@ _PORTS = {"http": 80, "https": 443}
 class _Idle:
     origin: Origin
     expires_at: float
+
+
+@attrs.frozen
+class _Found:
+    """What was looked up for a new connection, and how many seconds of its timeout that took."""
+
+    addresses: Sequence[str]
+    took_s: float
+
+
+_NOTHING_FOUND = _Found((), 0.0)
 
 
 class PoolTransport(httpx.AsyncBaseTransport):
@@ -47,6 +59,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
         self._idle: dict[Connection, _Idle] = {}
         self._stacks: dict[Origin, dict[Connection, None]] = {}
         self._ssl_context: ssl.SSLContext | None = None
+        self._lookups = 0
 
     def __repr__(self) -> str:
         statistics = self._permits.statistics()
@@ -56,7 +69,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
     @property
     def is_busy(self) -> bool:
         """Whether calls are under way."""
-        return self._permits.borrowed_tokens > 0
+        return self._permits.borrowed_tokens > 0 or self._lookups > 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request. Raises httpx's exceptions. Cancelled, it closes the connection that it was using."""
@@ -64,29 +77,52 @@ class PoolTransport(httpx.AsyncBaseTransport):
         scheme = url.scheme
         if scheme not in _PORTS:
             raise httpx.UnsupportedProtocol(f"no such protocol: {scheme!r} in {request.url!r}", request=request)
-        origin = (scheme, url.raw_host.decode("ascii"), url.port or _PORTS[scheme])
+        origin = (scheme, url.raw_host.decode("ascii"), _PORTS[scheme] if url.port is None else url.port)
+        if not 0 < origin[2] < 1 << 16:
+            raise httpx.LocalProtocolError(f"{origin[2]} is no port", request=request)
         timeouts: Timeouts = request.extensions.get("timeout", {})
-        permit = await self._permit(request)
-        connection: Connection | None = None
         try:
-            connection = self._take(origin) or await self._dial(origin, timeouts)
+            permit, connection, found = await self._start(origin, timeouts)
+        except BaseException:
+            request.extensions[UNSENT] = True
+            raise
+        try:
+            connection = connection or await self._dial(origin, found, timeouts)
             await connection.send(request, timeouts)
         except BaseException:
             self._give_back(origin, connection, permit)
             raise
         return self._response(origin, connection, permit)
 
-    async def _permit(self, request: httpx.Request) -> object:
-        permit = object()
-        try:
-            self._permits.acquire_on_behalf_of_nowait(permit)
-        except trio.WouldBlock:
+    async def _start(self, origin: Origin, timeouts: Timeouts) -> tuple[object, Connection | None, _Found]:
+        """A permit, and an idle connection or the addresses for a new one.
+
+        Names are looked up without a permit: a slow name server for one host keeps no other from connecting.
+        """
+        found = _NOTHING_FOUND if origin in self._stacks else await self._look_up(origin, timeouts)
+        while True:
+            permit = object()
             try:
+                self._permits.acquire_on_behalf_of_nowait(permit)
+            except trio.WouldBlock:
                 await self._permits.acquire_on_behalf_of(permit)
-            except BaseException:
-                request.extensions[UNSENT] = True
-                raise
-        return permit
+            connection = self._take(origin)
+            if connection is not None or found.addresses:
+                return permit, connection, found
+            self._permits.release_on_behalf_of(permit)  # the idle ones were taken by others, or had died
+            found = await self._look_up(origin, timeouts)
+
+    async def _look_up(self, origin: Origin, timeouts: Timeouts) -> _Found:
+        began_at = trio.current_time()
+        self._lookups += 1
+        try:
+            private_addresses = self._options.private_addresses
+            addresses = await look_up(
+                origin[1], origin[2], timeouts.get("connect"), private_addresses=private_addresses
+            )
+        finally:
+            self._lookups -= 1
+        return _Found(addresses, trio.current_time() - began_at)
 
     def _response(self, origin: Origin, connection: Connection, permit: object) -> httpx.Response:
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": connection.reason}
@@ -145,14 +181,12 @@ class PoolTransport(httpx.AsyncBaseTransport):
             connection.close()
         return None
 
-    async def _dial(self, origin: Origin, timeouts: Timeouts) -> Connection:
+    async def _dial(self, origin: Origin, found: _Found, timeouts: Timeouts) -> Connection:
         if len(self._idle) + self._permits.borrowed_tokens > self._options.max_connections:
             self._close_oldest()
         ssl_context = self._context() if origin[0] == "https" else None
-        private_addresses = self._options.private_addresses
-        return await dial(
-            origin[1], origin[2], ssl_context, timeouts.get("connect"), private_addresses=private_addresses
-        )
+        timeout_s = timeouts.get("connect")
+        return await dial(origin[1], origin[2], found.addresses, ssl_context, timeout_s, spent_s=found.took_s)
 
     def _give_back(self, origin: Origin, connection: Connection | None, permit: object) -> None:
         self._permits.release_on_behalf_of(permit)

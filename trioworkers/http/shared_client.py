@@ -14,6 +14,7 @@ from trioworkers.http.bounds import BoundedResponse, Refusable
 from trioworkers.http.governor import GovernedTransport
 from trioworkers.http.outgoing import Measured, announced_length, encode_head, whole_body
 from trioworkers.http.pool import PoolTransport
+from trioworkers.http.reasons import with_reason
 from trioworkers.http.start_limiter import StartLimiter
 
 if TYPE_CHECKING:
@@ -201,7 +202,13 @@ class _HttpxTransport(httpx.AsyncHTTPTransport):
         announced = announced_length(request)
         if whole_body(request) is None and isinstance(request.stream, httpx.AsyncByteStream):
             request.stream = Measured(request.stream, announced)
-        inner = await super().handle_async_request(request)
+        try:
+            inner = await super().handle_async_request(request)
+        except httpx.TransportError as error:
+            message = with_reason(error)  # below it says no more than that it failed
+            if message == str(error):
+                raise
+            raise type(error)(message) from error
         stream = Refusable(cast("httpx.AsyncByteStream", inner.stream))
         response = BoundedResponse(inner.status_code, headers=inner.headers, stream=stream, extensions=inner.extensions)
         response.bound(self._max_bytes, stream.refuse)
