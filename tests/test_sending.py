@@ -76,7 +76,7 @@ def test_bad_job_is_found_before_anything_is_made_of_the_rest():
 
 def test_plain_call_has_no_token():
     call = sending().call([b"a", b"b"])
-    assert (call.keys, call.args) == ([""], [b"", b"a", b"b"])
+    assert (call.keys, call.args) == ([], [b"", b"a", b"b"])
 
 
 def test_repeatable_calls_of_one_token_have_keys_of_their_own_in_the_namespace():

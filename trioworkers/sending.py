@@ -127,7 +127,7 @@ class Sending:
 
     def call(self, parcels: Sequence[bytes]) -> Call:
         """A call that carries parcels of any number of callers. It is not repeated: who doesn't hear of it doesn't know."""
-        return Call([""], [b"", *parcels])
+        return Call([], [b"", *parcels])
 
     def repeatable(self, parcel: bytes, token: str, number: int, now_s: float) -> Call:
         """The call of the `number`th parcel of what `token` stands for. It may be repeated, by this very function, for a minute and a half."""

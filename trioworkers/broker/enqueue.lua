@@ -1,10 +1,10 @@
 -- Put the jobs of one or more calls into their queues, or where they wait for their time. A call that fails leaves the others alone.
--- token_key  of this call, or ''
--- until_s    with a token: until when this call may be carried out, in epoch seconds; and for no longer than the token would be known
--- calls      of each, packed, {push, later}: see send.lua
+-- token    of this call, if it has one: a key that isn't used may not be named either, an ACL could forbid it
+-- until_s  with a token: until when this call may be carried out, in epoch seconds; and for no longer than the token would be known
+-- calls    of each, packed, {push, later}: see send.lua
 -- result  for each call '' or its error, the same if this very call was executed before and only its reply was lost;
 --         an error if all failed, or LATE with our time if the call came after its time: then nothing was done
-local token = token_key ~= '' and token_key
+local token = KEYS[before_token + 1]
 if token then
   local known = redis.call('GET', token)
   if known then

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from trioworkers.broker.redis.scripts import script
 
-ENQUEUE = script(__file__, "enqueue", keys=("token_key",), args=("until_s", "*calls"), preludes=("send",))
+ENQUEUE = script(__file__, "enqueue", keys=("*token",), args=("until_s", "*calls"), preludes=("send",))

@@ -50,7 +50,7 @@ COMMON = """\
 TAIL = """\
 ## A Redis user for workers
 
-All that workers and these commands need, and no more (`&*` from Redis 7 on is the default); `trioworkers doctor` tells what is missing.
+All that workers and these commands need, and no more (`&*` from Redis 7 on is the default; with a namespace `~NAMESPACE:*` will do for `~*`); `trioworkers doctor` tells what is missing.
 
 ```
 ACL SETUSER worker on >PASSWORD ~* +@all -@admin -@dangerous +info +config|get +client|id +client|unblock
