@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from servers import wait_for
 
 from trioworkers import lookup
 
@@ -24,3 +25,4 @@ def held_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     monkeypatch.setattr(lookup, "_resolve", resolve)
     yield held
     over.set()
+    wait_for(lambda: not lookup._running, "the lookups of this test end")
