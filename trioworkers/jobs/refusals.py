@@ -42,7 +42,7 @@ def told(error: Exception, names: Collection[str]) -> str:
         where = _path(str(error)[len(str(cause)) :])
         return f"{_of_pydantic(cause, names)}{where}" if _is_of_pydantic(cause) else _of_others(cause, where)
     trace = error.__traceback__
-    if trace is not None and trace.tb_next is not None and trace.tb_next.tb_next is not None:
+    if trace is not None and trace.tb_next is not None:
         return _of_others(error, "")  # raised by the user's own code, under our call
     return _of_msgspec(str(error))
 
