@@ -5,13 +5,14 @@ BIN := .venv/bin
 # Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint unit faults docs soak bench bench-fan-out bench-publish bench-quick clean
+.PHONY: help demo test lint unit faults docs soak bench bench-fan-out bench-publish bench-quick costs clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
 	@echo "make lint   formatting, lint and types only"
 	@echo "make unit   the tests only (one of them: ARGS='-n 0 -k name')"
 	@echo "make faults all faults that a worker must survive, the slow ones too"
+	@echo "make costs  write down what a job, a call and a worker cost, counted; make test fails when they get dearer than that"
 	@echo "make bench-quick  what a job costs, in under a minute: for use before and after a change"
 	@echo "make bench  ourselves and our peers on the same work, 25 minutes (ONLY=trioworkers,arq WORK=empty,wait ROUNDS=1)"
 	@echo "make bench-fan-out  HTTP calls beside httpx, httpx2 and aiohttp, about ten minutes (ROUNDS=3)"
@@ -47,6 +48,9 @@ docs: .venv/ready
 SECONDS ?= 60
 soak: .venv/ready
 	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+costs: .venv/ready
+	$(BIN)/python tests/costs/measure.py
 
 bench-quick: .venv/ready
 	$(BIN)/python benchmarks/quick.py

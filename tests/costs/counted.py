@@ -1,0 +1,151 @@
+"""A worker or a client that counts what its interpreter does: `python counted.py worker|client|holder FILE`, with REDIS_URL and SINK.
+
+Counted is, in the thread of the event loop, each instruction of Python, and each block of memory that is there after one and was not
+before it: figures that don't depend on how fast the machine is, or what else it does. That is slow, some hundred times; so Trio's
+clock stands still, or else there would be more heartbeats and expired waits in them than in use. Python's garbage collector is off.
+FILE is where they stand after each pass of the event loop, so that asking for them costs nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import mmap
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx  # noqa: F401 - that the first call imports it is not what is counted
+import trio
+import trio.testing
+from costs_app import AT_ONCE, app, empty, waiting
+
+import trioworkers
+from trioworkers import Client
+from trioworkers.engine import watchdog
+
+PACKAGE = str(Path(str(trioworkers.__file__)).parent)
+REPLY_S = 0.02
+ROUNDS = 3
+
+
+def is_ours(filename: str) -> bool:
+    """Whether it is our code, or what attrs made for our classes."""
+    return filename.startswith(PACKAGE) or (filename.startswith("<attrs generated") and "trioworkers" in filename)
+
+
+class Counter:
+    """What this thread has done since `start`."""
+
+    def __init__(self) -> None:
+        self._ours, self._others = [0], [0]
+        self._allocations = 0
+        self._blocks = 0
+
+    def start(self) -> None:
+        """For functions that are called from now on."""
+        ours, others = self._tracer(self._ours), self._tracer(self._others)
+
+        def on_call(frame: FrameType, _: str, __: object) -> Any:
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            return ours if is_ours(frame.f_code.co_filename) else others
+
+        gc.disable()
+        self._blocks = sys.getallocatedblocks()
+        sys.settrace(on_call)
+
+    def _tracer(self, instructions: list[int]) -> Any:
+        def tracer(_: FrameType, event: str, __: object) -> Any:
+            if event == "opcode":
+                instructions[0] += 1
+                blocks = sys.getallocatedblocks()
+                if blocks > self._blocks:
+                    self._allocations += blocks - self._blocks
+                self._blocks = blocks
+            return tracer
+
+        return tracer
+
+    def read(self) -> tuple[int, int, int]:
+        """Instructions of ours, instructions of others, allocations."""
+        return self._ours[0], self._others[0], self._allocations
+
+
+class Pace(trio.abc.Instrument):
+    """Has the loop look for replies when Redis has surely sent them, and publishes the figures when it does.
+
+    Without the first, how many passes the loop makes would depend on what the machine does beside.
+    """
+
+    def __init__(self, counter: Counter, file: Path) -> None:
+        self._counter = counter
+        with file.open("r+b") as opened:
+            self._published = memoryview(mmap.mmap(opened.fileno(), 32)).cast("Q")
+
+    def before_io_wait(self, timeout: float) -> None:
+        """The loop has nothing to do."""
+        time.sleep(REPLY_S)
+        ours, others, allocations = self._counter.read()
+        published = self._published
+        published[0], published[1], published[2], published[3] = ours, others, allocations, 1
+
+    def after_io_wait(self, timeout: float) -> None:
+        """It has again."""
+        self._published[3] = 0
+
+
+class FirstComeFirstServed(random.Random):
+    """Trio's dice, which decide whether what is ready runs in its order or backwards."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+def say(what: object) -> None:
+    os.write(1, json.dumps(what).encode() + b"\n")
+
+
+async def worker() -> None:
+    """Run. Who started it ends it."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(app.serve)
+        say("started")
+
+
+async def holder() -> None:
+    """Run; say at each SIGUSR1 how many jobs wait, and how many blocks of memory there are."""
+
+    def held(*_: object) -> None:
+        gc.collect()
+        say([len(waiting), sys.getallocatedblocks()])
+
+    signal.signal(signal.SIGUSR1, held)
+    await worker()
+
+
+async def client() -> None:
+    """Say the figures before and after each of some calls: of one job, and of a hundred."""
+    async with Client() as sender:
+        for count in (1, AT_ONCE):
+            for _ in range(ROUNDS):
+                before = counter.read()
+                await sender.enqueue(*[empty.job(1, "two") for _ in range(count)])
+                say([count, before, counter.read()])
+
+
+if __name__ == "__main__":
+    counter = Counter()
+    assert watchdog.TOLERANCE_S
+    watchdog.TOLERANCE_S = (
+        3600.0  # so slow a loop looks blocked, and what it does for one that is isn't what is counted
+    )
+    trio._core._run._r = FirstComeFirstServed()  # type: ignore[attr-defined]
+    what, file = {"worker": worker, "client": client, "holder": holder}[sys.argv[1]], Path(sys.argv[2])
+    if what is not holder:
+        counter.start()
+    trio.run(what, clock=trio.testing.MockClock(), instruments=[Pace(counter, file)])

@@ -1,0 +1,261 @@
+"""What a job, a call, a worker and a command cost, counted and not timed: `make costs` writes it into baseline.json.
+
+Of several rounds the cheapest counts: now and then a wait for jobs expires within one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]  # where it is a program of its own
+
+from costs_app import AT_ONCE  # noqa: E402
+from servers import ROOT, Server, blocked_fetches, wait_for  # noqa: E402
+
+BASELINE = HERE / "baseline.json"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PACKAGES = ("attrs", "coredis", "msgspec", "trio")
+"""Whose code is in the figures as well."""
+PATIENCE_S = 300.0
+IDLE_S = 10.0
+STILL_S = 0.2
+ROUNDS = 2
+NAMES = {("Empty", 1): "lone job", ("Empty", AT_ONCE): "one of 100 jobs", ("FanOut", 1): "job of 4 HTTP calls"}
+
+
+def measure() -> dict[str, float]:
+    """All figures, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder)).start()
+        try:
+            parts = (_of_jobs, _of_waiting, _of_calls, _of_an_idle_worker, _of_a_command)
+            return {what: figure for part in parts for what, figure in part(server).items()}
+        finally:
+            server.kill()
+
+
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
+
+
+# ── jobs ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@attrs.frozen
+class _Counted:
+    """A process that counts, see counted.py."""
+
+    process: subprocess.Popen[str]
+    file: Path
+
+    def line(self) -> Any:
+        """The next line that it says."""
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def figures(self) -> tuple[int, ...]:
+        """What it has counted, when it has nothing to do any more."""
+        found: list[tuple[int, ...]] = [()]
+
+        def still() -> bool:
+            time.sleep(STILL_S)
+            found.append(struct.unpack("4Q", self.file.read_bytes()))
+            return found[-1] == found[-2] and found[-1][3] == 1
+
+        wait_for(still, "the loop has nothing to do", PATIENCE_S)
+        return found[-1][:3]
+
+
+@contextmanager
+def _counted(server: Server, what: str, **environment: str) -> Iterator[_Counted]:
+    file = server.folder / f"figures of {what}"
+    file.write_bytes(bytes(32))
+    command = [sys.executable, str(HERE / "counted.py"), what, str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment(server, **environment))
+    try:
+        yield _Counted(process, file)
+    finally:
+        process.kill()
+        process.communicate()
+        server.command("FLUSHALL")
+
+
+def _figures(before: Sequence[int], after: Sequence[int]) -> dict[str, int]:
+    ours, others, allocations = (b - a for a, b in zip(before, after, strict=True))
+    return {"instructions": ours + others, "instructions, ours": ours, "allocations": allocations}
+
+
+def _cheapest(name: str, rounds: list[dict[str, int]], count: int) -> dict[str, float]:
+    """For each of `count` jobs."""
+    return {f"{name}: {what}": min(each[what] for each in rounds) / count for what in rounds[0]}
+
+
+def _of_jobs(server: Server) -> dict[str, float]:
+    found: dict[str, float] = {}
+    with _sink() as sink, _counted(server, "worker", SINK=sink) as worker:
+        assert worker.line() == "started"
+        for (kind, count), name in NAMES.items():
+            _round(server, worker, kind, count)  # what the first ones bring in isn't the others' cost
+            found |= _cheapest(name, [_round(server, worker, kind, count) for _ in range(ROUNDS)], count)
+    return found
+
+
+def _round(server: Server, worker: _Counted, kind: str, count: int) -> dict[str, int]:
+    _settled(server)
+    before = worker.figures()
+    with _monitor(server) as commands:
+        _push(server, kind, count)
+        _settled(server)
+    return _figures(before, worker.figures()) | commands
+
+
+def _push(server: Server, kind: str, count: int) -> None:
+    fields = {"retry": True, "queue": "q", "class": kind, "args": [1, "two"] if kind == "Empty" else []}
+    fields |= {"created_at": 1758000000.123, "enqueued_at": 1758000000.456}
+    payloads = [json.dumps({**fields, "jid": f"{number:024x}"}) for number in range(count)]
+    server.command("LPUSH", "queue:q", *payloads)
+
+
+def _settled(server: Server) -> None:
+    """Wait until nothing waits or is in progress, and the worker waits for more."""
+
+    def at_rest() -> bool:
+        keys = server.command("KEYS", "*")
+        assert isinstance(keys, list)
+        busy = [key for key in keys if key == "queue:q" or (key.endswith(":inprogress") and key != "tw:inprogress")]
+        return not busy and blocked_fetches(server) == 1
+
+    wait_for(at_rest, "all jobs are settled", PATIENCE_S)
+
+
+def _of_waiting(server: Server) -> dict[str, float]:
+    def held() -> tuple[int, int]:
+        worker.process.send_signal(signal.SIGUSR1)
+        waiting, blocks = worker.line()
+        return waiting, blocks
+
+    with _counted(server, "holder") as worker:
+        assert worker.line() == "started"
+        _push(server, "Wait", 1)  # what the first one brings in isn't another one's
+        wait_for(lambda: held()[0] == 1, "it waits", PATIENCE_S)
+        before = held()[1]
+        _push(server, "Wait", AT_ONCE - 1)
+        wait_for(lambda: held()[0] == AT_ONCE, "they wait", PATIENCE_S)
+        return {"job that waits: blocks of memory": (held()[1] - before) / (AT_ONCE - 1)}
+
+
+def _of_calls(server: Server) -> dict[str, float]:
+    rounds: dict[int, list[dict[str, int]]] = {}
+    with _counted(server, "client") as client:
+        for line in client.process.stdout or ():
+            count, before, after = json.loads(line)
+            rounds.setdefault(count, []).append(_figures(before, after))
+    return _cheapest("enqueue one", rounds[1][1:], 1) | _cheapest("enqueue, one of 100", rounds[AT_ONCE][1:], AT_ONCE)
+
+
+def _environment(server: Server, **more: str) -> dict[str, str]:
+    # How strings hash decides how often sets and dicts collide.
+    path = os.pathsep.join([str(ROOT), str(HERE)])
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "REDIS_URL": server.url, **more}
+
+
+@contextmanager
+def _sink() -> Iterator[str]:
+    """An HTTP server that answers when all four requests have been sent for long."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "sink.py"), "--delay", "0.5"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
+    finally:
+        process.communicate()
+
+
+# ── what Redis does ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _monitor(server: Server) -> Iterator[dict[str, int]]:
+    """Counts into the dict it gives what others than us send within the block, and what is executed, scripts' own commands included."""
+    ours = ("KEYS", "INFO", "LPUSH", "LLEN", "ECHO", "FLUSHALL")
+    found: dict[str, int] = {}
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(b"MONITOR\r\n")
+        lines = connection.makefile("r", errors="replace")
+        lines.readline()
+        yield found
+        server.command("ECHO", "end of the block")
+        seen: Counter[bool] = Counter()
+        for line in lines:
+            source, name = re.fullmatch(r'\+[\d.]+ \[\d+ (\S+)\] "([^"]*)".*\n', line).groups()  # type: ignore[union-attr]
+            if name == "ECHO":
+                break
+            if source == "lua" or name.upper() not in ours:
+                seen[source == "lua"] += 1
+    found |= {"commands sent": seen[False], "commands executed": seen[False] + seen[True]}
+
+
+# ── idle workers and commands ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _of_an_idle_worker(server: Server) -> dict[str, float]:
+    command = [sys.executable, "-X", "importtime", "-m", "trioworkers", "run", "costs_app:app", "--lease", "30"]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(server))
+        try:
+            wait_for(lambda: blocked_fetches(server) == 1, "it waits for jobs", PATIENCE_S)
+            time.sleep(5)  # it looks around at first
+            with _monitor(server) as commands:
+                time.sleep(IDLE_S)
+            status = Path(f"/proc/{process.pid}/status")
+            memory_kb = int(re.search(r"RssAnon:\s+(\d+)", status.read_text())[1]) if status.exists() else None  # type: ignore[index]
+        finally:
+            process.kill()
+            process.wait()
+        log.seek(0)
+        figures = {"idle worker: modules": float(len(_imported(log.read())))}
+    for what, count in commands.items():
+        figures[f"idle worker: {what} a second"] = count / IDLE_S
+    return figures | ({"idle worker: memory of its own, MB": memory_kb / 1000} if memory_kb else {})
+
+
+def _of_a_command(server: Server) -> dict[str, float]:
+    command = [sys.executable, "-X", "importtime", "-m", "trioworkers", "queues"]
+    done = subprocess.run(command, env=_environment(server), capture_output=True, text=True, check=True)
+    return {"command that looks: modules": len(_imported(done.stderr))}
+
+
+def _imported(importtime: str) -> set[str]:
+    return set(re.findall(r"^import time: .*\| +(\S+)$", importtime, re.MULTILINE))
+
+
+def main() -> None:
+    """Write this Python's figures."""
+    known = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    known[PYTHON] = {"with": versions(), "figures": {what: round(figure, 2) for what, figure in measure().items()}}
+    BASELINE.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+    for what, figure in known[PYTHON]["figures"].items():
+        print(f"{what:45}{figure:12,.2f}")
+
+
+if __name__ == "__main__":
+    main()
