@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint unit faults docs soak bench bench-fan-out bench-publish bench-quick costs clean
+.PHONY: help demo test lint unit faults docs soak bench bench-fan-out bench-publish bench-quick costs changelog clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-fan-out  HTTP calls beside httpx, httpx2 and aiohttp, about ten minutes (ROUNDS=3)"
 	@echo "make bench-publish  write the last full run of make bench into docs/performance.md"
 	@echo "make docs   docs/cli.md, from the commands themselves"
+	@echo "make changelog  what docs/changes/ comes to; with VERSION=0.2.0 move it into docs/changelog.md, under that version"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"
 
 .venv/ready: pyproject.toml
@@ -45,6 +46,8 @@ docs: .venv/ready
 	$(BIN)/python -m trioworkers.cli.docs > docs/cli.md
 	$(BIN)/python -m trioworkers.registry > docs/in-redis.md
 
+changelog: .venv/ready
+	$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version Unreleased)
 SECONDS ?= 60
 soak: .venv/ready
 	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

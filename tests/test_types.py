@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = '''
+PROGRAM = """
 from typing import Any, assert_type
 
 import trio
@@ -70,7 +70,7 @@ def registered(handler: Handler[..., ..., Any]) -> Handler[..., ..., Any]:
 
 
 registered(welcome)
-'''
+"""
 MISTAKES = [
     'welcome.job("7")',
     "welcome.job()",
@@ -89,7 +89,16 @@ MISTAKES = [
 def check(path: Path, text: str) -> subprocess.CompletedProcess[str]:
     path.write_text(text)
     root = Path(__file__).parent.parent
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", str(root / ".mypy_cache"), str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--config-file=",
+        "--cache-dir",
+        str(root / ".mypy_cache"),
+        str(path),
+    ]
     return subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=600, check=False)
 
 
