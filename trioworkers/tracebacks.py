@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from trioworkers.failures import leaves
+from trioworkers.failures import harmless, leaves
 
 MAX_CAUSES = 5
 """Of a group, so many root causes are shown; a nursery of a thousand failures is no reason for a thousand tracebacks."""
@@ -29,8 +29,9 @@ def their_frames(error: BaseException) -> traceback.StackSummary:
 def format_error(error: BaseException) -> str:
     """The traceback of `error`; of a group, those of its root causes, then where the group was raised. No newline at the end.
 
-    "" if there is nothing of the user's to show.
+    "" if there is nothing of the user's to show. Can't raise: of an error that can't be looked at it is that of a stand-in.
     """
+    error = harmless(error)
     causes = list(leaves(error))
     parts = [part for cause in causes[:MAX_CAUSES] if (part := _format_one(cause))]
     if len(causes) > MAX_CAUSES:

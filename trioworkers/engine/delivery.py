@@ -9,6 +9,7 @@ FETCHED ──┼──► RUNNING ── an outcome is decided and handed in �
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from enum import IntEnum
 from itertools import count
@@ -19,6 +20,8 @@ import trio
 from trioworkers.exits import Held
 from trioworkers.outcome import REQUEUE, Checkpoint, Outcome, Requeue
 from trioworkers.wire.job import Job
+
+logger = logging.getLogger("trioworkers")
 
 
 class State(IntEnum):
@@ -68,12 +71,20 @@ class Checkpoints:
     writing: bytes | None = None
     written: trio.Event | None = None
 
+    def payload(self) -> bytes | None:
+        """What is to take the delivered payload's place now, if anything. Can't raise: then it is None."""
+        try:
+            return self.progressed()
+        except Exception:
+            logger.exception("the progress of a job has no form in its payload: it is not kept")
+            return None
+
     def begin(self, payload: bytes) -> Checkpoint | None:
         """What has to be written now in the place of `payload`; None if the job's outcome has overtaken it, or without news."""
         wanted, self.wanted = self.wanted, None
         if wanted is None or wanted.is_set():
             return None
-        progressed = self.progressed()
+        progressed = self.payload()
         if progressed is None or progressed == payload:
             wanted.set()
             return None
@@ -166,11 +177,15 @@ class Delivery:
         return self.when_stopped()
 
     def when_stopped(self) -> Outcome:
-        """Its outcome, if it is stopped now."""
-        progressed = None if self.checkpoints is None else self.checkpoints.progressed()
+        """Its outcome, if it is stopped now. Can't raise: a worker that stops asks all of them in a row."""
+        progressed = None if self.checkpoints is None else self.checkpoints.payload()
         requeue = REQUEUE if progressed is None else Requeue(progressed)
         wanted = None if self.cancellation is None else self.cancellation.operator_outcome
-        return requeue if wanted is None else wanted(requeue)
+        try:
+            return requeue if wanted is None else wanted(requeue)
+        except Exception:
+            logger.exception("job %s (%s): not what the operator wanted, but put back", self.jid, self.job_class)
+            return requeue
 
     def forms(self) -> tuple[bytes, ...]:
         """What may stand for it in the in-progress list: while a checkpoint is being written, either payload."""

@@ -7,11 +7,12 @@ for formatters that write objects. Arguments are never logged: they are the user
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from trioworkers import errors
 from trioworkers.errors import TrioworkersError
-from trioworkers.failures import leaves, summary
+from trioworkers.failures import harmless, is_a, leaves, summary
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.job import Job
@@ -27,7 +28,7 @@ def log_start(job: Job) -> None:
     level = logging.INFO if job.snoozed_at_s is None else logging.DEBUG
     if logger.isEnabledFor(level):
         text = "start class=%s jid=%s queue=%s attempt=%d"
-        logger.log(level, text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "start"))
+        _say(level, text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "start"))
 
 
 def log_end(job: Job, outcome: Outcome, failure: BaseException | None, elapsed_s: float) -> None:
@@ -45,14 +46,14 @@ def log_end(job: Job, outcome: Outcome, failure: BaseException | None, elapsed_s
             )
             text += " next=%s"
             values.append(fields["next"])
-        logger.info(text, *values, extra=fields)
+        _say(logging.INFO, text, *values, extra=fields)
 
 
 def _log_failed(job: Job, error: BaseException, outcome: Outcome, elapsed_s: float) -> None:
     """What comes of a failure; with a traceback unless the error is one of ours, which explain themselves."""
     name, message = summary(error)
     message = message.replace("\n", "; ")[:MAX_MESSAGE]
-    level, what_next = _consequence(outcome, steered=isinstance(error, errors.Discard))
+    level, what_next = _consequence(outcome, steered=is_a(error, errors.Discard))
     if isinstance(outcome, Snooze) and job.snoozed_at_s is not None:
         level = logging.DEBUG
     if not logger.isEnabledFor(level):
@@ -64,19 +65,36 @@ def _log_failed(job: Job, error: BaseException, outcome: Outcome, elapsed_s: flo
     }
     text = "fail class=%s jid=%s queue=%s attempt=%d elapsed=%.3f error=%s: %s next=%s"
     values = (job.job_class, job.jid, job.queue, job.attempt, elapsed_s, name, message, what_next)
-    logger.log(level, text, *values, extra=fields, exc_info=error if _wants_traceback(error) else None)
+    _say(level, text, *values, extra=fields, exc_info=harmless(error) if _wants_traceback(error) else None)
 
 
 def log_expired(job: Job) -> None:
     """It was not begun, as nobody wants it any more."""
     text = "expired class=%s jid=%s queue=%s attempt=%d"
-    logger.info(text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "expired"))
+    _say(logging.INFO, text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "expired"))
 
 
-def log_buried(queue: str, payload: bytes, error: Exception) -> None:
+def log_buried(queue: str, payload: bytes, reason: str) -> None:
     """A payload that is no job."""
-    extra = {"jid": jid_of(payload) if len(payload) < 1 << 20 else "", "queue": queue}
-    logger.error("unreadable payload on queue=%s, %d bytes, goes to dead: %s", queue, len(payload), error, extra=extra)
+    extra = {"jid": "", "queue": queue}
+    if len(payload) < 1 << 20:
+        with suppress(Exception):  # if reading it is what went wrong, so does this
+            extra["jid"] = jid_of(payload)
+    _say(
+        logging.ERROR,
+        "unreadable payload on queue=%s, %d bytes, goes to dead: %s",
+        queue,
+        len(payload),
+        reason,
+        extra=extra,
+    )
+
+
+def _say(level: int, text: str, *values: object, **options: Any) -> None:
+    with suppress(
+        Exception
+    ):  # a filter of the user's raised: a job's outcome depends on no log line, and where to say so?
+        logger.log(level, text, *values, **options)
 
 
 def _fields(job: Job, event: str) -> dict[str, Any]:
@@ -104,4 +122,4 @@ def _consequence(outcome: Outcome, *, steered: bool) -> tuple[int, str]:
 def _wants_traceback(error: BaseException) -> bool:
     if logger.isEnabledFor(logging.DEBUG):
         return True
-    return not all(isinstance(leaf, TrioworkersError) for leaf in leaves(error))
+    return not all(is_a(leaf, TrioworkersError) for leaf in leaves(error))

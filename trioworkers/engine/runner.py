@@ -14,12 +14,12 @@ import trio
 
 from trioworkers import retry
 from trioworkers.engine import joblog, wanted
+from trioworkers.engine.containment import comes_from_outside, own_part
 from trioworkers.engine.delivery import Checkpoints, Delivery
 from trioworkers.engine.job_metrics import JobMetrics
 from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
-from trioworkers.exits import Held
-from trioworkers.failures import leaves
+from trioworkers.failures import stand_in, summary
 from trioworkers.jobs.context import Context, Resources
 from trioworkers.jobs.declarations import CallNext, Middleware
 from trioworkers.jobs.handler import AnyHandler
@@ -27,7 +27,7 @@ from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Expire, Outcome, Requeue, Snooze
 from trioworkers.settings import Unknown
 from trioworkers.size_guard import SizeGuard
-from trioworkers.wire.dialect import SIDEKIQ, Dialect
+from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.encode import addressed, amend, encode
 from trioworkers.wire.ended import encode_result
 from trioworkers.wire.job import HELD_FIELD, Job, new_jid
@@ -109,15 +109,14 @@ class Runner:
 
         `save`: makes what `delivery.checkpoints` has to say durable at once, for a job that wants that.
         """
-        prepared = self._prepare(delivery, save)
+        try:
+            prepared = self._prepare(delivery, save)
+        except Exception as error:  # noqa: BLE001 - a hole in how we read strangers' bytes is one job's trouble
+            return _unreadable(delivery, error)
         if not isinstance(prepared, tuple):
             return prepared
         handler, ctx = prepared
-        try:
-            end = await self._attempt(delivery, handler, ctx)
-        except BaseException:  # cancelled from further out: the worker stops
-            joblog.log_end(ctx.job, delivery.when_stopped(), None, trio.current_time() - delivery.started_at)
-            raise
+        end = await self._attempt(delivery, handler, ctx)
         if delivery.cancellation is not None and not isinstance(end, Succeeded):
             end = STOPPED  # when it is cancelled, what else goes wrong is only clean-up going wrong
         return self._conclude(delivery, handler, ctx, end)
@@ -127,18 +126,13 @@ class Runner:
     def _prepare(
         self, delivery: Delivery, save: Callable[[Delivery], trio.Event]
     ) -> tuple[AnyHandler | None, Context] | Outcome:
-        """What an attempt needs; or the outcome of what isn't attempted."""
-        payload = delivery.payload
-        try:
-            delivery.job = job = self._decode(delivery, self._dialects.get(delivery.queue, SIDEKIQ))
-        except BadPayload as error:
-            joblog.log_buried(delivery.queue, payload, error)
-            return Bury.unreadable(payload, str(error))
+        """What an attempt needs; or the outcome of what isn't attempted. Raises BadPayload, and whatever we have not thought of."""
+        delivery.job = job = self._decode(delivery, self._dialects.get(delivery.queue, SIDEKIQ))
         if job.job_class in self.paused_classes:
-            return hold(payload, delivery.queue)
+            return hold(delivery.payload, delivery.queue)
         handler = self._handlers.find(job.queue, job.job_class)
         if handler is None and self._handlers.unknown_on(job.queue) == "leave":
-            return self.skipped.skip(job, payload)
+            return self.skipped.skip(job, delivery.payload)
         timeout_s = None if handler is None else handler.timeout_s
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         if _is_wanted_for_a_time(job, handler):
@@ -168,7 +162,7 @@ class Runner:
         joblog.log_start(ctx.job)
         try:
             with delivery.start(ctx.deadline):
-                return await self._end_of(handler, ctx, delivery.held)
+                return await self._end_of(delivery, handler, ctx)
         except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
             return Failed(error)
         if delivery.cancellation is not None:
@@ -178,32 +172,18 @@ class Runner:
             return Failed(wanted.too_late(ctx.job, ran=True))
         return Failed(trio.TooSlowError(f"the attempt took longer than its timeout of {seconds:g} s"))
 
-    async def _end_of(self, handler: AnyHandler | None, ctx: Context, held: Held | None) -> End:
-        """Whatever a handler raises is its job's failure. Raises only what ends the attempt from outside."""
+    async def _end_of(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context) -> End:
+        """Whatever a handler raises is its job's failure, be it a panic in a Rust extension or GeneratorExit; see `containment`."""
         try:
             value = await self._call(handler, ctx)
             if ctx._sends:  # noqa: SLF001 - the handler's side has no business with it
                 self._check_sends(ctx)
-            if held is not None and held.keep_result_s is not None:
+            if delivery.held is not None and delivery.held.keep_result_s is not None:
                 return Succeeded(encode_result(value))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
-            return Failed(error)
-        except BaseExceptionGroup as group:
-            # With us cancelled, what is left after taking the cancellations out is only clean-up going wrong.
-            failure = _without_cancellations(group)
-            if failure is None:
-                raise
-            return Failed(failure)
-        except trio.Cancelled as error:
-            # Ours, or one that was kept, by a cache of results, say: raised anew it would end this whole queue, and nobody hear of it.
-            if _is_cancelled():
-                raise
-            return Failed(error)
         except BaseException as error:
-            # A panic in a Rust extension, another event loop's cancellation: no reason to take all other jobs along.
-            if isinstance(error, KeyboardInterrupt | GeneratorExit):
+            if comes_from_outside(error, delivery):
                 raise
-            return Failed(error)
+            return Failed(error)  # straight from here: a variable would tie it to its own traceback
         return SUCCEEDED
 
     def _call(self, handler: AnyHandler | None, ctx: Context) -> Awaitable[Any]:
@@ -245,18 +225,34 @@ class Runner:
             case Stopped():
                 outcome = delivery.stopped()
             case Failed(error):
-                failure, outcome = error, self._decide(delivery, handler, ctx, error)
+                failure, outcome = self._decide(delivery, handler, ctx, own_part(error))
         elapsed_s = trio.current_time() - delivery.started_at
         if handler is not None and not isinstance(outcome, Requeue | Snooze):
             self.metrics.count(ctx.job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
         joblog.log_end(ctx.job, outcome, failure, elapsed_s)
         return outcome
 
-    def _decide(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, failure: BaseException) -> Outcome:
+    def _decide(
+        self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, failure: BaseException
+    ) -> tuple[BaseException, Outcome]:
+        """What becomes of a failed attempt; and the failure, or its stand-in where it can't even be looked at."""
+        for error in (failure, stand_in(failure)):
+            try:
+                return error, self._decide_by(error, delivery, handler, ctx)
+            except Exception as second:  # noqa: BLE001 - an attribute that raises, a delay that is no number: still one job's failure
+                logger.warning(
+                    "job %s (%s) failed in a way that nothing can be concluded from: %s: %s",
+                    ctx.job.jid,
+                    ctx.job.job_class,
+                    *summary(second),
+                )
+        return error, Bury(delivery.payload, failure=Failure(*summary(error)))
+
+    def _decide_by(self, error: BaseException, delivery: Delivery, handler: AnyHandler | None, ctx: Context) -> Outcome:
         return retry.decide(
             ctx.job,
             delivery.payload,
-            failure,
+            error,
             now_s=self._now_s(),
             jitter=random.random(),
             default=None if handler is None else handler.retry,
@@ -265,25 +261,18 @@ class Runner:
         )
 
 
+def _unreadable(delivery: Delivery, error: Exception) -> Bury:
+    name, message = summary(error)
+    reason = message if isinstance(error, BadPayload) else f"{name}: {message}"
+    joblog.log_buried(delivery.queue, delivery.payload, reason)
+    return Bury.unreadable(delivery.payload, reason)
+
+
 def _is_wanted_for_a_time(job: Job, handler: AnyHandler | None) -> bool:
     """Whether the job or its handler says anything of how long it is wanted. Most don't, so this is all that it costs them."""
     if job.expires_at_s is not None or job.deadline is not None or job.keep_result is not None:
         return True
     return handler is not None and (handler.keep_result_s is not None or handler.expires_in_s is not None)
-
-
-def _is_cancelled() -> bool:
-    return trio.current_effective_deadline() == -math.inf
-
-
-def _without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """The failures in a group that trio made of failures and cancellations."""
-    _, rest = group.split(trio.Cancelled)
-    if rest is None and not _is_cancelled():
-        return group
-    if rest is None or any(isinstance(leaf, KeyboardInterrupt | GeneratorExit) for leaf in leaves(rest)):
-        return None
-    return rest
 
 
 def hold(payload: bytes, queue: str) -> Snooze:

@@ -1,0 +1,51 @@
+"""What of what a handler raises is its own job's failure, and what came to it from outside and goes on to the worker.
+
+Only three things come from outside: the cancellation of the attempt's own scope; Ctrl-C, where the worker is part of a program that leaves
+that to Trio; and the end of the whole program, in which Python closes the coroutines that are left. A handler can raise
+the very same classes itself, or hand on what a thread raised or a cache kept: that is a failure like any other.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from trioworkers.engine.delivery import Delivery
+from trioworkers.failures import innermost_module, is_a, leaves
+
+_TRIOS_SIGNAL_HANDLER = "trio._core._ki"
+
+
+def comes_from_outside(error: BaseException, delivery: Delivery) -> bool:
+    """Whether `error`, raised in the attempt of `delivery`, must go on to those who wait for it."""
+    if isinstance(error, Exception):
+        return False
+    found = list(leaves(error))
+    if any(_is_ctrl_c(leaf) or _is_closed(leaf, delivery) for leaf in found):
+        return True
+    cancelled = delivery.scope is not None and delivery.scope.cancel_called
+    return cancelled and all(is_a(leaf, trio.Cancelled) for leaf in found)
+
+
+def own_part(error: BaseException) -> BaseException:
+    """A failure without the cancellations that Trio has put into one group with it."""
+    if not is_a(error, BaseExceptionGroup):
+        return error
+    try:
+        _, rest = error.split(trio.Cancelled)  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - a group of the handler's own class, which can't be split: then as it is
+        return error
+    return error if rest is None else rest
+
+
+def _is_ctrl_c(leaf: BaseException) -> bool:
+    return is_a(leaf, KeyboardInterrupt) and innermost_module(leaf) == _TRIOS_SIGNAL_HANDLER
+
+
+def _is_closed(leaf: BaseException, delivery: Delivery) -> bool:
+    """Whether Python closes the attempt's coroutine: then it isn't Trio who has it run."""
+    if not is_a(leaf, GeneratorExit):
+        return False
+    try:
+        return delivery.task is not None and trio.lowlevel.current_task() is not delivery.task
+    except RuntimeError:  # no Trio at all any more
+        return True
