@@ -12,7 +12,7 @@ from trioworkers import App, Context
 DIALECT = os.environ.get("DIALECT", "goworkers")
 QUEUE = os.environ.get("QUEUE", "track")
 app = App(dialect=DIALECT)
-app.queue(QUEUE, dialect="goworkers", concurrency=5)
+app.queue(QUEUE, dialect=os.environ.get("GO_DIALECT", "goworkers"), concurrency=5)
 app.queue("own", dialect="sidekiq", concurrency=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -124,3 +125,88 @@ def test_a_worker_that_stopped_in_good_order_leaves_nothing_behind_under_its_id(
     place.push(10, 1.0)
     wait_for(lambda: place.counted("end").total() == 10, "go-workers runs them", 60)
     assert place.counted("start").total() == 13
+
+
+# ── go-workers2 with heartbeats ────────────────────────────────────────────────────────────────────────────────────────
+
+BEAT = (0.3, 4.0)
+"""Seconds between its heartbeats, and until a record is old."""
+
+
+def records(place: Place) -> set[str]:
+    return set(place.server.command("SMEMBERS", "processes"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dialect", ["goworkers", "sidekiq"])
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_heartbeats_of_go_workers2_outlive_a_worker_of_ours_and_its_end(place: Place, dialect: str, end: str):
+    """`sidekiq`: an app in Sidekiq's dialect, with one queue in that of go-workers."""
+    go = place.go("g", *BEAT, queue="elsewhere")
+    worker = place.ours("1", DIALECT=dialect)
+    wait_for(lambda: len(records(place)) == 2, "both have a record")
+    place.push(3, 0.1)
+    wait_for(lambda: place.counted("end").total() == 3, "ours runs jobs")
+    worker.kill() if end == "kill" else worker.signal(signal.SIGTERM)
+    if end == "stop":
+        worker.ended()
+    (identity,) = (
+        (record for record in records(place) | {""} if not record.startswith("web1") and record)
+        if end == "kill"
+        else ("",)
+    )
+    assert end == "stop" or place.server.command("TTL", identity) == -1  # one that is gone would end the heartbeats
+    wait_for(lambda: len(records(place)) == 1, "go-workers2 has removed the old record, or we have", 40)
+    assert "heartbeat ended" not in go.text
+    assert place.server.command("EXISTS", identity or "none") == 0
+
+
+def test_a_fellow_removes_the_record_of_a_worker_of_ours_that_died(place: Place):
+    killed, fellow = place.ours("1"), place.ours("2", QUEUE="other")
+    wait_for(lambda: len(records(place)) == 2, "both have a record")
+    killed.kill()
+    (identity,) = (record for record in records(place) if f":{killed.process.pid}:" in record)
+    place.server.command("HSET", identity, "beat", 1_700_000_000)  # a minute later
+    wait_for(lambda: len(records(place)) == 1, "the fellow removes it")
+    assert place.server.command("EXISTS", identity) == 0
+    fellow.kill()
+
+
+def test_list_that_we_took_over_from_go_workers2_leaves_its_record(place: Place):
+    """Else another go-workers2 empties it when that record is old, and our running jobs run again."""
+    first = place.go("1", *BEAT)
+    place.push(4, 60)
+    wait_for(lambda: place.counted("start").total() == 4, "they run there")
+    first.kill()
+    assert len(records(place)) == 1
+    place.ours("1")
+    wait_for(lambda: place.counted("start").total() == 8, "they run here")
+    second = place.go("g", *BEAT, queue="elsewhere")
+    place.push(1, 6.0, "elsewhere")
+    wait_for(lambda: place.counted("end").total() == 1, "meanwhile the first one's record would have become old")
+    assert "requeued" not in second.text
+    assert "heartbeat ended" not in second.text
+    assert place.counted("start").total() == 9
+    assert place.length("1") == 4
+
+
+def test_what_go_workers2_says_of_other_lists_stays(place: Place):
+    lists = [{"pid": "1", "queue": f'"{q}"', "in_progress_queue": f'"{q}:1:inprogress"'} for q in ("track", "mine")]
+    place.server.command("SADD", "processes", "web1:7:aa")
+    place.server.command("HSET", "web1:7:aa", "beat", 1_700_000_000, "worker_heartbeats", json.dumps(lists))
+    place.ours("1")
+    told = lambda: json.loads(str(place.server.command("HGET", "web1:7:aa", "worker_heartbeats")))  # noqa: E731
+    wait_for(lambda: told() == lists[1:], "what we took over is not its any more, the rest is")
+
+
+def test_worker_that_would_end_go_workers2s_heartbeats_says_so(place: Place):
+    place.go("g", *BEAT, queue="elsewhere")
+    worker = place.ours("1", DIALECT="sidekiq", GO_DIALECT="sidekiq")
+    wait_for(lambda: "its heartbeats end for good" in worker.text, "it says so")
+
+
+@pytest.mark.parametrize("heartbeats", [(), BEAT])
+def test_go_workers_on_our_queue_is_noticed_soon(place: Place, heartbeats: tuple[float, ...]):
+    worker = place.ours("1")
+    place.go("g", *heartbeats)
+    place.push(400, 0.2)
+    wait_for(lambda: "another kind of worker fetches from our queues" in worker.text, "it is noticed", 20)

@@ -1,6 +1,7 @@
 -- A sign of life: renew the lease, rewrite the record that Sidekiq's tools read, take one signal, look who is missing.
 -- packed  {{list, entry, …} for the registry, {field, value, …} for the record, {id, job, …} running}; work, workers: where newer and older
 --         Sidekiqs (before 6.4.2) look for what runs
+-- lasts    1: the record does not expire, for go-workers2 stumbles over one that is missing
 -- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep, process id without a lease, its queue, …}
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
@@ -13,7 +14,7 @@ if gone == 1 and #lists > 0 then gone = 2 - redis.call('HEXISTS', registry, list
 if #lists > 0 then redis.call('HSET', registry, unpack(lists)) end
 redis.call('SADD', processes, identity)
 redis.call('HSET', our_record, unpack(record))
-redis.call('EXPIRE', our_record, 60)
+if lasts ~= '1' then redis.call('EXPIRE', our_record, 60) end
 for _, key in ipairs({work, workers}) do
   redis.call('DEL', key)
   if #running > 0 then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from trioworkers.broker.goworkers_broker import GoWorkersBroker
 from trioworkers.broker.moves import Broker, Holder
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.resque_broker import ResqueBroker
@@ -11,8 +12,11 @@ from trioworkers.broker.sender import Clock
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.goworkers import GoWorkers
 from trioworkers.wire.own_record import Identity
 from trioworkers.wire.resque import Resque, worker_id
+
+_KINDS: Mapping[type[Dialect], type[Broker]] = {Resque: ResqueBroker, GoWorkers: GoWorkersBroker}
 
 
 class Brokers:
@@ -39,7 +43,9 @@ class Brokers:
         self.main = self._speaking(dialect)
         """The one that sends what is enqueued, and does what is done but once."""
         self.by_queue = {queue: self._speaking(spoken) for queue, spoken in dialects.items()}
+        lasts = any(isinstance(each, GoWorkersBroker) and each.shares_processes for each in self.in_use)
         for broker in self.in_use:
+            broker.record_lasts = lasts
             broker.sending.foreign = {
                 queue: (other.dialect, other.keys) for queue, other in self.by_queue.items() if other is not broker
             }
@@ -57,7 +63,7 @@ class Brokers:
         if dialect not in self._brokers:
             queues = [queue for queue, spoken in self._dialects.items() if spoken == dialect]
             name = worker_id(self._identity.hostname, self._identity.pid, queues)
-            kind = ResqueBroker if isinstance(dialect, Resque) else Broker
             keys = dialect.keys(self._worker_namespace)
+            kind = _KINDS.get(type(dialect), Broker)
             self._brokers[dialect] = kind(self._connection, keys, self._holder, self._clock, self._guard, dialect, name)
         return self._brokers[dialect]

@@ -2,6 +2,7 @@
 -- result  how many of our lists still hold something
 redis.call('SREM', processes, identity)
 redis.call('DEL', signals, work, workers)
+if lasts == '1' then redis.call('DEL', our_record) end -- else it expires, as Ruby's does
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return 0 end
 local left = 0

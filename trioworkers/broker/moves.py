@@ -182,9 +182,22 @@ class Broker(Sender):
         """The key of the record of what the attempts in our in-progress list for `queue` hold."""
         return self.keys.holds(queue, self.holder.process_id)
 
+    record_lasts = False
+    """Whether our process record is for go-workers2's eyes, too (see `goworkers_broker.py`): it has its fields, and no expiry."""
+
+    @property
+    def shares_processes(self) -> bool:
+        """Whether this family keeps the records of its processes where ours is."""
+        return self.keys.namespace == self.keys.worker_namespace
+
+    async def on_claimed(self, queues: Collection[str]) -> None:
+        """Our process id was claimed, with the lists of these queues; nothing is fetched yet. Raises BrokerError."""
+
     def neighbours(self, queues: Collection[str]) -> Neighbours:
         """Who else fetches from these queues of ours."""
-        return SidekiqNeighbours(self.connection, self.keys, queues)
+        found = SidekiqNeighbours(self.connection, self.keys, queues)
+        found.says_of_heartbeats = not self.record_lasts
+        return found
 
     # ── settle ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

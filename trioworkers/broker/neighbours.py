@@ -9,6 +9,8 @@ Resque's workers stand in a registry. Ruby's and node-resque's give signs of lif
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
@@ -19,7 +21,7 @@ from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import Refused
 from trioworkers.wire.keys import IN_PROGRESS, Keys
-from trioworkers.wire.own_record import OUR_LABELS, decode_info
+from trioworkers.wire.own_record import GO_WORKERS_2, OUR_LABELS, decode_info
 from trioworkers.wire.packing import pack
 from trioworkers.wire.resque import OUR_TAG, ResqueKeys
 from trioworkers.wire.resque_registry import read_entry
@@ -32,6 +34,13 @@ RESQUE_REGISTERED = script(
     args=("our_tag",),
 )
 NEIGHBOURS = script(__file__, "neighbours", keys=("processes",), args=("record_prefix", "our_label"))
+
+logger = logging.getLogger("trioworkers")
+
+_HEARTBEATS = (
+    "go-workers2 with heartbeats (%s) keeps its records where ours are: if one of us is killed, its heartbeats end for good, and its fellows "
+    "run its jobs again. Give it a database or a namespace of its own, or us a queue of dialect goworkers"
+)
 
 STEP = 1000
 """Keys of the key space that one step looks at."""
@@ -91,6 +100,10 @@ class Neighbours(Protocol):
         """Whether Redis is there, as far as we know: in an outage a check would only take a socket from others."""
 
     @property
+    def every_s(self) -> float:
+        """How often to check, at least; infinity: as often as the others."""
+
+    @property
     def undecided(self) -> bool:
         """Whether there is something of which another check will tell whether it moves."""
 
@@ -100,6 +113,9 @@ class Neighbours(Protocol):
 
 class SidekiqNeighbours:
     """`Neighbours` on Sidekiq's and go-workers' queues."""
+
+    every_s = math.inf
+    says_of_heartbeats = True
 
     def __init__(self, connection: Connection, keys: Keys, queues: Collection[str]) -> None:
         self._connection = connection
@@ -136,6 +152,9 @@ class SidekiqNeighbours:
         found = {}
         for identity, info, quiet, beat, expires_ms in records:
             known = decode_info(info)
+            if known is not None and known.kind == GO_WORKERS_2 and self.says_of_heartbeats:
+                self.says_of_heartbeats = False
+                logger.warning(_HEARTBEATS, identity.decode(errors="replace"))
             if known is None or quiet in (b"true", b"1") or (expires_ms < 0 and not _is_fresh(beat, now_s)):
                 continue
             shared = tuple(queue for queue in sorted(self._queues) if self._consumes(known.queues, queue))
@@ -202,6 +221,8 @@ class SidekiqNeighbours:
 
 class ResqueNeighbours:
     """`Neighbours` on Resque's queues."""
+
+    every_s = math.inf
 
     def __init__(self, connection: Connection, keys: ResqueKeys, queues: Collection[str]) -> None:
         self._connection = connection

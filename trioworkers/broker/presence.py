@@ -23,7 +23,7 @@ BEAT = script(
     __file__,
     "beat",
     keys=("lease", "registry", "processes", "our_record", "signals", "work", "workers", "limits", "repairs", "drained"),
-    args=("ours", "lease_ms", "identity", "packed", "lease_prefix"),
+    args=("ours", "lease_ms", "identity", "packed", "lease_prefix", "lasts"),
 )
 CLAIM = script(
     __file__, "claim", keys=("lease", "registry", "drained", "*last_settles"), args=("ours", "lease_ms", "gone_holder")
@@ -31,8 +31,11 @@ CLAIM = script(
 DEREGISTER = script(
     __file__,
     "deregister",
-    keys=("lease", "registry", "processes", "signals", "last_settle", "quarantine", "work", "workers", "*lists"),
-    args=("ours", "identity"),
+    keys=(
+        *("lease", "registry", "processes", "our_record", "signals", "last_settle", "quarantine", "work", "workers"),
+        "*lists",
+    ),
+    args=("ours", "identity", "lasts"),
 )
 
 BEATS_PER_LEASE = 6
@@ -68,6 +71,12 @@ class Presence:
         return self._broker.holder.lease_ms / 1000 / BEATS_PER_LEASE
 
     async def claim(self) -> None:
+        """Take our process id, and what others say of its lists. See `_claim_lease`."""
+        await self._claim_lease()
+        for broker in dict.fromkeys(own for own, _ in self._queues):
+            await broker.on_claimed([queue for own, queue in self._queues if own is broker])
+
+    async def _claim_lease(self) -> None:
         """Take our process id. At once if it is free or its holder certainly dead; else as soon as the holder proves silent.
 
         Raises Superseded if it is alive: it renewed its lease while we watched.
@@ -110,8 +119,9 @@ class Presence:
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.process(self._identity)]
         names += [keys.signals(self._identity), *keys.running(self._identity), keys.limits, keys.repairs]
         names.append(keys.drained(process_id))
-        body = pack((lists, record.fields(broker.dialect.record_fields(record.beat_s)), running_fields(running)))
+        body = pack((lists, record.fields(self._more_fields(record.beat_s)), running_fields(running)))
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
+        args.append(int(broker.record_lasts))
         asked_at = trio.current_time()
         gone, seconds, microseconds, signal, held, *orphans = await broker.connection.run(BEAT, names, args)
         broker.holder.renewed_at = asked_at
@@ -125,12 +135,23 @@ class Presence:
             something_is_held=bool(held),
         )
 
+    def _more_fields(self, now_s: float) -> dict[str, str]:
+        """What the families of our queues that keep their records where ours is want to see in it."""
+        found = self._broker.dialect.record_fields(now_s)
+        for own, _ in self._queues:
+            if own.shares_processes:
+                found = found | own.dialect.record_fields(now_s)
+        return found
+
     async def deregister(self) -> int:
         """Lease and record go. Returns how many of our lists still hold something (they stay registered)."""
         broker, keys = self._broker, self._broker.keys
         process_id = broker.holder.process_id
-        names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.signals(self._identity)]
+        names = [keys.lease(process_id), keys.in_progress_lists, keys.processes]
+        names += [keys.process(self._identity), keys.signals(self._identity)]
         names += [keys.last_settle(process_id), keys.quarantine(process_id), *keys.running(self._identity)]
         names += [own.in_progress(queue) for own, queue in self._queues]
-        left: int = await broker.connection.run(DEREGISTER, names, [broker.holder.lease, self._identity])
+        left: int = await broker.connection.run(
+            DEREGISTER, names, [broker.holder.lease, self._identity, int(broker.record_lasts)]
+        )
         return left

@@ -113,7 +113,7 @@ def _process_row(process: Process, now_s: float) -> dict[str, Any]:
     return {
         "process": _name(process),
         "identity": process.identity,
-        "kind": "trioworkers" if process.is_ours else f"sidekiq {process.version}".strip(),
+        "kind": process.kind,
         "state": "quiet" if process.quiet else "running",
         "busy": process.busy,
         "concurrency": process.concurrency,

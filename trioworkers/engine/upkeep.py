@@ -86,10 +86,11 @@ class Upkeep:
         self._control = RemoteControl(
             broker, running, {queue: each.dialect for queue, each in brokers.by_queue.items()}
         )
+        neighbours = [each.neighbours(self._queues_of(each)) for each in brokers.in_use]
         self._watch = NeighbourWatch(
-            [each.neighbours(self._queues_of(each)) for each in brokers.in_use],
+            neighbours,
             strict=strict,
-            interval_s=lease_s,
+            interval_s=min([lease_s, *(each.every_s for each in neighbours)]),
             on_shared=on_shared,
         )
         self._reporter = Reporter(broker, self.metrics, beat_s)

@@ -15,6 +15,7 @@ PROTOCOL_VERSION = "7.3.0"
 """Told where Sidekiq's record tells its version; there its tools only show it."""
 
 LABEL = "trioworkers"
+GO_WORKERS_2 = "go-workers2"
 OUR_LABELS = f'"labels":["{LABEL}"]'
 """Stands so in the record of every worker of ours, and of no other."""
 
@@ -123,7 +124,7 @@ def decode_info(info: bytes) -> Info | None:
         names += _texts(list(weights))
     version = fields.get("version")
     if "Pid" in fields:
-        kind = "go-workers2"
+        kind = GO_WORKERS_2
     else:
         kind = f"Ruby Sidekiq {version}" if isinstance(version, str) else "Ruby Sidekiq"
     return Info(kind, frozenset(names))

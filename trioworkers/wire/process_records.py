@@ -10,15 +10,17 @@ import attrs
 import msgspec
 
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.own_record import GO_WORKERS_2
 
 
 @attrs.frozen
 class Process:
-    """One process as of its last heartbeat. `rates`: jobs settled per second, by queue (ours only)."""
+    """One process as of its last heartbeat. `kind`: trioworkers, go-workers2, or `sidekiq VERSION`. `rates`: jobs settled per second, by queue (ours only)."""
 
     identity: str
     process_id: str
     is_ours: bool
+    kind: str
     version: str
     queues: Mapping[str, int]
     concurrency: int
@@ -39,7 +41,8 @@ class Running:
     run_at_s: float
 
 
-class _Info(msgspec.Struct):
+class _Info(msgspec.Struct, rename={"go_pid": "Pid"}):
+    go_pid: Any = None
     tag: Any = ""
     labels: Any = ()
     version: Any = ""
@@ -62,6 +65,7 @@ def decode_process(identity: str, record: Mapping[bytes, bytes]) -> Process:
         identity=identity,
         process_id=(_string(info.tag) or identity) if is_ours else "",
         is_ours=is_ours,
+        kind=_kind(info, is_ours),
         version=_string(info.version),
         queues=_queues(info, concurrency),
         concurrency=concurrency,
@@ -72,6 +76,14 @@ def decode_process(identity: str, record: Mapping[bytes, bytes]) -> Process:
         rss_kb=int(_number(record.get(b"rss"))),
         rates=_rates(record.get(b"tw_rates", b"{}")),
     )
+
+
+def _kind(info: _Info, is_ours: bool) -> str:
+    if is_ours:
+        return "trioworkers"
+    if info.go_pid is not None:
+        return GO_WORKERS_2
+    return f"sidekiq {_string(info.version)}".strip()
 
 
 def decode_running(process: Process, text: bytes) -> Running | None:
