@@ -192,7 +192,7 @@ def test_list_that_we_took_over_from_go_workers2_leaves_its_record(place: Place)
 def test_what_go_workers2_says_of_other_lists_stays(place: Place):
     lists = [{"pid": "1", "queue": f'"{q}"', "in_progress_queue": f'"{q}:1:inprogress"'} for q in ("track", "mine")]
     place.server.command("SADD", "processes", "web1:7:aa")
-    place.server.command("HSET", "web1:7:aa", "beat", 1_700_000_000, "worker_heartbeats", json.dumps(lists))
+    place.server.command("HSET", "web1:7:aa", "info", "{}", "worker_heartbeats", json.dumps(lists))
     place.ours("1")
     told = lambda: json.loads(str(place.server.command("HGET", "web1:7:aa", "worker_heartbeats")))  # noqa: E731
     wait_for(lambda: told() == lists[1:], "what we took over is not its any more, the rest is")
