@@ -40,6 +40,8 @@ HOLD_NOTHING = {
     "due.lua": "takes control messages; due payloads are only read",
     "due_delayed.lua": "reads; what it removes are seconds whose list is empty",
     "fetch.lua": "a way in: what is fetched is let go by whoever settles it",
+    "go_disown.lua": "touches go-workers2's records of workers",
+    "go_prune.lua": "touches records of workers",
     "register_resque.lua": "touches Resque's records of workers",
 }
 
