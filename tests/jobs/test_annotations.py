@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import collections
 import dataclasses
 import enum
@@ -140,6 +141,22 @@ class Mixed(enum.Enum):
     B = 2
 
 
+@dataclasses.dataclass
+class Abstract(abc.ABC):
+    x: int
+
+    @abc.abstractmethod
+    def name(self) -> str: ...
+
+
+@dataclasses.dataclass
+class OwnNew:
+    x: int
+
+    def __new__(cls, x: int) -> typing.Self:
+        return super().__new__(cls)
+
+
 class Opaque:
     pass
 
@@ -215,6 +232,10 @@ class OwnWord:
         Annotated[WithPath, msgspec.Meta(title="x")],
         list[Annotated[int, OwnWord]],
         pydantic.SecretStr | Opaque,
+        Abstract,
+        OwnNew,
+        msgspec.Raw,
+        list[msgspec.Raw],
     ],
     ids=shown,
 )
@@ -358,6 +379,10 @@ Age = NewType("Age", Annotated[int, msgspec.Meta(ge=1)])  # type: ignore[valid-n
         (list[Age], [5], [-5]),
         (pydantic.EmailStr, "a@example.org", "hunter2"),
         (pydantic.FilePath, __file__, "/hunter2"),
+        (pydantic.conint(ge=1), 5, -5),
+        (pydantic.Json[list[int]], "[1]", "[hunter2]"),
+        (list[pydantic.JsonValue], [{"a": [1]}], "hunter2"),
+        (pydantic.UUID4, "7d5a3c0e-5a0b-4a53-9d2a-9c5f2c0c1f11", "hunter2"),
         (Final[int], 5, "x"),
     ],
     ids=shown,

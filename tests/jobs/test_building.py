@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import attrs
 import msgspec
@@ -23,6 +23,7 @@ from trioworkers import App, BadJob, ConfigurationError, Context, GlobalID, Job,
 from trioworkers.wire.decode import decode
 from trioworkers.wire.encode import encode
 
+T = TypeVar("T")
 INT64 = st.integers(-(2**63), 2**63 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -99,6 +100,24 @@ class Model(pydantic.BaseModel):
 
 class Secret(pydantic.BaseModel):
     password: pydantic.SecretStr
+
+
+class Computed(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    x: int
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def twice(self) -> int:
+        return 2 * self.x
+
+
+class Numbers(pydantic.RootModel[list[int]]):
+    pass
+
+
+class Box(pydantic.BaseModel, Generic[T]):
+    it: T
 
 
 @pydantic.dataclasses.dataclass
@@ -186,6 +205,11 @@ PYDANTIC: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (Annotated[set[int], pydantic.Field()], st.sets(INT64, max_size=3)),
     (Checked, st.builds(Checked, st.integers(1, 100))),
     (pydantic.EmailStr, st.just("a@example.org")),
+    (pydantic.Json[list[int]], st.lists(INT64, max_size=3)),
+    (Computed, st.builds(Computed, x=INT64)),
+    (Numbers, st.builds(Numbers, root=st.lists(INT64, max_size=3))),
+    (pydantic.JsonValue, JSON),
+    (Box[datetime], st.builds(Box[datetime], it=MOMENTS)),
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from trioworkers import App, BadJob, ConfigurationError, Context, Job, RetryAfter, testing
+from trioworkers import App, BadJob, Breaker, ConfigurationError, Context, Http, Job, Limit, RetryAfter, testing
 from trioworkers.outcome import moment
 from trioworkers.wire.dialects import dialect_named
 
@@ -286,3 +286,34 @@ async def test_middleware_sees_jobs_that_have_no_handler(autojump_clock: object)
         await test.enqueue(Job("q", "Unheard", retry=False), Job("q", "A", ["hunter2"]))
         await test.drain()
     assert [kind.__name__ for _, kind in sorted(seen)] == ["BadArguments", "UnknownClass"]
+
+
+# ── what an app and its HTTP client are told ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        (lambda: App(http={}), "http"),  # type: ignore[arg-type]
+        (lambda: App(http=30), "http"),  # type: ignore[arg-type]
+        (lambda: App(lifespan=7), "lifespan"),  # type: ignore[arg-type]
+        (lambda: App().handler("q", 7), "class"),  # type: ignore[arg-type]
+        (lambda: App().handler("q", ""), "class"),
+        (lambda: Http(timeout=float("nan")), "timeout"),
+        (lambda: Http(max_connections=2.5), "max_connections"),  # type: ignore[arg-type]
+        (lambda: Http(limits={"h": 5}), "limits"),  # type: ignore[dict-item]
+        (lambda: Http(limits=[Limit()]), "limits"),  # type: ignore[arg-type]
+        (lambda: Http(breaker=True), "breaker"),  # type: ignore[arg-type]
+        (lambda: Http(verify="no"), "verify"),  # type: ignore[arg-type]
+        (lambda: Http(follow_redirects=0), "follow_redirects"),  # type: ignore[arg-type]
+        (lambda: Http(private_addresses="no"), "private_addresses"),  # type: ignore[arg-type]
+        (lambda: Http(max_response_bytes=1e6), "max_response_bytes"),  # type: ignore[arg-type]
+        (lambda: Http(proxy=7), "proxy"),  # type: ignore[arg-type]
+        (lambda: Limit(concurrency=2.5), "concurrency"),  # type: ignore[arg-type]
+        (lambda: Breaker(failures=0.5), "failures"),  # type: ignore[arg-type]
+        (lambda: Breaker(pause=float("nan")), "pause"),
+    ],
+)
+def test_declaration_that_nobody_could_obey_is_refused(declared: Any, words: str):
+    with pytest.raises(ConfigurationError, match=words):
+        declared()

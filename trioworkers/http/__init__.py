@@ -21,8 +21,28 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def _positive(instance: object, field: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ConfigurationError(f"{type(instance).__name__}: {field.name} is a number greater than 0, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:  # nor is nan
+        raise ConfigurationError(
+            f"{type(instance).__name__}: {field.name} is a number greater than 0, not {value!r:.80}"
+        )
+
+
+def _count(instance: object, field: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(
+            f"{type(instance).__name__}: {field.name} is a whole number from 1 on, not {value!r:.80}"
+        )
+
+
+def _is(words: str, *kinds: type) -> Any:
+    def check(instance: object, field: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, kinds):
+            raise ConfigurationError(f"{type(instance).__name__}: {field.name} is {words}, not {value!r:.80}")
+
+    return check
+
+
+_FLAG = _is("True or False", bool)
 
 
 def _rate(_: object, field: attrs.Attribute[Any], value: object) -> None:
@@ -32,6 +52,10 @@ def _rate(_: object, field: attrs.Attribute[Any], value: object) -> None:
 
 def _hosts(limits: Mapping[str, Limit]) -> dict[str, Limit]:
     """By the names as the client knows them, however they were written."""
+    if not isinstance(limits, Mapping) or not all(
+        isinstance(name, str) and isinstance(limit, Limit) for name, limit in limits.items()
+    ):
+        raise ConfigurationError(f"Http: limits are Limit(…) by the names of hosts, not {limits!r:.80}")
     return {_host(name): limit for name, limit in limits.items()}
 
 
@@ -49,7 +73,7 @@ class Limit:
     Calls wait for their turn, first come first served; the wait counts against the job's deadline and is no failure.
     """
 
-    concurrency: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
+    concurrency: int | None = attrs.field(default=None, validator=attrs.validators.optional(_count))
     rate: str | None = attrs.field(default=None, validator=_rate)
 
     @property
@@ -67,7 +91,7 @@ class Breaker:
     without being sent; a job that fails with nothing else comes back after the pause and is charged no attempt.
     """
 
-    failures: int = attrs.field(default=20, validator=_positive)
+    failures: int = attrs.field(default=20, validator=_count)
     pause: float = attrs.field(default=5.0, validator=_positive)
     longest_pause: float = attrs.field(default=60.0, validator=_positive)
 
@@ -85,16 +109,18 @@ class Http:
     """
 
     timeout: float = attrs.field(default=30.0, validator=_positive)
-    max_connections: int = attrs.field(default=1000, validator=_positive)
+    max_connections: int = attrs.field(default=1000, validator=_count)
     keepalive_expiry: float = attrs.field(default=5.0, validator=_positive)
     limits: Mapping[str, Limit] = attrs.field(factory=dict, converter=_hosts)
-    breaker: Breaker | None = attrs.field(factory=Breaker)
-    max_response_bytes: int = attrs.field(default=16 << 20, validator=_positive)
-    private_addresses: bool = True
-    verify: bool | ssl.SSLContext = True
-    follow_redirects: bool = False
-    http2: bool = False
-    proxy: str | None = None
+    breaker: Breaker | None = attrs.field(factory=Breaker, validator=_is("Breaker(…) or None", Breaker, type(None)))
+    max_response_bytes: int = attrs.field(default=16 << 20, validator=_count)
+    private_addresses: bool = attrs.field(default=True, validator=_FLAG)
+    verify: bool | ssl.SSLContext = attrs.field(
+        default=True, validator=_is("True, False or an SSLContext", bool, ssl.SSLContext)
+    )
+    follow_redirects: bool = attrs.field(default=False, validator=_FLAG)
+    http2: bool = attrs.field(default=False, validator=_FLAG)
+    proxy: str | None = attrs.field(default=None, validator=_is("a URL", str, type(None)))
 
     def __attrs_post_init__(self) -> None:
         if self.http2 and importlib.util.find_spec("h2") is None:

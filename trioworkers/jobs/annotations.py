@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import sys
 import types
 import typing
@@ -23,9 +24,6 @@ from trioworkers.wire.ruby_values import Symbol
 
 _CONSTRAINTS = ("pydantic", "pydantic_core", "annotated_types")
 """Packages whose words in `Annotated` pydantic obeys."""
-
-_ALIAS: Any = getattr(typing, "TypeAliasType", ())
-"""`type X = …`, from Python 3.12 on."""
 
 
 class Unbindable(ValueError):
@@ -61,8 +59,8 @@ class Makeup:
             self._annotated(*get_args(annotation))
         elif isinstance(annotation, typing.NewType):
             self.walk(annotation.__supertype__)
-        elif isinstance(annotation, _ALIAS):
-            self.walk(annotation.__value__)
+        elif _is_alias(annotation):
+            self._alias(annotation)
         elif get_origin(annotation) is typing.Literal:
             pass
         elif (origin := get_origin(annotation)) is not None:
@@ -79,17 +77,22 @@ class Makeup:
                 self.native = self.native or "msgspec.Meta"
             elif package in _CONSTRAINTS or hasattr(word, "__get_pydantic_core_schema__"):
                 self.foreign = self.foreign or f"{type(word).__name__} in Annotated"
-            elif not isinstance(word, str) and type(word).__name__ != "Doc":  # what is only told to readers
+            elif not isinstance(word, str | None) and type(word).__name__ != "Doc":  # what is only told to readers
                 raise Unbindable(f"nobody here obeys {type(word).__name__} in Annotated")
 
     def _generic(self, origin: Any, args: Iterable[Any]) -> None:
         for arg in args:
             if arg is not Ellipsis:
                 self.walk(arg)
-        if isinstance(origin, _ALIAS):
-            self.walk(origin.__value__)
+        if _is_alias(origin):
+            self._alias(origin)
         elif isinstance(origin, type) and origin is not types.UnionType:
             self._class(origin)
+
+    def _alias(self, alias: Any) -> None:
+        if alias not in self._seen:  # one may hold itself
+            self._seen.add(alias)
+            self.walk(alias.__value__)
 
     def _class(self, kind: type) -> None:
         if issubclass(kind, Context):
@@ -161,6 +164,11 @@ def is_context(annotation: Any) -> bool:
     return annotation is Context
 
 
+def _is_alias(annotation: Any) -> bool:
+    """`type X = …`, from Python 3.12 on, or its like in typing_extensions."""
+    return type(annotation).__name__ == "TypeAliasType"
+
+
 def _is_model(kind: type) -> bool:
     pydantic = sys.modules.get("pydantic")  # who has a model has imported it
     return pydantic is not None and issubclass(kind, pydantic.BaseModel)
@@ -186,8 +194,8 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def _unobeyed_of_attrs(kind: Any) -> str | None:
-    if not _is_generated(kind, "<attrs generated"):
-        return f"{kind.__name__} has an __init__ of its own, which wouldn't be called"
+    if (problem := _unobeyed_of_making(kind, "<attrs generated")) is not None:
+        return problem
     of = hints(kind)
     for field in attrs.fields(kind):
         if field.name not in of:
@@ -200,17 +208,22 @@ def _unobeyed_of_attrs(kind: Any) -> str | None:
 
 
 def _unobeyed_of_dataclass(kind: Any) -> str | None:
-    if not _is_generated(kind, "<string>"):
-        return f"{kind.__name__} has an __init__ of its own, which wouldn't be called"
+    if (problem := _unobeyed_of_making(kind, "<string>")) is not None:
+        return problem
     for field in dataclasses.fields(kind):
         if not field.init:
             return f"{kind.__name__}.{field.name} is declared with init=False, but a job would set it"
     return None
 
 
-def _is_generated(kind: Any, file: str) -> bool:
+def _unobeyed_of_making(kind: Any, generated: str) -> str | None:
+    """Msgspec makes an instance without calling anything but `__post_init__`. `generated`: how the file of a generated `__init__` is called."""
     code = getattr(kind.__init__, "__code__", None)
-    return code is not None and code.co_filename.startswith(file)
+    if code is None or not code.co_filename.startswith(generated):
+        return f"{kind.__name__} has an __init__ of its own, which wouldn't be called"
+    if kind.__new__ is not object.__new__:
+        return f"{kind.__name__} has a __new__ of its own, which wouldn't be called"
+    return f"{kind.__name__} is abstract, which nobody would notice" if inspect.isabstract(kind) else None
 
 
 # ── what JSON can't become ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -232,6 +245,8 @@ def _check_readable(annotation: Any) -> bool:
         seen.add(id(one))
         if isinstance(one, msgspec.inspect.CustomType):
             _check_custom(one.cls)
+        elif isinstance(one, msgspec.inspect.RawType | msgspec.inspect.ExtType):
+            raise Unbindable("arguments come decoded: take Any")
         elif isinstance(one, msgspec.inspect.DictType):
             keys = _check_key(one.key_type) or keys
         waiting.extend(_inner(one))

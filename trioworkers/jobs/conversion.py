@@ -52,7 +52,7 @@ class Conversion:
         if not self.by_pydantic:
             return plain(value, str_keys=self._str_keys)
         try:
-            written = self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
+            written = self._adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings="error")
         except Exception as error:
             raise ValueError(f"pydantic can't write {type(value).__name__} as that") from error
         return plain(written)

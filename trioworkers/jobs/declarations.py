@@ -100,8 +100,14 @@ class Declarations:
             "strict": strict,
         }
         settings(self._given, {})  # a mistake shows where it was made
+        if lifespan is not None and not callable(lifespan):
+            raise ConfigurationError(
+                f"lifespan is a function that returns an async context manager, not {lifespan!r:.80}"
+            )
+        if not isinstance(http, Http | None):
+            raise ConfigurationError(f"http is Http(…), not {http!r:.80}")
         self.lifespan = lifespan
-        self.http = http or Http()
+        self.http = Http() if http is None else http
         self._concurrency: dict[str, int] = {}
         self._unknown: dict[str, Unknown] = {}
         self._dialects: dict[str, str] = {}
@@ -168,6 +174,8 @@ class Declarations:
         Raises ConfigurationError, also for a parameter that no job's JSON could become, or whose annotation nobody would obey.
         """
         _check_queue(queue)
+        if job_class is not None and not (isinstance(job_class, str) and job_class):
+            raise ConfigurationError(f"handler on queue {queue!r}: a job's class is a name, not {job_class!r:.80}")
         carried = {
             "retry": retry,
             "retry_for": retry_for,
