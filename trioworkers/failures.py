@@ -198,10 +198,11 @@ def _is_plain(error: BaseException) -> bool:
     if any(not _READ.isdisjoint(_NAMES(each)) for each in _MRO(kind) if each not in _OURS):
         return False
     try:
-        named = (
-            type(kind.__module__) is str and type(kind.__qualname__) is str
-        )  # its metaclass may have its say in that
-        fit = named and len(str(error)) <= MAX_SHOWN and _notes_are_fit(error)
+        # Its metaclass may have its say in the first two.
+        texts = [kind.__module__, kind.__qualname__, str(error), *_notes(error)]
+        fit = all(type(text) is str for text in texts) and sum(map(len, texts)) <= MAX_SHOWN
+        if fit:
+            "".join(texts).encode()  # a log's stream is mostly UTF-8
         if fit and is_a(error, _READ_FURTHER):  # Python's formatter looks at more of these, which may be of any type
             traceback.format_exception_only(error)
     except BaseException:  # noqa: BLE001 - as in _message
@@ -209,8 +210,9 @@ def _is_plain(error: BaseException) -> bool:
     return fit
 
 
-def _notes_are_fit(error: BaseException) -> bool:
+def _notes(error: BaseException) -> list[Any]:
+    """The notes of an error, which are texts; something that isn't one if they aren't."""
     notes: Any = getattr(error, "__notes__", None)
     if notes is None:
-        return True
-    return type(notes) is list and all(type(note) is str for note in notes) and sum(map(len, notes)) <= MAX_SHOWN
+        return []
+    return notes if type(notes) is list else [None]
