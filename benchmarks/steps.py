@@ -17,8 +17,8 @@ from typing import Any
 import trio
 
 from trioworkers import App, Context
+from trioworkers.broker.contract import Settlement
 from trioworkers.broker.fake import FakeBroker
-from trioworkers.broker.moves import Settlement
 from trioworkers.engine.consumer import STARTS_PER_ROUND
 from trioworkers.engine.delivery import Delivery, State
 from trioworkers.engine.lanes import Lanes

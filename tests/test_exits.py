@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import trioworkers
 from trioworkers import Job
-from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.contract import Holder
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.operator_actions import Delete, OperatorActions, ToDead
 from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.exits import Permit, on_departure, on_end, on_exit
@@ -136,7 +137,7 @@ async def told(connection: Connection, jid: str) -> str | None:
 
 
 async def sent(connection: Connection, *jids: str) -> list[bytes]:
-    broker = Broker(connection, Keys(), Holder("w", "lease", 30_000))
+    broker = RedisBroker(connection, Keys(), Holder("w", "lease", 30_000))
     await broker.send([Send(Job("q", "A", [], jid=jid, extra={"tw_keep": 60})) for jid in jids])
     return list(await connection.call("t", lambda client: client.lrange("queue:q", 0, -1)))[::-1]
 
@@ -171,7 +172,7 @@ async def test_large_queue_is_purged_with_those_between_that_hold_something(conn
 
 async def test_burial_after_too_many_crashes_is_an_exit(connection: Connection):
     [payload] = await sent(connection, "j")
-    broker = Broker(connection, Keys(), Holder("w", "lease", 30_000))
+    broker = RedisBroker(connection, Keys(), Holder("w", "lease", 30_000))
     await connection.call("t", lambda client: client.lpush(Keys().in_progress("q", "dead one"), [payload]))
     assert await broker.reclaim("dead one", "q", [(payload, "j", True, payload)]) == (1, "")
     assert await told(connection, "j") == "dead"
@@ -180,6 +181,6 @@ async def test_burial_after_too_many_crashes_is_an_exit(connection: Connection):
 async def test_due_job_that_names_no_queue_is_an_exit_when_it_is_buried(connection: Connection):
     payload = b'{"jid":"j","tw_keep":60}'
     await connection.call("t", lambda client: client.zadd("schedule", {payload: 1.0}))
-    broker = Broker(connection, Keys(), Holder("w", "lease", 30_000))
+    broker = RedisBroker(connection, Keys(), Holder("w", "lease", 30_000))
     assert await broker.promote("schedule", [(payload, None, payload)]) == (1, [])
     assert await told(connection, "j") == "dead"

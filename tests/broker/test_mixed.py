@@ -9,7 +9,8 @@ from typing import Any
 
 from trioworkers import Job
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.contract import Holder, Settlement
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.outcome import Acknowledge, Bury, Retry, Send
@@ -27,12 +28,12 @@ async def brokers(url: str) -> AsyncIterator[Brokers]:
         yield Brokers(connection, "", holder, Identity("host", 1, "x"), SizeGuard(), QUEUES["new"], QUEUES)
 
 
-async def found(broker: Broker, key: str) -> list[Any]:
+async def found(broker: RedisBroker, key: str) -> list[Any]:
     payloads = await broker.connection.call("lrange", lambda client: client.lrange(key, 0, -1))
     return [json.loads(payload) for payload in payloads]
 
 
-async def in_progress(broker: Broker, queue: str, payload: bytes) -> None:
+async def in_progress(broker: RedisBroker, queue: str, payload: bytes) -> None:
     await broker.connection.call("lpush", lambda client: client.lpush(broker.in_progress(queue), [payload]))
 
 

@@ -16,9 +16,10 @@ import trio
 
 from trioworkers import Job
 from trioworkers.broker.brokers import Brokers
+from trioworkers.broker.contract import Holder, Intake, Listed, Settlement
 from trioworkers.broker.fake import FakeBroker
-from trioworkers.broker.intake import Intake, open_intake
-from trioworkers.broker.moves import Broker, Holder, Listed, Settlement
+from trioworkers.broker.intake import open_intake
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, Retry, Send, Snooze
@@ -32,7 +33,7 @@ from trioworkers.wire.own_record import Identity
 class Bench:
     """A broker on the bench: how to reach its intake, and how to see all that it holds."""
 
-    broker: Broker
+    broker: RedisBroker
     open_intake: Any
 
     def intake(self, queue: str = "q") -> AbstractAsyncContextManager[Intake]:

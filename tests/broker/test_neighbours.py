@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from servers import Server
 
-from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.contract import Holder
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.neighbours import MAX_WATCHED, STEP, ResqueNeighbours, SidekiqNeighbours
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect
@@ -73,7 +74,7 @@ async def test_who_does_not_fetch_is_no_neighbour(connection: Connection, shared
 
 async def test_our_own_workers_are_no_neighbours(connection: Connection, shared_server: Server):
     identity = Identity("h", 1, "n")
-    ours = Broker(connection, Keys(), Holder("w1", "lease", 30_000))
+    ours = RedisBroker(connection, Keys(), Holder("w1", "lease", 30_000))
     await Presence(ours, str(identity), ["q"]).beat(Record(identity, "w1", 1.5, {"q": 10}, 0, False, 2.5, 1, 1), [])
     shared_server.command("LPUSH", "queue:q:w1:inprogress", "x")
     neighbour_check = neighbours(connection)

@@ -10,7 +10,9 @@ import pytest
 from servers import Server
 
 from trioworkers import Client, Job
-from trioworkers.broker.moves import PAGE_BYTES, Broker, Holder, Listed
+from trioworkers.broker.contract import Holder, Listed
+from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.owner import PAGE_BYTES
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.scripts import Script
@@ -58,7 +60,7 @@ async def fill(scale: Scale, key: str) -> None:
 
 
 async def test_audit_reads_a_heavy_list_in_several_steps(scale: Scale):
-    owner = Broker(scale, Keys(), HOLDER)
+    owner = RedisBroker(scale, Keys(), HOLDER)
     await fill(scale, owner.in_progress("q"))
     assert await owner.audit("q", 20, 100) is None
     assert scale.heaviest < 100
@@ -70,7 +72,7 @@ async def test_audit_reads_a_heavy_list_in_several_steps(scale: Scale):
 
 
 async def test_heavy_strays_and_what_is_left_go_back_in_order(scale: Scale):
-    owner = Broker(scale, Keys(), HOLDER)
+    owner = RedisBroker(scale, Keys(), HOLDER)
     await fill(scale, owner.in_progress("q"))
     assert await owner.put_back("q", HUGE[:4:-1]) == 15
     assert await owner.release("q") == 5
@@ -80,7 +82,10 @@ async def test_heavy_strays_and_what_is_left_go_back_in_order(scale: Scale):
 
 
 async def test_heavy_list_of_a_dead_worker_is_looked_at_in_parts(scale: Scale):
-    owner, alive = Broker(scale, Keys(), HOLDER), Broker(scale, Keys(), Holder("alive", "lease of alive", 30_000))
+    owner, alive = (
+        RedisBroker(scale, Keys(), HOLDER),
+        RedisBroker(scale, Keys(), Holder("alive", "lease of alive", 30_000)),
+    )
     await fill(scale, owner.in_progress("q"))
     total = 0
     while payloads := await alive.peek("owner", "q", 100):
@@ -108,7 +113,7 @@ async def test_heavy_due_payloads_come_in_parts_and_the_rest_at_once(scale: Scal
 
 
 async def test_all_that_is_due_is_found_at_once_if_it_is_light(scale: Scale):
-    owner = Broker(scale, Keys(), HOLDER)
+    owner = RedisBroker(scale, Keys(), HOLDER)
     scores: dict[str | bytes, float] = {f"{number}": number for number in range(1, 301)}
     await scale.call("add", lambda client: client.zadd("retry", scores))
     for limit, rest in ((200, 0.0), (300, 0.0), (301, None)):

@@ -14,8 +14,9 @@ import trio.lowlevel
 from servers import Server
 
 from trioworkers import Client, Job, Refused, Superseded, Unavailable
-from trioworkers.broker.intake import LeaseGone, open_intake
-from trioworkers.broker.moves import Broker, DueSet, Holder, Settlement
+from trioworkers.broker.contract import DueSet, Holder, LeaseGone, Settlement
+from trioworkers.broker.intake import open_intake
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect, retrying
 from trioworkers.broker.redis.link import Link
@@ -32,8 +33,8 @@ async def connection(redis_url: str) -> AsyncIterator[Connection]:
         yield opened
 
 
-def broker(connection: Connection, name: str, lease: str = "", lease_ms: int = 30_000) -> Broker:
-    return Broker(connection, Keys(), Holder(name, lease or f"lease of {name}", lease_ms))
+def broker(connection: Connection, name: str, lease: str = "", lease_ms: int = 30_000) -> RedisBroker:
+    return RedisBroker(connection, Keys(), Holder(name, lease or f"lease of {name}", lease_ms))
 
 
 def record(identity: Identity) -> Record:
@@ -49,7 +50,7 @@ class _Raw:
     text = "return redis.call(unpack(ARGV))"
 
 
-async def fill(connection: Connection, url: str, owner: Broker, count: int) -> list[bytes]:
+async def fill(connection: Connection, url: str, owner: RedisBroker, count: int) -> list[bytes]:
     await owner.send([Send(Job("q", "A", [n], jid=f"jid{n}")) for n in range(count)])
     async with open_intake(owner, url, 1.0, "q") as intake:
         return (await intake.fetch(count)).payloads

@@ -11,7 +11,8 @@ from coredis import PureToken
 from servers import Server
 
 from trioworkers import Job, Refused, Superseded
-from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.contract import Holder, Settlement
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.outcome import Acknowledge, Checkpoint, Discard, Outcome, Requeue, Retry, Send
@@ -22,29 +23,29 @@ LIST = "queue:q:owner:inprogress"
 
 
 @pytest.fixture
-async def owner(redis_url: str) -> AsyncIterator[Broker]:
+async def owner(redis_url: str) -> AsyncIterator[RedisBroker]:
     async with connect(redis_url, Link(redis_url)) as connection:
-        yield Broker(connection, Keys(), Holder("owner", "lease of owner", 30_000))
+        yield RedisBroker(connection, Keys(), Holder("owner", "lease of owner", 30_000))
 
 
-async def run(owner: Broker, payloads: Sequence[bytes], key: str = LIST) -> None:
+async def run(owner: RedisBroker, payloads: Sequence[bytes], key: str = LIST) -> None:
     """Have payloads in progress, oldest first."""
     for first in range(0, len(payloads), 1000):
         page = list(payloads[first : first + 1000])
         await owner.connection.call("push", lambda client, page=page: client.lpush(key, page))
 
 
-async def running(owner: Broker, key: str = LIST) -> list[bytes]:
+async def running(owner: RedisBroker, key: str = LIST) -> list[bytes]:
     """What is in progress, oldest first."""
     return list(await owner.connection.call("list", lambda client: client.lrange(key, 0, -1)))[::-1]
 
 
-async def settle(owner: Broker, payloads: Sequence[bytes], outcome: Outcome | None = None) -> dict[int, str]:
+async def settle(owner: RedisBroker, payloads: Sequence[bytes], outcome: Outcome | None = None) -> dict[int, str]:
     outcome = Acknowledge() if outcome is None else outcome
     return await owner.settle(next(NUMBERS), [Settlement("q", payload, outcome) for payload in payloads])
 
 
-async def executed(owner: Broker) -> dict[str, int]:
+async def executed(owner: RedisBroker) -> dict[str, int]:
     """How often Redis has executed each command since this was last asked."""
     stats = await owner.connection.call("info", lambda client: client.info("commandstats"))
     await owner.connection.call("config", lambda client: client.config_resetstat())
@@ -75,7 +76,7 @@ LAYOUTS: dict[str, tuple[int, Choice]] = {
 @pytest.mark.parametrize("size", [60, 3000])
 @pytest.mark.parametrize("layout", LAYOUTS)
 async def test_group_is_taken_out_of_its_list_and_the_rest_keeps_its_order(
-    owner: Broker, shared_server: Server, layout: str, size: int, full: bool
+    owner: RedisBroker, shared_server: Server, layout: str, size: int, full: bool
 ):
     length, choose = LAYOUTS[layout]
     chance = random.Random(7)
@@ -104,7 +105,7 @@ async def test_group_is_taken_out_of_its_list_and_the_rest_keeps_its_order(
     assert await running(owner) == []
 
 
-async def test_whole_groups_in_order_cost_a_few_commands(owner: Broker):
+async def test_whole_groups_in_order_cost_a_few_commands(owner: RedisBroker):
     p = payloads(1000)
     await run(owner, p)
     await settle(owner, p[:5])  # Redis knows the script
@@ -118,7 +119,7 @@ async def test_whole_groups_in_order_cost_a_few_commands(owner: Broker):
     assert await running(owner) == [*p[305:335], *p[345:355], *p[445:]]
 
 
-async def test_outcomes_of_all_kinds_leave_their_list_together(owner: Broker):
+async def test_outcomes_of_all_kinds_leave_their_list_together(owner: RedisBroker):
     p = payloads(400)
     await run(owner, p)
     await settle(owner, p[:1], Retry(p[0], 5))
@@ -139,7 +140,7 @@ async def test_outcomes_of_all_kinds_leave_their_list_together(owner: Broker):
     assert await running(owner, "queue:q") == p[198:1:-4]
 
 
-async def test_list_of_the_wrong_type_costs_no_job_of_another_list(owner: Broker):
+async def test_list_of_the_wrong_type_costs_no_job_of_another_list(owner: RedisBroker):
     p = payloads(40)
     await run(owner, p)
     await owner.connection.call("set", lambda client: client.set("queue:bad:owner:inprogress", "no list"))
@@ -151,7 +152,7 @@ async def test_list_of_the_wrong_type_costs_no_job_of_another_list(owner: Broker
     assert kept + len(await running(owner)) == 40
 
 
-async def test_counters_of_the_wrong_type_keep_no_outcome_back(owner: Broker, shared_server: Server):
+async def test_counters_of_the_wrong_type_keep_no_outcome_back(owner: RedisBroker, shared_server: Server):
     p = payloads(2)
     await run(owner, p)
     for key in ("stat:processed", "stat:failed", owner.keys.crashes, owner.keys.quarantine("owner")):
@@ -164,7 +165,7 @@ async def test_counters_of_the_wrong_type_keep_no_outcome_back(owner: Broker, sh
     assert shared_server.command("ZCARD", "retry") == 1
 
 
-async def test_checkpoints_of_a_group_lie_where_they_are_put_back_first(owner: Broker):
+async def test_checkpoints_of_a_group_lie_where_they_are_put_back_first(owner: RedisBroker):
     p = payloads(100)
     await run(owner, p)
     group = [Settlement("q", payload, Checkpoint(payload + b" ")) for payload in p[:15]]
@@ -175,7 +176,7 @@ async def test_checkpoints_of_a_group_lie_where_they_are_put_back_first(owner: B
     assert await running(owner) == p[30:]
 
 
-async def test_huge_payloads_among_small_ones_are_not_read(owner: Broker):
+async def test_huge_payloads_among_small_ones_are_not_read(owner: RedisBroker):
     """A script that read them to find the small ones would hold a gigabyte."""
     huge = [b"%d" % number + b"x" * 1_000_000 for number in range(30)]
     small = payloads(300)
@@ -187,13 +188,13 @@ async def test_huge_payloads_among_small_ones_are_not_read(owner: Broker):
     assert await running(owner) == huge
 
 
-async def memory(owner: Broker) -> int:
+async def memory(owner: RedisBroker) -> int:
     """The most that Redis has used."""
     info = await owner.connection.call("info", lambda client: client.info("memory"))
     return int(info["used_memory_peak"])  # type: ignore[arg-type]
 
 
-async def test_late_copy_of_an_old_group_finds_nothing_to_do(owner: Broker):
+async def test_late_copy_of_an_old_group_finds_nothing_to_do(owner: RedisBroker):
     """What a broken connection still delivers: group 1 comes again after group 2, and meets the same bytes, which were put back and fetched again."""
     [p] = payloads(1)
     await run(owner, [p])
@@ -209,7 +210,7 @@ async def test_late_copy_of_an_old_group_finds_nothing_to_do(owner: Broker):
 
 async def test_group_of_an_earlier_life_finds_nothing_to_do_even_while_nobody_has_the_lease(redis_url: str):
     async with connect(redis_url, Link(redis_url)) as connection:
-        first, second = (Broker(connection, Keys(), Holder("owner", f"life {n}", 30_000)) for n in (1, 2))
+        first, second = (RedisBroker(connection, Keys(), Holder("owner", f"life {n}", 30_000)) for n in (1, 2))
         await Presence(first, "first", ["q"]).claim()
         [p] = payloads(1)
         await run(first, [p])

@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 import attrs
 
+from trioworkers.broker.contract import Listed
 from trioworkers.broker.fake import FakeBroker
-from trioworkers.broker.moves import Listed
 from trioworkers.engine.audit import Audit
 from trioworkers.engine.delivery import Delivery, State
 

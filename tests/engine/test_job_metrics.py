@@ -11,10 +11,11 @@ from servers import Server
 
 from trioworkers import App, Discard, Job, RetryAfter, Unavailable, testing
 from trioworkers.broker import statistics
-from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.clock import Clock
+from trioworkers.broker.contract import Holder
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
-from trioworkers.broker.sender import Clock
 from trioworkers.engine import job_metrics as tally_module
 from trioworkers.engine.job_metrics import MAX_CLASSES, PAGE, JobMetrics, Reporter
 from trioworkers.wire.keys import Keys
@@ -29,9 +30,9 @@ class _Clock(Clock):
 
 
 @pytest.fixture
-async def broker(redis_url: str) -> AsyncIterator[Broker]:
+async def broker(redis_url: str) -> AsyncIterator[RedisBroker]:
     async with connect(redis_url, Link(redis_url)) as opened:
-        yield Broker(opened, Keys(), Holder("w1", "lease", 30_000), _Clock())
+        yield RedisBroker(opened, Keys(), Holder("w1", "lease", 30_000), _Clock())
 
 
 def hash_at(server: Server, key: str) -> dict[str, int]:
@@ -55,7 +56,7 @@ def test_keys_are_spelled_as_each_version_spells_them():
     assert Keys("ns").job_times("A::B", late) == ("ns:A::B-23-14:37", "ns:h|A::B-23-14:37")
 
 
-async def test_a_report_is_what_the_page_reads(broker: Broker, shared_server: Server):
+async def test_a_report_is_what_the_page_reads(broker: RedisBroker, shared_server: Server):
     metrics = JobMetrics()
     for ms in (0, 19.9, 20, 334, 335_000, 10_000_000):
         metrics.count("A", ms / 1000, failed=False)
@@ -81,14 +82,14 @@ async def test_a_report_is_what_the_page_reads(broker: Broker, shared_server: Se
     assert histogram_at(shared_server, "h|A-3-9:5")[0] == 3
 
 
-async def test_a_histogram_saturates_and_does_not_wrap(broker: Broker, shared_server: Server):
+async def test_a_histogram_saturates_and_does_not_wrap(broker: RedisBroker, shared_server: Server):
     counts: list[float] = [70_000, 0, 0, 70_000, *[0] * 25]
     await statistics.report(broker, "t", {"A": counts})
     assert histogram_at(shared_server, "h|A-3-9:5")[0] == 65_535
 
 
 async def test_a_report_whose_reply_was_lost_counts_once(
-    broker: Broker, shared_server: Server, monkeypatch: pytest.MonkeyPatch
+    broker: RedisBroker, shared_server: Server, monkeypatch: pytest.MonkeyPatch
 ):
     losses = [True]
 
@@ -107,7 +108,7 @@ async def test_a_report_whose_reply_was_lost_counts_once(
     assert hash_at(shared_server, "j|261103|9:05")["A|p"] == 2
 
 
-async def test_many_classes_go_in_pages_and_no_more_are_kept_than_can_be(broker: Broker, shared_server: Server):
+async def test_many_classes_go_in_pages_and_no_more_are_kept_than_can_be(broker: RedisBroker, shared_server: Server):
     metrics = JobMetrics()
     for number in range(MAX_CLASSES + 5):
         metrics.count(f"C{number}", 0.0, failed=False)
@@ -118,7 +119,7 @@ async def test_many_classes_go_in_pages_and_no_more_are_kept_than_can_be(broker:
     assert len(hash_at(shared_server, "j|261103|9:05")) == MAX_CLASSES
 
 
-async def test_a_key_of_the_wrong_type_costs_this_report_and_nothing_else(broker: Broker, shared_server: Server):
+async def test_a_key_of_the_wrong_type_costs_this_report_and_nothing_else(broker: RedisBroker, shared_server: Server):
     shared_server.command("SET", "j|20261103|9:5", "x")
     metrics = JobMetrics()
     reporter = Reporter(broker, metrics, 1.0)

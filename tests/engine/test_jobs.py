@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from trioworkers import App, Bury, CallFailed, Context, Discard, Job, RetryAfter, Unavailable, testing
+from trioworkers.broker.contract import Settlement
 from trioworkers.broker.fake import FakeBroker
-from trioworkers.broker.moves import Settlement
 from trioworkers.engine import runner as engine_runner
 from trioworkers.engine.settler import MAX_GROUP_BYTES
 

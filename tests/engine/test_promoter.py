@@ -4,8 +4,8 @@ import pytest
 import trio
 
 from trioworkers import Job
+from trioworkers.broker.contract import Due
 from trioworkers.broker.fake import FakeBroker
-from trioworkers.broker.moves import Due
 from trioworkers.engine.maintenance import Promoter
 from trioworkers.outcome import Send
 from trioworkers.wire.dialect import Dialect

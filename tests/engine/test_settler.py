@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import trio
 import trio.testing
 
+from trioworkers.broker.contract import Settlement
 from trioworkers.broker.fake import FakeBroker
-from trioworkers.broker.moves import Settlement
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.settler import Settler
 from trioworkers.outcome import ACKNOWLEDGE

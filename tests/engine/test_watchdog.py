@@ -9,8 +9,8 @@ import time
 import pytest
 import trio
 
+from trioworkers.broker.contract import Holder
 from trioworkers.broker.emergency import Lists
-from trioworkers.broker.moves import Holder
 from trioworkers.engine.watchdog import watching
 from trioworkers.wire.keys import Keys
 

@@ -12,10 +12,13 @@ from harness import Jobs, all_scripts
 from proxy import Proxy
 from servers import Server, Worker, wait_for
 
+from trioworkers.broker.in_progress import PAGE, PUT_BACK, RELEASE
 from trioworkers.broker.intake import FETCH
-from trioworkers.broker.moves import DUE, PAGE, PROMOTE, PUT_BACK, RECLAIM, RELEASE, SETTLE
 from trioworkers.broker.presence import BEAT, CLAIM, DEREGISTER
+from trioworkers.broker.promote import DUE, PROMOTE
+from trioworkers.broker.reclaim import RECLAIM
 from trioworkers.broker.redis.scripts import Script
+from trioworkers.broker.settle import SETTLE
 
 Work = Callable[..., Worker]
 ALL = all_scripts().values()

@@ -13,7 +13,8 @@ import trio
 from servers import Server
 from test_ruby import pytestmark as needs_sidekiq
 
-from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.contract import Holder
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.engine.maintenance import Promoter
@@ -72,7 +73,7 @@ def promote_with_ruby(server: Server) -> None:
 def promote_ourselves(server: Server) -> None:
     async def promote() -> None:
         async with connect(server.url, Link(server.url)) as connection:
-            await Promoter(Broker(connection, Keys(), Holder("p", "lease", 30_000))).promote()
+            await Promoter(RedisBroker(connection, Keys(), Holder("p", "lease", 30_000))).promote()
 
     trio.run(promote)
 

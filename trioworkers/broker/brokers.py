@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from trioworkers.broker.clock import Clock
+from trioworkers.broker.contract import Holder
 from trioworkers.broker.goworkers_broker import GoWorkersBroker
-from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.resque_broker import ResqueBroker
-from trioworkers.broker.sender import Clock
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.dialects import dialect_named
@@ -16,7 +17,7 @@ from trioworkers.wire.goworkers import GoWorkers
 from trioworkers.wire.own_record import Identity
 from trioworkers.wire.resque import Resque, worker_id
 
-_KINDS: Mapping[type[Dialect], type[Broker]] = {Resque: ResqueBroker, GoWorkers: GoWorkersBroker}
+_KINDS: Mapping[type[Dialect], type[RedisBroker]] = {Resque: ResqueBroker, GoWorkers: GoWorkersBroker}
 
 
 class Brokers:
@@ -39,7 +40,7 @@ class Brokers:
         self._guard = guard
         self._clock = Clock()
         self._dialects = dialects
-        self._brokers: dict[Dialect, Broker] = {}
+        self._brokers: dict[Dialect, RedisBroker] = {}
         self.main = self._speaking(dialect)
         """The one that sends what is enqueued, and does what is done but once."""
         self.by_queue = {queue: self._speaking(spoken) for queue, spoken in dialects.items()}
@@ -51,19 +52,19 @@ class Brokers:
             }
 
     @property
-    def in_use(self) -> Iterable[Broker]:
+    def in_use(self) -> Iterable[RedisBroker]:
         """Each broker once."""
         return list(dict.fromkeys([self.main, *self.by_queue.values()]))
 
-    def tagged(self, tag: str) -> Broker:
+    def tagged(self, tag: str) -> RedisBroker:
         """The broker for a list that stands in the registry with this dialect tag. Raises ConfigurationError for an unknown one."""
         return self._speaking(dialect_named(tag or f"{SIDEKIQ.family}:{self._worker_namespace}"))
 
-    def _speaking(self, dialect: Dialect) -> Broker:
+    def _speaking(self, dialect: Dialect) -> RedisBroker:
         if dialect not in self._brokers:
             queues = [queue for queue, spoken in self._dialects.items() if spoken == dialect]
             name = worker_id(self._identity.hostname, self._identity.pid, queues)
             keys = dialect.keys(self._worker_namespace)
-            kind = _KINDS.get(type(dialect), Broker)
+            kind = _KINDS.get(type(dialect), RedisBroker)
             self._brokers[dialect] = kind(self._connection, keys, self._holder, self._clock, self._guard, dialect, name)
         return self._brokers[dialect]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.contract import Holder
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
@@ -33,12 +34,12 @@ async def release_all(lists: Lists) -> None:
     """Move everything in the lists back to the fetch end of its queue, and deregister. Raises BrokerError."""
     async with connect(lists.url, Link(shown_url(lists.url)), reply_timeout_s=0.4) as connection:
         brokers = {
-            queue: Broker(connection, dialect.keys(lists.keys.worker_namespace), lists.holder, dialect=dialect)
+            queue: RedisBroker(connection, dialect.keys(lists.keys.worker_namespace), lists.holder, dialect=dialect)
             for queue, dialect in lists.queues.items()
         }
         for queue, broker in brokers.items():
             await broker.release(queue)
-        main = Broker(connection, lists.keys, lists.holder)
+        main = RedisBroker(connection, lists.keys, lists.holder)
         await Presence(main, lists.identity, list(brokers), brokers).deregister()
 
 

@@ -13,11 +13,10 @@ from typing import TypeVar
 import trio
 
 from trioworkers import outcome as outcomes
+from trioworkers.broker.clock import Clock
+from trioworkers.broker.contract import Due, DueSet, Fetched, Holder, Intake, Listed, Settlement
 from trioworkers.broker.holds.fake import FakeHolds
 from trioworkers.broker.holds.limits import Candidate, Tended
-from trioworkers.broker.intake import Fetched, Intake
-from trioworkers.broker.moves import Broker, Due, DueSet, Holder, Listed, Settlement
-from trioworkers.broker.sender import Clock
 from trioworkers.broker.sorted_payloads import SortedPayloads
 from trioworkers.errors import BrokerError, Refused
 from trioworkers.sending import Sending
@@ -25,6 +24,7 @@ from trioworkers.size_guard import SizeGuard
 from trioworkers.wire import places
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.ended import Ended, decode_ended
+from trioworkers.wire.keys import Keys
 
 DUE_SETS = ("retry", "schedule", "delayed")
 EPOCH_S = 1_700_000_000.0
@@ -37,7 +37,7 @@ class _VirtualClock(Clock):
         return EPOCH_S + trio.current_time()
 
 
-class FakeBroker(Broker):
+class FakeBroker:
     """See the module. `consumed`: the queues that count as work when `has_work` is asked. `dialects`: where not `dialect` is spoken."""
 
     def __init__(
@@ -51,7 +51,7 @@ class FakeBroker(Broker):
         self.dialect = dialect
         self.keys = dialect.keys("")
         self.worker = "fake"
-        self.clock = _VirtualClock()
+        self.clock: Clock = _VirtualClock()
         self.guard = SizeGuard() if guard is None else guard
         foreign = {queue: (spoken, spoken.keys("")) for queue, spoken in (dialects or {}).items()}
         self.sending = Sending(self.keys, dialect, self.guard, foreign)
@@ -61,6 +61,7 @@ class FakeBroker(Broker):
         self.sets = {name: SortedPayloads() for name in (*(place.key for place in places.sets()), "delayed")}
         self.stats: Counter[str] = Counter()
         self.crash_counts: Counter[str] = Counter()
+        self.replies: dict[str, bytes] = {}
         self.in_quarantine: set[str] = set()
         self._consumed = consumed
         self._changed = trio.Event()
@@ -76,6 +77,14 @@ class FakeBroker(Broker):
     def fail_next(self, error: BrokerError, *, after: bool = False, times: int = 1) -> None:
         """Have the next calls raise, before they take effect or (their reply is lost) after."""
         self._faults.extend([(error, after)] * times)
+
+    def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:
+        """See `Sender.spoken_on`."""
+        return self.sending.spoken_on(queue)
+
+    def holds(self, queue: str) -> str:
+        """See `Owner.holds`."""
+        return self.keys.holds(queue, self.holder.process_id)
 
     def queue_of(self, payload: bytes) -> str:
         """Where a payload of a set would go."""
@@ -134,7 +143,7 @@ class FakeBroker(Broker):
                 self.sets[waiting].add(dialect.encode(send.job, now_s, enqueued=False, due_s=score), score)
 
     async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
-        """See `Broker.settle`."""
+        """See `Settles.settle`."""
 
         def move() -> dict[int, str]:
             if number == self._settled[0]:
@@ -185,7 +194,7 @@ class FakeBroker(Broker):
         return True
 
     def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:
-        """See `Broker.as_dead`. Kept as it is in every dialect: tests want to see the job."""
+        """See `Settles.as_dead`. Kept as it is in every dialect: tests want to see the job."""
         del queue, failure
         return payload
 
@@ -225,7 +234,7 @@ class FakeBroker(Broker):
         return None if text is None else decode_ended(text)
 
     async def due(self, limit: int) -> Due:
-        """See `Broker.due`."""
+        """See `Promotes.due`."""
 
         def move() -> Due:
             now_s = self.clock.now_s()
@@ -235,10 +244,14 @@ class FakeBroker(Broker):
 
         return await self._call(move, looks=True)
 
+    async def reply(self, token: str, reply: bytes) -> None:
+        """See `Promotes.reply`."""
+        await self._call(lambda: self.replies.__setitem__(token, reply), looks=True)
+
     async def promote(
         self, source: DueSet, entries: Sequence[tuple[bytes, str | None, bytes]]
     ) -> tuple[int, list[str]]:
-        """See `Broker.promote`."""
+        """See `Promotes.promote`."""
 
         def move() -> tuple[int, list[str]]:
             moved = [entry for entry in entries if self.sets[source].remove(entry[0])]
@@ -252,17 +265,17 @@ class FakeBroker(Broker):
         return await self._call(move)
 
     async def audit(self, queue: str, expected: int, limit: int, known: Collection[bytes] = ()) -> Listed | None:
-        """See `Broker.audit`."""
+        """See `InProgress.audit`."""
         found = await self._call(lambda: list(self._list(queue)), looks=True)
         return None if len(found) == expected else Listed(Counter(found))
 
     async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
-        """See `Broker.count`."""
+        """See `InProgress.count`."""
         found = await self._call(lambda: Counter(self._list(queue)), looks=True)
         return Counter({payload: found[payload] for payload in payloads})
 
     async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[str] = ()) -> int:
-        """See `Broker.put_back`."""
+        """See `InProgress.put_back`."""
 
         def move() -> int:
             held = self._list(queue)
@@ -276,7 +289,7 @@ class FakeBroker(Broker):
         return await self._call(move)
 
     async def release(self, queue: str, limit: int = 500) -> int:
-        """See `Broker.release`."""
+        """See `InProgress.release`."""
 
         def move() -> int:
             held = self._list(queue)
@@ -289,13 +302,13 @@ class FakeBroker(Broker):
         return await self._call(move)
 
     async def crashes(self, jids: Sequence[str]) -> Mapping[str, int]:
-        """See `Broker.crashes`."""
+        """See `Reclaims.crashes`."""
         return await self._call(
             lambda: {jid: self.crash_counts[jid] for jid in jids if jid in self.crash_counts}, looks=True
         )
 
     async def quarantine(self, jid: str) -> None:
-        """See `Broker.quarantine`."""
+        """See `Reclaims.quarantine`."""
         await self._call(lambda: self.in_quarantine.add(jid))
 
     @asynccontextmanager
@@ -313,7 +326,7 @@ class FakeBroker(Broker):
         return taken
 
 
-class FakeIntake(Intake):
+class FakeIntake:
     """The fetching side of a `FakeBroker`."""
 
     def __init__(self, broker: FakeBroker, queue: str) -> None:
@@ -321,17 +334,17 @@ class FakeIntake(Intake):
         self._name = queue
 
     async def fetch(self, limit: int) -> Fetched:
-        """See `Intake.fetch`."""
+        """See `RedisIntake.fetch`."""
         payloads = await self._fake._call(lambda: self._fake.take(self._name, limit))  # noqa: SLF001 - its other half
         return Fetched(payloads, suspects=bool(self._fake.crash_counts))
 
     @property
     def may_wait(self) -> bool:
-        """See `Intake.may_wait`."""
+        """See `RedisIntake.may_wait`."""
         return True
 
     async def wait(self) -> bytes | None:
-        """See `Intake.wait`."""
+        """See `RedisIntake.wait`."""
         while not self._fake.queues.get(self._name):
             await self._fake.next_change.wait()
         return (await self.fetch(1)).payloads[0]

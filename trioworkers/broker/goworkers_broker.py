@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.neighbours import RECORD_S, Neighbour, Neighbours, SidekiqNeighbours
 from trioworkers.broker.redis.scripts import script
 from trioworkers.wire.go_heartbeat import lists_in, without
@@ -30,11 +30,11 @@ LOOK_EVERY_S = 5.0
 """A go-workers without records shows by its list alone, which has to be seen twice."""
 
 
-class GoWorkersBroker(Broker):
+class GoWorkersBroker(RedisBroker):
     """The moves of go-workers' dialect."""
 
     async def on_claimed(self, queues: Collection[str]) -> None:
-        """See `Broker.on_claimed`. What go-workers2's records say of our lists, which were its own until now, goes."""
+        """See `RedisBroker.on_claimed`. What go-workers2's records say of our lists, which were its own until now, goes."""
         ours = {self._name(queue) for queue in queues}
         for identity, heartbeats in await self._records():
             after, found = heartbeats, ours.intersection(lists_in(heartbeats))
@@ -48,7 +48,7 @@ class GoWorkersBroker(Broker):
                     logger.info(text, identity.decode(errors="replace"), ", ".join(sorted(found)))
 
     def neighbours(self, queues: Collection[str]) -> Neighbours:
-        """See `Broker.neighbours`."""
+        """See `RedisBroker.neighbours`."""
         return GoWorkersNeighbours(self, queues)
 
     async def _records(self) -> list[tuple[bytes, bytes]]:

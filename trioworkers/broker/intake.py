@@ -6,14 +6,13 @@ half-open sockets and anything that coredis may have lost track of, all at once.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import attrs
 import trio
 
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.contract import Fetched, LeaseGone
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S, Connection, connect
 from trioworkers.broker.redis.scripts import script
 from trioworkers.ticks import next_tick
@@ -32,34 +31,17 @@ SHORTEST_BLOCK_S = 0.05
 UNBLOCK_PATIENCE_S = 1.0
 
 
-class LeaseGone(enum.IntEnum):
-    """Whether our lease was missing when we looked: EXPIRED, others may have taken what we run; FORGOTTEN, Redis lost its data."""
-
-    NO = 0
-    EXPIRED = 1
-    FORGOTTEN = 2
-
-
-@attrs.frozen
-class Fetched:
-    """What a fetch brought. `lease_gone`: see `LeaseGone`. `suspects`: some job's worker died under it, look closer."""
-
-    payloads: list[bytes]
-    lease_gone: LeaseGone = LeaseGone.NO
-    suspects: bool = False
-
-
 @asynccontextmanager
-async def open_intake(broker: Broker, url: str, block_s: float, queue: str) -> AsyncIterator[Intake]:
+async def open_intake(broker: RedisBroker, url: str, block_s: float, queue: str) -> AsyncIterator[RedisIntake]:
     """An intake for `queue` that blocks until the next multiple of `block_s` seconds; closed at the end of the block."""
     async with connect(url, broker.connection.link) as connection:
-        yield Intake(broker, connection, queue, block_s)
+        yield RedisIntake(broker, connection, queue, block_s)
 
 
-class Intake:
+class RedisIntake:
     """Fetches for one queue. See `open_intake`."""
 
-    def __init__(self, broker: Broker, connection: Connection, queue: str, block_s: float) -> None:
+    def __init__(self, broker: RedisBroker, connection: Connection, queue: str, block_s: float) -> None:
         self._broker = broker
         self._connection = connection
         self._block_s = block_s
@@ -72,7 +54,7 @@ class Intake:
         self._end = broker.dialect.fetched_from
 
     async def fetch(self, limit: int) -> Fetched:
-        """Move up to `limit` payloads into our in-progress list, without waiting. A lost reply leaves strays for `Broker.audit`."""
+        """Move up to `limit` payloads into our in-progress list, without waiting. A lost reply leaves strays for `InProgress.audit`."""
         keys, holder = self._broker.keys, self._broker.holder
         names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.crashes]
         names.append(keys.drained(holder.process_id))

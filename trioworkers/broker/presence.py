@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import attrs
 import trio
 
-from trioworkers.broker.intake import LeaseGone
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.contract import LeaseGone
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import Superseded
 from trioworkers.identity import is_certainly_dead
@@ -59,7 +59,11 @@ class Presence:
     """A worker's presence in Redis. `brokers`: of those queues that are not `broker`'s."""
 
     def __init__(
-        self, broker: Broker, identity: str, queues: Sequence[str], brokers: Mapping[str, Broker] | None = None
+        self,
+        broker: RedisBroker,
+        identity: str,
+        queues: Sequence[str],
+        brokers: Mapping[str, RedisBroker] | None = None,
     ) -> None:
         self._broker = broker
         self._identity = identity

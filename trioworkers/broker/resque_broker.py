@@ -12,8 +12,10 @@ from collections.abc import Collection, Iterable, Sequence
 
 import attrs
 
-from trioworkers.broker.moves import PAGE_BYTES, Broker, Due, DueSet
+from trioworkers.broker.contract import Due, DueSet
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.neighbours import Neighbours, ResqueNeighbours
+from trioworkers.broker.owner import PAGE_BYTES
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.wire.packing import pack
 from trioworkers.wire.resque import OUR_TAG, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
@@ -46,14 +48,14 @@ DEAD_AFTER_S = 300.0
 """As Ruby's Resque has it."""
 
 
-class ResqueBroker(Broker):
+class ResqueBroker(RedisBroker):
     """The moves of Resque's dialect."""
 
     keys: ResqueKeys
     _scheduler = ""
 
     async def due(self, limit: int) -> Due:
-        """See `Broker.due`."""
+        """See `Promotes.due`."""
         due = await super().due(limit)
         keys = [*self.keys.waiting, *self.keys.scheduler_locks]
         wait, delayed, scheduler = await self.connection.run(DUE_DELAYED, keys, [limit, PAGE_BYTES])
@@ -71,7 +73,7 @@ class ResqueBroker(Broker):
     async def promote(
         self, source: DueSet, entries: Sequence[tuple[bytes, str | None, bytes]]
     ) -> tuple[int, list[str]]:
-        """See `Broker.promote`."""
+        """See `Promotes.promote`."""
         if source != "delayed":
             return await super().promote(source, entries)
         keys = [*self.keys.waiting, *self.keys.scheduler_locks, self.keys.queues, self.keys.dead]
@@ -81,7 +83,7 @@ class ResqueBroker(Broker):
         return moved, [error.decode(errors="replace") for error in errors]
 
     def neighbours(self, queues: Collection[str]) -> Neighbours:
-        """See `Broker.neighbours`."""
+        """See `RedisBroker.neighbours`."""
         return ResqueNeighbours(self.connection, self.keys, queues)
 
     async def show(self, running: Sequence[tuple[str, bytes, float]], started_at_s: float, already: int) -> int:

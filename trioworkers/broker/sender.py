@@ -1,14 +1,14 @@
-"""Sender: what `sending.py` has made of jobs, over the connection to Redis; and the clock by which all that we write is dated."""
+"""Sender: what `sending.py` has made of jobs, over the connection to Redis."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import trio
 
 from trioworkers import outcome as outcomes
+from trioworkers.broker.clock import Clock
 from trioworkers.broker.enqueue import ENQUEUE
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.outbox import Outbox
@@ -18,21 +18,6 @@ from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.ended import Ended, decode_ended
 from trioworkers.wire.keys import Keys
-
-
-class Clock:
-    """Redis's clock, as far as the last heartbeat knows: what we write down must not depend on this machine's."""
-
-    def __init__(self) -> None:
-        self._ahead_s = 0.0
-
-    def set(self, redis_now_s: float) -> None:
-        """Redis's time just now, in epoch seconds."""
-        self._ahead_s = redis_now_s - time.time()
-
-    def now_s(self) -> float:
-        """Epoch seconds by Redis's clock."""
-        return time.time() + self._ahead_s
 
 
 class Sender:

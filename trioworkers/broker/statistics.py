@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.scripts import script
 from trioworkers.wire.metrics import Counts, buckets, fields
 from trioworkers.wire.packing import pack
@@ -18,7 +18,7 @@ REPORT = script(
 )
 
 
-async def report(broker: Broker, token: str, ended: Mapping[str, Counts]) -> None:
+async def report(broker: RedisBroker, token: str, ended: Mapping[str, Counts]) -> None:
     """Count how jobs of each class ended. May be repeated with the same token after a lost reply. Raises BrokerError."""
     keys, at = broker.keys, datetime.fromtimestamp(broker.clock.now_s(), UTC)
     names = [keys.last_report(broker.holder.process_id), *keys.job_counts(at)]

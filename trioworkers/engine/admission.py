@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import trio
 
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.contract import Broker
 from trioworkers.engine.delivery import FETCHED, Delivery
 from trioworkers.engine.permits import Permits, Verdict
 from trioworkers.engine.settler import Settler

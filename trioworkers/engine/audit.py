@@ -13,7 +13,7 @@ from itertools import chain
 
 import trio
 
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.contract import Broker
 from trioworkers.engine.delivery import LOST, Delivery
 from trioworkers.wording import counted
 

@@ -12,8 +12,7 @@ from itertools import islice
 
 import trio
 
-from trioworkers.broker.intake import Fetched, Intake, LeaseGone
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.contract import Broker, Fetched, Intake, LeaseGone
 from trioworkers.broker.redis.connection import backoff
 from trioworkers.engine.admission import Admission
 from trioworkers.engine.audit import Audit

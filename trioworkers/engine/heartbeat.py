@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import trio
 
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.contract import Broker
 from trioworkers.broker.presence import Beat, Presence
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.delivery import Delivery

@@ -10,7 +10,7 @@ from bisect import bisect_right
 
 import trio
 
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.statistics import report
 from trioworkers.errors import BrokerError, Unavailable
 from trioworkers.ticks import next_tick
@@ -54,7 +54,7 @@ class JobMetrics:
 class Reporter:
     """Writes the metrics every `interval_s` seconds."""
 
-    def __init__(self, broker: Broker, metrics: JobMetrics, interval_s: float) -> None:
+    def __init__(self, broker: RedisBroker, metrics: JobMetrics, interval_s: float) -> None:
         self._broker = broker
         self._metrics = metrics
         self._interval_s = interval_s

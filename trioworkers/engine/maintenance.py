@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from trioworkers.broker.moves import Broker, Due, DueSet
+from trioworkers.broker.contract import Broker, Due, DueSet, Reclaiming
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
 from trioworkers.engine.quarantine import MAX_CRASHES
@@ -101,17 +101,17 @@ class Promoter:
 class Reclaimer:
     """Gives the payloads of dead workers back to their queues, and buries jobs under which too many workers died.
 
-    `broker_of`: finds the broker for the dialect tag behind a queue's name (see `Broker.tagged`); without it all queues are `broker`'s.
+    `broker_of`: finds the broker for the dialect tag behind a queue's name (see `Owner.tagged`); without it all queues are `broker`'s.
     """
 
     def __init__(
         self,
-        broker: Broker,
+        broker: Reclaiming,
         link: Link,
         *,
         lease_s: float,
         beat_s: float,
-        broker_of: Callable[[str], Broker] | None = None,
+        broker_of: Callable[[str], Reclaiming] | None = None,
     ) -> None:
         self._broker = broker
         self._broker_of = broker_of or (lambda _: broker)
@@ -193,7 +193,7 @@ class Reclaimer:
             logger.warning(text, process_id, queue)
 
     async def _entries(
-        self, broker: Broker, queue: str, payloads: Sequence[bytes], on_trial: set[str]
+        self, broker: Reclaiming, queue: str, payloads: Sequence[bytes], on_trial: set[str]
     ) -> list[tuple[bytes, str, bool, bytes | None]]:
         jids = [jid_of(payload) for payload in payloads]
         deaths = await broker.crashes(jids)
@@ -209,7 +209,7 @@ class Reclaimer:
         return entries
 
 
-def _buried(broker: Broker, queue: str, payload: bytes) -> bytes:
+def _buried(broker: Reclaiming, queue: str, payload: bytes) -> bytes:
     failure = Failure(
         "trioworkers.WorkerDied", f"{MAX_CRASHES} workers died while they ran this job; it is not run again"
     )

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from trioworkers.broker.contract import Broker
 from trioworkers.broker.holds.limits import START, Candidate
-from trioworkers.broker.moves import Broker
 from trioworkers.engine.delivery import Delivery
 from trioworkers.errors import BadPayload
 from trioworkers.exits import Held, Permit, on_exit

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import trio
 
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.contract import Broker
 from trioworkers.broker.redis.connection import retrying
 
 QUARANTINE_AFTER_CRASHES = 2

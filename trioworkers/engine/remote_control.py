@@ -12,7 +12,7 @@ from functools import partial
 
 import trio
 
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.contract import Broker
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.delivery import Delivery
 from trioworkers.outcome import Bury, Discard, Outcome, Requeue

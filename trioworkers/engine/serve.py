@@ -11,7 +11,7 @@ import trio
 
 from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.checks import check_server
-from trioworkers.broker.moves import Broker, Holder
+from trioworkers.broker.contract import Broker, Holder
 from trioworkers.broker.redis.connection import Connection, connect, retrying
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import trio
 
-from trioworkers.broker.moves import Broker, Settlement
+from trioworkers.broker.contract import Broker, Settlement
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.engine.delivery import LOST, SETTLED, SETTLING, Delivery
 from trioworkers.exits import on_outcome

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import trio
 
-from trioworkers.broker.moves import Broker
+from trioworkers.broker.contract import Broker
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.errors import Refused, Superseded
 

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.intake import LeaseGone
-from trioworkers.broker.moves import Broker, Due
+from trioworkers.broker.contract import Broker, Due, LeaseGone
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
 from trioworkers.broker.redis.connection import Connection, retrying
 from trioworkers.broker.resque_broker import ResqueBroker

@@ -13,9 +13,9 @@ import attrs
 import trio
 
 from trioworkers.broker.brokers import Brokers
+from trioworkers.broker.contract import Due, LeaseGone
 from trioworkers.broker.emergency import Lists
-from trioworkers.broker.intake import LeaseGone, open_intake
-from trioworkers.broker.moves import Due
+from trioworkers.broker.intake import open_intake
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery

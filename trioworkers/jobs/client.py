@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import trio
 
+from trioworkers.broker.contract import Sends
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
@@ -51,10 +52,10 @@ class Client:
         given = {"redis_url": url, "namespace": namespace, "dialect": dialect, **sizes}
         self._settings = settings(given, os.environ)
         self._stack = AsyncExitStack()
-        self._sender: Sender | None = None
+        self._sender: Sends | None = None
 
     @classmethod
-    def around(cls, sender: Sender) -> Client:
+    def around(cls, sender: Sends) -> Client:
         """A client on a connection that is open already and that somebody else closes."""
         client = cls(DEFAULT_URL)
         client._sender = sender
@@ -114,7 +115,7 @@ class Client:
             raise JobGone(jid, ended.how)
         return value_of(ended)
 
-    def _opened(self) -> Sender:
+    def _opened(self) -> Sends:
         if self._sender is None:
             raise RuntimeError("a Client is used inside its block: async with Client(url) as client")
         return self._sender

@@ -9,10 +9,11 @@ import attrs
 import pytest
 
 from trioworkers import Job
+from trioworkers.broker.contract import Holder, Intake, Settlement
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.holds.limits import PARKED, START, Candidate
-from trioworkers.broker.intake import Intake, open_intake
-from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.intake import open_intake
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.errors import BrokerError
@@ -24,7 +25,7 @@ from trioworkers.wire.keys import Keys
 
 @attrs.define
 class Bench:
-    broker: Broker
+    broker: RedisBroker
     intake: Intake
     number: int = 0
     group: int = 0
@@ -63,7 +64,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         return
     url = request.getfixturevalue("redis_url")
     async with connect(url, Link(url)) as connection:
-        broker = Broker(connection, Keys(), Holder("w", "lease", 30_000))
+        broker = RedisBroker(connection, Keys(), Holder("w", "lease", 30_000))
         await Presence(broker, "w", ["q"]).claim()
         async with open_intake(broker, url, 1.0, "q") as intake:
             yield Bench(broker, intake)

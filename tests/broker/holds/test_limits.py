@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
+from trioworkers.broker.contract import Holder, Settlement
 from trioworkers.broker.holds.limits import GONE, PARKED, START, AdmissionKeys, Candidate, admit, declare, tend
-from trioworkers.broker.moves import Broker, Holder, Settlement
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.errors import BrokerError, Superseded
 from trioworkers.exits import Permit, on_departure
@@ -33,8 +34,8 @@ class Fleet:
     async def do(self, *words: Any) -> Any:
         return await self.connection.call("test", lambda client: client.execute_command(*_command(words)))
 
-    def broker(self, process: str = "w1") -> Broker:
-        return Broker(self.connection, KEYS, Holder(process, f"lease of {process}", 30_000))
+    def broker(self, process: str = "w1") -> RedisBroker:
+        return RedisBroker(self.connection, KEYS, Holder(process, f"lease of {process}", 30_000))
 
     async def fetched(self, process: str, *payloads: bytes) -> None:
         await self.connection.call("t", lambda c: c.set(KEYS.lease(process), f"lease of {process}"))

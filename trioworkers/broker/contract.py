@@ -1,0 +1,203 @@
+"""What a worker needs of a broker: what the real one and the fake have in common, whose contract tests are the same.
+
+Payloads come as bytes and go back as the same bytes; `engine/` decides what becomes of them. All methods raise BrokerError.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import attrs
+
+from trioworkers import outcome as outcomes
+from trioworkers.broker.clock import Clock
+from trioworkers.exits import Effect
+from trioworkers.sending import Sending
+from trioworkers.size_guard import SizeGuard
+from trioworkers.wire.dialect import Dialect, Failure
+from trioworkers.wire.ended import Ended
+from trioworkers.wire.keys import Keys
+
+if TYPE_CHECKING:
+    from trioworkers.broker.holds.limits import Candidate, Tended
+
+DueSet = Literal["retry", "schedule", "delayed"]
+"""What holds payloads that come due; `delayed` only in Resque's dialect."""
+
+
+@attrs.define
+class Holder:
+    """Who we are to the other workers: the name of our in-progress lists, and what our lease says. `renewed_at`: when it surely was ours, in Trio's time."""
+
+    process_id: str = attrs.field(on_setattr=attrs.setters.frozen)
+    lease: str = attrs.field(on_setattr=attrs.setters.frozen)
+    lease_ms: int = attrs.field(on_setattr=attrs.setters.frozen)
+    renewed_at: float = attrs.field(default=-math.inf, init=False, eq=False)
+
+    @property
+    def sure_until(self) -> float:
+        """Until when nobody can think us dead, in Trio's time."""
+        return self.renewed_at + self.lease_ms / 1000
+
+
+class Settlement(NamedTuple):
+    """One outcome (or checkpoint) to be written: of which queue, of which payload."""
+
+    queue: str
+    payload: bytes
+    outcome: outcomes.Outcome | outcomes.Checkpoint | outcomes.LetGo
+    effects: Sequence[Effect] = ()
+
+
+@attrs.frozen
+class Due:
+    """What is due in the retry and the schedule set, and the seconds until the next payload after these is (None: nothing).
+
+    Besides, what people want: control `messages` for this worker, and the names of what is paused for all.
+    """
+
+    retry: list[bytes]
+    schedule: list[bytes]
+    next_in_s: float | None
+    delayed: Sequence[bytes] = ()
+    messages: Sequence[bytes] = ()
+    paused_queues: frozenset[str] = frozenset()
+    paused_classes: frozenset[str] = frozenset()
+
+
+@attrs.frozen
+class Listed:
+    """What an in-progress list holds. `at_once`: all of it was read in one step; else others may have moved payloads meanwhile, so that some were missed or seen twice."""
+
+    payloads: Counter[bytes]
+    at_once: bool = True
+
+
+class LeaseGone(enum.IntEnum):
+    """Whether our lease was missing when we looked: EXPIRED, others may have taken what we run; FORGOTTEN, Redis lost its data."""
+
+    NO = 0
+    EXPIRED = 1
+    FORGOTTEN = 2
+
+
+@attrs.frozen
+class Fetched:
+    """What a fetch brought. `lease_gone`: see `LeaseGone`. `suspects`: some job's worker died under it, look closer."""
+
+    payloads: list[bytes]
+    lease_gone: LeaseGone = LeaseGone.NO
+    suspects: bool = False
+
+
+class Sends(Protocol):
+    """What a `Client` needs."""
+
+    dialect: Dialect
+    sending: Sending
+    clock: Clock
+    guard: SizeGuard
+
+    @property
+    def keys(self) -> Keys:
+        """The names of our dialect's keys, and of ours."""
+
+    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> None:
+        """See `Sender.send`."""
+
+    async def ended(self, jid: str) -> Ended | None:
+        """See `Sender.ended`."""
+
+    def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:
+        """See `Sender.spoken_on`."""
+
+
+class Broker(Sends, Protocol):
+    """One worker's moves between places of one dialect."""
+
+    holder: Holder
+
+    def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:
+        """See `Settles.as_dead`."""
+
+    def holds(self, queue: str) -> str:
+        """See `Owner.holds`."""
+
+    async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
+        """See `Settles.settle`."""
+
+    async def admit(
+        self, queue: str, number: int, declared: Mapping[str, int], batch: Sequence[Candidate]
+    ) -> list[int | str]:
+        """See `limits.admit`."""
+
+    async def declare(self, concurrency: Mapping[str, int], since: str) -> str:
+        """See `limits.declare`."""
+
+    async def tend(self) -> Tended:
+        """See `limits.tend`."""
+
+    async def due(self, limit: int) -> Due:
+        """See `Promotes.due`."""
+
+    async def reply(self, token: str, reply: bytes) -> None:
+        """See `Promotes.reply`."""
+
+    async def promote(
+        self, source: DueSet, entries: Sequence[tuple[bytes, str | None, bytes]]
+    ) -> tuple[int, list[str]]:
+        """See `Promotes.promote`."""
+
+    async def audit(self, queue: str, expected: int, limit: int, known: Collection[bytes] = ()) -> Listed | None:
+        """See `InProgress.audit`."""
+
+    async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
+        """See `InProgress.count`."""
+
+    async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[str] = ()) -> int:
+        """See `InProgress.put_back`."""
+
+    async def release(self, queue: str, limit: int = 500) -> int:
+        """See `InProgress.release`."""
+
+    async def crashes(self, jids: Sequence[str]) -> Mapping[str, int]:
+        """See `Reclaims.crashes`."""
+
+    async def quarantine(self, jid: str) -> None:
+        """See `Reclaims.quarantine`."""
+
+
+class Reclaiming(Broker, Protocol):
+    """Takes over what the dead have left, too. The fake has nobody who dies."""
+
+    async def peek(self, process_id: str, queue: str, limit: int) -> list[bytes]:
+        """See `Reclaims.peek`."""
+
+    async def reclaim(
+        self, process_id: str, queue: str, entries: Sequence[tuple[bytes, str, bool, bytes | None]]
+    ) -> tuple[int, str]:
+        """See `Reclaims.reclaim`."""
+
+    async def forget(self, process_id: str, queue: str, *, strike: bool) -> None:
+        """See `Reclaims.forget`."""
+
+    async def quarantined(self, process_id: str) -> set[str]:
+        """See `Reclaims.quarantined`."""
+
+
+class Intake(Protocol):
+    """One queue's fetching side."""
+
+    @property
+    def may_wait(self) -> bool:
+        """See `RedisIntake.may_wait`."""
+
+    async def fetch(self, limit: int) -> Fetched:
+        """See `RedisIntake.fetch`."""
+
+    async def wait(self) -> bytes | None:
+        """See `RedisIntake.wait`."""

@@ -1,0 +1,101 @@
+"""InProgress: what a worker's list holds; what is too much there goes back, and at the end all of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from trioworkers.broker.contract import Listed
+from trioworkers.broker.owner import PAGE_BYTES, Owner
+from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.wire.packing import pack
+
+COUNT = script(__file__, "count", keys=("list",), args=("*payloads",))
+PAGE = script(__file__, "page", keys=("list",), args=("expected", "first", "limit", "max_bytes"), preludes=("pages",))
+PUT_BACK = script(
+    __file__,
+    "put_back",
+    keys=("lease", "list", "queue", "holds"),
+    args=("ours", "push", "own", "running_members", "*payloads"),
+    preludes=ENDS,
+)
+RELEASE = script(
+    __file__,
+    "release",
+    keys=("lease", "list", "queue", "holds"),
+    args=("ours", "limit", "fetch_end", "max_bytes", "own"),
+    preludes=ENDS,
+)
+
+
+class InProgress(Owner):
+    """See the module."""
+
+    async def audit(self, queue: str, expected: int, limit: int, known: Collection[bytes] = ()) -> Listed | None:
+        """The payloads in our list, up to about `limit`, if it is longer or shorter than `expected`; None if it is just as long.
+
+        Those `known` are not held in memory a second time.
+        """
+        held = {payload: payload for payload in known}
+        found: Counter[bytes] = Counter()
+        length, page = await self._page("audit", self.in_progress(queue), 0, limit, expected)
+        if length == expected:
+            return None
+        at_once = len(page) >= length
+        while page:
+            found.update(held.get(payload, payload) for payload in page)
+            if at_once or (seen := found.total()) >= limit:
+                break
+            _, page = await self._page("audit", self.in_progress(queue), seen, limit - seen)
+        return Listed(found, at_once)
+
+    async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
+        """How often each of these lies in our list just now."""
+        found: Counter[bytes] = Counter()
+        for page in _by_weight(payloads):
+            counts = await self.connection.run(COUNT, [self.in_progress(queue)], page)
+            found.update(dict(zip(page, counts, strict=True)))
+        return found
+
+    async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[str] = ()) -> int:
+        """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there.
+
+        `running`: the members under which the jobs that do run hold permits; what others hold in our name is let go.
+        """
+        keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue), self.holds(queue)]
+        before = [self.holder.lease, self.dialect.put_back_with, self.keys.own, pack(running)]
+        moved = 0
+        for page in _by_weight(payloads):
+            moved += await self.connection.run(PUT_BACK, keys, [*before, *page])
+        return moved
+
+    async def release(self, queue: str, limit: int = 500) -> int:
+        """Everything that is left in our list back to the fetch end of `queue`. Returns how many payloads that were."""
+        keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue), self.holds(queue)]
+        args = [self.holder.lease, limit, self.dialect.fetched_from, PAGE_BYTES, self.keys.own]
+        total, left = 0, 1
+        while left:
+            moved, left = await self.connection.run(RELEASE, keys, args)
+            total += moved
+        return total
+
+    async def _page(
+        self, operation: str, key: str, start: int, limit: int, expected: int = -1
+    ) -> tuple[int, list[bytes]]:
+        args = [expected, start, limit, PAGE_BYTES]
+        length, payloads = await self.connection.run(PAGE, [key], args, operation)
+        return length, payloads
+
+
+def _by_weight(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """In pages of a few MB, in order."""
+    page: list[bytes] = []
+    size = 0
+    for payload in payloads:
+        page.append(payload)
+        size += len(payload)
+        if size >= PAGE_BYTES or len(page) >= 1000:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page

@@ -1,0 +1,49 @@
+"""Owner: who one worker is in Redis, in one dialect: its lease, its in-progress lists, how they stand in the registry."""
+
+from __future__ import annotations
+
+from trioworkers.broker.clock import Clock
+from trioworkers.broker.contract import Holder
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.sender import Sender
+from trioworkers.size_guard import SizeGuard
+from trioworkers.wire.dialect import SIDEKIQ, Dialect
+from trioworkers.wire.keys import Keys
+
+PAGE_BYTES = 4_000_000
+"""What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
+
+
+class Owner(Sender):
+    """See the module. `worker`: its name in that family's records."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        keys: Keys,
+        holder: Holder,
+        clock: Clock | None = None,
+        guard: SizeGuard | None = None,
+        dialect: Dialect = SIDEKIQ,
+        worker: str = "",
+    ) -> None:
+        super().__init__(connection, keys, clock, guard, dialect)
+        self.holder = holder
+        self.worker = worker
+        self._lease_key = keys.lease(holder.process_id)
+
+    def registry_entry(self, queue: str) -> str:
+        """How our list for `queue` stands in the registry: a process id has no spaces."""
+        return f"{self.holder.process_id} {self.tagged(queue)}"
+
+    def tagged(self, queue: str) -> str:
+        """The queue's name and, where it isn't plainly Sidekiq's, in which dialect it is; names have no spaces."""
+        return f"{queue} {self.keys.tag}" if self.keys.tag else queue
+
+    def in_progress(self, queue: str) -> str:
+        """The key of our in-progress list for `queue`."""
+        return self.keys.in_progress(queue, self.holder.process_id)
+
+    def holds(self, queue: str) -> str:
+        """The key of the record of what the attempts in our in-progress list for `queue` hold."""
+        return self.keys.holds(queue, self.holder.process_id)

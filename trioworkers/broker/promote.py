@@ -1,0 +1,65 @@
+"""Promotes: what is due goes into its queue; and what people want of a worker, which it hears with that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from trioworkers.broker.contract import Due, DueSet
+from trioworkers.broker.owner import PAGE_BYTES, Owner
+from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.exits import on_exit
+from trioworkers.wire.packing import pack
+
+DUE = script(
+    __file__,
+    "due",
+    keys=("retry", "schedule", "control", "paused_queues", "paused_classes"),
+    args=("limit", "max_bytes"),
+    preludes=("send", "pages"),
+)
+PROMOTE = script(
+    __file__,
+    "promote",
+    keys=("due_set", "queues", "dead"),
+    args=("work", "push", "in_list", "own"),
+    preludes=(*ENDS, "move"),
+)
+
+
+class Promotes(Owner):
+    """See the module."""
+
+    async def due(self, limit: int) -> Due:
+        """Up to `limit` due payloads of each set, and what people want. A lost reply loses the messages."""
+        keys = self.keys
+        names = [keys.retry, keys.schedule, keys.control(self.holder.process_id), keys.paused, keys.paused_classes]
+        wait, retry, schedule, messages, *paused = await self.connection.run(DUE, names, [limit, PAGE_BYTES])
+        queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
+        return Due(retry, schedule, float(wait) if wait else None, (), messages, queues, classes)
+
+    async def reply(self, token: str, reply: bytes) -> None:
+        """Lay down our reply to a control message; it stays for a minute."""
+        key = self.keys.reply(token)
+        await self.connection.commands("reply").set_for(key, reply, 60)
+
+    async def promote(
+        self, source: DueSet, entries: Sequence[tuple[bytes, str | None, bytes]]
+    ) -> tuple[int, list[str]]:
+        """Move due payloads: `(payload, queue, payload to enqueue)`, or where what is dead lies (then as that) if queue is None.
+
+        What another worker moved first is passed over. Returns how many were moved, and errors of queues that can't take theirs.
+        """
+        keys = [self.keys.retry if source == "retry" else self.keys.schedule, self.keys.queues, self.keys.dead]
+        work = pack(self._promotions(entries))
+        args = [work, self.dialect.pushed_with, int(self.dialect.keeps_records), self.keys.own]
+        moved, *errors = await self.connection.run(PROMOTE, keys, args)
+        return moved, [error.decode(errors="replace") for error in errors]
+
+    def _promotions(self, entries: Iterable[tuple[bytes, str | None, bytes]]) -> list[tuple[Any, ...]]:
+        return [
+            (payload, False, "", renewed, on_exit(payload, "dead"))
+            if queue is None
+            else (payload, queue, self.keys.queue(queue), renewed, ())
+            for payload, queue, renewed in entries
+        ]

@@ -1,0 +1,86 @@
+"""Reclaims: what a dead worker had goes back to its queue, and its jobs are charged with that; who of them is kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trioworkers.broker.in_progress import InProgress
+from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.exits import on_exit
+from trioworkers.wire.packing import pack
+
+FORGET = script(
+    __file__,
+    "forget",
+    keys=("lease", "list", "registry", "quarantine", "last_settle", "holds", "drained"),
+    args=("own", "strike"),
+    preludes=ENDS,
+)
+RECLAIM = script(
+    __file__,
+    "reclaim",
+    keys=("lease", "list", "queue", "crashes", "dead", "holds", "drained"),
+    args=("expected_holder", "work", "push", "in_list", "own"),
+    preludes=ENDS,
+)
+
+
+class Reclaims(InProgress):
+    """See the module."""
+
+    async def peek(self, process_id: str, queue: str, limit: int) -> list[bytes]:
+        """The newest payloads in a worker's in-progress list, up to `limit`, or fewer if they are large."""
+        return (await self._page("peek", self.keys.in_progress(queue, process_id), 0, limit))[1]
+
+    async def reclaim(
+        self, process_id: str, queue: str, entries: Sequence[tuple[bytes, str, bool, bytes | None]]
+    ) -> tuple[int, str]:
+        """Give payloads of a dead worker's list, newest first, back to their queue, charging their jobs with its death.
+
+        `entries`: (payload, jid, charged, payload for the dead set or None). Returns `(moved, error)`; -1 if it is alive after all; -2 if
+        all of its own was taken before, and what is there now is another program's.
+        """
+        keys = self.keys
+        holder = self.holder.lease if process_id == self.holder.process_id else ""
+        work = [
+            (payload, jid, int(charged), buried or False, () if buried is None else on_exit(buried, "dead"))
+            for payload, jid, charged, buried in entries
+        ]
+        names = [
+            keys.lease(process_id),
+            keys.in_progress(queue, process_id),
+            keys.queue(queue),
+            keys.crashes,
+            keys.dead,
+            keys.holds(queue, process_id),
+            keys.drained(process_id),
+        ]
+        args = [holder, pack(work), self.dialect.put_back_with, int(self.dialect.keeps_records), keys.own]
+        moved, *error = await self.connection.run(RECLAIM, names, args)
+        return moved, error[0].decode(errors="replace") if error else ""
+
+    async def forget(self, process_id: str, queue: str, *, strike: bool) -> None:
+        """Note that a dead worker's list is empty, so that what lies there from now on is another program's; `strike`: it leaves the registry, too."""
+        keys = self.keys
+        names = [keys.lease(process_id), keys.in_progress(queue, process_id), keys.in_progress_lists]
+        names += [keys.quarantine(process_id), keys.last_settle(process_id), keys.holds(queue, process_id)]
+        names.append(keys.drained(process_id))
+        await self.connection.run(FORGET, names, [keys.own, int(strike)])
+
+    async def crashes(self, jids: Sequence[str]) -> Mapping[str, int]:
+        """The crash counts of these jobs, how many workers died under each; those without one are left out."""
+        if not jids:
+            return {}
+        key = self.keys.crashes
+        counts = await self.connection.commands("crashes").hmget(key, list(jids))
+        return {jid: int(count) for jid, count in zip(jids, counts, strict=True) if count is not None}
+
+    async def quarantine(self, jid: str) -> None:
+        """Note that a suspect runs here now: if we die, it alone is charged."""
+        key = self.keys.quarantine(self.holder.process_id)
+        await self.connection.commands("quarantine").sadd(key, [jid])
+
+    async def quarantined(self, process_id: str) -> set[str]:
+        """The suspects that ran in a worker when it was last heard of."""
+        key = self.keys.quarantine(process_id)
+        return set(await self.connection.commands("quarantine").smembers(key))

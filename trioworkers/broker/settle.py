@@ -1,0 +1,137 @@
+"""Settles: outcomes are written, each once, by the one who has the payload."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from trioworkers import outcome as outcomes
+from trioworkers.broker.contract import Settlement
+from trioworkers.broker.owner import Owner
+from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.exits import Effect
+from trioworkers.wire.dialect import Failure
+from trioworkers.wire.packing import pack, unpack
+
+_SETTLE = partial(
+    script,
+    __file__,
+    "settle",
+    keys=(
+        "lease",
+        "last_settle",
+        "schedule",
+        "retry",
+        "dead",
+        "crashes",
+        "quarantine",
+        "processed_in_all",
+        "processed_then",
+        "failed_in_all",
+        "failed_then",
+    ),
+    args=("group", "ours", "work", "counts_failures", "*payloads"),
+)
+SETTLE = _SETTLE(preludes=("send", "take"))
+SETTLE_HELD = _SETTLE(preludes=(*ENDS, "take"))
+"""For a group whose jobs hold something."""
+
+
+class Settles(Owner):
+    """See the module."""
+
+    async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
+        """Write outcomes: each takes its payload from in-progress to its next place, if it is still ours.
+
+        May be repeated with the same number and group after a lost reply; each group has the next number. `cleared`: jids suspected no
+        longer. Returns by index in the group what did not go through: "gone" for what is ours no more, else Redis's error, and the
+        payload is still ours.
+        """
+        by_queue: defaultdict[str, list[int]] = defaultdict(list)  # indexes in the group
+        more: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)  # than to forget a payload
+        holding: list[int] = []
+        for index, (queue, payload, outcome, effects) in enumerate(group):
+            if effects:
+                holding.append(index)
+                if isinstance(outcome, outcomes.LetGo):
+                    continue
+            by_queue[queue].append(index)
+            if not isinstance(outcome, outcomes.Acknowledge) or outcome.sends:
+                more[queue].append((len(by_queue[queue]), *self._action(queue, payload, outcome)))
+        lists = [(self.in_progress(queue), len(indexes), more[queue]) for queue, indexes in by_queue.items()]
+        indexes = list(chain.from_iterable(by_queue.values()))
+        work = pack(
+            (lists, cleared, (self.keys.own, _effects(group, holding, indexes))) if holding else (lists, cleared)
+        )
+        args: list[Any] = [number, self.holder.lease, work, int(self.dialect.processed_counts_failures)]
+        args.extend(group[index].payload for index in indexes)
+        script = SETTLE_HELD if holding else SETTLE
+        reply = await self.connection.run(script, self._settle_keys(), args)
+        return {indexes[number - 1]: problem for number, problem in unpack(reply) or ()}
+
+    def _action(
+        self, queue: str, payload: bytes, outcome: outcomes.Outcome | outcomes.Checkpoint | outcomes.LetGo
+    ) -> Sequence[Any]:
+        """What `settle.lua` calls it, and what it wants to know."""
+        action: Sequence[Any]
+        match outcome:
+            case outcomes.Acknowledge(sends, _):
+                action = ("sends", *self.work(sends))
+            case outcomes.Retry(amended, delay_s):
+                action = ("retry", amended, delay_s)
+            case outcomes.Bury(amended, counted=counted, failure=failure):
+                in_list = int(self.dialect.keeps_records)
+                action = ("dead", self.as_dead(amended, queue, failure), int(counted), in_list)
+            case outcomes.Discard():
+                action = ("discard",)
+            case outcomes.Expire():
+                action = ("expire",)
+            case outcomes.Checkpoint(amended):
+                action = ("amend", amended)
+            case outcomes.Requeue(changed):
+                again = payload if changed is None else changed
+                action = ("requeue", self.keys.queue(queue), again, self.dialect.put_back_with)
+            case outcomes.LetGo():
+                raise AssertionError("what lets go without effects has nothing to say")
+            case outcomes.Snooze(amended, delay_s):
+                action = ("snooze", amended, delay_s)
+        return action
+
+    def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:
+        """What is kept of a payload that failed for good: itself, or a record of its failure."""
+        dialect, _ = self.spoken_on(queue)
+        if not dialect.keeps_records:
+            return payload
+        failure = failure or Failure("trioworkers.BadPayload", "unreadable")
+        return dialect.record(payload, queue, failure, self.clock.now_s(), self.worker)
+
+    def _settle_keys(self) -> list[str]:
+        keys, process_id = self.keys, self.holder.process_id
+        today = datetime.fromtimestamp(self.clock.now_s(), UTC).strftime("%Y-%m-%d")
+        stats = [key for name in ("processed", "failed") for key in keys.stats(name, today, self.worker)]
+        own = [self._lease_key, keys.last_settle(process_id)]
+        return [
+            *own,
+            keys.schedule,
+            keys.retry,
+            keys.dead,
+            keys.crashes,
+            keys.quarantine(process_id),
+            *stats,
+        ]
+
+
+def _effects(
+    group: Sequence[Settlement], holding: Iterable[int], indexes: Sequence[int]
+) -> list[tuple[int, int, Effect]]:
+    """The effects of a group as `settle.lua` wants them. What an attempt held is let go even if its job is not ours any more."""
+    numbers = {index: number for number, index in enumerate(indexes, 1)}
+    return [
+        (numbers.get(index, 0), int(effect[0] == "permit"), effect)
+        for index in holding
+        for effect in group[index].effects
+    ]
