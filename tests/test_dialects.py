@@ -13,9 +13,11 @@ import pytest
 from harness import Jobs
 from servers import Server, Worker, wait_for
 
-from trioworkers import App, ConfigurationError, Context, Job, RetryAfter, testing
+from trioworkers import App, Client, ConfigurationError, Context, Job, RetryAfter, testing
+from trioworkers.wire.resque import Resque
 
 Work = Callable[..., Worker]
+RESQUE_DIALECT = Resque("resque")
 RESQUE = {"TRIOWORKERS_DIALECT": "resque"}
 GO = {"TRIOWORKERS_DIALECT": "goworkers", "TRIOWORKERS_NAMESPACE": "prod"}
 
@@ -223,6 +225,24 @@ def test_a_backlog_that_is_promoted_by_ruby_and_by_us_runs_once(work: Work, serv
         wait_for(lambda: started(jobs) >= count and server.command("LLEN", "resque:queue:q") == 0, "all run", 60)
         assert set(jobs.counted("start").values()) == {1}
         assert 0 < scheduler.promoted < count
+
+
+async def test_scheduled_job_that_says_more_than_resque_knows_waits_where_its_scheduler_does_not_look(server: Server):
+    """It makes a job anew from class and arguments: `retry` would be lost."""
+    async with Client(server.url, dialect="resque") as client:
+        await client.schedule(60, Job("q", "Plain", [1]))
+        await client.schedule(60, Job("q", "Again", [1], retry=1))
+    (second,) = server.command("ZRANGE", "resque:delayed_queue_schedule", 0, -1)  # type: ignore[misc]
+    assert queued(server, f"resque:delayed:{second}") == ['{"class":"Plain","args":[1],"queue":"q"}']
+    (payload,) = server.command("ZRANGE", "resque:tw:schedule", 0, -1)  # type: ignore[misc]
+    assert json.loads(payload)["retry"] == 1
+    assert RESQUE_DIALECT.promoted(payload.encode(), 1.0) == b'{"class":"Again","args":[1],"retry":1}'
+
+
+def test_namespace_that_ruby_would_write_otherwise_is_said(work: Work, server: Server):
+    server.command("SADD", "resque:prod:queues", "q")
+    worker = work("w1", TRIOWORKERS_DIALECT="resque:prod").wait_started()
+    wait_for(lambda: "the dialect is resque:resque:prod" in worker.text, "it says so")
 
 
 def test_entry_of_a_worker_that_died_long_ago_leaves_resques_roll(work: Work, server: Server):

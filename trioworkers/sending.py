@@ -119,7 +119,7 @@ class Sending:
                     push[job.queue] = (job.queue, keys.queue(job.queue), [], dialect.pushed_with, keys.queues)
                 push[job.queue][2].append(payload)
             else:
-                later.append((payload, send.delay_s or 0.0, send.at_s or False, keys.waiting))
+                later.append((payload, send.delay_s or 0.0, send.at_s or False, dialect.waits_in(payload, keys)))
             size += len(payload)
             if size >= max_bytes:
                 break

@@ -18,7 +18,7 @@ from trioworkers.broker.neighbours import Neighbours, ResqueNeighbours
 from trioworkers.broker.owner import PAGE_BYTES
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.wire.packing import pack
-from trioworkers.wire.resque import OUR_TAG, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
+from trioworkers.wire.resque import OUR_TAG, Resque, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
 
 DUE_DELAYED = script(
     __file__,
@@ -43,6 +43,8 @@ REGISTER_RESQUE = script(
 
 logger = logging.getLogger("trioworkers")
 
+_OTHER_NAMESPACE = "our queues are %s:queue:…, but there are queues of Resque under %s as well: if it is those that you mean, the dialect is resque:%s"
+
 MAX_SHOWN = 50
 DEAD_AFTER_S = 300.0
 """As Ruby's Resque has it."""
@@ -62,6 +64,14 @@ class ResqueBroker(RedisBroker):
         self._note_scheduler(scheduler.decode(errors="replace"))
         waits = [wait_s for wait_s in (due.next_in_s, float(wait) if wait else None) if wait_s is not None]
         return attrs.evolve(due, delayed=delayed, next_in_s=min(waits, default=None))
+
+    async def on_claimed(self, queues: Collection[str]) -> None:
+        """See `Broker.on_claimed`. Ruby's `Resque.redis.namespace = "resque:prod"` means keys that begin so."""
+        del queues
+        namespace = self.keys.namespace
+        rubys = ResqueKeys(f"{Resque.own_namespace}:{namespace}")
+        if namespace != Resque.own_namespace and await self.connection.commands("namespace").exists(rubys.queues):
+            logger.warning(_OTHER_NAMESPACE, namespace, rubys.namespace, rubys.namespace)
 
     def _note_scheduler(self, scheduler: str) -> None:
         if scheduler and not self._scheduler:

@@ -68,6 +68,11 @@ class Dialect:
         # As Sidekiq's own poller does; `at` would make it send the job back to the schedule.
         return writing.amend(payload, {"at": None, HELD_FIELD: None, "enqueued_at": now_s})
 
+    def waits_in(self, payload: bytes, keys: Keys) -> str | tuple[str, str, str]:
+        """Where a payload that we schedule waits: a sorted set, or what the family has instead."""
+        del payload
+        return keys.waiting
+
     def record_fields(self, now_s: float) -> dict[str, str]:
         """What the family's own workers want to see in a process record besides, or otherwise than Sidekiq's."""
         del now_s

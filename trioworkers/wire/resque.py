@@ -157,6 +157,10 @@ class Resque(Dialect):
             raise BadPayload("it names no queue")
         return queue
 
+    def waits_in(self, payload: bytes, keys: Keys) -> str | tuple[str, str, str]:
+        """See `Dialect.waits_in`. resque-scheduler makes a job anew from its class and arguments: one that says more waits where only we promote."""
+        return keys.waiting if raw_fields(payload).keys() <= {"class", "args", "queue"} else keys.schedule
+
     def promoted(self, payload: bytes, now_s: float) -> bytes:
         """See `Dialect.promoted`."""
         del now_s
