@@ -235,3 +235,21 @@ def all_scripts() -> dict[str, Script]:
             if isinstance(value, Script) and value not in found.values():
                 found[f"{module.name}.{name}"] = value
     return found
+
+
+def group_of(leader: int) -> list[int]:
+    """The living processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if group == str(leader) and state not in "ZX":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def computing(worker: Worker) -> list[int]:
+    """The processes in which a worker's jobs compute: each leads a group."""
+    return [pid for pid, command in children_of(worker.process.pid) if "compute_child" in command]

@@ -63,6 +63,56 @@ async def stay(ctx: Context) -> None:
     await trio.sleep(LONG_S)
 
 
+@app.handler("q", "Compute")
+async def compute(ctx: Context, how: str) -> None:
+    write(f"start {ctx.job.jid}")
+    await ctx.run_cpu(COMPUTATIONS[how], ctx.job.jid)
+    write(f"end {ctx.job.jid}")
+
+
+@app.handler("q", "ComputeFor", timeout=10)
+async def compute_for(ctx: Context, how: str) -> None:
+    write(f"start {ctx.job.jid}")
+    await ctx.run_cpu(COMPUTATIONS[how], ctx.job.jid)
+
+
+# ── computations ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_grandchildren(jid: str) -> None:
+    os.fork()
+    subprocess.Popen(["sleep", str(LONG_S)])
+    write(f"group {os.getpgrp()}")
+    while True:
+        pass
+
+
+def leaves_things_behind(jid: str) -> None:
+    threading.Thread(target=time.sleep, args=(LONG_S,)).start()
+    ThreadPoolExecutor().submit(time.sleep, LONG_S)
+    ProcessPoolExecutor().submit(time.sleep, LONG_S)
+    atexit.register(time.sleep, LONG_S)
+    write(f"group {os.getpgrp()}")
+
+
+def dies_of_term(jid: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    write(f"computes {jid}")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(LONG_S)
+
+
+def closes_descriptors(jid: str) -> None:
+    os.closerange(3, 256)
+    write(f"group {os.getpgrp()}")
+    time.sleep(LONG_S)
+
+
+COMPUTATIONS = {
+    each.__name__: each for each in (with_grandchildren, leaves_things_behind, dies_of_term, closes_descriptors)
+}
+
+
 # ── children, and the signals that they get ────────────────────────────────────────────────────────────────────────────
 
 

@@ -113,15 +113,15 @@ async def gorge(ctx: Context) -> None:
     bytearray(1 << 46)
 
 
-def spin() -> None:
+def spin(jid: str) -> None:
+    write(f"start {jid}")  # noted where it computes: what looks for its process then finds it
     while True:
         pass
 
 
 @app.handler("q", "Compute")
 async def compute(ctx: Context) -> None:
-    note("start", ctx)
-    await ctx.run_cpu(spin)
+    await ctx.run_cpu(spin, ctx.job.jid)
 
 
 @app.handler("q", "Storm")

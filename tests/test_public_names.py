@@ -55,7 +55,7 @@ PUBLIC = {
 } | {name: f"trioworkers.errors.{name}" for name in ERRORS}
 """A name that is missing here is a promise made by accident; one that moved has to be found under its old name still."""
 
-HEAVY = ("anyio", "coredis", "httpx", "redis", "trio", "trio_parallel")
+HEAVY = ("anyio", "coredis", "httpx", "redis", "trio")
 
 DECLARING_PROGRAM = """
 import sys

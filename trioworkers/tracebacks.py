@@ -12,7 +12,7 @@ from trioworkers.failures import harmless, leaves
 MAX_CAUSES = 5
 """Of a group, so many root causes are shown; a nursery of a thousand failures is no reason for a thousand tracebacks."""
 
-_MACHINERY = ("trio", "outcome", "trio_parallel", "_trio_parallel_workers", "importlib", "httpx", "httpcore", "anyio")
+_MACHINERY = ("trio", "outcome", "importlib", "httpx", "httpcore", "anyio")
 """What runs a handler, or carries out what it asked of us."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import Jobs, children_of, descriptors
+from harness import Jobs, computing, descriptors
 from servers import ClockedServer, Server, Worker, wait_for
 
 Work = Callable[..., Worker]
@@ -77,8 +77,8 @@ def test_clock_of_redis_is_set_ahead_and_back(work: Work, jobs: Jobs, tmp_path: 
 def test_computing_child_is_killed(work: Work, jobs: Jobs, server: Server):
     worker = work().wait_started()
     jobs.push(1, "Compute")
-    wait_for(lambda: jobs.counted("start") and spinning(worker), "it computes")
-    for child in spinning(worker):
+    wait_for(lambda: jobs.counted("start") and computing(worker), "it computes")
+    for child in computing(worker):
         os.kill(child, signal.SIGKILL)
     wait_for(lambda: server.command("ZCARD", "retry") == 1, "the job is retried")
     assert "CPUWorkerDied" in worker.text
@@ -89,17 +89,17 @@ def test_computing_child_is_killed(work: Work, jobs: Jobs, server: Server):
 def test_no_computing_child_outlives_a_killed_worker(work: Work, jobs: Jobs):
     worker = work().wait_started()
     jobs.push(1, "Compute")
-    wait_for(lambda: jobs.counted("start") and spinning(worker), "it computes")
-    children = spinning(worker)
+    wait_for(lambda: jobs.counted("start") and computing(worker), "it computes")
+    children = computing(worker)
     worker.kill()
-    wait_for(lambda: not any(is_alive(child) for child in children), "they end as well", timeout_s=2.5)
+    wait_for(lambda: not any(is_alive(child) for child in children), "they end as well")
 
 
 def test_signal_to_the_whole_group_stops_cleanly(work: Work, jobs: Jobs):
     worker = work().wait_started()
     jobs.push(1, "Compute")
-    wait_for(lambda: jobs.counted("start") and spinning(worker), "it computes")
-    children = spinning(worker)
+    wait_for(lambda: jobs.counted("start") and computing(worker), "it computes")
+    children = computing(worker)
     for pid in (*children, worker.process.pid):
         os.kill(pid, signal.SIGTERM)
     assert worker.ended() == 0
@@ -117,10 +117,6 @@ def test_nothing_is_left_of_thousand_jobs(work: Work, jobs: Jobs):
         jobs.push(50, "FailAfter", 0, retry=False)
     wait_for(lambda: len(jobs.counted("end")) == 1200 and jobs.in_progress() == 0, "all are done")
     wait_for(lambda: descriptors(worker) <= before, f"no more than the {before} descriptors before")
-
-
-def spinning(worker: Worker) -> list[int]:
-    return [pid for pid, _ in children_of(worker.process.pid)]
 
 
 def is_alive(pid: int) -> bool:

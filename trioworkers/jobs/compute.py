@@ -1,31 +1,40 @@
-"""CPU work in other processes, through trio-parallel: cancelled means killed, and nothing is left in `ps`."""
+"""CPU work in other processes: cancelled means killed, with all that it has started, and nothing is left in `ps`.
+
+Not over trio-parallel or concurrent.futures: both take a descriptor that children inherit for the life of a process, so that a function which
+forks can't be cancelled, and one that closes its descriptors blocks whoever waits; both kill the process alone.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
+import pickle
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import trio
-import trio_parallel
 
 from trioworkers.errors import CPUWorkerDied
+from trioworkers.jobs.compute_child import RETIRED
+from trioworkers.jobs.compute_process import ComputeProcess, EndedEarly
 
 T = TypeVar("T")
-IDLE_TIMEOUT_S = 60.0
+
+STARTS = 3
+"""A process that ends before it computes is started again so often in all: what stops the machine's services may have met it."""
+
+LEAVING_S = 0.25
+"""What processes get to leave by themselves when the pool is closed."""
 
 
 class CPUPool:
-    """At most `processes` computations at once; each waits for its turn, first come first served."""
+    """At most `processes` computations at once; each waits for its turn, first come first served.
 
-    def __init__(self, context: trio_parallel.WorkerContext, processes: int) -> None:
-        self._context = context
+    Processes start when first needed, and are tended in `nursery`, which must live until `aclose` has returned.
+    """
+
+    def __init__(self, nursery: trio.Nursery, processes: int) -> None:
+        self._nursery = nursery
         self._limiter = trio.CapacityLimiter(processes)
+        self._idle: list[ComputeProcess] = []
 
     @property
     def is_busy(self) -> bool:
@@ -34,43 +43,41 @@ class CPUPool:
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """`function(*args)` in a process. Raises what it raises, or CPUWorkerDied. Cancelled: the process is killed."""
-        while True:
+        work = pickle.dumps((function, args), pickle.HIGHEST_PROTOCOL)
+        async with self._limiter:
+            while True:
+                process = await self._process()
+                reply = await process.ask(work)
+                if reply is not None and reply != RETIRED:
+                    self._idle.append(process)
+                if reply != RETIRED:  # else it had just left, for want of work
+                    break
+        if reply is None:
+            name = getattr(function, "__name__", function)
+            raise CPUWorkerDied(f"the process that ran {name!r} {process.status}")
+        succeeded, result = pickle.loads(reply)  # noqa: S301 - from a process of ours, as trustworthy as we are
+        if not succeeded:
+            raise result
+        value: T = result
+        return value
+
+    async def aclose(self) -> None:
+        """End all processes. Nothing computes any more."""
+        with trio.CancelScope(shield=True):  # bounded by LEAVING_S: what is left would outlive us
+            async with trio.open_nursery() as nursery:
+                for process in self._idle:
+                    nursery.start_soon(process.retire, LEAVING_S)
+        self._idle.clear()
+
+    async def _process(self) -> ComputeProcess:
+        while self._idle:
+            process = self._idle.pop()
+            if not process.ended.is_set():
+                return process
+        for start in range(1, STARTS + 1):
             try:
-                result: T = await self._context.run_sync(function, *args, kill_on_cancel=True, limiter=self._limiter)
-            except trio_parallel.BrokenWorkerError as error:
-                if _died_before_it_began(error):
-                    await trio.lowlevel.checkpoint()
-                    continue
-                raise CPUWorkerDied(f"the process that ran {getattr(function, '__name__', function)!r} died") from error
-            return result
-
-
-@asynccontextmanager
-async def open_cpu_pool(processes: int) -> AsyncIterator[CPUPool]:
-    """A pool whose processes start when first needed and end with the block, or with us however we end."""
-    async with trio_parallel.open_worker_context(
-        idle_timeout=IDLE_TIMEOUT_S, init=partial(_init, os.getpid()), grace_period=2.0
-    ) as context:
-        yield CPUPool(context, processes)
-
-
-def _died_before_it_began(error: trio_parallel.BrokenWorkerError) -> bool:
-    """Whether a signal to our whole process group met a process that was still starting; later it ignores those signals."""
-    process = error.args[-1] if error.args else None
-    return getattr(process, "exitcode", None) in (-signal.SIGTERM, -signal.SIGINT)
-
-
-def _init(parent: int) -> None:
-    """In the new process: leave signals to the worker, which kills us when it must; and don't outlive it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTSTP):
-        signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "SIGTTIN"):
-        signal.signal(signal.SIGTTIN, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    # A busy computation never looks at its pipe; when the worker was killed, somebody has to end it.
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+                return await ComputeProcess.start(self._nursery)
+            except EndedEarly as error:
+                if start == STARTS:
+                    raise CPUWorkerDied(f"no process for run_cpu comes up: {STARTS} of them {error}") from None
+        raise AssertionError("the loop returns or raises")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -293,12 +294,23 @@ class Declarations:
         return self._unknown.get(queue) or self.settings.unknown
 
     def check(self) -> None:
-        """Raise ConfigurationError if there is nothing to run."""
+        """Raise ConfigurationError if there is nothing to run, or this is no place to run it."""
+        _check_not_imported_by_a_child()
         if not self._handlers:
             raise ConfigurationError("the app has no handler: nothing to run")
         idle = set(self._concurrency) - {queue for queue, _ in self._handlers}
         if idle:
             raise ConfigurationError(f"queue {min(idle)!r} has no handler: its jobs would all fail")
+
+
+def _check_not_imported_by_a_child() -> None:
+    """A child that computes imports the program once more, to find its functions. A worker there would be one that nobody wants."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and getattr(process.current_process(), "_inheriting", False):
+        raise ConfigurationError(
+            "the program runs a worker when it is imported, and a process that computes for it imports it: "
+            'what runs one belongs under `if __name__ == "__main__":`'
+        )
 
 
 def _check_queue(name: object) -> None:

@@ -22,9 +22,7 @@ T = TypeVar("T")
 class SharedResources:
     """Opens the dear ones when a job first asks for them."""
 
-    def __init__(
-        self, client: Client, cpu_processes: int, http: Http, state: Any, nursery: trio.Nursery, closing: AsyncExitStack
-    ) -> None:
+    def __init__(self, client: Client, cpu_processes: int, http: Http, state: Any, nursery: trio.Nursery) -> None:
         self.client = client
         self.state = state
         self._cpu_processes = cpu_processes
@@ -32,7 +30,6 @@ class SharedResources:
         self._http_options = http
         self._http: httpx.AsyncClient | None = None
         self._nursery = nursery
-        self._closing = closing
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -49,10 +46,9 @@ class SharedResources:
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """See `Context.run_cpu`."""
         if self._cpu is None:
-            from trioworkers.jobs.compute import open_cpu_pool  # noqa: PLC0415 - dear to import, and few workers compute
+            from trioworkers.jobs.compute import CPUPool  # noqa: PLC0415 - dear to import, and few workers compute
 
-            # Two jobs don't open two: entering it awaits nothing.
-            self._cpu = await self._closing.enter_async_context(open_cpu_pool(self._cpu_processes))
+            self._cpu = CPUPool(self._nursery, self._cpu_processes)
         return await self._cpu.run(function, *args)
 
     @property
@@ -62,6 +58,8 @@ class SharedResources:
 
     async def aclose(self) -> None:
         """Close what was opened here."""
+        if self._cpu is not None:
+            await self._cpu.aclose()
         self._nursery.cancel_scope.cancel()
         if self._http is not None:
             await self._http.aclose()
@@ -74,6 +72,6 @@ async def open_resources(
     """A worker's resources, the app's lifespan around them; all closed at the end of the block."""
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         state = await stack.enter_async_context(lifespan()) if lifespan is not None else None
-        resources = SharedResources(client, cpu_processes, http, state, nursery, stack)
+        resources = SharedResources(client, cpu_processes, http, state, nursery)
         stack.push_async_callback(resources.aclose)
         yield resources

@@ -142,12 +142,14 @@ def _flush() -> None:
 
 
 def kill_children() -> None:
-    """Those that jobs started through multiprocessing: nobody waits for them any more."""
-    # Who has children by it has imported it; most workers haven't.
-    multiprocessing = sys.modules.get("multiprocessing")
-    for child in multiprocessing.active_children() if multiprocessing is not None else ():
-        with suppress(Exception):  # another thread may have waited for it just now
-            child.kill()
+    """Those in which jobs compute, and those that they started through multiprocessing: nobody waits for them any more."""
+    # Who has such children has imported what starts them; most workers haven't.
+    if (compute := sys.modules.get("trioworkers.jobs.compute_process")) is not None:
+        compute.kill_all()
+    if (multiprocessing := sys.modules.get("multiprocessing")) is not None:
+        for child in multiprocessing.active_children():
+            with suppress(Exception):  # another thread may have waited for it just now
+                child.kill()
 
 
 def _before_threads_are_waited_for(function: Callable[[], None]) -> None:
