@@ -16,6 +16,7 @@ from trioworkers import retry
 from trioworkers.engine import joblog, wanted
 from trioworkers.engine.containment import comes_from_outside, own_part
 from trioworkers.engine.delivery import Checkpoints, Delivery
+from trioworkers.engine.foreign_fields import ForeignFields
 from trioworkers.engine.job_metrics import JobMetrics
 from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
@@ -102,6 +103,7 @@ class Runner:
         self._guard = guard
         self.paused_classes: frozenset[str] = frozenset()
         self.skipped = SkippedJobs()
+        self._foreign = ForeignFields()
         self.metrics = JobMetrics()
 
     async def run(self, delivery: Delivery, save: Callable[[Delivery], trio.Event]) -> Outcome:
@@ -175,6 +177,8 @@ class Runner:
     async def _end_of(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context) -> End:
         """Whatever a handler raises is its job's failure, be it a panic in a Rust extension or GeneratorExit; see `containment`."""
         try:
+            if ctx.job.extra:
+                self._foreign.check(ctx.job, self._now_s())
             value = await self._call(handler, ctx)
             if ctx._sends:  # noqa: SLF001 - the handler's side has no business with it
                 self._check_sends(ctx)

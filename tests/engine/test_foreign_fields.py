@@ -1,0 +1,81 @@
+"""Fields that only Ruby's middleware honours: said once for each class; what can't be run isn't."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from trioworkers import App, Context, Job, testing
+from trioworkers.engine.foreign_fields import CONSEQUENCES
+
+
+@pytest.mark.parametrize("field", sorted(CONSEQUENCES))
+async def test_job_runs_all_the_same_and_it_is_said_once_for_each_class(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture, field: str
+):
+    app, ran = App(), []
+
+    @app.handler("q", "A")
+    @app.handler("q", "B")
+    async def run(ctx: Context) -> None:
+        ran.append(ctx.job.job_class)
+
+    value = 1_500_000_000 if field == "expiry" else "x"
+    async with testing.run(app) as test:
+        for job_class in ("A", "A", "B", "A"):
+            await test.enqueue(Job("q", job_class, extra={field: value}))
+        await test.drain()
+        assert not test.dead
+    assert sorted(ran) == ["A", "A", "A", "B"]
+    said = [record.getMessage() for record in caplog.records if "only Ruby's middleware honours" in record.getMessage()]
+    assert len(said) == 2
+    assert all(field in text and CONSEQUENCES[field] in text for text in said)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"expiry": 4_700_000_000},
+        {"expiry": 4_700_000_000_000},
+        {"expiry": "soon"},
+        {"bid": None},
+        {"encrypt": False},
+        {"x": 1},
+    ],
+    ids=json.dumps,
+)
+async def test_what_has_no_consequence_is_not_said(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture, extra: dict[str, object]
+):
+    app, ran = App(), []
+
+    @app.handler("q", "A")
+    async def run(ctx: Context) -> None:
+        ran.append(ctx.job.jid)
+
+    caplog.set_level(logging.WARNING)
+    async with testing.run(app) as test:
+        await test.enqueue(Job("q", "A", extra=extra))
+        await test.drain()
+    assert len(ran) == 1
+    assert not [record for record in caplog.records if "middleware" in record.getMessage()]
+
+
+@pytest.mark.parametrize("more", [{}, {"retry": 5}, {"dead": False}])
+async def test_job_whose_arguments_only_ruby_can_read_is_not_run(autojump_clock: object, more: dict[str, object]):
+    app = App()
+
+    @app.handler("q", "A")
+    async def run(ctx: Context, secret: str) -> None:
+        raise AssertionError(secret)
+
+    async with testing.run(app) as test:
+        await test.enqueue(Job("q", "A", ["BAhJIg=="], extra={"encrypt": True}, **more))  # type: ignore[arg-type]
+        await test.drain()
+        (payload,) = test.dead_payloads
+    dead = json.loads(payload)
+    assert dead["error_class"] == "trioworkers.Bury"
+    assert "encrypted by Sidekiq Enterprise" in dead["error_message"]
+    assert dead["encrypt"] is True
