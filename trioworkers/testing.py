@@ -28,6 +28,7 @@ import trio.testing
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.consumer import Consumer
+from trioworkers.engine.job_nursery import JobNursery
 from trioworkers.engine.maintenance import Promoter
 from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import Quarantine
@@ -157,10 +158,16 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                         on_lease_gone=lambda _: None,
                         permits=Permits(queue, broker, app.limits[queue]) if queue in app.limits else None,
                     )
-                    nursery.start_soon(consumers[queue].run, nursery)
+                    jobs = JobNursery(queue)
+                    await nursery.start(jobs.run)
+                    nursery.start_soon(consumers[queue].run, jobs)
                 nursery.start_soon(settler.run)
                 nursery.start_soon(_promote, broker)
-                yield test
+                try:
+                    yield test
+                finally:
+                    for consumer in consumers.values():
+                        consumer.cancel_jobs()
                 nursery.cancel_scope.cancel()
 
 

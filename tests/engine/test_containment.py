@@ -188,3 +188,72 @@ async def test_failure_of_a_job_leaves_no_cycles_behind(autojump_clock: object, 
         finally:
             gc.set_debug(0)
             gc.garbage.clear()
+
+
+# ── what a handler does to the nursery that it runs in ─────────────────────────────────────────────────────────────────
+
+
+async def test_nursery_that_a_handler_leaves_open_is_its_own_failure(
+    autojump_clock: object, app: App, caplog: pytest.LogCaptureFixture
+):
+    make, ran = good(app)
+    left: list[trio.Nursery] = []
+
+    @app.handler("q", retry=1)
+    async def leave() -> None:
+        manager = trio.open_nursery()
+        left.append(await manager.__aenter__())
+        left[-1].start_soon(trio.sleep_forever)
+
+    async with testing.run(app) as test:
+        await test.enqueue(make(1), leave.job(), make(2))
+        await test.drain()
+        await test.enqueue(make(3))
+        await test.drain(retries=True)
+        assert sorted(ran) == [1, 2, 3]
+        assert (len(left), [job.job_class for job in test.dead]) == (2, ["leave"])
+        assert all(not nursery.child_tasks for nursery in left)  # and what ran in it is gone
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_nursery_that_a_handler_cancels_takes_no_other_job_along(
+    autojump_clock: object, app: App, times: int, caplog: pytest.LogCaptureFixture
+):
+    make, ran = good(app)
+
+    @app.handler("q")
+    async def cancel() -> None:
+        nursery = trio.lowlevel.current_task().parent_nursery
+        assert nursery is not None
+        nursery.cancel_scope.cancel()
+
+    async with testing.run(app) as test:
+        for number in range(times):
+            await test.enqueue(make(number), cancel.job(), make(number + 10))
+            await trio.sleep(0.5)
+            await test.enqueue(make(number + 20))
+        await test.drain()
+        assert len(ran) == 3 * times
+        assert test.completed == 4 * times
+    assert "was cancelled by one of its own jobs" in caplog.text
+
+
+async def test_jobs_that_run_when_a_test_ends_are_cancelled(autojump_clock: object, app: App):
+    ended = []
+
+    @app.handler("q")
+    async def wait() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    with pytest.raises(ExceptionGroup):
+        async with testing.run(app) as test:
+            await test.enqueue(wait.job())
+            await trio.sleep(1)
+            raise ValueError("the test's own")
+    async with testing.run(app) as test:
+        await test.enqueue(wait.job())
+        await trio.sleep(1)
+    assert len(ended) == 2

@@ -230,3 +230,40 @@ def test_client_says_that_it_needs_trio():
 
     with pytest.raises(RuntimeError, match=r"trio\.run"):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+async def test_stop_is_heard_whatever_jobs_did_to_their_nursery(redis_url: str, shared_server: Server, how: str):
+    ran: list[object] = []
+    app = make_app(redis_url, ran, shutdown_timeout=0.5)
+
+    @app.handler("q")
+    async def cancel() -> None:
+        nursery = trio.lowlevel.current_task().parent_nursery
+        assert nursery is not None
+        nursery.cancel_scope.cancel()
+
+    @app.handler("q")
+    async def leave() -> None:
+        await (await trio.open_nursery().__aenter__()).start(asleep)
+
+    async def asleep(task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+    with trio.fail_after(20), trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            worker = await nursery.start(app.serve)
+            async with Client(redis_url) as client:
+                await client.enqueue(Job("q", "wait", [60]), cancel.job(), leave.job(), Job("q", "note", [1]))
+                await until(lambda: 1 in ran and worker.stats().settled == 3)
+                await client.enqueue(cancel.job(), Job("q", "wait", [60]), Job("q", "note", [2]))
+                await until(lambda: 2 in ran and ran.count("started") == 2)
+            if how == "stop":
+                worker.stop()
+            else:
+                scope.cancel()
+    queued = shared_server.command("LRANGE", "queue:q", 0, -1)
+    assert isinstance(queued, list)
+    assert [json.loads(payload)["class"] for payload in queued] == ["wait", "wait"]
+    assert shared_server.command("KEYS", "*:inprogress") == []

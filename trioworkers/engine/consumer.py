@@ -17,6 +17,7 @@ from trioworkers.broker.redis.connection import backoff
 from trioworkers.engine.admission import Admission
 from trioworkers.engine.audit import Audit
 from trioworkers.engine.delivery import FETCHED, Delivery
+from trioworkers.engine.job_nursery import JobNursery
 from trioworkers.engine.lanes import Lanes
 from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import QUARANTINE_AFTER_CRASHES, Quarantine
@@ -102,11 +103,16 @@ class Consumer:
         """Whether something runs that has no outcome yet."""
         return any(not delivery.is_decided for delivery in self.deliveries)
 
+    def cancel_jobs(self) -> None:
+        """Cancel all that runs; the nursery around them doesn't."""
+        for delivery in list(self.deliveries):
+            delivery.cancel()
+
     def put_back(self, delivery: Delivery) -> None:
         """Hand in a requeue for a job that doesn't stop. Its own outcome will not count any more."""
         self._settler.submit(delivery, delivery.when_stopped())
 
-    async def run(self, jobs: trio.Nursery) -> None:
+    async def run(self, jobs: JobNursery) -> None:
         """Fetch for ever, starting each job in `jobs`. Cancellation: a payload already delivered stays in the in-progress list."""
         try:
             await self._fetch_for_ever(jobs)
@@ -131,7 +137,7 @@ class Consumer:
 
     # ── fetch ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _fetch_for_ever(self, jobs: trio.Nursery) -> None:
+    async def _fetch_for_ever(self, jobs: JobNursery) -> None:
         delays = backoff()
         while True:
             opened_at = trio.current_time()
@@ -147,7 +153,7 @@ class Consumer:
                     delays = backoff()
                 await trio.sleep(next(delays))
 
-    async def _take(self, intake: Intake, jobs: trio.Nursery) -> None:
+    async def _take(self, intake: Intake, jobs: JobNursery) -> None:
         empty = False
         while True:
             if self._audit.is_due:
@@ -192,7 +198,7 @@ class Consumer:
 
     # ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _start(self, deliveries: Sequence[Delivery], jobs: trio.Nursery) -> None:
+    async def _start(self, deliveries: Sequence[Delivery], jobs: JobNursery) -> None:
         if deliveries and (self._suspects or self._admission.always):
             deliveries = await self._admission.admit(deliveries, suspects=self._suspects)
         waiting = iter(deliveries)
@@ -209,7 +215,10 @@ class Consumer:
         finished = trio.Event()
         try:
             if delivery.crashes >= QUARANTINE_AFTER_CRASHES:
-                await self._quarantine.enter(jid_of(delivery.payload), finished)
+                with delivery.wait():
+                    await self._quarantine.enter(jid_of(delivery.payload), finished)
+                if delivery.cancellation is not None:
+                    return delivery.stopped()
             if delivery.state is not FETCHED:  # put back or taken over while it waited for its turn
                 return REQUEUE
             outcome = await self._runner.run(delivery, self._save)

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from enum import IntEnum
 from itertools import count
+from math import inf
 
 import attrs
 import trio
@@ -149,9 +150,19 @@ class Delivery:
         return "" if self.job is None else self.job.job_class
 
     def start(self, deadline: float) -> trio.CancelScope:
-        """The scope for its attempt, which ends at `deadline` on `trio.current_time()`'s clock. One scope does for both: each costs."""
+        """The scope for its attempt, which ends at `deadline` on `trio.current_time()`'s clock. One scope does for both: each costs.
+
+        Shielded: only `cancel` and its deadline end it, whatever a job does to the nursery that its neighbours are in, too.
+        """
         self.become(RUNNING)
-        self.scope = trio.CancelScope(deadline=deadline)
+        return self._open_scope(deadline)
+
+    def wait(self) -> trio.CancelScope:
+        """A scope for what it waits for before its start; `cancel` ends it, too."""
+        return self._open_scope(inf)
+
+    def _open_scope(self, deadline: float) -> trio.CancelScope:
+        self.scope = trio.CancelScope(deadline=deadline, shield=True)
         if self.cancellation is not None:
             self.scope.cancel()
         return self.scope

@@ -10,11 +10,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
+from typing import Protocol
 
 import trio
 
 from trioworkers.engine.delivery import FETCHED, LOST, Delivery
 from trioworkers.outcome import REQUEUE, Outcome
+
+
+class Starts(Protocol):
+    """What tasks are started in."""
+
+    def start_soon(self, function: Callable[[], Awaitable[None]], *, name: str) -> object:
+        """As a Trio nursery's."""
 
 
 class Lanes:
@@ -32,7 +40,7 @@ class Lanes:
         self._context = copy_context()
         self._values = _values(self._context)
 
-    async def start(self, deliveries: Sequence[Delivery], jobs: trio.Nursery) -> None:
+    async def start(self, deliveries: Sequence[Delivery], jobs: Starts) -> None:
         """Have them all run, in tasks of `jobs`. No cancellation ends it: what is fetched must be started, or nobody knows of it."""
         self._ready.extend(deliveries)
         self._used = 0
@@ -47,7 +55,7 @@ class Lanes:
         self._open(stuck, jobs)
         self._expected = max(1, self._used + stuck)
 
-    def _open(self, count: int, jobs: trio.Nursery) -> None:
+    def _open(self, count: int, jobs: Starts) -> None:
         for _ in range(count):
             jobs.start_soon(self._lane, name=self._name)
 
@@ -68,7 +76,8 @@ class Lanes:
             finally:
                 delivery.task = None  # what runs in it from now on is not this one's
                 self._submit(delivery, delivery.when_stopped() if outcome is None else outcome)
-            if _values(copy_context()) != self._values:  # not for the next one's eyes
+            # Neither are its values for the next one's eyes, nor can a task go on in which a nursery was left open.
+            if _values(copy_context()) != self._values or task.child_nurseries:
                 break
 
 

@@ -89,7 +89,14 @@ class Shutdown:
     # ── what is done ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def enforce(self, depart: Callable[[], Awaitable[object]]) -> None:
-        """Cancel at the deadline; put back what doesn't stop, and then `depart` without waiting for it."""
+        """Cancel at the deadline; put back what doesn't stop, and then `depart` without waiting for it.
+
+        Shielded: whatever falls over, jobs end in time. It ends when it has done its work, or with `drained`.
+        """
+        with trio.CancelScope(shield=True):
+            await self._enforce(depart)
+
+    async def _enforce(self, depart: Callable[[], Awaitable[object]]) -> None:
         await self._until(0.0)
         for delivery in list(self._running()):
             delivery.cancel()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import attrs
@@ -19,12 +20,14 @@ from trioworkers.broker.intake import open_intake
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.job_nursery import JobNursery
 from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.shutdown import Shutdown
 from trioworkers.engine.slots import Slots
 from trioworkers.engine.upkeep import Upkeep
+from trioworkers.errors import Superseded
 from trioworkers.jobs.limits import Limits
 from trioworkers.printable import Lines
 from trioworkers.wire.own_record import Identity
@@ -228,10 +231,12 @@ class Worker:
             upkeep.start_soon(self._shutdown.enforce, self._depart)
             upkeep.start_soon(self._do_chores)
             started()
-            async with trio.open_nursery() as queues:
-                for queue in self._queues:
-                    queues.start_soon(self._serve_queue, queue)
-            self._shutdown.drained()
+            try:
+                async with trio.open_nursery() as queues:
+                    for queue in self._queues:
+                        queues.start_soon(self._serve_queue, queue)
+            finally:
+                self._shutdown.drained()
             if await self._depart():
                 await self._upkeep.report()
             upkeep.cancel_scope.cancel()
@@ -259,11 +264,20 @@ class Worker:
         }
 
     async def _serve_queue(self, queue: str) -> None:
-        async with trio.open_nursery() as jobs:
-            with self._shutdown.intake():
-                await self._mind(self._consumers[queue].run, jobs)
-            # A quiet worker stays until it is stopped, however idle: who made it quiet may want to look at it first.
-            await self._shutdown.told.wait()
+        jobs = JobNursery(queue)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(jobs.run)
+                with self._shutdown.intake():
+                    await self._mind(self._consumers[queue].run, jobs)
+                # A quiet worker stays until it is stopped, however idle: who made it quiet may want to look at it first.
+                await self._shutdown.told.wait()
+                jobs.close()
+        except BaseException:
+            self.stop(
+                0.0
+            )  # jobs are shielded from what goes on around them: nobody else would end those of the other queues
+            raise
 
     async def _do_chores(self) -> None:
         with self._chores:
@@ -275,12 +289,11 @@ class Worker:
                     nursery.start_soon(self._mind, consumer.watch)
 
     async def _mind(self, part: Callable[..., Awaitable[None]], *args: object) -> None:
-        """Run a part of us. If it fails, all ends; whoever sees to it that the process ends must know of it before our nurseries are empty."""
+        """Run a part of us. If it fails, all ends in good order; whoever sees to it that the process ends must know of it before that."""
         try:
             await part(*args)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised by `run`, when the jobs are safe
             self._stop_for(error, timeout_s=0.0)
-            raise
 
     def _put_back(self, delivery: Delivery) -> None:
         self._consumers[delivery.queue].put_back(delivery)
@@ -290,4 +303,5 @@ class Worker:
 
     async def _leave(self) -> None:
         self._chores.cancel()  # a heartbeat after we have left would bring us back
-        await self._upkeep.leave(lambda queue: self._consumers[queue].has_running)
+        with suppress(Superseded):  # then nothing there is ours any more
+            await self._upkeep.leave(lambda queue: self._consumers[queue].has_running)
