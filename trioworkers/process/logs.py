@@ -5,6 +5,7 @@ Only the command line configures logging, and `app.run()` where nobody else has.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
@@ -31,6 +32,9 @@ _OF_TRACEBACK = re.compile(
     r" |$|Traceback \(|During handling of|The above exception|\(from the |… and |[\w.<>]{1,200}(: |$)"
 )
 _KEYS = re.compile(r"(?<= )([a-z]+=)")
+
+
+_chosen: tuple[Format, str] = ("text", "info")
 
 
 class TextFormatter(logging.Formatter):
@@ -90,9 +94,12 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logging(log_format: Format, level: str, stream: TextIO | None = None) -> None:
     """Log everything from `level` on to `stream`; not given: standard error, if there is one."""
+    global _chosen  # noqa: PLW0603 - a process has one log
+    _chosen = (log_format, level)
     stream = sys.stderr if stream is None else stream
     handler: logging.Handler = logging.NullHandler() if stream is None else LogWriter(stream)
     handler.setFormatter(_formatter(log_format, stream))
+    atexit.register(handler.flush)  # logging does so, too, unless `dictConfig` has made it forget its handlers
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("trioworkers").setLevel(level.upper())  # a program may set the root's level for itself
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request is no help at thousands a second
@@ -100,10 +107,10 @@ def configure_logging(log_format: Format, level: str, stream: TextIO | None = No
     logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
-def ensure_logging(log_format: Format = "text", level: str = "info") -> None:
-    """Configure logging if nobody has, or somebody has undone it: what a worker has to say must not get lost by accident."""
+def ensure_logging() -> None:
+    """Configure logging if nobody has, or anew if somebody has undone it: what a worker has to say must not get lost by accident."""
     if not any(_is_heard(name) for name in NAMES):
-        configure_logging(log_format, level)
+        configure_logging(*_chosen)
 
 
 def flush_logs() -> None:

@@ -27,6 +27,7 @@ import trio
 from trioworkers.aside import aside
 from trioworkers.printable import Lines
 from trioworkers.process.ending import ending
+from trioworkers.process.logs import ensure_logging
 from trioworkers.process.stray import strand
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class Ear:
 
     def _check(self) -> None:
         """Mend what a job did behind our guard, through Python's C functions, say. In the loop: only the main thread may."""
+        ensure_logging()
         if self._guarding and any(_deafens(signal.getsignal(number)) for number in HEARD):
             self._tell(self._mend)
 

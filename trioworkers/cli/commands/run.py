@@ -62,7 +62,7 @@ def run(
     configure_logging(log_format, log_level)
     with hearing():  # from now on: a module may take its time, and a stop is a stop
         app = load_app(target)
-        ensure_logging(log_format, log_level)
+        ensure_logging()
         app.configure(redis_url=redis, **options)
         check_environment(app)
         app.run()

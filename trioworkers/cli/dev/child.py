@@ -34,7 +34,7 @@ def main(fd: int) -> int:
         configure_logging(cast(Format, order.log_format), order.log_level)
         try:
             app = load_app(order.target)
-            ensure_logging(cast(Format, order.log_format), order.log_level)
+            ensure_logging()
             code_names_redis = order.redis is None and app.redis_named not in (None, os.environ.get("REDIS_URL"))
         except TrioworkersError as error:
             return _told(error, code_helps=order.was_there or not isinstance(error, NotFound | WrongUsage))
