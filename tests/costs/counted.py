@@ -56,6 +56,9 @@ class Counter:
             return ours if is_ours(frame.f_code.co_filename) else others
 
         gc.disable()
+        sys._getframe().f_trace_opcodes = (
+            True  # Python 3.12 looks, when it is told to trace, whether anybody wants this
+        )
         self._blocks = sys.getallocatedblocks()
         sys.settrace(on_call)
 

@@ -29,6 +29,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]  # where it is a program of its own
 
 from costs_app import AT_ONCE  # noqa: E402
 from servers import ROOT, Server, blocked_fetches, wait_for  # noqa: E402
+from together import answering_together  # noqa: E402
 
 BASELINE = HERE / "baseline.json"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -37,7 +38,7 @@ PACKAGES = ("attrs", "coredis", "msgspec", "trio")
 PATIENCE_S = 300.0
 IDLE_S = 10.0
 STILL_S = 0.2
-ROUNDS = 2
+ROUNDS = 3
 NAMES = {("Empty", 1): "lone job", ("Empty", AT_ONCE): "one of 100 jobs", ("FanOut", 1): "job of 4 HTTP calls"}
 
 
@@ -110,7 +111,7 @@ def _cheapest(name: str, rounds: list[dict[str, int]], count: int) -> dict[str, 
 
 def _of_jobs(server: Server) -> dict[str, float]:
     found: dict[str, float] = {}
-    with _sink() as sink, _counted(server, "worker", SINK=sink) as worker:
+    with answering_together() as sink, _counted(server, "worker", SINK=sink) as worker:
         assert worker.line() == "started"
         for (kind, count), name in NAMES.items():
             _round(server, worker, kind, count)  # what the first ones bring in isn't the others' cost
@@ -176,18 +177,6 @@ def _environment(server: Server, **more: str) -> dict[str, str]:
     path = os.pathsep.join([str(ROOT), str(HERE)])
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**inherited, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "REDIS_URL": server.url, **more}
-
-
-@contextmanager
-def _sink() -> Iterator[str]:
-    """An HTTP server that answers when all four requests have been sent for long."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "sink.py"), "--delay", "0.5"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
-    finally:
-        process.communicate()
 
 
 # ── what Redis does ────────────────────────────────────────────────────────────────────────────────────────────────────
