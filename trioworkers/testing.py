@@ -149,7 +149,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                 for queue, concurrency in app.queues.items():
                     consumers[queue] = Consumer(
                         queue,
-                        Slots(concurrency),
+                        Slots(concurrency).draw(),
                         broker=broker,
                         open_intake=broker.open_intake,
                         runner=runner,

@@ -23,7 +23,7 @@ from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import QUARANTINE_AFTER_CRASHES, Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
-from trioworkers.engine.slots import Slots
+from trioworkers.engine.slots import Draw
 from trioworkers.errors import BrokerError, Superseded
 from trioworkers.outcome import REQUEUE, Outcome, Requeue
 from trioworkers.wire.decode import jid_of
@@ -43,7 +43,7 @@ class Consumer:
     def __init__(
         self,
         queue: str,
-        slots: Slots,
+        slots: Draw,
         *,
         broker: Broker,
         open_intake: Callable[[str], AbstractAsyncContextManager[Intake]],
@@ -154,6 +154,12 @@ class Consumer:
                 await trio.sleep(next(delays))
 
     async def _take(self, intake: Intake, jobs: JobNursery) -> None:
+        try:
+            await self._take_for_ever(intake, jobs)
+        finally:
+            self.slots.leave()
+
+    async def _take_for_ever(self, intake: Intake, jobs: JobNursery) -> None:
         empty = False
         while True:
             if self._audit.is_due:

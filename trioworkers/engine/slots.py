@@ -1,48 +1,131 @@
-"""Slots: how many jobs may run at once, as a thing of its own.
+"""Slots: how many jobs may run at once, as a thing of its own, from which one intake draws, or several.
 
 Who fetches takes slots first, and fetches no more than it took; what stays empty it gives back at once. A job's slot is given back
-when its outcome is written. Nothing else counts what runs against what may.
+when its outcome is written. Nothing else counts what runs against what may, and nothing else knows whose slot it is.
+
+Where several draw, slots that become free go to those who wait for some, in the order that was told: strictly the first first, or by
+weight. Weights are exact over each round of as many slots as they add up to: of all who wait the one that is most behind gets the
+next (the smooth weighted round robin of nginx). Who does not wait is owed nothing: an empty queue saves up no claim. Equal weights are
+a round robin.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import trio
+
+Order = Literal["weighted", "strict"]
 
 
 class Slots:
-    """`count` slots, all free at first."""
+    """`count` slots, all free at first. `order`: whose turn it is when several draws wait for some; strict is that of their `draw` calls."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, order: Order = "weighted") -> None:
         self.count = count
+        self._order = order
         self._taken = 0
-        self._news = trio.Event()
+        self._draws: list[Draw] = []
 
     def __repr__(self) -> str:
         return f"<Slots: {self.free} of {self.count} free>"
 
     @property
     def free(self) -> int:
-        """How many can be taken now."""
+        """How many nobody has taken. Some of them may be promised."""
         return self.count - self._taken
 
-    def take(self, most: int) -> int:
-        """Take up to `most`, and no more than are free; how many that were."""
-        taken = min(most, self.count - self._taken)
+    def draw(self, weight: int = 1) -> Draw:
+        """One who draws from them. `weight`: its share under full load. Raises ValueError if that is no whole number from 1 on."""
+        if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
+            raise ValueError(f"a weight is a whole number from 1 on, not {weight!r:.80}")
+        self._draws.append(Draw(self, weight))
+        return self._draws[-1]
+
+    def _take(self, draw: Draw, most: int) -> int:
+        promised = 0 if len(self._draws) == 1 else sum(each.promised for each in self._draws) - draw.promised
+        taken = max(0, min(most, self.free - promised))
         self._taken += taken
+        draw.promised = 0
+        if taken < most:
+            return taken
+        self._hand_out()  # what was promised and isn't wanted
         return taken
+
+    def _give_back(self, count: int) -> None:
+        self._taken -= count
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Promise what is free to those who wait, in their order."""
+        waiting = [each for each in self._draws if each.waits]
+        if not waiting:
+            return
+        for _ in range(self.free - sum(each.promised for each in self._draws)):
+            self._next(waiting).promise()
+
+    def _next(self, waiting: Sequence[Draw]) -> Draw:
+        if self._order == "strict" or len(waiting) == 1:
+            return waiting[0]
+        for each in waiting:
+            each.owed += each.weight
+        chosen = max(waiting, key=lambda each: each.owed)
+        chosen.owed -= sum(each.weight for each in waiting)
+        return chosen
+
+
+class Draw:
+    """One intake's way to slots that others may draw from, too. `waits`, `promised`, `owed`: for `Slots`, whose turn it is."""
+
+    def __init__(self, slots: Slots, weight: int) -> None:
+        self._slots = slots
+        self.weight = weight
+        self.waits = False
+        self.promised = 0
+        self.owed = 0
+        self._news = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Draw of {self._slots!r}>"
+
+    @property
+    def count(self) -> int:
+        """How many slots there are in all."""
+        return self._slots.count
+
+    def take(self, most: int) -> int:
+        """Take up to `most`, and no more than are free and not promised to others; how many that were."""
+        return self._slots._take(self, most)  # noqa: SLF001 - its other half
 
     def give_back(self, count: int = 1) -> None:
         """Some that were taken are free again."""
         if count:
-            self._taken -= count
-            self._news.set()
+            self._slots._give_back(count)  # noqa: SLF001 - as above
 
     def wake(self) -> None:
         """Have who waits look around once, slots or not."""
         self._news.set()
 
     async def wait(self) -> None:
-        """Until some are given back or `wake` is called. What came before the call isn't waited for, so look first."""
+        """Until some are promised to us or `wake` is called; then `take` them. What came before the call isn't waited for, so look first.
+
+        Cancelled, what was promised stays so until `take` or `leave`.
+        """
         if self._news.is_set():
             self._news = trio.Event()
-        await self._news.wait()
+        self.waits = True
+        try:
+            await self._news.wait()
+        finally:
+            self.waits = False
+
+    def leave(self) -> None:
+        """Nothing more is wanted for now: what was promised to us is for the others."""
+        self.promised = 0
+        self._slots._hand_out()  # noqa: SLF001 - as above
+
+    def promise(self) -> None:
+        """One that is free is ours if we take it next."""
+        self.promised += 1
+        self._news.set()

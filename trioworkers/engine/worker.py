@@ -251,7 +251,7 @@ class Worker:
         return {
             queue: Consumer(
                 queue,
-                Slots(concurrency),
+                Slots(concurrency).draw(),
                 broker=(broker := self._brokers.by_queue[queue]),
                 open_intake=partial(open_intake, broker, self._url, block_s),
                 runner=runner,
