@@ -6,6 +6,7 @@ retries, jitter from 0 to 10 × (count + 1) seconds).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from trioworkers.wire import numbers
 from trioworkers.wire.active_job import count_execution
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.encode import addressed, amend
+from trioworkers.wire.fitting import fitted
 from trioworkers.wire.job import FAILED_FIELD, SNOOZED_FIELD, Job
 
 MAX_RETRIES = 25
@@ -39,11 +41,12 @@ def decide(
     default: bool | int | None = None,
     progress: Mapping[str, Any] | None = None,
     dialect: Dialect = SIDEKIQ,
+    max_bytes: float = math.inf,
 ) -> Retry | Bury | Discard | Snooze:
     """The outcome of an attempt that ended with `error`.
 
     `now_s`: epoch seconds. `jitter`: a number in [0, 1). `default`: what counts where the payload says nothing of retries;
-    None: the dialect's rule. `progress`: fields of the payload that tell the next attempt how far this one came.
+    None: the dialect's rule. `progress`: fields of the payload that tell the next attempt how far this one came. `max_bytes`: no payload gets larger than that by what we add.
     """
     count = 0 if job.retry_count is None else job.retry_count + 1
     steer = steering(error)
@@ -57,23 +60,28 @@ def decide(
     if isinstance(steer, errors.Discard):
         return Discard()
     if temporary and all(call.paused for call in temporary):  # never sent: waits for its host, which is no attempt
-        snoozed = snooze(job, payload, _asked_delay_s(temporary) or 0.0, now_s, progress)
+        snoozed = snooze(job, payload, _asked_delay_s(temporary) or 0.0, now_s, progress, max_bytes)
         if snoozed is not None:
             return snoozed
     unknown = error if isinstance(error, errors.UnknownClass) else None
     hopeless = isinstance(steer, errors.Bury | errors.BadArguments) or (calls and not temporary)
     hopeless = hopeless or isinstance(error, errors.DeadlinePassed)
     if hopeless or (unknown and unknown.hopeless) or _exhausted(job, retry, count, now_s, dialect):
-        return _give_up(job, payload, error, changes, retry, dialect)
+        return _give_up(job, payload, error, changes, retry, dialect, max_bytes)
     delay_s = numbers.seconds(_delay_s(steer, temporary, count, jitter))
     delay_s = backoff_s(count) if delay_s is None else max(delay_s, 0.0)
     if job.deadline is not None and now_s + delay_s >= job.deadline.timestamp():  # it would be over before it began
-        return _give_up(job, payload, error, changes, retry, dialect)
-    return Retry(amend(payload, dialect.spelled(job, changes), jid=job.jid), delay_s)
+        return _give_up(job, payload, error, changes, retry, dialect, max_bytes)
+    return Retry(fitted(payload, dialect.spelled(job, changes), max_bytes, jid=job.jid), delay_s)
 
 
 def snooze(
-    job: Job, payload: bytes, delay_s: float, now_s: float, progress: Mapping[str, Any] | None = None
+    job: Job,
+    payload: bytes,
+    delay_s: float,
+    now_s: float,
+    progress: Mapping[str, Any] | None = None,
+    max_bytes: float = math.inf,
 ) -> Snooze | None:
     """Put a job off for `delay_s` seconds, no attempt counted; None if it was put off for as long as it may be.
 
@@ -86,7 +94,8 @@ def snooze(
     changes = dict(progress or {})
     if job.snoozed_at_s is None:
         changes[SNOOZED_FIELD] = now_s
-    return Snooze(addressed(amend(payload, changes) if changes else payload, job.queue, job.jid), max(delay_s, 1.0))
+    changed = fitted(payload, {**changes, "queue": job.queue}, max_bytes, jid=job.jid) if changes else payload
+    return Snooze(addressed(changed, job.queue, job.jid), max(delay_s, 1.0))
 
 
 def _in_trouble_since(job: Job, now_s: float) -> float:
@@ -95,7 +104,13 @@ def _in_trouble_since(job: Job, now_s: float) -> float:
 
 
 def _give_up(
-    job: Job, payload: bytes, error: BaseException, changes: dict[str, Any], retry: bool | int | None, dialect: Dialect
+    job: Job,
+    payload: bytes,
+    error: BaseException,
+    changes: dict[str, Any],
+    retry: bool | int | None,
+    dialect: Dialect,
+    max_bytes: float,
 ) -> Bury | Discard:
     steer = steering(error)
     # Never run, for want of a handler or of fitting arguments: kept, whatever it says of failures of its own.
@@ -105,7 +120,7 @@ def _give_up(
     # Its error tells which calls failed for good; who retries it by hand has mended something, and wants them made.
     changes = {**changes, FAILED_FIELD: None}
     failure = Failure(*summary(error), trace(error)) if dialect.keeps_records else None
-    return Bury(amend(payload, dialect.spelled(job, changes, dead=True), jid=job.jid), failure=failure)
+    return Bury(fitted(payload, dialect.spelled(job, changes, dead=True), max_bytes, jid=job.jid), failure=failure)
 
 
 def _delay_s(

@@ -217,3 +217,55 @@ def test_audit_misses_first_whose_outcome_is_being_written():
     ending, running = delivery(b"same", settling=True), delivery(b"same")
     held = {each: each.forms() for each in (ending, running)}
     assert compare(held, Counter([b"same"])) == ([ending], Counter())
+
+
+@pytest.mark.parametrize("way", ["retry", "checkpoint"])
+async def test_more_progress_than_a_payload_may_hold_costs_calls_and_never_the_job(autojump_clock: object, way: str):
+    app = App(max_payload_bytes=10_000)
+    made: Counter[str] = Counter()
+    attempts = 0
+
+    async def call(name: str) -> None:
+        made[name] += 1
+
+    @app.handler("q")
+    async def pay(ctx: Context, text: str) -> None:
+        nonlocal attempts
+        attempts += 1
+        async with ctx.fan_out() as fan:
+            for n in range(15_000):  # about 300 kB of names
+                fan.start(f"invoice number {n}", call, f"{n}")
+            while len(made) < 15_000:
+                await trio.sleep(1)
+            if way == "checkpoint":
+                await fan.checkpoint()
+        if attempts == 1:
+            raise RetryAfter(1)
+
+    async with testing.run(app) as test:
+        await test.enqueue(pay.job("x" * 9800))
+        await test.drain(retries=True)
+        assert not test.dead_payloads
+        assert not test.dead
+    assert attempts == 2
+    assert 2000 < sum(count == 1 for count in made.values()) < 15_000
+    assert max(made.values()) == 2
+
+
+async def test_what_others_sent_too_large_is_never_begun(autojump_clock: object):
+    """And what is just small enough, with what waiting adds, is: so its retries fit, too."""
+    app = App(max_payload_bytes=10_000)
+
+    @app.handler("q")
+    async def fail(ctx: Context, text: str) -> None:
+        raise ValueError("x" * 100_000)
+
+    def of(size: int) -> bytes:
+        frame = b'{"class":"fail","args":[""],"retry":1,"backtrace":true}'
+        return frame.replace(b'""', b'"' + b"x" * (size - len(frame)) + b'"')
+
+    async with testing.run(app) as test:
+        test._broker.queues["q"] = [of(10_000), of(14_000), of(14_200), of(140_000)]
+        await test.drain(retries=True)
+        errors = sorted(json.loads(payload).get("error_class", "unread") for payload in test.dead_payloads)
+    assert errors == ["ValueError", "ValueError", "unread", "unread"]

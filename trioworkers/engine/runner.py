@@ -31,14 +31,17 @@ from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.encode import addressed, amend, encode
 from trioworkers.wire.ended import encode_result
+from trioworkers.wire.fitting import fitted
 from trioworkers.wire.job import HELD_FIELD, Job, new_jid
 
 logger = logging.getLogger("trioworkers")
 
 HELD_S = 300.0
 
-WHAT_FAILURES_ADD_BYTES = 1 << 17
-"""A job that was just small enough to be sent must not be too large for its retries: message, backtrace and progress come to it."""
+WHAT_WE_ADD_BYTES = 1 << 17
+"""A job that was just small enough to be sent must not be too large for its retries: message, backtrace and progress come to it, but no more than that."""
+WHAT_A_WAIT_ADDS_BYTES = 4096
+"""Of that, what comes to a job that was held or left for others before its first attempt: a queue, a jid."""
 
 
 MAX_SENDS_BYTES = 1 << 28
@@ -145,14 +148,19 @@ class Runner:
                 joblog.log_expired(job)
                 return Expire()
             deadline = wanted.time_of(job, timeout_s, now_s)
-        ctx = Context(job, deadline, self._resources, partial(_open_progress, delivery, job, save))
+        ctx = Context(
+            job,
+            deadline,
+            self._resources,
+            partial(_open_progress, delivery, job, save, self._guard.max_bytes + WHAT_WE_ADD_BYTES),
+        )
         return handler, ctx
 
     def _decode(self, delivery: Delivery, dialect: Dialect) -> Job:
-        size = len(delivery.payload)
-        if size > self._guard.max_bytes + WHAT_FAILURES_ADD_BYTES:
-            raise BadPayload(f"{size} bytes, more than max_payload_bytes={self._guard.max_bytes}")
-        job = dialect.decode(delivery.payload, delivery.queue)
+        size, most = len(delivery.payload), self._guard.max_bytes
+        job = dialect.decode(delivery.payload, delivery.queue) if size <= most + WHAT_WE_ADD_BYTES else None
+        if job is None or (size > most + WHAT_A_WAIT_ADDS_BYTES and not job.was_here):
+            raise BadPayload(f"{size} bytes, more than max_payload_bytes={most}")
         self._guard.notice(job, size, "runs")
         return job
 
@@ -262,6 +270,7 @@ class Runner:
             default=None if handler is None else handler.retry,
             dialect=self._dialects.get(delivery.queue, SIDEKIQ),
             progress=ctx._progress.fields() if ctx._progress else None,  # noqa: SLF001 - as above
+            max_bytes=self._guard.max_bytes + WHAT_WE_ADD_BYTES,
         )
 
 
@@ -288,13 +297,13 @@ def hold(payload: bytes, queue: str) -> Snooze:
     return Snooze(amend(addressed(payload, queue, new_jid()), {HELD_FIELD: True}), delay_s)
 
 
-def _open_progress(delivery: Delivery, job: Job, save: Callable[[Delivery], trio.Event]) -> Progress:
+def _open_progress(delivery: Delivery, job: Job, save: Callable[[Delivery], trio.Event], max_bytes: float) -> Progress:
     progress = Progress.of(job, partial(save, delivery))
-    delivery.checkpoints = Checkpoints(partial(_progressed, job, delivery.payload, progress))
+    delivery.checkpoints = Checkpoints(partial(_progressed, job, delivery.payload, progress, max_bytes))
     return progress
 
 
-def _progressed(job: Job, payload: bytes, progress: Progress) -> bytes | None:
+def _progressed(job: Job, payload: bytes, progress: Progress, max_bytes: float) -> bytes | None:
     fields = progress.fields()
     # With its jid, lest one that is made from the payload's bytes become another.
-    return amend(payload, fields, jid=job.jid) if fields else None
+    return fitted(payload, fields, max_bytes, jid=job.jid) if fields else None

@@ -115,6 +115,16 @@ class Job:
         )
 
     @property
+    def was_here(self) -> bool:
+        """Whether it carries what an earlier attempt or a checkpoint added."""
+        return (
+            self.retry_count is not None
+            or bool(self.progress)
+            or bool(self.failed_calls)
+            or self.snoozed_at_s is not None
+        )
+
+    @property
     def attempt(self) -> int:
         """1 for the first attempt, 2 for the first retry, …"""
         return 1 if self.retry_count is None else max(1, self.retry_count + 2)
