@@ -318,6 +318,22 @@ class ByIdentity:
     many: set[int]
 
 
+@attrs.define(eq=False)
+class Incomparable:
+    x: int
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no")
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def test_class_whose_comparison_fails_is_compared_by_what_it_carries():
+    handler = declare(Incomparable)
+    assert over_the_wire(handler, handler.job(Incomparable(3))).x == 3
+
+
 def test_class_without_equality_is_compared_by_what_it_carries():
     handler = declare(ByIdentity)
     assert over_the_wire(handler, handler.job(ByIdentity({3, 1, 2, 2**40}))).many == {3, 1, 2, 2**40}

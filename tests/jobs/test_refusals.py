@@ -239,6 +239,10 @@ def test_however_large_it_is_little_is_told(annotation: Any, value: Any):
     assert len(refused(declare(annotation), value)) < 1500
 
 
+def test_of_very_many_problems_only_the_number_is_told():
+    assert told(list[Model], [7] * 100_000) == "100,000 problems of its fields or items"
+
+
 async def test_neither_log_nor_payload_tells_it(autojump_clock: object, caplog: pytest.LogCaptureFixture):
     app = App()
 

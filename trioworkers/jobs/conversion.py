@@ -70,14 +70,21 @@ class Conversion:
         """Whether `again`, which was read from what `value` was written as, says the same."""
         if self.by_pydantic:  # by fields: models compare what is private, too, and secrets are written as asterisks
             dump = partial(self._adapter.dump_python, serialize_as_any=True)  # what a subclass has would be lost
-            return bool(dump(value) == dump(again))
-        return bool(again == value) or self._in_order(again) == self._in_order(value)
+            return _are_equal(dump(value), dump(again))
+        return _are_equal(again, value) or self._in_order(again) == self._in_order(value)
 
     def _in_order(self, value: Any) -> Any:
         return msgspec.to_builtins(plain(value, str_keys=self._str_keys), order="deterministic")
 
     def _read_json(self, value: Any) -> Any:
         return self._adapter.validate_json(msgspec.json.encode(value), strict=self._strict)
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001 - an array's, or a class's own comparison that fails: then what they carry is compared
+        return False
 
 
 def _adapter(annotation: Any) -> Any:

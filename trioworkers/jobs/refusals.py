@@ -13,8 +13,11 @@ from typing import Any, get_args
 import attrs
 import msgspec
 
+from trioworkers.wording import counted
+
 MAX_LENGTH = 300
 MAX_PROBLEMS = 3
+MAX_LISTED = 1000
 
 _WITHOUT_VALUES = (
     "Expected `",
@@ -104,6 +107,9 @@ def _is_of_pydantic(error: BaseException) -> bool:
 
 
 def _of_pydantic(error: Any, names: Collection[str]) -> str:
+    count = error.error_count()
+    if count > MAX_LISTED:  # to list a million takes seconds, and the first can't be had alone
+        return f"{counted(count, 'problem')} of its fields or items"
     problems = error.errors(include_url=False, include_input=False)
     shown = [_problem(one, names) for one in problems[:MAX_PROBLEMS]]
     if len(problems) > MAX_PROBLEMS:

@@ -74,7 +74,7 @@ def _taken_apart(value: Any) -> Any:
         return {name: item for name in names if (item := getattr(value, name)) is not msgspec.UNSET}
     dump = getattr(type(value), "model_dump", None)  # pydantic's models
     if dump is not None:
-        return dump(value, mode="json", by_alias=True)
+        return dump(value, mode="json", by_alias=True, round_trip=True, warnings="error")
     return msgspec.to_builtins(value, str_keys=True)
 
 

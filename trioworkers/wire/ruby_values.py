@@ -269,7 +269,7 @@ def _built_in(value: Any) -> Any:
     dump = getattr(kind, "model_dump", None)  # pydantic's models
     try:
         if dump is not None:
-            return dump(value, mode="json", by_alias=True)
+            return dump(value, mode="json", by_alias=True, round_trip=True, warnings="error")
         return msgspec.to_builtins(value, builtin_types=(datetime, date, timedelta, Decimal), str_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         # Without the error itself: what others' code says of a value may quote it.
