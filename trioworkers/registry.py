@@ -112,7 +112,7 @@ KEYS = (
         *("admission", "whoever wakes, moves or expires the job"),
     ),
     Key(
-        *("tw:holds:LIST", "hash", "What the attempts of an in-progress list hold."),
+        *("tw:holds:PROCESS QUEUE", "hash", "What the attempts of an in-progress list hold."),
         *("admission", "the departure of each; with its list the rest", True),
     ),
     Key(

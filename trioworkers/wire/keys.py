@@ -204,7 +204,7 @@ class Keys:
 
     def holds(self, queue: str, process_id: str) -> str:
         """Hash beside an in-progress list: what its attempts hold."""
-        return f"{self.own}holds:{self.in_progress(queue, process_id)}"
+        return self._own(f"tw:holds:{process_id} {queue} {self.tag}" if self.tag else f"tw:holds:{process_id} {queue}")
 
     @property
     def parked(self) -> str:

@@ -1,12 +1,12 @@
 -- Shared by the scripts that give permits or let them go (a prelude, not a script of its own; after send.lua).
 -- `own` is what all keys of ours begin with: `tw:`, behind the namespace. Under it lie
 --   limits         hash: name of a limit → msgpack {concurrency, since, seen}
---   permits:NAME   set: the attempts that run under it, each by the member that its worker keeps in `holds:LIST`
+--   permits:NAME   set: the attempts that run under it, each by the member that its worker keeps in `holds:PROCESS QUEUE`
 --   reserved:NAME  sorted set: jid → when the permit that is kept for that job is anybody's again
 --   waiting:NAME   sorted set: by when it was parked, what is to be known of a parked job without reading it: msgpack
 --                  {when, jid, queue, its key, how to push to the end that is fetched, {limit, …}, expires or false, effects}
 --   parked         sorted set: the payloads of all limits by when they were parked, no two at the same time
---   holds:LIST     hash beside an in-progress list: member → msgpack {jid, {limit, …}}; '' → the last admission
+--   holds:PROCESS QUEUE  hash beside an in-progress list: member → msgpack {jid, {limit, …}}; '' → the last admission
 -- Who has a permit in none of these has none: nothing here rests on a timer but the reservations.
 
 local RESERVED_S = 30
