@@ -214,6 +214,9 @@ class CallFailed(TrioworkersError):
         self.paused = paused
 
 
+MAX_SHOWN_CALLS = 100
+
+
 class FanOutError(TrioworkersError, ExceptionGroup[CallFailed]):
     """Some calls of a fan-out failed; raised at the end of its block, when all have ended. One `CallFailed` for each.
 
@@ -237,4 +240,7 @@ class FanOutError(TrioworkersError, ExceptionGroup[CallFailed]):
 
     def __str__(self) -> str:
         lines = [f"{len(self.exceptions)} of {self.total} calls failed"]
-        return "\n".join([*lines, *(f"  {failure}" for failure in self.exceptions)])
+        lines += [f"  {failure}" for failure in self.exceptions[:MAX_SHOWN_CALLS]]
+        if len(self.exceptions) > MAX_SHOWN_CALLS:
+            lines.append(f"  … and {len(self.exceptions) - MAX_SHOWN_CALLS} more")
+        return "\n".join(lines)

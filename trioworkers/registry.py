@@ -143,6 +143,14 @@ FIELDS = (
         *("retry, checkpoint", "burial; the job's end"),
     ),
     Field(
+        *("tw_done_packed", "payload", "The same, of names for which there is no room: digests, in base64."),
+        *("retry, checkpoint", "the job's end"),
+    ),
+    Field(
+        *("tw_failed_packed", "payload", "Likewise, of calls that failed for good."),
+        *("retry, checkpoint", "burial; the job's end"),
+    ),
+    Field(
         *("tw_held", "payload", "True while it lies in the schedule set only because its class is paused."),
         *("a worker, instead of an attempt", "promotion, `resume --class`, operators"),
     ),

@@ -18,7 +18,7 @@ from trioworkers.wire.active_job import count_execution
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.encode import addressed, amend
 from trioworkers.wire.fitting import fitted
-from trioworkers.wire.job import FAILED_FIELD, SNOOZED_FIELD, Job
+from trioworkers.wire.job import FAILED_FIELD, FAILED_PACKED_FIELD, SNOOZED_FIELD, Job
 
 MAX_RETRIES = 25
 LONGEST_SNOOZE_S = 24 * 3600.0
@@ -85,17 +85,21 @@ def snooze(
 ) -> Snooze | None:
     """Put a job off for `delay_s` seconds, no attempt counted; None if it was put off for as long as it may be.
 
-    That is a day since it was first put off, which travels in its payload, and its `retry_for` since then or since it first failed.
+    That is a day since it was first put off, which travels in its payload, its `retry_for` since then or since it first failed, and
+    until its deadline.
     """
     if job.snoozed_at_s is not None and now_s - job.snoozed_at_s >= LONGEST_SNOOZE_S:
         return None
     if job.retry_for is not None and now_s - _in_trouble_since(job, now_s) >= job.retry_for:
         return None
+    delay_s = max(delay_s, 1.0)
+    if job.deadline is not None and now_s + delay_s >= job.deadline.timestamp():
+        return None
     changes = dict(progress or {})
     if job.snoozed_at_s is None:
         changes[SNOOZED_FIELD] = now_s
     changed = fitted(payload, {**changes, "queue": job.queue}, max_bytes, jid=job.jid) if changes else payload
-    return Snooze(addressed(changed, job.queue, job.jid), max(delay_s, 1.0))
+    return Snooze(addressed(changed, job.queue, job.jid), delay_s)
 
 
 def _in_trouble_since(job: Job, now_s: float) -> float:
@@ -118,7 +122,7 @@ def _give_up(
     if not (isinstance(steer, errors.Bury) or (job.dead and wanted)):
         return Discard()
     # Its error tells which calls failed for good; who retries it by hand has mended something, and wants them made.
-    changes = {**changes, FAILED_FIELD: None}
+    changes = {**changes, FAILED_FIELD: None, FAILED_PACKED_FIELD: None}
     failure = Failure(*summary(error), trace(error)) if dialect.keeps_records else None
     return Bury(fitted(payload, dialect.spelled(job, changes, dead=True), max_bytes, jid=job.jid), failure=failure)
 

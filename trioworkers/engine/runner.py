@@ -38,7 +38,7 @@ logger = logging.getLogger("trioworkers")
 
 HELD_S = 300.0
 
-WHAT_WE_ADD_BYTES = 1 << 17
+WHAT_WE_ADD_BYTES = 1 << 19
 """A job that was just small enough to be sent must not be too large for its retries: message, backtrace and progress come to it, but no more than that."""
 WHAT_A_WAIT_ADDS_BYTES = 4096
 """Of that, what comes to a job that was held or left for others before its first attempt: a queue, a jid."""

@@ -6,6 +6,7 @@ failed for a moment. Every request carries `Idempotency-Key: JID:NAME`, the same
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -183,12 +184,12 @@ class FanOut:
             raise ValueError(f"a call's name travels in the job's payload, where {name!r} has no form: it is not UTF-8")
         if name in self._progress.used:
             raise ValueError(f"this job has a call named {name!r} already; names tell a retry what was done")
-        self._progress.used.add(name)
+        self._progress.expect(name)
         self._total += 1
         if self._progress.is_done(name):
             self.skipped.append(name)
-        elif name in self._progress.failed:
-            self._failures.append(CallFailed(name, self._progress.failed[name], permanent=True))
+        elif (reason := self._progress.reason_of_failure(name)) is not None:
+            self._failures.append(CallFailed(name, reason, permanent=True))
         else:
             self._nursery.start_soon(self._run, name, call, name=f"fan-out {name}")
 
@@ -221,8 +222,9 @@ class FanOut:
             self._progress.save()
 
     def finish(self) -> None:
-        """Raise FanOutError if some calls failed."""
+        """Raise FanOutError if some calls failed. First those that decide what becomes of the job: of very many not all are looked at."""
         if self._failures:
+            self._failures.sort(key=lambda failure: (failure.permanent, failure.paused))
             raise FanOutError(self._failures, self._total)
 
 
@@ -255,10 +257,16 @@ async def open_fan_out(
     fan.finish()
 
 
+MAX_KEY = 255
+"""Characters of an idempotency key that services take; and no header has room for any name."""
+
+
 def idempotency_key(jid: str, name: str) -> str:
-    """`JID:NAME`, the same in every attempt; percent-encoded where a header can't carry it."""
+    """`JID:NAME`, the same in every attempt; percent-encoded where a header can't carry it, a hash of the name where it is too long."""
     key = f"{jid}:{name}"
-    return key if key.isascii() and key.isprintable() else quote(key, safe=":")
+    if not (key.isascii() and key.isprintable()):
+        key = quote(key, safe=":")
+    return key if len(key) <= MAX_KEY else f"{quote(jid)[: MAX_KEY - 65]}:{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def _streams(kind: type) -> bool:

@@ -10,7 +10,15 @@ import msgspec
 
 from trioworkers.errors import BadPayload
 from trioworkers.wire import active_job, lifetime, numbers
-from trioworkers.wire.job import FAILED_FIELD, PROGRESS_FIELD, SNOOZED_FIELD, Job
+from trioworkers.wire.digests import unpack
+from trioworkers.wire.job import (
+    DONE_PACKED_FIELD,
+    FAILED_FIELD,
+    FAILED_PACKED_FIELD,
+    PROGRESS_FIELD,
+    SNOOZED_FIELD,
+    Job,
+)
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.plain import shown
 
@@ -177,6 +185,8 @@ _SELDOM: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "retry_count": ("retry_count", numbers.count),
     PROGRESS_FIELD: ("progress", _strings),
     FAILED_FIELD: ("failed_calls", _texts),
+    DONE_PACKED_FIELD: ("done_packed", unpack),
+    FAILED_PACKED_FIELD: ("failed_packed", unpack),
     lifetime.EXPIRES_FIELD: ("expires_at_s", lifetime.moment_s),
     lifetime.DEADLINE_FIELD: ("deadline", lifetime.moment),
     lifetime.KEEP_FIELD: ("keep_result", lifetime.kept_s),

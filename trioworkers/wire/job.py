@@ -17,6 +17,9 @@ PROGRESS_FIELD = "tw_done"
 FAILED_FIELD = "tw_failed"
 """Our fields in the payload: names of fan-out calls that need not be sent again, and reasons of those that failed for good.
 Absent without such progress."""
+DONE_PACKED_FIELD = "tw_done_packed"
+FAILED_PACKED_FIELD = "tw_failed_packed"
+"""The same of names for which there is no room in full: their digests (`digests.py`)."""
 HELD_FIELD = "tw_held"
 """Ours: true while the job is held: in the schedule set only because its class is paused."""
 SNOOZED_FIELD = "tw_snoozed"
@@ -63,7 +66,8 @@ class Job:
     what it enqueues inherits; `keep_result`: seconds for which `Client.result` can tell how it ended, 30 days at most.
 
     What a worker sees besides: `expires_at_s`, `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
-    failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason),
+    failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason;
+    of very many calls `done_packed` and `failed_packed` have digests of the names for which there is no room),
     `snoozed_at_s` (since when it is put off without an attempt being counted: its host is paused, say).
     """
 
@@ -87,6 +91,8 @@ class Job:
     retry_count: int | None = attrs.field(default=None, kw_only=True)
     progress: tuple[str, ...] = attrs.field(default=(), kw_only=True)
     failed_calls: Mapping[str, str] = attrs.field(default=_NOTHING, kw_only=True)
+    done_packed: bytes = attrs.field(default=b"", kw_only=True, repr=False)
+    failed_packed: bytes = attrs.field(default=b"", kw_only=True, repr=False)
     snoozed_at_s: float | None = attrs.field(default=None, kw_only=True)
     extra: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
     kwargs: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
@@ -120,7 +126,7 @@ class Job:
         return (
             self.retry_count is not None
             or bool(self.progress)
-            or bool(self.failed_calls)
+            or bool(self.failed_calls or self.done_packed or self.failed_packed)
             or self.snoozed_at_s is not None
         )
 
