@@ -75,10 +75,11 @@ def test_as_many_calls_as_there_may_be_fit(name: str):
     payload = written(progress)
     assert len(payload) - len(BARE) <= MAX_PROGRESS_BYTES
     assert MAX_PROGRESS_BYTES <= WHAT_WE_ADD_BYTES - (128 << 10)  # what a failure tells needs some, too
-    for known in (progress, read(payload)):
-        known.expect(name.format(7))
+    again = read(payload)
+    assert not again.expect(name.format(7))
+    for full in (progress, again):
         with pytest.raises(ValueError, match="25,000 calls at most"):
-            known.expect("one more")
+            full.expect("one more")
 
 
 @pytest.mark.parametrize(

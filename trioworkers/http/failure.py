@@ -32,16 +32,12 @@ class _BadStatus(Exception):
 
 def check_status(response: httpx.Response, expect: Collection[int] | None) -> None:
     """Raise what `failure_of` understands, unless the call succeeded."""
-    if not _is_good(response, expect):
+    if not is_good(response, expect):
         raise _BadStatus(response)
 
 
-def is_done_by_its_status(method: str, response: httpx.Response, expect: Collection[int] | None) -> bool:
-    """Whether the service has done what was asked for, whatever becomes of its answer's body: sending it again would do it twice."""
-    return method.upper() not in SAFE_METHODS and _is_good(response, expect)
-
-
-def _is_good(response: httpx.Response, expect: Collection[int] | None) -> bool:
+def is_good(response: httpx.Response, expect: Collection[int] | None) -> bool:
+    """Whether the service has done what was asked for."""
     return response.is_success or (expect is not None and response.status_code in expect)
 
 

@@ -75,7 +75,8 @@ class Connection:
         """
         self._busy = True
         self._begin()
-        head, announced = encode_head(request), announced_length(request)
+        head = encode_head(request)
+        announced = announced_length(request, head)
         try:
             await self._exchange(request, head, announced, timeouts)
         except httpx.TransportError as error:
@@ -210,13 +211,15 @@ class Connection:
     def on_status(self, status: bytes) -> None:
         """The reason phrase, possibly in pieces."""
         self.reason += status
-        self._status_came = self._status_came or self._parser.get_status_code() >= OK
+        if not self._status_came:
+            self._status_came = self._parser.get_status_code() >= OK
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer, which we don't pass on."""
         if not self._head_done:
             self.headers.append((name, value))
-            self._status_came = self._status_came or self._parser.get_status_code() >= OK
+            if not self._status_came:
+                self._status_came = self._parser.get_status_code() >= OK
 
     def on_headers_complete(self) -> None:
         """The head is there; what ends the body follows from it."""

@@ -14,6 +14,7 @@ import httpx
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
 _HEAD = re.compile(_TOKEN + rb" [\x21-\x7e]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb": " + _VALUE + rb"\r\n)*\r\n")
+_FRAMING = re.compile(rb"\r\n(Host|Content-Length|Transfer-Encoding): ([^\r]*)", re.IGNORECASE)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _HOST = re.compile(rb"[\x21-\x7e]*")
 
@@ -33,29 +34,27 @@ def encode_head(request: httpx.Request) -> bytes:
     return head
 
 
-def announced_length(request: httpx.Request) -> int | None:
-    """How long the request says that its body is; None: it comes in chunks. Raises httpx.LocalProtocolError if the body isn't sent so."""
-    lengths, encodings, hosts = [], [], []
-    for name, value in request.headers.raw:
-        match name.lower():
-            case b"content-length":
-                lengths.append(value)
-            case b"transfer-encoding":
-                encodings.append(value)
-            case b"host":
-                hosts.append(value)
-    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
-        raise _refused(request, "it has one Host header, and no more")
-    if len(lengths) + len(encodings) > 1:
-        raise _refused(request, "it says more than once how long its body is (Content-Length, Transfer-Encoding)")
+def announced_length(request: httpx.Request, head: bytes) -> int | None:
+    """How long the request with this head says that its body is; None: it comes in chunks.
+
+    Raises httpx.LocalProtocolError if the body isn't sent so.
+    """
+    found = _FRAMING.findall(head)
+    framing = {name.lower(): value for name, value in found}
+    if not _HOST.fullmatch(framing.pop(b"host", b"\0")):
+        raise _refused(request, "it has one Host header, of visible characters")
+    if len(found) > 1 + len(framing) or len(framing) > 1:
+        raise _refused(
+            request, "it says more than once where it goes or how long its body is (Host, Content-Length, …)"
+        )
     body = whole_body(request)
-    if lengths:
-        return _length(request, lengths[0], body)
-    if encodings and (body is not None or encodings[0].strip().lower() != b"chunked"):
-        raise _refused(request, "its body isn't sent as its Transfer-Encoding says; leave that header to us")
-    if not encodings and body != b"":
+    if b"content-length" in framing:
+        return _length(request, framing[b"content-length"], body)
+    if not framing and body != b"":
         raise _refused(request, "it has a body and doesn't say how long that is")
-    return None if encodings else 0
+    if framing and (body is not None or framing[b"transfer-encoding"].strip().lower() != b"chunked"):
+        raise _refused(request, "its body isn't sent as its Transfer-Encoding says; leave that header to us")
+    return None if framing else 0
 
 
 def _length(request: httpx.Request, text: bytes, body: bytes | None) -> int:

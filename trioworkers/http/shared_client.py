@@ -27,6 +27,8 @@ STARTED_IN_A_ROUND = 100
 _SENDING = frozenset({"auth", "follow_redirects"})
 """Options of a call that say how the request is sent; the others make it."""
 
+_CANT_BE_MADE = (TypeError, ValueError, RecursionError)
+
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -84,8 +86,10 @@ class SharedClient(httpx.AsyncClient):
         them is built here from httpx's public parts and given to the transport.
         """
         await self.start_limiter.pass_through()
-        with _making():
+        try:
             request = self._plain_request(method, url, headers, options)
+        except _CANT_BE_MADE as error:
+            raise _unmade(error) from error
         if request is None:
             return await self._exchange_as_usual(method, url, headers, options, hear)
         started_at = time.perf_counter()
@@ -113,10 +117,12 @@ class SharedClient(httpx.AsyncClient):
         hear: Callable[[httpx.Response], None],
     ) -> httpx.Response:
         sending = {name: options[name] for name in _SENDING & options.keys()}
-        with _making():
+        try:
             request = self.build_request(
                 method, url, headers=headers, **{name: options[name] for name in options.keys() - _SENDING}
             )
+        except _CANT_BE_MADE as error:
+            raise _unmade(error) from error
         response = await self.send(request, stream=True, **sending)
         try:
             hear(response)
@@ -134,10 +140,11 @@ class SharedClient(httpx.AsyncClient):
             return None
         if self.follow_redirects or self.auth is not None or self.params or any(self.event_hooks.values()):
             return None
-        if not all(type(part) is str for header in headers.items() for part in header):
-            return None
         body = _body(options)
-        own = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+        try:
+            own = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+        except AttributeError:  # given as bytes
+            return None
         names = {name.lower() for name, _ in own}
         if body is None or names & _FRAMING:
             return None
@@ -154,15 +161,9 @@ class SharedClient(httpx.AsyncClient):
         return request
 
 
-class _making:  # noqa: N801 - used like a function
+def _unmade(error: Exception) -> httpx.LocalProtocolError:
     """What can't be made into a request now can't be later: the request itself is wrong."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, TypeError | ValueError | RecursionError):
-            raise httpx.LocalProtocolError(f"the request can't be made: {type(error).__name__}: {error}") from error
+    return httpx.LocalProtocolError(f"the request can't be made: {type(error).__name__}: {error}")
 
 
 def _body(options: Mapping[str, Any]) -> bytes | None:
@@ -198,8 +199,7 @@ class _HttpxTransport(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request."""
-        encode_head(request)
-        announced = announced_length(request)
+        announced = announced_length(request, encode_head(request))
         if whole_body(request) is None and isinstance(request.stream, httpx.AsyncByteStream):
             request.stream = Measured(request.stream, announced)
         try:

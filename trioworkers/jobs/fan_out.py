@@ -7,23 +7,21 @@ failed for a moment. Every request carries `Idempotency-Key: JID:NAME`, the same
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from functools import lru_cache
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import trio
 
 from trioworkers.errors import CallFailed, FanOutError
-from trioworkers.http.failure import check_status, failure_of, is_done_by_its_status, shown_status
+from trioworkers.http.failure import failure_of
+from trioworkers.jobs.http_call import HttpCall
 from trioworkers.jobs.progress import Progress
 
 if TYPE_CHECKING:
     import httpx
-
-logger = logging.getLogger("trioworkers.job")
 
 
 class Responses(dict[str, Any]):
@@ -89,58 +87,8 @@ class FanOut:
         if self._timeout_s is not None:
             options.setdefault("timeout", self._timeout_s)
 
-        async def call() -> httpx.Response:
-            heard: httpx.Response | None = None
-
-            def hear(response: httpx.Response) -> None:
-                nonlocal heard
-                heard = response
-                if is_done_by_its_status(method, response, expect):
-                    self._finished(name)
-
-            try:
-                response = await self._exchange(method, url, headers, options, hear)
-            except Exception as error:
-                if heard is None:
-                    if isinstance(error, TypeError | UnicodeError):  # no such request can be made, now or later
-                        raise CallFailed(name, f"{type(error).__name__}: {error}", permanent=True) from error
-                    raise
-                check_status(heard, expect)
-                if not is_done_by_its_status(method, heard, expect):
-                    raise
-                return self._without_body(name, heard, error)
-            check_status(response, expect)
-            return response
-
-        self._launch(name, call)
-
-    async def _exchange(
-        self,
-        method: str,
-        url: str,
-        headers: dict[str, str],
-        options: dict[str, Any],
-        hear: Callable[[httpx.Response], None],
-    ) -> httpx.Response:
-        exchange = getattr(self._client, "exchange", None)  # the shared client's shorter way; others have the usual one
-        if exchange is not None:
-            response: httpx.Response = await exchange(method, _parsed(url), headers, options, hear)
-            return response
-        if not _streams(type(self._client)):
-            return await self._client.request(method, url, headers=headers, **options)
-        async with self._client.stream(method, url, headers=headers, **options) as response:
-            hear(response)
-            await response.aread()
-        return response
-
-    def _without_body(self, name: str, response: httpx.Response, error: Exception) -> httpx.Response:
-        text = "call %s of jid=%s: %s, but its body can't be read (%s: %s): it counts as done, and is not sent again"
-        logger.warning(
-            text, name, self._jid, shown_status(response), type(error).__name__, error, extra={"jid": self._jid}
-        )
-        if (came_without_body := getattr(response, "came_without_body", None)) is not None:
-            came_without_body(error)
-        return response
+        call = HttpCall(self._client, self._jid, name, expect, self._finished)
+        self._launch(name, partial(call.make, method, url, headers, options))
 
     def get(self, name: str, url: str, **options: Any) -> None:
         """`request` with GET."""
@@ -184,14 +132,13 @@ class FanOut:
             raise ValueError(f"a call's name travels in the job's payload, where {name!r} has no form: it is not UTF-8")
         if name in self._progress.used:
             raise ValueError(f"this job has a call named {name!r} already; names tell a retry what was done")
-        self._progress.expect(name)
         self._total += 1
-        if self._progress.is_done(name):
+        if self._progress.expect(name):
+            self._nursery.start_soon(self._run, name, call, name=f"fan-out {name}")
+        elif self._progress.is_done(name):
             self.skipped.append(name)
         elif (reason := self._progress.reason_of_failure(name)) is not None:
             self._failures.append(CallFailed(name, reason, permanent=True))
-        else:
-            self._nursery.start_soon(self._run, name, call, name=f"fan-out {name}")
 
     async def _run(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
         if self._limiter is not None:
@@ -267,17 +214,3 @@ def idempotency_key(jid: str, name: str) -> str:
     if not (key.isascii() and key.isprintable()):
         key = quote(key, safe=":")
     return key if len(key) <= MAX_KEY else f"{quote(jid)[: MAX_KEY - 65]}:{hashlib.sha256(name.encode()).hexdigest()}"
-
-
-def _streams(kind: type) -> bool:
-    """Whether a client's `stream` does what its `request` does: not where somebody has overridden only that."""
-    definers = [next((each for each in kind.__mro__ if name in vars(each)), None) for name in ("request", "stream")]
-    return definers[0] is definers[1]
-
-
-@lru_cache(maxsize=1024)
-def _parsed(url: str) -> httpx.URL:
-    """Parsing costs about as much as sending; jobs of one kind call the same few URLs."""
-    import httpx  # noqa: PLC0415 - dear to import; who comes here has a client already
-
-    return httpx.URL(url)

@@ -38,17 +38,17 @@ class _Names:
 
     def __init__(self, packed: bytes = b"") -> None:
         self.packed = bytearray(packed)
-        self._digests = {packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES)}
+        self.digests = {packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES)}
 
     def __contains__(self, name: str) -> bool:
-        return bool(self._digests) and digest(name) in self._digests
+        return digest(name) in self.digests
 
     def __len__(self) -> int:
-        return len(self._digests)
+        return len(self.digests)
 
     def add(self, name: str) -> None:
         short = digest(name)
-        self._digests.add(short)
+        self.digests.add(short)
         self.packed += short
 
 
@@ -66,6 +66,7 @@ class Progress:
     _done: set[str] = attrs.field(factory=set, init=False, repr=False)
     _left_bytes: int = attrs.field(default=READABLE_BYTES, init=False, repr=False)
     _expected: int = attrs.field(default=0, init=False, repr=False)
+    _brought: int = attrs.field(default=0, init=False, repr=False)
 
     @classmethod
     def of(cls, job: Job, save: Callable[[], trio.Event]) -> Progress:
@@ -85,7 +86,9 @@ class Progress:
         for name, reason in failed.items():
             self._keep_failure(name, reason)
         self.changed = changed
-        self._expected = len(self.done) + len(self.failed) + len(self.done_packed) + len(self.failed_packed)
+        self._brought = self._expected = (
+            len(self.done) + len(self.failed) + len(self.done_packed) + len(self.failed_packed)
+        )
 
     def fields(self) -> dict[str, Any]:
         """The payload's fields for the next attempt; none, so that the payload stays as it is, without news."""
@@ -98,16 +101,20 @@ class Progress:
             fields[FAILED_PACKED_FIELD] = pack(self.failed_packed.packed)
         return fields
 
-    def expect(self, name: str) -> None:
-        """A call by this name is about to be made, for the first time in this attempt. Raises ValueError if there is no room to remember it."""
+    def expect(self, name: str) -> bool:
+        """A call is about to be made under this name, for the first time in this attempt. Whether it is to be made at all.
+
+        Raises ValueError if there is no room to remember it.
+        """
         self.used.add(name)
-        if self.is_done(name) or self.reason_of_failure(name) is not None:
-            return
+        if self._brought and (self.is_done(name) or self.reason_of_failure(name) is not None):
+            return False
         if self._expected >= MAX_CALLS:
             raise ValueError(
                 f"a job remembers {MAX_CALLS:,} calls at most, over all its attempts; make it several jobs"
             )
         self._expected += 1
+        return True
 
     def finished(self, name: str) -> bool:
         """A call is done. Whether that is news."""
@@ -123,7 +130,7 @@ class Progress:
 
     def is_done(self, name: str) -> bool:
         """Whether a call is done, in this attempt or an earlier one."""
-        return name in self._done or name in self.done_packed
+        return name in self._done or (bool(self.done_packed.digests) and name in self.done_packed)
 
     def gave_up(self, failure: CallFailed) -> None:
         """A call failed for good."""

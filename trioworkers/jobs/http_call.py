@@ -1,0 +1,108 @@
+"""One HTTP call of a fan-out, from its request to what its answer means."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from trioworkers.errors import CallFailed
+from trioworkers.http.failure import SAFE_METHODS, check_status, is_good, shown_status
+
+if TYPE_CHECKING:
+    import httpx
+
+logger = logging.getLogger("trioworkers.job")
+
+
+class HttpCall:
+    """Makes a call once. `finished` is told its name as soon as it is known to be done: that may be before its answer's body is read.
+
+    A status that was read counts. Whatever becomes of the body after a success, sending a POST again would have it done twice; what only
+    asks was in vain without it.
+    """
+
+    __slots__ = ("_client", "_expect", "_finished", "_heard", "_is_done", "_jid", "_name")
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        jid: str,
+        name: str,
+        expect: Collection[int] | None,
+        finished: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._jid = jid
+        self._name = name
+        self._expect = expect
+        self._finished = finished
+        self._heard: httpx.Response | None = None
+        self._is_done = False
+
+    async def make(self, method: str, url: str, headers: dict[str, str], options: dict[str, Any]) -> httpx.Response:
+        """The response to a success. Raises what `failure_of` understands."""
+        try:
+            response = await self._exchange(method, url, headers, options)
+        except Exception as error:  # noqa: BLE001 - whatever it is, what was heard before it counts
+            response = self._in_spite_of(error)
+        if not self._is_done:
+            check_status(response, self._expect)
+        return response
+
+    async def _exchange(
+        self, method: str, url: str, headers: dict[str, str], options: dict[str, Any]
+    ) -> httpx.Response:
+        client = self._client
+        exchange = getattr(client, "exchange", None)  # the shared client's shorter way; others have the usual one
+        hear = self._hear_ask if method.upper() in SAFE_METHODS else self._hear_change
+        if exchange is not None:
+            response: httpx.Response = await exchange(method, _parsed(url), headers, options, hear)
+            return response
+        if not _streams(type(client)):
+            return await client.request(method, url, headers=headers, **options)
+        async with client.stream(method, url, headers=headers, **options) as response:
+            hear(response)
+            await response.aread()
+        return response
+
+    def _hear_ask(self, response: httpx.Response) -> None:
+        self._heard = response
+
+    def _hear_change(self, response: httpx.Response) -> None:
+        self._heard = response
+        if is_good(response, self._expect):
+            self._is_done = True
+            self._finished(self._name)
+
+    def _in_spite_of(self, error: Exception) -> httpx.Response:
+        """The response whose status was heard before `error`. Raises it, or what else the call failed with."""
+        response = self._heard
+        if response is None:
+            if isinstance(error, TypeError | UnicodeError):  # no such request can be made, now or later
+                raise CallFailed(self._name, f"{type(error).__name__}: {error}", permanent=True) from error
+            raise error
+        check_status(response, self._expect)
+        if not self._is_done:
+            raise error
+        text = "call %s of jid=%s: %s, but its body can't be read (%s: %s): it counts as done, and is not sent again"
+        values = (self._name, self._jid, shown_status(response), type(error).__name__, error)
+        logger.warning(text, *values, extra={"jid": self._jid})
+        if (came_without_body := getattr(response, "came_without_body", None)) is not None:
+            came_without_body(error)
+        return response
+
+
+def _streams(kind: type) -> bool:
+    """Whether a client's `stream` does what its `request` does: not where somebody has overridden only that."""
+    definers = [next((each for each in kind.__mro__ if name in vars(each)), None) for name in ("request", "stream")]
+    return definers[0] is definers[1]
+
+
+@lru_cache(maxsize=1024)
+def _parsed(url: str) -> httpx.URL:
+    """Parsing costs about as much as sending; jobs of one kind call the same few URLs."""
+    import httpx  # noqa: PLC0415 - dear to import; who comes here has a client already
+
+    return httpx.URL(url)
