@@ -63,6 +63,10 @@ KEYS = (
         *("a worker, before it starts one", "settle, deregistration, reclaim", True),
     ),
     Key(
+        *("tw:called:PROCESS", "string", "The last call by which a worker took back what was in its own lists."),
+        *("put back, reclaim of its own", "expiry (an hour)", True),
+    ),
+    Key(
         *("tw:drained:PROCESS", "set", "In-progress lists of a dead worker from which all was taken back."),
         *("reclaim", "a worker with that process id; expiry (an hour)", True),
     ),
@@ -81,7 +85,7 @@ KEYS = (
     ),
     Key(
         *("tw:reported:PROCESS", "string", "A worker's last report for Sidekiq's metrics page."),
-        *("a worker that reports", "expiry (10 minutes)", True),
+        *("a worker that reports", "expiry (an hour)", True),
     ),
     Key(
         *("tw:sent:TOKEN", "string", "What the call of a client with this token was answered."),

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect, retrying
 from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.scripts import Script
 from trioworkers.errors import BrokerError
 from trioworkers.identity import current_identity, is_certainly_dead
 from trioworkers.outcome import Acknowledge, Requeue, Retry, Send, Snooze
@@ -311,6 +313,40 @@ async def test_list_of_a_dead_worker_that_others_fill_again_is_theirs(connection
     assert await redis(connection, "HGETALL", "tw:crashes") == before
     await mine.forget("1", "q", strike=True)
     assert await redis(connection, "HEXISTS", "tw:inprogress", "queue:q:1:inprogress") == 0
+
+
+@pytest.mark.parametrize("call", ["put back", "reclaim"])
+async def test_late_copy_of_a_call_that_took_a_job_back_does_not_take_it_again(
+    connection: Connection, redis_url: str, monkeypatch: pytest.MonkeyPatch, call: str
+):
+    """It was sent over a connection that broke; Redis carries it out when the job has been fetched anew and runs."""
+    me = broker(connection, "me")
+    (payload,) = await fill(connection, redis_url, me, 1)
+    sent: list[tuple[Script, Any, Any]] = []
+    run = connection.run
+
+    async def noted(script: Script, keys: Any, args: Any, *more: Any) -> Any:
+        sent.append((script, keys, args))
+        return await run(script, keys, args, *more)
+
+    async def take_back() -> object:
+        if call == "put back":
+            return await me.put_back("q", [payload])
+        return (await me.reclaim("me", "q", [(payload, "jid0", True, None)]))[0]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "run", noted)
+        assert await take_back() == 1
+    async with open_intake(me, redis_url, 1.0, "q") as intake:
+        assert (await intake.fetch(1)).payloads == [payload]
+        assert await take_back() == 1  # once more, and a newer one
+        assert (await intake.fetch(1)).payloads == [payload]
+    crashes = await redis(connection, "HGETALL", "tw:crashes")
+    for script, keys, args in sent:
+        await run(script, keys, args)
+    assert await redis(connection, "LLEN", "queue:q:me:inprogress") == 1
+    assert await redis(connection, "LLEN", "queue:q") == 0
+    assert await redis(connection, "HGETALL", "tw:crashes") == crashes
 
 
 @pytest.mark.parametrize("way", ["claim", "beat", "fetch"])

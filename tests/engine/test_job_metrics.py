@@ -84,7 +84,7 @@ async def test_a_report_is_what_the_page_reads(broker: RedisBroker, shared_serve
 
 async def test_a_histogram_saturates_and_does_not_wrap(broker: RedisBroker, shared_server: Server):
     counts: list[float] = [70_000, 0, 0, 70_000, *[0] * 25]
-    await statistics.report(broker, "t", {"A": counts})
+    await statistics.report(broker, 1, {"A": counts})
     assert histogram_at(shared_server, "h|A-3-9:5")[0] == 65_535
 
 
@@ -106,6 +106,14 @@ async def test_a_report_whose_reply_was_lost_counts_once(
     metrics.count("A", 0.0, failed=False)  # after what was reported, and not part of it
     await reporter.report()
     assert hash_at(shared_server, "j|261103|9:05")["A|p"] == 2
+
+
+async def test_a_late_copy_of_an_old_report_counts_nothing(broker: RedisBroker, shared_server: Server):
+    """Redis reads on what came over a connection that broke."""
+    counts: list[float] = [1, 0, 0, 1, *[0] * 25]
+    for number in (1, 2, 1, 2, 3):
+        await statistics.report(broker, number, {"A": counts})
+    assert hash_at(shared_server, "j|261103|9:05")["A|p"] == 3
 
 
 async def test_many_classes_go_in_pages_and_no_more_are_kept_than_can_be(broker: RedisBroker, shared_server: Server):

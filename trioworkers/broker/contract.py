@@ -37,6 +37,12 @@ class Holder:
     lease: str = attrs.field(on_setattr=attrs.setters.frozen)
     lease_ms: int = attrs.field(on_setattr=attrs.setters.frozen)
     renewed_at: float = attrs.field(default=-math.inf, init=False, eq=False)
+    _calls: int = attrs.field(default=0, init=False, eq=False)
+
+    def next_call(self) -> int:
+        """The number of a call under our lease that must not be carried out after a newer one."""
+        self._calls += 1
+        return self._calls
 
     @property
     def sure_until(self) -> float:

@@ -15,9 +15,9 @@ PAGE = script(__file__, "page", keys=("list",), args=("expected", "first", "limi
 PUT_BACK = script(
     __file__,
     "put_back",
-    keys=("lease", "list", "queue", "holds"),
-    args=("ours", "push", "own", "running_members", "*payloads"),
-    preludes=ENDS,
+    keys=("lease", "list", "queue", "holds", "last_call"),
+    args=("ours", "push", "own", "running_members", "number", "*payloads"),
+    preludes=(*ENDS, "late"),
 )
 RELEASE = script(
     __file__,
@@ -63,10 +63,11 @@ class InProgress(Owner):
         `running`: the members under which the jobs that do run hold permits; what others hold in our name is let go.
         """
         keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue), self.holds(queue)]
+        keys.append(self.keys.last_call(self.holder.process_id))
         before = [self.holder.lease, self.dialect.put_back_with, self.keys.own, pack(running)]
         moved = 0
         for page in _by_weight(payloads):
-            moved += await self.connection.run(PUT_BACK, keys, [*before, *page])
+            moved += await self.connection.run(PUT_BACK, keys, [*before, self.holder.next_call(), *page])
         return moved
 
     async def release(self, queue: str, limit: int = 500) -> int:

@@ -5,6 +5,8 @@
 -- result  how many were moved
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
+redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
+if is_late(last_call, ours, number) then return 0 end -- what lies there by now may run
 local moved = 0
 for i = before_payloads + 1, #ARGV do
   if redis.call('LREM', list, 1, ARGV[i]) == 1 then

@@ -10,6 +10,8 @@ local holder = redis.call('GET', lease) or ''
 if holder ~= expected_holder then return {-1} end
 local is_dead = holder == ''
 if is_dead and redis.call('SISMEMBER', drained, list) == 1 then return {-2} end
+redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
+if not is_dead and is_late(last_call, holder, number) then return {0} end -- what lies there by now may run
 local moved, charged = 0, {}
 local held = held_by_job(holds)
 local let, effects = {}, {}

@@ -19,9 +19,9 @@ FORGET = script(
 RECLAIM = script(
     __file__,
     "reclaim",
-    keys=("lease", "list", "queue", "crashes", "dead", "holds", "drained"),
-    args=("expected_holder", "work", "push", "in_list", "own"),
-    preludes=ENDS,
+    keys=("lease", "list", "queue", "crashes", "dead", "holds", "drained", "last_call"),
+    args=("expected_holder", "work", "push", "in_list", "own", "number"),
+    preludes=(*ENDS, "late"),
 )
 
 
@@ -54,8 +54,10 @@ class Reclaims(InProgress):
             keys.dead,
             keys.holds(queue, process_id),
             keys.drained(process_id),
+            keys.last_call(process_id),
         ]
         args = [holder, pack(work), self.dialect.put_back_with, int(self.dialect.keeps_records), keys.own]
+        args.append(self.holder.next_call())
         moved, *error = await self.connection.run(RECLAIM, names, args)
         return moved, error[0].decode(errors="replace") if error else ""
 

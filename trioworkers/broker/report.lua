@@ -3,8 +3,7 @@
 -- histogram_keys  two for each class, of Sidekiq 7 and of 8
 -- work            {{field, increment, …}, {{bucket, increment, …} for each class}}
 -- result  0|1: counted now
-if redis.call('GET', last_report) == token then return 0 end
-redis.call('SET', last_report, token, 'EX', 600)
+if is_late(last_report, ours, number) then return 0 end
 local fields, histograms = unpack(cmsgpack.unpack(work))
 for _, hash in ipairs({{minute_of_7, 28800}, {minute_of_8, 28800}, {ten_minutes, 259200}}) do
   local key, kept_s = unpack(hash)

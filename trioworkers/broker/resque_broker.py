@@ -69,6 +69,8 @@ class ResqueBroker(RedisBroker):
         """See `Broker.on_claimed`. Ruby's `Resque.redis.namespace = "resque:prod"` means keys that begin so."""
         del queues
         namespace = self.keys.namespace
+        if self.connection.has_user:  # to look outside the namespace may be forbidden
+            return
         rubys = ResqueKeys(f"{Resque.own_namespace}:{namespace}")
         if namespace != Resque.own_namespace and await self.connection.commands("namespace").exists(rubys.queues):
             logger.warning(_OTHER_NAMESPACE, namespace, rubys.namespace, rubys.namespace)

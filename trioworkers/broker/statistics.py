@@ -14,15 +14,16 @@ REPORT = script(
     __file__,
     "report",
     keys=("last_report", "minute_of_7", "minute_of_8", "ten_minutes", "*histogram_keys"),
-    args=("token", "work"),
+    args=("ours", "number", "work"),
+    preludes=("late",),
 )
 
 
-async def report(broker: RedisBroker, token: str, ended: Mapping[str, Counts]) -> None:
-    """Count how jobs of each class ended. May be repeated with the same token after a lost reply. Raises BrokerError."""
+async def report(broker: RedisBroker, number: int, ended: Mapping[str, Counts]) -> None:
+    """Count how jobs of each class ended. May be repeated with the same number after a lost reply; each report has a higher one. Raises BrokerError."""
     keys, at = broker.keys, datetime.fromtimestamp(broker.clock.now_s(), UTC)
     names = [keys.last_report(broker.holder.process_id), *keys.job_counts(at)]
     names += [key for job_class in ended for key in keys.job_times(job_class, at)]
     named = [item for job_class, counts in ended.items() for item in fields(job_class, counts)]
     body = pack((named, [buckets(counts) for counts in ended.values()]))
-    await broker.connection.run(REPORT, names, [token, body])
+    await broker.connection.run(REPORT, names, [broker.holder.lease, number, body])

@@ -77,7 +77,7 @@ class Reporter:
             if not self._unwritten:
                 return
             try:
-                await report(self._broker, f"{self._broker.holder.lease}:{self._reports}", self._unwritten)
+                await report(self._broker, self._reports, self._unwritten)
             except Unavailable:
                 return
             except BrokerError:  # a key of a wrong type, say; the link has said so: nothing that waiting would mend

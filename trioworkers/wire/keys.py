@@ -185,6 +185,10 @@ class Keys:
         """String with expiry: this group of an export was put back into its queue."""
         return self._own(f"tw:restored:{token}")
 
+    def last_call(self, process_id: str) -> str:
+        """String with expiry: the number of the last call by which a worker took back what was in its own lists."""
+        return self._own(f"tw:called:{process_id}")
+
     def last_report(self, process_id: str) -> str:
         """String with expiry: the last report of how its jobs ended that a worker wrote."""
         return self._own(f"tw:reported:{process_id}")

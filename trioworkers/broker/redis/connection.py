@@ -137,6 +137,11 @@ class Connection:
         self._epoch: _Epoch | None = None
         self.link = link
 
+    @property
+    def has_user(self) -> bool:
+        """Whether a Redis user of our own is named, whose rules may forbid what lies outside our namespace."""
+        return bool(self._url.username)
+
     async def run(self, script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
         """Run a Lua script. Raises Unavailable, Refused or Superseded. Not cancelled once sent: bounded by the reply timeout.
 
