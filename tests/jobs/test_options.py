@@ -317,3 +317,27 @@ async def test_middleware_sees_jobs_that_have_no_handler(autojump_clock: object)
 def test_declaration_that_nobody_could_obey_is_refused(declared: Any, words: str):
     with pytest.raises(ConfigurationError, match=words):
         declared()
+
+
+@pytest.mark.parametrize(
+    "option", [{"limit": 0}, {"limit": -1}, {"limit": True}, {"limit": 2.5}, {"timeout": 0}, {"timeout": float("nan")}]
+)
+async def test_fan_out_that_could_never_send_is_refused(autojump_clock: object, option: dict[str, Any]):
+    app, errors = App(), []
+
+    @app.handler("q", timeout=60)
+    async def send(ctx: Context) -> None:
+        try:
+            ctx.fan_out(**option)
+        except ValueError as error:
+            errors.append(str(error))
+
+    async with testing.run(app) as test:
+        await test.enqueue(send.job())
+        await test.drain()
+    assert [error.split()[0] for error in errors] == [*option]
+
+
+def test_arguments_that_are_no_list_are_refused_without_telling_them():
+    with pytest.raises(BadJob, match="a list, not str"):
+        Job("q", "A", "hunter2")  # type: ignore[arg-type]

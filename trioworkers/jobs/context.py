@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import attrs
 
 from trioworkers.outcome import Send, moment
+from trioworkers.seconds import MAX_SECONDS
 from trioworkers.wire.job import Job
+from trioworkers.wire.lifetime import checked_seconds
 
 if TYPE_CHECKING:
     import httpx
@@ -133,9 +135,16 @@ class Context:
         is done, so that not even `kill -9` makes these calls again; calls that end at about the same time share one write. `client`: one of
         your own instead of the shared one, or whatever has the same interface.
         The block ends when all calls have. Raises FanOutError at its end if some failed. Cancelled, it cancels the calls.
+        Raises ValueError for a limit or a timeout that can't be.
         """
         from trioworkers.jobs.fan_out import open_fan_out  # noqa: PLC0415 - it needs Trio, which who only declares a handler hasn't
 
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+            raise ValueError(
+                f"limit is a whole number from 1 on, not {limit!r:.80}"
+            )  # with none nothing would ever be sent
+        if timeout is not None:
+            checked_seconds("timeout", timeout, MAX_SECONDS)
         if self._progress is None:
             self._progress = self._open_progress()
         return open_fan_out(

@@ -33,7 +33,7 @@ def new_jid() -> str:
 
 def _tuple(values: Sequence[Any]) -> tuple[Any, ...]:
     if isinstance(values, (str, bytes)):
-        raise BadJob(f"a job's arguments are a list, not {values!r}")
+        raise BadJob(f"a job's arguments are a list, not {type(values).__name__}")
     return tuple(values)
 
 
