@@ -133,7 +133,7 @@ class Jobs:
         assert isinstance(keys, list)
         return [key for key in keys if key != "tw:inprogress"]
 
-    def expect_all_done(self, *, extra_runs: int, timeout_s: float = 30.0) -> None:
+    def expect_all_done(self, *, extra_runs: int, timeout_s: float = 60.0) -> None:
         """Nothing lost, nothing stuck, and no more than `extra_runs` runs too many."""
         wait_for(lambda: set(self.counted("end")) >= set(self.payloads), "all jobs are done", timeout_s)
         wait_for(lambda: self.in_progress() == 0 and not self.queued(), "nothing is stuck", timeout_s)

@@ -25,7 +25,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     """Wait until `condition()` is true, or fail the test."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -89,7 +89,7 @@ class Server:
     def session(self) -> Iterator[Callable[..., Any]]:
         """Commands over one connection, as WATCH and MULTI want it."""
         with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection,
+            socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection,
             connection.makefile("rb") as reader,
         ):
 
@@ -184,7 +184,7 @@ class Worker:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def ended(self, timeout_s: float = 15.0) -> int:
+    def ended(self, timeout_s: float = 60.0) -> int:
         return self.process.wait(timeout_s)
 
     def kill(self) -> None:

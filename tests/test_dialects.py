@@ -222,7 +222,7 @@ def test_a_backlog_that_is_promoted_by_ruby_and_by_us_runs_once(work: Work, serv
         wait_for(lambda: scheduler.batches > 2, "Ruby has begun")
         work("w1", **RESQUE, CONCURRENCY="50").wait_started()
         scheduler.stop()  # in the middle, as a deploy does; it gives its lock back
-        wait_for(lambda: started(jobs) >= count and server.command("LLEN", "resque:queue:q") == 0, "all run", 60)
+        wait_for(lambda: started(jobs) >= count and server.command("LLEN", "resque:queue:q") == 0, "all run")
         assert set(jobs.counted("start").values()) == {1}
         assert 0 < scheduler.promoted < count
 

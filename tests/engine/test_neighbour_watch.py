@@ -31,7 +31,7 @@ def enter(server: Server, name: str = "h:7:n") -> None:
 
 
 async def until_said(caplog: pytest.LogCaptureFixture, text: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while not any(text in message for message in caplog.messages):
             await trio.sleep(0.02)
 
@@ -49,7 +49,7 @@ async def test_strict_app_stops_when_another_kind_comes_and_says_why(redis_url: 
         with pytest.raises(SharedQueue, match="strict, so stopped"):
             await app_at(redis_url, strict=True).serve(task_status=task_status)
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await nursery.start(serve)
             enter(shared_server)
@@ -91,7 +91,7 @@ async def test_strict_app_looks_twice_at_a_list_that_may_move(redis_url: str, sh
 
 async def test_a_sidekiq_is_no_neighbour_of_resques_queues(redis_url: str, shared_server: Server):
     enter(shared_server)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             worker = await nursery.start(app_at(redis_url, strict=True, dialect="resque").serve)
             worker.stop()
@@ -110,7 +110,7 @@ async def test_strict_app_does_not_start_beside_another_resque_on_its_resque_que
     @app.handler("other")
     async def elsewhere() -> None: ...
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             worker = await nursery.start(app.serve)
             worker.stop()

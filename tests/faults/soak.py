@@ -226,7 +226,7 @@ class Soak:
     def _come_to_rest(self) -> list[str]:
         """Wait until everything is done; returns what is still where it should not be."""
         try:
-            wait_for(lambda: not self._places(), "everything is done", 60)
+            wait_for(lambda: not self._places(), "everything is done")
         except AssertionError:
             return [f"{count} in {place}" for place, count in self._places().items()]
         return []

@@ -136,7 +136,7 @@ def test_old_sockets_freeze_while_new_ones_work(work: Work, jobs: Jobs, proxy: P
     proxy.freeze_open()
     jobs.fault_is_over()
     jobs.push(10, "Sleep", 0.05)
-    jobs.expect_all_done(extra_runs=0, timeout_s=40)
+    jobs.expect_all_done(extra_runs=0)
     assert "Traceback" not in worker.text
 
 
@@ -147,7 +147,7 @@ def test_server_still_holds_the_fetch_of_a_socket_that_is_gone(work: Work, jobs:
     jobs.push(1, "Sleep", 0.05)
     wait_for(lambda: jobs.in_progress() == 1, "it is delivered into the void")
     jobs.fault_is_over()
-    jobs.expect_all_done(extra_runs=0, timeout_s=40)
+    jobs.expect_all_done(extra_runs=0)
 
 
 def test_link_is_slow_and_drips(work: Work, jobs: Jobs, proxy: Proxy):
@@ -213,4 +213,4 @@ def test_jobs_that_fill_the_threads_do_not_keep_their_worker_from_redis(work: Wo
     work("w2").wait_started()  # would take them over
     proxy.reset_all()
     jobs.fault_is_over()
-    jobs.expect_all_done(extra_runs=0, timeout_s=60)
+    jobs.expect_all_done(extra_runs=0)

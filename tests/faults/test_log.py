@@ -75,7 +75,7 @@ def test_log_that_nobody_reads_costs_lines_and_nothing_else(
 ):
     program = unread(*command(server))
     jobs.push(LINES // 2, "Sleep", 0)
-    wait_for(lambda: len(jobs.counted("end")) == LINES // 2, "all are done although nobody reads", 60)
+    wait_for(lambda: len(jobs.counted("end")) == LINES // 2, "all are done although nobody reads")
     jobs.push(1, "Block", 6)
     jobs.push(5, "Sleep", 7)
     wait_for(lambda: len(jobs.counted("start")) == LINES // 2 + 6, "all run")
@@ -94,7 +94,7 @@ def test_log_that_nobody_reads_costs_lines_and_nothing_else(
 def test_lines_that_were_dropped_are_counted(unread: Callable[..., Unread], jobs: Jobs, server: Server):
     program = unread(*command(server))
     jobs.push(LINES // 2, "Sleep", 0)
-    wait_for(lambda: len(jobs.counted("end")) == LINES // 2 and jobs.in_progress() == 0, "all are done", 60)
+    wait_for(lambda: len(jobs.counted("end")) == LINES // 2 and jobs.in_progress() == 0, "all are done")
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(program.read()))
     thread.start()

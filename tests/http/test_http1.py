@@ -90,8 +90,9 @@ async def test_connection_is_not_used_again(wire: Wire, answer: bytes):
 async def test_connection_with_unasked_bytes_is_not_used_again(wire: Wire):
     assert await wire.ask(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") == b"ok"
     await wire.peer.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale")
-    await trio.sleep(0.01)
-    assert wire.connection.has_died()
+    with trio.fail_after(60):
+        while not wire.connection.has_died():
+            await trio.sleep(0.01)
 
 
 async def test_answer_without_length_ends_with_the_connection(wire: Wire):
@@ -162,7 +163,7 @@ async def test_body_of_a_request_goes_out_whole_or_in_chunks(wire: Wire):
 
 async def test_server_that_refuses_early_is_heard(wire: Wire):
     answer = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno"
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         assert await wire.ask(answer, "POST", content=b"x" * 100) == b"no"
     assert wire.connection.status == 413
 

@@ -77,7 +77,7 @@ async def test_lookup_and_connection_share_a_timeout_and_are_given_up_together(h
     held_names.add("slow.example")
     async with open_client(Http(timeout=60, limits={"*": Limit(concurrency=1, rate="1/h")})) as client:
         for _ in range(5):
-            with trio.fail_after(10), trio.move_on_after(0.01):
+            with trio.fail_after(60), trio.move_on_after(0.01):
                 await client.get("http://slow.example/")
         governor = client._governed._governors["slow.example"]
         assert governor._limiter is not None

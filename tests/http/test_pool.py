@@ -73,6 +73,12 @@ async def slow(peer: Peer, stream: trio.SocketStream) -> None:
     await stream.send_all(OK)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(60):
+        while not condition():
+            await trio.sleep(0.01)
+
+
 def pool_of(client: httpx.AsyncClient) -> PoolTransport:
     pool = client._transport.inner  # type: ignore[attr-defined]
     assert isinstance(pool, PoolTransport)
@@ -104,7 +110,7 @@ async def test_connection_that_the_server_closed_while_idle_is_not_used():
     async with served(once) as (peer, url, client):
         for _ in range(3):
             assert (await client.post(url, content=b"")).status_code == 200
-            await trio.sleep(0.05)
+            await until(lambda: peer.open == 0)
         assert (peer.connections, peer.requests) == (3, 3)
 
 
@@ -146,8 +152,8 @@ async def test_pool_is_whole_after_a_storm_of_cancellations():
                 nursery.start_soon(impatient)
         pool = pool_of(client)
         assert pool._permits.statistics().borrowed_tokens == 0
-        await trio.sleep(0.05)
-        assert peer.open == len(pool._idle) <= 20
+        await until(lambda: peer.open == len(pool._idle))
+        assert peer.open <= 20
         assert (await client.get(url)).text == "ok"
 
 
@@ -216,9 +222,7 @@ async def test_idle_connections_are_closed_when_their_time_has_come(nursery: tri
         for _ in range(2):
             await client.get(url)
             assert len(pool_of(client)._idle) == 1
-            with trio.fail_after(5):
-                while peer.open:
-                    await trio.sleep(0.01)
+            await until(lambda: not peer.open)
             assert (len(pool_of(client)._idle), len(pool_of(client)._stacks)) == (0, 0)
         assert peer.connections == 2
 
@@ -227,9 +231,7 @@ async def test_no_more_connections_are_open_than_the_limit_over_all_hosts():
     async with served(good, max_connections=3) as (peer, url, client):
         for number in range(1, 9):
             await client.get(url.replace("127.0.0.1", f"127.0.0.{number}"))
-        with trio.fail_after(5):
-            while peer.open > 3:
-                await trio.sleep(0.01)
+        await until(lambda: peer.open <= 3)
         assert len(pool_of(client)._idle) == len(pool_of(client)._stacks) == 3
         await client.get(url.replace("127.0.0.1", "127.0.0.8"))
         assert peer.connections == 8  # the youngest are kept
@@ -255,7 +257,7 @@ async def test_server_that_answers_before_the_upload_ends_is_heard_and_spared_th
         await trio.sleep_forever()  # it neither reads nor hangs up
 
     async with served(refuse) as (_, url, client):
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert (await client.post(url, content=b"x" * 50_000_000)).status_code == 413
         assert repr(pool_of(client)) == "<PoolTransport: 0 active, 0 idle, 0 waiting>"
 

@@ -119,7 +119,7 @@ def test_rubys_process_is_shown_with_its_job_and_stops_when_told(server: Server)
     server.command("LPUSH", "queue:slow", json.dumps({**job, "enqueued_at": 1.5e9}))
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sidekiq:
         try:
-            wait_for(lambda: ps()["running"], "its job is shown", 40)
+            wait_for(lambda: ps()["running"], "its job is shown")
             process = ps()
             assert process["kind"].startswith("sidekiq")
             assert (process["concurrency"], list(process["queues"]), process["running"][0]["jid"]) == (

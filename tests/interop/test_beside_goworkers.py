@@ -105,7 +105,7 @@ def test_go_workers_takes_its_queue_and_id_back_while_another_of_ours_lives(plac
     before = place.counted("start").total()
     place.go("1")
     place.push(40, 0.5)
-    wait_for(lambda: place.counted("end").total() == 40, "go-workers runs them", 60)
+    wait_for(lambda: place.counted("end").total() == 40, "go-workers runs them")
     assert place.counted("start").total() - before == 40
     assert place.length("1") == 0
     assert "is left alone" in fellow.text
@@ -123,7 +123,7 @@ def test_a_worker_that_stopped_in_good_order_leaves_nothing_behind_under_its_id(
     place.server.command("DEL", "queue:track")
     place.go("1")
     place.push(10, 1.0)
-    wait_for(lambda: place.counted("end").total() == 10, "go-workers runs them", 60)
+    wait_for(lambda: place.counted("end").total() == 10, "go-workers runs them")
     assert place.counted("start").total() == 13
 
 
@@ -155,7 +155,7 @@ def test_heartbeats_of_go_workers2_outlive_a_worker_of_ours_and_its_end(place: P
         else ("",)
     )
     assert end == "stop" or place.server.command("TTL", identity) == -1  # one that is gone would end the heartbeats
-    wait_for(lambda: len(records(place)) == 1, "go-workers2 has removed the old record, or we have", 40)
+    wait_for(lambda: len(records(place)) == 1, "go-workers2 has removed the old record, or we have")
     assert "heartbeat ended" not in go.text
     assert place.server.command("EXISTS", identity or "none") == 0
 
@@ -209,4 +209,4 @@ def test_go_workers_on_our_queue_is_noticed_soon(place: Place, heartbeats: tuple
     worker = place.ours("1")
     place.go("g", *heartbeats)
     place.push(400, 0.2)
-    wait_for(lambda: "another kind of worker fetches from our queues" in worker.text, "it is noticed", 20)
+    wait_for(lambda: "another kind of worker fetches from our queues" in worker.text, "it is noticed")
