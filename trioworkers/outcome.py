@@ -16,6 +16,7 @@ a job) can't be written down.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -59,11 +60,15 @@ def moment(when: datetime | timedelta | float) -> tuple[float | None, float | No
 
 @attrs.frozen
 class Acknowledge:
-    """Succeeded. What the handler enqueued goes out with it, `size` bytes or so. `value`: what it returned in JSON, if somebody wants it."""
+    """Succeeded. What the handler enqueued goes out with it, `size` bytes or so. `value`: what it returned in JSON, if somebody wants it.
+
+    `instead`: from the reason why that can't go out, what then becomes of the job.
+    """
 
     sends: tuple[Send, ...] = ()
     size: int = attrs.field(default=0, eq=False, repr=False)
     value: bytes | None = attrs.field(default=None, repr=False)
+    instead: Callable[[str], Outcome] | None = attrs.field(default=None, eq=False, repr=False)
 
 
 ACKNOWLEDGE = Acknowledge()

@@ -272,3 +272,29 @@ async def test_stop_is_heard_whatever_jobs_did_to_their_nursery(redis_url: str, 
     assert isinstance(queued, list)
     assert [json.loads(payload)["class"] for payload in queued] == ["wait", "wait"]
     assert shared_server.command("KEYS", "*:inprogress") == []
+
+
+async def test_slot_comes_back_whose_jobs_follow_ups_redis_refuses(
+    redis_url: str, shared_server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("trioworkers.engine.unwritable.PATIENCE_S", 0.5)
+    ran: list[object] = []
+    app = make_app(redis_url, ran)
+
+    @app.handler("q")
+    async def follow(ctx: Context) -> None:
+        ctx.enqueue(Job("broken", "A"))
+
+    shared_server.command("SET", "queue:broken", "no list")
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(app.serve)
+        async with Client(redis_url) as client:
+            await client.enqueue(*[follow.job() for _ in range(10)])
+            await until(lambda: worker.stats().free == {"q": 0})
+            await client.enqueue(Job("q", "note", [1]))
+            await until(lambda: 1 in ran and worker.stats().free == {"q": 10})
+        worker.stop()
+    again = shared_server.command("ZRANGE", "retry", 0, -1)
+    assert isinstance(again, list)
+    assert len(again) == 10
+    assert all("WRONGTYPE" in json.loads(payload)["error_message"] for payload in again)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 import trio
 import trio.testing
 
@@ -11,7 +12,8 @@ from trioworkers.broker.contract import Settlement
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.settler import Settler
-from trioworkers.outcome import ACKNOWLEDGE
+from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Discard, Outcome, Retry, Send
+from trioworkers.wire.job import Job
 
 
 class Desk:
@@ -63,3 +65,87 @@ async def test_few_outcomes_wait_for_no_others(autojump_clock: object):
     groups = await Desk().settle([1] * 10, rounds_between=3)
     assert sum(groups) == 10
     assert len(groups) > 3
+
+
+# ── what can't be written ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Refusing(FakeBroker):
+    """Writes all but some: `problems` of those payloads; what is in `unmade` has no form in bytes at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: dict[bytes, str] = {}
+        self.unmade: list[type] = []
+        self.groups: list[list[bytes]] = []
+
+    async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
+        if any(type(each.outcome) in self.unmade for each in group):
+            raise TypeError("no form in bytes")
+        self.groups.append([each.payload for each in group])
+        fit = [each for each in group if each.payload not in self.problems]
+        await super().settle(number, fit, cleared)
+        return {index: self.problems[each.payload] for index, each in enumerate(group) if each.payload in self.problems}
+
+
+async def settled(broker: FakeBroker, outcomes: dict[bytes, Outcome], seconds: float = 60) -> list[bytes]:
+    """The payloads whose slots are free after a while."""
+    done: list[bytes] = []
+    settler = Settler(broker, lambda delivery: done.append(delivery.payload))
+    broker.lists["q", "fake"] = list(outcomes)
+    for payload, outcome in outcomes.items():
+        settler.submit(Delivery("q", payload, 0.0), outcome)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(settler.run)
+        await trio.sleep(seconds)
+        nursery.cancel_scope.cancel()
+    return sorted(done)
+
+
+def failing(payload: bytes) -> Acknowledge:
+    return Acknowledge((Send(Job("out", "A")),), instead=lambda problem: Retry(payload + problem.encode(), 15))
+
+
+async def test_success_whose_follow_up_is_refused_for_a_while_is_the_jobs_failure(autojump_clock: object):
+    class Once(Refusing):
+        """Refuses the success, and takes what comes instead."""
+
+        async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
+            success = any(isinstance(each.outcome, Acknowledge) and each.outcome.sends for each in group)
+            self.problems = {b"1": "WRONGTYPE"} if success else {}
+            return await super().settle(number, group, cleared)
+
+    broker = Once()
+    assert await settled(broker, {b"1": failing(b"1"), b"2": ACKNOWLEDGE}) == [b"1", b"2"]
+    assert list(broker.sets["retry"]) == [b"1WRONGTYPE"]
+
+
+async def test_what_may_go_away_by_itself_is_waited_for(autojump_clock: object):
+    broker = Refusing()
+    broker.problems = {b"1": "OOM command not allowed when used memory > 'maxmemory'"}
+    assert await settled(broker, {b"1": failing(b"1"), b"2": ACKNOWLEDGE}) == [b"2"]
+
+
+async def test_outcome_without_a_form_keeps_no_other_back(autojump_clock: object):
+    broker = Refusing()
+    broker.unmade = [Acknowledge]
+    outcomes = {b"1": failing(b"1"), b"2": Discard(), b"3": Retry(b"3+", 5)}
+    assert await settled(broker, outcomes) == [b"1", b"2", b"3"]
+    assert sorted(broker.sets["retry"]) == [b"1TypeError: no form in bytes", b"3+"]
+
+
+async def test_slot_of_what_can_never_be_written_is_free_all_the_same(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+):
+    broker = Refusing()
+    broker.unmade = [Retry, Bury]
+    assert await settled(broker, {b"1": Retry(b"1+", 5), b"2": Discard()}) == [b"1", b"2"]
+    assert "can't be written, ever" in caplog.text
+
+
+async def test_outage_of_hours_is_said_once_a_minute(autojump_clock: object, caplog: pytest.LogCaptureFixture):
+    broker = Refusing()
+    broker.problems = {b"1": "WRONGTYPE"}
+    assert await settled(broker, {b"1": Retry(b"1+", 5)}, seconds=600) == []
+    assert 5 <= len(caplog.records) <= 15
+    assert len(broker.groups) > 100

@@ -233,7 +233,8 @@ class Runner:
                 sends = ctx._sends  # noqa: SLF001 - as above
                 outcome: Outcome = ACKNOWLEDGE
                 if sends or value is not None:
-                    outcome = Acknowledge(tuple(sends), ctx._sends_bytes, value)  # noqa: SLF001 - as above
+                    refused = partial(self._refused, delivery, handler, ctx)
+                    outcome = Acknowledge(tuple(sends), ctx._sends_bytes, value, refused)  # noqa: SLF001 - as above
             case Stopped():
                 outcome = delivery.stopped()
             case Failed(error):
@@ -242,6 +243,13 @@ class Runner:
         if handler is not None and not isinstance(outcome, Requeue | Snooze):
             self.metrics.count(ctx.job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
         joblog.log_end(ctx.job, outcome, failure, elapsed_s)
+        return outcome
+
+    def _refused(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, problem: str) -> Outcome:
+        """It succeeded, but what it enqueued can't go out."""
+        error = BadJob(f"enqueued by this job, and refused: {problem}")
+        _, outcome = self._decide(delivery, handler, ctx, error)
+        joblog.log_end(ctx.job, outcome, error, trio.current_time() - delivery.started_at)
         return outcome
 
     def _decide(

@@ -15,7 +15,10 @@ import trio
 from trioworkers.broker.contract import Broker, Settlement
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.engine.delivery import LOST, SETTLED, SETTLING, Delivery
+from trioworkers.engine.unwritable import Unmade, Unwritable
+from trioworkers.errors import BrokerError
 from trioworkers.exits import on_outcome
+from trioworkers.failures import summary
 from trioworkers.outcome import (
     LET_GO,
     Acknowledge,
@@ -29,7 +32,6 @@ from trioworkers.outcome import (
     Retry,
     Snooze,
 )
-from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
@@ -65,6 +67,7 @@ class Settler:
         self._idle.set()
         self._groups = 0
         self._cleared: list[str] = []
+        self._unwritable = Unwritable()
 
     def __repr__(self) -> str:
         return f"<Settler: {len(self._waiting)} waiting, {self._writing} being written>"
@@ -157,41 +160,57 @@ class Settler:
     async def _write(self, group: list[Entry]) -> None:
         if not group:
             return
-        self._groups += 1
         self._writing = len(group)
-        number = self._groups
         settlements = [
             Settlement(delivery.queue, delivery.payload, outcome)
             if delivery.held is None
             else Settlement(delivery.queue, delivery.payload, outcome, on_outcome(outcome, delivery.held))
             for delivery, outcome in group
         ]
-        cleared, self._cleared = self._cleared, []
-        problems = await retrying(lambda: self._broker.settle(number, settlements, cleared))
+        problems = await self._settle(settlements)
         self._writing = 0
-        failed: list[tuple[Delivery, Outcome | LetGo | None]] = []
+        kept: list[tuple[Delivery, Outcome | LetGo | None]] = []
         for place, (delivery, outcome) in enumerate(group):
             problem = problems.get(place) if problems else None
             if isinstance(outcome, Checkpoint):
                 _end_checkpoint(delivery, problem)
                 continue
             if problem is not None and problem != GONE:
-                failed.append((delivery, outcome))
-                continue
+                instead = self._unwritable.instead(delivery, outcome, problem)
+                if instead is not None:
+                    kept.append((delivery, instead))
+                    continue
             if problem == GONE:
                 _log_gone(delivery, outcome)
             self._settled(delivery)
-        if failed:
-            await self._keep(failed, next(iter(set(problems.values()) - {GONE})))
+        if kept:
+            await self._keep(kept)
+
+    async def _settle(self, settlements: list[Settlement]) -> dict[int, str]:
+        """By their index the problems of those that are not written. One that has no form in bytes keeps none of the others back."""
+        self._groups += 1
+        number = self._groups
+        cleared, self._cleared = self._cleared, []
+        try:
+            return await retrying(lambda: self._broker.settle(number, settlements, cleared))
+        except BrokerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - before anything was sent: whose outcome it is shows when each goes by itself
+            self._cleared = cleared + self._cleared
+            if len(settlements) == 1:
+                return {0: Unmade(": ".join(summary(error)))}
+        found = [await self._settle([settlement]) for settlement in settlements]
+        return {index: problems[0] for index, problems in enumerate(found) if problems}
 
     def _settled(self, delivery: Delivery) -> None:
+        if self._unwritable.since:
+            self._unwritable.since.pop(delivery, None)
         delivery.become(SETTLED)
         self._on_settled(delivery)
 
-    async def _keep(self, failed: list[tuple[Delivery, Outcome | LetGo | None]], problem: str) -> None:
-        logger.error("%s can't be written, kept and tried again: %s", counted(len(failed), "outcome"), problem)
-        self._waiting.extend(failed)
-        if len(self._waiting) == len(failed):  # nothing else to do: wait before the next try
+    async def _keep(self, kept: list[tuple[Delivery, Outcome | LetGo | None]]) -> None:
+        self._waiting.extend(kept)
+        if len(self._waiting) == len(kept):  # nothing else to do: wait before the next try
             await trio.sleep(next(backoff()) * 20)
 
 
