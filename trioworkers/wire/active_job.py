@@ -44,7 +44,7 @@ class Unwrapped:
 
 
 def unwrap(args: Sequence[Any]) -> Unwrapped:
-    """Read a wrapper's arguments. Raises BadPayload if they are not ActiveJob's one hash."""
+    """Read a wrapper's arguments, at most a hundred levels deep. Raises BadPayload if they are not ActiveJob's one hash."""
     if len(args) != 1 or not isinstance(args[0], dict):
         raise BadPayload("an ActiveJob wrapper has one argument, a hash")
     fields = dict(args[0])
@@ -55,12 +55,9 @@ def unwrap(args: Sequence[Any]) -> Unwrapped:
         raise BadPayload("ActiveJob's arguments must be a list")
     arguments = arguments or []
     kwargs: dict[str, Any] = {}
-    try:
-        if arguments and are_keywords(arguments[-1]):
-            kwargs, arguments = hash_from_ruby(arguments[-1]), arguments[:-1]
-        return Unwrapped(job_class, [from_ruby(item) for item in arguments], kwargs, fields)
-    except RecursionError:
-        raise BadPayload("ActiveJob's arguments are nested too deep") from None
+    if arguments and are_keywords(arguments[-1]):
+        kwargs, arguments = hash_from_ruby(arguments[-1]), arguments[:-1]
+    return Unwrapped(job_class, [from_ruby(item) for item in arguments], kwargs, fields)
 
 
 def wrap(

@@ -10,6 +10,7 @@ import msgspec
 
 from trioworkers.errors import BadPayload
 from trioworkers.wire import active_job, lifetime, numbers
+from trioworkers.wire.depth import MAX_DEPTH, MAX_DEPTH_FOR_RUBY, is_nested_deeper
 from trioworkers.wire.digests import unpack
 from trioworkers.wire.job import (
     DONE_PACKED_FIELD,
@@ -52,7 +53,7 @@ def job_of(fields: dict[str, Any], payload: bytes, queue: str) -> Job:
         args = _splat(args)
     take("queue", None)
     seldom: dict[str, Any] = {}
-    if job_class in active_job.WRAPPERS and (inner := active_job.unwrap(args)) is not None:
+    if job_class in active_job.WRAPPERS and (inner := _unwrapped(args, payload)) is not None:
         take("wrapped", None)
         job_class, args = inner.job_class, inner.args
         seldom.update(kwargs=inner.kwargs, active_job=True, active_job_fields=inner.fields)
@@ -73,6 +74,11 @@ def job_of(fields: dict[str, Any], payload: bytes, queue: str) -> Job:
         enqueued_at_s=enqueued_at_s,
         **seldom,
     )
+
+
+def _unwrapped(args: list[Any], payload: bytes) -> active_job.Unwrapped:
+    _check_depth(payload, MAX_DEPTH_FOR_RUBY)  # only Ruby writes these; they are read by functions that call themselves
+    return active_job.unwrap(args)
 
 
 def destination(payload: bytes) -> str:
@@ -101,7 +107,8 @@ def queue_in(fields: Mapping[str, msgspec.Raw]) -> str | None:
 
 
 def raw_fields(payload: bytes) -> dict[str, msgspec.Raw]:
-    """The fields of a payload as they are spelled there. Raises BadPayload if it is no JSON object."""
+    """The fields of a payload as they are spelled there. Raises BadPayload if it is no JSON object, or nested deeper than `MAX_DEPTH`."""
+    _check_depth(payload)
     try:
         return _decode_raw_fields(payload)
     except (ValueError, RecursionError, MemoryError) as error:
@@ -117,11 +124,17 @@ def jid_of(payload: bytes) -> str:
 
 
 def readable(payload: bytes) -> dict[str, Any]:
-    """The fields of a payload. Raises BadPayload if it is no JSON object."""
+    """The fields of a payload. Raises BadPayload if it is no JSON object, or nested deeper than `MAX_DEPTH`."""
+    _check_depth(payload)
     try:
         return _decode_fields(payload)
     except (ValueError, RecursionError, MemoryError) as error:
         raise BadPayload(f"not a JSON object: {error}") from None
+
+
+def _check_depth(payload: bytes, levels: int = MAX_DEPTH) -> None:
+    if is_nested_deeper(payload, levels):
+        raise BadPayload(f"nested deeper than {levels} levels")
 
 
 def _fingerprint(payload: bytes) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from trioworkers.wire import numbers
 from trioworkers.wire.decode import jid_of, own_jid
+from trioworkers.wire.depth import MAX_DEPTH, is_nested_deeper
 from trioworkers.wire.job import HELD_FIELD
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.places import place
@@ -64,6 +65,8 @@ class Entry:
 
     @cached_property
     def _fields(self) -> _Fields | None:
+        if is_nested_deeper(self.payload, MAX_DEPTH):
+            return None
         try:
             return _decode(self.payload)
         except (ValueError, RecursionError, MemoryError):

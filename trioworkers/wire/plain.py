@@ -12,9 +12,7 @@ import attrs
 import msgspec
 
 from trioworkers.errors import BadJob
-
-MAX_DEPTH = 100
-"""Ruby's JSON parser refuses what is nested deeper."""
+from trioworkers.wire.depth import MAX_DEPTH_FOR_RUBY
 
 
 def shown(value: object) -> str:
@@ -37,8 +35,8 @@ def plain(value: Any, depth: int = 2, *, str_keys: bool = False) -> Any:
         if math.isfinite(value):
             return value
         raise BadJob(f"{value} has no form in JSON")
-    if depth > MAX_DEPTH:
-        raise BadJob(f"arguments nested deeper than {MAX_DEPTH} levels: Ruby could not read them")
+    if depth > MAX_DEPTH_FOR_RUBY:
+        raise BadJob(f"arguments nested deeper than {MAX_DEPTH_FOR_RUBY} levels: Ruby could not read them")
     if isinstance(value, (list, tuple)) and _PLAIN.issuperset(map(type, value)):
         return value
     if isinstance(value, (list, tuple, set, frozenset)):
