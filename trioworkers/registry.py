@@ -52,7 +52,11 @@ KEYS = (
     ),
     Key(
         *("tw:settled:PROCESS", "string", "The last group of outcomes that was written, and its result."),
-        *("settle, claim", "deregistration, reclaim; expiry (a day)", True),
+        *("settle, claim", "deregistration; expiry (a day)", True),
+    ),
+    Key(
+        *("tw:admitted:PROCESS QUEUE", "string", "The last admission to a queue with limits, and its result."),
+        *("admission", "deregistration; expiry (a day)", True),
     ),
     Key(
         *("tw:crashes", "hash", "Crash counts: how many workers died under a job, by jid."),

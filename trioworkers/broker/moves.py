@@ -44,6 +44,7 @@ class RedisBroker(Settles, Promotes, Reclaims):
             holder.lease,
             self.in_progress(queue),
             self.holds(queue),
+            keys.last_admission(queue, holder.process_id),
             keys.own,
             queue,
             keys.queue(queue),

@@ -35,7 +35,7 @@ DEREGISTER = script(
         *("lease", "registry", "processes", "our_record", "signals", "last_settle", "quarantine", "work", "workers"),
         "*lists",
     ),
-    args=("ours", "identity", "lasts"),
+    args=("ours", "identity", "lasts", "*admissions"),
 )
 
 BEATS_PER_LEASE = 6
@@ -155,7 +155,8 @@ class Presence:
         names += [keys.process(self._identity), keys.signals(self._identity)]
         names += [keys.last_settle(process_id), keys.quarantine(process_id), *keys.running(self._identity)]
         names += [own.in_progress(queue) for own, queue in self._queues]
+        admissions = [own.keys.last_admission(queue, process_id) for own, queue in self._queues]
         left: int = await broker.connection.run(
-            DEREGISTER, names, [broker.holder.lease, self._identity, int(broker.record_lasts)]
+            DEREGISTER, names, [broker.holder.lease, self._identity, int(broker.record_lasts), *admissions]
         )
         return left

@@ -12,7 +12,7 @@ from trioworkers.wire.packing import pack
 FORGET = script(
     __file__,
     "forget",
-    keys=("lease", "list", "registry", "quarantine", "last_settle", "holds", "drained"),
+    keys=("lease", "list", "registry", "quarantine", "holds", "drained"),
     args=("own", "strike"),
     preludes=ENDS,
 )
@@ -65,7 +65,7 @@ class Reclaims(InProgress):
         """Note that a dead worker's list is empty, so that what lies there from now on is another program's; `strike`: it leaves the registry, too."""
         keys = self.keys
         names = [keys.lease(process_id), keys.in_progress(queue, process_id), keys.in_progress_lists]
-        names += [keys.quarantine(process_id), keys.last_settle(process_id), keys.holds(queue, process_id)]
+        names += [keys.quarantine(process_id), keys.holds(queue, process_id)]
         names.append(keys.drained(process_id))
         await self.connection.run(FORGET, names, [keys.own, int(strike)])
 

@@ -211,6 +211,10 @@ class Keys:
         """Hash beside an in-progress list: what its attempts hold."""
         return self._own(f"tw:holds:{process_id} {queue} {self.tag}" if self.tag else f"tw:holds:{process_id} {queue}")
 
+    def last_admission(self, queue: str, process_id: str) -> str:
+        """String with expiry: number and result of the last admission to a queue, so that a repeated or late one does nothing twice."""
+        return self.holds(queue, process_id).replace("tw:holds:", "tw:admitted:", 1)
+
     @property
     def parked(self) -> str:
         """Sorted set: payloads that wait for a permit, by when they were parked, in epoch seconds."""

@@ -59,6 +59,7 @@ class Fleet:
             f"lease of {process}",
             KEYS.in_progress("q", process),
             KEYS.holds("q", process),
+            KEYS.last_admission("q", process),
             KEYS.own,
             "q",
             KEYS.queue("q"),

@@ -10,7 +10,7 @@ local holder = redis.call('GET', lease)
 if not holder then return redis.error_reply('UNLEASED') end
 if holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 local number = tonumber(admission)
-local known, last = pcall(cmsgpack.unpack, redis.call('HGET', holds, '') or '')
+local known, last = pcall(cmsgpack.unpack, redis.call('GET', last_admission) or '')
 if known and type(last) == 'table' and last[1] == ours then
   if last[2] == number then return last[3] end
   if last[2] > number then return redis.error_reply('LATE') end
@@ -74,5 +74,5 @@ local touched = {} -- filling one may look at others
 for name in pairs(states) do touched[#touched + 1] = name end
 for _, name in ipairs(touched) do fill(own, name) end
 local packed = cmsgpack.pack(result)
-redis.call('HSET', holds, '', cmsgpack.pack({ours, number, packed}))
+redis.call('SET', last_admission, cmsgpack.pack({ours, number, packed}), 'EX', 86400)
 return packed

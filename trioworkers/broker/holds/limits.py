@@ -15,7 +15,7 @@ from trioworkers.wire.packing import pack, unpack
 ADMIT = script(
     __file__,
     "admit",
-    keys=("lease", "list", "holds"),
+    keys=("lease", "list", "holds", "last_admission"),
     args=("admission", "ours", "own", "declared_limits", "queue", "queue_key", "push", "candidates", "*payloads"),
     preludes=ENDS,
 )
@@ -48,6 +48,7 @@ class AdmissionKeys:
     lease: str
     in_progress: str
     holds: str
+    last_admission: str
     own: str
     queue: str
     queue_key: str
@@ -64,7 +65,7 @@ async def admit(
     entries = [(c.member, c.jid, c.limits, c.expires_s or False, c.on_expiry) for c in batch]
     args: list[Any] = [number, at.lease, at.own, pack(list(declared.items())), at.queue, at.queue_key, at.put_back_with]
     args += [pack(entries), *(c.payload for c in batch)]
-    reply = await connection.run(ADMIT, [at.lease_key, at.in_progress, at.holds], args)
+    reply = await connection.run(ADMIT, [at.lease_key, at.in_progress, at.holds, at.last_admission], args)
     return list(unpack(reply))
 
 

@@ -6,7 +6,7 @@
 --   waiting:NAME   sorted set: by when it was parked, what is to be known of a parked job without reading it: msgpack
 --                  {when, jid, queue, its key, how to push to the end that is fetched, {limit, …}, expires or false, effects}
 --   parked         sorted set: the payloads of all limits by when they were parked, no two at the same time
---   holds:PROCESS QUEUE  hash beside an in-progress list: member → msgpack {jid, {limit, …}}; '' → the last admission
+--   holds:PROCESS QUEUE  hash beside an in-progress list: member → msgpack {jid, {limit, …}}
 -- Who has a permit in none of these has none: nothing here rests on a timer but the reservations.
 
 local RESERVED_S = 30
@@ -133,11 +133,9 @@ end
 local function record_of(holds)
   local attempts, record = {}, redis.call('HGETALL', holds)
   for i = 1, #record, 2 do
-    if record[i] ~= '' then
-      local known, what = pcall(cmsgpack.unpack, record[i + 1])
-      local right = known and type(what) == 'table' and type(what[1]) == 'string' and type(what[2]) == 'table'
-      attempts[#attempts + 1] = {record[i], right and what[2] or {}, right and what[1] or ''}
-    end
+    local known, what = pcall(cmsgpack.unpack, record[i + 1])
+    local right = known and type(what) == 'table' and type(what[1]) == 'string' and type(what[2]) == 'table'
+    attempts[#attempts + 1] = {record[i], right and what[2] or {}, right and what[1] or ''}
   end
   return attempts
 end

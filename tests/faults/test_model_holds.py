@@ -1,0 +1,349 @@
+"""What is held against what must always be true of it: random moves, lost replies, late copies, dead workers, operators; looked at after each.
+
+P2 and P10: each job is in exactly one place, parked ones too; a permit belongs to a job in its worker's list, or is kept for one that is
+next; no more than may hold one, and as many as may while somebody waits; every job that ended for good says how, once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from typing import Any
+
+import msgpack
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from trioworkers import Job
+from trioworkers.broker.contract import Holder, Settlement
+from trioworkers.broker.holds.limits import START, Candidate
+from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.people.operator_actions import Delete, OperatorActions
+from trioworkers.broker.presence import Presence
+from trioworkers.broker.redis.connection import Connection, connect
+from trioworkers.broker.redis.link import Link
+from trioworkers.errors import BrokerError
+from trioworkers.exits import Held, Permit, on_outcome
+from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Send, Snooze
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.places import Location
+
+WORKERS = ("w0", "w1", "w2")
+CONCURRENCY = {"crm": 2, "slow": 1}
+KEEP_S = 3600
+
+
+def limits_of(jid: str) -> tuple[str, ...]:
+    return [("crm",), ("slow",), ("crm", "slow")][int(jid[1:]) % 3]
+
+
+KINDS = ("acknowledge", "retry", "dead", "discard", "requeue", "snooze")
+
+
+class Holds:
+    """`running`: what each worker knows that it runs, with its permit. Chance chooses, by weight: Hypothesis would seldom leave anything running."""
+
+    def __init__(self, url: str, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.stack = ExitStack()
+        self.portal = self.stack.enter_context(start_blocking_portal("trio"))
+        context = connect(url, Link(url))
+        self.connection: Connection = self.stack.enter_context(self.portal.wrap_async_context_manager(context))
+        self.redis(lambda client: client.flushall())
+        self.count = 0
+        self.lives = dict.fromkeys(WORKERS, 0)
+        self.alive = dict.fromkeys(WORKERS, False)
+        self.brokers: dict[str, RedisBroker] = {}
+        self.running: dict[str, dict[str, tuple[bytes, Permit]]] = {name: {} for name in WORKERS}
+        self.admissions: dict[str, tuple[int, list[Candidate]]] = {}
+        self.groups: dict[str, tuple[int, list[Settlement]]] = {}
+        self.jids: set[str] = set()
+        self.ended: dict[str, str] = {}
+        self.keys = Keys()
+        self.actions = OperatorActions(self.connection, self.keys)
+        for name in WORKERS:
+            self.start(name)
+
+    def step(self) -> None:
+        name = self.chance.choice(WORKERS)
+        moves: dict[Callable[[str], None], int] = {
+            self.enqueue: 6,
+            self.fetch_and_admit: 12,
+            self.settle: 16,
+            self.late_copies_come: 2,
+            self.promote: 3,
+            self.put_back_strays: 2,
+            self.release: 1,
+            self.lease_runs_out: 1,
+            self.restart: 2,
+            self.reclaim: 3,
+            self.operator_deletes: 2,
+            self.operator_purges: 1,
+            self.tend: 1,
+        }
+        [move] = self.chance.choices([*moves], [*moves.values()])
+        move(name)
+
+    def check(self) -> None:
+        self.each_job_is_in_one_place_or_has_ended()
+        self.permits_are_what_records_say_and_belong_to_jobs_in_their_list()
+        self.no_more_than_may_and_as_many_as_may_while_somebody_waits()
+        self.every_end_is_told()
+
+    def do(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        return self.portal.call(function)
+
+    def redis(self, command: Callable[[Any], Any]) -> Any:
+        async def call() -> Any:
+            return await self.connection.call("test", command)
+
+        return self.do(call)
+
+    def start(self, name: str) -> None:
+        self.lives[name] += 1
+        self.brokers[name] = RedisBroker(
+            self.connection, self.keys, Holder(name, f"{name} {self.lives[name]}", 600_000)
+        )
+        self.do(Presence(self.brokers[name], name, ["q"]).claim)
+        self.alive[name], self.running[name] = True, {}
+        self.admissions[name], self.groups[name] = (0, []), (0, [])
+
+    def strings(self, key: str) -> list[bytes]:
+        return list(self.redis(lambda client: client.lrange(key, 0, -1)))
+
+    def members(self, key: str) -> list[bytes]:
+        return list(self.redis(lambda client: client.zrange(key, 0, -1)))
+
+    # ── the moves ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def enqueue(self, name: str) -> None:
+        number = self.chance.randint(1, 6)
+        jobs = [Job("q", "A", jid=f"j{self.count + n}", keep_result=KEEP_S) for n in range(number)]
+        self.count += number
+        self.jids |= {job.jid for job in jobs}
+        self.do(lambda: self.brokers[name].send([Send(job) for job in jobs]))
+
+    def fetch_and_admit(self, name: str) -> None:
+        """`lost`: which replies are: 1 the first, and it is asked again; 2 all, and the worker gives up; 3 that of the fetch."""
+        limit, lost = self.chance.randint(1, 5), self.chance.choice([0, 0, 0, 0, 0, 0, 1, 2, 3])
+        from trioworkers.broker.intake import RedisIntake  # noqa: PLC0415 - beside the only use
+
+        broker = self.brokers[name]
+        intake = RedisIntake(broker, self.connection, "q", 1.0)
+        payloads = self.do(lambda: intake.fetch(limit)).payloads
+        self.alive[name] = True
+        if lost == 3 or not payloads:
+            return
+        number = self.admissions[name][0] + 1
+        batch = [
+            Candidate(payload, f"{name} q {number}-{index}", jid := json.loads(payload)["jid"], limits_of(jid))
+            for index, payload in enumerate(payloads)
+        ]
+        self.admissions[name] = number, batch
+        answers = [self.do(lambda: broker.admit("q", number, CONCURRENCY, batch)) for _ in range(1 + (lost == 1))]
+        assert answers[0] == answers[-1]
+        if lost != 2:
+            for candidate, answer in zip(batch, answers[0], strict=True):
+                if answer == START:
+                    permit = Permit(candidate.member, candidate.limits, candidate.jid, broker.holds("q"))
+                    self.running[name][candidate.jid] = candidate.payload, permit
+
+    def settle(self, name: str) -> None:
+        """What it believes to run, whether it still has it or not."""
+        held = set(self.jids_in(self.keys.in_progress("q", name)))
+        group = []
+        for _ in range(self.chance.randint(1, 4)):
+            if self.running[name]:
+                jid, kind = self.chance.choice(sorted(self.running[name])), self.chance.choice(KINDS)
+                payload, permit = self.running[name].pop(jid)
+                outcome = self.outcome(kind, payload)
+                group.append(Settlement("q", payload, outcome, on_outcome(outcome, Held(jid, permit, KEEP_S))))
+                if jid in held and isinstance(outcome, Acknowledge | Bury | Discard):
+                    how = {Acknowledge: "succeeded", Bury: "dead", Discard: "discarded"}
+                    self.ended[jid] = how[type(outcome)]  # type: ignore[index]
+        number = self.groups[name][0] + 1
+        self.groups[name] = number, group
+        for _ in range(self.chance.choice([1, 1, 2, 3])):
+            self.do(lambda: self.brokers[name].settle(number, group))
+
+    def outcome(self, kind: str, payload: bytes) -> Outcome:
+        outcomes: dict[str, Outcome] = {
+            "acknowledge": Acknowledge(value=b"1"),
+            "retry": Retry(payload, -1.0),
+            "dead": Bury(payload),
+            "discard": Discard(),
+            "requeue": Requeue(),
+            "snooze": Snooze(payload, -1.0),
+        }
+        return outcomes[kind]
+
+    def late_copies_come(self, name: str) -> None:
+        """Of the last but one group and admission: a connection broke, and Redis still reads what was sent over it."""
+        for number, call in (
+            (self.groups[name][0] - 1, lambda n: self.brokers[name].settle(n, self.groups[name][1])),
+            (
+                self.admissions[name][0] - 1,
+                lambda n: self.brokers[name].admit("q", n, CONCURRENCY, self.admissions[name][1]),
+            ),
+        ):
+            if number > 0:
+                try:
+                    self.do(lambda call=call, number=number: call(number))
+                except BrokerError:
+                    continue
+                raise AssertionError("a late copy found something to do")
+
+    def promote(self, name: str) -> None:
+        for place in ("retry", "schedule"):
+            entries = [(payload, "q", payload) for payload in self.members(getattr(self.keys, place))]
+            if entries:
+                self.do(lambda e=entries, p=place: self.brokers[name].promote(p, e))
+
+    def put_back_strays(self, name: str) -> None:
+        known = Counter(payload for payload, _ in self.running[name].values())
+        strays = Counter(self.strings(self.keys.in_progress("q", name))) - known
+        members = [permit.member for _, permit in self.running[name].values()]
+        self.do(lambda: self.brokers[name].put_back("q", list(strays.elements()), members))
+
+    def release(self, name: str) -> None:
+        self.do(lambda: self.brokers[name].release("q", limit=2))
+        self.running[name] = {}
+
+    def lease_runs_out(self, name: str) -> None:
+        self.redis(lambda client: client.delete([self.keys.lease(name)]))
+        self.alive[name] = False
+
+    def restart(self, name: str) -> None:
+        if not self.alive[name]:
+            self.start(name)
+
+    def reclaim(self, name: str) -> None:
+        """Of another that may be dead, or of our own last life."""
+        other, page = self.chance.choice(WORKERS), self.chance.randint(1, 5)
+        bury, strike = self.chance.random() < 0.2, self.chance.random() < 0.3
+        if name == other and self.running[name]:
+            return
+        found = self.do(lambda: self.brokers[name].peek(other, "q", page))
+        entries = [(payload, json.loads(payload)["jid"], True, payload if bury else None) for payload in found]
+        moved, _ = self.do(lambda: self.brokers[name].reclaim(other, "q", entries))
+        if bury and moved > 0:
+            self.ended.update((jid, "dead") for _, jid, _, _ in entries)
+        if name != other:
+            self.do(lambda: self.brokers[name].forget(other, "q", strike=strike))
+
+    def operator_deletes(self, name: str) -> None:
+        del name
+        place = self.chance.choice(["parked", "retry", "scheduled"])
+        location = Location(place)
+        found = self.members(location.key(self.keys))
+        if found:
+            payload = self.chance.choice(found)
+            assert self.do(lambda: self.actions.move(location, Entry(place, payload, score=1.0), Delete())).moved == 1
+            self.ended[json.loads(payload)["jid"]] = "deleted"
+
+    def operator_purges(self, name: str) -> None:
+        del name
+        jids = self.jids_in("queue:q")
+        assert self.do(lambda: self.actions.purge("q")) == len(jids)
+        self.ended.update(dict.fromkeys(jids, "purged"))
+
+    def tend(self, name: str) -> None:
+        self.do(self.brokers[name].tend)
+
+    # ── what must hold ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def jids_in(self, key: str) -> list[str]:
+        return [json.loads(payload)["jid"] for payload in self.strings(key)]
+
+    def each_job_is_in_one_place_or_has_ended(self) -> None:
+        lists = ["queue:q", *(self.keys.in_progress("q", name) for name in WORKERS)]
+        places = Counter(jid for key in lists for jid in self.jids_in(key))
+        sets = (self.keys.retry, self.keys.schedule, self.keys.dead, self.keys.parked)
+        places.update(json.loads(payload)["jid"] for key in sets for payload in self.members(key))
+        assert set(places.values()) <= {1}
+        gone = {jid for jid, how in self.ended.items() if how != "dead"}
+        assert places.keys() | gone == self.jids
+        assert not places.keys() & gone
+
+    def permits_are_what_records_say_and_belong_to_jobs_in_their_list(self) -> None:
+        permits: dict[str, set[str]] = {limit: set() for limit in CONCURRENCY}
+        for name in WORKERS:
+            here = set(self.jids_in(self.keys.in_progress("q", name)))
+            record = self.redis(lambda client, n=name: client.hgetall(self.keys.holds("q", n)))
+            for member, packed in record.items():
+                jid, limits = msgpack.unpackb(packed)
+                assert jid in here, f"{name} holds a permit for {jid}, which isn't there"
+                for limit in limits:
+                    permits[limit].add(member.decode())
+        for limit, expected in permits.items():
+            found = self.redis(lambda client, limit=limit: client.smembers(f"{self.keys.own}permits:{limit}"))
+            assert {member.decode() for member in found} == expected
+
+    def no_more_than_may_and_as_many_as_may_while_somebody_waits(self) -> None:
+        own = self.keys.own
+        parked = set(self.members(self.keys.parked))
+        used, waits = {}, {}
+        for limit, most in CONCURRENCY.items():
+            permits = self.redis(lambda client, limit=limit: client.scard(f"{own}permits:{limit}"))
+            used[limit] = permits + len(self.members(f"{own}reserved:{limit}"))
+            assert used[limit] <= most
+            waits[limit] = len(self.members(f"{own}waiting:{limit}"))
+        assert sum(waits.values()) >= len(parked)
+        if len(parked) == sum(waits.values()):  # else somebody was deleted, and nobody has looked since
+            for limit, waiting in waits.items():
+                assert not waiting or used[limit] == CONCURRENCY[limit], f"{waiting} wait for {limit} in vain"
+
+    def every_end_is_told(self) -> None:
+        for jid, how in self.ended.items():
+            told = self.redis(lambda client, jid=jid: client.get(self.keys.result(jid)))
+            assert told is not None, f"nobody says how {jid} ended: {how}"
+            assert json.loads(told)["how"] == how
+
+    def end(self) -> None:
+        """All that is left runs, and nothing is held any more."""
+        for name in WORKERS:
+            if not self.alive[name]:
+                self.start(name)
+            self.release(name)
+        self.redis(
+            lambda client: client.delete([f"{self.keys.own}reserved:{limit}" for limit in CONCURRENCY])
+        )  # half a minute later
+        for _ in range(2000):
+            self.promote("w0")
+            self.tend("w0")
+            self.fetch_and_admit("w0")
+            for jid, (payload, permit) in list(self.running["w0"].items()):
+                del self.running["w0"][jid]
+                self.groups["w0"] = (number := self.groups["w0"][0] + 1), []
+                effects = on_outcome(Acknowledge(), Held(jid, permit, KEEP_S))
+                self.do(
+                    lambda p=payload, e=effects, n=number: self.brokers["w0"].settle(
+                        n, [Settlement("q", p, Acknowledge(), e)]
+                    )
+                )
+                self.ended[jid] = "succeeded"
+            self.put_back_strays("w0")
+            if not any(self.redis(lambda client, k=key: client.exists([k])) for key in ("queue:q", self.keys.parked)):
+                break
+        assert self.members(self.keys.parked) == []
+        for limit in CONCURRENCY:
+            assert not self.redis(lambda client, limit=limit: client.exists([f"{self.keys.own}permits:{limit}"]))
+
+
+SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(int(os.environ.get("EXAMPLES", "20")))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_held_is_always_right(redis_url: str, seed: int):
+    machine = Holds(redis_url, seed)
+    with machine.stack:
+        for _ in range(150):
+            machine.step()
+            machine.check()
+        machine.end()
+        machine.check()
