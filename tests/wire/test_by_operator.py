@@ -1,4 +1,4 @@
-"""Payloads that are moved by hand, exported and looked at: to the byte, and whatever they are."""
+"""Payloads that operators move, exported and looked at: to the byte, and whatever they are."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 -- Which jobs are due, and when the next one will be; and the control messages for this worker. One script, as it is the one thing that
 -- an idle worker does again and again.
--- result  {seconds until the next one after these, or '' ; due of retry; due of schedule; messages, oldest first; paused queues; paused classes}
+-- result  {seconds until the next one after these, or '' ; due of retry; due of schedule; messages, oldest first; paused queues; paused classes;
+--          what of these can't be read, and why}
 local t, soonest = now(), nil
 local result = {}
 for i, set in ipairs({retry, schedule}) do
@@ -16,10 +17,20 @@ for i, set in ipairs({retry, schedule}) do
   end
 end
 local wait = soonest and string.format('%.6f', math.max(0, soonest - t)) or ''
-local messages = {}
+-- What people want is read as far as it can be: a key of the wrong type keeps no due job waiting.
+local problems, messages = {}, {}
+local function members(key)
+  local found = redis.pcall('SMEMBERS', key)
+  if not found.err then return found end
+  problems[#problems + 1] = key .. ': ' .. found.err
+  return {}
+end
 while #messages < 100 do
-  local message = redis.call('RPOP', control)
-  if not message then break end
+  local message = redis.pcall('RPOP', control)
+  if type(message) ~= 'string' then
+    if message then problems[#problems + 1] = control .. ': ' .. message.err end
+    break
+  end
   messages[#messages + 1] = message
 end
-return {wait, result[1], result[2], messages, redis.call('SMEMBERS', paused_queues), redis.call('SMEMBERS', paused_classes)}
+return {wait, result[1], result[2], messages, members(paused_queues), members(paused_classes), problems}

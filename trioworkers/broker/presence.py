@@ -104,16 +104,16 @@ class Presence:
 
     async def _try_claim(self, known_dead: str) -> tuple[str, int]:
         broker = self._broker
-        args = [broker.holder.lease, broker.holder.lease_ms, known_dead]
+        args = [broker.holder.lease, broker.holder.lease_ms, known_dead.encode(errors="surrogateescape")]
         process_id = broker.holder.process_id
         groups = sorted({own.keys.last_settle(process_id) for own in (broker, *(own for own, _ in self._queues))})
         keys = broker.keys
         names = [keys.lease(process_id), keys.in_progress_lists, keys.drained(process_id), *groups]
         asked_at = trio.current_time()
         holder, left_ms = await broker.connection.run(CLAIM, names, args)
-        if holder.decode() == broker.holder.lease:
+        if holder == broker.holder.lease.encode():
             broker.holder.renewed_at = asked_at
-        return holder.decode(), left_ms
+        return holder.decode(errors="surrogateescape"), left_ms
 
     async def beat(self, record: Record, running: Sequence[tuple[str, bytes]]) -> Beat:
         """Renew the lease and write the record. Raises Superseded if another worker has our process id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from trioworkers.broker.owner import PAGE_BYTES, Owner
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import on_exit
 from trioworkers.wire.packing import pack
+
+logger = logging.getLogger("trioworkers")
 
 DUE = script(
     __file__,
@@ -30,13 +33,23 @@ PROMOTE = script(
 class Promotes(Owner):
     """See the module."""
 
+    _told: frozenset[bytes] | set[bytes] = frozenset()
+
     async def due(self, limit: int) -> Due:
         """Up to `limit` due payloads of each set, and what people want. A lost reply loses the messages."""
         keys = self.keys
         names = [keys.retry, keys.schedule, keys.control(self.holder.process_id), keys.paused, keys.paused_classes]
-        wait, retry, schedule, messages, *paused = await self.connection.run(DUE, names, [limit, PAGE_BYTES])
+        reply = await self.connection.run(DUE, names, [limit, PAGE_BYTES])
+        wait, retry, schedule, messages, *paused, problems = reply
         queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
+        self._tell(problems)
         return Due(retry, schedule, float(wait) if wait else None, (), messages, queues, classes)
+
+    def _tell(self, problems: Sequence[bytes]) -> None:
+        """Each once, as long as it lasts."""
+        for problem in set(problems) - self._told:
+            logger.warning("what people want of workers can't be read: %s", problem.decode(errors="replace"))
+        self._told = set(problems)
 
     async def reply(self, token: str, reply: bytes) -> None:
         """Lay down our reply to a control message; it stays for a minute."""

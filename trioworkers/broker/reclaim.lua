@@ -15,6 +15,11 @@ if not is_dead and is_late(last_call, holder, number) then return {0} end -- wha
 local moved, charged = 0, {}
 local held = held_by_job(holds)
 local let, effects = {}, {}
+-- The job has moved: nothing that is wrong with the counts may undo that. One that is no number begins anew.
+local function count_crash(jid)
+  if type(redis.pcall('HINCRBY', crashes, jid, 1)) == 'table' then redis.pcall('HSET', crashes, jid, 1) end
+  redis.pcall('EXPIRE', crashes, 259200)
+end
 -- What was held goes with its jobs, in this very step; with the last one what no job is left for.
 local function done(problem)
   pcall(let_go, own, holds, let)
@@ -46,11 +51,10 @@ for _, entry in ipairs(cmsgpack.unpack(work)) do
     if attempt then let[#let + 1] = {attempt[1], attempt[2], buried and '' or jid} end
     if buried then
       for _, e in ipairs(ends) do effects[#effects + 1] = e end
-      redis.call('HDEL', crashes, jid)
+      redis.pcall('HDEL', crashes, jid)
     elseif charge == 1 and not charged[jid] then -- identical payloads share a jid: one death is one charge
       charged[jid] = true
-      redis.call('HINCRBY', crashes, jid, 1)
-      redis.call('EXPIRE', crashes, 259200)
+      count_crash(jid)
     end
   end
 end

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from trioworkers.broker.in_progress import InProgress
 from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.errors import Refused
 from trioworkers.exits import on_exit
+from trioworkers.wire.numbers import count_in
 from trioworkers.wire.packing import pack
+
+logger = logging.getLogger("trioworkers")
 
 FORGET = script(
     __file__,
@@ -74,8 +79,11 @@ class Reclaims(InProgress):
         if not jids:
             return {}
         key = self.keys.crashes
-        counts = await self.connection.commands("crashes").hmget(key, list(jids))
-        return {jid: int(count) for jid, count in zip(jids, counts, strict=True) if count is not None}
+        try:
+            counts = await self.connection.commands("crashes").hmget(key, list(jids))
+        except Refused:  # of the wrong type, as the log says: then nobody is suspected, and jobs go on
+            return {}
+        return {jid: _count(jid, text) for jid, text in zip(jids, counts, strict=True) if text is not None}
 
     async def quarantine(self, jid: str) -> None:
         """Note that a suspect runs here now: if we die, it alone is charged."""
@@ -86,3 +94,10 @@ class Reclaims(InProgress):
         """The suspects that ran in a worker when it was last heard of."""
         key = self.keys.quarantine(process_id)
         return set(await self.connection.commands("quarantine").smembers(key))
+
+
+def _count(jid: str, text: bytes) -> int:
+    count = count_in(text)
+    if count is None:
+        logger.warning("the crash count of job %s is no number, and begins anew: %.100r", jid, text)
+    return count or 0

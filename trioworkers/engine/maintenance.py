@@ -197,7 +197,7 @@ class Reclaimer:
     ) -> list[tuple[bytes, str, bool, bytes | None]]:
         jids = [jid_of(payload) for payload in payloads]
         deaths = await broker.crashes(jids)
-        # A suspect on trial took its worker with it; else nobody knows who did, and all are charged.
+        # A suspect in quarantine took its worker with it; else nobody knows who did, and all are charged.
         to_blame = on_trial or set(jids)
         entries: list[tuple[bytes, str, bool, bytes | None]] = []
         for payload, jid in zip(payloads, jids, strict=True):

@@ -48,7 +48,7 @@ Entry = tuple[Delivery, Outcome | Checkpoint | LetGo]
 class Settler:
     """The one task of a worker that writes outcomes. `on_settled(delivery)` frees its slot.
 
-    `is_leaving`: whether the worker is about to go. Then what is only to be put back stays in its list: the farewell moves the list
+    `is_leaving`: whether the worker is about to go. Then what is only to be put back stays in its list: the end moves the list
     as a whole and in order, ten thousand jobs in the time that it takes to take a few hundred out of its midst.
     """
 

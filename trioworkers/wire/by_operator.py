@@ -1,4 +1,4 @@
-"""What becomes of a payload that is moved by hand: Sidekiq's own rules, so that a job doesn't care whose buttons were pressed."""
+"""What becomes of a payload that an operator moves: Sidekiq's own rules, so that a job doesn't care whose buttons were pressed."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 MAX_COUNT = 1_000_000_000
 """More than that is as good as endless."""
+MAX_COUNT_DIGITS = 18
+"""Of what Redis counts: its own numbers have 64 bits."""
 MAX_S = 1e9
 """Thirty years: no delay and no limit in seconds is longer. Sidekiq's own limit for `retry_for`."""
 FIRST_S, LAST_S = -62e9, 253_402_300_799.0
@@ -46,3 +48,8 @@ def epoch_s(value: object) -> float | None:
         return None
     found = value / 1000 if isinstance(value, int) and value > MILLISECONDS_FROM else float(value)
     return found if found <= LAST_S else None
+
+
+def count_in(text: bytes | None) -> int | None:
+    """A count as Redis keeps it; None for what is none: no text, no whole number, a negative one, or one that Redis itself couldn't count on from."""
+    return int(text) if text is not None and len(text) <= MAX_COUNT_DIGITS and text.isdigit() else None

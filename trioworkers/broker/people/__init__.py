@@ -1,1 +1,1 @@
-"""What people do with jobs and workers, and what is wrong with a Redis: look, move by hand, speak to workers, diagnose."""
+"""What people do with jobs and workers, and what is wrong with a Redis: look, operator actions, control of workers, diagnosis."""

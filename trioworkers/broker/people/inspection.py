@@ -10,6 +10,7 @@ import attrs
 
 from trioworkers.broker.people.search import Search
 from trioworkers.wire import places
+from trioworkers.wire.numbers import count_in
 from trioworkers.wire.places import Location
 
 
@@ -33,7 +34,7 @@ class Inspector(Search):
         keys = self._keys
         today = datetime.fromtimestamp(await self.now_s(), UTC).strftime("%Y-%m-%d")
         names = [keys.stat(name, day) for day in ("", today) for name in ("processed", "failed")]
-        counters = [int(count or 0) for count in await self._read.mget(names)]
+        counters = [count_in(count) or 0 for count in await self._read.mget(names)]
         sizes = [queue.size for queue in await self.queues()]
         sets = [place.name for place in places.sets()]
         waiting = await self._all([partial(self.size, Location(name)) for name in sets])

@@ -11,6 +11,7 @@ from trioworkers.broker.people.processes import Processes
 from trioworkers.broker.redis.scripts import script
 from trioworkers.wire import places
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.numbers import count_in
 from trioworkers.wire.places import Location
 
 FIND = script(__file__, "find", keys=("list",), args=("start", "length", "text"))
@@ -75,4 +76,4 @@ class Search(Contents, Processes):
     async def crashes(self, jid: str) -> int:
         """How many workers died under it lately."""
         count = await self._read.hget(self._keys.crashes, jid)
-        return int(count or 0)
+        return count_in(count) or 0

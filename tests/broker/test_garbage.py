@@ -1,0 +1,155 @@
+"""Whatever somebody wrote to a key of ours costs a line in the log, and no more: jobs are run, what is due is promoted, the dead are reclaimed."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import trio
+from servers import Server, wait_for
+
+from trioworkers import App, Context
+from trioworkers.broker.contract import Holder, Settlement
+from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.people.inspection import Inspector
+from trioworkers.broker.presence import Presence
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
+from trioworkers.outcome import Acknowledge
+from trioworkers.registry import KEYS
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.numbers import count_in
+
+BYTES = b"\xff\xfe \x00 no text"
+NAMES = {"PROCESS": "w1", "LIMIT": "crm", "LIST": "queue:q:w1:inprogress", "TOKEN": "t", "JID": "jid0"}
+OURS = [key for key in KEYS if "Resque" not in key.what]
+WRITE = {
+    "string": ("SET", BYTES),
+    "list": ("RPUSH", BYTES),
+    "set": ("SADD", BYTES),
+    "sorted set": ("ZADD", 1, BYTES),
+    "hash": ("HSET", "jid0", BYTES, BYTES, BYTES),
+}
+NEEDED = {"tw:lease:PROCESS", "tw:inprogress", "tw:parked"}
+"""Without them nobody can say who runs what: of the wrong type, they keep a worker from fetching, and the log says why."""
+
+
+def key_of(name: str) -> str:
+    for variable, value in NAMES.items():
+        name = name.replace(variable, value)
+    return name
+
+
+def payload(number: int) -> str:
+    return json.dumps({"class": "Note", "args": [number], "jid": f"jid{number}", "queue": "q"})
+
+
+async def all_done(server: Server) -> set[int]:
+    """What a worker runs: of a queue, of the schedule, of a worker that died."""
+    server.command("LPUSH", "queue:q", payload(0))
+    server.command("ZADD", "schedule", 1, payload(1))
+    server.command("HSET", "tw:inprogress", "queue:q:dead:inprogress", "dead q")
+    server.command("LPUSH", "queue:q:dead:inprogress", payload(2))
+    ran: set[int] = set()
+    app, done = App(server.url, process_id="w1", lease=1.0), trio.Event()
+
+    @app.handler("q", "Note")
+    async def note(ctx: Context, number: int) -> None:
+        ran.add(number)
+        if len(ran) == 3:
+            done.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(app.serve)
+        with trio.move_on_after(30):
+            await done.wait()
+        nursery.cancel_scope.cancel()
+    return ran
+
+
+@pytest.mark.parametrize("key", [key for key in OURS if key.name != "tw:lease:PROCESS"], ids=lambda key: key.name)
+async def test_garbage_of_the_right_type_stops_nothing(server: Server, key: object):
+    command, *words = WRITE[key.type]  # type: ignore[attr-defined]
+    server.command(command, key_of(key.name), *words)  # type: ignore[attr-defined]
+    assert await all_done(server) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("key", [key for key in OURS if key.name not in NEEDED], ids=lambda key: key.name)
+async def test_key_of_the_wrong_type_stops_nothing(server: Server, key: object):
+    command, *words = WRITE["set" if key.type != "set" else "list"]  # type: ignore[attr-defined]
+    server.command(command, key_of(key.name), *words)  # type: ignore[attr-defined]
+    assert await all_done(server) == {0, 1, 2}
+
+
+async def test_a_line_says_what_people_want_and_nobody_can_read(server: Server, caplog: pytest.LogCaptureFixture):
+    server.command("SET", "paused", "no set")
+    async with connect(server.url, Link("")) as connection:
+        broker = RedisBroker(connection, Keys(), Holder("w1", "l", 1000))
+        with caplog.at_level(logging.WARNING, "trioworkers"):
+            for _ in range(3):
+                due = await broker.due(10)
+    assert due.paused_queues == frozenset()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("what people want of workers can't be read: paused: WRONGTYPE")
+
+
+@pytest.mark.parametrize("text", ["many", "-1", "1.5", "", "9" * 5000, b"\xff", " 1"], ids=lambda text: repr(text)[:20])
+async def test_crash_count_that_is_no_number_begins_anew(
+    server: Server, text: str | bytes, caplog: pytest.LogCaptureFixture
+):
+    server.command("HSET", "tw:crashes", "jid0", text, "jid1", 2)
+    async with connect(server.url, Link("")) as connection:
+        broker = RedisBroker(connection, Keys(), Holder("w2", "l", 1000))
+        with caplog.at_level(logging.WARNING, "trioworkers"):
+            assert await broker.crashes(["jid0", "jid1", "jid2"]) == {"jid0": 0, "jid1": 2}
+        assert ["begins anew" in record.getMessage() for record in caplog.records] == [True]
+        assert await Inspector(connection, Keys()).crashes("jid0") == 0
+        server.command("LPUSH", "queue:q:w1:inprogress", payload(0))
+        assert await broker.reclaim("w1", "q", [(payload(0).encode(), "jid0", True, None)]) == (1, "")
+        assert await broker.crashes(["jid0"]) in ({"jid0": 1}, {"jid0": 0})  # -1 is a number to Redis
+    assert server.command("LLEN", "queue:q") == 1
+
+
+async def test_quarantine_that_is_no_utf_8_is_read(server: Server):
+    server.command("SADD", "tw:quarantine:w1", BYTES, "jid0")
+    async with connect(server.url, Link("")) as connection:
+        assert "jid0" in await RedisBroker(connection, Keys(), Holder("w2", "l", 1000)).quarantined("w1")
+
+
+@pytest.mark.parametrize("stored", [b"garbage", BYTES, b"", b"\x93\x01\x02\x03", b"\xc1"], ids=repr)
+async def test_garbage_about_the_last_group_is_no_last_group(server: Server, stored: bytes):
+    server.command("SET", "tw:settled:w1", stored)
+    server.command("LPUSH", "queue:q:w1:inprogress", payload(0))
+    async with connect(server.url, Link("")) as connection:
+        broker = RedisBroker(connection, Keys(), Holder("w1", "l", 30_000))
+        server.command("SET", "tw:lease:w1", "l")
+        assert await broker.settle(1, [Settlement("q", payload(0).encode(), Acknowledge())]) == {}
+    assert server.command("LLEN", "queue:q:w1:inprogress") == 0
+
+
+async def test_lease_that_nobody_of_ours_wrote_is_taken_when_it_proves_silent(server: Server):
+    server.command("SET", "tw:lease:w1", BYTES, "PX", 60_000)
+    async with connect(server.url, Link("")) as connection:
+        broker = RedisBroker(connection, Keys(), Holder("w1", "ours", 600))
+        with trio.fail_after(30):
+            await Presence(broker, "me", ["q"]).claim()
+    wait_for(lambda: server.command("GET", "tw:lease:w1") in ("ours", None), "it is ours")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        (b"0", 0),
+        (b"12", 12),
+        (None, None),
+        (b"", None),
+        (b"-1", None),
+        (b"1.0", None),
+        (b" 1", None),
+        (b"\xb2", None),
+        (b"9" * 19, None),
+    ],
+)
+def test_counts_are_whole_and_bounded(text: bytes | None, count: int | None):
+    assert count_in(text) == count
