@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 
 import attrs
 
@@ -17,6 +18,7 @@ from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.neighbours import Neighbours, ResqueNeighbours
 from trioworkers.broker.owner import PAGE_BYTES
 from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.errors import Refused
 from trioworkers.wire.packing import pack
 from trioworkers.wire.resque import OUR_TAG, Resque, ResqueKeys, encode_running, iso_time, ruby_time, slot_id
 
@@ -66,14 +68,17 @@ class ResqueBroker(RedisBroker):
         return attrs.evolve(due, delayed=delayed, next_in_s=min(waits, default=None))
 
     async def on_claimed(self, queues: Collection[str]) -> None:
-        """See `Broker.on_claimed`. Ruby's `Resque.redis.namespace = "resque:prod"` means keys that begin so."""
+        """See `RedisBroker.on_claimed`. Ruby's `Resque.redis.namespace = "resque:prod"` means keys that begin so."""
         del queues
         namespace = self.keys.namespace
         if self.connection.has_user:  # to look outside the namespace may be forbidden
             return
         rubys = ResqueKeys(f"{Resque.own_namespace}:{namespace}")
-        if namespace != Resque.own_namespace and await self.connection.commands("namespace").exists(rubys.queues):
-            logger.warning(_OTHER_NAMESPACE, namespace, rubys.namespace, rubys.namespace)
+        if namespace == Resque.own_namespace:
+            return
+        with suppress(Refused):  # who may not look there has no jobs there
+            if await self.connection.commands("").exists(rubys.queues):
+                logger.warning(_OTHER_NAMESPACE, namespace, rubys.namespace, rubys.namespace)
 
     def _note_scheduler(self, scheduler: str) -> None:
         if scheduler and not self._scheduler:

@@ -150,7 +150,7 @@ class Connection:
         return await self._ask(operation or script.name, lambda epoch: epoch.evaluate(script, len(keys), *keys, *args))
 
     def commands(self, operation: str) -> Commands:
-        """Single commands, with types of our own. `operation`: what the log calls them."""
+        """Single commands, with types of our own. `operation`: what the log calls them; "" for what may be refused, and is then not logged."""
         return Commands(self, operation)
 
     async def call(self, operation: str, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
@@ -190,7 +190,8 @@ class Connection:
             if isinstance(known, Unavailable):
                 # The socket may be dead without knowing it, or lead to a server that was demoted: look anew next time.
                 epoch.retired.set()
-            self.link.failed(operation, known, started_at)
+            if operation or isinstance(known, Unavailable):
+                self.link.failed(operation, known, started_at)
             if known is error:
                 raise
             raise known from error
