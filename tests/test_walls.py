@@ -18,9 +18,13 @@ from those below."""
 WALLS = {
     "coredis": ("broker/redis",),
     "anyio": ("broker/redis",),
-    "httpx": ("http", "jobs/fan_out.py"),
-    "trio_parallel": ("jobs/compute.py",),
-    "signal": ("process", "jobs/compute.py", "cli/dev"),  # what a child inherits; `dev` is a supervisor
+    "httpx": ("http", "jobs/http_call.py"),
+    "signal": (
+        "process",
+        "jobs/compute_child.py",
+        "jobs/compute_process.py",
+        "cli/dev",
+    ),  # what a child inherits; `dev` is a supervisor
     "json": (
         "http",  # bodies of requests
         "broker/people/permissions.py",  # cjson in Redis reads it
@@ -30,6 +34,7 @@ WALLS = {
         "wire",
         "cli",
         "jobs/conversion.py",  # annotations' own formats
+        "jobs/progress.py",  # how much of a payload it may take
         "exits.py",  # a few fields of ours, at a glance
         "failures.py",  # Sidekiq's backtraces
         "printable.py",  # what --json and logs say
