@@ -71,6 +71,14 @@ KEYS = (
         *("put back, reclaim of its own", "expiry (an hour)", True),
     ),
     Key(
+        *(
+            "tw:outage",
+            "string",
+            "Workers are back from an outage; until this is gone, who was missing then isn't taken for dead.",
+        ),
+        *("the first heartbeat after an outage", "expiry (as long as the outage was; five minutes at most)", True),
+    ),
+    Key(
         *("tw:drained:PROCESS", "set", "In-progress lists of a dead worker from which all was taken back."),
         *("reclaim", "a worker with that process id; expiry (an hour)", True),
     ),

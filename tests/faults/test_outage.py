@@ -40,6 +40,56 @@ def test_workers_come_back_from_an_outage_one_after_another(work: Work, jobs: Jo
         assert "taken over" not in "".join(worker.text for worker in workers)
 
 
+def test_workers_that_come_back_more_than_a_lease_apart_keep_their_jobs(work: Work, jobs: Jobs, server: Server):
+    """What kept the first one away for so long may keep the others for as long again. A worker that is new then knows of it, too."""
+    with ExitStack() as stack:
+        proxies = [Proxy(server.port) for _ in range(2)]
+        for proxy in proxies:
+            stack.callback(proxy.close)
+        first, last = (
+            work(f"w{number}", "--redis", proxy.url, CONCURRENCY="10").wait_started()
+            for number, proxy in enumerate(proxies)
+        )
+        jobs.push(20, "Sleep", 25)
+        wait_for(lambda: len(jobs.counted("start")) == 20, "all run")
+        for proxy in proxies:
+            proxy.refuse = True
+            proxy.reset_all()
+        time.sleep(10)  # five leases
+        proxies[0].refuse = False
+        wait_for(lambda: "is back after" in first.text, "one is back")
+        wait_for(lambda: server.command("EXISTS", "tw:outage") == 1, "and has said so")
+        new = work("new", CONCURRENCY="10").wait_started()
+        time.sleep(6)  # three leases
+        proxies[1].refuse = False
+        jobs.fault_is_over()
+        jobs.expect_all_done(extra_runs=0, timeout_s=60)
+        assert "put back into" not in first.text + last.text + new.text
+
+
+@pytest.mark.parametrize("outage_s", [0, 5])
+def test_who_dies_when_others_are_back_from_an_outage_is_not_waited_for(
+    work: Work, jobs: Jobs, server: Server, outage_s: int
+):
+    """That patience is for those alone who were missing then."""
+    proxy = Proxy(server.port)
+    work("back", "--redis", proxy.url, CONCURRENCY="10").wait_started()
+    dies = work("dies", CONCURRENCY="10").wait_started()
+    proxy.refuse = outage_s > 0
+    if outage_s:
+        proxy.reset_all()
+        time.sleep(outage_s)
+        proxy.refuse = False
+        wait_for(lambda: server.command("EXISTS", "tw:outage") == 1, "one is back")
+        server.command("PEXPIRE", "tw:outage", 300_000)
+    jobs.push(20, "Sleep", 4)
+    wait_for(lambda: len(jobs.counted("start")) == 20, "both run some")
+    time.sleep(3)  # its lease was seen
+    dies.kill()
+    jobs.expect_all_done(extra_runs=10)
+    proxy.close()
+
+
 @pytest.mark.slow
 def test_worker_that_stays_away_is_dead_for_those_who_are_back(work: Work, jobs: Jobs, server: Server):
     """Cut off for good and dead can't be told apart: its jobs run elsewhere, and it lets go of them when it hears of that."""

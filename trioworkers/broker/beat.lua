@@ -2,7 +2,9 @@
 -- packed  {{list, entry, …} for the registry, {field, value, …} for the record, {id, job, …} running}; work, workers: where newer and older
 --         Sidekiqs (before 6.4.2) look for what runs
 -- lasts    1: the record does not expire, for go-workers2 stumbles over one that is missing
--- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep, process id without a lease, its queue, …}
+-- outage_ms how long the outage was from which we are just back; 0: from none. Who was in it, too, has as long again to come back
+-- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep,
+--         ms that whoever was missing after an outage isn't taken for dead yet, process id without a lease, its queue, …}
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 redis.call('HDEL', registry, '') -- changes nothing, but who began with it may go on when Redis is full: a full Redis must not make us look dead
@@ -25,6 +27,9 @@ end
 local t = redis.call('TIME')
 local result = {gone, tonumber(t[1]), tonumber(t[2]), redis.call('RPOP', signals) or ''}
 result[5] = redis.call('EXISTS', limits, repairs) > 0 and 1 or 0
+local ms = tonumber(outage_ms)
+if ms > 0 and ms > redis.call('PTTL', outage) then redis.call('SET', outage, identity, 'PX', ms) end
+result[6] = math.max(0, redis.call('PTTL', outage))
 local alive = {}
 for _, entry in ipairs(redis.call('HVALS', registry)) do
   local process, queue = string.match(entry, '^(%S+) (.*)$')

@@ -22,8 +22,20 @@ from trioworkers.wire.packing import pack
 BEAT = script(
     __file__,
     "beat",
-    keys=("lease", "registry", "processes", "our_record", "signals", "work", "workers", "limits", "repairs", "drained"),
-    args=("ours", "lease_ms", "identity", "packed", "lease_prefix", "lasts"),
+    keys=(
+        "lease",
+        "registry",
+        "processes",
+        "our_record",
+        "signals",
+        "work",
+        "workers",
+        "limits",
+        "repairs",
+        "drained",
+        "outage",
+    ),
+    args=("ours", "lease_ms", "identity", "packed", "lease_prefix", "lasts", "outage_ms"),
 )
 CLAIM = script(
     __file__, "claim", keys=("lease", "registry", "drained", "*last_settles"), args=("ours", "lease_ms", "gone_holder")
@@ -39,13 +51,15 @@ DEREGISTER = script(
 )
 
 BEATS_PER_LEASE = 6
+MAX_PATIENCE_S = 300.0
+"""After an outage others have as long to come back as it took, but no longer than this: jobs of workers that did die in it wait meanwhile."""
 
 
 @attrs.frozen
 class Beat:
     """What a heartbeat brings back. `orphans`: (process id, queue with its dialect tag) of registered lists whose worker has no lease.
 
-    `something_is_held`: there are limits, or effects to be repaired.
+    `patience_s`: how long who was missing after an outage isn't taken for dead yet. `something_is_held`: there are limits, or effects to be repaired.
     """
 
     lease_gone: LeaseGone
@@ -53,6 +67,7 @@ class Beat:
     signal: str
     orphans: list[tuple[str, str]]
     something_is_held: bool = False
+    patience_s: float = 0.0
 
 
 class Presence:
@@ -67,6 +82,7 @@ class Presence:
     ) -> None:
         self._broker = broker
         self._identity = identity
+        self._told_outages = broker.connection.link.outages
         self._queues = [((brokers or {}).get(queue, broker), queue) for queue in queues]
 
     @property
@@ -122,13 +138,19 @@ class Presence:
         lists = [item for own, q in self._queues for item in (own.in_progress(q), own.registry_entry(q))]
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.process(self._identity)]
         names += [keys.signals(self._identity), *keys.running(self._identity), keys.limits, keys.repairs]
-        names.append(keys.drained(process_id))
+        names += [keys.drained(process_id), keys.outage]
         body = pack((lists, record.fields(self._more_fields(record.beat_s)), running_fields(running)))
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
-        args.append(int(broker.record_lasts))
+        link = broker.connection.link
+        was_up, outages = link.is_up, link.outages
+        args += [int(broker.record_lasts), self._outage_ms()]
         asked_at = trio.current_time()
-        gone, seconds, microseconds, signal, held, *orphans = await broker.connection.run(BEAT, names, args)
+        gone, seconds, microseconds, signal, held, patience_ms, *orphans = await broker.connection.run(
+            BEAT, names, args
+        )
         broker.holder.renewed_at = asked_at
+        if was_up:  # else how long it took is known from now on
+            self._told_outages = outages
         names_of = [name.decode(errors="replace") for name in orphans]
         redis_now_s = seconds + microseconds / 1_000_000
         return Beat(
@@ -137,7 +159,15 @@ class Presence:
             signal.decode(errors="replace"),
             list(zip(names_of[::2], names_of[1::2], strict=True)),
             something_is_held=bool(held),
+            patience_s=patience_ms / 1000,
         )
+
+    def _outage_ms(self) -> int:
+        """How long the outage was from which this is the first heartbeat, if leases may have run out in it; else 0."""
+        link = self._broker.connection.link
+        is_news = link.outages != self._told_outages and link.is_up
+        long = is_news and link.last_outage_s * 1000 >= self._broker.holder.lease_ms
+        return int(min(link.last_outage_s, MAX_PATIENCE_S) * 1000) if long else 0
 
     def _more_fields(self, now_s: float) -> dict[str, str]:
         """What the families of our queues that keep their records where ours is want to see in it."""

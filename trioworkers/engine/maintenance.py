@@ -2,7 +2,8 @@
 
 When is a worker dead? Its lease ran out, by Redis's clock; and it had the chance to say otherwise. So its absence is seen
 twice, a beat apart. And whoever has just come to Redis, or back to it after an outage, watches for a whole lease: in an outage
-leases run out while their workers live, and all come back at moments of their own.
+leases run out while their workers live, and all come back at moments of their own. Who is missing then has, besides, as long to come back as
+the outage took (`tw:outage`, which newcomers see, too): what kept one away for ten minutes may keep another for eleven.
 """
 
 from __future__ import annotations
@@ -119,19 +120,30 @@ class Reclaimer:
         self._lease_s = lease_s
         self._beat_s = beat_s
         self._missing_since: dict[Orphan, float] = {}
-        self._outages = link.outages
+        self._outages: int | None = None
+        self._missing_at_first: set[Orphan] = set()
         self._due: set[Orphan] = set()
         self._others: set[Orphan] = set()
         self._wake = trio.Event()
 
-    def observe(self, orphans: Sequence[Orphan]) -> None:
-        """Take note of the registered lists that have no living worker at this moment."""
+    def observe(self, orphans: Sequence[Orphan], patience_s: float = 0.0) -> None:
+        """Take note of the registered lists that have no living worker at this moment.
+
+        `patience_s`: how long those have yet that were missing when we came, or came back.
+        """
         now = trio.current_time()
         if self._link.outages != self._outages:
             self._outages = self._link.outages
             self._missing_since.clear()
+            self._missing_at_first = set(orphans)
+        self._missing_at_first.intersection_update(orphans)
         self._missing_since = {orphan: self._missing_since.get(orphan, now) for orphan in orphans}
-        self._due = {orphan for orphan, since in self._missing_since.items() if self._is_dead(since, now)}
+        may_come_back = self._missing_at_first if patience_s > 0.0 else set()
+        self._due = {
+            orphan
+            for orphan, since in self._missing_since.items()
+            if orphan not in may_come_back and self._is_dead(since, now)
+        }
         if self._due:
             self._wake.set()
 

@@ -165,7 +165,9 @@ class Upkeep:
         if beat.lease_gone:
             self._on_lease_gone(beat.lease_gone)
         self._tending.beat(something_is_held=beat.something_is_held)
-        self._reclaimer.observe([orphan for orphan in beat.orphans if orphan[0] != self._broker.holder.process_id])
+        self._reclaimer.observe(
+            [orphan for orphan in beat.orphans if orphan[0] != self._broker.holder.process_id], beat.patience_s
+        )
         if beat.signal:
             self._on_signal(beat.signal)
 

@@ -155,6 +155,11 @@ class Keys:
         """String: number and result of the last group of outcomes, so that a retried call does nothing twice."""
         return self._own(f"tw:settled:{process_id} {self.tag}" if self.tag else f"tw:settled:{process_id}")
 
+    @property
+    def outage(self) -> str:
+        """String with expiry: workers are back from an outage, and wait until this is gone for those who aren't."""
+        return self._own("tw:outage")
+
     def drained(self, process_id: str) -> str:
         """Set with expiry: in-progress lists of a worker that died, from which all was taken back. While no worker of ours has that id, others may use them."""
         return self._own(f"tw:drained:{process_id}")

@@ -24,6 +24,8 @@ class Link:
         self.address = address
         self.healthy_since = -math.inf
         self.outages = 0
+        self.last_outage_s = 0.0
+        """How long the last one took, of those that are over."""
         self.heard_at = -math.inf
         """When Redis last answered, on `time.monotonic()`'s clock: for other threads."""
         self._last_success = -math.inf
@@ -41,6 +43,7 @@ class Link:
         self.heard_at = time.monotonic()
         if self._lost_at is not None:
             logger.warning("Redis at %s is back after %.1f s", self.address, now - self._lost_at)
+            self.last_outage_s = now - self._lost_at
             self._lost_at, self.healthy_since = None, now
         elif self.healthy_since == -math.inf:
             self.healthy_since = now
