@@ -21,7 +21,7 @@ from trioworkers.http import Http
 from trioworkers.jobs.context import Context
 from trioworkers.jobs.handler import ANY_CLASS, AnyHandler, Handler
 from trioworkers.jobs.limits import FleetLimit, Limits, checked_limits
-from trioworkers.jobs.options import checked
+from trioworkers.jobs.options import check_carried, checked
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
@@ -189,6 +189,8 @@ class Declarations:
         }
         where = f"handler on queue {queue!r}"
         options = attrs.evolve(checked(where, timeout, check, carried), limits=checked_limits(where, limit))
+        if job_class == ANY_CLASS:
+            check_carried(where, options)
 
         def register(function: Callable[..., Any]) -> AnyHandler:
             plain = function.function if isinstance(function, Handler) else function

@@ -28,6 +28,18 @@ class HandlerOptions:
     limits: Sequence[FleetLimit] = ()
 
 
+_OF_ITS_JOBS_ALONE = ("retry_for", "retry_queue", "backtrace", "dead", "tags")
+
+
+def check_carried(where: str, options: HandlerOptions) -> None:
+    """What a handler that builds no jobs may not say, as nobody would obey it. Raises ConfigurationError, which `where` begins."""
+    lost = [name for name in options.carried if name in _OF_ITS_JOBS_ALONE]
+    if lost:
+        raise ConfigurationError(
+            f"{where}: {lost[0]} is carried by a handler's own jobs, and one of every class builds none"
+        )
+
+
 def checked(where: str, timeout: object, check: object, carried: Mapping[str, Any]) -> HandlerOptions:
     """The options, as they were given (None: not said). Raises ConfigurationError, which `where` begins."""
     said = {name: value for name, value in carried.items() if value is not None}
