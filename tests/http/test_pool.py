@@ -385,10 +385,42 @@ async def test_all_members_are_unpacked_however_they_come(body: bytes, encoding:
 async def test_answer_that_is_small_inside_and_out_is_bounded_too(body: bytes, encoding: str):
     async with served(await answer_with(body, encoding), max_response_bytes=1_000_000) as (_, url, client):
         tracemalloc.start()
-        with pytest.raises(ResponseTooLarge):
+        with pytest.raises((ResponseTooLarge, httpx.DecodingError)):
             await client.get(url)
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
         tracemalloc.stop()
+
+
+async def test_others_get_their_turn_while_a_body_is_unpacked(nursery: trio.Nursery):
+    rounds = 0
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await trio.lowlevel.checkpoint()
+
+    async with served(await answer_with(gzip.compress(bytes(10_000_000)), "gzip")) as (_, url, client):
+        nursery.start_soon(count)
+        response = await client.send(client.build_request("GET", url), stream=True)
+        before = rounds
+        await response.aread()
+        assert rounds - before > 5
+        nursery.cancel_scope.cancel()
+
+
+async def test_client_that_is_lent_to_handlers_stays_open_whatever_they_do(caplog: pytest.LogCaptureFixture):
+    async with served(good) as (_, url, owned):
+        client = owned.lend()  # type: ignore[attr-defined]
+        for _ in range(2):
+            async with client as same:
+                assert (await same.get(url)).text == "ok"
+            await client.aclose()
+            assert (await client.get(url, params={"a": "b"})).text == "ok"
+        assert caplog.text.count("stays open") == 1
+        await client.take_back()
+        with pytest.raises(RuntimeError, match="closed"):
+            await client.get(url)
 
 
 async def test_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch):

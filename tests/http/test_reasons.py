@@ -16,12 +16,15 @@ import pytest
 import trio
 import trustme
 
-from trioworkers import App, Context, FanOutError, Http, lookup, testing
+from trioworkers import App, CallFailed, Context, FanOutError, HostPaused, Http, lookup, testing
 from trioworkers.http import open_client
 from trioworkers.http.race import first_of
 from trioworkers.http.reasons import reason, with_reason
 from trioworkers.jobs.fan_out import open_fan_out
 from trioworkers.jobs.progress import Progress
+from trioworkers.outcome import Retry, Snooze
+from trioworkers.retry import decide
+from trioworkers.wire.decode import decode
 
 
 @asynccontextmanager
@@ -245,15 +248,47 @@ def test_reasons_are_short():
     assert reason(ExceptionGroup("", [OSError(n, "") for n in range(1, 100)])).count("; ") == 2
 
 
-async def test_call_whose_error_cannot_be_told_has_failed_all_the_same():
+class Treacherous(CallFailed):
+    permanent = property(lambda _: 1 / 0, lambda _, __: None)  # type: ignore[assignment]
+
+
+def misused(error: Exception, **attributes: object) -> Exception:
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Broken(),
+        Treacherous("a", "b", permanent=True),
+        misused(
+            CallFailed("a", "b", permanent=False), reason=object(), permanent="yes", retry_after_s=object(), paused=5
+        ),
+        misused(CallFailed("a", "b", permanent=False), reason="x" * 1_000_000),
+        misused(HostPaused("h", 1.0), retry_after=float("nan")),
+        misused(HostPaused("h" * 1_000_000, 1.0), retry_after="soon"),
+        ValueError("x" * 1_000_000),
+    ],
+)
+async def test_call_whose_error_cannot_be_told_has_failed_all_the_same(error: Exception):
     async def fail() -> None:
-        raise Broken
+        raise error
 
     async with httpx.AsyncClient() as client:
+        progress = Progress()
         with pytest.raises(FanOutError) as failed:
-            async with open_fan_out(client, "jid", Progress()) as fan:
+            async with open_fan_out(client, "jid", progress) as fan:
                 fan.start("call", fail)
-        assert "Broken: no readable message" in str(failed.value)
+                fan.start("another", trio.lowlevel.checkpoint)
+        assert progress.done == ["another"]
+        (call,) = failed.value.exceptions
+        assert call.permanent is False
+        assert len(str(failed.value)) < 20_000
+    payload = b'{"class":"A","args":[],"jid":"j","queue":"q","retry":true}'
+    outcome = decide(decode(payload, "q"), payload, failed.value, now_s=1.7e9, jitter=0.0)
+    assert isinstance(outcome, Retry | Snooze)
 
 
 # ── several addresses ──────────────────────────────────────────────────────────────────────────────────────────────────

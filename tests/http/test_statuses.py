@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 from collections.abc import Callable
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 import trio
 from test_pool import Peer, served
 
-from trioworkers import CallFailed, FanOutError, Http, ResponseTooLarge
+from trioworkers import CallFailed, FanOutError, Http, Limit, ResponseTooLarge
 from trioworkers.http import open_client
 from trioworkers.jobs.fan_out import FanOut, open_fan_out
 from trioworkers.jobs.progress import Progress
@@ -180,3 +181,49 @@ async def test_answer_of_httpx_own_transport_counts_likewise():
         assert (failure, progress.done) == (None, ["call"])
         with pytest.raises(httpx.DecodingError):
             _ = fan.responses["call"].content
+
+
+# ── anything at all ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# fmt: off
+PARTS = [
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 204 No Content\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.0 500 \r\n", b"HTTP/1.1 999\r\n",
+    b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", b"HTTP/1.1 000 x\r\n", b"HTTP/2 200\r\n", b"\r\n", b"\n",
+    b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", CHUNKED, b"Connection: close\r\n", b"Content-Encoding: gzip\r\n", b"Location: /\r\n",
+    b"Content-Length: 18446744073709551617\r\n", b"Retry-After: Fri, 31 Dec 99999 23:59:59 GMT\r\n", b"hello", b"5\r\nhello\r\n", b"0\r\n\r\n",
+    b"FFFFFFFFFFFFFFFFF\r\n", gzip.compress(b"hello"), b"\0", b"\xff\xfe", b": \r\n", b"X: " + b"y" * 70_000 + b"\r\n", b"", b"SSH-2.0-x\r\n",
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_whatever_a_server_says_is_answered_in_order_and_nothing_is_left_held(seed: int):
+    chance = random.Random(seed)
+    said: list[bytes] = []
+
+    async def answer(peer: Peer, stream: trio.SocketStream) -> None:
+        data = b"".join(chance.choices(PARTS, k=chance.randint(0, 8)))
+        if chance.random() < 0.6:
+            data = chance.choice(PARTS[:5]) + data
+        if data and chance.random() < 0.3:
+            at = chance.randrange(len(data))
+            data = data[:at] + bytes([chance.randrange(256)]) + data[at + 1 :]
+        said.append(data)
+        for piece in (data[:7], data[7:]):
+            await stream.send_all(piece)
+        if chance.random() < 0.8:
+            await stream.aclose()
+
+    options = {"timeout": 0.05, "max_response_bytes": 1000, "breaker": None, "limits": {"*": Limit(concurrency=1)}}
+    async with served(answer, **options) as (_, url, client):
+        for method in ["GET", "POST", "HEAD"] * 8:
+            said.clear()
+            content = b"x" * chance.choice([0, 10, 100_000])
+            _, progress, failure = await outcome_of(client, method, url, content=content)
+            assert (failure is None) == (progress.done == ["call"]), said
+            assert len(said) <= 1
+            assert "0 active" in repr(client._pool)  # type: ignore[attr-defined]
+            (governor,) = client._transport._governors.values()  # type: ignore[attr-defined]
+            assert (governor._calls, governor._limiter.borrowed_tokens) == (0, 0)
+            if method == "POST" and said and said[0].startswith((PARTS[0], PARTS[1])):
+                assert progress.done == ["call"], said

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 import httpx
+import trio
 
 from trioworkers.errors import ResponseTooLarge
 from trioworkers.http.unpacking import Unpacker
 
 OF_WHAT_IS_PACKED = 64 * 1024
 """Bytes that an answer may be longer packed than unpacked."""
+
+
+STEPS_AT_ONCE = 16
+"""Pieces that are unpacked before others get their turn: a megabyte, in some milliseconds."""
 
 
 class BoundedResponse(httpx.Response):
@@ -74,7 +79,7 @@ class BoundedResponse(httpx.Response):
 
     async def _read_bounded(self) -> AsyncIterator[bytes]:
         unpacker = Unpacker(self.headers.get("content-encoding", ""), self._max_bytes)
-        size = packed_size = 0
+        size = packed_size = steps = 0
         async for packed in self.aiter_raw():
             try:
                 packed_size += len(packed)
@@ -82,7 +87,11 @@ class BoundedResponse(httpx.Response):
                 for chunk in unpacker.unpack(packed):
                     size += len(chunk)
                     self._check(size)
-                    yield chunk
+                    if chunk:
+                        yield chunk
+                    steps += 1
+                    if steps % STEPS_AT_ONCE == 0:
+                        await trio.lowlevel.checkpoint()
             except (ResponseTooLarge, httpx.DecodingError) as error:
                 self._refuse(error)
         unpacker.finish()

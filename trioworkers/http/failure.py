@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from trioworkers.errors import CallFailed, HostPaused
+from trioworkers.failures import summary
 from trioworkers.http.reasons import with_reason
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ TEMPORARY_STATUS = frozenset({408, 425, 429})
 """Besides 5xx: statuses that another try may cure."""
 
 LONGEST_RETRY_AFTER_S = 24 * 3600.0
+MAX_REASON = 2000
 LONGEST_HEADER = 100
 """Characters of a header, a reason phrase or so that we look at: what is longer is no date, and nothing to show people."""
 
@@ -65,20 +67,27 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def failure_of(name: str, error: Exception, elapsed_s: float) -> CallFailed:
-    """What is said of a call that ended with `error`."""
+    """What is said of a call that ended with `error`, which may be of a handler's own making: looking at it must not be the next error."""
+    try:
+        return _failure_of(name, error, elapsed_s)
+    except Exception:  # noqa: BLE001 - see above
+        return CallFailed(name, ": ".join(summary(error)), permanent=False, elapsed_s=elapsed_s)
+
+
+def _failure_of(name: str, error: Exception, elapsed_s: float) -> CallFailed:
     if isinstance(error, CallFailed):
         return CallFailed(
             name,
-            error.reason,
-            permanent=error.permanent,
+            f"{error.reason:.{MAX_REASON}}",
+            permanent=error.permanent is True,
             elapsed_s=elapsed_s,
             retry_after_s=error.retry_after_s,
-            paused=error.paused,
+            paused=error.paused is True,
         )
     if isinstance(error, _BadStatus):
         permanent = error.status not in TEMPORARY_STATUS and error.status < 500
         return CallFailed(name, str(error), permanent=permanent, elapsed_s=elapsed_s, retry_after_s=error.retry_after_s)
-    text = _described(error)
+    text = with_reason(error)[:MAX_REASON] or "no message"
     paused_s = error.retry_after if isinstance(error, HostPaused) else None
     return CallFailed(
         name,
@@ -88,13 +97,6 @@ def failure_of(name: str, error: Exception, elapsed_s: float) -> CallFailed:
         retry_after_s=paused_s,
         paused=paused_s is not None,
     )
-
-
-def _described(error: Exception) -> str:
-    try:
-        return with_reason(error) or "no message"
-    except Exception:  # noqa: BLE001 - an exception of a handler's own may have a broken __str__; its call has failed all the same
-        return "no readable message"
 
 
 def _is_permanent(error: Exception) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import httpx
 
@@ -19,6 +21,8 @@ from trioworkers.http.start_limiter import StartLimiter
 
 if TYPE_CHECKING:
     from trioworkers.http import Http
+
+logger = logging.getLogger("trioworkers")
 
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # as httpx does
 STARTED_IN_A_ROUND = 100
@@ -35,6 +39,8 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 class SharedClient(httpx.AsyncClient):
     """Keeps no cookies: what one job is given must not be sent for another."""
 
+    _is_lent = _has_said_so = False
+
     def __init__(self, options: Http) -> None:
         self._pool = PoolTransport(options) if not options.http2 and options.proxy is None else None
         self._governed = GovernedTransport(self._pool or _HttpxTransport(options), options)
@@ -48,6 +54,35 @@ class SharedClient(httpx.AsyncClient):
         self.headers["Accept-Encoding"] = "gzip, deflate"
         self._no_cookies = _NoCookies()
         self.start_limiter = StartLimiter(STARTED_IN_A_ROUND)
+
+    def lend(self) -> SharedClient:
+        """From now on it belongs to all jobs of a worker: none of them closes it, not even with `async with`."""
+        self._is_lent = True
+        return self
+
+    async def aclose(self) -> None:
+        """Close it, unless it is lent: then that is said, and nothing done."""
+        if not self._is_lent:
+            await super().aclose()
+        elif not self._has_said_so:
+            self._has_said_so = True
+            logger.warning("ctx.http is shared by all jobs, and stays open: a handler wanted to close it (said once)")
+
+    async def take_back(self) -> None:
+        """Close it, lent or not: for who opened it."""
+        self._is_lent = False
+        await self.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self if self._is_lent else await super().__aenter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await (self.aclose() if self._is_lent else super().__aexit__(exc_type, exc_value, traceback))
 
     @property
     def cookies(self) -> httpx.Cookies:

@@ -11,6 +11,8 @@ from trioworkers.errors import ResponseTooLarge
 
 PIECE_BYTES = 64 * 1024
 MAX_LAYERS = 5
+MAX_MEMBERS = 10_000
+"""Of gzip, in a row: each takes some microseconds, also an empty one."""
 GZIP = b"\x1f\x8b"
 _WINDOWS = {"gzip": (zlib.MAX_WBITS | 16,), "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS)}
 """How zlib is told the format; "deflate" is sent with and without zlib's own header."""
@@ -29,7 +31,7 @@ class Unpacker:
             raise httpx.DecodingError(f"the answer is packed {len(self._layers)} times")
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
-        """Pieces of what is in some bytes of the body. Raises httpx.DecodingError or ResponseTooLarge."""
+        """Pieces of what is in some bytes of the body; an empty one where work was done for nothing. Raises httpx.DecodingError or ResponseTooLarge."""
         return _through(self._layers, data)
 
     def finish(self) -> None:
@@ -43,7 +45,10 @@ def _through(layers: Sequence[_Layer], data: bytes) -> Iterator[bytes]:
         yield data
         return
     for chunk in layers[0].unpack(data):
-        yield from _through(layers[1:], chunk)
+        if chunk:
+            yield from _through(layers[1:], chunk)
+        else:
+            yield chunk
 
 
 class _Layer:
@@ -54,6 +59,7 @@ class _Layer:
         self._left_bytes = max_bytes
         self._unzip: zlib._Decompress | None = None
         self._held = b""
+        self._members = 0
         self._has_begun = self._has_ended = False
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
@@ -63,9 +69,8 @@ class _Layer:
                 self._held = data
                 return
             chunk, data = self._some(data)
-            if chunk:
-                self._left_bytes -= len(chunk)
-                yield chunk
+            self._left_bytes -= len(chunk)
+            yield chunk
             if self._left_bytes < 0:
                 raise ResponseTooLarge("the answer is packed more than once, and longer in between than it may be")
 
@@ -77,6 +82,10 @@ class _Layer:
         if self._unzip is None and self._has_begun and not (data.startswith(GZIP) and len(self._windows) == 1):
             self._has_ended = True
             return b"", b""
+        if self._unzip is None:
+            self._members += 1
+            if self._members > MAX_MEMBERS:
+                raise httpx.DecodingError(f"the packed answer has more than {MAX_MEMBERS:,} members")
         unzip, chunk = self._unzipped(data)
         self._has_begun = True
         if unzip.eof:

@@ -14,6 +14,7 @@ from trioworkers.jobs.client import Client
 if TYPE_CHECKING:
     import httpx
 
+    from trioworkers.http.shared_client import SharedClient
     from trioworkers.jobs.compute import CPUPool
 
 T = TypeVar("T")
@@ -29,14 +30,15 @@ class SharedResources:
         self._cpu: CPUPool | None = None
         self._http_options = http
         self._http: httpx.AsyncClient | None = None
+        self._own_http: SharedClient | None = None
         self._nursery = nursery
 
     @property
     def http(self) -> httpx.AsyncClient:
         """The shared HTTP client."""
         if self._http is None:
-            self._http = client = open_client(self._http_options)
-            self._nursery.start_soon(client.expire)
+            self._http = self._own_http = open_client(self._http_options).lend()
+            self._nursery.start_soon(self._own_http.expire)
         return self._http
 
     def use(self, http: httpx.AsyncClient) -> None:
@@ -61,7 +63,9 @@ class SharedResources:
         if self._cpu is not None:
             await self._cpu.aclose()
         self._nursery.cancel_scope.cancel()
-        if self._http is not None:
+        if self._own_http is not None:
+            await self._own_http.take_back()
+        elif self._http is not None:
             await self._http.aclose()
 
 
