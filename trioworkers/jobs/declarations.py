@@ -168,8 +168,8 @@ class Declarations:
 
         `timeout`: seconds after which an attempt is cancelled and counts as failed. `retry`: True (25 times), a number, 0 (none, but kept
         in the dead set) or False, for its own jobs and for those that say nothing of retries themselves; not given: what is usual in the
-        queue's dialect, True in Sidekiq's, 0 in Resque's and go-workers'. `retry_for`, `retry_queue`, `backtrace`, `dead`, `tags`,
-        `expires_in`, `keep_result`: what `Job` means by them, carried by the jobs that this handler builds (`handler.job(…)`), as Ruby's
+        queue's dialect, True in Sidekiq's, 0 in Resque's and go-workers'. `expires_in`, `keep_result`: likewise, what `Job` means by them.
+        `retry_for`, `retry_queue`, `backtrace`, `dead`, `tags`: carried by the jobs that this handler builds (`handler.job(…)`), as Ruby's
         carry their class's `sidekiq_options`. `check=False`: `handler.job(…)` doesn't look at the types of its arguments.
         `limit`: at most so many of its jobs run at once over all workers; a list: under all of them.
         Raises ConfigurationError, also for a parameter that no job's JSON could become, or whose annotation nobody would obey.
