@@ -45,6 +45,7 @@ faults: .venv/ready
 docs: .venv/ready
 	$(BIN)/python -m trioworkers.cli.docs > docs/cli.md
 	$(BIN)/python -m trioworkers.registry > docs/in-redis.md
+	$(BIN)/python docs/draw_joints.py > docs/joints.svg
 
 changelog: .venv/ready
 	$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version Unreleased)

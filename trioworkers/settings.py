@@ -50,9 +50,15 @@ def _process_id(_: object, field: attrs.Attribute[str], value: object) -> None:
         raise ConfigurationError(f"{field.name} has at most 128 letters, digits or _.@- , not {value!r}")
 
 
+_HASH_TAG = re.compile(r"\{[A-Za-z0-9_.:@-]{1,126}\}")
+"""A namespace that has all its keys in one slot of a cluster."""
+
+
 def _namespace(_: object, field: attrs.Attribute[str], value: object) -> None:
-    if not isinstance(value, str) or (value and not _NAME.fullmatch(value)):
-        raise ConfigurationError(f"{field.name} has at most 128 letters, digits or _.:@- , not {value!r}")
+    if not isinstance(value, str) or (value and not _NAME.fullmatch(value) and not _HASH_TAG.fullmatch(value)):
+        raise ConfigurationError(
+            f"{field.name} has at most 128 letters, digits or _.:@- , or is one pair of braces around such, not {value!r}"
+        )
     if hides_a_queue(value):
         raise ConfigurationError(
             f"{field.name} {value!r} would share keys with queues of another one: `queue` can't be a part of it"
