@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from trioworkers import App, Client, Context, Job
+from trioworkers import App, Client, Context, FleetLimit, Job
 
 ACROSS_PROCESSES = time.CLOCK_MONOTONIC
 
@@ -51,7 +51,8 @@ class Bench:
             queue = f"bench{number or ''}"
             self._app.queue(queue, concurrency=concurrency)
             for job_class, handler in {"Empty": empty, "Wait": wait, "Stamp": self.stamp, "Forever": forever}.items():
-                self._app.handler(queue, job_class, timeout=30)(handler)
+                limit = FleetLimit("bench", concurrency=options.limit) if options.limit else None
+                self._app.handler(queue, job_class, timeout=30, limit=limit)(handler)
         self._app.middleware(self.count)
 
     def run(self, control: Callable[[Bench], Awaitable[None]]) -> dict[str, Any]:
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--redis", default="redis://localhost:6379/0")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, default=1000)
+    parser.add_argument("--limit", type=int, default=0, help="have all jobs under one limit of so many at once")
     parser.add_argument("--queues", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()

@@ -30,6 +30,7 @@ def main() -> None:
         _latency(store)
         _empty(store)
         _waits(store)
+        _limits(store)
         _enqueue(store)
         for count in (1000, 10_000):
             _running(store, count)
@@ -61,6 +62,31 @@ def _waits(store: Store, jobs: int = 20_000) -> None:
     ours = _run("ours.py", store, "throughput", "--jobs", str(jobs))
     _show("50 ms waits, 1000 at once", f"{jobs / ours['seconds']:.0f} jobs/s, {ours['cpu_s'] / jobs * 1e6:.1f} µs CPU")
     _show("  Redis", redis.spent(jobs))
+
+
+def _limits(store: Store, jobs: int = 20_000) -> None:
+    """What a limit costs that is free, beside plain jobs in turn; and what the jobs parked behind a narrow one make of its permits."""
+    extra_us, extra_executed, narrow = [], [], []
+    for _ in range(ROUNDS):
+        cpu, executed = [], []
+        for options in ((), ("--limit", "1000000")):
+            store.push(jobs, "Empty", 1, "two")
+            before = store.commands()
+            ours = _run("ours.py", store, "throughput", "--jobs", str(jobs), *options)
+            cpu.append(ours["cpu_s"] / jobs * 1e6)
+            executed.append((store.commands()[1] - before[1]) / jobs)
+        extra_us.append(cpu[1] - cpu[0])
+        extra_executed.append(executed[1] - executed[0])
+    _show(
+        "a free limit",
+        f"{_spread(extra_us, '.1f')} µs CPU more, {_spread(extra_executed, '.2f')} commands executed more",
+    )
+    for _ in range(ROUNDS):
+        store.push(10_000, "Wait", 0.05)
+        ours = _run("ours.py", store, "throughput", "--jobs", "500", "--limit", "10")
+        narrow.append(500 / ours["seconds"] / (10 / 0.05))
+        store("FLUSHALL")
+    _show("10,000 parked, 10 permits", f"{_spread(narrow, '.2f')} of what the permits allow")
 
 
 class _Redis:
