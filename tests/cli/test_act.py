@@ -99,6 +99,25 @@ def test_namespace_goes_before_all_keys(redis_url: str, shared_server: Server):
     assert act(redis_url, "show", "jid1", *ours).stdout.startswith("jid         jid1\nwhere       in queue q\n")
 
 
+def test_jobs_of_others_go_to_their_queues_whatever_these_are_called(redis_url: str, shared_server: Server):
+    odd = '{"class":"A","args":{"a":1},"jid":"odd","queue":"low prio","retry":"5","retry_count":"2","n":1.10}'
+    for number, (place, words) in enumerate((("schedule", "run-now"), ("retry", "retry"), ("dead", "requeue")), 1):
+        shared_server.command("ZADD", place, 1, odd)
+        act(redis_url, words, "odd")
+        moved = str(shared_server.command("LINDEX", "queue:low prio", 0))
+        assert moved.startswith(odd[:-1])
+        assert shared_server.command("LLEN", "queue:low prio") == number
+        shared_server.command("LPOP", "queue:low prio")
+        shared_server.command("LPUSH", "queue:low prio", f"{number}")
+    assert shared_server.command("SMEMBERS", "queues") == ["low prio"]
+    fill(shared_server, "dead", 1)
+    act(redis_url, "requeue", "--all", "--to", "über", "--yes")
+    act(redis_url, "enqueue", "low prio", "A")
+    assert shared_server.command("LLEN", "queue:über") == 1
+    assert shared_server.command("LLEN", "queue:low prio") == 4
+    assert "A" in act(redis_url, "jobs", "low prio").stdout
+
+
 def test_purge_forgets_the_queue(redis_url: str, shared_server: Server):
     fill(shared_server, "queue:q", 5)
     shared_server.command("SADD", "queues", "q")

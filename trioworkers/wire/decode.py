@@ -151,6 +151,8 @@ def own_jid(value: object) -> str | None:
 
 
 def _jid(value: object, payload: bytes) -> str:
+    if type(value) is str and 0 < len(value) <= MAX_FOREIGN_JID:  # nearly all
+        return value
     return own_jid(value) or _fingerprint(payload)  # the same in every attempt, and for every worker
 
 

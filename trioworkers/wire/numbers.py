@@ -36,18 +36,20 @@ def seconds(value: object) -> float | None:
     return float(max(-MAX_S, min(value, MAX_S)))
 
 
-def epoch_s(value: object) -> float | None:
+def epoch_s(value: object, first_s: float = FIRST_S, last_s: float = LAST_S) -> float | None:
     """A time field in epoch seconds: Sidekiq writes floats of seconds to 7.x, whole milliseconds from 8.0 on.
 
     Whole numbers too small for milliseconds (before 1973) are seconds. None for what is no number, like go-workers' texts, and
     for what no calendar has.
     """
+    if type(value) is float and first_s <= value <= last_s:  # nearly all
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not FIRST_S <= value <= LAST_S * 1000:  # compared before an integer of any size becomes a float
+    if not first_s <= value <= last_s * 1000:  # compared before an integer of any size becomes a float
         return None
     found = value / 1000 if isinstance(value, int) and value > MILLISECONDS_FROM else float(value)
-    return found if found <= LAST_S else None
+    return found if found <= last_s else None
 
 
 def count_in(text: bytes | None) -> int | None:

@@ -138,7 +138,7 @@ class _Examiner:
         findings = []
         for queue, kinds in sorted(_kinds_by_queue(await self._inspector.processes()).items()):
             if len(kinds) > 1:
-                text = f"{queue} is consumed by trioworkers and by Ruby's Sidekiq: each takes jobs that are the other's"
+                text = f"{queue} is consumed by {' and by '.join(sorted(kinds))}: each takes jobs that are the other's"
                 findings.append(Finding("shared queues", "problem", text, "give each kind of worker queues of its own"))
         return findings or [Finding("shared queues", "ok", "no queue is consumed by two kinds of worker")]
 
@@ -171,9 +171,9 @@ def _resume_class(name: str) -> str:
     return f"trioworkers resume --class {name}"
 
 
-def _kinds_by_queue(processes: Sequence[Process]) -> Mapping[str, set[bool]]:
-    kinds: dict[str, set[bool]] = defaultdict(set)
+def _kinds_by_queue(processes: Sequence[Process]) -> Mapping[str, set[str]]:
+    kinds: dict[str, set[str]] = defaultdict(set)
     for process in processes:
         for queue in process.queues:
-            kinds[queue].add(process.is_ours)
+            kinds[queue].add("Ruby's Sidekiq" if process.kind.startswith("sidekiq") else process.kind)
     return kinds
