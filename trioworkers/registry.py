@@ -60,7 +60,7 @@ KEYS = (
     ),
     Key(
         *("tw:crashes", "hash", "Crash counts: how many workers died under a job, by jid."),
-        *("reclaim", "settle, burial; expiry (3 days after the last crash)", True),
+        *("reclaim; a worker that ends because of a job", "settle, burial; expiry (3 days after the last crash)", True),
     ),
     Key(
         *("tw:quarantine:PROCESS", "set", "Jids of the suspects that a worker runs, each alone."),

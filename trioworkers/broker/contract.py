@@ -173,6 +173,9 @@ class Broker(Sends, Protocol):
     async def crashes(self, jids: Sequence[str]) -> Mapping[str, int]:
         """See `Reclaims.crashes`."""
 
+    async def charge(self, jids: Sequence[str]) -> None:
+        """See `Reclaims.charge`."""
+
     async def quarantine(self, jid: str) -> None:
         """See `Reclaims.quarantine`."""
 

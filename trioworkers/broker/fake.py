@@ -307,6 +307,10 @@ class FakeBroker:
             lambda: {jid: self.crash_counts[jid] for jid in jids if jid in self.crash_counts}, looks=True
         )
 
+    async def charge(self, jids: Sequence[str]) -> None:
+        """See `Reclaims.charge`."""
+        await self._call(lambda: self.crash_counts.update(set(jids)))
+
     async def quarantine(self, jid: str) -> None:
         """See `Reclaims.quarantine`."""
         await self._call(lambda: self.in_quarantine.add(jid))

@@ -21,6 +21,7 @@ FORGET = script(
     args=("own", "strike"),
     preludes=ENDS,
 )
+CHARGE = script(__file__, "charge", keys=("crashes",), args=("keep_s", "*jids"))
 RECLAIM = script(
     __file__,
     "reclaim",
@@ -28,6 +29,9 @@ RECLAIM = script(
     args=("expected_holder", "work", "push", "in_list", "own", "number"),
     preludes=(*ENDS, "late"),
 )
+
+
+CRASHES_KEPT_S = 3 * 24 * 3600
 
 
 class Reclaims(InProgress):
@@ -84,6 +88,11 @@ class Reclaims(InProgress):
         except Refused:  # of the wrong type, as the log says: then nobody is suspected, and jobs go on
             return {}
         return {jid: _count(jid, text) for jid, text in zip(jids, counts, strict=True) if text is not None}
+
+    async def charge(self, jids: Sequence[str]) -> None:
+        """Charge jobs as if their worker had died under them. Not to be repeated: each time counts."""
+        if jids:
+            await self.connection.run(CHARGE, [self.keys.crashes], [CRASHES_KEPT_S, *jids])
 
     async def quarantine(self, jid: str) -> None:
         """Note that a suspect runs here now: if we die, it alone is charged."""

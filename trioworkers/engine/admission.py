@@ -7,6 +7,7 @@ look closer the step isn't taken at all, so a plain job pays nothing for it. Rea
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import trio
@@ -14,12 +15,16 @@ import trio
 from trioworkers.broker.contract import Broker
 from trioworkers.engine.delivery import FETCHED, Delivery
 from trioworkers.engine.permits import Permits, Verdict
+from trioworkers.engine.quarantine import MAX_CRASHES, WORKER_DIED
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import BadPayload
 from trioworkers.outcome import REQUEUE, Bury, Snooze
+from trioworkers.retry import buried
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.encode import addressed
 from trioworkers.wire.job import new_jid
+
+logger = logging.getLogger("trioworkers")
 
 AGAIN_AFTER_S = 60.0
 """When jobs are tried again whose limit can't be asked, as its keys are broken."""
@@ -43,6 +48,7 @@ class Admission:
         try:
             if suspects:
                 await self._note_crashes(deliveries)
+                deliveries = [delivery for delivery in deliveries if not self._bury_killer(delivery)]
             if self._permits is None:
                 return deliveries
             # Not cancelled between the script and what comes of it here. It ends within the reply timeout.
@@ -63,6 +69,18 @@ class Admission:
         crashes = await self._broker.crashes(jids)
         for delivery, jid in zip(deliveries, jids, strict=True):
             delivery.crashes = crashes.get(jid, 0)
+
+    def _bury_killer(self, delivery: Delivery) -> bool:
+        """Reclaim buries them where a worker died; this one comes from a worker that ended in good order because of it."""
+        if delivery.crashes < MAX_CRASHES:
+            return False
+        jid = jid_of(delivery.payload)
+        logger.error("job %s goes to dead: %d workers died while they ran it", jid, MAX_CRASHES)
+        now_s, dialect = self._broker.clock.now_s(), self._broker.dialect
+        noted = buried(delivery.payload, delivery.queue, WORKER_DIED, now_s, dialect)
+        self._settler.submit(delivery, Bury(noted, failure=WORKER_DIED))
+        self._settler.clear(jid)
+        return True
 
     def _turn_away(self, delivery: Delivery, verdict: Verdict) -> bool:
         if delivery.state is not FETCHED:  # put back or taken over meanwhile

@@ -7,6 +7,7 @@ and as many tasks as that took are opened at once the next time. So no job waits
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
@@ -15,7 +16,12 @@ from typing import Protocol
 import trio
 
 from trioworkers.engine.delivery import FETCHED, LOST, Delivery
-from trioworkers.outcome import REQUEUE, Outcome
+from trioworkers.errors import BrokerError
+from trioworkers.failures import summary
+from trioworkers.outcome import REQUEUE, Bury, Outcome
+from trioworkers.wire.dialect import Failure
+
+logger = logging.getLogger("trioworkers")
 
 
 class Starts(Protocol):
@@ -73,6 +79,13 @@ class Lanes:
             outcome = None
             try:
                 outcome = await self._run(delivery)
+            except (
+                BrokerError
+            ):  # Redis won't have us any more: whoever asks next stops the worker; this goes back as it came
+                pass
+            except Exception as error:
+                logger.exception("job %s (%s): a mistake of ours: it goes to dead", delivery.jid, delivery.job_class)
+                outcome = Bury(delivery.payload, failure=Failure(*summary(error)))
             finally:
                 delivery.task = None  # what runs in it from now on is not this one's
                 self._submit(delivery, delivery.when_stopped() if outcome is None else outcome)

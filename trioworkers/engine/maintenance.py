@@ -17,7 +17,7 @@ import trio
 from trioworkers.broker.contract import Broker, Due, DueSet, Reclaiming
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
-from trioworkers.engine.quarantine import MAX_CRASHES
+from trioworkers.engine.quarantine import MAX_CRASHES, WORKER_DIED
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
 from trioworkers.ticks import next_tick
@@ -222,8 +222,5 @@ class Reclaimer:
 
 
 def _buried(broker: Reclaiming, queue: str, payload: bytes) -> bytes:
-    failure = Failure(
-        "trioworkers.WorkerDied", f"{MAX_CRASHES} workers died while they ran this job; it is not run again"
-    )
-    noted = buried(payload, queue, failure, broker.clock.now_s(), broker.dialect)
-    return broker.as_dead(noted, queue, failure)
+    noted = buried(payload, queue, WORKER_DIED, broker.clock.now_s(), broker.dialect)
+    return broker.as_dead(noted, queue, WORKER_DIED)

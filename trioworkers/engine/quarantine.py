@@ -11,9 +11,13 @@ import trio
 
 from trioworkers.broker.contract import Broker
 from trioworkers.broker.redis.connection import retrying
+from trioworkers.wire.dialect import Failure
 
 QUARANTINE_AFTER_CRASHES = 2
 MAX_CRASHES = 3
+WORKER_DIED = Failure(
+    "trioworkers.WorkerDied", f"{MAX_CRASHES} workers died while they ran this job; it is not run again"
+)
 HEAD_START_S = 1.0
 """How long a suspect runs before the next one starts: long jobs among the innocent must not hold all others up."""
 

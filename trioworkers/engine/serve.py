@@ -63,6 +63,9 @@ class _Session:
     def stop(self) -> None:
         """Stop the worker as its settings say, or give up starting it."""
         if self.started.is_set():
+            if not self.worker.stopping and _a_system_task_failed():
+                logger.error("a system task of this program failed, which ends Trio: stopping")
+                self.worker.blame_jobs()
             self.worker.stop()
             return
         if not self._ended:  # else it failed, and its error says so
@@ -96,6 +99,15 @@ class _Session:
         queues = ", ".join(f"{queue} ({concurrency} at once)" for queue, concurrency in self._app.queues.items())
         logger.info("started: worker %s on %s", self.worker.identity, queues)
         self.started.set()
+
+
+def _a_system_task_failed() -> bool:
+    """Whether Trio ends because a task failed that somebody gave to `trio.lowlevel.spawn_system_task`; a handler, say.
+
+    The nursery of such tasks is cancelled then, while the main task, above us, still runs.
+    """
+    root = trio.lowlevel.current_root_task()
+    return root is not None and any(nursery.cancel_scope.cancel_called for nursery in root.child_nurseries[:2])
 
 
 async def _check(connection: Connection) -> None:

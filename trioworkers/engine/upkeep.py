@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from trioworkers.broker.brokers import Brokers
@@ -20,13 +21,14 @@ from trioworkers.engine.remote_control import RemoteControl
 from trioworkers.engine.resque_registration import ResqueRegistration
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.tending import Tending
-from trioworkers.errors import Refused, SharedQueue, Superseded
+from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
 from trioworkers.jobs.limits import Limits, concurrency_by_name
 from trioworkers.wire.own_record import Identity
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
+SHOWN = 10
 Chore = Callable[[], Awaitable[None]]
 _Part = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | Tending
 
@@ -135,6 +137,14 @@ class Upkeep:
         """Wait until what was handed in is written."""
         for settler in self.settlers.values():
             await settler.flushed()
+
+    async def charge(self, jids: Sequence[str]) -> None:
+        """Charge jobs with our end: those in quarantine among them, if there are such, else all. Once: if Redis is away, who reclaims does it."""
+        with suppress(BrokerError):
+            suspects = await self._broker.quarantined(self._broker.holder.process_id)
+            to_blame = [jid for jid in jids if jid in suspects] or jids
+            logger.error("%s charged with this end: %s", counted(len(to_blame), "job"), ", ".join(to_blame[:SHOWN]))
+            await self._broker.charge(to_blame)
 
     async def leave(self, has_running: Callable[[str], bool]) -> None:
         """Move what is left in our lists back, and deregister. `has_running`: whether a queue's list still has jobs that run."""

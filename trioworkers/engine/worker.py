@@ -19,7 +19,7 @@ from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import open_intake
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.engine.consumer import Consumer
-from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.delivery import RUNNING, Delivery
 from trioworkers.engine.job_nursery import JobNursery
 from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import Quarantine
@@ -27,7 +27,7 @@ from trioworkers.engine.runner import Runner
 from trioworkers.engine.shutdown import Shutdown
 from trioworkers.engine.slots import Slots
 from trioworkers.engine.upkeep import Upkeep
-from trioworkers.errors import Superseded
+from trioworkers.errors import Superseded, TrioworkersError
 from trioworkers.jobs.limits import Limits
 from trioworkers.printable import Lines
 from trioworkers.wire.own_record import Identity
@@ -76,6 +76,7 @@ class Worker:
         self._runner: Runner | None = None
         self._shutdown = Shutdown(shutdown_timeout_s, self.running, self._put_back)
         self._chores = trio.CancelScope()
+        self._to_blame: list[str] = []
         self._upkeep = Upkeep(
             brokers,
             connection,
@@ -185,7 +186,16 @@ class Worker:
         if self._shutdown.reason is None:
             logger.error("%s", reason)
             self._shutdown.reason = reason
+            if not isinstance(reason, TrioworkersError):
+                self.blame_jobs()
         self.stop(timeout_s)
+
+    def blame_jobs(self) -> None:
+        """It ends for a reason that is none of Redis's and of people's: charge what runs now, as may have been the doing of one of them.
+
+        Else a job that ends its worker in good order, time and again, would never get to its third crash.
+        """
+        self._to_blame = [delivery.jid for delivery in self.running() if delivery.state is RUNNING]
 
     def _obey(self, signal: str) -> None:
         """What Sidekiq's tools ask of us."""
@@ -303,5 +313,8 @@ class Worker:
 
     async def _leave(self) -> None:
         self._chores.cancel()  # a heartbeat after we have left would bring us back
+        blamed, self._to_blame = self._to_blame, []
         with suppress(Superseded):  # then nothing there is ours any more
+            if blamed:
+                await self._upkeep.charge(blamed)
             await self._upkeep.leave(lambda queue: self._consumers[queue].has_running)
