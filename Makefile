@@ -5,12 +5,13 @@ BIN := .venv/bin
 # Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint unit faults docs soak bench bench-fan-out bench-publish bench-quick costs changelog clean
+.PHONY: help demo test lint unit pythons faults docs soak bench bench-fan-out bench-publish bench-quick costs changelog clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
 	@echo "make lint   formatting, lint and types only"
 	@echo "make unit   the tests only (one of them: ARGS='-n 0 -k name')"
+	@echo "make pythons  the tests of library, jobs and processes on each other Python from 3.11 on, and with the lowest dependencies"
 	@echo "make faults all faults that a worker must survive, the slow ones too"
 	@echo "make costs  write down what a job, a call and a worker cost, counted; make test fails when they get dearer than that"
 	@echo "make bench-quick  what a job costs, in under a minute: for use before and after a change"
@@ -38,6 +39,10 @@ lint: .venv/ready
 # Three at once: most tests wait for real processes most of their time.
 unit: .venv/ready
 	$(BIN)/python -m pytest -m 'not slow' -n 3 --dist loadgroup $(ARGS)
+
+# Those of commands, other programs and faults run on one Python: they start hundreds of processes.
+pythons: .venv/ready
+	$(BIN)/python .ci/pythons.py $(ARGS)
 
 faults: .venv/ready
 	$(BIN)/python -m pytest tests/faults tests/process/test_run.py -n 3 -v $(ARGS)
@@ -74,4 +79,4 @@ bench-publish: .venv/ready
 test: lint unit
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache benchmarks/.venvs benchmarks/results
+	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache benchmarks/.venvs benchmarks/results

@@ -1,0 +1,115 @@
+"""The tests on each other Python that this machine has, and with the lowest versions of what we depend on: `python .ci/pythons.py [PYTEST'S OPTIONS]`.
+
+Not all of them: what depends on the interpreter and on libraries shows in the tests of the library, of jobs and of processes. Those of
+commands, of other programs and of faults start hundreds of processes, and run on one Python. Environments are kept in .venvs/.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LEFT_OUT = ("tests/cli", "tests/faults", "tests/interop")
+ASK = (
+    "import sys, sysconfig; print(*sys.version_info[:3]) if sys.implementation.name == 'cpython'"
+    " and sys.version_info.releaselevel == 'final' and not sysconfig.get_config_var('Py_GIL_DISABLED') else sys.exit(1)"
+)
+"""What we run on: released versions with the interpreter's lock."""
+
+
+def pythons() -> dict[str, str]:
+    """A program for each version from 3.11 on, by that: pyenv's, and what is on the PATH."""
+    newest: dict[str, tuple[tuple[int, ...], str]] = {}
+    for program in candidates():
+        asked = subprocess.run([program, "-c", ASK], capture_output=True, text=True, check=False)
+        if asked.returncode:  # one of pyenv's stand-ins for what isn't chosen, say
+            continue
+        version = tuple(map(int, asked.stdout.split()))
+        name = f"{version[0]}.{version[1]}"
+        if version >= (3, 11) and (name not in newest or version > newest[name][0]):
+            newest[name] = version, program
+    return {name: program for name, (_, program) in sorted(newest.items(), key=lambda each: each[1][0])}
+
+
+def candidates() -> Iterator[str]:
+    """Programs that may be Pythons."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    yield from map(str, pyenv.glob("versions/*/bin/python"))
+    for folder in map(Path, os.get_exec_path()):
+        if folder.is_dir():
+            yield from (str(path) for path in folder.iterdir() if re.fullmatch(r"python3\.\d+", path.name))
+
+
+def lowest() -> list[str]:
+    """What we depend on directly, each at the lowest version that pyproject.toml allows."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = []
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["embedded"]]:
+        bound = re.fullmatch(r"([\w-]+)>=([\w.]+)(,<[\w.]+)?", requirement)
+        if bound is None:
+            sys.exit(f"{requirement}: a requirement is NAME>=LOWEST or NAME>=LOWEST,<NEXT")
+        found.append(f"{bound[1]}=={bound[2]}")
+    return found
+
+
+def environment(name: str, program: str, constraints: list[str]) -> str:
+    """The Python of an environment with all that the tests need; it is made anew when pyproject.toml has changed."""
+    folder = ROOT / ".venvs" / name
+    python, ready = str(folder / "bin" / "python"), folder / "ready"
+    wanted = f"{program}\n{(ROOT / 'pyproject.toml').read_text(encoding='utf-8')}"
+    if not ready.exists() or ready.read_text(encoding="utf-8") != wanted:
+        subprocess.run([program, "-m", "venv", "--clear", str(folder)], check=True)
+        (folder / "constraints.txt").write_text("\n".join(constraints), encoding="utf-8")
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ".[embedded,dev]"]
+        subprocess.run([*install, "-c", str(folder / "constraints.txt")], cwd=ROOT, check=True)
+        ready.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def tested(name: str, python: str, *options: str) -> bool:
+    """Whether the tests pass there."""
+    sys.stdout.write(f"\nPython {name}:\n")
+    sys.stdout.flush()
+    command = [
+        python,
+        "-m",
+        "pytest",
+        "-m",
+        "not slow",
+        "-n",
+        "3",
+        "--dist",
+        "loadgroup",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
+    command += [f"--ignore={each}" for each in LEFT_OUT]
+    return subprocess.run([*command, *options], cwd=ROOT, check=False).returncode == 0
+
+
+def main() -> None:
+    """Say which failed, after all have run."""
+    options = sys.argv[1:]
+    own = "{}.{}".format(*sys.version_info)
+    found = pythons()
+    oldest = next(iter(found))
+    failed = []
+    for name, program in found.items():
+        if name != own and not tested(name, environment(name, program, []), *options):
+            failed.append(name)
+    # What is counted of others' code differs there.
+    python = environment("lowest", found[oldest], lowest())
+    if not tested(f"{oldest} and {', '.join(lowest())}", python, "--ignore=tests/test_costs.py", *options):
+        failed.append("lowest")
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
