@@ -122,7 +122,7 @@ class Settler:
         self._cleared.append(jid)
 
     async def run(self) -> None:
-        """Write for ever. Cancellation: between two tries; what is not written stays handed in."""
+        """Write for ever. Cancellation: between two tries; what is not written then never is: its jobs are still in progress, and run again."""
         while True:
             if not self._waiting:
                 self._idle.set()
