@@ -88,7 +88,7 @@ async def test_what_is_wrong_after_a_success_does_not_send_it_again(
         assert fan.responses["call"].status_code == 201
         with pytest.raises((httpx.TransportError, httpx.DecodingError, ResponseTooLarge)):
             _ = fan.responses["call"].content
-        assert "201 Created, but its body can't be read" in caplog.text
+        assert "201 Created, but what comes after it can't be read" in caplog.text
         assert "0 active" in repr(client._pool)  # type: ignore[attr-defined]
 
 
@@ -181,6 +181,74 @@ async def test_answer_of_httpx_own_transport_counts_likewise():
         assert (failure, progress.done) == (None, ["call"])
         with pytest.raises(httpx.DecodingError):
             _ = fan.responses["call"].content
+
+
+class Elsewhere:
+    """Answers a POST with a redirect, and what is asked for then as it is told."""
+
+    def __init__(self, status: int, then: bytes) -> None:
+        self.asked: list[bytes] = []
+        self._status = status
+        self._then = then
+
+    async def answer(self, stream: trio.SocketStream) -> None:
+        while request := await stream.receive_some(65536):
+            self.asked.append(request.partition(b" HTTP")[0])
+            if request.startswith(b"POST"):
+                await stream.send_all(b"HTTP/1.1 %d x\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n" % self._status)
+            else:
+                await stream.send_all(self._then)
+                await stream.aclose()
+                return
+
+
+FOUND_NOTHING = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+FOUND = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthere"
+
+
+@pytest.mark.parametrize(
+    "then", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", FOUND_NOTHING, b"HTTP/1.1 503 x\r\n\r\n"]
+)
+async def test_post_that_was_answered_with_see_other_is_done_whatever_is_to_be_seen_there(then: bytes):
+    service = Elsewhere(303, then)
+    async with trio.open_nursery() as nursery, open_client(Http()) as client:
+        listeners = await nursery.start(trio.serve_tcp, service.answer, 0)
+        url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+        fan, progress, failure = await outcome_of(client, "POST", url, follow_redirects=True)
+        assert (failure, progress.done) == (None, ["call"])
+        assert service.asked == [b"POST /", b"GET /there"]
+        with pytest.raises(Exception, match=r"."):
+            _ = fan.responses["call"].content
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("status", "follows", "then", "done", "asked"),
+    [
+        (303, True, FOUND, True, 2),
+        (302, True, FOUND, True, 2),
+        (303, False, FOUND, False, 1),
+        (302, True, FOUND_NOTHING, False, 2),
+        (307, True, FOUND, False, 21),  # the POST goes elsewhere, and there in circles
+    ],
+)
+async def test_redirects_of_a_post(status: int, follows: bool, then: bytes, done: bool, asked: int):
+    service = Elsewhere(status, then)
+    async with trio.open_nursery() as nursery, open_client(Http()) as client:
+        listeners = await nursery.start(trio.serve_tcp, service.answer, 0)
+        url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+        fan, progress, failure = await outcome_of(client, "POST", url, follow_redirects=follows)
+        assert (failure is None, progress.done == ["call"], len(service.asked)) == (
+            done,
+            done,
+            asked,
+        )
+        if failure is not None:
+            assert failure.permanent
+        else:
+            response = fan.responses["call"]
+            assert (response.text, [each.status_code for each in response.history]) == ("there", [status])
+        nursery.cancel_scope.cancel()
 
 
 # ── anything at all ────────────────────────────────────────────────────────────────────────────────────────────────────

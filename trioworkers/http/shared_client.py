@@ -115,7 +115,7 @@ class SharedClient(httpx.AsyncClient):
     ) -> httpx.Response:
         """What `request(method, url, headers=headers, **options)` does, by a shorter way where that makes no difference.
 
-        `hear`: is given the response as soon as its status is known, before its body is read.
+        `hear`: is given the response as soon as its status is known, before its body is read; where redirects are followed, each one.
 
         httpx's layers for authentication, redirects, cookies and hooks cost more than sending a small request. A call that uses none of
         them is built here from httpx's public parts and given to the transport.
@@ -158,7 +158,23 @@ class SharedClient(httpx.AsyncClient):
             )
         except _CANT_BE_MADE as error:
             raise _unmade(error) from error
-        response = await self.send(request, stream=True, **sending)
+        follows = sending.pop("follow_redirects", self.follow_redirects) is True
+        response = await self._send_and_read(request, hear, sending)
+        history: list[httpx.Response] = []
+        while follows and response.next_request is not None:
+            if len(history) >= self.max_redirects:
+                raise httpx.TooManyRedirects("exceeded the maximum of allowed redirects", request=response.next_request)
+            history.append(response)
+            response = await self._send_and_read(
+                response.next_request, hear, {"auth": None}
+            )  # it carries what it needs
+            response.history = history.copy()
+        return response
+
+    async def _send_and_read(
+        self, request: httpx.Request, hear: Callable[[httpx.Response], None], sending: Mapping[str, Any]
+    ) -> httpx.Response:
+        response = await self.send(request, stream=True, follow_redirects=False, **sending)
         try:
             hear(response)
             await response.aread()

@@ -13,6 +13,8 @@ from trioworkers.http.failure import SAFE_METHODS, check_status, is_good, shown_
 if TYPE_CHECKING:
     import httpx
 
+SEE_OTHER = 303
+
 logger = logging.getLogger("trioworkers.job")
 
 
@@ -20,10 +22,10 @@ class HttpCall:
     """Makes a call once. `finished` is told its name as soon as it is known to be done: that may be before its answer's body is read.
 
     A status that was read counts. Whatever becomes of the body after a success, sending a POST again would have it done twice; what only
-    asks was in vain without it.
+    asks was in vain without it. A 303 that is followed says the same: it is done, and what came of it is to be seen elsewhere.
     """
 
-    __slots__ = ("_client", "_expect", "_finished", "_heard", "_is_done", "_jid", "_name")
+    __slots__ = ("_client", "_expect", "_finished", "_follows", "_heard", "_is_done", "_jid", "_name")
 
     def __init__(
         self,
@@ -39,16 +41,16 @@ class HttpCall:
         self._expect = expect
         self._finished = finished
         self._heard: httpx.Response | None = None
-        self._is_done = False
+        self._is_done = self._follows = False
 
     async def make(self, method: str, url: str, headers: dict[str, str], options: dict[str, Any]) -> httpx.Response:
         """The response to a success. Raises what `failure_of` understands."""
         try:
             response = await self._exchange(method, url, headers, options)
+            if not self._is_done or getattr(response, "history", None):
+                check_status(response, self._expect)
         except Exception as error:  # noqa: BLE001 - whatever it is, what was heard before it counts
             response = self._in_spite_of(error)
-        if not self._is_done:
-            check_status(response, self._expect)
         return response
 
     async def _exchange(
@@ -57,6 +59,7 @@ class HttpCall:
         client = self._client
         exchange = getattr(client, "exchange", None)  # the shared client's shorter way; others have the usual one
         hear = self._hear_ask if method.upper() in SAFE_METHODS else self._hear_change
+        self._follows = options.get("follow_redirects", getattr(client, "follow_redirects", False)) is True
         if exchange is not None:
             response: httpx.Response = await exchange(method, _parsed(url), headers, options, hear)
             return response
@@ -71,8 +74,10 @@ class HttpCall:
         self._heard = response
 
     def _hear_change(self, response: httpx.Response) -> None:
+        if self._is_done and not is_good(response, self._expect):
+            return  # to be seen elsewhere, and there it isn't
         self._heard = response
-        if is_good(response, self._expect):
+        if is_good(response, self._expect) or (response.status_code == SEE_OTHER and self._follows):
             self._is_done = True
             self._finished(self._name)
 
@@ -83,10 +88,10 @@ class HttpCall:
             if isinstance(error, TypeError | UnicodeError):  # no such request can be made, now or later
                 raise CallFailed(self._name, f"{type(error).__name__}: {error}", permanent=True) from error
             raise error
-        check_status(response, self._expect)
         if not self._is_done:
+            check_status(response, self._expect)
             raise error
-        text = "call %s of jid=%s: %s, but its body can't be read (%s: %s): it counts as done, and is not sent again"
+        text = "call %s of jid=%s: %s, but what comes after it can't be read (%s: %s): it counts as done, and is not sent again"
         values = (self._name, self._jid, shown_status(response), type(error).__name__, error)
         logger.warning(text, *values, extra={"jid": self._jid})
         if (came_without_body := getattr(response, "came_without_body", None)) is not None:
