@@ -1,4 +1,5 @@
-"""How an attempt ended, as a value. Exactly one of these is written to Redis for each delivery (see `engine/settler.py`).
+"""How an attempt ended, as a value. One of these is written to Redis for each delivery (see `engine/settler.py`), or none: if another worker
+took it over, or this one ended first.
 
 ```
             succeeded ─────────────► Acknowledge   forget the payload
@@ -90,7 +91,7 @@ def _delay(seconds: float) -> float:
 
 @attrs.frozen
 class Retry:
-    """Failed; `payload`, with the retry's bookkeeping, is due in the retry set after `delay_s` seconds. ValueError if that is no number."""
+    """Failed; `payload`, with the retry's bookkeeping, is due in the retry set `delay_s` seconds after it was written. ValueError if that is no number."""
 
     payload: bytes
     delay_s: float = attrs.field(converter=_delay)
@@ -136,7 +137,7 @@ REQUEUE = Requeue()
 
 @attrs.frozen
 class Snooze:
-    """Can't go on just now (a paused host or class, no handler here): `payload` waits `delay_s` seconds in the schedule set. No attempt is counted.
+    """Can't go on just now (a paused host or class, no handler here): `payload` waits in the schedule set, `delay_s` seconds from the write. No attempt is counted.
 
     ValueError if `delay_s` is no number.
     """

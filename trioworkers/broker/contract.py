@@ -61,7 +61,7 @@ class Settlement(NamedTuple):
 
 @attrs.frozen
 class Due:
-    """What is due in the retry and the schedule set, and the seconds until the next payload after these is (None: nothing).
+    """What is due in the retry and the schedule set, up to a page, and the seconds until more is (0: there is; None: nothing).
 
     Besides, what people want: control `messages` for this worker, and the names of what is paused for all.
     """

@@ -75,7 +75,7 @@ class Consumer:
 
     @property
     def free(self) -> int:
-        """Slots in which nothing runs. One of them may be held by a fetch that waits for a job."""
+        """Slots without a delivery, running or being settled. One of them may be held by a fetch that waits for a job."""
         return self.slots.count - len(self.deliveries)
 
     def settled(self, delivery: Delivery) -> None:

@@ -62,7 +62,10 @@ class Promoter:
             await trio.sleep_until(min(trio.current_time() + next_in_s, tick))
 
     async def promote(self) -> float:
-        """Move what is due now; returns seconds until the next job comes due (inf: none, as far as we know). Raises BrokerError."""
+        """Move what is due now; returns seconds until the next job comes due (inf: none that we know of, or some could not be moved).
+
+        Raises BrokerError.
+        """
         due = await self._broker.due(PROMOTE_PAGE)
         self._hear(due)
         errors: list[str] = []

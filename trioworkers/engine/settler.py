@@ -1,7 +1,8 @@
 """Writes outcomes in groups until Redis has them; a slot is free when its outcome is written.
 
 Finished jobs hand their outcome in without awaiting, so that nothing can come between "it happened" and "it is noted". All
-that wait go out in one script. An outcome that Redis can't take now is kept and tried again, for as long as it takes.
+that wait go out in one script. An outcome that Redis can't take now is kept and tried again, until it is written or the worker has stopped:
+what waits then is dropped with this process, its payload is still in progress, and its job runs again without a charge.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ Entry = tuple[Delivery, Outcome | Checkpoint | LetGo]
 
 
 class Settler:
-    """The one task of a worker that writes outcomes. `on_settled(delivery)` frees its slot.
+    """The one task that writes the outcomes of a broker's queues. `on_settled(delivery)` frees its slot.
 
     `is_leaving`: whether the worker is about to go. Then what is only to be put back stays in its list: the end moves the list
     as a whole and in order, ten thousand jobs in the time that it takes to take a few hundred out of its midst.
@@ -102,7 +103,8 @@ class Settler:
     def checkpoint(self, delivery: Delivery) -> trio.Event:
         """Record how far a running job is: its payload with what was done until the write goes out, which several calls share.
 
-        The event is set when that is written, or when it has no meaning any more: the job has ended, or is no longer ours.
+        The event is set when that is written, when Redis says that it can't be (a line in the log), or when it has no meaning any more:
+        the job has ended, or is no longer ours. A worker that stops first doesn't set it.
         """
         checkpoints = delivery.checkpoints
         if checkpoints is None or delivery.is_decided:
@@ -141,7 +143,7 @@ class Settler:
             rounds = 0 if len(self._waiting) > before else rounds + 1
 
     async def flushed(self) -> None:
-        """Wait until everything that was handed in is written."""
+        """Wait until everything that was handed in is written. For ever, once `run` was cancelled with something left."""
         await self._idle.wait()
 
     def _take(self) -> list[Entry]:

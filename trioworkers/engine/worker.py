@@ -127,7 +127,7 @@ class Worker:
 
     @property
     def gone(self) -> trio.Event:
-        """Set when everything is safe in Redis and the worker deregistered, even if jobs that won't stop still run."""
+        """Set when it has departed, even if jobs that won't stop still run: all is safe in Redis, or Redis was away for too long."""
         return self._shutdown.gone
 
     @property
@@ -138,7 +138,7 @@ class Worker:
         return Lists(self._url, broker.keys, broker.holder, str(self.identity), dialects)
 
     def running(self) -> Iterable[Delivery]:
-        """The jobs that run now."""
+        """What takes a slot: jobs that run or are about to, and those that have ended and whose outcome isn't written yet."""
         return (delivery for consumer in self._consumers.values() for delivery in consumer.deliveries)
 
     def stats(self) -> Stats:
@@ -229,7 +229,7 @@ class Worker:
     async def run(self, runner: Runner, started: Callable[[], None]) -> None:
         """Work until stopped. To be run shielded: `stop` is how it ends.
 
-        Raises Superseded, Refused at the start, or SharedQueue after it stopped for that.
+        Raises what it stopped for, if it did so by itself (`stopped_for`): Superseded and SharedQueue, say; at the start Refused.
         """
         self._runner = runner
         runner.metrics = self._upkeep.metrics
