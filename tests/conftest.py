@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio.testing
 from harness import Held, Jobs
 from hypothesis import HealthCheck, settings
 from servers import Server, Worker, blocked_fetches, start_worker, wait_for
@@ -51,6 +52,12 @@ def redis_url(shared_server: Server) -> str:
     """An empty database of a real server."""
     shared_server.command("FLUSHALL")
     return shared_server.url
+
+
+@pytest.fixture
+def patient_clock() -> trio.testing.MockClock:
+    """For timeouts over real sockets between tasks of the test: time goes on when nothing moves for a while, however slow the machine is."""
+    return trio.testing.MockClock(autojump_threshold=0.1)
 
 
 @pytest.fixture

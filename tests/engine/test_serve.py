@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from servers import ROOT, Server
+from servers import ROOT, Server, blocked_fetches
 
 import trioworkers
 from trioworkers import App, Client, Context, Job, Refused, Superseded
@@ -154,12 +154,12 @@ async def test_idle_worker_sends_about_one_command_a_second(redis_url: str, shar
 
     async with trio.open_nursery() as nursery:
         worker = await nursery.start(make_app(redis_url, []).serve)
-        await trio.sleep(1)
-        before = commands()
+        await until(lambda: blocked_fetches(shared_server) >= 1)
+        before, since = commands(), trio.current_time()
         await trio.sleep(5)
-        sent = commands() - before
+        sent, elapsed_s = commands() - before, trio.current_time() - since
         worker.stop()
-    assert 5 <= sent <= 10
+    assert 0.5 <= sent / elapsed_s <= 2
 
 
 async def test_thousands_of_running_jobs_are_put_back_as_a_whole_and_in_order(redis_url: str, shared_server: Server):

@@ -124,11 +124,11 @@ async def test_request_whose_connection_dies_is_not_sent_twice():
         assert peer.requests == 1
 
 
-async def test_timeouts_and_refusals_are_httpxs_own_errors():
+async def test_timeouts_and_refusals_are_httpxs_own_errors(patient_clock: object):
     async def never(peer: Peer, stream: trio.SocketStream) -> None:
         await trio.sleep_forever()
 
-    async with served(never, timeout=0.05) as (_, url, client):
+    async with served(never, timeout=1) as (_, url, client):
         with pytest.raises(httpx.ReadTimeout):
             await client.get(url)
         with pytest.raises(httpx.ConnectError):

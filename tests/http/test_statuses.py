@@ -9,6 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 import trio
+import trio.testing
 from test_pool import Peer, served
 
 from trioworkers import CallFailed, FanOutError, Http, Limit, ResponseTooLarge
@@ -145,8 +146,8 @@ async def test_bytes_that_nobody_asked_for_spoil_no_answer():
 
 
 @pytest.mark.parametrize("rest", [b"Content-Length: 9\r\n\r\nhell", CHUNKED + b"\r\n", b"X: y"])
-async def test_body_that_never_ends_is_waited_for_once(rest: bytes):
-    async with served(answering(b"200 OK", rest, at_once=True, hangs=True), timeout=0.05) as (_, url, client):
+async def test_body_that_never_ends_is_waited_for_once(patient_clock: object, rest: bytes):
+    async with served(answering(b"200 OK", rest, at_once=True, hangs=True), timeout=1) as (_, url, client):
         fan, progress, failure = await outcome_of(client, "POST", url)
         assert (failure, progress.done) == (None, ["call"])
         with pytest.raises(httpx.ReadTimeout):
@@ -158,9 +159,15 @@ async def test_job_that_is_stopped_while_a_body_comes_does_not_send_it_again():
     async with served(answering(b"200 OK", stalled, at_once=True, hangs=True)) as (_, url, client):
         for method, done in (("POST", ["call"]), ("PUT", ["call"]), ("GET", [])):
             progress = Progress()
-            with trio.move_on_after(0.3):
-                async with open_fan_out(client, "jid", progress) as fan:
-                    fan.request("call", method, url)
+            async with trio.open_nursery() as nursery:
+
+                async def call(method: str = method, progress: Progress = progress) -> None:
+                    async with open_fan_out(client, "jid", progress) as fan:
+                        fan.request("call", method, url)
+
+                nursery.start_soon(call)
+                await trio.testing.wait_all_tasks_blocked(0.3)  # it has read what there is
+                nursery.cancel_scope.cancel()
             assert progress.done == done
 
 
