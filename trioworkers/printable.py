@@ -35,9 +35,9 @@ def on_one_line(text: str) -> str:
     return text if text.isprintable() else text.translate(_ON_ONE_LINE)
 
 
-def on_lines(text: str, indent: str = "  ") -> str:
+def on_lines(text: str) -> str:
     """The same, but lines stay lines; those after the first are indented, so that none looks like the beginning of a record."""
-    return text if text.isprintable() else text.translate(_ON_LINES).replace("\n", f"\n{indent}")
+    return text if text.isprintable() else text.translate(_ON_LINES).replace("\n", "\n  ")
 
 
 def json_line(value: Any) -> str:

@@ -91,6 +91,9 @@ def test_what_cannot_be_formatted_is_a_line_all_the_same():
     assert "a \\ud800 surrogate" in stream.getvalue()
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.*use of fork:DeprecationWarning"
+)  # from 3.12 on, as there are threads; that is what it is about
 def test_forked_child_says_what_it_has_to_say(pipe: tuple[int, LogWriter]):
     reader, writer = pipe
     writer.emit(record("parent"))

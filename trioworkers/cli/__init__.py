@@ -41,5 +41,5 @@ def _main() -> None:
     except TrioworkersError as error:
         for handler in logging.getLogger().handlers:  # what a worker has logged comes first
             handler.flush()
-        print(f"trioworkers: {on_lines(str(error), indent='')}", file=sys.stderr)  # noqa: T201
+        print(f"trioworkers: {on_lines(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(2 if isinstance(error, WrongUsage) else 1)

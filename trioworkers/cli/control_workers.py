@@ -8,14 +8,13 @@ from contextlib import aclosing
 from typing import Literal
 
 import trio
-import typer
 
 from trioworkers.broker.people.fleet_control import RECEIVED_WITHIN_S
 from trioworkers.broker.people.operator_actions import Next, Push
 from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.process_list import select_processes
 from trioworkers.cli.session import Session
-from trioworkers.cli.tables import remark
+from trioworkers.cli.tables import remark, say
 from trioworkers.errors import Ambiguous, BadPayload, NotFound, TrioworkersError, WrongUsage
 from trioworkers.wire.by_operator import enqueued
 from trioworkers.wire.control_messages import ControlMessage, Fate
@@ -59,9 +58,9 @@ async def _cancel_one(session: Session, entry: Entry, then: Fate) -> None:
     fate = {"bury": "it is in the dead set", "discard": "it is forgotten", "requeue": "it is back on its queue"}[then]
     match reply and reply.result:
         case "done":
-            typer.echo(f"{jid}: cancelled on {worker}; {fate}")
+            say(f"{jid}: cancelled on {worker}; {fate}")
         case "ended" | "unknown":
-            typer.echo(f"{jid}: came to its own end on {worker} before it was cancelled")
+            say(f"{jid}: came to its own end on {worker} before it was cancelled")
         case "stubborn":
             raise StillRuns(
                 f"job {jid} was cancelled on {worker} but has not stopped within {CANCEL_PATIENCE_S:g} s: it shields itself or blocks. "
@@ -80,7 +79,7 @@ async def pause(session: Session, queues: Sequence[str], classes: Sequence[str])
             raise WrongUsage(problem)
     await session.fleet.pause(queues, classes)
     for name in (*queues, *classes):
-        typer.echo(f"{name}: paused")
+        say(f"{name}: paused")
     known = {queue.name for queue in await session.inspector.queues()}
     processes = await session.inspector.processes()
     for queue in queues:
@@ -97,11 +96,11 @@ async def resume(session: Session, queues: Sequence[str], classes: Sequence[str]
     await session.fleet.resume(queues, classes)
     for name in (*queues, *classes):
         was = name in before.queues or name in before.classes
-        typer.echo(f"{name}: {'resumed' if was else 'was not paused'}")
+        say(f"{name}: {'resumed' if was else 'was not paused'}")
     if classes:
         await trio.sleep(RECEIVED_WITHIN_S)  # or a worker that hasn't received it yet holds them again
         count = await _bring_back(session, set(classes))
-        typer.echo(f"{counted(count, 'job')} that had been held: back in the queue")
+        say(f"{counted(count, 'job')} that had been held: back in the queue")
 
 
 async def _bring_back(session: Session, classes: set[str]) -> int:
@@ -128,9 +127,7 @@ async def signal(session: Session, wanted: Sequence[str] | None, signal: Literal
     what = {"TSTP": "told to fetch no more", "TERM": "told to stop"}[signal]
     for process in {each.identity: each for some in chosen for each in some}.values():
         await session.fleet.signal(process.identity, signal)
-        typer.echo(
-            f"{process.process_id or process.identity}: {what}; received within {5 if process.is_ours else 10} s"
-        )
+        say(f"{process.process_id or process.identity}: {what}; received within {5 if process.is_ours else 10} s")
     if not any(chosen):
         remark("no process is running")
 

@@ -19,6 +19,7 @@ from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_in
 from trioworkers.cli.loader import load_app
+from trioworkers.cli.tables import clean
 from trioworkers.cli.which_redis import Place, which_redis
 from trioworkers.errors import BrokerError, Unreachable, WrongLogin
 from trioworkers.printable import json_line
@@ -90,6 +91,6 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> None:
     reset = "\x1b[0m" if colours else ""
     for finding in findings:
         level = f"{colours.get(finding.level, '')}{finding.level:8}{reset}"
-        typer.echo(f"{level} {finding.check:13}  {finding.text}", color=bool(colours))
+        typer.echo(f"{level} {finding.check:13}  {clean(finding.text)}", color=bool(colours))
         if finding.advice and finding.level != "ok":
-            typer.echo(f"{'':24}→ {finding.advice}")
+            typer.echo(f"{'':24}→ {clean(finding.advice)}")

@@ -8,10 +8,8 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import IO
 
-import typer
-
 from trioworkers.cli.session import Session
-from trioworkers.cli.tables import number, remark
+from trioworkers.cli.tables import number, remark, say
 from trioworkers.cli.where import Where
 from trioworkers.errors import BadPayload, ConfigurationError, WrongUsage
 from trioworkers.wire.by_operator import decode_entry, encode_entry
@@ -75,7 +73,7 @@ async def import_(session: Session, file: str) -> None:
             raise ConfigurationError(f"{file}: {error}") from None
         finally:
             there = f", {number(seen - added)} there already" if seen - added else ""
-            typer.echo(f"{counted(added, 'job')} imported{there}")
+            say(f"{counted(added, 'job')} imported{there}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import typer
 from trioworkers.broker.people.operator_actions import Delete, Next, Push, Swept, ToDead
 from trioworkers.cli.jids import Found, find_job
 from trioworkers.cli.session import Session
-from trioworkers.cli.tables import number, remark
+from trioworkers.cli.tables import number, remark, say
 from trioworkers.cli.where import Where
 from trioworkers.errors import BadPayload, ConfigurationError, NotFound, WrongUsage
 from trioworkers.wire import places
@@ -123,7 +123,7 @@ async def _act_on_one(session: Session, act: Act, job: Found, *, dry_run: bool) 
         else:
             moved += _checked(await session.actions.move(source, entry, act.to(entry, now_s))).moved
     if moved:
-        typer.echo(f"{job.jid}: {'would be ' if dry_run else ''}{act.done}")
+        say(f"{job.jid}: {'would be ' if dry_run else ''}{act.done}")
     elif elsewhere:
         raise NotFound(f"job {job.jid} is {' and '.join(elsewhere)}: it can't be {act.done} from there")
     else:
@@ -145,7 +145,7 @@ async def _act_on_many(session: Session, act: Act, chosen: Chosen, source: Locat
             remark(f"nothing in {source}" + (" matches" if chosen.where and size else ""))
             return
         if chosen.dry_run:
-            typer.echo(f"{counted(count, 'job')} of {number(size)} in {source} would be {act.done}")
+            say(f"{counted(count, 'job')} of {number(size)} in {source} would be {act.done}")
             return
         _confirm(
             f"{counted(count, 'job')} of {number(size)} in {source} will be {act.done}{await _overflow(session, act, count)}. Go on?"
@@ -222,7 +222,7 @@ class _Summary:
 
     def tell(self) -> None:
         """Say it, also when it was interrupted: what is done is done, the rest is as it was."""
-        typer.echo(f"{counted(self._moved, 'job')} of {self._source} {self._act.done}")
+        say(f"{counted(self._moved, 'job')} of {self._source} {self._act.done}")
         if self._came_back:
             remark(f"{number(self._came_back)} came there since the command began: left")
         if self._unreadable:
@@ -259,4 +259,4 @@ async def purge(session: Session, queue: str, *, yes: bool) -> None:
     if not yes:
         _confirm(f"{counted(size, 'job')} in queue {queue} will be deleted. Go on?")
     count = await session.actions.purge(queue)
-    typer.echo(f"{counted(count, 'job')} of queue {queue} deleted")
+    say(f"{counted(count, 'job')} of queue {queue} deleted")

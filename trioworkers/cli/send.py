@@ -7,10 +7,9 @@ from contextlib import suppress
 from functools import partial
 
 import trio
-import typer
 
 from trioworkers.cli.session import Session, in_session
-from trioworkers.cli.tables import remark
+from trioworkers.cli.tables import remark, say
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import TrioworkersError
 from trioworkers.jobs.client import Client
@@ -29,7 +28,7 @@ def send(job: Job, delay_s: float | None, redis: str | None, namespace: str | No
 
     with place.explained():
         trio.run(send)
-    typer.echo(job.jid)
+    say(job.jid)
     if os.environ.get("TRIOWORKERS_DIALECT", "sidekiq") == "sidekiq":  # others' workers don't tell what they serve
         with suppress(TrioworkersError):  # the job is sent, and who may send need not be allowed to look
             in_session(partial(_say_if_it_waits, job), redis, namespace)

@@ -102,6 +102,12 @@ def write_paragraphs(paragraphs: Sequence[str]) -> None:
             sys.stdout.write(f"  {clean(line)}\n")
 
 
+def say(text: str) -> None:
+    """A line for people."""
+    sys.stdout.write(f"{clean(text)}\n")
+    sys.stdout.flush()
+
+
 def remark(text: str) -> None:
     """A line for people beside the rows."""
     sys.stderr.write(f"{clean(text)}\n")

@@ -68,7 +68,7 @@ def _is_of_redis(error: TrioworkersError) -> bool:
 
 def _told(error: TrioworkersError, *, code_helps: bool) -> int:
     flush_logs()
-    print(f"trioworkers: {on_lines(str(error), indent='')}", file=sys.stderr)  # noqa: T201
+    print(f"trioworkers: {on_lines(str(error))}", file=sys.stderr)  # noqa: T201
     return (2 if isinstance(error, WrongUsage) else 1) + (0 if code_helps else GIVE_UP)
 
 
