@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable
 from enum import IntEnum
 from itertools import count
-from math import inf
 
 import attrs
 import trio
@@ -155,17 +154,17 @@ class Delivery:
         Shielded: only `cancel` and its deadline end it, whatever a job does to the nursery that its neighbours are in, too.
         """
         self.become(RUNNING)
-        return self._open_scope(deadline)
+        self.scope = scope = trio.CancelScope(deadline=deadline, shield=True)
+        if self.cancellation is not None:
+            scope.cancel()
+        return scope
 
     def wait(self) -> trio.CancelScope:
         """A scope for what it waits for before its start; `cancel` ends it, too."""
-        return self._open_scope(inf)
-
-    def _open_scope(self, deadline: float) -> trio.CancelScope:
-        self.scope = trio.CancelScope(deadline=deadline, shield=True)
+        self.scope = scope = trio.CancelScope(shield=True)
         if self.cancellation is not None:
-            self.scope.cancel()
-        return self.scope
+            scope.cancel()
+        return scope
 
     def cancel(self, operator_outcome: Callable[[Requeue], Outcome] | None = None) -> None:
         """Stop it, started or not. `operator_outcome`: see `Cancellation`."""

@@ -167,36 +167,34 @@ class Runner:
     # ── attempt ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _attempt(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context) -> End:
-        if ctx.deadline <= trio.current_time():  # its own: a timeout is above zero
+        """Whatever a handler raises is its job's failure, be it a panic in a Rust extension or GeneratorExit; see `containment`."""
+        if ctx.job.deadline is not None and ctx.deadline <= trio.current_time():
             return Failed(wanted.too_late(ctx.job, ran=False))
         joblog.log_start(ctx.job)
         try:
             with delivery.start(ctx.deadline):
-                return await self._end_of(delivery, handler, ctx)
+                try:
+                    if ctx.job.extra:
+                        self._foreign.check(ctx.job, self._now_s())
+                    value = await self._call(handler, ctx)
+                    if ctx._sends:  # noqa: SLF001 - the handler's side has no business with it
+                        self._check_sends(ctx)
+                    if delivery.held is not None and delivery.held.keep_result_s is not None:
+                        return Succeeded(encode_result(value))
+                except BaseException as error:
+                    if comes_from_outside(error, delivery):
+                        raise
+                    return Failed(error)  # straight from here: a variable would tie it to its own traceback
+                return SUCCEEDED
         except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
             return Failed(error)
-        if delivery.cancellation is not None:
-            return STOPPED
-        seconds = handler.timeout_s if handler is not None else None
-        if ctx.job.deadline is not None and (wanted.seconds_left(ctx.job, self._now_s()) or 0.0) <= 0.0:
-            return Failed(wanted.too_late(ctx.job, ran=True))
-        return Failed(trio.TooSlowError(f"the attempt took longer than its timeout of {seconds:g} s"))
+        return STOPPED if delivery.cancellation is not None else Failed(self._too_slow(handler, ctx))
 
-    async def _end_of(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context) -> End:
-        """Whatever a handler raises is its job's failure, be it a panic in a Rust extension or GeneratorExit; see `containment`."""
-        try:
-            if ctx.job.extra:
-                self._foreign.check(ctx.job, self._now_s())
-            value = await self._call(handler, ctx)
-            if ctx._sends:  # noqa: SLF001 - the handler's side has no business with it
-                self._check_sends(ctx)
-            if delivery.held is not None and delivery.held.keep_result_s is not None:
-                return Succeeded(encode_result(value))
-        except BaseException as error:
-            if comes_from_outside(error, delivery):
-                raise
-            return Failed(error)  # straight from here: a variable would tie it to its own traceback
-        return SUCCEEDED
+    def _too_slow(self, handler: AnyHandler | None, ctx: Context) -> Exception:
+        if ctx.job.deadline is not None and (wanted.seconds_left(ctx.job, self._now_s()) or 0.0) <= 0.0:
+            return wanted.too_late(ctx.job, ran=True)
+        seconds = handler.timeout_s if handler is not None else None
+        return trio.TooSlowError(f"the attempt took longer than its timeout of {seconds:g} s")
 
     def _call(self, handler: AnyHandler | None, ctx: Context) -> Awaitable[Any]:
         call: CallNext = partial(self._refuse, ctx.job) if handler is None else partial(handler.start, ctx.job, ctx)

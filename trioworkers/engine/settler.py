@@ -75,7 +75,7 @@ class Settler:
 
     def submit(self, delivery: Delivery, outcome: Outcome) -> None:
         """Hand in how an attempt ended. A delivery that others have taken over only frees its slot."""
-        if delivery.is_decided:
+        if delivery.state >= SETTLING:
             return
         if delivery.checkpoints is not None:
             delivery.checkpoints.overtaken()
