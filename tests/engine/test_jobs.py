@@ -14,10 +14,9 @@ import pytest
 import trio
 
 from trioworkers import App, Bury, CallFailed, Context, Discard, Job, RetryAfter, Unavailable, testing
-from trioworkers.broker.contract import Settlement
+from trioworkers.broker.contract import PAGE_BYTES, Settlement
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine import runner as engine_runner
-from trioworkers.engine.settler import MAX_GROUP_BYTES
 
 
 @pytest.fixture
@@ -332,7 +331,7 @@ async def test_outcomes_that_send_much_are_not_written_all_at_once(
         await test.enqueue(*[parent.job() for _ in range(40)])
         await test.drain()
         assert len(test.jobs("out")) == 40
-    assert max(groups) <= MAX_GROUP_BYTES // 1_000_000
+    assert max(groups) <= PAGE_BYTES // 1_000_000
 
 
 async def test_job_that_sends_more_than_redis_takes_at_once_fails(

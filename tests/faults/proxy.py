@@ -22,6 +22,10 @@ class Proxy:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.delay_s = 0.0
         self.drip = False
+        self.bandwidth = 0.0
+        """Bytes a second that all connections share in one direction; 0 for as many as there are."""
+        self._booked_until = {False: 0.0, True: 0.0}
+        self._booking = threading.Lock()
         self.requests_pass = threading.Event()
         self.replies_pass = threading.Event()
         self.requests_pass.set()
@@ -87,6 +91,8 @@ class Proxy:
             except OSError:
                 return
             self.accepted += 1
+            if self.bandwidth:  # what lies in buffers has not passed a slow line
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
             if self.refuse:
                 client.close()
                 continue
@@ -113,6 +119,7 @@ class Proxy:
                 if is_reply and self.instead:
                     data, self.instead = self.instead, b""
                 for piece in [data[i : i + 1] for i in range(len(data))] if self.drip else [data]:
+                    self._wait_for_the_line(len(piece), is_reply)
                     sink.sendall(piece)
         except OSError:
             pass
@@ -125,6 +132,14 @@ class Proxy:
                     with suppress(OSError):
                         connection.close()
                 self._open -= {source, sink}
+
+    def _wait_for_the_line(self, size: int, is_reply: bool) -> None:
+        if not self.bandwidth:
+            return
+        with self._booking:
+            start = max(time.monotonic(), self._booked_until[is_reply])
+            self._booked_until[is_reply] = free_at = start + size / self.bandwidth
+        time.sleep(max(0.0, free_at - time.monotonic()))
 
     def _spring_trap(self, request: bytes) -> None:
         if self._trap and self._trap[0] in request:

@@ -214,3 +214,31 @@ def test_jobs_that_fill_the_threads_do_not_keep_their_worker_from_redis(work: Wo
     proxy.reset_all()
     jobs.fault_is_over()
     jobs.expect_all_done(extra_runs=0)
+
+
+def test_slow_line_carries_large_jobs_a_few_at_a_time(work: Work, jobs: Jobs, proxy: Proxy):
+    """2 MB/s, and more than it carries in the time that a reply may take: 150 kB each, all waiting."""
+    proxy.bandwidth = 2e6
+    jobs.push(60, "Sleep", 0.01, pad="x" * 150_000)
+    work("w1", "--redis", proxy.url)
+    jobs.expect_all_done(extra_runs=0, timeout_s=60)
+
+
+@pytest.mark.slow
+def test_very_slow_line_carries_what_it_can_and_says_so(work: Work, jobs: Jobs, proxy: Proxy):
+    proxy.bandwidth = 2e5
+    jobs.push(40, "Sleep", 0.01, pad="x" * 50_000)
+    worker = work("w1", "--redis", proxy.url)
+    jobs.expect_all_done(extra_runs=0, timeout_s=120)
+    assert "the way to Redis at" in worker.text
+    assert "is slow" in worker.text
+
+
+@pytest.mark.slow
+def test_lease_is_kept_while_the_line_is_full(work: Work, jobs: Jobs, proxy: Proxy):
+    proxy.bandwidth = 1e6
+    worker = work("w1", "--redis", proxy.url).wait_started()
+    work("w2").wait_started()  # would take over
+    jobs.push(60, "Sleep", 3, pad="x" * 150_000)
+    jobs.expect_all_done(extra_runs=0, timeout_s=120)
+    assert "which died" not in worker.text

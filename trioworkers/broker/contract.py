@@ -25,6 +25,8 @@ from trioworkers.wire.keys import Keys
 if TYPE_CHECKING:
     from trioworkers.broker.holds.limits import Candidate, Tended
 
+PAGE_BYTES = 4_000_000
+"""What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
 DueSet = Literal["retry", "schedule", "delayed"]
 """What holds payloads that come due; `delayed` only in Resque's dialect."""
 
@@ -126,6 +128,10 @@ class Broker(Sends, Protocol):
     """One worker's moves between places of one dialect."""
 
     holder: Holder
+
+    @property
+    def at_once_bytes(self) -> int:
+        """See `Owner.at_once_bytes`."""
 
     def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:
         """See `Settles.as_dead`."""

@@ -14,7 +14,7 @@ import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
-from trioworkers.broker.contract import Due, DueSet, Fetched, Holder, Intake, Listed, Settlement
+from trioworkers.broker.contract import PAGE_BYTES, Due, DueSet, Fetched, Holder, Intake, Listed, Settlement
 from trioworkers.broker.holds.fake import FakeHolds
 from trioworkers.broker.holds.limits import Candidate, Tended
 from trioworkers.broker.sorted_payloads import SortedPayloads
@@ -73,6 +73,8 @@ class FakeBroker:
         self._settled: tuple[int, dict[int, str]] = (0, {})
 
     # ── for tests ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    at_once_bytes = PAGE_BYTES
 
     def fail_next(self, error: BrokerError, *, after: bool = False, times: int = 1) -> None:
         """Have the next calls raise, before they take effect or (their reply is lost) after."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from trioworkers.broker.contract import Listed
-from trioworkers.broker.owner import PAGE_BYTES, Owner
+import trio
+
+from trioworkers.broker.contract import PAGE_BYTES, Listed
+from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.wire.packing import pack
 
@@ -52,7 +54,7 @@ class InProgress(Owner):
     async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
         """How often each of these lies in our list just now."""
         found: Counter[bytes] = Counter()
-        for page in _by_weight(payloads):
+        for page in _by_weight(payloads, self.at_once_bytes):
             counts = await self.connection.run(COUNT, [self.in_progress(queue)], page)
             found.update(dict(zip(page, counts, strict=True)))
         return found
@@ -66,7 +68,7 @@ class InProgress(Owner):
         keys.append(self.keys.last_call(self.holder.process_id))
         before = [self.holder.lease, self.dialect.put_back_with, self.keys.own, pack(running)]
         moved = 0
-        for page in _by_weight(payloads):
+        for page in _by_weight(payloads, self.at_once_bytes):
             moved += await self.connection.run(PUT_BACK, keys, [*before, self.holder.next_call(), *page])
         return moved
 
@@ -83,19 +85,21 @@ class InProgress(Owner):
     async def _page(
         self, operation: str, key: str, start: int, limit: int, expected: int = -1
     ) -> tuple[int, list[bytes]]:
-        args = [expected, start, limit, PAGE_BYTES]
+        args = [expected, start, limit, self.at_once_bytes]
+        asked_at = trio.current_time()
         length, payloads = await self.connection.run(PAGE, [key], args, operation)
+        self.connection.link.pace.took(sum(map(len, payloads)), trio.current_time() - asked_at)
         return length, payloads
 
 
-def _by_weight(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """In pages of a few MB, in order."""
+def _by_weight(payloads: Iterable[bytes], most_bytes: int) -> Iterator[list[bytes]]:
+    """In pages of about so many bytes, in order."""
     page: list[bytes] = []
     size = 0
     for payload in payloads:
         page.append(payload)
         size += len(payload)
-        if size >= PAGE_BYTES or len(page) >= 1000:
+        if size >= most_bytes or len(page) >= 1000:
             yield page
             page, size = [], 0
     if page:

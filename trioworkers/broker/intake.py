@@ -15,6 +15,7 @@ from trioworkers.broker.contract import Fetched, LeaseGone
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S, Connection, connect
 from trioworkers.broker.redis.scripts import script
+from trioworkers.errors import Unavailable
 from trioworkers.ticks import next_tick
 
 FETCH = script(
@@ -25,7 +26,6 @@ FETCH = script(
     preludes=("pages",),
 )
 
-MAX_FETCH_BYTES = 8_000_000
 SHORTEST_BLOCK_S = 0.05
 """Zero would be for ever."""
 UNBLOCK_PATIENCE_S = 1.0
@@ -54,13 +54,23 @@ class RedisIntake:
         self._end = broker.dialect.fetched_from
 
     async def fetch(self, limit: int) -> Fetched:
-        """Move up to `limit` payloads into our in-progress list, without waiting. A lost reply leaves strays for `InProgress.audit`."""
+        """Move up to `limit` payloads into our in-progress list, without waiting, and no more than the link carries in about a second.
+
+        A lost reply leaves strays for `InProgress.audit`.
+        """
+        pace = self._connection.link.pace
         keys, holder = self._broker.keys, self._broker.holder
         names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.crashes]
         names.append(keys.drained(holder.process_id))
-        args = [limit, MAX_FETCH_BYTES, holder.lease, holder.lease_ms, self._entry, self._end]
+        args = [limit, pace.bytes, holder.lease, holder.lease_ms, self._entry, self._end]
         asked_at = trio.current_time()
-        gone, suspects, payloads = await self._connection.run(FETCH, names, args, self._operation)
+        try:
+            gone, suspects, payloads = await self._connection.run(FETCH, names, args, self._operation)
+        except Unavailable:
+            pace.failed()
+            raise
+        if len(payloads) > 1:
+            pace.took(sum(map(len, payloads)), trio.current_time() - asked_at)
         if gone:
             holder.renewed_at = asked_at
         return Fetched(payloads, LeaseGone(gone), bool(suspects))

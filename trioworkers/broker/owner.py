@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from trioworkers.broker.clock import Clock
-from trioworkers.broker.contract import Holder
+from trioworkers.broker.contract import PAGE_BYTES, Holder
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.sender import Sender
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.keys import Keys
-
-PAGE_BYTES = 4_000_000
-"""What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
 
 
 class Owner(Sender):
@@ -31,6 +28,11 @@ class Owner(Sender):
         self.holder = holder
         self.worker = worker
         self._lease_key = keys.lease(holder.process_id)
+
+    @property
+    def at_once_bytes(self) -> int:
+        """How much is to be moved in one step: what Redis does in a moment, and the link carries in about a second."""
+        return min(PAGE_BYTES, self.connection.link.pace.bytes)
 
     def registry_entry(self, queue: str) -> str:
         """How our list for `queue` stands in the registry: a process id has no spaces."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trioworkers.broker.contract import Due, DueSet
-from trioworkers.broker.owner import PAGE_BYTES, Owner
+from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import on_exit
 from trioworkers.wire.packing import pack
@@ -39,7 +39,7 @@ class Promotes(Owner):
         """Up to `limit` due payloads of each set, and what people want. A lost reply loses the messages."""
         keys = self.keys
         names = [keys.retry, keys.schedule, keys.control(self.holder.process_id), keys.paused, keys.paused_classes]
-        reply = await self.connection.run(DUE, names, [limit, PAGE_BYTES])
+        reply = await self.connection.run(DUE, names, [limit, self.at_once_bytes])
         wait, retry, schedule, messages, *paused, problems = reply
         queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
         self._tell(problems)

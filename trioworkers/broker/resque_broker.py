@@ -16,7 +16,6 @@ import attrs
 from trioworkers.broker.contract import Due, DueSet
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.neighbours import Neighbours, ResqueNeighbours
-from trioworkers.broker.owner import PAGE_BYTES
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.errors import Refused
 from trioworkers.wire.packing import pack
@@ -62,7 +61,7 @@ class ResqueBroker(RedisBroker):
         """See `Promotes.due`."""
         due = await super().due(limit)
         keys = [*self.keys.waiting, *self.keys.scheduler_locks]
-        wait, delayed, scheduler = await self.connection.run(DUE_DELAYED, keys, [limit, PAGE_BYTES])
+        wait, delayed, scheduler = await self.connection.run(DUE_DELAYED, keys, [limit, self.at_once_bytes])
         self._note_scheduler(scheduler.decode(errors="replace"))
         waits = [wait_s for wait_s in (due.next_in_s, float(wait) if wait else None) if wait_s is not None]
         return attrs.evolve(due, delayed=delayed, next_in_s=min(waits, default=None))

@@ -37,7 +37,6 @@ from trioworkers.outcome import (
 logger = logging.getLogger("trioworkers")
 
 MAX_GROUP = 1000
-MAX_GROUP_BYTES = 4_000_000
 GATHER_FROM, GATHER_TO, GATHER_S = 50, 250, 0.005
 GATHER_ROUNDS = 4
 """Rounds of the event loop without news after which nothing is about to come: a consumer starts what it fetched every three."""
@@ -148,8 +147,8 @@ class Settler:
 
     def _take(self) -> list[Entry]:
         group: list[Entry] = []
-        size = 0
-        while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
+        size, most_bytes = 0, self._broker.at_once_bytes
+        while self._waiting and len(group) < MAX_GROUP and size < most_bytes:
             delivery, outcome = self._waiting.popleft()
             entry = _begun_checkpoint(delivery) if outcome is None else outcome
             if entry is not None:

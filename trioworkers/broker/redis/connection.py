@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 import coredis
 import trio
 from coredis import exceptions
-from coredis.connection import BaseConnection
 from coredis.pool import ConnectionPool
 from coredis.retry import NoRetryPolicy
 
@@ -36,6 +35,9 @@ from trioworkers.redis_url import RedisUrl, parse_redis_url
 logger = logging.getLogger("trioworkers")
 
 REPLY_TIMEOUT_S = 3.0
+"""Of silence: of a reply on its way, or a request, each byte counts as a sign of life."""
+MOST_SILENCES = 10
+"""So many times that is the longest that one call may take."""
 END_PATIENCE_S = 1.0
 MAX_CONNECTIONS = 4
 """One is used; more only while the client loses one."""
@@ -45,12 +47,13 @@ T = TypeVar("T")
 class _Epoch:
     """One coredis client's life. Its pool loses a slot whenever a socket dies in its hands, so after trouble it is given up whole."""
 
-    def __init__(self, client: coredis.Redis[bytes], url: RedisUrl) -> None:
+    def __init__(self, client: coredis.Redis[bytes], url: RedisUrl, silence_s: float) -> None:
         self.client = client
         self._url = url
         self.entered = trio.Event()
         self.retired = trio.Event()
-        self._connection: BaseConnection | None = None
+        self._silence_s = silence_s
+        self._connection: Socket | None = None
         self._error: BaseException | None = None
 
     @property
@@ -58,7 +61,7 @@ class _Epoch:
         """Whether it was given up, or its socket is gone."""
         return self.retired.is_set() or (self._connection is not None and not self._connection.usable)
 
-    async def connection(self) -> BaseConnection:
+    async def connection(self) -> Socket:
         """Its socket, which any number of requests share. Raises what coredis raised when it was opened."""
         if not self.entered.is_set():
             await self.entered.wait()
@@ -72,9 +75,9 @@ class _Epoch:
         """Run a script; `words`: the number of its keys, its keys, its arguments."""
         connection = await self.connection()
         try:
-            return await connection.create_request(b"EVALSHA", script.sha, *words)
+            return await self._patiently(connection, connection.create_request(b"EVALSHA", script.sha, *words))
         except exceptions.NoScriptError:  # Redis is new, or somebody flushed its scripts: by its text it can't fail so
-            return await connection.create_request(b"EVAL", script.text, *words)
+            return await self._patiently(connection, connection.create_request(b"EVAL", script.text, *words))
 
     async def run(self, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
         """Await a command of the client's."""
@@ -83,14 +86,41 @@ class _Epoch:
 
     async def execute(self, *words: Any) -> Any:
         """Any command, word by word; its reply as it comes."""
-        return await (await self.connection()).create_request(*words)
+        connection = await self.connection()
+        return await self._patiently(connection, connection.create_request(*words))
+
+    async def _patiently(self, connection: Socket, request: Any) -> Any:
+        """The reply, however long it is on its way, as long as anything moves: a dead link is one where nothing does."""
+        read = connection.statistics.bytes_read
+        try:
+            return await request
+        except TimeoutError as error:
+            alive = connection.statistics.bytes_read != read or connection.is_sending
+            if request.complete or not alive:
+                raise
+            return await self._while_it_moves(connection, request, error)
+
+    async def _while_it_moves(self, connection: Socket, request: Any, error: TimeoutError) -> Any:
+        given_up_at = trio.current_time() + MOST_SILENCES * self._silence_s
+        while trio.current_time() < given_up_at:
+            moved = connection.moved()
+            request._exc = None  # noqa: SLF001 - coredis remembers the timeout, and would raise it when the reply is there
+            request.response_timeout = self._silence_s
+            try:
+                return await request
+            except TimeoutError:
+                if request.complete:
+                    raise
+                if connection.moved() == moved:
+                    raise error from None
+        raise TimeoutError(f"{connection.moved()} bytes have passed, and the answer isn't whole: the link is too slow")
 
     async def block(self, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]) -> Any:
         """A command for which Redis may take its time. Cancelled, it is ended by `end`, told the number of our socket, and its reply awaited."""
         connection = await self.connection()
         request = connection.create_request(*words, timeout=timeout_s)
         try:
-            return await request
+            return await self._patiently(connection, request)
         except trio.Cancelled:
             await self._end(request, partial(end, connection.client_id or 0))
             raise
@@ -201,7 +231,7 @@ class Connection:
     def _current_epoch(self) -> _Epoch:
         if self._epoch is None or self._epoch.is_over:
             self.close()
-            self._epoch = _Epoch(_client(self._url, self._reply_timeout_s), self._url)
+            self._epoch = _Epoch(_client(self._url, self._reply_timeout_s), self._url, self._reply_timeout_s)
             self._nursery.start_soon(self._epoch.live)
         return self._epoch
 

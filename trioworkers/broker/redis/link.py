@@ -8,6 +8,7 @@ import time
 
 import trio
 
+from trioworkers.broker.redis.pace import Pace
 from trioworkers.errors import BrokerError, Refused, Superseded
 from trioworkers.wire.error_replies import is_temporary
 
@@ -22,6 +23,7 @@ class Link:
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.pace = Pace(address)
         self.healthy_since = -math.inf
         self.outages = 0
         self.last_outage_s = 0.0

@@ -5,13 +5,17 @@ What keeps a worker alive goes through here, also while jobs have filled Trio's 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import ssl
 import sys
-from collections.abc import Iterator, Sequence
+import termios
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import trio
@@ -27,6 +31,7 @@ from trioworkers.redis_url import RedisUrl, Tls
 CONNECT_TIMEOUT_S = 2.0
 NEXT_ADDRESS_AFTER_S = 0.25
 """An address that doesn't answer gets a rival after this time ("Happy Eyeballs")."""
+PIECE_BYTES = 1 << 16
 
 
 class Address(Location):
@@ -48,13 +53,78 @@ class Address(Location):
         return True
 
 
+class Metered(ByteStream):
+    """A stream that knows how much it has sent: in pieces, so that a large request shows that it gets on."""
+
+    def __init__(self, inner: ByteStream) -> None:
+        self._inner = inner
+        self.receive = inner.receive  # type: ignore[method-assign]  # not even a call is to be added
+        self._fileno: Callable[[], int] = inner.extra(SocketAttribute.raw_socket).fileno  # noqa: S610 - anyio's
+        self._waiting = array("i", [0])
+        self.sent = 0
+        self.is_sending = False
+        """Whether a large request is just going out."""
+
+    async def send(self, item: bytes) -> None:
+        """See anyio."""
+        if len(item) <= PIECE_BYTES:
+            await self._inner.send(item)
+            self.sent += len(item)
+            return
+        self.is_sending = True
+        try:
+            for first in range(0, len(item), PIECE_BYTES):
+                piece = item[first : first + PIECE_BYTES]
+                await self._inner.send(piece)
+                self.sent += len(piece)
+        finally:
+            self.is_sending = False
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """See anyio."""
+        return await self._inner.receive(max_bytes)
+
+    async def send_eof(self) -> None:
+        """See anyio."""
+        await self._inner.send_eof()
+
+    async def aclose(self) -> None:
+        """See anyio."""
+        await self._inner.aclose()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """See anyio."""
+        return self._inner.extra_attributes
+
+    def unacknowledged(self) -> int:
+        """How much of it the other side's machine has not confirmed yet."""
+        try:
+            fcntl.ioctl(self._fileno(), termios.TIOCOUTQ, self._waiting)
+        except (OSError, ValueError):  # a system that can't tell, or a socket that was just closed
+            return 0
+        return self._waiting[0]
+
+
 class Socket(BaseConnection):
     """A connection of coredis's, over a socket that we open."""
 
     location: Address
 
     async def _connect(self) -> ByteStream:
-        return await open_socket(self.location.url)
+        return Metered(await open_socket(self.location.url))
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a large request is going out, or has not arrived yet."""
+        stream = self.stream
+        return isinstance(stream, Metered) and (stream.is_sending or stream.unacknowledged() > PIECE_BYTES)
+
+    def moved(self) -> int:
+        """How many bytes have gone to and fro. While this grows the link lives, and a request or reply is on its way."""
+        stream = self.stream
+        sent = stream.sent - stream.unacknowledged() if isinstance(stream, Metered) else 0
+        return self.statistics.bytes_read + sent
 
     def describe(self) -> str:
         """See coredis."""

@@ -1,0 +1,46 @@
+"""How much is asked for at once follows what the link carries, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from trioworkers.broker.redis.pace import FIRST_BYTES, LEAST_BYTES, MOST_BYTES, Pace
+
+
+def test_quick_link_soon_carries_the_most():
+    pace = Pace("here")
+    for _ in range(5):
+        pace.took(pace.bytes, 0.05)
+    assert pace.bytes == MOST_BYTES
+
+
+def test_slow_link_gets_what_it_carries_in_a_second():
+    pace = Pace("here")
+    pace.took(2_000_000, 4.0)
+    assert pace.bytes == 500_000
+
+
+def test_small_replies_say_nothing_however_long_a_busy_loop_takes_over_them():
+    pace = Pace("here")
+    pace.took(10_000, 0.01)
+    pace.took(10_000, 0.9)
+    assert pace.bytes == FIRST_BYTES
+
+
+def test_failures_end_at_the_least_and_are_said_once(caplog: pytest.LogCaptureFixture):
+    pace = Pace("here")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(50):
+            pace.failed()
+    assert (pace.bytes, caplog.text.count("is slow")) == (LEAST_BYTES, 1)
+
+
+def test_link_that_recovers_is_used():
+    pace = Pace("here")
+    for _ in range(50):
+        pace.failed()
+    for _ in range(10):
+        pace.took(pace.bytes, 0.02)
+    assert pace.bytes == MOST_BYTES
