@@ -12,8 +12,6 @@ logger = logging.getLogger("trioworkers")
 
 MOST_BYTES = 8_000_000
 LEAST_BYTES = 64_000
-FIRST_BYTES = 4_000_000
-"""Before anything is known."""
 SLOW_S, QUICK_S = 1.0, 0.25
 SAID_BELOW = 1_000_000
 
@@ -22,7 +20,7 @@ class Pace:
     """One worker's. `bytes`: what to ask for at once; a single payload may be larger."""
 
     def __init__(self, address: str) -> None:
-        self.bytes = FIRST_BYTES
+        self.bytes = MOST_BYTES
         self._address = address
         self._said = False
 
