@@ -1,5 +1,4 @@
-"""How an attempt ended, as a value. One of these is written to Redis for each delivery (see `engine/settler.py`), or none: if another worker
-took it over, or this one ended first.
+"""How an attempt ended, as a value: one of these, written to Redis by `engine/settler.py`; none if others took it over, or its worker ended first.
 
 ```
             succeeded ─────────────► Acknowledge   forget the payload
