@@ -17,7 +17,7 @@ import trio
 from trioworkers.broker.contract import Broker, Due, DueSet, Reclaiming
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
-from trioworkers.engine.quarantine import MAX_CRASHES, WORKER_DIED
+from trioworkers.engine.quarantine import MAX_CRASHES, QUARANTINE_AFTER_CRASHES, WORKER_DIED
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
 from trioworkers.ticks import next_tick
@@ -212,8 +212,9 @@ class Reclaimer:
     ) -> list[tuple[bytes, str, bool, bytes | None]]:
         jids = [jid_of(payload) for payload in payloads]
         deaths = await broker.crashes(jids)
-        # A suspect in quarantine took its worker with it; else nobody knows who did, and all are charged.
-        to_blame = on_trial or set(jids)
+        # A suspect in quarantine took its worker with it; else nobody knows who did, and all are charged. The charge that buries is only for
+        # those in quarantine, who had started: who lay beside them when the worker died, fetched and perhaps never begun, is not buried for it.
+        to_blame = on_trial or {jid for jid in jids if deaths.get(jid, 0) < QUARANTINE_AFTER_CRASHES}
         entries: list[tuple[bytes, str, bool, bytes | None]] = []
         for payload, jid in zip(payloads, jids, strict=True):
             charged = jid in to_blame
