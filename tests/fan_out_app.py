@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from trioworkers import App, Context
+from trioworkers import App, Breaker, Context, Http
 
 URL = os.environ["SINK"]
-app = App()
+breaker = Breaker(failures=3, pause=1, longest_pause=1) if os.environ.get("BREAKER") else None
+app = App(http=Http(breaker=breaker) if breaker is not None else Http())
 app.queue("q", concurrency=50)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import random
 import threading
 
 import httpx
 import pytest
 import trio
-from test_pool import good, pool_of, served
+import trio.lowlevel
+from test_pool import Peer, good, pool_of, served
 
 from trioworkers import Breaker, FanOutError, HostPaused, Http, Limit, lookup
 from trioworkers.http import open_client
@@ -149,3 +152,66 @@ async def test_limits_hold_however_a_name_is_written(held_names: set[str]):
         governors = client._transport._governors  # type: ignore[attr-defined]
         assert len(governors) == 3
         assert all(governor._limiter is not None for governor in governors.values())
+
+
+# ── whatever a call holds ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class CancelledAt(trio.abc.Instrument):
+    """Cancels a task when it suspends for the `number`th time."""
+
+    def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, number: int) -> None:
+        self.left = number
+        self._task = task
+        self._scope = scope
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self.left -= 1
+            if self.left == 0:
+                self._scope.cancel()
+
+
+WAYS: dict[str, dict[str, object]] = {
+    "short": {},
+    "as usual": {"params": {"a": "b"}},
+    "a long upload": {"content": b"x" * 3_000_000},
+    "an upload in pieces": {"headers": {"Content-Length": "3000000"}, "content": b"x" * 3_000_000},
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_cancelled_whenever_it_waits_a_call_leaves_nothing_held(way: dict[str, object], held_names: set[str]):
+    async def answer(peer: Peer, stream: trio.SocketStream) -> None:
+        body = gzip.compress(random.Random(1).randbytes(300_000))
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for start in range(0, len(body), 50_000):
+            await trio.lowlevel.checkpoint()
+            await stream.send_all(body[start : start + 50_000])
+
+    limits = {"*": Limit(concurrency=1, rate="100000/s")}
+    async with served(answer, limits=limits, max_connections=2, breaker=Breaker(failures=1, pause=0.001)) as (
+        _,
+        url,
+        client,
+    ):
+        named, pool = url.replace("127.0.0.1", "a.example"), pool_of(client)
+        number, was_cancelled = 0, True
+        while was_cancelled:
+            number += 1
+            with trio.CancelScope() as scope:
+                instrument = CancelledAt(trio.lowlevel.current_task(), scope, number)
+                trio.lowlevel.add_instrument(instrument)
+                try:
+                    await client.exchange("POST", httpx.URL(named), way.get("headers", {}), without_headers(way))  # type: ignore[attr-defined]
+                finally:
+                    trio.lowlevel.remove_instrument(instrument)
+            was_cancelled = scope.cancelled_caught
+            governor = client._transport._governors["a.example"]  # type: ignore[attr-defined]
+            assert (governor._calls, governor._limiter.borrowed_tokens, governor._probe) == (0, 0, None)
+            assert pool._permits.borrowed_tokens == pool._lookups == 0
+        assert number > 5
+
+
+def without_headers(way: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in way.items() if name != "headers"}

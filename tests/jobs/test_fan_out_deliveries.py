@@ -39,9 +39,9 @@ def all_delivered_once(sink: Sink, server: Server) -> None:
     assert server.command("ZCARD", "retry") == server.command("ZCARD", "dead") == 0
 
 
-def start(run_worker: RunWorker, server: Server, sink: Sink) -> Worker:
+def start(run_worker: RunWorker, server: Server, sink: Sink, **environment: str) -> Worker:
     options = ("--process-id", "me", "--shutdown-timeout", "0")
-    return run_worker(server.url, "fan_out_app:app", *options, SINK=sink.url).wait_started()
+    return run_worker(server.url, "fan_out_app:app", *options, SINK=sink.url, **environment).wait_started()
 
 
 def test_calls_that_fail_are_retried_and_the_others_are_not(server: Server, run_worker: RunWorker):
@@ -106,3 +106,31 @@ def test_call_that_failed_for_good_is_reported_when_the_others_are_done(server: 
         for payload in map(json.loads, found):
             assert "b: 404 Not Found (permanent" in payload["error_message"]
             assert (sorted(payload["tw_done"]), payload.get("tw_failed")) == (["a", "c"], None)
+
+
+def test_jobs_of_a_paused_host_wait_for_it_and_are_delivered_once(server: Server, run_worker: RunWorker):
+    is_away = True
+
+    def waiting() -> dict[tuple[object, object], object]:
+        """Since when each job that waits does so: by jid, and by how many attempts it has had."""
+        payloads = server.command("ZRANGE", "schedule", 0, -1)
+        assert isinstance(payloads, list)
+        jobs = [json.loads(payload) for payload in payloads]
+        return {(fields["jid"], fields.get("retry_count")): fields["tw_snoozed"] for fields in jobs}
+
+    with scripted_sink(lambda _, __: 503 if is_away else 200) as sink:
+        push(server, "Calls")
+        worker = start(run_worker, server, sink, BREAKER="yes")
+        wait_for(lambda: len(waiting()) >= JOBS - 3 and not in_progress(server), "most wait for their host")
+        since, tried = waiting(), len(sink.log)
+        wait_for(lambda: len(sink.log) >= tried + 3, "the host is tried again and again")
+        still = waiting()
+        kept = [job for job in still if job in since]  # the others were let through to try: an attempt that counts
+        assert len(kept) >= JOBS / 2
+        assert [still[job] for job in kept] == [since[job] for job in kept]
+        assert worker.text.count("waits for its host") <= JOBS + len(sink.log)
+        assert worker.text.count("is paused for everyone") == 1
+        is_away = False
+        all_delivered_once(sink, server)
+        assert worker.text.count("answers again") == 1
+        assert server.command("ZCARD", "schedule") == 0
