@@ -29,10 +29,13 @@ class JobNursery:
 
     def start_soon(self, function: Callable[[], Awaitable[object]], *, name: str) -> None:
         """As a Trio nursery's; in a moment, if there is none that is whole."""
-        if self._nursery is None or self._nursery.cancel_scope.cancel_called:
-            self._waiting.append((function, name))
-        else:
-            self._nursery.start_soon(function, name=name)
+        try:
+            if self._nursery is not None:
+                self._nursery.start_soon(function, name=name)  # into one that is cancelled, too: jobs are shielded
+                return
+        except RuntimeError:  # it is closed, and the next one isn't open yet
+            pass
+        self._waiting.append((function, name))
 
     def close(self) -> None:
         """Nothing is started any more."""

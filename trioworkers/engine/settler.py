@@ -188,7 +188,7 @@ class Settler:
             await self._keep(kept)
 
     async def _settle(self, settlements: list[Settlement]) -> dict[int, str]:
-        """By their index the problems of those that are not written. One that has no form in bytes keeps none of the others back."""
+        """By their index the problems of those that are not written."""
         self._groups += 1
         number = self._groups
         cleared, self._cleared = self._cleared, []
@@ -196,10 +196,15 @@ class Settler:
             return await retrying(lambda: self._broker.settle(number, settlements, cleared))
         except BrokerError:
             raise
-        except Exception as error:  # noqa: BLE001 - before anything was sent: whose outcome it is shows when each goes by itself
+        except Exception as error:  # noqa: BLE001 - before anything was sent: an outcome has no form in bytes
             self._cleared = cleared + self._cleared
-            if len(settlements) == 1:
-                return {0: Unmade(": ".join(summary(error)))}
+            reason = Unmade(": ".join(summary(error)))
+        return await self._settle_one_by_one(settlements, reason)
+
+    async def _settle_one_by_one(self, settlements: list[Settlement], reason: Unmade) -> dict[int, str]:
+        """Whose outcome it is that has no form shows when each goes by itself; it keeps none of the others back."""
+        if len(settlements) == 1:
+            return {0: reason}
         found = [await self._settle([settlement]) for settlement in settlements]
         return {index: problems[0] for index, problems in enumerate(found) if problems}
 
