@@ -27,6 +27,11 @@ class SizeGuard:
         self._clock = clock
         self._said: dict[tuple[str, str], float] = {}
 
+    @property
+    def huge_bytes(self) -> int:
+        """What is larger isn't even fetched: twice what could be a job of ours with all that its failures add."""
+        return 2 * self.max_bytes + (1 << 20)
+
     def check(self, job: Job, payload: bytes) -> None:
         """Take a look at what is to be sent. Raises BadJob for more than `max_payload_bytes`."""
         size = len(payload)

@@ -1,7 +1,9 @@
 -- Move as many payloads as there are free slots from a queue into this worker's in-progress list.
 -- entry      our list's in the registry
 -- fetch_end  LEFT or RIGHT
--- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, {payload, …}}; error SUPERSEDED if another holds our process id
+-- huge_bytes     what is larger is buried at once, as it came, unread, and without leaving Redis: nobody would run it
+-- before, after  of a record around it, where what is dead lies in a list; else ''
+-- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, {payload, …}, sizes of what was buried or nothing}; error SUPERSEDED if another holds our process id
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 -- Changes nothing, but fails here, before anything is taken, if that is no list; and who began with it may go on when Redis is full.
@@ -18,5 +20,22 @@ local payloads = in_pages(tonumber(limit), tonumber(max_bytes), function(_, coun
   if fetch_end == 'LEFT' then return redis.call('LPOP', queue, count) or {} end
   return redis.call('RPOP', queue, count) or {}
 end)
+local sizes, most = nil, tonumber(huge_bytes)
+for i = #payloads, 1, -1 do
+  if #payloads[i] > most then
+    local buried
+    if before ~= '' then
+      buried = pcall(function() redis.call('RPUSH', dead, before .. cjson.encode(payloads[i]) .. after) end)
+    else
+      local t = redis.call('TIME')
+      buried = pcall(redis.call, 'ZADD', dead, t[1] + t[2] / 1000000, payloads[i])
+    end
+    if buried then -- else it goes the way of the others
+      sizes = sizes or {}
+      sizes[#sizes + 1] = #payloads[i]
+      table.remove(payloads, i)
+    end
+  end
+end
 for first = 1, #payloads, 250 do redis.call('LPUSH', list, unpack(payloads, first, math.min(first + 249, #payloads))) end
-return {gone, suspects, payloads}
+return {gone, suspects, payloads, sizes}

@@ -6,7 +6,8 @@ half-open sockets and anything that coredis may have lost track of, all at once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -21,10 +22,15 @@ from trioworkers.ticks import next_tick
 FETCH = script(
     __file__,
     "fetch",
-    keys=("queue", "list", "registry", "lease", "crashes", "drained"),
-    args=("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end"),
+    keys=("queue", "list", "registry", "lease", "crashes", "drained", "dead"),
+    args=("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end", "huge_bytes", "before", "after"),
     preludes=("pages",),
 )
+BURY_HUGE = script(
+    __file__, "bury_huge", keys=("lease", "list", "dead"), args=("ours", "huge_bytes", "before", "after")
+)
+
+logger = logging.getLogger("trioworkers")
 
 SHORTEST_BLOCK_S = 0.05
 """Zero would be for ever."""
@@ -35,7 +41,11 @@ UNBLOCK_PATIENCE_S = 1.0
 async def open_intake(broker: RedisBroker, url: str, block_s: float, queue: str) -> AsyncIterator[RedisIntake]:
     """An intake for `queue` that blocks until the next multiple of `block_s` seconds; closed at the end of the block."""
     async with connect(url, broker.connection.link) as connection:
-        yield RedisIntake(broker, connection, queue, block_s)
+        intake = RedisIntake(broker, connection, queue, block_s)
+        if queue in broker.cut_off:  # the wait before this one ended in the middle of what it brought
+            await intake.bury_huge()
+            broker.cut_off.discard(queue)
+        yield intake
 
 
 class RedisIntake:
@@ -45,6 +55,7 @@ class RedisIntake:
         self._broker = broker
         self._connection = connection
         self._block_s = block_s
+        self._name = queue
         self._queue = broker.keys.queue(queue)
         self._list = broker.in_progress(queue)
         # Two names: a full Redis lets us fetch, but not wait, and says so once.
@@ -52,6 +63,8 @@ class RedisIntake:
         self._waiting = f"waiting for {queue}"
         self._entry = broker.registry_entry(queue)
         self._end = broker.dialect.fetched_from
+        self._huge_bytes = broker.guard.huge_bytes
+        self._around = broker.around_dead(queue)
 
     async def fetch(self, limit: int) -> Fetched:
         """Move up to `limit` payloads into our in-progress list, without waiting, and no more than the link carries in about a second.
@@ -61,14 +74,25 @@ class RedisIntake:
         pace = self._connection.link.pace
         keys, holder = self._broker.keys, self._broker.holder
         names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.crashes]
-        names.append(keys.drained(holder.process_id))
-        args = [limit, pace.bytes, holder.lease, holder.lease_ms, self._entry, self._end]
+        names += [keys.drained(holder.process_id), keys.dead]
+        args = [
+            limit,
+            pace.bytes,
+            holder.lease,
+            holder.lease_ms,
+            self._entry,
+            self._end,
+            self._huge_bytes,
+            *self._around,
+        ]
         asked_at = trio.current_time()
         try:
-            gone, suspects, payloads = await self._connection.run(FETCH, names, args, self._operation)
+            gone, suspects, payloads, *sizes = await self._connection.run(FETCH, names, args, self._operation)
         except Unavailable:
             pace.failed()
             raise
+        if sizes:
+            self._tell(*sizes)
         if len(payloads) > 1:
             pace.took(sum(map(len, payloads)), trio.current_time() - asked_at)
         if gone:
@@ -89,10 +113,28 @@ class RedisIntake:
         ends_at = min(next_tick(self._block_s), self._broker.holder.sure_until)
         block_s = max(SHORTEST_BLOCK_S, round(ends_at - trio.current_time(), 3))
         blmove = [b"BLMOVE", self._queue, self._list, self._end, b"LEFT", block_s]
-        payload: bytes | None = await self._connection.block(
-            self._waiting, blmove, block_s + REPLY_TIMEOUT_S, self._end_wait
-        )
+        try:
+            payload: bytes | None = await self._connection.block(
+                self._waiting, blmove, block_s + REPLY_TIMEOUT_S, self._end_wait
+            )
+        except Unavailable:
+            self._broker.cut_off.add(self._name)
+            raise
+        if payload is not None and len(payload) > self._huge_bytes:
+            await self.bury_huge()
+            return None
         return payload
+
+    async def bury_huge(self) -> None:
+        """Bury what lies in our list and is too large to be moved about, without reading it."""
+        keys, holder = self._broker.keys, self._broker.holder
+        names = [keys.lease(holder.process_id), self._list, keys.dead]
+        self._tell(await self._connection.run(BURY_HUGE, names, [holder.lease, self._huge_bytes, *self._around]))
+
+    def _tell(self, sizes: Sequence[int]) -> None:
+        for size in sizes:
+            text = "a payload of %d bytes on queue %s goes to the dead set unread: too large to be moved (max_payload_bytes=%d)"
+            logger.error(text, size, self._name, self._broker.guard.max_bytes)
 
     async def _end_wait(self, client_id: int) -> None:
         await self._broker.connection.commands("unblock").unblock(client_id)

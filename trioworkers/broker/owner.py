@@ -28,6 +28,8 @@ class Owner(Sender):
         self.holder = holder
         self.worker = worker
         self._lease_key = keys.lease(holder.process_id)
+        self.cut_off: set[str] = set()
+        """Queues a wait for which was cut off, perhaps in the middle of a payload."""
 
     @property
     def at_once_bytes(self) -> int:

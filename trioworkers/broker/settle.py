@@ -15,6 +15,7 @@ from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import Effect
 from trioworkers.wire.dialect import Failure
+from trioworkers.wire.job import new_jid
 from trioworkers.wire.packing import pack, unpack
 
 _SETTLE = partial(
@@ -108,6 +109,14 @@ class Settles(Owner):
             return payload
         failure = failure or Failure("trioworkers.BadPayload", "unreadable")
         return dialect.record(payload, queue, failure, self.clock.now_s(), self.worker)
+
+    def around_dead(self, queue: str) -> tuple[bytes, bytes]:
+        """What a record says before and after a payload that Redis itself writes into it, as a text; nothing where no records are kept."""
+        if not self.spoken_on(queue)[0].keeps_records:
+            return b"", b""
+        mark = new_jid()
+        before, _, after = self.as_dead(mark.encode(), queue, None).partition(f'"{mark}"'.encode())
+        return before, after
 
     def _settle_keys(self) -> list[str]:
         keys, process_id = self.keys, self.holder.process_id

@@ -1,0 +1,118 @@
+"""What is too large to be moved is buried by Redis itself, unread, and the queue goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+
+import attrs
+import pytest
+import trio
+from servers import Server
+
+from trioworkers.broker.brokers import Brokers
+from trioworkers.broker.contract import Holder
+from trioworkers.broker.intake import open_intake
+from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
+from trioworkers.settings import Settings
+from trioworkers.size_guard import SizeGuard
+from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.own_record import Identity
+
+SMALL = SizeGuard(Settings(max_payload_bytes=1000))
+HUGE = SMALL.huge_bytes + 1
+
+
+@attrs.frozen
+class Bench:
+    broker: RedisBroker
+    server: Server
+    url: str
+
+    def push(self, *payloads: bytes) -> None:
+        keys = self.broker.keys
+        self.server.command("RPUSH" if self.broker.dialect.family == "resque" else "LPUSH", keys.queue("q"), *payloads)
+
+    def dead(self) -> list[str]:
+        resque = self.broker.dialect.family == "resque"
+        found = self.server.command("LRANGE" if resque else "ZRANGE", self.broker.keys.dead, 0, -1)
+        assert isinstance(found, list)
+        return found
+
+    def in_progress(self) -> int:
+        return int(str(self.server.command("LLEN", self.broker.in_progress("q"))))
+
+
+@pytest.fixture(params=["sidekiq", "resque", "goworkers"])
+async def bench(request: pytest.FixtureRequest, redis_url: str, shared_server: Server) -> AsyncIterator[Bench]:
+    dialect = dialect_named(request.param)
+    identity = Identity("h", 1, "n")
+    async with connect(redis_url, Link(redis_url)) as connection:
+        holder = Holder("me", "lease", 30_000)
+        brokers = Brokers(connection, "", holder, identity, SMALL, dialect, {})
+        shared_server.command("SET", brokers.main.keys.lease("me"), "lease")
+        holder.renewed_at = trio.current_time()
+        yield Bench(brokers.main, shared_server, redis_url)
+
+
+def huge(mark: str) -> bytes:
+    return json.dumps({"class": "A", "args": [mark * HUGE], "jid": mark, "queue": "q"}).encode()
+
+
+def small(jid: str) -> bytes:
+    return json.dumps({"class": "A", "args": [], "jid": jid, "queue": "q"}).encode()
+
+
+def kept(bench: Bench, payload: bytes) -> bool:
+    """Whether the dead are this payload alone, as it came."""
+    (found,) = bench.dead()
+    if bench.broker.dialect.family != "resque":
+        return found.encode() == payload
+    record = json.loads(found)
+    assert (record["queue"], record["exception"]) == ("q", "trioworkers.BadPayload")
+    return record["payload"]["args"] == [payload.decode()]
+
+
+async def test_fetch_buries_it_and_brings_the_others(bench: Bench, caplog: pytest.LogCaptureFixture):
+    bench.push(small("a"), huge("x"), small("b"))
+    async with open_intake(bench.broker, bench.url, 1.0, "q") as intake:
+        with caplog.at_level(logging.ERROR):
+            payloads = (await intake.fetch(10)).payloads + (await intake.fetch(10)).payloads
+    assert (sorted(payloads), bench.in_progress()) == ([small("a"), small("b")], 2)
+    assert kept(bench, huge("x"))
+    assert f"a payload of {len(huge('x'))} bytes on queue q goes to the dead set unread" in caplog.text
+
+
+async def test_what_comes_while_we_wait_is_buried_in_our_list(bench: Bench):
+    bench.push(huge("x"))
+    async with open_intake(bench.broker, bench.url, 1.0, "q") as intake:
+        assert await intake.wait() is None
+    assert (kept(bench, huge("x")), bench.in_progress()) == (True, 0)
+
+
+async def test_what_was_cut_off_on_its_way_is_buried_before_the_next_look(bench: Bench):
+    bench.server.command("LPUSH", bench.broker.in_progress("q"), small("a"), huge("x"), small("b"))
+    bench.broker.cut_off.add("q")
+    async with open_intake(bench.broker, bench.url, 1.0, "q"):
+        pass
+    assert (kept(bench, huge("x")), bench.in_progress(), bench.broker.cut_off) == (True, 2, set())
+
+
+async def test_it_is_fetched_like_others_where_nothing_can_be_buried(bench: Bench):
+    """Nothing is lost: it was taken from its queue already."""
+    bench.server.command("SET", bench.broker.keys.dead, "of the wrong type")
+    bench.push(huge("x"))
+    async with open_intake(bench.broker, bench.url, 1.0, "q") as intake:
+        assert (await intake.fetch(10)).payloads == [huge("x")]
+    assert bench.in_progress() == 1
+
+
+def test_what_could_be_a_job_of_ours_is_never_huge():
+    from trioworkers.engine.runner import WHAT_WE_ADD_BYTES  # noqa: PLC0415 - only here
+
+    for most in (1, 1000, 1 << 20, 1 << 28):
+        guard = SizeGuard(Settings(max_payload_bytes=most))
+        assert guard.huge_bytes > most + WHAT_WE_ADD_BYTES
