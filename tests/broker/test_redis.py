@@ -380,6 +380,10 @@ async def test_nothing_is_waited_for_when_others_may_think_us_dead(connection: C
         assert await intake.wait() is None
         assert trio.current_time() - began_at < 30
         assert not intake.may_wait
+        await redis(connection, "SET", "tw:lease:me", "lease of me", "PX", 500)
+        await intake.fetch(1)  # or it would be asked again and again until the lease has run out
+        assert intake.may_wait
+        assert await connection.execute("pttl", "PTTL", "tw:lease:me") > 500
 
 
 def test_lease_is_read_back():

@@ -1,6 +1,6 @@
 -- Move as many payloads as there are free slots from a queue into this worker's in-progress list.
 -- entry      our list's in the registry
--- fetch_end  LEFT or RIGHT
+-- fetch_end  LEFT or RIGHT; renew: 1 if our lease may run out soon, for want of heartbeats: who fetches is alive
 -- huge_bytes     what is larger is buried at once, as it came, unread, and without leaving Redis: nobody would run it
 -- before, after  of a record around it, where what is dead lies in a list; else ''
 -- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, {payload, …}, sizes of what was buried or nothing}; error SUPERSEDED if another holds our process id
@@ -9,6 +9,7 @@ if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. hold
 -- Changes nothing, but fails here, before anything is taken, if that is no list; and who began with it may go on when Redis is full.
 redis.call('LTRIM', list, 0, -1)
 local gone = 0
+if holder and renew == '1' then redis.call('PEXPIRE', lease, lease_ms) end
 if not holder then -- we were cut off; who fetches is alive
   redis.call('DEL', drained)
   redis.call('SET', lease, ours, 'PX', lease_ms)

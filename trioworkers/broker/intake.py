@@ -23,7 +23,7 @@ FETCH = script(
     __file__,
     "fetch",
     keys=("queue", "list", "registry", "lease", "crashes", "drained", "dead"),
-    args=("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end", "huge_bytes", "before", "after"),
+    args=("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end", "huge_bytes", "before", "after", "renew"),
     preludes=("pages",),
 )
 BURY_HUGE = script(
@@ -84,6 +84,7 @@ class RedisIntake:
             self._end,
             self._huge_bytes,
             *self._around,
+            int(renew := not self.may_wait),
         ]
         asked_at = trio.current_time()
         try:
@@ -95,7 +96,7 @@ class RedisIntake:
             self._tell(*sizes)
         if len(payloads) > 1:
             pace.took(sum(map(len, payloads)), trio.current_time() - asked_at)
-        if gone:
+        if gone or renew:
             holder.renewed_at = asked_at
         return Fetched(payloads, LeaseGone(gone), bool(suspects))
 
