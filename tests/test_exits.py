@@ -39,7 +39,7 @@ HOLD_NOTHING = {
     "claim.lua": "touches keys of the worker only",
     "declare.lua": "touches limits only",
     "deregister.lua": "deletes records of the worker and registry entries of lists that are empty",
-    "due.lua": "takes control messages; due payloads are only read",
+    "due.lua": "takes control messages; due payloads are only read, but for what is too large for that and is moved unread",
     "due_delayed.lua": "reads; what it removes are seconds whose list is empty",
     "fetch.lua": "a way in: what is fetched is let go by whoever settles it; what is too large for that is buried unread",
     "go_disown.lua": "touches go-workers2's records of workers",

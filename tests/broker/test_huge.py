@@ -110,6 +110,25 @@ async def test_it_is_fetched_like_others_where_nothing_can_be_buried(bench: Benc
     assert bench.in_progress() == 1
 
 
+@pytest.mark.parametrize("place", ["retry", "schedule"])
+async def test_what_comes_due_goes_to_its_queue_without_being_read(bench: Bench, place: str):
+    """Whosever it is: it is moved as it came."""
+    if bench.broker.dialect.family == "resque":
+        return  # only we write there
+    head = b'{"retry":"\\"queue\\":\\"no\\"","queue":"theirs","class":"A","args":["'
+    theirs, nobodys = head + b"x" * HUGE + b'"]}', b'{"args":[{"queue":"no"},"' + b"x" * HUGE + b'"],"queue":"theirs"}'
+    key = bench.broker.keys.retry if place == "retry" else bench.broker.keys.schedule
+    bench.server.command("ZADD", key, 1, theirs, 2, nobodys, 3, small("a"))
+    found: list[bytes] = []
+    for _ in range(3):
+        due = await bench.broker.due(10)
+        found = [*(due.retry if place == "retry" else due.schedule)]
+    assert found == [small("a")]
+    queued = bench.server.command("LRANGE", bench.broker.keys.queue("theirs"), 0, -1)
+    assert (queued, bench.dead()) == ([theirs.decode()], [nobodys.decode()])
+    assert bench.server.command("ZCARD", key) == 1
+
+
 def test_what_could_be_a_job_of_ours_is_never_huge():
     from trioworkers.engine.runner import WHAT_WE_ADD_BYTES  # noqa: PLC0415 - only here
 

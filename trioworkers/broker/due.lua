@@ -1,14 +1,37 @@
 -- Which jobs are due, and when the next one will be; and the control messages for this worker. One script, as it is the one thing that
 -- an idle worker does again and again.
 -- result  {seconds until the next one after these, or '' ; due of retry; due of schedule; messages, oldest first; paused queues; paused classes;
---          what of these can't be read, and why}
+--          what of these can't be read, and why; {size, queue or '', size, …} of what was too large to be read and has been moved}
+-- huge_bytes  what is larger goes to its queue here and now, as it came, without leaving Redis; or to the dead set where its queue
+--             doesn't stand among its first fields, as everybody who writes such payloads has it
 local t, soonest = now(), nil
+local huge, most = {}, tonumber(huge_bytes)
+local function move(set, payload)
+  -- Up to the first bracket inside there are only plain values, in which a quote is escaped: so this is a field, and the job's own.
+  local name = string.match(string.sub(payload, 1, 4096), '^%s*{[^%[{]-"queue"%s*:%s*"([^"\\%c]+)"') or ''
+  if string.sub(name, -11) == ':inprogress' then name = '' end
+  if name ~= '' then
+    send({{name, queue_prefix .. name, {payload}, push, queues}}, {})
+  else
+    bury(dead, payload, false)
+  end
+  redis.call('ZREM', set, payload)
+  huge[#huge + 1], huge[#huge + 2] = #payload, name
+end
+local function without_huge(set, payloads)
+  local small = {}
+  for _, payload in ipairs(payloads) do
+    if #payload <= most or not pcall(move, set, payload) then small[#small + 1] = payload end
+  end
+  return small
+end
 local result = {}
 for i, set in ipairs({retry, schedule}) do
   local more
   result[i], more = in_pages(tonumber(limit), tonumber(max_bytes), function(offset, count)
     return redis.call('ZRANGEBYSCORE', set, '-inf', t, 'LIMIT', offset, count)
   end)
+  result[i] = without_huge(set, result[i])
   if more then
     soonest = t
   else
@@ -33,4 +56,4 @@ while #messages < 100 do
   end
   messages[#messages + 1] = message
 end
-return {wait, result[1], result[2], messages, members(paused_queues), members(paused_classes), problems}
+return {wait, result[1], result[2], messages, members(paused_queues), members(paused_classes), problems, huge}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,8 +18,8 @@ logger = logging.getLogger("trioworkers")
 DUE = script(
     __file__,
     "due",
-    keys=("retry", "schedule", "control", "paused_queues", "paused_classes"),
-    args=("limit", "max_bytes"),
+    keys=("retry", "schedule", "control", "paused_queues", "paused_classes", "queues", "dead"),
+    args=("limit", "max_bytes", "huge_bytes", "queue_prefix", "push"),
     preludes=("send", "pages"),
 )
 PROMOTE = script(
@@ -39,8 +40,18 @@ class Promotes(Owner):
         """Up to `limit` due payloads of each set, and what people want. A lost reply loses the messages."""
         keys = self.keys
         names = [keys.retry, keys.schedule, keys.control(self.holder.process_id), keys.paused, keys.paused_classes]
-        reply = await self.connection.run(DUE, names, [limit, self.at_once_bytes])
-        wait, retry, schedule, messages, *paused, problems = reply
+        names += [keys.queues, keys.dead]
+        # Where what is dead lies in records only we write what waits: nothing huge.
+        huge_bytes = math.inf if self.dialect.keeps_records else self.guard.huge_bytes
+        args = [limit, self.at_once_bytes, huge_bytes, keys.queue(""), self.dialect.pushed_with]
+        wait, retry, schedule, messages, *paused, problems, huge = await self.connection.run(DUE, names, args)
+        for size, queue in zip(huge[::2], huge[1::2], strict=True):
+            where = (
+                f"queue {queue.decode(errors='replace')}, as it came"
+                if queue
+                else "the dead set: it names no queue at its beginning"
+            )
+            logger.warning("a payload of %d bytes came due, too large to be read, and went to %s", size, where)
         queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
         self._tell(problems)
         return Due(retry, schedule, float(wait) if wait else None, (), messages, queues, classes)
