@@ -22,7 +22,7 @@ from trioworkers.wire.ended import Exit, encode_ended
 from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
 
 Effect = tuple[Any, ...]
-"""What a script does about what is held: `(kind, …)`, see `broker/holds/effects.lua`."""
+"""What a script does about what is held: `(kind, …)`, see `broker/preludes/effects.lua`."""
 
 
 @attrs.frozen
@@ -62,11 +62,12 @@ def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
         holds = _decode(payload)
     except (ValueError, RecursionError, MemoryError):
         return ()
-    kept = kept_s(holds.keep)
-    if kept is None:
-        return ()
     jid = holds.jid if isinstance(holds.jid, str) and holds.jid else jid_of(payload)
-    return (result(jid, kept, how, error=(holds.error_class, holds.error_message)),)
+    effects: list[Effect] = []
+    kept = kept_s(holds.keep)
+    if kept is not None:
+        effects.append(result(jid, kept, how, error=(holds.error_class, holds.error_message)))
+    return tuple(effects)
 
 
 def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tuple[Effect, ...]:

@@ -1,4 +1,4 @@
-"""Where Redis is: the URL as it stands, or a private server of our own for `embedded:`."""
+"""Which Redis is meant: the URL as it stands, or a private server of our own for `embedded:`. Asked once a process; each socket is opened by `opening.py`."""
 
 from __future__ import annotations
 
