@@ -76,6 +76,13 @@ async def compute_for(ctx: Context, how: str) -> None:
     await ctx.run_cpu(COMPUTATIONS[how], ctx.job.jid)
 
 
+@app.handler("q", "ComputeStubbornly")
+async def compute_stubbornly(ctx: Context, how: str) -> None:
+    write(f"start {ctx.job.jid}")
+    with trio.CancelScope(shield=True):
+        await ctx.run_cpu(COMPUTATIONS[how], ctx.job.jid)
+
+
 # ── computations ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -22,14 +22,15 @@ def group(jobs: Jobs) -> int:
     return int(jobs.lines("group")[0].split()[1])
 
 
-@pytest.mark.parametrize("how", ["TERM", "kill", "deadline", "cancelled by hand"])
+@pytest.mark.parametrize("how", ["TERM", "TERM, shielded", "kill", "deadline", "cancelled by hand"])
 def test_grandchildren_end_with_their_computation(misuse: Misuse, jobs: Jobs, server: Server, how: str):
     worker = misuse().wait_started()
-    jobs.push(1, "ComputeFor" if how == "deadline" else "Compute", "with_grandchildren")
+    job_class = {"deadline": "ComputeFor", "TERM, shielded": "ComputeStubbornly"}.get(how, "Compute")
+    jobs.push(1, job_class, "with_grandchildren")
     leader = group(jobs)
     wait_for(lambda: len(group_of(leader)) == 4 or how == "deadline", "all are there")
     match how:
-        case "TERM":
+        case "TERM" | "TERM, shielded":
             worker.signal(signal.SIGTERM)
             assert worker.ended() == 0
         case "kill":
