@@ -26,6 +26,12 @@ GROUP: Any = typer.main.get_command(app)
 Offer = Callable[[str, str], list[str]]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the test that is about it says how long somebody at a prompt waits."""
+    monkeypatch.setattr(suggestions, "PATIENCE_S", 60.0)
+
+
 @pytest.fixture
 def full(redis_url: str, shared_server: Server) -> str:
     command = shared_server.command
@@ -86,7 +92,9 @@ def test_redis_that_is_away_or_says_nothing_offers_nothing(monkeypatch: pytest.M
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 def test_bash_gets_them_by_the_script_that_we_install(full: str, tmp_path: Path):
     program = tmp_path / "trioworkers"
-    program.write_text(f"#!{sys.executable}\nfrom trioworkers.cli import main\nmain()\n")
+    program.write_text(
+        f"#!{sys.executable}\nfrom trioworkers.cli import main, suggestions\nsuggestions.PATIENCE_S = 60.0\nmain()\n"
+    )
     program.chmod(0o755)
     script = """
         eval "$(trioworkers --show-completion bash)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable
@@ -79,5 +78,8 @@ def test_due_jobs_survive_workers_that_are_killed_at_random(work: Work, jobs: Jo
         time.sleep(0.05 * number)
         worker.kill()
     work("w0", CONCURRENCY="100").wait_started()
-    jobs.expect_all_done(extra_runs=8 * 20)
-    assert json.dumps(server.command("ZCARD", "schedule")) == "0"
+    # A job may have been running in three workers that were killed: then it is in the dead set, whether it had ended or not.
+    wait_for(lambda: jobs.counted("end").keys() | jobs.jids("dead") >= jobs.payloads.keys(), "all have a place")
+    wait_for(lambda: jobs.in_progress() == 0 and not jobs.queued(), "nothing is stuck")
+    assert sum(jobs.counted("start").values()) <= 10_000 + 8 * 20
+    assert (server.command("ZCARD", "schedule"), server.command("ZCARD", "retry")) == (0, 0)
