@@ -239,8 +239,9 @@ def _imported(importtime: str) -> set[str]:
 
 def main() -> None:
     """Write this Python's figures."""
-    known = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
-    known[PYTHON] = {"with": versions(), "figures": {what: round(figure, 2) for what, figure in measure().items()}}
+    found = {what: round(figure, 2) for what, figure in measure().items()}
+    known = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}  # others may have written theirs meanwhile
+    known[PYTHON] = {"with": versions(), "figures": found}
     BASELINE.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
     for what, figure in known[PYTHON]["figures"].items():
         print(f"{what:45}{figure:12,.2f}")
