@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -29,6 +30,9 @@ def main(fd: int) -> int:
 
     What ends it is said on stderr. To that of which no change of the code would be the end, the status adds GIVE_UP.
     """
+    # Seen at once, but a line as a whole: unbuffered, `print` writes its parts one by one, and lines of the log fall between them.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True, write_through=False)
     with hearing(), socket.socket(fileno=fd) as link:
         order = _read(link, Order)
         configure_logging(cast(Format, order.log_format), order.log_level)
