@@ -127,3 +127,15 @@ async def test_upkeep_wakes_who_waits_when_there_may_be_more(bench: Bench):
     await bench.broker.declare({"crm": 3}, "")
     await bench.broker.tend()
     assert await bench.next_in_turn() == ["c"]
+
+
+async def test_upkeep_forgets_parked_jobs_whose_time_is_over(bench: Bench):
+    p = await bench.fetched("a", "b", "over")
+    await bench.admit(p[:2])
+    result = ("result", "over", b'{"how":"expired"}', 60)
+    assert await bench.admit(p[2:], expires_s=1.0, on_expiry=(result,)) == [PARKED]
+    await bench.broker.declare({"crm": 2}, "")
+    await bench.broker.tend()
+    ended = await bench.broker.ended("over")
+    assert ended is not None
+    assert ended.how == "expired"

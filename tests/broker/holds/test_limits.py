@@ -261,3 +261,16 @@ async def test_parked_job_that_is_exported_comes_back_into_its_queue():
     payload = b'{"class":"A","args":[],"queue":"q","jid":"j"}'
     line = encode_entry(Entry("parked", payload, score=5.0))
     assert decode_entry(line) == Entry("queue", payload, "q")
+
+
+async def test_parked_job_whose_time_is_over_is_forgotten_though_no_permit_comes_to_it(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"over", b"waits")
+    await declare(fleet.connection, KEYS.limits, {"crm": 2}, "")
+    result = ("result", "over", b'{"how":"expired"}', 60)
+    await fleet.admit("w1", b"a", b"b")
+    await fleet.admit("w1", b"over", expires_s=1.0, on_expiry=(result,))
+    await fleet.admit("w1", b"waits", expires_s=4e9)
+    assert (await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own)).woken == 0
+    assert await fleet.parked() == [b"waits"]
+    assert await fleet.waiting() == 1
+    assert await fleet.connection.call("t", lambda c: c.get(KEYS.result("over"))) == b'{"how":"expired"}'

@@ -79,7 +79,12 @@ class FakeHolds:
         return self.concurrency.get(name, float("inf")) - used
 
     def fill(self) -> None:
-        """Hand out what is free, whatever it became free by."""
+        """Forget those whose time is over, and hand out what is free, whatever it became free by."""
+        for each in list(self.parked):
+            if each.candidate.expires_s is not None and each.candidate.expires_s <= self.now_s():
+                self.parked.remove(each)
+                if self.place.remove(each.payload):
+                    self.apply(each.candidate.on_expiry)
         for name in {each.limit for each in self.parked}:
             self._fill(name)
 

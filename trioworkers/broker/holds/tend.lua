@@ -17,6 +17,7 @@ for i = 1, math.min(#all, 2000), 2 do
         forgotten[#forgotten + 1] = name
       end
     end
+    pcall(drop_expired, own, name, 500)
     local filled, count = pcall(fill, own, name)
     woken = woken + (filled and count or 0)
   end

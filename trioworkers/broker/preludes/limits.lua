@@ -100,6 +100,19 @@ local function fill(own, name)
   return #woken
 end
 
+-- Those parked longest whose time is over are forgotten though no permit comes to them. Looks at so many at a time: it runs with every beat.
+local function drop_expired(own, name, most)
+  local l = limit_of(own, name)
+  for _, member in ipairs(redis.call('ZRANGE', l.waiting, 0, most - 1)) do
+    local known, job = pcall(cmsgpack.unpack, member)
+    if known and type(job) == 'table' and type(job[7]) == 'number' and type(job[8]) == 'table' and job[7] <= now() then
+      local payload = redis.call('ZRANGEBYSCORE', own .. 'parked', job[1], job[1], 'LIMIT', 0, 1)[1]
+      l.parked = l.parked - redis.call('ZREM', l.waiting, member)
+      if payload and redis.call('ZREM', own .. 'parked', payload) == 1 then apply(own, job[8]) end
+    end
+  end
+end
+
 -- Attempts that leave their worker: {{member, {limit, …}, jid that its permits are kept for or ''}, …}
 local function let_go(own, holds, attempts)
   local members, by_limit, kept = {}, {}, {}
