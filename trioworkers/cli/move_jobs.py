@@ -176,11 +176,9 @@ async def _count(session: Session, source: Location, where: Where, now_s: float)
     return count
 
 
-def _confirm(question: str) -> None:
+def _confirm(question: str, instead: str = "--yes, or --dry-run") -> None:
     if not sys.stdin.isatty():
-        raise ConfigurationError(
-            f"{question.removesuffix(' Go on?')} Nobody is there to say yes: use --yes, or --dry-run"
-        )
+        raise ConfigurationError(f"{question.removesuffix(' Go on?')} Nobody is there to say yes: use {instead}")
     if not typer.confirm(question):
         raise typer.Abort
 
@@ -252,11 +250,11 @@ def _progress(total: int, summary: _Summary) -> Iterator[None]:
 
 
 async def purge(session: Session, queue: str, *, yes: bool) -> None:
-    """Forget a queue. Raises NotFound if there is none."""
+    """Forget all that waits in a queue. Raises NotFound if there is none."""
     size = await session.inspector.size(Location("queue", queue))
     if not size and queue not in await session.inspector.queue_names():
         raise NotFound(f"no queue {queue!r}")
     if not yes:
-        _confirm(f"{counted(size, 'job')} in queue {queue} will be deleted. Go on?")
+        _confirm(f"{counted(size, 'job')} in queue {queue} will be deleted. Go on?", "--yes")
     count = await session.actions.purge(queue)
     say(f"{counted(count, 'job')} of queue {queue} deleted")

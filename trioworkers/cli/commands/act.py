@@ -136,7 +136,7 @@ def bury(
 ) -> None:
     """Move jobs that wait to the dead set.
 
-    As they are, as Sidekiq's "kill" does. The dead set keeps the latest 10,000 for 180 days, whoever buries. A running job: `cancel`.
+    As they are, as Sidekiq's "kill" does. The dead set keeps the latest 9,999 for 180 days, whoever buries. A running job: `cancel`.
     """
     from trioworkers.cli import move_jobs  # noqa: PLC0415 - as above
 
@@ -203,7 +203,7 @@ def purge(
 ) -> None:
     """Delete a queue with all that wait in it.
 
-    In one step; running jobs go on.
+    The next in turn first; what is sent meanwhile stays, and running jobs go on.
     """
     from trioworkers.cli.move_jobs import purge as purge_queue  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
