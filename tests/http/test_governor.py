@@ -320,9 +320,7 @@ async def test_all_is_given_back_however_calls_end(autojump_clock: object, seed:
         await fails(client, 200)
 
 
-@pytest.mark.skipif(
-    sys.version_info >= (3, 12), reason="there the virtual clock is ahead of what the collector gives back: to be cured"
-)
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="not given back there, why is not known: to be found out")
 @pytest.mark.filterwarnings("ignore:an answer was never closed")
 async def test_answer_that_nobody_closed_is_given_back_when_nobody_knows_it_any_more(autojump_clock: object):
     host, client = governed(limits={"*": Limit(concurrency=1)})
