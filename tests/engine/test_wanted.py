@@ -6,11 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
-from trioworkers import App, Bury, ConfigurationError, Context, Discard, Job, JobFailed, JobGone
+from trioworkers import App, Bury, ConfigurationError, Context, Discard, Http, Job, JobFailed, JobGone
 from trioworkers.broker.fake import EPOCH_S
+from trioworkers.http import open_client
+from trioworkers.http.time_left import telling_until
 from trioworkers.testing import run
 
 
@@ -215,3 +218,70 @@ def test_what_can_not_be_is_refused_at_the_decorator(options: dict[str, Any]):
 
     with pytest.raises(ConfigurationError, match=r"q'"):
         app_with(handler, **options)
+
+
+# ── what calls say of the time that is left ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("header", "given"), [("X-Request-Timeout", {}), ("Grpc-Left", {"deadline_header": "Grpc-Left"})]
+)
+async def test_calls_of_a_job_with_a_deadline_say_how_much_time_is_left(autojump_clock: Any, header: str, given: Any):
+    app, seen = App(http=Http(**given)), []
+
+    @app.handler("q", "A")
+    async def handler(ctx: Context) -> None:
+        await trio.sleep(2)
+        await ctx.http.get("http://service/direct")
+        async with ctx.fan_out() as calls:
+            calls.get("one", "http://service/fan")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get(header))
+        return httpx.Response(200)
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    async with run(app, http=client) as test:
+        await test.enqueue(Job("q", "A", deadline=in_s(10)))
+        await test.drain()
+        await test.enqueue(Job("q", "A"))  # in the same task, maybe
+        await test.drain()
+    assert [float(text) for text in seen[:2]] == pytest.approx([8, 8], abs=0.1)
+    assert seen[2:] == [None, None]
+
+
+async def test_time_left_goes_over_the_wire_and_what_the_handler_says_itself_counts():
+    """With the shared client, in both of its ways: the shorter one of fan-outs, and httpx's own."""
+    heard: list[str] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async for data in stream:
+            text = data.decode().lower()
+            heard.append(
+                next(
+                    (line.partition(": ")[2] for line in text.split("\r\n") if line.startswith("x-request-timeout")), ""
+                )
+            )
+            await stream.send_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with trio.open_nursery() as nursery, open_client(Http()) as client:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, serve, listeners)
+        url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+
+        async def calls() -> None:
+            await client.get(url)
+            await client.exchange("GET", httpx.URL(url), {}, {})
+            await client.get(url, headers={"X-Request-Timeout": "mine"})
+
+        await telling_until(trio.current_time() + 60, calls)
+        await client.get(url)
+        nursery.cancel_scope.cancel()
+    assert [59 < float(text) <= 60 for text in heard[:2]] == [True, True]
+    assert heard[2:] == ["mine", ""]
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a:b", 7, "x" * 101])
+def test_header_that_cannot_be_one_is_refused(name: Any):
+    with pytest.raises(ConfigurationError, match="deadline_header"):
+        Http(deadline_header=name)

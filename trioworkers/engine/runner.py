@@ -21,6 +21,7 @@ from trioworkers.engine.job_metrics import JobMetrics
 from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass
 from trioworkers.failures import stand_in, summary
+from trioworkers.http.time_left import telling_until
 from trioworkers.jobs.context import Context, Resources
 from trioworkers.jobs.declarations import CallNext, Middleware
 from trioworkers.jobs.handler import AnyHandler
@@ -200,7 +201,7 @@ class Runner:
         call: CallNext = partial(self._refuse, ctx.job) if handler is None else partial(handler.start, ctx.job, ctx)
         for middleware in self._middleware:
             call = partial(middleware, ctx, call)
-        return call()
+        return call() if ctx.job.deadline is None else telling_until(ctx.deadline, call)
 
     async def _refuse(self, job: Job) -> NoReturn:
         """Inside all middleware, like any failure: who counts or reports failures there wants to hear of these, too."""

@@ -16,6 +16,7 @@ from trioworkers.errors import ConfigurationError
 if TYPE_CHECKING:
     from trioworkers.http.shared_client import SharedClient
 
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -48,6 +49,11 @@ _FLAG = _is("True or False", bool)
 def _rate(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not (isinstance(value, str) and _RATE.fullmatch(value) and float(value[:-2]) > 0):
         raise ConfigurationError(f"Limit: {field.name} is like '100/s', '20/m' or '1000/h', not {value!r}")
+
+
+def _header(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and _HEADER.fullmatch(value)):
+        raise ConfigurationError(f"Http: {field.name} is the name of a header or None, not {value!r:.80}")
 
 
 def _hosts(limits: Mapping[str, Limit]) -> dict[str, Limit]:
@@ -106,6 +112,7 @@ class Http:
     `private_addresses`: False refuses hosts that resolve to an address that isn't public (for URLs that come out of a job).
     `verify`: check certificates, or an SSL context of your own. `http2`, `proxy`: go through httpx's own transport, whose pool is
     slower the more calls are open (docs/fan-out.md). Proxies from the environment are not used; redirects are followed only if asked.
+    `deadline_header`: in which calls of a job with a deadline say how many seconds are left; None: in none.
     """
 
     timeout: float = attrs.field(default=30.0, validator=_positive)
@@ -121,6 +128,7 @@ class Http:
     follow_redirects: bool = attrs.field(default=False, validator=_FLAG)
     http2: bool = attrs.field(default=False, validator=_FLAG)
     proxy: str | None = attrs.field(default=None, validator=_is("a URL", str, type(None)))
+    deadline_header: str | None = attrs.field(default="X-Request-Timeout", validator=_header)
 
     def __attrs_post_init__(self) -> None:
         if self.http2 and importlib.util.find_spec("h2") is None:

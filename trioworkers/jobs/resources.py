@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 from trioworkers.http import Http, open_client
+from trioworkers.http.time_left import telling
 from trioworkers.jobs.client import Client
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ class SharedResources:
     def use(self, http: httpx.AsyncClient) -> None:
         """Have jobs use this client, before any has asked for one."""
         self._http = http
+        hooks = getattr(http, "event_hooks", {})
+        if "request" in hooks:
+            hooks["request"].append(partial(telling, self._http_options.deadline_header))
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """See `Context.run_cpu`."""
