@@ -50,7 +50,11 @@ def lowest() -> list[str]:
     """What we depend on directly, each at the lowest version that pyproject.toml allows."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found = []
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["embedded"]]:
+    for requirement in [
+        *project["dependencies"],
+        *project["optional-dependencies"]["embedded"],
+        *project["optional-dependencies"]["sync"],
+    ]:
         bound = re.fullmatch(r"([\w-]+)>=([\w.]+)(,<[\w.]+)?", requirement)
         if bound is None:
             sys.exit(f"{requirement}: a requirement is NAME>=LOWEST or NAME>=LOWEST,<NEXT")
@@ -66,7 +70,16 @@ def environment(name: str, program: str, constraints: list[str]) -> str:
     if not ready.exists() or ready.read_text(encoding="utf-8") != wanted:
         subprocess.run([program, "-m", "venv", "--clear", str(folder)], check=True)
         (folder / "constraints.txt").write_text("\n".join(constraints), encoding="utf-8")
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ".[embedded,dev]"]
+        install = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-e",
+            ".[embedded,sync,dev]",
+        ]
         subprocess.run([*install, "-c", str(folder / "constraints.txt")], cwd=ROOT, check=True)
         ready.write_text(wanted, encoding="utf-8")
     return python

@@ -11,13 +11,20 @@ import pytest
 import trioworkers
 
 HOUSE = Path(trioworkers.__file__).parent
-FLOORS = ("broker",), ("jobs", "http"), ("engine",), ("process",), ("app", "cli", "testing", "__init__", "__main__")
+FLOORS = (
+    ("broker",),
+    ("jobs", "http"),
+    ("engine",),
+    ("process",),
+    ("app", "sync", "asyncio", "cli", "testing", "__init__", "__main__"),
+)
 """From the second to the highest: `wire/` and all other files of the package's own folder are the lowest. Who stands on one imports from it and
 from those below."""
 
 WALLS = {
     "coredis": ("broker/redis",),
     "anyio": ("broker/redis",),
+    "redis": ("broker/redis_py.py", "asyncio.py"),
     "httpx": ("http", "jobs/http_call.py"),
     "signal": (
         "process",
@@ -33,6 +40,7 @@ WALLS = {
     "msgspec.json": (
         "wire",
         "cli",
+        "dev_note.py",  # what `dev` says of itself
         "jobs/conversion.py",  # annotations' own formats
         "jobs/progress.py",  # how much of a payload it may take
         "exits.py",  # a few fields of ours, at a glance

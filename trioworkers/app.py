@@ -5,14 +5,16 @@ The one place from which declarations reach up to the engine: so it stands on th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trioworkers.jobs.declarations import Declarations
 
 if TYPE_CHECKING:
     import trio
 
+    from trioworkers import asyncio, sync
     from trioworkers.engine.worker import Worker
+    from trioworkers.jobs.client import Client
 
 
 class App(Declarations):
@@ -26,6 +28,24 @@ class App(Declarations):
     "retry" (they fail like any other), "dead", or "leave" (others may have them: back after a delay, no attempt charged).
     `strict`: don't run on a queue from which another kind of worker fetches. Raises ConfigurationError.
     """
+
+    def client(self) -> Client:
+        """A client for Trio programs, for this app's own Redis, namespace and dialects: `async with app.client() as client`. Raises ConfigurationError."""
+        from trioworkers.jobs.client import Client  # noqa: PLC0415 - who only declares and sends otherwise needs no Trio
+
+        return Client.for_app(self)
+
+    def sync_client(self, **options: Any) -> sync.Client:
+        """A `trioworkers.sync.Client` for this app's own Redis, namespace and dialects. `options`: `retry_for`, `max_connections`. Raises ConfigurationError."""
+        from trioworkers.sync import Client  # noqa: PLC0415 - few need it
+
+        return Client.for_app(self, **options)
+
+    def asyncio_client(self, **options: Any) -> asyncio.Client:
+        """A `trioworkers.asyncio.Client` for this app's own Redis, namespace and dialects. `options`: `retry_for`, `max_connections`. Raises ConfigurationError."""
+        from trioworkers.asyncio import Client  # noqa: PLC0415 - few need it, and no Trio program asyncio
+
+        return Client.for_app(self, **options)
 
     def run(self) -> None:
         """Run a worker until it is stopped; handles Unix signals. Blocks. Raises as `serve` does."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from trioworkers import ConfigurationError
-from trioworkers.cli.dev.note import FOLDER, NOTE, keeping_note
 from trioworkers.cli.which_redis import which_redis
+from trioworkers.dev_note import FOLDER, NOTE, keeping_note
 
 
 @pytest.fixture(autouse=True)

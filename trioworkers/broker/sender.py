@@ -31,12 +31,22 @@ class Sender:
         guard: SizeGuard | None = None,
         dialect: Dialect = SIDEKIQ,
     ) -> None:
+        self._begin(connection, Sending(keys, dialect, SizeGuard() if guard is None else guard), clock)
+
+    @classmethod
+    def of(cls, connection: Connection, sending: Sending) -> Sender:
+        """The sending moves of a client, which knows what it speaks."""
+        sender = cls.__new__(cls)
+        sender._begin(connection, sending, None)  # noqa: SLF001 - one of our own
+        return sender
+
+    def _begin(self, connection: Connection, sending: Sending, clock: Clock | None) -> None:
         self.connection = connection
-        self.keys = keys
+        self.keys = sending.keys
         self.clock = Clock() if clock is None else clock
-        self.guard = SizeGuard() if guard is None else guard
-        self.dialect = dialect
-        self.sending = Sending(keys, dialect, self.guard)
+        self.guard = sending.guard
+        self.dialect = sending.dialect
+        self.sending = sending
         self._outbox = Outbox(self._deliver)
 
     async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> None:

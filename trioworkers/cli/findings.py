@@ -17,10 +17,11 @@ from trioworkers.broker.people.diagnosis import diagnose
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
+from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_in
 from trioworkers.cli.loader import load_app
 from trioworkers.cli.tables import clean
-from trioworkers.cli.which_redis import Place, which_redis
+from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import BrokerError, Unreachable, WrongLogin
 from trioworkers.printable import json_line
 from trioworkers.process.logs import wants_colours
@@ -46,14 +47,14 @@ def examine(
     return findings
 
 
-def _place(app: App | None, redis: str | None, namespace: str | None) -> Place:
+def _place(app: App | None, redis: str | None, namespace: str | None) -> ChosenRedis:
 
     if app is not None and redis is None and app.redis_named:
-        return Place(app.settings.redis_url, namespace or app.settings.namespace, "the App")
+        return ChosenRedis(app.settings.redis_url, namespace or app.settings.namespace, "the App")
     return which_redis(redis, namespace)
 
 
-def _check_redis(place: Place) -> list[Finding]:
+def _check_redis(place: ChosenRedis) -> list[Finding]:
 
     where = f"{shown_url(place.url)} ({place.source})"
     findings: list[Finding] = []

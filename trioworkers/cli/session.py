@@ -18,7 +18,8 @@ from trioworkers.broker.people.operator_actions import OperatorActions
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
-from trioworkers.cli.which_redis import Place, which_redis
+from trioworkers.chosen_redis import ChosenRedis
+from trioworkers.cli.which_redis import which_redis
 from trioworkers.redis_url import shown_url
 from trioworkers.wire.keys import Keys
 
@@ -60,7 +61,7 @@ def _silent_logs() -> Iterator[None]:
             logger.setLevel(level)
 
 
-async def _run(command: Callable[[Session], Awaitable[None]], place: Place) -> None:
+async def _run(command: Callable[[Session], Awaitable[None]], place: ChosenRedis) -> None:
     keys = Keys(place.namespace)
     async with open_server(place.url) as url, connect(url, Link(shown_url(url))) as connection:
         await command(

@@ -15,6 +15,7 @@ from trioworkers.broker.contract import Broker, Holder
 from trioworkers.broker.redis.connection import Connection, connect, retrying
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
+from trioworkers.chosen_redis import noted_elsewhere
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.watchdog import watching
 from trioworkers.engine.worker import Worker
@@ -37,6 +38,8 @@ logger = logging.getLogger("trioworkers")
 async def serve(app: Declarations, *, task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED) -> None:
     """See `App.serve`."""
     app.check()
+    if elsewhere := noted_elsewhere(app):
+        logger.warning("%s", elsewhere)
     session = _Session(app)
     with ungrouped():
         async with trio.open_nursery() as nursery:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -17,62 +15,75 @@ from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.sender import Sender
-from trioworkers.errors import JobFailed, JobGone
+from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
+from trioworkers.jobs.exchanges import AskEnded, Pause, result
 from trioworkers.outcome import Send, moment
 from trioworkers.redis_url import shown_url
 from trioworkers.sending import Sent
-from trioworkers.settings import DEFAULT_URL, settings
-from trioworkers.size_guard import SizeGuard
-from trioworkers.wire.dialects import dialect_named
-from trioworkers.wire.ended import value_of
 from trioworkers.wire.job import Job
-
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
-"""Between two looks for a result: the longer it takes, the rarer."""
 
 
 class Client:
     """Sends jobs. `async with Client(url) as client: await client.enqueue(Job("mail", "WelcomeJob", [7]))`.
 
-    `url`: as for `App`; not given: REDIS_URL, or redis://localhost:6379/0. `dialect`: as for `App`. Many tasks may use one client at once.
-    A payload over `max_payload_bytes` (1 MiB) is refused, one over `large_payload_bytes` (100 KiB) warned of, once per class in a while.
-    Raises ConfigurationError for a bad URL.
+    `url`: as for `App`; not given: REDIS_URL, else the Redis of a `trioworkers dev` that runs here, else redis://localhost:6379/0. `namespace`,
+    `dialect`: as for `App`. Many tasks may use one client at once. A payload over `max_payload_bytes` (1 MiB) is refused, one over `large_payload_bytes` (100 KiB) warned of, once per class in a while.
+    Raises ConfigurationError for a bad URL; and without one if this program's Apps mean another Redis.
+    In programs without Trio: `trioworkers.sync.Client`, `trioworkers.asyncio.Client`.
     """
 
     def __init__(
         self,
         url: str | None = None,
         *,
-        namespace: str = "",
+        namespace: str | None = None,
         dialect: str | None = None,
         max_payload_bytes: int | None = None,
         large_payload_bytes: int | None = None,
     ) -> None:
-        sizes = {"max_payload_bytes": max_payload_bytes, "large_payload_bytes": large_payload_bytes}
-        given = {"redis_url": url, "namespace": namespace, "dialect": dialect, **sizes}
-        self._settings = settings(given, os.environ)
-        self._stack = AsyncExitStack()
-        self._sender: Sends | None = None
+        self._begin(given_options("Client()", url, namespace, dialect, max_payload_bytes, large_payload_bytes))
+
+    @classmethod
+    def for_app(cls, app: Declared) -> Client:
+        """A client for the Redis, namespace and dialects of an App; `app.client()` calls this. Raises ConfigurationError."""
+        client = cls.__new__(cls)
+        client._begin(options_of(app))  # noqa: SLF001 - one of our own
+        return client
 
     @classmethod
     def around(cls, sender: Sends) -> Client:
         """A client on a connection that is open already and that somebody else closes."""
-        client = cls(DEFAULT_URL)
-        client._sender = sender
+        client = cls.__new__(cls)
+        client._begin(None, sender)  # noqa: SLF001 - one of our own
         return client
+
+    def _begin(self, options: ClientOptions | None, sender: Sends | None = None) -> None:
+        self._options = options
+        self._stack = AsyncExitStack()
+        self._sender = sender
 
     async def __aenter__(self) -> Self:
         if not trio.lowlevel.in_trio_run():  # else what comes of it is somebody else's AttributeError
-            raise RuntimeError("trioworkers needs Trio: run the program with trio.run(main), not asyncio.run(main())")
+            raise RuntimeError(
+                "trioworkers.Client needs Trio: run the program with trio.run(main), not asyncio.run(main()); or use trioworkers.asyncio.Client"
+            )
+        if self._options is None:
+            raise RuntimeError("this client is open already, and somebody else closes it")
+        options = self._options
         async with AsyncExitStack() as stack:  # what is open is closed if the next fails
-            url = await stack.enter_async_context(open_server(self._settings.redis_url))
+            url = await stack.enter_async_context(open_server(options.chosen.url))
             connection = await stack.enter_async_context(connect(url, Link(shown_url(url))))
             self._stack = stack.pop_all()
-        namespace = self._settings.namespace
-        dialect = dialect_named(self._settings.dialect, namespace)
-        guard = SizeGuard(self._settings)
-        self._sender = Sender(connection, dialect.keys(namespace), guard=guard, dialect=dialect)
+        self._sender = Sender.of(connection, options.sending())
         return self
+
+    def __enter__(self) -> Self:
+        raise RuntimeError(
+            "trioworkers.Client is used with `async with`, in Trio; in a program that blocks use trioworkers.sync.Client"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Never called: see `__enter__`."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -100,20 +111,20 @@ class Client:
         TimeoutError if it has not ended by then: also for a job that keeps no result, or whose result is not kept any more. Unavailable
         or Refused if Redis fails. Cancelled: nothing has happened.
         """
-        sender = self._opened()
-        ended, pause_s = await sender.ended(jid), FIRST_PAUSE_S
-        with trio.move_on_after(math.inf if timeout is None else timeout):
-            while ended is None:
-                await trio.sleep(pause_s)
-                pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
-                ended = await sender.ended(jid)
-        if ended is None:
-            raise TimeoutError(f"job {jid} has not ended within {timeout:g} s, or keeps no result")
-        if ended.how == "dead":
-            raise JobFailed(jid, ended.error_class, ended.error_message)
-        if ended.how != "succeeded":
-            raise JobGone(jid, ended.how)
-        return value_of(ended)
+        sender, exchange = self._opened(), result(jid, timeout, trio.current_time)
+        try:
+            step = next(exchange)
+            while True:
+                match step:
+                    case Pause(seconds):
+                        await trio.sleep(seconds)
+                        step = exchange.send(None)
+                    case AskEnded(wanted):
+                        step = exchange.send(await sender.ended(wanted))
+                    case _:
+                        raise AssertionError(f"who waits for a result doesn't {step}")
+        except StopIteration as end:
+            return end.value
 
     def _opened(self) -> Sends:
         if self._sender is None:

@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 import attrs
 
+from trioworkers.chosen_redis import APPS
 from trioworkers.errors import ConfigurationError
 from trioworkers.http import Http
 from trioworkers.jobs.context import Context
@@ -107,6 +108,7 @@ class Declarations:
             )
         if not isinstance(http, Http | None):
             raise ConfigurationError(f"http is Http(…), not {http!r:.80}")
+        APPS.add(self)
         self.lifespan = lifespan
         self.http = Http() if http is None else http
         self._concurrency: dict[str, int] = {}

@@ -26,11 +26,12 @@ from coredis.retry import NoRetryPolicy
 
 from trioworkers.broker.redis.commands import Commands
 from trioworkers.broker.redis.link import Link
-from trioworkers.broker.redis.opening import Address, Socket, tls_context
+from trioworkers.broker.redis.opening import Address, Socket
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.redis.translation import FOREIGN, first_leaf, translated, why_not_open
 from trioworkers.errors import BrokerError, Superseded, Unavailable
 from trioworkers.redis_url import RedisUrl, parse_redis_url
+from trioworkers.tls_context import tls_context
 
 logger = logging.getLogger("trioworkers")
 

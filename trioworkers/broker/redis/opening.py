@@ -8,13 +8,11 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import ssl
 import sys
 import termios
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -27,6 +25,7 @@ from trioworkers.broker.redis.reasons import unreachable
 from trioworkers.errors import ConfigurationError, Unreachable
 from trioworkers.lookup import addresses_of, remember
 from trioworkers.redis_url import RedisUrl, Tls
+from trioworkers.tls_context import tls_context
 
 CONNECT_TIMEOUT_S = 2.0
 NEXT_ADDRESS_AFTER_S = 0.25
@@ -158,29 +157,6 @@ async def _encrypted(stream: ByteStream, host: str, tls: Tls) -> ByteStream:
     except BaseException:
         await _close(stream)
         raise
-
-
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """How TLS is spoken; the files are read anew, since certificates change while workers run. Raises ConfigurationError."""
-    with _naming("ssl_ca_certs", tls.ca_certs):
-        is_folder = tls.ca_certs is not None and Path(tls.ca_certs).is_dir()
-        files, folder = (None, tls.ca_certs) if is_folder else (tls.ca_certs, None)
-        context = ssl.create_default_context(cafile=files, capath=folder)
-    context.check_hostname = tls.check_hostname
-    context.verify_mode = ssl.CERT_REQUIRED if tls.checked else ssl.CERT_NONE
-    if tls.certfile is not None:
-        with _naming("ssl_certfile", f"{tls.certfile}{f' with {tls.keyfile}' if tls.keyfile else ''}"):
-            context.load_cert_chain(tls.certfile, tls.keyfile, tls.key_password or "")  # None would ask the terminal
-    return context
-
-
-@contextmanager
-def _naming(parameter: str, what: str | None) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"{parameter}: {what} can't be used: {reason}") from error
 
 
 async def _connect(host: str, port: int, timeout_s: float) -> ByteStream:

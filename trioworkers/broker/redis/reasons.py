@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import ssl
 
-import anyio
-
 from trioworkers.errors import ConfigurationError, Unreachable
 from trioworkers.redis_url import RedisUrl
 
 START_IT = "start it, or say where it is: --redis, REDIS_URL, `trioworkers dev`"
+_ANYIO_ENDED = ("EndOfStream", "BrokenResourceError")
+"""By name: who speaks to Redis without Trio reads these reasons, too, and imports no anyio."""
 _HOSTNAME_MISMATCH = 62
 """X509_V_ERR_HOSTNAME_MISMATCH; 64 is the same for an IP address."""
 
@@ -32,7 +32,7 @@ def unreachable(error: BaseException, url: RedisUrl | None = None) -> Unreachabl
             found = Unreachable("connection refused", f"nothing listens there: {START_IT}")
         case FileNotFoundError():
             found = Unreachable(f"there is no {'socket' if url is None else url.path}", START_IT)
-        case anyio.EndOfStream() | anyio.BrokenResourceError() | ConnectionResetError():
+        case _ if isinstance(error, ConnectionResetError) or type(error).__name__ in _ANYIO_ENDED:
             found = _ended(url)
         case OSError():
             found = Unreachable(error.strerror or str(error) or type(error).__name__, START_IT)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trioworkers.broker.redis.server import greeting_at, open_server
 from trioworkers.cli.dev.messages import Need
-from trioworkers.cli.dev.note import FOLDER, NoteKeeper, private_folder
+from trioworkers.dev_note import FOLDER, NoteKeeper, private_folder
 from trioworkers.redis_url import shown_url
 from trioworkers.settings import DEFAULT_URL
 

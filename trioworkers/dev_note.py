@@ -1,7 +1,7 @@
-"""The note by which other commands find the Redis of a running `trioworkers dev`.
+"""The note by which commands and clients find the Redis of a running `trioworkers dev`.
 
 `dev` keeps `.trioworkers/dev.json` in the directory that it runs in, locked for as long as it lives: who gets the lock knows
-that the note is stale, however its writer ended. Commands look for it in their directory and those above. `run` does not.
+that the note is stale, however its writer ended. Commands and clients look for it in their directory and those above. `run` does not.
 """
 
 from __future__ import annotations

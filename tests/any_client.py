@@ -1,0 +1,64 @@
+"""The three clients as one kind of thing: what each does is waited for, so that one test is for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+import trioworkers
+import trioworkers.asyncio
+import trioworkers.sync
+from trioworkers import Job, Sent
+
+KINDS = ("trio", "sync", "asyncio")
+
+
+class AnyClient:
+    """A client of some kind, whose calls block."""
+
+    def __init__(self, kind: str, url: str | None = None, **options: Any) -> None:
+        self._kind = kind
+        self._runner: asyncio.Runner | None = None
+        if kind == "sync":
+            self.client: Any = trioworkers.sync.Client(url, **options)
+        elif kind == "asyncio":
+            self.client = trioworkers.asyncio.Client(url, **options)
+            self._runner = asyncio.Runner()
+        else:
+            options.pop("retry_for", None)  # it says at once what happened
+            self.client = trioworkers.Client(url, **options)
+
+    def enqueue(self, *jobs: Job) -> list[Sent]:
+        return self._do(lambda client: client.enqueue(*jobs))
+
+    def schedule(self, when: Any, *jobs: Job) -> list[Sent]:
+        return self._do(lambda client: client.schedule(when, *jobs))
+
+    def result(self, jid: str, **options: Any) -> Any:
+        return self._do(lambda client: client.result(jid, **options))
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.run(self.client.aclose())
+            self._runner.close()
+        elif self._kind == "sync":
+            self.client.close()
+
+    def _do(self, call: Callable[[Any], Any]) -> Any:
+        if self._kind == "sync":
+            return call(self.client)
+        if self._runner is not None:
+
+            async def once() -> Any:
+                return await call(self.client)
+
+            return self._runner.run(once())
+
+        async def opened() -> Any:
+            async with self.client as client:
+                return await call(client)
+
+        return trio.run(opened)

@@ -1,0 +1,214 @@
+"""Client for programs on asyncio: `from trioworkers.asyncio import Client`; needs `pip install 'trioworkers[sync]'`.
+
+A thin shell around `jobs/exchanges.py`, as `sync.py` is, over redis-py's asyncio half, which is imported with the first call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from trioworkers.broker.enqueue import ENQUEUE
+from trioworkers.errors import BrokerError
+from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
+from trioworkers.jobs.exchanges import (
+    RETRY_FOR_S,
+    AskEnded,
+    Exchange,
+    Exchanges,
+    Pause,
+    Step,
+    checked_retry_for,
+    result,
+)
+from trioworkers.redis_url import RedisUrl, Tls, parse_redis_url
+from trioworkers.sending import Sent
+from trioworkers.sync import MAX_CONNECTIONS, check_usable, checked_connections
+from trioworkers.wire.ended import decode_ended
+from trioworkers.wire.job import Job
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+
+
+class Client:
+    """Sends jobs from an asyncio program. `async with Client() as client: await client.enqueue(Job("mail", "WelcomeJob", [7]))`.
+
+    Any number of tasks of one event loop may use one client. It connects with its first call; at the end of the block, or by `await
+    client.aclose()`, it is closed.
+
+    `url`: as for `App`, but not `embedded:`; not given: REDIS_URL, else the Redis of a `trioworkers dev` that runs here, else redis://localhost:6379/0.
+    `namespace`, `dialect`, `max_payload_bytes`, `large_payload_bytes`: as for `App`. `retry_for`: for how many seconds a call is repeated
+    when Redis can't be reached; at most 60, 0 for once. A repetition never doubles a job. `max_connections`: at most so many at once.
+    Raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        namespace: str | None = None,
+        dialect: str | None = None,
+        max_payload_bytes: int | None = None,
+        large_payload_bytes: int | None = None,
+        retry_for: float = RETRY_FOR_S,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        options = given_options("Client()", url, namespace, dialect, max_payload_bytes, large_payload_bytes)
+        self._begin(options, retry_for, max_connections)
+
+    @classmethod
+    def for_app(
+        cls, app: Declared, *, retry_for: float = RETRY_FOR_S, max_connections: int = MAX_CONNECTIONS
+    ) -> Client:
+        """A client for the Redis, namespace and dialects of an App; `app.asyncio_client()` calls this. Raises ConfigurationError."""
+        client = cls.__new__(cls)
+        client._begin(options_of(app), retry_for, max_connections)  # noqa: SLF001 - one of our own
+        return client
+
+    def _begin(self, options: ClientOptions, retry_for: float, max_connections: int) -> None:
+        check_usable(options, "trioworkers.asyncio")
+        self._options = options
+        self._url = parse_redis_url(options.chosen.url)
+        self._exchanges = Exchanges(options.sending(), checked_retry_for(retry_for))
+        self._max_connections = checked_connections(max_connections)
+        self._redis: redis.asyncio.Redis | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"<trioworkers.asyncio.Client: {self._options.chosen}>"
+
+    async def __aenter__(self) -> Self:
+        _check_loop()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        raise RuntimeError(
+            "trioworkers.asyncio.Client is used with `async with`; in a program that blocks use trioworkers.sync.Client"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Never called: see `__enter__`."""
+
+    async def aclose(self) -> None:
+        """Close its connections. A later call opens new ones."""
+        client, self._redis, self._loop = self._redis, None, None
+        if client is not None:
+            await client.connection_pool.disconnect()
+
+    async def enqueue(self, *jobs: Job) -> list[Sent]:
+        """Put jobs into their queues, in this order; returns for each its jid, a string that may say more.
+
+        Raises BadJob before anything is sent. Raises Unavailable or Refused if Redis fails, and has done so for `retry_for` seconds, when the
+        jobs may have been sent or not (of more than a thousand, or of more than 8 MB, the first ones). Cancelled: likewise.
+        """
+        return await self._do(self._exchanges.send(jobs))
+
+    async def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[Sent]:
+        """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
+        return await self._do(self._exchanges.send(jobs, when))
+
+    async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as trioworkers.Client has it
+        """What a job returned that keeps its result, as soon as it has ended; waits for that up to `timeout` seconds (None: for ever).
+
+        Raises JobFailed if it is dead; JobGone if it ended otherwise without a result (discarded, expired, deleted, purged);
+        TimeoutError if it has not ended by then: also for a job that keeps no result, or whose result is not kept any more. Unavailable
+        or Refused if Redis fails. Cancelled: nothing has happened.
+        """
+        return await self._do(result(jid, timeout))
+
+    async def _do(self, exchange: Exchange[T]) -> T:
+        _check_loop()
+        try:
+            step = next(exchange)
+            with self._options.chosen.explained():
+                while True:
+                    try:
+                        reply = await self._step(step)
+                    except BrokerError as error:
+                        step = exchange.throw(error)
+                    else:
+                        step = exchange.send(reply)
+        except StopIteration as end:
+            returned: T = end.value
+            return returned
+
+    async def _step(self, step: Step) -> Any:
+        if isinstance(step, Pause):
+            return await asyncio.sleep(step.seconds)
+        from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
+
+        client = self._client()
+        try:
+            if isinstance(step, AskEnded):
+                text = await client.get(self._exchanges.key_of_result(step.jid))
+                return None if text is None else decode_ended(text)
+            words = (len(step.keys), *step.keys, *step.args)
+            try:
+                return await client.execute_command("EVALSHA", ENQUEUE.sha, *words)
+            except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts
+                return await client.execute_command("EVAL", ENQUEUE.text, *words)
+        except redis_py.FOREIGN as error:
+            raise redis_py.translate(error, self._url) from error
+
+    def _client(self) -> redis.asyncio.Redis:
+        loop = asyncio.get_running_loop()
+        if self._redis is not None and self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError("a trioworkers.asyncio.Client belongs to one event loop: make another one for this")
+            self._redis = None  # its sockets ended with their loop
+        if self._redis is None:
+            self._redis, self._loop = _open_client(self._url, self._max_connections), loop
+        return self._redis
+
+
+def _open_client(url: RedisUrl, max_connections: int) -> redis.asyncio.Redis:
+    import redis.asyncio  # noqa: PLC0415 - with the first call, not before
+    from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
+
+    from trioworkers.broker.redis_py import POOL_PATIENCE_S, options  # noqa: PLC0415 - as above
+    from trioworkers.tls_context import tls_context  # noqa: PLC0415 - as above
+
+    tls = url.tls or Tls()
+
+    class TlsConnection(redis.asyncio.Connection):  # type: ignore[misc]  # of whatever version
+        """As the blocking one."""
+
+        def _connection_arguments(self) -> Mapping[str, Any]:
+            encrypted = {"ssl": tls_context(tls), "server_hostname": url.host}
+            return {**super()._connection_arguments(), **encrypted}
+
+    kind: type[Any] = redis.asyncio.Connection
+    if url.path is not None:
+        kind = redis.asyncio.UnixDomainSocketConnection
+    elif url.tls is not None:
+        kind = TlsConnection
+    pool = redis.asyncio.BlockingConnectionPool(
+        connection_class=kind,
+        max_connections=max_connections,
+        timeout=POOL_PATIENCE_S,
+        retry=Retry(NoBackoff(), 0),
+        **options(url),
+    )
+    return redis.asyncio.Redis(connection_pool=pool)
+
+
+def _check_loop() -> None:
+    """Raise RuntimeError where no asyncio runs."""
+    if (trio := sys.modules.get("trio")) is not None and trio.lowlevel.in_trio_run():
+        raise RuntimeError("trioworkers.asyncio.Client is for asyncio, and this is Trio: use trioworkers.Client")
+    asyncio.get_running_loop()

@@ -1,0 +1,117 @@
+"""redis-py, for the clients of programs without Trio: what a URL means to it, and what its errors mean to us. Imported with a client's first call.
+
+It repeats nothing by itself: what may be repeated, and how long, is known to `jobs/exchanges.py`.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from trioworkers.broker.redis.reasons import unreachable
+from trioworkers.errors import BrokerError, Refused, Unavailable, WrongLogin
+from trioworkers.redis_url import RedisUrl, Tls
+from trioworkers.tls_context import tls_context
+from trioworkers.wire.error_replies import refusal
+
+NoScriptError = redis.exceptions.NoScriptError
+FOREIGN = (redis.RedisError, OSError)
+"""What redis-py raises when Redis or the way to it has a fault."""
+CONNECT_TIMEOUT_S = 2.0
+REPLY_TIMEOUT_S = 3.0
+POOL_PATIENCE_S = 5.0
+"""How long a thread waits for a connection that another one has."""
+_TEMPORARY = (
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.NoScriptError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.InvalidResponse,
+)
+
+
+def options(url: RedisUrl) -> dict[str, Any]:
+    """How a connection is opened, blocking or not."""
+    timeout_s = url.connect_timeout_s or CONNECT_TIMEOUT_S
+    told: dict[str, Any] = {
+        "db": url.db,
+        "username": url.username,
+        "password": url.password,
+        "client_name": url.client_name,
+        "socket_timeout": REPLY_TIMEOUT_S,
+        "protocol": 2,
+    }
+    if url.path is not None:
+        return {**told, "path": url.path}
+    return {
+        **told,
+        "host": url.host,
+        "port": url.port,
+        "socket_connect_timeout": timeout_s,
+        "socket_keepalive": True,
+    }
+
+
+class TlsConnection(redis.Connection):  # type: ignore[misc]  # of whatever version
+    """A connection over TLS as our URLs mean it: redis-py's own adds to the system's authorities those that are given."""
+
+    def __init__(self, *, tls: Tls, **rest: Any) -> None:
+        self._tls = tls
+        super().__init__(**rest)
+
+    def _connect(self) -> socket.socket:
+        plain: socket.socket = super()._connect()
+        try:
+            return tls_context(self._tls).wrap_socket(plain, server_hostname=self.host)
+        except BaseException:
+            plain.close()
+            raise
+
+
+def open_client(url: RedisUrl, max_connections: int) -> redis.Redis:
+    """A blocking client, for any number of threads and over forks. Connects with its first command."""
+    kind: type[Any] = redis.Connection
+    told = {**options(url), "retry": Retry(NoBackoff(), 0)}
+    if url.path is not None:
+        kind = redis.UnixDomainSocketConnection
+    elif url.tls is not None:
+        kind = TlsConnection
+        told["tls"] = url.tls
+    pool = redis.BlockingConnectionPool(
+        connection_class=kind, max_connections=max_connections, timeout=POOL_PATIENCE_S, **told
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+def translate(error: BaseException, url: RedisUrl) -> BrokerError:
+    """Our error for one of redis-py or the operating system."""
+    text = str(error) or type(error).__name__
+    match error:
+        case redis.exceptions.AuthenticationError() | redis.exceptions.AuthenticationWrongNumberOfArgsError():
+            return WrongLogin(text)
+        case redis.exceptions.AuthorizationError() | redis.exceptions.NoPermissionError():
+            return Refused(text)
+        case _ if isinstance(error, _TEMPORARY):
+            return Unavailable(text)
+        case redis.ConnectionError() | redis.TimeoutError() | OSError():
+            root = _cause(error)
+            return unreachable(root, url) if " connecting to " in text and root is not None else Unavailable(text)
+        case _:
+            return refusal(text)
+
+
+def _cause(error: BaseException) -> OSError | None:
+    """What the operating system said."""
+    seen: BaseException | None = error
+    for _ in range(8):
+        if seen is None or isinstance(seen, OSError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

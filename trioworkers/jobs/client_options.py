@@ -1,0 +1,86 @@
+"""What a client is told, by its arguments or by an App: which Redis, and what is spoken there. The same for every kind of client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+
+from trioworkers.chosen_redis import ChosenRedis, HasRedis, check_apps_agree, choose, redis_of
+from trioworkers.errors import ConfigurationError
+from trioworkers.sending import Sending
+from trioworkers.settings import Settings, settings
+from trioworkers.size_guard import SizeGuard
+from trioworkers.wire.dialect import Dialect
+from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.keys import Keys
+
+
+class Declared(HasRedis, Protocol):
+    """What an App says to its clients."""
+
+    @property
+    def dialects(self) -> Mapping[str, Dialect]:
+        """What is spoken on each queue."""
+
+
+@attrs.frozen
+class ClientOptions:
+    """`dialects`: what is spoken on queues of which the App knows."""
+
+    chosen: ChosenRedis
+    settings: Settings
+    dialects: Mapping[str, Dialect] = attrs.field(factory=dict)
+
+    @property
+    def dialect(self) -> Dialect:
+        """What is spoken on all other queues."""
+        return dialect_named(self.settings.dialect, self.chosen.namespace)
+
+    @property
+    def foreign(self) -> Mapping[str, tuple[Dialect, Keys]]:
+        """The queues that speak another dialect, with their keys."""
+        usual = self.dialect
+        return {
+            queue: (dialect, dialect.keys(self.chosen.namespace))
+            for queue, dialect in self.dialects.items()
+            if dialect != usual
+        }
+
+    def sending(self) -> Sending:
+        """What makes calls of jobs."""
+        keys = self.dialect.keys(self.chosen.namespace)
+        return Sending(keys, self.dialect, SizeGuard(self.settings), self.foreign)
+
+
+def given_options(
+    who: str,
+    url: str | None,
+    namespace: str | None,
+    dialect: str | None,
+    max_payload_bytes: int | None,
+    large_payload_bytes: int | None,
+) -> ClientOptions:
+    """What a client's arguments say, else the environment, else a `dev` that runs here. Raises ConfigurationError.
+
+    `who`: the client, for messages. One without a URL means what the program's Apps mean, or is refused.
+    """
+    sizes = {"max_payload_bytes": max_payload_bytes, "large_payload_bytes": large_payload_bytes}
+    told = settings({"redis_url": url, "namespace": namespace, "dialect": dialect, **sizes}, os.environ)
+    chosen = choose(url, told.namespace or namespace, "the client's URL")
+    if url is None:
+        check_apps_agree(chosen, who)
+    return ClientOptions(chosen, attrs.evolve(told, redis_url=chosen.url, namespace=chosen.namespace))
+
+
+def options_of(app: Declared) -> ClientOptions:
+    """What an App says. Raises ConfigurationError."""
+    chosen = redis_of(app)
+    if chosen.url == "embedded:":
+        raise ConfigurationError(
+            "the App's Redis is embedded in its worker, and nobody else finds it: "
+            "use ctx.client in its jobs, or embedded:DIRECTORY, or a server"
+        )
+    return ClientOptions(chosen, app.settings, app.dialects)

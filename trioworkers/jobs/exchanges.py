@@ -1,0 +1,131 @@
+"""How a client's calls go, without I/O: what is sent, repeated, waited for, and what comes of it.
+
+Each is a generator. It yields what is to be done next, is sent what came of that, and has a BrokerError thrown into it if Redis failed; it
+returns what the caller gets. A client only does the steps, each in its own way: it blocks, or awaits.
+
+**Repeating.** A call carries a token. If its reply is lost, the same call is made again, and Redis says what it said the first time; so a
+repetition never doubles, and what was acknowledged was carried out (`sending.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import attrs
+
+from trioworkers.broker.clock import Clock
+from trioworkers.errors import BrokerError, ConfigurationError, JobFailed, JobGone, Unavailable
+from trioworkers.outcome import Send, moment
+from trioworkers.sending import Call, Sending, Sent, late, read
+from trioworkers.wire.ended import Ended, value_of
+from trioworkers.wire.job import Job
+
+T = TypeVar("T")
+RETRY_FOR_S = 5.0
+MOST_RETRY_FOR_S = 60.0
+"""Tokens are remembered for two minutes; a copy under way counts, too."""
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
+"""Between two looks for a result, or two tries: the longer it takes, the rarer."""
+
+
+@attrs.frozen
+class Pause:
+    """Do nothing for so long. Nothing comes of it."""
+
+    seconds: float
+
+
+@attrs.frozen
+class AskEnded:
+    """Ask how a job ended. What comes of it: an `Ended`, or None."""
+
+    jid: str
+
+
+Step = Call | Pause | AskEnded
+"""What is to be done next; of a `Call` comes the script's reply."""
+Exchange = Generator[Step, Any, T]
+
+
+def checked_retry_for(seconds: object) -> float:
+    """`retry_for` of a client. Raises ConfigurationError."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= MOST_RETRY_FOR_S:  # type: ignore[operator]
+        raise ConfigurationError(f"retry_for is a number of seconds from 0 to {MOST_RETRY_FOR_S:g}, not {seconds!r}")
+    return float(seconds)  # type: ignore[arg-type]
+
+
+class Exchanges:
+    """One client's. `retry_for_s`: how long calls are repeated when Redis can't be reached, or doesn't answer."""
+
+    def __init__(self, sending: Sending, retry_for_s: float) -> None:
+        self._sending = sending
+        self._retry_for_s = retry_for_s
+        self._clock = Clock()
+
+    def key_of_result(self, jid: str) -> str:
+        """Where lies how a job ended."""
+        return self._sending.keys.result(jid)
+
+    def send(self, jobs: Sequence[Job], when: datetime | timedelta | float | None = None) -> Exchange[list[Sent]]:
+        """Have jobs enqueued now, or at a time. Raises BadJob before the first step."""
+        delay_s, at_s = (None, None) if when is None else moment(when)
+        parcels = [*self._sending.parcels([Send(job, delay_s, at_s) for job in jobs], self._clock.now_s())]
+        token = os.urandom(12).hex()  # without `random`, which takes 2 ms to import
+        for number, parcel in enumerate(parcels):
+            refused = read((yield from self._repeated(parcel, token, number)))
+            if refused:
+                raise refused[0]
+        return [Sent(job.jid) for job in jobs]
+
+    def _repeated(self, parcel: bytes, token: str, number: int) -> Exchange[Sequence[bytes]]:
+        given_up_at, pauses, clock_is_set = time.monotonic() + self._retry_for_s, _pauses(), False
+        while True:
+            try:
+                reply: Sequence[bytes] = yield self._sending.repeatable(parcel, token, number, self._clock.now_s())
+            except BrokerError as error:
+                redis_now_s = None if clock_is_set else late(error)
+                pause_s = next(pauses) * (0.5 + os.urandom(1)[0] / 510)
+                if redis_now_s is not None:  # nothing was done: this machine's clock is wrong, and nobody had told us
+                    self._clock.set(redis_now_s)
+                    clock_is_set = True
+                    continue
+                if not isinstance(error, Unavailable) or time.monotonic() + pause_s > given_up_at:
+                    raise
+            else:
+                return reply
+            yield Pause(pause_s)
+
+
+def result(jid: str, timeout_s: float | None, now: Callable[[], float] = time.monotonic) -> Exchange[Any]:
+    """Wait for how a job ended. Raises JobFailed, JobGone, TimeoutError. `now`: the clock by which time passes."""
+    given_up_at = math.inf if timeout_s is None else now() + timeout_s
+    pauses = _pauses()
+    while True:
+        ended: Ended | None = yield AskEnded(jid)
+        if ended is not None:
+            return _returned(jid, ended)
+        left_s = given_up_at - now()
+        if left_s <= 0:
+            raise TimeoutError(f"job {jid} has not ended within {timeout_s:g} s, or keeps no result")
+        yield Pause(min(next(pauses), left_s))
+
+
+def _returned(jid: str, ended: Ended) -> Any:
+    if ended.how == "dead":
+        raise JobFailed(jid, ended.error_class, ended.error_message)
+    if ended.how != "succeeded":
+        raise JobGone(jid, ended.how)
+    return value_of(ended)
+
+
+def _pauses() -> Iterator[float]:
+    pause_s = FIRST_PAUSE_S
+    while True:
+        yield pause_s
+        pause_s = min(pause_s * 1.5, LAST_PAUSE_S)

@@ -1,0 +1,204 @@
+"""Client for programs that block: threads, forks, gevent. `from trioworkers.sync import Client`; needs `pip install 'trioworkers[sync]'`.
+
+A thin shell around `jobs/exchanges.py`. Imports neither Trio nor its Redis client, and redis-py only with the first call: a web process starts as
+quickly as before.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import datetime, timedelta
+from importlib.util import find_spec
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from trioworkers.broker.enqueue import ENQUEUE
+from trioworkers.errors import BrokerError, ConfigurationError
+from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
+from trioworkers.jobs.exchanges import (
+    RETRY_FOR_S,
+    AskEnded,
+    Exchange,
+    Exchanges,
+    Pause,
+    Step,
+    checked_retry_for,
+    result,
+)
+from trioworkers.redis_url import parse_redis_url
+from trioworkers.sending import Sent
+from trioworkers.wire.ended import decode_ended
+from trioworkers.wire.job import Job
+
+if TYPE_CHECKING:
+    import redis
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+MAX_CONNECTIONS = 50
+
+
+class Client:
+    """Sends jobs, and blocks. `client = Client(); client.enqueue(Job("mail", "WelcomeJob", [7]))`.
+
+    One client is for all threads of a program, and for processes that are forked after it was made; each opens connections of its own, with its
+    first call. As a context manager it is closed at the end of the block; it may be used without.
+
+    `url`: as for `App`, but not `embedded:`; not given: REDIS_URL, else the Redis of a `trioworkers dev` that runs here, else redis://localhost:6379/0.
+    `namespace`, `dialect`, `max_payload_bytes`, `large_payload_bytes`: as for `App`. `retry_for`: for how many seconds a call is repeated
+    when Redis can't be reached; at most 60, 0 for once. A repetition never doubles a job. `max_connections`: at most so many at once in a process.
+    Raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        namespace: str | None = None,
+        dialect: str | None = None,
+        max_payload_bytes: int | None = None,
+        large_payload_bytes: int | None = None,
+        retry_for: float = RETRY_FOR_S,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        options = given_options("Client()", url, namespace, dialect, max_payload_bytes, large_payload_bytes)
+        self._begin(options, retry_for, max_connections)
+
+    @classmethod
+    def for_app(
+        cls, app: Declared, *, retry_for: float = RETRY_FOR_S, max_connections: int = MAX_CONNECTIONS
+    ) -> Client:
+        """A client for the Redis, namespace and dialects of an App; `app.sync_client()` calls this. Raises ConfigurationError."""
+        client = cls.__new__(cls)
+        client._begin(options_of(app), retry_for, max_connections)  # noqa: SLF001 - one of our own
+        return client
+
+    def _begin(self, options: ClientOptions, retry_for: float, max_connections: int) -> None:
+        check_usable(options, "trioworkers.sync")
+        self._options = options
+        self._url = parse_redis_url(options.chosen.url)
+        self._exchanges = Exchanges(options.sending(), checked_retry_for(retry_for))
+        self._max_connections = checked_connections(max_connections)
+
+    def __repr__(self) -> str:
+        return f"<trioworkers.sync.Client: {self._options.chosen}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        raise RuntimeError(
+            f"trioworkers.sync.Client blocks: use {_client_here()}, or `with` in a program that may block"
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """Never called: see `__aenter__`."""
+
+    def close(self) -> None:
+        """Close this process's connections. A later call opens new ones."""
+        client: redis.Redis | None = self.__dict__.pop("_redis", None)
+        if client is not None:
+            client.connection_pool.disconnect()
+
+    def enqueue(self, *jobs: Job) -> list[Sent]:
+        """Put jobs into their queues, in this order; returns for each its jid, a string that may say more.
+
+        Raises BadJob before anything is sent. Raises Unavailable or Refused if Redis fails, and has done so for `retry_for` seconds, when the
+        jobs may have been sent or not (of more than a thousand, or of more than 8 MB, the first ones). RuntimeError inside an event loop.
+        """
+        return self._do(self._exchanges.send(jobs))
+
+    def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[Sent]:
+        """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
+        return self._do(self._exchanges.send(jobs, when))
+
+    def result(self, jid: str, *, timeout: float | None = None) -> Any:
+        """What a job returned that keeps its result, as soon as it has ended; waits for that up to `timeout` seconds (None: for ever).
+
+        Raises JobFailed if it is dead; JobGone if it ended otherwise without a result (discarded, expired, deleted, purged);
+        TimeoutError if it has not ended by then: also for a job that keeps no result, or whose result is not kept any more. Unavailable
+        or Refused if Redis fails. RuntimeError inside an event loop.
+        """
+        return self._do(result(jid, timeout))
+
+    def _do(self, exchange: Exchange[T]) -> T:
+        check_may_block()
+        try:
+            step = next(exchange)
+            with self._options.chosen.explained():
+                while True:
+                    try:
+                        reply = self._step(step)
+                    except BrokerError as error:
+                        step = exchange.throw(error)
+                    else:
+                        step = exchange.send(reply)
+        except StopIteration as end:
+            returned: T = end.value
+            return returned
+
+    def _step(self, step: Step) -> Any:
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
+
+        client = self._client(redis_py.open_client)
+        try:
+            if isinstance(step, AskEnded):
+                text = client.get(self._exchanges.key_of_result(step.jid))
+                return None if text is None else decode_ended(text)
+            words = (len(step.keys), *step.keys, *step.args)
+            try:
+                return client.execute_command("EVALSHA", ENQUEUE.sha, *words)
+            except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts
+                return client.execute_command("EVAL", ENQUEUE.text, *words)
+        except redis_py.FOREIGN as error:
+            raise redis_py.translate(error, self._url) from error
+
+    def _client(self, open_client: Any) -> redis.Redis:
+        # Without a lock, which a fork could find taken: of two that are made at the same moment one is thrown away, before it has connected.
+        found: redis.Redis | None = self.__dict__.get("_redis")
+        if found is None:
+            found = self.__dict__.setdefault("_redis", open_client(self._url, self._max_connections))
+        return found
+
+
+def check_usable(options: ClientOptions, module: str) -> None:
+    """Raise ConfigurationError if a client with redis-py can't be had here, or has no use for this URL."""
+    if options.chosen.url.startswith("embedded:"):
+        raise ConfigurationError(
+            f"{module}.Client starts no server: give it the URL of one, or run `trioworkers dev`, whose Redis it finds by itself"
+        )
+    if find_spec("redis") is None:
+        raise ConfigurationError(f"{module}.Client needs redis-py: pip install 'trioworkers[sync]'")
+
+
+def checked_connections(number: object) -> int:
+    """`max_connections` of a client. Raises ConfigurationError."""
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ConfigurationError(f"max_connections is a whole number from 1 on, not {number!r}")
+    return number
+
+
+def check_may_block() -> None:
+    """Raise RuntimeError in an event loop: whatever else runs there would stand still."""
+    client = _client_here()
+    if client:
+        raise RuntimeError(f"trioworkers.sync.Client would block this event loop: use {client} here, and await it")
+
+
+def _client_here() -> str:
+    """The client for the event loop that runs in this thread; "" for none."""
+    if (trio := sys.modules.get("trio")) is not None and trio.lowlevel.in_trio_run():
+        return "trioworkers.Client"
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - the one that doesn't raise; Django asks so, too
+        return "trioworkers.asyncio.Client"
+    return ""
