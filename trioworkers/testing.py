@@ -18,7 +18,7 @@ a clock that jumps runs like a real one: what goes on there takes real time.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ import trio.testing
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.consumer import Consumer
+from trioworkers.engine.delivery import by_queue
 from trioworkers.engine.job_nursery import JobNursery
 from trioworkers.engine.maintenance import Promoter
 from trioworkers.engine.permits import Permits
@@ -139,9 +140,10 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
         runner = Runner(app, app.middlewares, resources, broker.clock.now_s, guard, app.dialects)
         consumers: dict[str, Consumer] = {}
 
-        def on_settled(delivery: Delivery) -> None:
-            test.completed += 1
-            consumers[delivery.queue].settled(delivery)
+        def on_settled(deliveries: Sequence[Delivery]) -> None:
+            test.completed += len(deliveries)
+            for queue, its in by_queue(deliveries).items():
+                consumers[queue].settled(its)
 
         settler = Settler(broker, on_settled)
         with _real_time_while(resources):

@@ -123,7 +123,7 @@ class Desk:
     def __init__(self) -> None:
         self.broker = FakeBroker(["q"])
         self.settled: list[Delivery] = []
-        self.settler = Settler(self.broker, self.settled.append)
+        self.settler = Settler(self.broker, self.settled.extend)
         self.broker.lists["q", "fake"] = [b"0"]
         self.delivery = Delivery("q", b"0", 0.0)
         self.progress = b"0+a"

@@ -91,7 +91,7 @@ class Refusing(FakeBroker):
 async def settled(broker: FakeBroker, outcomes: dict[bytes, Outcome], seconds: float = 60) -> list[bytes]:
     """The payloads whose slots are free after a while."""
     done: list[bytes] = []
-    settler = Settler(broker, lambda delivery: done.append(delivery.payload))
+    settler = Settler(broker, lambda deliveries: done.extend(each.payload for each in deliveries))
     broker.lists["q", "fake"] = list(outcomes)
     for payload, outcome in outcomes.items():
         settler.submit(Delivery("q", payload, 0.0), outcome)

@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -302,3 +303,17 @@ def test_a_job_can_be_copied_and_pickled_and_is_frozen():
     assert copy.deepcopy(job) == pickle.loads(pickle.dumps(job)) == job
     with pytest.raises(AttributeError):
         job.queue = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "payload", [SIDEKIQ_7, SIDEKIQ_8, RETRIED_8, PRO, FOREIGN, GO], ids=["7", "8", "retry", "pro", "foreign", "go"]
+)
+def test_job_that_was_read_is_like_one_that_was_made(payload):
+    """It has of its own only what the payload says, all else from its class."""
+    read = decode(payload, "q")
+    made = attrs.evolve(read)
+    assert vars(read).keys() < vars(made).keys() == {field.name for field in attrs.fields(Job)}
+    assert (read, repr(read)) == (made, repr(made))
+    assert pickle.loads(pickle.dumps(read)) == copy.copy(read) == made
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        read.retry = False

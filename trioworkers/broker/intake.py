@@ -58,6 +58,9 @@ class RedisIntake:
         self._name = queue
         self._queue = broker.keys.queue(queue)
         self._list = broker.in_progress(queue)
+        keys, process_id = broker.keys, broker.holder.process_id
+        lease, drained = keys.lease(process_id), keys.drained(process_id)
+        self._names = [self._queue, self._list, keys.in_progress_lists, lease, keys.crashes, drained, keys.dead]
         # Two names: a full Redis lets us fetch, but not wait, and says so once.
         self._operation = f"fetch from {queue}"
         self._waiting = f"waiting for {queue}"
@@ -71,10 +74,7 @@ class RedisIntake:
 
         A lost reply leaves strays for `InProgress.audit`.
         """
-        pace = self._connection.link.pace
-        keys, holder = self._broker.keys, self._broker.holder
-        names = [self._queue, self._list, keys.in_progress_lists, keys.lease(holder.process_id), keys.crashes]
-        names += [keys.drained(holder.process_id), keys.dead]
+        pace, holder = self._connection.link.pace, self._broker.holder
         args = [
             limit,
             pace.bytes,
@@ -88,7 +88,7 @@ class RedisIntake:
         ]
         asked_at = trio.current_time()
         try:
-            gone, suspects, payloads, *sizes = await self._connection.run(FETCH, names, args, self._operation)
+            gone, suspects, payloads, *sizes = await self._connection.run(FETCH, self._names, args, self._operation)
         except Unavailable:
             pace.failed()
             raise

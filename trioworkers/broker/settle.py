@@ -42,8 +42,13 @@ SETTLE_HELD = _SETTLE(preludes=(*ENDS, "take"))
 """For a group whose jobs hold something."""
 
 
+DAY_S = 86_400
+
+
 class Settles(Owner):
     """See the module."""
+
+    _keys_of: tuple[int, list[str]] = (-1, [])
 
     async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
         """Write outcomes: each takes its payload from in-progress to its next place, if it is still ours.
@@ -119,6 +124,13 @@ class Settles(Owner):
         return before, after
 
     def _settle_keys(self) -> list[str]:
+        """The same all day long."""
+        day = int(self.clock.now_s() // DAY_S)
+        if self._keys_of[0] != day:
+            self._keys_of = (day, self._make_settle_keys())
+        return self._keys_of[1]
+
+    def _make_settle_keys(self) -> list[str]:
         keys, process_id = self.keys, self.holder.process_id
         today = datetime.fromtimestamp(self.clock.now_s(), UTC).strftime("%Y-%m-%d")
         stats = [key for name in ("processed", "failed") for key in keys.stats(name, today, self.worker)]

@@ -78,10 +78,10 @@ class Consumer:
         """Slots without a delivery, running or being settled. One of them may be held by a fetch that waits for a job."""
         return self.slots.count - len(self.deliveries)
 
-    def settled(self, delivery: Delivery) -> None:
-        """The delivery's outcome is written: its slot is free."""
-        self.deliveries.discard(delivery)
-        self.slots.give_back()
+    def settled(self, deliveries: Sequence[Delivery]) -> None:
+        """The deliveries' outcomes are written: their slots are free."""
+        self.deliveries.difference_update(deliveries)
+        self.slots.give_back(len(deliveries))
 
     def doubt(self, *, taken_over: bool = False) -> None:
         """Compare the in-progress list with what runs before the next fetch. `taken_over`: others may have been at our list."""

@@ -10,7 +10,8 @@ FETCHED ──┼──► RUNNING ── an outcome is decided and handed in �
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from itertools import count
 
@@ -201,3 +202,11 @@ class Delivery:
         """What may stand for it in the in-progress list: while a checkpoint is being written, either payload."""
         writing = None if self.checkpoints is None else self.checkpoints.writing
         return (self.payload,) if writing is None else (self.payload, writing)
+
+
+def by_queue(deliveries: Iterable[Delivery]) -> dict[str, list[Delivery]]:
+    """The same, each under the name of its queue."""
+    found: defaultdict[str, list[Delivery]] = defaultdict(list)
+    for delivery in deliveries:
+        found[delivery.queue].append(delivery)
+    return found

@@ -28,9 +28,7 @@ class JobMetrics:
 
     def count(self, job_class: str, seconds: float, *, failed: bool) -> None:
         """One attempt has ended. How long a failed one took is not counted, as in Sidekiq."""
-        counts = self._counts.get(job_class)
-        if counts is None:
-            counts = self._begin(job_class)
+        counts = self._counts.get(job_class) or self._begin(job_class)
         counts[PROCESSED] += 1
         if failed:
             counts[FAILED] += 1

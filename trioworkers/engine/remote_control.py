@@ -49,10 +49,11 @@ class RemoteControl:
         self._received.append(message)
         self._arrived.set()
 
-    def settled(self, delivery: Delivery) -> None:
-        """A delivery's outcome is written."""
-        if delivery in self._awaited:
-            self._awaited[delivery].set()
+    def settled(self, deliveries: Iterable[Delivery]) -> None:
+        """Outcomes of deliveries are written."""
+        if self._awaited:
+            for delivery in self._awaited.keys() & set(deliveries):
+                self._awaited[delivery].set()
 
     async def run(self) -> None:
         """Obey for ever."""

@@ -85,6 +85,8 @@ End = Succeeded | Failed | Stopped
 """How an attempt ended. What becomes of its job then is an `Outcome`."""
 
 SUCCEEDED, STOPPED = Succeeded(), Stopped()
+_NO_ATTEMPT = (Requeue, Snooze)
+"""Outcomes of what was put off: it is counted when it has been tried."""
 
 
 class Runner:
@@ -105,6 +107,7 @@ class Runner:
         self._resources = resources
         self._now_s = now_s
         self._guard = guard
+        self._most_bytes = guard.max_bytes + WHAT_WE_ADD_BYTES
         self.paused_classes: frozenset[str] = frozenset()
         self.skipped = SkippedJobs()
         self._foreign = ForeignFields()
@@ -153,13 +156,16 @@ class Runner:
             job,
             deadline,
             self._resources,
-            partial(_open_progress, delivery, job, save, self._guard.max_bytes + WHAT_WE_ADD_BYTES),
+            partial(_open_progress, delivery, job, save, self._most_bytes),
         )
         return handler, ctx
 
     def _decode(self, delivery: Delivery, dialect: Dialect) -> Job:
-        size, most = len(delivery.payload), self._guard.max_bytes
-        job = dialect.decode(delivery.payload, delivery.queue) if size <= most + WHAT_WE_ADD_BYTES else None
+        size = len(delivery.payload)
+        if size <= self._guard.small_bytes:  # nearly all
+            return dialect.decode(delivery.payload, delivery.queue)
+        most = self._guard.max_bytes
+        job = dialect.decode(delivery.payload, delivery.queue) if size <= self._most_bytes else None
         if job is None or (size > most + WHAT_A_WAIT_ADDS_BYTES and not job.was_here):
             raise BadPayload(f"{size} bytes, more than max_payload_bytes={most}")
         self._guard.notice(job, size, "runs")
@@ -227,19 +233,16 @@ class Runner:
 
     def _conclude(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, end: End) -> Outcome:
         failure: BaseException | None = None
-        match end:
-            case Succeeded(value):
-                sends = ctx._sends  # noqa: SLF001 - as above
-                outcome: Outcome = ACKNOWLEDGE
-                if sends or value is not None:
-                    refused = partial(self._refused, delivery, handler, ctx)
-                    outcome = Acknowledge(tuple(sends), ctx._sends_bytes, value, refused)  # noqa: SLF001 - as above
-            case Stopped():
-                outcome = delivery.stopped()
-            case Failed(error):
-                failure, outcome = self._decide(delivery, handler, ctx, own_part(error))
+        outcome: Outcome = ACKNOWLEDGE
+        if isinstance(end, Failed):
+            failure, outcome = self._decide(delivery, handler, ctx, own_part(end.error))
+        elif isinstance(end, Stopped):
+            outcome = delivery.stopped()
+        elif ctx._sends or end.value is not None:  # noqa: SLF001 - as above
+            refused = partial(self._refused, delivery, handler, ctx)
+            outcome = Acknowledge(tuple(ctx._sends), ctx._sends_bytes, end.value, refused)  # noqa: SLF001 - as above
         elapsed_s = trio.current_time() - delivery.started_at
-        if handler is not None and not isinstance(outcome, Requeue | Snooze):
+        if handler is not None and not isinstance(outcome, _NO_ATTEMPT):
             self.metrics.count(ctx.job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
         joblog.log_end(ctx.job, outcome, failure, elapsed_s)
         return outcome
@@ -277,7 +280,7 @@ class Runner:
             default=None if handler is None else handler.retry,
             dialect=self._dialects.get(delivery.queue, SIDEKIQ),
             progress=ctx._progress.fields() if ctx._progress else None,  # noqa: SLF001 - as above
-            max_bytes=self._guard.max_bytes + WHAT_WE_ADD_BYTES,
+            max_bytes=self._most_bytes,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -21,6 +21,7 @@ from trioworkers.errors import BrokerError
 from trioworkers.exits import on_outcome
 from trioworkers.failures import summary
 from trioworkers.outcome import (
+    ACKNOWLEDGE,
     LET_GO,
     Acknowledge,
     Bury,
@@ -46,14 +47,17 @@ Entry = tuple[Delivery, Outcome | Checkpoint | LetGo]
 
 
 class Settler:
-    """The one task that writes the outcomes of a broker's queues. `on_settled(delivery)` frees its slot.
+    """The one task that writes the outcomes of a broker's queues. `on_settled(deliveries)` frees their slots.
 
     `is_leaving`: whether the worker is about to go. Then what is only to be put back stays in its list: the end moves the list
     as a whole and in order, ten thousand jobs in the time that it takes to take a few hundred out of its midst.
     """
 
     def __init__(
-        self, broker: Broker, on_settled: Callable[[Delivery], None], is_leaving: Callable[[], bool] = lambda: False
+        self,
+        broker: Broker,
+        on_settled: Callable[[Sequence[Delivery]], None],
+        is_leaving: Callable[[], bool] = lambda: False,
     ) -> None:
         self._broker = broker
         self._on_settled = on_settled
@@ -83,13 +87,13 @@ class Settler:
             return
         delivery.become(SETTLING)
         if _changes_nothing(delivery, outcome) and self._is_leaving():
-            self._settled(delivery)
+            self._settled([delivery])
             return
         self._hand_in(delivery, outcome)
 
     def _let_go(self, delivery: Delivery) -> None:
         if delivery.held is None or delivery.held.permit is None:
-            self._settled(delivery)
+            self._settled([delivery])
         else:
             delivery.become(SETTLING)
             self._hand_in(delivery, LET_GO)
@@ -97,7 +101,7 @@ class Settler:
     def dismiss(self, delivery: Delivery) -> None:
         """It has left this worker already, in the step that parked it: nothing is to be written."""
         delivery.become(SETTLING)
-        self._settled(delivery)
+        self._settled([delivery])
 
     def checkpoint(self, delivery: Delivery) -> trio.Event:
         """Record how far a running job is: its payload with what was done until the write goes out, which several calls share.
@@ -114,9 +118,10 @@ class Settler:
         return checkpoints.wanted
 
     def _hand_in(self, delivery: Delivery, outcome: Outcome | LetGo | None) -> None:
+        if not self._waiting:  # else `run` has been told
+            self._idle = trio.Event() if self._idle.is_set() else self._idle
+            self._arrived.set()
         self._waiting.append((delivery, outcome))
-        self._idle = trio.Event() if self._idle.is_set() else self._idle
-        self._arrived.set()
 
     def clear(self, jid: str) -> None:
         """A suspected job came through; said to Redis with the next group."""
@@ -134,9 +139,11 @@ class Settler:
 
     async def _gather(self) -> None:
         """Under load wait for what is about to come: a write costs Redis eight commands, for one outcome or a thousand."""
+        if len(self._waiting) < GATHER_FROM:
+            return
         until = trio.current_time() + GATHER_S
         rounds = 0
-        while GATHER_FROM <= len(self._waiting) < GATHER_TO and rounds < GATHER_ROUNDS and trio.current_time() < until:
+        while len(self._waiting) < GATHER_TO and rounds < GATHER_ROUNDS and trio.current_time() < until:
             before = len(self._waiting)
             await trio.lowlevel.checkpoint()
             rounds = 0 if len(self._waiting) > before else rounds + 1
@@ -153,7 +160,7 @@ class Settler:
             entry = _begun_checkpoint(delivery) if outcome is None else outcome
             if entry is not None:
                 group.append((delivery, entry))
-                size += len(delivery.payload) + _weight(entry)
+                size += len(delivery.payload) + (0 if entry is ACKNOWLEDGE else _weight(entry))
         # Redis looks for each payload from the oldest on.
         group.sort(key=lambda entry: entry[0].number)
         return group
@@ -170,9 +177,10 @@ class Settler:
         ]
         problems = await self._settle(settlements)
         self._writing = 0
+        written: list[Delivery] = []
         kept: list[tuple[Delivery, Outcome | LetGo | None]] = []
-        for place, (delivery, outcome) in enumerate(group):
-            problem = problems.get(place) if problems else None
+        for index, (delivery, outcome) in enumerate(group):
+            problem = problems.get(index) if problems else None
             if isinstance(outcome, Checkpoint):
                 _end_checkpoint(delivery, problem)
                 continue
@@ -183,7 +191,8 @@ class Settler:
                     continue
             if problem == GONE:
                 _log_gone(delivery, outcome)
-            self._settled(delivery)
+            written.append(delivery)
+        self._settled(written)
         if kept:
             await self._keep(kept)
 
@@ -208,11 +217,12 @@ class Settler:
         found = [await self._settle([settlement]) for settlement in settlements]
         return {index: problems[0] for index, problems in enumerate(found) if problems}
 
-    def _settled(self, delivery: Delivery) -> None:
-        if self._unwritable.since:
-            self._unwritable.since.pop(delivery, None)
-        delivery.become(SETTLED)
-        self._on_settled(delivery)
+    def _settled(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            if self._unwritable.since:
+                self._unwritable.since.pop(delivery, None)
+            delivery.become(SETTLED)
+        self._on_settled(deliveries)
 
     async def _keep(self, kept: list[tuple[Delivery, Outcome | LetGo | None]]) -> None:
         self._waiting.extend(kept)

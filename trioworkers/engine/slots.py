@@ -27,6 +27,8 @@ class Slots:
         self._order = order
         self._taken = 0
         self._draws: list[Draw] = []
+        self.waiting = 0
+        """How many draws wait for some; for `Draw`."""
 
     def __repr__(self) -> str:
         return f"<Slots: {self.free} of {self.count} free>"
@@ -47,15 +49,15 @@ class Slots:
         promised = 0 if len(self._draws) == 1 else sum(each.promised for each in self._draws) - draw.promised
         taken = max(0, min(most, self.free - promised))
         self._taken += taken
-        draw.promised = 0
-        if taken < most:
-            return taken
-        self._hand_out()  # what was promised and isn't wanted
+        unwanted, draw.promised = draw.promised > taken, 0
+        if unwanted:
+            self._hand_out()
         return taken
 
     def _give_back(self, count: int) -> None:
         self._taken -= count
-        self._hand_out()
+        if self.waiting:
+            self._hand_out()
 
     def _hand_out(self) -> None:
         """Promise what is free to those who wait, in their order."""
@@ -115,10 +117,12 @@ class Draw:
         if self._news.is_set():
             self._news = trio.Event()
         self.waits = True
+        self._slots.waiting += 1
         try:
             await self._news.wait()
         finally:
             self.waits = False
+            self._slots.waiting -= 1
 
     def leave(self) -> None:
         """Nothing more is wanted for now: what was promised to us is for the others."""

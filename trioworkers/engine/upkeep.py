@@ -12,7 +12,7 @@ from trioworkers.broker.contract import Broker, Due, LeaseGone
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
 from trioworkers.broker.redis.connection import Connection, retrying
 from trioworkers.broker.resque_broker import ResqueBroker
-from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.delivery import Delivery, by_queue
 from trioworkers.engine.heartbeat import Heartbeat
 from trioworkers.engine.job_metrics import JobMetrics, Reporter
 from trioworkers.engine.maintenance import Promoter, Reclaimer
@@ -36,7 +36,7 @@ _Part = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Repo
 class Upkeep:
     """One worker's, at one Redis. What it hears of is told to the functions that are given:
 
-    `on_settled`: a delivery's outcome is written. `on_lease_gone`: our lease was missing. `on_signal`: what Sidekiq's tools want.
+    `on_settled`: outcomes of deliveries of a queue are written. `on_lease_gone`: our lease was missing. `on_signal`: what Sidekiq's tools want.
     `on_due`: what people want, with every look for due jobs. `on_shared`: we are strict, and not alone on our queues.
     """
 
@@ -52,7 +52,7 @@ class Upkeep:
         running: Callable[[], Iterable[Delivery]],
         is_quiet: Callable[[], bool],
         is_leaving: Callable[[], bool],
-        on_settled: Callable[[Delivery], None],
+        on_settled: Callable[[str, Sequence[Delivery]], None],
         on_lease_gone: Callable[[LeaseGone], None],
         on_signal: Callable[[str], None],
         on_due: Callable[[Due], None],
@@ -166,10 +166,11 @@ class Upkeep:
 
     # ── what it hears of ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _note_settled(self, delivery: Delivery) -> None:
-        self.settled[delivery.queue] += 1
-        self._on_settled(delivery)
-        self._control.settled(delivery)
+    def _note_settled(self, deliveries: Sequence[Delivery]) -> None:
+        for queue, its in by_queue(deliveries).items():
+            self.settled[queue] += len(its)
+            self._on_settled(queue, its)
+        self._control.settled(deliveries)
 
     def _hear_beat(self, beat: Beat) -> None:
         if beat.lease_gone:

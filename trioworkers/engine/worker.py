@@ -87,7 +87,7 @@ class Worker:
             running=self.running,
             is_quiet=self._shutdown.quieted.is_set,
             is_leaving=lambda: trio.current_time() >= self.deadline,
-            on_settled=lambda delivery: self._consumers[delivery.queue].settled(delivery),
+            on_settled=lambda queue, deliveries: self._consumers[queue].settled(deliveries),
             on_lease_gone=self._on_lease_gone,
             on_signal=self._obey,
             on_due=self._hear,

@@ -19,6 +19,7 @@ from trioworkers.wire.job import (
     PROGRESS_FIELD,
     SNOOZED_FIELD,
     Job,
+    job_that_says,
 )
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.plain import shown
@@ -64,10 +65,10 @@ def job_of(fields: dict[str, Any], payload: bytes, queue: str) -> Job:
             attribute, read = _SELDOM[name]
             seldom[attribute] = read(take(name))
         seldom["extra"] = fields
-    return Job(
-        queue,
-        job_class,
-        args,
+    return job_that_says(
+        queue=queue,
+        job_class=job_class,
+        args=tuple(args),
         jid=jid,
         retry=retry,
         created_at_s=created_at_s,

@@ -134,3 +134,15 @@ class Job:
     def attempt(self) -> int:
         """1 for the first attempt, 2 for the first retry, …"""
         return 1 if self.retry_count is None else max(1, self.retry_count + 2)
+
+
+for _field in attrs.fields(Job):  # for jobs that say less than all, see `job_that_says`
+    if _field.default is not attrs.NOTHING and not isinstance(_field.default, attrs.Factory):  # type: ignore[arg-type]
+        setattr(Job, _field.name, _field.default)
+
+
+def job_that_says(**said: Any) -> Job:
+    """A job with these attributes, unchecked; the others it has from its class. For payloads: most say seven, and `Job(…)` takes four times as long."""
+    job = object.__new__(Job)
+    job.__dict__.update(said)
+    return job

@@ -275,14 +275,15 @@ async def retrying(
     call: Callable[[], Awaitable[T]], longest_s: float = 1.0, final: tuple[type[BrokerError], ...] = (Superseded,)
 ) -> T:
     """Call until Redis takes it. For what does no harm twice. Cancellation: between two tries. Errors in `final` are raised."""
-    for delay_s in backoff(longest_s):
+    delays: Iterator[float] | None = None
+    while True:
         try:
             return await call()
         except final:
             raise
         except BrokerError:
-            await trio.sleep(delay_s)
-    raise AssertionError("backoff never ends")
+            delays = backoff(longest_s) if delays is None else delays
+            await trio.sleep(next(delays))
 
 
 def _client(url: RedisUrl, reply_timeout_s: float) -> coredis.Redis[bytes]:

@@ -43,6 +43,8 @@ class Link:
         """Redis answered."""
         self._last_success = now = trio.current_time()
         self.heard_at = time.monotonic()
+        if self._lost_at is None and not self._refused and self.healthy_since > -math.inf:
+            return  # as nearly always
         if self._lost_at is not None:
             logger.warning("Redis at %s is back after %.1f s", self.address, now - self._lost_at)
             self.last_outage_s = now - self._lost_at
