@@ -32,6 +32,8 @@ ERRORS = (
     "Superseded",
     "TrioworkersError",
     "Unavailable",
+    "UnknownClass",
+    "WorkerDied",
 )
 PUBLIC = {
     "App": "trioworkers.app.App",
@@ -43,6 +45,7 @@ PUBLIC = {
     "FleetLimit": "trioworkers.jobs.limits.FleetLimit",
     "GlobalID": "trioworkers.wire.ruby_values.GlobalID",
     "Handler": "trioworkers.jobs.handler.Handler",
+    "Hook": "trioworkers.jobs.hooks.Hook",
     "Http": "trioworkers.http.Http",
     "Job": "trioworkers.wire.job.Job",
     "Limit": "trioworkers.http.Limit",

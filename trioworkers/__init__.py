@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from trioworkers.errors import Superseded as Superseded
     from trioworkers.errors import TrioworkersError as TrioworkersError
     from trioworkers.errors import Unavailable as Unavailable
+    from trioworkers.errors import UnknownClass as UnknownClass
+    from trioworkers.errors import WorkerDied as WorkerDied
     from trioworkers.http import Breaker as Breaker
     from trioworkers.http import Http as Http
     from trioworkers.http import Limit as Limit
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from trioworkers.jobs.declarations import Middleware as Middleware
     from trioworkers.jobs.fan_out import FanOut as FanOut
     from trioworkers.jobs.handler import Handler as Handler
+    from trioworkers.jobs.hooks import Hook as Hook
     from trioworkers.jobs.limits import FleetLimit as FleetLimit
     from trioworkers.sending import Sent as Sent
     from trioworkers.wire.job import Job as Job
@@ -81,9 +84,12 @@ _HOMES = {
         "Superseded",
         "TrioworkersError",
         "Unavailable",
+        "UnknownClass",
+        "WorkerDied",
     ),
     "jobs.fan_out": ("FanOut",),
     "jobs.handler": ("Handler",),
+    "jobs.hooks": ("Hook",),
     "jobs.limits": ("FleetLimit",),
     "http": ("Breaker", "Http", "Limit"),
     "sending": ("Sent",),

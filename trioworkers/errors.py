@@ -62,6 +62,10 @@ class CPUWorkerDied(TrioworkersError):
     """The process in which `Context.run_cpu` computed ended unexpectedly. Retried like any failure."""
 
 
+class WorkerDied(TrioworkersError):
+    """Workers died while they ran a job, three times; it is in the dead set. Given to `@app.on_death`; raised nowhere."""
+
+
 class Steer(TrioworkersError):
     """Base of what a handler raises to say itself how its attempt ended."""
 

@@ -137,7 +137,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
     async with open_resources(test.client, app.http, app.settings.cpu_processes, app.lifespan) as resources:
         if http is not None:
             resources.use(http)
-        runner = Runner(app, app.middlewares, resources, broker.clock.now_s, guard, app.dialects)
+        runner = Runner(app, app.middlewares, resources, broker.clock.now_s, guard, app.dialects, app.hooks)
         consumers: dict[str, Consumer] = {}
 
         def on_settled(deliveries: Sequence[Delivery]) -> None:
@@ -165,6 +165,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                     nursery.start_soon(consumers[queue].run, jobs)
                 nursery.start_soon(settler.run)
                 nursery.start_soon(_promote, broker)
+                nursery.start_soon(runner.hooks.run)
                 try:
                     yield test
                 finally:

@@ -8,7 +8,7 @@ look closer the step isn't taken at all, so a plain job pays nothing for it. Rea
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -31,9 +31,19 @@ AGAIN_AFTER_S = 60.0
 
 
 class Admission:
-    """That of one queue. `settler`: whom outcomes are handed to. `permits`: of a queue with limits."""
+    """That of one queue. `settler`: whom outcomes are handed to. `permits`: of a queue with limits.
 
-    def __init__(self, broker: Broker, settler: Settler, permits: Permits | None) -> None:
+    `on_killer`: told the queue and the payload of each job that is buried since workers died under it.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        settler: Settler,
+        permits: Permits | None,
+        on_killer: Callable[[str, bytes], None] = lambda *_: None,
+    ) -> None:
+        self._on_killer = on_killer
         self._broker = broker
         self._settler = settler
         self._permits = permits
@@ -80,6 +90,7 @@ class Admission:
         noted = buried(delivery.payload, delivery.queue, WORKER_DIED, now_s, dialect)
         self._settler.submit(delivery, Bury(noted, failure=WORKER_DIED))
         self._settler.clear(jid)
+        self._on_killer(delivery.queue, delivery.payload)
         return True
 
     def _turn_away(self, delivery: Delivery, verdict: Verdict) -> bool:

@@ -62,7 +62,7 @@ class Consumer:
         self._quarantine = quarantine
         self._on_lease_gone = on_lease_gone
         self._save = settler.checkpoint
-        self._admission = Admission(broker, settler, permits)
+        self._admission = Admission(broker, settler, permits, runner.killed)
         self._lanes = Lanes(self._run_one, settler.submit, f"job on {queue}")
         self._audit = Audit(queue, broker, self.deliveries, has_permits=permits is not None)
         self._suspects = False

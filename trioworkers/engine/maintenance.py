@@ -106,6 +106,7 @@ class Reclaimer:
     """Gives the payloads of dead workers back to their queues, and buries jobs under which too many workers died.
 
     `broker_of`: finds the broker for the dialect tag behind a queue's name (see `Owner.tagged`); without it all queues are `broker`'s.
+    `on_killer`: told the queue and the payload of each job that was buried.
     """
 
     def __init__(
@@ -116,8 +117,10 @@ class Reclaimer:
         lease_s: float,
         beat_s: float,
         broker_of: Callable[[str], Reclaiming] | None = None,
+        on_killer: Callable[[str, bytes], None] = lambda *_: None,
     ) -> None:
         self._broker = broker
+        self._on_killer = on_killer
         self._broker_of = broker_of or (lambda _: broker)
         self._link = link
         self._lease_s = lease_s
@@ -193,6 +196,8 @@ class Reclaimer:
             entries = await self._entries(broker, queue, payloads, on_trial)
             moved, error = await broker.reclaim(process_id, queue, entries)
             total += max(moved, 0)
+            if moved > 0 and not error:
+                self._tell(queue, entries)
             if moved == TAKEN_OVER:
                 self._say_whose(process_id, queue)
             if error:
@@ -200,6 +205,11 @@ class Reclaimer:
             if moved <= 0 or error:
                 break
         return total
+
+    def _tell(self, queue: str, entries: Sequence[tuple[bytes, str, bool, bytes | None]]) -> None:
+        for payload, _, _, buried_as in entries:
+            if buried_as is not None:
+                self._on_killer(queue, payload)
 
     def _say_whose(self, process_id: str, queue: str) -> None:
         if (process_id, queue) not in self._others:

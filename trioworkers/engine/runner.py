@@ -17,14 +17,17 @@ from trioworkers.engine import joblog, wanted
 from trioworkers.engine.containment import comes_from_outside, own_part
 from trioworkers.engine.delivery import Checkpoints, Delivery
 from trioworkers.engine.foreign_fields import ForeignFields
+from trioworkers.engine.hook_calls import HookCalls
 from trioworkers.engine.job_metrics import JobMetrics
+from trioworkers.engine.quarantine import WORKER_DIED
 from trioworkers.engine.skipped import SkippedJobs
-from trioworkers.errors import BadJob, BadPayload, UnknownClass
+from trioworkers.errors import BadJob, BadPayload, UnknownClass, WorkerDied
 from trioworkers.failures import stand_in, summary
 from trioworkers.http.time_left import telling_until
 from trioworkers.jobs.context import Context, Resources
 from trioworkers.jobs.declarations import CallNext, Middleware
 from trioworkers.jobs.handler import AnyHandler
+from trioworkers.jobs.hooks import Hooks
 from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Expire, Outcome, Requeue, Snooze
 from trioworkers.settings import Unknown
@@ -100,7 +103,9 @@ class Runner:
         now_s: Callable[[], float],
         guard: SizeGuard,
         dialects: Mapping[str, Dialect] | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
+        self.hooks = HookCalls(hooks or Hooks())
         self._dialects = dialects or {}
         self._handlers = handlers
         self._middleware = middleware[::-1]  # innermost first
@@ -128,7 +133,21 @@ class Runner:
         end = await self._attempt(delivery, handler, ctx)
         if delivery.cancellation is not None and not isinstance(end, Succeeded):
             end = STOPPED  # when it is cancelled, what else goes wrong is only clean-up going wrong
-        return self._conclude(delivery, handler, ctx, end)
+        outcome = self._conclude(delivery, handler, ctx, end)
+        if self.hooks and isinstance(end, Failed):
+            await self.hooks.tell(delivery, ctx, own_part(end.error), outcome)
+        return outcome
+
+    def killed(self, queue: str, payload: bytes) -> None:
+        """A job was buried since workers died under it: whoever wants to hear of deaths is told, in a while. For those that can be read."""
+        if not self.hooks:
+            return
+        try:
+            job = self._dialects.get(queue, SIDEKIQ).decode(payload, queue)
+        except Exception:  # noqa: BLE001 - a payload that is no job has no context; the log has told of it
+            return
+        ctx = Context(job, math.inf, self._resources, Progress)
+        self.hooks.tell_later(ctx, WorkerDied(WORKER_DIED.message), Bury(payload))
 
     # ── prepare ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -252,6 +271,7 @@ class Runner:
         error = BadJob(f"enqueued by this job, and refused: {problem}")
         _, outcome = self._decide(delivery, handler, ctx, error)
         joblog.log_end(ctx.job, outcome, error, trio.current_time() - delivery.started_at)
+        self.hooks.tell_later(ctx, error, outcome)
         return outcome
 
     def _decide(

@@ -95,7 +95,7 @@ class _Session:
                 open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
             )
             stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
-            runner = Runner(app, app.middlewares, resources, broker.clock.now_s, broker.guard, app.dialects)
+            runner = Runner(app, app.middlewares, resources, broker.clock.now_s, broker.guard, app.dialects, app.hooks)
             await self.worker.run(runner, self._on_started)
 
     def _on_started(self) -> None:

@@ -38,6 +38,7 @@ class Upkeep:
 
     `on_settled`: outcomes of deliveries of a queue are written. `on_lease_gone`: our lease was missing. `on_signal`: what Sidekiq's tools want.
     `on_due`: what people want, with every look for due jobs. `on_shared`: we are strict, and not alone on our queues.
+    `on_killer`: a job was buried under which workers died.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Upkeep:
         on_signal: Callable[[str], None],
         on_due: Callable[[Due], None],
         on_shared: Callable[[SharedQueue], None],
+        on_killer: Callable[[str, bytes], None],
     ) -> None:
         self._brokers = brokers
         self._broker = broker = brokers.main
@@ -83,7 +85,9 @@ class Upkeep:
             on_beat=self._hear_beat,
         )
         self._promoters = [Promoter(each, hear=self._hear_due, is_idle=self._is_idle) for each in brokers.in_use]
-        self._reclaimer = Reclaimer(broker, connection.link, lease_s=lease_s, beat_s=beat_s, broker_of=brokers.tagged)
+        self._reclaimer = Reclaimer(
+            broker, connection.link, lease_s=lease_s, beat_s=beat_s, broker_of=brokers.tagged, on_killer=on_killer
+        )
         self._control = RemoteControl(
             broker, running, {queue: each.dialect for queue, each in brokers.by_queue.items()}
         )

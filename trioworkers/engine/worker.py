@@ -92,6 +92,7 @@ class Worker:
             on_signal=self._obey,
             on_due=self._hear,
             on_shared=self._stop_for,
+            on_killer=self._on_killer,
         )
 
     def __repr__(self) -> str:
@@ -212,6 +213,10 @@ class Worker:
         if self._runner is not None:
             self._runner.paused_classes = due.paused_classes
 
+    def _on_killer(self, queue: str, payload: bytes) -> None:
+        if self._runner is not None:
+            self._runner.killed(queue, payload)
+
     def _on_lease_gone(self, gone: LeaseGone) -> None:
         if gone is LeaseGone.FORGOTTEN:
             logger.warning("Redis lost its data: running jobs go on, but are in no list any more")
@@ -294,6 +299,8 @@ class Worker:
             async with trio.open_nursery() as nursery:
                 for chore in self._upkeep.chores:
                     nursery.start_soon(self._mind, chore)
+                if self._runner is not None and self._runner.hooks:
+                    nursery.start_soon(self._mind, self._runner.hooks.run)
                 await self._shutdown.quieted.wait()  # until then consumers compare between two fetches
                 for consumer in self._consumers.values():
                     nursery.start_soon(self._mind, consumer.watch)

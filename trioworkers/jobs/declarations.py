@@ -21,6 +21,7 @@ from trioworkers.errors import ConfigurationError
 from trioworkers.http import Http
 from trioworkers.jobs.context import Context
 from trioworkers.jobs.handler import ANY_CLASS, AnyHandler, Handler
+from trioworkers.jobs.hooks import Hook, Hooks, checked_hook
 from trioworkers.jobs.limits import FleetLimit, Limits, checked_limits
 from trioworkers.jobs.options import check_carried, checked
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
@@ -32,6 +33,7 @@ from trioworkers.wording import counted
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound="Middleware")
+H = TypeVar("H", bound=Hook)
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 
 
@@ -117,6 +119,8 @@ class Declarations:
         self._handlers: dict[tuple[str, str], AnyHandler] = {}
         self._retry_said: dict[str, bool | None] = {}
         self._middleware: list[Middleware] = []
+        self._on_error: list[Hook] = []
+        self._on_death: list[Hook] = []
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {counted(len(self._handlers), 'handler')} on {', '.join(sorted(self.queues)) or 'no queue'}>"
@@ -215,6 +219,24 @@ class Declarations:
         self._middleware.append(function)
         return function
 
+    def on_error(self, function: H) -> H:
+        """Have `async def h(ctx, error)` told of every attempt that failed, also of unknown classes and bad arguments. Raises ConfigurationError.
+
+        It is called when it is decided what becomes of the job, and before that is written. It has 10 seconds; what it raises is logged.
+        """
+        checked_hook("on_error", function)
+        self._on_error.append(function)
+        return function
+
+    def on_death(self, function: H) -> H:
+        """Have `async def h(ctx, error)` told of every job that goes to the dead set: given up, or three workers died under it (WorkerDied).
+
+        Called like `on_error`, after it; for WorkerDied when the job is there. Not of what people bury. Raises ConfigurationError.
+        """
+        checked_hook("on_death", function)
+        self._on_death.append(function)
+        return function
+
     # ── what the engine asks ───────────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -257,6 +279,11 @@ class Declarations:
     def middlewares(self) -> Sequence[Middleware]:
         """The middleware, outermost first."""
         return tuple(self._middleware)
+
+    @property
+    def hooks(self) -> Hooks:
+        """Who wants to hear of failures."""
+        return Hooks(tuple(self._on_error), tuple(self._on_death))
 
     def _check_limits(self, handler: AnyHandler) -> None:
         """Raise ConfigurationError if a limit of this name is another one elsewhere in the app."""
