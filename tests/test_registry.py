@@ -15,7 +15,7 @@ from trioworkers.wire.resque import ResqueKeys
 
 PACKAGE = Path(trioworkers.__file__).parent
 SOURCES = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".lua") and path.name != "registry.py"]
-OWN_KEY = re.compile(r"\btw:([a-z]+)|\bown \.\. '([a-z]+)|\bown\}([a-z]+)")
+OWN_KEY = re.compile(r"\btw:([a-z_]+)|\bown \.\. '([a-z_]+)|\bown\}([a-z_]+)")
 """As literals, and as they are made of what all begin with."""
 NO_KEY = {"tombstone"}  # what lies in a list for the time of one script
 

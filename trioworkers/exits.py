@@ -27,12 +27,16 @@ Effect = tuple[Any, ...]
 
 @attrs.frozen
 class Permit:
-    """What an attempt holds: `member` of the limits `limits`, as the record `record` (its key) of its in-progress list has it, for job `jid`."""
+    """What an attempt holds: `member` of the limits `limits`, as the record `record` (its key) of its in-progress list has it, for job `jid`.
+
+    `within`: only part of the attempt, within its slot.
+    """
 
     member: str
     limits: tuple[str, ...]
     jid: str
     record: str
+    within: bool = False
 
 
 @attrs.frozen
@@ -68,6 +72,18 @@ def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
     if kept is not None:
         effects.append(result(jid, kept, how, error=(holds.error_class, holds.error_message)))
     return tuple(effects)
+
+
+def held_unread(payload: bytes, known: Held | None) -> Held | None:
+    """What a job holds that ends before anybody has read it as a job, besides what is `known` of its attempt."""
+    if b'"tw_' not in payload:
+        return known
+    try:
+        holds = _decode(payload)
+    except (ValueError, RecursionError, MemoryError):
+        return known
+    jid = holds.jid if isinstance(holds.jid, str) and holds.jid else jid_of(payload)
+    return Held(jid, None if known is None else known.permit, kept_s(holds.keep))
 
 
 def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tuple[Effect, ...]:

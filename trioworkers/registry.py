@@ -104,8 +104,16 @@ KEYS = (
         *("`enqueue` with a token", "expiry (2 minutes)", True),
     ),
     Key(
-        *("tw:limits", "hash", "Fleet limits: how many at once, and who declared it so when."),
+        *("tw:limits", "hash", "Fleet limits: how many at once, how often, and who declared it so when."),
         *("a worker that declares them", "upkeep, when no live worker does", True),
+    ),
+    Key(
+        *("tw:overrides", "hash", "What people want of limits instead of what the code says."),
+        *("`limits set`, `limits close`", "`limits reset`, `limits open`", True),
+    ),
+    Key(
+        *("tw:gate:LIMIT", "string", "When the next start under a limit is due, and until when it is closed."),
+        *("admission, wake, `RateLimited`", "expiry (a minute after it says nothing any more)", True),
     ),
     Key(
         *("tw:permits:LIMIT", "set", "The attempts that run under a limit."),
@@ -120,8 +128,28 @@ KEYS = (
         *("stop, put back, reclaim, wake", "admission of the job; 30 s", True),
     ),
     Key(
-        *("tw:waiting:LIMIT", "sorted set", "What is to be known of the jobs that are parked at a limit."),
+        *("tw:waiting:LIMIT", "sorted set", "Who waits at a limit, by the moment at which it came."),
         *("admission", "whoever wakes, moves or expires the job"),
+    ),
+    Key(
+        *("tw:parked_jobs", "hash", "What is to be known of those who wait, by the same moments."),
+        *("admission", "whoever wakes, moves or expires the job"),
+    ),
+    Key(
+        *("tw:expiring", "sorted set", "Those of them that expire, by when they do."),
+        *("admission", "whoever wakes, moves or expires the job"),
+    ),
+    Key(
+        *("tw:waits", "sorted set", "The limits at which somebody waits, by when upkeep is to look at them."),
+        *("admission, upkeep", "whoever wakes the last"),
+    ),
+    Key(
+        *("tw:passed", "set", "Paused queues with parked jobs that would be next but for the pause."),
+        *("whoever passes over them", "upkeep, once the queue is resumed"),
+    ),
+    Key(
+        *("tw:passed:QUEUE", "sorted set", "Those jobs of a paused queue, by when they came."),
+        *("whoever passes over them", "upkeep, once the queue is resumed"),
     ),
     Key(
         *("tw:parked", "sorted set", "Payloads that wait for a permit, by when they were parked."),

@@ -36,8 +36,10 @@ from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.slots import Slots
+from trioworkers.engine.tending import Tending
 from trioworkers.errors import BadPayload
 from trioworkers.jobs.client import Client
+from trioworkers.jobs.limits import declared_specs
 from trioworkers.jobs.resources import SharedResources, open_resources
 from trioworkers.sending import Sent
 from trioworkers.size_guard import SizeGuard
@@ -146,6 +148,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                 consumers[queue].settled(its)
 
         settler = Settler(broker, on_settled)
+        tending = Tending(broker, declared_specs(app.limits.values()))
         with _real_time_while(resources):
             async with trio.open_nursery() as nursery:
                 for queue, concurrency in app.queues.items():
@@ -158,7 +161,9 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                         settler=settler,
                         quarantine=Quarantine(broker),
                         on_lease_gone=lambda _: None,
-                        permits=Permits(queue, broker, app.limits[queue]) if queue in app.limits else None,
+                        permits=Permits(queue, broker, app.limits[queue], tending.look)
+                        if queue in app.limits
+                        else None,
                     )
                     jobs = JobNursery(queue)
                     await nursery.start(jobs.run)
@@ -166,6 +171,8 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                 nursery.start_soon(settler.run)
                 nursery.start_soon(_promote, broker)
                 nursery.start_soon(runner.hooks.run)
+                if app.limits:
+                    nursery.start_soon(tending.run)
                 try:
                     yield test
                 finally:

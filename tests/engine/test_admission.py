@@ -15,6 +15,7 @@ from trioworkers.engine.admission import Admission
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.permits import Permits
 from trioworkers.errors import Unavailable
+from trioworkers.jobs.limits import ClassLimit
 from trioworkers.outcome import REQUEUE, Outcome, Snooze
 from trioworkers.wire.decode import jid_of
 
@@ -40,7 +41,8 @@ def fetched(count: int, job_class: str = "A") -> list[Delivery]:
 
 
 def admission(broker: FakeBroker, desk: Any, **limits: list[FleetLimit]) -> Admission:
-    return Admission(broker, desk, Permits("q", broker, limits) if limits else None)
+    of_class = {name: [ClassLimit(limit) for limit in each] for name, each in limits.items()}
+    return Admission(broker, desk, Permits("q", broker, of_class) if limits else None)
 
 
 def in_progress(broker: FakeBroker, deliveries: list[Delivery]) -> None:

@@ -20,7 +20,7 @@ from anyio.from_thread import start_blocking_portal
 
 from trioworkers import Job
 from trioworkers.broker.contract import Holder, Settlement
-from trioworkers.broker.holds.limits import START, Candidate
+from trioworkers.broker.holds.limits import START, Candidate, Round
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.operator_actions import Delete, OperatorActions
 from trioworkers.broker.presence import Presence
@@ -31,10 +31,12 @@ from trioworkers.exits import Held, Permit, on_outcome
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Send, Snooze
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.limit_spec import LimitSpec
 from trioworkers.wire.places import Location
 
 WORKERS = ("w0", "w1", "w2")
 CONCURRENCY = {"crm": 2, "slow": 1}
+DECLARED = {name: LimitSpec(count) for name, count in CONCURRENCY.items()}
 KEEP_S = 3600
 
 
@@ -145,7 +147,7 @@ class Holds:
             for index, payload in enumerate(payloads)
         ]
         self.admissions[name] = number, batch
-        answers = [self.do(lambda: broker.admit("q", number, CONCURRENCY, batch)) for _ in range(1 + (lost == 1))]
+        answers = [self.do(lambda: broker.admit("q", number, DECLARED, batch)) for _ in range(1 + (lost == 1))]
         assert answers[0] == answers[-1]
         if lost != 2:
             for candidate, answer in zip(batch, answers[0], strict=True):
@@ -188,7 +190,7 @@ class Holds:
             (self.groups[name][0] - 1, lambda n: self.brokers[name].settle(n, self.groups[name][1])),
             (
                 self.admissions[name][0] - 1,
-                lambda n: self.brokers[name].admit("q", n, CONCURRENCY, self.admissions[name][1]),
+                lambda n: self.brokers[name].admit("q", n, DECLARED, self.admissions[name][1]),
             ),
         ):
             if number > 0:
@@ -207,7 +209,7 @@ class Holds:
     def put_back_strays(self, name: str) -> None:
         known = Counter(payload for payload, _ in self.running[name].values())
         strays = Counter(self.strings(self.keys.in_progress("q", name))) - known
-        members = [permit.member for _, permit in self.running[name].values()]
+        members = [permit for _, permit in self.running[name].values()]
         self.do(lambda: self.brokers[name].put_back("q", list(strays.elements()), members))
 
     def release(self, name: str) -> None:
@@ -253,7 +255,7 @@ class Holds:
         self.ended.update(dict.fromkeys(jids, "purged"))
 
     def tend(self, name: str) -> None:
-        self.do(self.brokers[name].tend)
+        self.do(lambda: self.brokers[name].tend(Round(DECLARED)))
 
     # ── what must hold ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -276,7 +278,7 @@ class Holds:
             here = set(self.jids_in(self.keys.in_progress("q", name)))
             record = self.redis(lambda client, n=name: client.hgetall(self.keys.holds("q", n)))
             for member, packed in record.items():
-                jid, limits = msgpack.unpackb(packed)
+                jid, limits, *_ = msgpack.unpackb(packed)
                 assert jid in here, f"{name} holds a permit for {jid}, which isn't there"
                 for limit in limits:
                     permits[limit].add(member.decode())

@@ -15,7 +15,7 @@ import attrs
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
-from trioworkers.exits import Effect
+from trioworkers.exits import Effect, Permit
 from trioworkers.sending import Sending
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import Dialect, Failure
@@ -23,7 +23,7 @@ from trioworkers.wire.ended import Ended
 from trioworkers.wire.keys import Keys
 
 if TYPE_CHECKING:
-    from trioworkers.broker.holds.limits import Candidate, Tended
+    from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
 
 PAGE_BYTES = 4_000_000
 """What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
@@ -142,15 +142,10 @@ class Broker(Sends, Protocol):
     async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
         """See `Settles.settle`."""
 
-    async def admit(
-        self, queue: str, number: int, declared: Mapping[str, int], batch: Sequence[Candidate]
-    ) -> list[int | str]:
+    async def admit(self, queue: str, number: int, declared: Declared, batch: Sequence[Candidate]) -> list[int | str]:
         """See `limits.admit`."""
 
-    async def declare(self, concurrency: Mapping[str, int], since: str) -> str:
-        """See `limits.declare`."""
-
-    async def tend(self) -> Tended:
+    async def tend(self, round_: Round) -> Tended:
         """See `limits.tend`."""
 
     async def due(self, limit: int) -> Due:
@@ -170,7 +165,7 @@ class Broker(Sends, Protocol):
     async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
         """See `InProgress.count`."""
 
-    async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[str] = ()) -> int:
+    async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[Permit] = ()) -> int:
         """See `InProgress.put_back`."""
 
     async def release(self, queue: str, limit: int = 500) -> int:

@@ -16,9 +16,10 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
 from trioworkers.broker.contract import PAGE_BYTES, Due, DueSet, Fetched, Holder, Intake, Listed, Settlement
 from trioworkers.broker.holds.fake import FakeHolds
-from trioworkers.broker.holds.limits import Candidate, Tended
+from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
 from trioworkers.broker.sorted_payloads import SortedPayloads
 from trioworkers.errors import BrokerError, Refused
+from trioworkers.exits import Permit
 from trioworkers.sending import Sending
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire import places
@@ -203,9 +204,7 @@ class FakeBroker:
     def _count(self, **numbers: int) -> None:
         self.stats.update(numbers)
 
-    async def admit(
-        self, queue: str, number: int, declared: Mapping[str, int], batch: Sequence[Candidate]
-    ) -> list[int | str]:
+    async def admit(self, queue: str, number: int, declared: Declared, batch: Sequence[Candidate]) -> list[int | str]:
         """See `Broker.admit`."""
         known = self._admitted.get(queue, (0, []))
 
@@ -220,15 +219,11 @@ class FakeBroker:
 
         return await self._call(move)
 
-    async def declare(self, concurrency: Mapping[str, int], since: str) -> str:
-        """See `Broker.declare`."""
-        await self._call(lambda: self.held.concurrency.update(concurrency), looks=True)
-        return since or "0"
-
-    async def tend(self) -> Tended:
+    async def tend(self, round_: Round) -> Tended:
         """See `Broker.tend`."""
-        await self._call(self.held.fill)
-        return Tended(0, 0, ())
+        self.held.declared.update(round_.declared)
+        woken = await self._call(self.held.fill, looks=self.held.is_idle)
+        return Tended(woken, since=round_.since or "0", next_in_s=self.held.next_in_s())
 
     async def ended(self, jid: str) -> Ended | None:
         """See `Sender.ended`."""
@@ -276,7 +271,7 @@ class FakeBroker:
         found = await self._call(lambda: Counter(self._list(queue)), looks=True)
         return Counter({payload: found[payload] for payload in payloads})
 
-    async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[str] = ()) -> int:
+    async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[Permit] = ()) -> int:
         """See `InProgress.put_back`."""
 
         def move() -> int:
@@ -285,7 +280,7 @@ class FakeBroker:
             for payload in present:
                 held.remove(payload)
                 self._queue(queue).append(payload)
-            self.held.let_list_go(queue, running)
+            self.held.let_list_go(queue, [permit.member for permit in running])
             return len(present)
 
         return await self._call(move)

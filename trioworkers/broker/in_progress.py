@@ -10,6 +10,7 @@ import trio
 from trioworkers.broker.contract import PAGE_BYTES, Listed
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.exits import Permit
 from trioworkers.wire.packing import pack
 
 COUNT = script(__file__, "count", keys=("list",), args=("*payloads",))
@@ -59,16 +60,17 @@ class InProgress(Owner):
             found.update(dict(zip(page, counts, strict=True)))
         return found
 
-    async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[str] = ()) -> int:
+    async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[Permit] = ()) -> int:
         """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there.
 
-        `running`: the members under which the jobs that do run hold permits; what others hold in our name is let go.
+        `running`: what the attempts hold that do run, and have it again if somebody took it away; what others hold in our name is let go.
         """
         keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue), self.holds(queue)]
         keys.append(self.keys.last_call(self.holder.process_id))
-        before = [self.holder.lease, self.dialect.put_back_with, self.keys.own, pack(running)]
+        members = [(permit.member, permit.jid, permit.limits, int(permit.within)) for permit in running]
+        before = [self.holder.lease, self.dialect.put_back_with, self.keys.own, pack(members)]
         moved = 0
-        for page in _by_weight(payloads, self.at_once_bytes):
+        for page in [*_by_weight(payloads, self.at_once_bytes)] or [[]]:  # without strays, too, it says what runs
             moved += await self.connection.run(PUT_BACK, keys, [*before, self.holder.next_call(), *page])
         return moved
 

@@ -5,7 +5,7 @@ Payloads come from Redis as bytes and go back as the same bytes; `engine/` decid
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from trioworkers.broker.holds import limits
 from trioworkers.broker.neighbours import Neighbours, SidekiqNeighbours
@@ -35,7 +35,7 @@ class RedisBroker(Settles, Promotes, Reclaims):
         return found
 
     async def admit(
-        self, queue: str, number: int, declared: Mapping[str, int], batch: Sequence[limits.Candidate]
+        self, queue: str, number: int, declared: limits.Declared, batch: Sequence[limits.Candidate]
     ) -> list[int | str]:
         """See `limits.admit`."""
         keys, holder = self.keys, self.holder
@@ -52,10 +52,6 @@ class RedisBroker(Settles, Promotes, Reclaims):
         )
         return await limits.admit(self.connection, at, number, declared, batch)
 
-    async def declare(self, concurrency: Mapping[str, int], since: str) -> str:
-        """See `limits.declare`."""
-        return await limits.declare(self.connection, self.keys.limits, concurrency, since)
-
-    async def tend(self) -> limits.Tended:
+    async def tend(self, round_: limits.Round) -> limits.Tended:
         """See `limits.tend`."""
-        return await limits.tend(self.connection, self.keys.limits, self.keys.repairs, self.keys.own)
+        return await limits.tend(self.connection, self.keys.limits, self.keys.repairs, self.keys.own, round_)

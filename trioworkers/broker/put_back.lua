@@ -1,6 +1,7 @@
 -- Put strays (in our in-progress list, but not running) back to the fetch end of their queue. No job is charged.
 -- push             LPUSH or RPUSH
--- running_members  {member, …} of the attempts that do run: what others hold by our record is let go, for their jobs
+-- running_members  {{member, jid, {limit, …} or nothing, 1 if within a slot}, …} of the attempts that do run: they have that, whatever the record says; what others
+--                  hold by it is let go, for their jobs
 -- payloads         newest first
 -- result  how many were moved
 local holder = redis.call('GET', lease)
@@ -15,6 +16,7 @@ for i = before_payloads + 1, #ARGV do
   end
 end
 local running = {}
-for _, member in ipairs(cmsgpack.unpack(running_members)) do running[member] = true end
+for _, r in ipairs(cmsgpack.unpack(running_members)) do running[r[1]] = r end
 let_list_go(own, holds, true, running)
+pcall(hold_on, own, holds, running)
 return moved

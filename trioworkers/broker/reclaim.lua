@@ -13,7 +13,7 @@ if is_dead and redis.call('SISMEMBER', drained, list) == 1 then return {-2} end
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
 if not is_dead and is_late(last_call, holder, number) then return {0} end -- what lies there by now may run
 local moved, charged = 0, {}
-local held = held_by_job(holds)
+local held, within = held_by_job(holds)
 local let, effects = {}, {}
 -- The job has moved: nothing that is wrong with the counts may undo that. One that is no number begins anew.
 local function count_crash(jid)
@@ -49,6 +49,8 @@ for _, entry in ipairs(cmsgpack.unpack(work)) do
     moved = moved + 1
     local attempt = held[jid] and table.remove(held[jid])
     if attempt then let[#let + 1] = {attempt[1], attempt[2], buried and '' or jid} end
+    for _, part in ipairs(within[jid] or {}) do let[#let + 1] = {part[1], part[2], ''} end
+    within[jid] = nil
     if buried then
       for _, e in ipairs(ends) do effects[#effects + 1] = e end
       redis.pcall('HDEL', crashes, jid)

@@ -63,8 +63,8 @@ class Settles(Owner):
         for index, (queue, payload, outcome, effects) in enumerate(group):
             if effects:
                 holding.append(index)
-                if isinstance(outcome, outcomes.LetGo):
-                    continue
+            if isinstance(outcome, outcomes.LetGo):
+                continue
             by_queue[queue].append(index)
             if not isinstance(outcome, outcomes.Acknowledge) or outcome.sends:
                 more[queue].append((len(by_queue[queue]), *self._action(queue, payload, outcome)))
@@ -79,9 +79,7 @@ class Settles(Owner):
         reply = await self.connection.run(script, self._settle_keys(), args)
         return {indexes[number - 1]: problem for number, problem in unpack(reply) or ()}
 
-    def _action(
-        self, queue: str, payload: bytes, outcome: outcomes.Outcome | outcomes.Checkpoint | outcomes.LetGo
-    ) -> Sequence[Any]:
+    def _action(self, queue: str, payload: bytes, outcome: outcomes.Outcome | outcomes.Checkpoint) -> Sequence[Any]:
         """What `settle.lua` calls it, and what it wants to know."""
         action: Sequence[Any]
         match outcome:
@@ -101,8 +99,6 @@ class Settles(Owner):
             case outcomes.Requeue(changed):
                 again = payload if changed is None else changed
                 action = ("requeue", self.keys.queue(queue), again, self.dialect.put_back_with)
-            case outcomes.LetGo():
-                raise AssertionError("what lets go without effects has nothing to say")
             case outcomes.Snooze(amended, delay_s):
                 action = ("snooze", amended, delay_s)
         return action

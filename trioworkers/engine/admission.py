@@ -18,9 +18,11 @@ from trioworkers.engine.permits import Permits, Verdict
 from trioworkers.engine.quarantine import MAX_CRASHES, WORKER_DIED
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import BadPayload
+from trioworkers.exits import held_unread
 from trioworkers.outcome import REQUEUE, Bury, Snooze
 from trioworkers.retry import buried
 from trioworkers.wire.decode import jid_of
+from trioworkers.wire.dialect import Failure
 from trioworkers.wire.encode import addressed
 from trioworkers.wire.job import new_jid
 
@@ -86,16 +88,22 @@ class Admission:
             return False
         jid = jid_of(delivery.payload)
         logger.error("job %s goes to dead: %d workers died while they ran it", jid, MAX_CRASHES)
-        now_s, dialect = self._broker.clock.now_s(), self._broker.dialect
-        noted = buried(delivery.payload, delivery.queue, WORKER_DIED, now_s, dialect)
-        self._settler.submit(delivery, Bury(noted, failure=WORKER_DIED))
+        self._bury(delivery, WORKER_DIED)
         self._settler.clear(jid)
         self._on_killer(delivery.queue, delivery.payload)
         return True
 
+    def _bury(self, delivery: Delivery, failure: Failure) -> None:
+        now_s, dialect = self._broker.clock.now_s(), self._broker.dialect
+        noted = buried(delivery.payload, delivery.queue, failure, now_s, dialect)
+        delivery.held = held_unread(delivery.payload, delivery.held)
+        self._settler.submit(delivery, Bury(noted, failure=failure))
+
     def _turn_away(self, delivery: Delivery, verdict: Verdict) -> bool:
         if delivery.state is not FETCHED:  # put back or taken over meanwhile
             self._settler.submit(delivery, REQUEUE)
+        elif verdict.hopeless:
+            self._bury(delivery, Failure("trioworkers.BadArguments", verdict.hopeless))
         elif verdict.problem:
             try:
                 later = Snooze(addressed(delivery.payload, delivery.queue, new_jid()), AGAIN_AFTER_S)

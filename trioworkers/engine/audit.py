@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 
+import attrs
 import trio
 
 from trioworkers.broker.contract import Broker
-from trioworkers.engine.delivery import LOST, Delivery
+from trioworkers.engine.delivery import LOST, RUNNING, Delivery
+from trioworkers.exits import Permit
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
@@ -61,11 +63,15 @@ class Audit:
         if taken_over:
             _cancel_lost(missing)
         if strays or self._has_permits:  # what an admission gave whose reply was lost is let go here
-            running = [each.held.permit.member for each in self._deliveries if each.held and each.held.permit]
-            moved = await self._broker.put_back(self._queue, list(strays.elements()), running)
+            moved = await self._broker.put_back(self._queue, list(strays.elements()), self._permits())
             if strays:
                 logger.warning("%s, fetched from %s, never arrived here: put back", counted(moved, "job"), self._queue)
                 self.due_at = 0.0  # there may be more than a page
+
+    def _permits(self) -> list[Permit]:
+        """What our attempts hold. Those whose end is under way may have let it go already: it isn't to be taken from them, nor given again."""
+        held = [(each, each.held.permit) for each in self._deliveries if each.held and each.held.permit]
+        return [permit if each.state <= RUNNING else attrs.evolve(permit, limits=()) for each, permit in held]
 
     async def _compare(self) -> tuple[list[Delivery], Counter[bytes]] | None:
         # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.

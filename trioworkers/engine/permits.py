@@ -7,91 +7,103 @@ queue that has only such has no `Permits`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
 from trioworkers.broker.contract import Broker
-from trioworkers.broker.holds.limits import START, Candidate
+from trioworkers.broker.holds.limits import PARKED, START, Candidate
 from trioworkers.engine.delivery import Delivery
-from trioworkers.errors import BadPayload
+from trioworkers.errors import BadArguments, BadPayload
 from trioworkers.exits import Held, Permit, on_exit
 from trioworkers.jobs.handler import ANY_CLASS
-from trioworkers.jobs.limits import FleetLimit, Limits
+from trioworkers.jobs.limits import ClassLimit, Limits
 from trioworkers.wire.job import Job
+from trioworkers.wire.limit_spec import LimitSpec
 
 logger = logging.getLogger("trioworkers")
 
 
 @attrs.frozen
 class Verdict:
-    """What is to become of one delivery: it starts, it is parked already, or `problem` says why nobody can tell."""
+    """What is to become of one delivery: it starts, it is parked already, or `problem` says why nobody can tell; or it never will, for `hopeless`."""
 
     starts: bool
     problem: str = ""
+    hopeless: str = ""
 
 
 _STARTS = Verdict(starts=True)
 
 
 class Permits:
-    """The permits for one queue of one worker. `limits`: by class. To be asked by one task, one batch after the other."""
+    """The permits for one queue of one worker. `limits`: by class. `on_wait`: told when a job waits that only time lets go on.
 
-    def __init__(self, queue: str, broker: Broker, limits: Limits) -> None:
+    To be asked by one task, one batch after the other.
+    """
+
+    def __init__(self, queue: str, broker: Broker, limits: Limits, on_wait: Callable[[], None] = lambda: None) -> None:
         self._queue = queue
         self._broker = broker
         self._limits = limits
+        self._on_wait = on_wait
         self._record = broker.holds(queue)
+        self._member = self._record.removeprefix(f"{broker.keys.own}holds:")
         self._number = 0
         self._told: set[str] = set()
 
     async def ask(self, deliveries: Sequence[Delivery]) -> list[Verdict]:
         """What is to become of each. Raises BrokerError; then each that needs a permit is noted as holding it, as the script may have been carried out."""
         self._number += 1
-        declared: dict[str, int] = {}
+        declared: dict[str, LimitSpec] = {}
         batch: dict[int, Candidate] = {}
+        verdicts = [_STARTS] * len(deliveries)
         for index, delivery in enumerate(deliveries):
-            job = self._limited(delivery.payload)
-            if job is None:
+            job = self._limited(delivery)
+            limits = () if job is None else self._limits.get(job.job_class) or self._limits.get(ANY_CLASS) or ()
+            if job is None or not limits:
                 continue
-            limits = self._limits.get(job.job_class) or self._limits.get(ANY_CLASS)
-            if limits:
-                declared.update((limit.name, limit.concurrency) for limit in limits)
-                batch[index] = candidate = self._candidate(delivery.payload, job, limits, index)
-                delivery.held = Held(job.jid, Permit(candidate.member, candidate.limits, job.jid, self._record))
-        if not batch:
-            return [_STARTS] * len(deliveries)
-        answers = await self._broker.admit(self._queue, self._number, declared, [*batch.values()])
-        return self._verdicts(deliveries, batch, dict(zip(batch, answers, strict=True)))
+            try:
+                batch[index] = self._candidate(delivery, job, limits, index)
+            except BadArguments as error:
+                verdicts[index] = Verdict(starts=False, hopeless=str(error))
+            else:
+                declared.update((each.limit.name, each.limit.spec) for each in limits)
+        if batch:
+            answers = await self._broker.admit(self._queue, self._number, declared, [*batch.values()])
+            for (index, candidate), answer in zip(batch.items(), answers, strict=True):
+                verdicts[index] = self._verdict(deliveries[index], candidate, answer)
+            if PARKED in answers and any(spec.interval_s for spec in declared.values()):
+                self._on_wait()
+        return verdicts
 
-    def _limited(self, payload: bytes) -> Job | None:
+    def _limited(self, delivery: Delivery) -> Job | None:
         """The job, if it may need a permit: what can't be read, or has expired, its runner will see to."""
+        if len(delivery.payload) > self._broker.guard.huge_bytes:
+            return None
         try:
-            job = self._broker.dialect.decode(payload, self._queue)
+            job = self._broker.dialect.decode(delivery.payload, self._queue)
         except BadPayload:
             return None
+        delivery.job = job
         expired = job.expires_at_s is not None and job.expires_at_s <= self._broker.clock.now_s()
         return None if expired else job
 
-    def _candidate(self, payload: bytes, job: Job, limits: Sequence[FleetLimit], index: int) -> Candidate:
-        member = f"{self._broker.holder.process_id} {self._queue} {self._number}-{index}"
-        names = tuple(limit.name for limit in limits)
-        return Candidate(payload, member, job.jid, names, job.expires_at_s, on_exit(payload, "expired"))
+    def _candidate(self, delivery: Delivery, job: Job, limits: Sequence[ClassLimit], index: int) -> Candidate:
+        names = tuple(each.name_for(job) for each in limits)
+        permit = Permit(f"{self._member} {self._number}-{index}", names, job.jid, self._record)
+        delivery.held = Held(job.jid, permit)
+        payload, expires_s = delivery.payload, job.expires_at_s
+        on_expiry = () if expires_s is None else on_exit(payload, "expired")
+        return Candidate(payload, permit.member, job.jid, names, expires_s, on_expiry)
 
-    def _verdicts(
-        self, deliveries: Sequence[Delivery], batch: Mapping[int, Candidate], answers: Mapping[int, int | str]
-    ) -> list[Verdict]:
-        verdicts = [_STARTS] * len(deliveries)
-        for index, answer in answers.items():
-            if answer == START:
-                continue
-            deliveries[index].held = None
-            problem = answer if isinstance(answer, str) else ""
-            verdicts[index] = Verdict(starts=False, problem=problem)
-            if problem and problem not in self._told:
-                self._told.add(problem)
-                names = ", ".join(batch[index].limits)
-                logger.error(
-                    "jobs under limit %s can't be admitted, they are tried again in a while: %s", names, problem
-                )
-        return verdicts
+    def _verdict(self, delivery: Delivery, candidate: Candidate, answer: int | str) -> Verdict:
+        if answer == START:
+            return _STARTS
+        delivery.held = None
+        problem = answer if isinstance(answer, str) else ""
+        if problem and problem not in self._told:
+            self._told.add(problem)
+            names = ", ".join(candidate.limits)
+            logger.error("jobs under limit %s can't be admitted, they are tried again in a while: %s", names, problem)
+        return Verdict(starts=False, problem=problem)

@@ -22,6 +22,7 @@ from trioworkers.engine.job_metrics import JobMetrics
 from trioworkers.engine.quarantine import WORKER_DIED
 from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass, WorkerDied
+from trioworkers.exits import held_unread
 from trioworkers.failures import stand_in, summary
 from trioworkers.http.time_left import telling_until
 from trioworkers.jobs.context import Context, Resources
@@ -182,9 +183,11 @@ class Runner:
     def _decode(self, delivery: Delivery, dialect: Dialect) -> Job:
         size = len(delivery.payload)
         if size <= self._guard.small_bytes:  # nearly all
-            return dialect.decode(delivery.payload, delivery.queue)
+            return delivery.job or dialect.decode(delivery.payload, delivery.queue)
         most = self._guard.max_bytes
-        job = dialect.decode(delivery.payload, delivery.queue) if size <= self._most_bytes else None
+        job = None
+        if size <= self._most_bytes:
+            job = delivery.job or dialect.decode(delivery.payload, delivery.queue)
         if job is None or (size > most + WHAT_A_WAIT_ADDS_BYTES and not job.was_here):
             raise BadPayload(f"{size} bytes, more than max_payload_bytes={most}")
         self._guard.notice(job, size, "runs")
@@ -308,6 +311,7 @@ def _unreadable(delivery: Delivery, error: Exception) -> Bury:
     name, message = summary(error)
     reason = message if isinstance(error, BadPayload) else f"{name}: {message}"
     joblog.log_buried(delivery.queue, delivery.payload, reason)
+    delivery.held = held_unread(delivery.payload, delivery.held)
     return Bury.unreadable(delivery.payload, reason)
 
 

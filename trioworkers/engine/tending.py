@@ -1,63 +1,128 @@
 """The upkeep of what is held: tell the fleet of our limits, and do for all what became due by itself.
 
 That is little, for whoever lets a permit go hands it on at once: reservations that ran out, limits that nobody declares any more, numbers
-that were raised, effects that could not be written. Any worker may do it; each does when its heartbeat says that there is something.
+that were raised, effects that could not be written, keys that somebody deleted; and those who wait for nothing but time, under a rate. Any worker may do
+it; each does when its heartbeat says that there is something, and those that have limits at the moment at which somebody may start.
+Nobody is chosen for it: who finds that others were faster comes more rarely.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 
 import trio
 
 from trioworkers.broker.contract import Broker
+from trioworkers.broker.holds.limits import Declared, Round, Tended
 from trioworkers.broker.redis.connection import retrying
-from trioworkers.errors import Refused, Superseded
+from trioworkers.errors import BadPayload, Refused, Superseded
+from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
+SOONEST_S, RAREST_S = 0.05, 1.0
+"""How soon after a look the next one is. What was due meanwhile is made up for, up to a second's."""
+
 
 class Tending:
-    """The upkeep of one worker. `declared`: its limits by name, with how many may run at once."""
+    """The upkeep of one worker. `declared`: its limits by name."""
 
-    def __init__(self, broker: Broker, declared: Mapping[str, int]) -> None:
+    def __init__(self, broker: Broker, declared: Declared) -> None:
         self._broker = broker
         self._declared = declared
         self._since = ""
-        self._wake = trio.Event()
-        self._told = ""
+        self._cursor = 0
+        self._lost: list[tuple[bytes, str, str]] = []
+        self._full_is_due = False
+        self._due_at = math.inf
+        self._pause_s = SOONEST_S
+        self._news = trio.Event()
+        self._told: set[str] = set()
 
     async def declare(self) -> None:
-        """Tell the fleet of our limits. Raises BrokerError."""
+        """Tell the fleet of our limits, before the first job of ours. Raises BrokerError."""
         if self._declared:
-            self._since = await self._broker.declare(self._declared, self._since)
+            self._hear(await self._broker.tend(Round(self._declared)), only_due=False)
 
     def beat(self, *, something_is_held: bool) -> None:
         """A heartbeat went out, and said whether there is anything to tend."""
         if something_is_held or self._declared:
-            self._wake.set()
+            self.look()
+
+    def look(self) -> None:
+        """Tend all at the next opportunity."""
+        self._full_is_due = True
+        self._news.set()
+
+    def expect(self) -> None:
+        """Somebody waits now for nothing but time: look soon when that is over."""
+        self._due_at = min(self._due_at, trio.current_time() + SOONEST_S)
+        self._news.set()
 
     async def run(self) -> None:
-        """Tend whenever a beat says so, for ever. Cancellation: between two rounds."""
+        """Tend whenever a beat says so, or somebody may start, for ever. Cancellation: between two rounds."""
         while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            await self._round()
+            if not self._full_is_due:
+                with trio.move_on_at(self._due_at):
+                    await self._news.wait()
+                self._news = trio.Event()
+            only_due = not self._full_is_due
+            if only_due and trio.current_time() < self._due_at:
+                continue
+            self._full_is_due = False
+            await self._round(only_due=only_due)
 
-    async def _round(self) -> None:
+    async def _round(self, *, only_due: bool) -> None:
+        declared, lost = ({}, []) if only_due else (self._declared, self._lost)
+        round_ = Round(declared, self._since, self._cursor, lost, only_due)
         try:
-            await retrying(self.declare, final=(Superseded, Refused))
-            tended = await retrying(self._broker.tend, final=(Superseded, Refused))
+            tended = await retrying(lambda: self._broker.tend(round_), final=(Superseded, Refused))
         except Refused as error:  # a key of the wrong type, say: told once, looked at again with the next beat
-            if str(error) != self._told:
-                logger.error("limits can't be tended: %s", error)
-            self._told = str(error)
+            self._due_at = math.inf
+            self._tell(logging.ERROR, f"limits can't be tended: {error}")
             return
-        self._told = ""
+        self._hear(tended, only_due=only_due)
+
+    def _hear(self, tended: Tended, *, only_due: bool) -> None:
+        self._since = tended.since or self._since
+        self._pause_s = SOONEST_S if tended.woken or not only_due else min(2 * self._pause_s, RAREST_S)
+        waits = tended.next_in_s is not None and self._declared
+        wait_s = max(self._pause_s, tended.next_in_s or 0.0) if waits else math.inf
+        self._due_at = trio.current_time() + wait_s
+        if only_due:
+            return
+        if self._lost:
+            logger.warning(
+                "%s, which waited at limits of which Redis had lost the record, put back",
+                counted(len(self._lost), "job"),
+            )
+        self._cursor, self._lost = tended.cursor, self._known(tended.lost)
         for name in tended.forgotten:
             logger.warning("limit %s: no live worker declares it any more; it holds nobody back", name)
         if tended.repairs:
             logger.warning(
-                "%d effects of jobs that ended still can't be written; doctor says which keys", tended.repairs
+                "%s of jobs that ended still can't be written; doctor says which keys",
+                counted(tended.repairs, "effect"),
             )
+
+    def _known(self, lost: Sequence[bytes]) -> list[tuple[bytes, str, str]]:
+        """Those of which we can say where they belong: by the next round they are put back there."""
+        known: list[tuple[bytes, str, str]] = []
+        for payload in lost:
+            try:
+                queue = self._broker.dialect.destination(payload)
+                dialect, keys = self._broker.spoken_on(queue)
+            except BadPayload as error:
+                self._tell(
+                    logging.WARNING, f"a parked job is known to no limit any more, and doesn't say its queue: {error}"
+                )
+            else:
+                known.append((payload, keys.queue(queue), dialect.put_back_with))
+        return known
+
+    def _tell(self, level: int, text: str) -> None:
+        if text not in self._told:
+            self._told = {text, *list(self._told)[:100]}
+            logger.log(level, "%s", text)

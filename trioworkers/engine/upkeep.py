@@ -22,7 +22,7 @@ from trioworkers.engine.resque_registration import ResqueRegistration
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.tending import Tending
 from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
-from trioworkers.jobs.limits import Limits, concurrency_by_name
+from trioworkers.jobs.limits import Limits, declared_specs
 from trioworkers.wire.own_record import Identity
 from trioworkers.wording import counted
 
@@ -99,7 +99,7 @@ class Upkeep:
             on_shared=on_shared,
         )
         self._reporter = Reporter(broker, self.metrics, beat_s)
-        self._tending = Tending(broker, concurrency_by_name(limits))
+        self.tending = Tending(broker, declared_specs(limits))
         self._registrations = list(self._make_registrations(beat_s))
 
     async def check_neighbours(self) -> None:
@@ -118,7 +118,7 @@ class Upkeep:
             moved += await retrying(partial(self._reclaimer.reclaim, process_id, broker.tagged(queue)))
         if moved:
             logger.warning("%s of our last life as %s put back into the queue", counted(moved, "job"), process_id)
-        await retrying(self._tending.declare, final=(Superseded, Refused))
+        await retrying(self.tending.declare, final=(Superseded, Refused))
         await retrying(self._heartbeat.beat)
         # What is paused must be known before the first fetch.
         self._hear_due(await retrying(partial(self._broker.due, 0)))
@@ -127,7 +127,7 @@ class Upkeep:
     def chores(self) -> list[Chore]:
         """What is to be run beside the jobs, until they have ended."""
         parts: list[_Part] = [
-            self._tending,
+            self.tending,
             self._heartbeat,
             *self._promoters,
             self._reclaimer,
@@ -179,7 +179,7 @@ class Upkeep:
     def _hear_beat(self, beat: Beat) -> None:
         if beat.lease_gone:
             self._on_lease_gone(beat.lease_gone)
-        self._tending.beat(something_is_held=beat.something_is_held)
+        self.tending.beat(something_is_held=beat.something_is_held)
         self._reclaimer.observe(
             [orphan for orphan in beat.orphans if orphan[0] != self._broker.holder.process_id], beat.patience_s
         )

@@ -17,6 +17,7 @@ from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.contract import Due, LeaseGone
 from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import open_intake
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import RUNNING, Delivery
@@ -273,10 +274,14 @@ class Worker:
                 settler=self._upkeep.settlers[broker],
                 quarantine=quarantine,
                 on_lease_gone=self._on_lease_gone,
-                permits=Permits(queue, broker, self._limits[queue]) if queue in self._limits else None,
+                permits=self._permits(queue, broker),
             )
             for queue, concurrency in self._queues.items()
         }
+
+    def _permits(self, queue: str, broker: RedisBroker) -> Permits | None:
+        limits = self._limits.get(queue)
+        return None if limits is None else Permits(queue, broker, limits, self._upkeep.tending.expect)
 
     async def _serve_queue(self, queue: str) -> None:
         jobs = JobNursery(queue)

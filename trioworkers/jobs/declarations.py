@@ -22,7 +22,7 @@ from trioworkers.http import Http
 from trioworkers.jobs.context import Context
 from trioworkers.jobs.handler import ANY_CLASS, AnyHandler, Handler
 from trioworkers.jobs.hooks import Hook, Hooks, checked_hook
-from trioworkers.jobs.limits import FleetLimit, Limits, checked_limits
+from trioworkers.jobs.limits import ClassLimit, FleetLimit, Limits, checked_limits
 from trioworkers.jobs.options import check_carried, checked
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
 from trioworkers.wire.dialect import Dialect
@@ -287,18 +287,21 @@ class Declarations:
 
     def _check_limits(self, handler: AnyHandler) -> None:
         """Raise ConfigurationError if a limit of this name is another one elsewhere in the app."""
-        known = {limit.name: (limit, each) for each in self._handlers.values() for limit in each.limits}
-        for limit in handler.limits:
+        known = {each.limit.name: (each.limit, owner) for owner in self._handlers.values() for each in owner.limits}
+        for limit in (each.limit for each in handler.limits):
             other, who = known.get(limit.name, (limit, handler))
-            if other != limit:
+            if (other.spec, other.by is None) != (
+                limit.spec,
+                limit.by is None,
+            ):  # the argument may be called otherwise there
                 raise ConfigurationError(
-                    f"{handler.where}: limit {limit.name!r} has concurrency {limit.concurrency} here and {other.concurrency} in {who.where}"
+                    f"{handler.where}: limit {limit.name!r} is {_said(limit)} here and {_said(other)} in {who.where}"
                 )
 
     @property
     def limits(self) -> dict[str, Limits]:
         """What the classes of each queue declare, of those queues where any does."""
-        found: dict[str, dict[str, Sequence[FleetLimit]]] = {}
+        found: dict[str, dict[str, Sequence[ClassLimit]]] = {}
         for (queue, job_class), handler in self._handlers.items():
             if handler.limits:
                 found.setdefault(queue, {})[job_class] = handler.limits
@@ -332,6 +335,10 @@ class Declarations:
         idle = set(self._concurrency) - {queue for queue, _ in self._handlers}
         if idle:
             raise ConfigurationError(f"queue {min(idle)!r} has no handler: its jobs would all fail")
+
+
+def _said(limit: FleetLimit) -> str:
+    return f"{limit.spec}{'' if limit.by is None else f' for each {limit.by}'}"
 
 
 def _check_not_imported_by_a_child() -> None:

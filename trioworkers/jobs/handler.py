@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from trioworkers.errors import BadCall
 from trioworkers.jobs.binding import bind
 from trioworkers.jobs.building import build, build_named
+from trioworkers.jobs.limits import bound_limits
 from trioworkers.jobs.options import HandlerOptions
 from trioworkers.jobs.signature import signature
 from trioworkers.wire.job import Job
@@ -43,7 +44,6 @@ class Handler(Generic[P, C, R_co]):
         self._carried = options.carried
         self.keep_result_s: float | None = options.carried.get("keep_result")
         self.expires_in_s: float | None = options.carried.get("expires_in")
-        self.limits = options.limits
         self._says_retry = says_retry
         self.__name__ = getattr(function, "__name__", job_class)
         self.__qualname__ = getattr(function, "__qualname__", job_class)
@@ -53,6 +53,7 @@ class Handler(Generic[P, C, R_co]):
         self.where = f"handler {self.__name__} (class {job_class!r} on queue {queue!r})"
         self._signature = signature(function, self.where)
         self.wants_context = self._signature.context is not None
+        self.limits = bound_limits(self.where, options.limits, function, self._signature.context)
 
     def __call__(self, *args: C.args, **kwargs: C.kwargs) -> Awaitable[R_co]:
         """Call the plain function."""

@@ -209,7 +209,7 @@ class Keys:
 
     @property
     def limits(self) -> str:
-        """Hash: name of a limit → msgpack of its concurrency, and of when the worker started and was last heard of that declared it so."""
+        """Hash: name of a limit → msgpack of its numbers, and of when the worker started and was last heard of that declared it so."""
         return self._own("tw:limits")
 
     def holds(self, queue: str, process_id: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from trioworkers import Job
 from trioworkers.broker.contract import Holder, Intake, Settlement
 from trioworkers.broker.fake import FakeBroker
-from trioworkers.broker.holds.limits import PARKED, START, Candidate
+from trioworkers.broker.holds.limits import PARKED, START, Candidate, Round
 from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
@@ -21,6 +21,7 @@ from trioworkers.exits import Permit, on_departure
 from trioworkers.outcome import Acknowledge, Outcome, Requeue, Retry, Send
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.limit_spec import LimitSpec
 
 
 @attrs.define
@@ -40,7 +41,7 @@ class Bench:
             Candidate(payload, member(self.number, index), jid_of(payload), limits or ("crm",), **options)
             for index, payload in enumerate(payloads)
         ]
-        return await self.broker.admit("q", self.number, {"crm": 2, "other": 1}, batch)
+        return await self.broker.admit("q", self.number, {"crm": LimitSpec(2), "other": LimitSpec(1)}, batch)
 
     async def settle(self, payload: bytes, member: str, outcome: Outcome | None = None) -> dict[int, str]:
         outcome, self.group = outcome or Acknowledge(), self.group + 1
@@ -99,7 +100,8 @@ async def test_release_keeps_the_permits_for_the_jobs_that_were_put_back(bench: 
 async def test_what_is_put_back_as_a_stray_lets_its_permit_go_and_what_runs_keeps_it(bench: Bench):
     p = await bench.fetched("a", "b", "c")
     await bench.admit(p)
-    assert await bench.broker.put_back("q", [p[0]], [member(1, 1)]) == 1
+    permit = Permit(member(1, 1), ("crm",), "b", bench.broker.holds("q"))
+    assert await bench.broker.put_back("q", [p[0]], [permit]) == 1
     assert await bench.next_in_turn() == ["a"]
     late = await bench.fetched("late")
     assert await bench.admit(late) == [PARKED]  # a's permit is a's, b still runs
@@ -124,8 +126,7 @@ async def test_all_limits_or_none(bench: Bench):
 async def test_upkeep_wakes_who_waits_when_there_may_be_more(bench: Bench):
     p = await bench.fetched("a", "b", "c")
     await bench.admit(p)
-    await bench.broker.declare({"crm": 3}, "")
-    await bench.broker.tend()
+    await bench.broker.tend(Round({"crm": LimitSpec(3)}))
     assert await bench.next_in_turn() == ["c"]
 
 
@@ -134,8 +135,7 @@ async def test_upkeep_forgets_parked_jobs_whose_time_is_over(bench: Bench):
     await bench.admit(p[:2])
     result = ("result", "over", b'{"how":"expired"}', 60)
     assert await bench.admit(p[2:], expires_s=1.0, on_expiry=(result,)) == [PARKED]
-    await bench.broker.declare({"crm": 2}, "")
-    await bench.broker.tend()
+    await bench.broker.tend(Round({"crm": LimitSpec(2)}))
     ended = await bench.broker.ended("over")
     assert ended is not None
     assert ended.how == "expired"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from trioworkers.broker.contract import Holder, Settlement
-from trioworkers.broker.holds.limits import GONE, PARKED, START, AdmissionKeys, Candidate, admit, declare, tend
+from trioworkers.broker.holds.limits import GONE, PARKED, START, AdmissionKeys, Candidate, Round, Tended, admit, tend
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.errors import BrokerError, Superseded
@@ -18,6 +20,7 @@ from trioworkers.outcome import Acknowledge, Outcome, Requeue
 from trioworkers.wire.by_operator import decode_entry, encode_entry
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.limit_spec import LimitSpec
 from trioworkers.wire.packing import pack
 
 KEYS = Keys()
@@ -30,6 +33,7 @@ class Fleet:
     connection: Connection
     numbers: dict[str, int] = attrs.Factory(dict)
     groups: dict[str, int] = attrs.Factory(dict)
+    declared: dict[str, LimitSpec] = attrs.Factory(lambda: {"crm": LimitSpec(2), "other": LimitSpec(9)})
 
     async def do(self, *words: Any) -> Any:
         return await self.connection.call("test", lambda client: client.execute_command(*_command(words)))
@@ -51,7 +55,7 @@ class Fleet:
             Candidate(payload, f"{process} q {number}-{index}", payload.decode(), tuple(limits), **options)
             for index, payload in enumerate(payloads)
         ]
-        return await admit(self.connection, self.at(process), number, {"crm": 2}, batch)
+        return await admit(self.connection, self.at(process), number, self.declared, batch)
 
     def at(self, process: str) -> AdmissionKeys:
         return AdmissionKeys(
@@ -65,6 +69,12 @@ class Fleet:
             KEYS.queue("q"),
             "RPUSH",
         )
+
+    async def tend(self, **options: Any) -> Tended:
+        return await tend(self.connection, KEYS.limits, KEYS.repairs, KEYS.own, Round(**options))
+
+    async def declare(self, concurrency: int, since: str = "") -> str:
+        return (await self.tend(declared={"crm": LimitSpec(concurrency)}, since=since)).since
 
     async def settle(self, process: str, payload: bytes, member: str, outcome: Outcome | None = None) -> dict[int, str]:
         outcome = Acknowledge() if outcome is None else outcome
@@ -228,32 +238,34 @@ async def test_effect_that_can_not_be_written_is_repaired_later(fleet: Fleet):
     await fleet.connection.call("t", lambda c: c.rename(f"{KEYS.own}permits:crm", "kept"))
     await fleet.connection.call("t", lambda c: c.set(f"{KEYS.own}permits:crm", "garbage"))
     assert await fleet.settle("w1", b"a", "w1 q 1-0") == {}
-    tended = await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own)
+    tended = await fleet.tend()
     assert tended.repairs == 1
     await fleet.connection.call("t", lambda c: c.rename("kept", f"{KEYS.own}permits:crm"))
-    tended = await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own)
+    tended = await fleet.tend()
     assert tended.repairs == 0
     assert await fleet.permits() == set()
 
 
 async def test_newest_start_says_how_many_and_upkeep_hands_out_what_became_free(fleet: Fleet):
     await fleet.fetched("w1", b"a", b"b", b"c", b"d")
-    old = await declare(fleet.connection, KEYS.limits, {"crm": 2}, "")
+    old = await fleet.declare(2)
     await fleet.admit("w1", b"a", b"b", b"c", b"d")
-    await declare(fleet.connection, KEYS.limits, {"crm": 3}, "")
-    await declare(fleet.connection, KEYS.limits, {"crm": 2}, old)  # the old version is still heard of
-    tended = await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own)
-    assert tended.woken == 1
+    assert (await fleet.tend(declared={"crm": LimitSpec(3)})).woken == 1
+    await fleet.declare(2, old)  # the old version is still heard of
     assert await fleet.queue() == [b"c"]
 
 
 async def test_limit_that_nobody_declares_any_more_holds_nobody_back(fleet: Fleet):
     await fleet.fetched("w1", *(b"%d" % n for n in range(300)))
-    await declare(fleet.connection, KEYS.limits, {"crm": 1}, "1.0")
+    await fleet.declare(1, "1.0")
     await fleet.admit("w1", *(b"%d" % n for n in range(300)))
     await fleet.connection.call("t", lambda c: c.hset(KEYS.limits, {"crm": pack([1, 1.0, 1.0])}))
-    tended = [await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own) for _ in range(4)]
+    assert (await fleet.tend()).forgotten == []  # Redis may have been away for long: it is in doubt
+    assert await fleet.queue() == []
+    await fleet.connection.call("t", lambda c: c.hset(KEYS.limits, {"crm": pack([1, 1.0, 1.0, 0, 1, 1.0, 0])}))
+    tended = [await fleet.tend() for _ in range(4)]
     assert [name for each in tended for name in each.forgotten] == ["crm"]
+    assert not await fleet.connection.call("t", lambda c: c.hexists(KEYS.limits, "crm"))
     assert sorted(await fleet.queue()) == sorted(b"%d" % n for n in range(1, 300))
 
 
@@ -265,12 +277,218 @@ async def test_parked_job_that_is_exported_comes_back_into_its_queue():
 
 async def test_parked_job_whose_time_is_over_is_forgotten_though_no_permit_comes_to_it(fleet: Fleet):
     await fleet.fetched("w1", b"a", b"b", b"over", b"waits")
-    await declare(fleet.connection, KEYS.limits, {"crm": 2}, "")
+    await fleet.declare(2)
     result = ("result", "over", b'{"how":"expired"}', 60)
     await fleet.admit("w1", b"a", b"b")
     await fleet.admit("w1", b"over", expires_s=1.0, on_expiry=(result,))
     await fleet.admit("w1", b"waits", expires_s=4e9)
-    assert (await tend(fleet.connection, KEYS.limits, KEYS.repairs, KEYS.own)).woken == 0
+    assert (await fleet.tend()).woken == 0
     assert await fleet.parked() == [b"waits"]
     assert await fleet.waiting() == 1
     assert await fleet.connection.call("t", lambda c: c.get(KEYS.result("over"))) == b'{"how":"expired"}'
+
+
+async def test_all_whose_time_is_over_are_forgotten_however_many_are_parked_before_them(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", *(b"%d" % n for n in range(700)), b"over")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b", *(b"%d" % n for n in range(700)))
+    await fleet.admit("w1", b"over", expires_s=1.0)
+    await fleet.tend(only_due=True)
+    assert b"over" not in await fleet.parked()
+    assert len(await fleet.parked()) == 700
+    assert await fleet.connection.call("t", lambda c: c.exists([f"{KEYS.own}expiring"])) == 0
+
+
+# ── keys that somebody deleted ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_parked_job_that_stands_at_no_limit_any_more_stands_there_again(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b", b"c", b"d")
+    await fleet.connection.call("t", lambda c: c.delete([f"{KEYS.own}waiting:crm", f"{KEYS.own}waits"]))
+    assert (await fleet.tend()).lost == []
+    assert await fleet.waiting() == 2
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.queue() == [b"c"]
+
+
+async def test_parked_job_of_which_nothing_is_known_goes_back_into_its_queue(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b", b"c", b"d")
+    await fleet.connection.call("t", lambda c: c.delete([f"{KEYS.own}parked_jobs"]))
+    lost = (await fleet.tend()).lost
+    assert lost == [b"c", b"d"]
+    back = [(payload, KEYS.queue("q"), "RPUSH") for payload in lost]
+    for _ in range(2):  # a lost reply
+        await fleet.tend(lost=back)
+    assert (await fleet.parked(), sorted(await fleet.queue())) == ([], [b"c", b"d"])
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.waiting() == 0
+
+
+async def test_without_the_numbers_of_a_limit_nobody_is_woken_until_they_are_declared_again(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b", b"c", b"d")
+    await fleet.connection.call("t", lambda c: c.delete([KEYS.limits]))
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.queue() == []
+    await fleet.tend()
+    assert await fleet.queue() == []
+    await fleet.tend(declared=fleet.declared)
+    assert await fleet.queue() == [b"c"]
+
+
+async def test_permits_that_somebody_deleted_are_there_again_with_the_next_audit(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    await fleet.admit("w1", b"a", b"b", b"c")
+    await fleet.connection.call("t", lambda c: c.delete([f"{KEYS.own}permits:crm", KEYS.holds("q", "w1")]))
+    running = [Permit(f"w1 q 1-{n}", ("crm",), "ab"[n], KEYS.holds("q", "w1")) for n in range(2)]
+    await fleet.broker().put_back("q", [], running)
+    assert await fleet.permits() == {"w1 q 1-0", "w1 q 1-1"}
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.permits() == {"w1 q 1-1"}
+
+
+async def test_permits_of_which_no_record_knows_hold_nobody_back(fleet: Fleet):
+    await fleet.fetched("w1", b"a")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.connection.call("t", lambda c: c.sadd(f"{KEYS.own}permits:crm", ["gone q 7-1", "", "forged"]))
+    assert await fleet.admit("w1", b"a") == [PARKED]
+    assert (await fleet.tend()).woken == 1
+    assert await fleet.permits() == set()
+
+
+# ── rates ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def gate(fleet: Fleet) -> bytes | None:
+    return await fleet.connection.call("t", lambda c: c.get(f"{KEYS.own}gate:crm"))
+
+
+async def test_starts_are_spaced_and_the_rest_is_woken_one_by_one(fleet: Fleet):
+    fleet.declared = {"crm": LimitSpec(0, 0.2, 2)}
+    await fleet.fetched("w1", *(b"%d" % n for n in range(5)))
+    await fleet.tend(declared=fleet.declared)
+    assert await fleet.admit("w1", *(b"%d" % n for n in range(5))) == [START, START, PARKED, PARKED, PARKED]
+    soon = (await fleet.tend(only_due=True)).next_in_s
+    assert soon is not None
+    assert 0 < soon <= 0.2
+    await trio.sleep(0.45)
+    assert (await fleet.tend(only_due=True)).woken == 2
+    assert (await fleet.tend(only_due=True)).woken == 0
+    assert await fleet.queue() == [b"2", b"3"]
+
+
+async def test_look_that_comes_late_makes_up_for_a_second_and_no_more(fleet: Fleet):
+    fleet.declared = {"crm": LimitSpec(0, 0.1)}
+    await fleet.fetched("w1", *(b"%d" % n for n in range(50)))
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", *(b"%d" % n for n in range(50)))
+    long_ago = time.time() - 3
+    await fleet.connection.call("t", lambda c: c.set(f"{KEYS.own}gate:crm", pack([long_ago, 0, long_ago])))
+    assert (await fleet.tend()).woken in (11, 12)
+
+
+async def test_what_a_rate_has_used_up_is_not_given_back(fleet: Fleet):
+    fleet.declared = {"crm": LimitSpec(0, 60.0)}
+    await fleet.fetched("w1", b"a", b"b")
+    assert await fleet.admit("w1", b"a") == [START]
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.admit("w1", b"b") == [PARKED]
+
+
+async def test_who_was_put_back_starts_again_without_another_turn(fleet: Fleet):
+    fleet.declared = {"crm": LimitSpec(0, 60.0)}
+    await fleet.fetched("w1", b"a")
+    await fleet.admit("w1", b"a")
+    before = await gate(fleet)
+    await fleet.settle("w1", b"a", "w1 q 1-0", Requeue())
+    await fleet.fetched("w1", b"a")
+    assert await fleet.admit("w1", b"a") == [START]
+    assert await gate(fleet) == before
+
+
+async def test_of_several_limits_none_is_used_up_by_one_that_does_not_start(fleet: Fleet):
+    fleet.declared = {"crm": LimitSpec(0, 60.0), "other": LimitSpec(1)}
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    assert await fleet.admit("w1", b"a", limits=("other",)) == [START]
+    assert await fleet.admit("w1", b"b", limits=("crm", "other")) == [PARKED]
+    assert await gate(fleet) is None
+    assert await fleet.admit("w1", b"c", limits=("crm",)) == [START]
+
+
+@pytest.mark.parametrize(
+    "forged", [[9e17, 9e17, 9e17], [-5, -5, -5], ["x", {}, None], [float("nan")] * 3, [float("inf")] * 3, []]
+)
+async def test_gate_that_somebody_forged_does_not_close_the_limit_for_ever(fleet: Fleet, forged: list[Any]):
+    fleet.declared = {"crm": LimitSpec(0, 0.05)}
+    await fleet.tend(declared=fleet.declared)
+    await fleet.connection.call("t", lambda c: c.set(f"{KEYS.own}gate:crm", pack(forged)))
+    await fleet.fetched("w1", b"a")
+    await fleet.admit("w1", b"a")
+    await trio.sleep(0.11)
+    await fleet.tend(only_due=True)
+    assert await fleet.parked() == []
+
+
+@pytest.mark.parametrize(
+    "forged", [b"", b"\xc1", b"null", pack([0, 0, 0]), pack([-1, "x"]), pack([{}, {}, {}, {}, {}]), pack({"a": 1})]
+)
+async def test_numbers_that_somebody_forged_count_as_not_said(fleet: Fleet, forged: bytes):
+    await fleet.connection.call("t", lambda c: c.hset(KEYS.limits, {"crm": forged}))
+    await fleet.connection.call("t", lambda c: c.hset(f"{KEYS.own}overrides", {"crm": forged}))
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    assert await fleet.admit("w1", b"a", b"b", b"c") == [START, START, PARKED]
+    await fleet.tend(declared=fleet.declared)
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.queue() == [b"c"]
+
+
+# ── closed, and what people want ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_closed_limit_lets_nobody_start_and_who_closed_it_is_first(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b", b"c")
+    effects = (
+        ("close", ("crm",), 0.3),
+        *on_departure(Requeue(), Permit("w1 q 1-0", ("crm",), "a", KEYS.holds("q", "w1"))),
+    )
+    await fleet.broker().settle(1, [Settlement("q", b"a", Requeue(), effects)])
+    assert await fleet.queue() == [b"a"]
+    await fleet.fetched("w1", b"a", b"new")
+    assert await fleet.admit("w1", b"new", b"a") == [PARKED, PARKED]
+    assert await fleet.parked() == [b"a", b"c", b"new"]
+    await trio.sleep(0.35)
+    assert (await fleet.tend(only_due=True)).woken == 1
+    assert await fleet.reserved() == {b"a"}
+
+
+@pytest.mark.parametrize("name", ["crm", "crm:7"])
+async def test_numbers_that_people_want_beat_those_of_the_code(fleet: Fleet, name: str):
+    await fleet.tend(declared=fleet.declared)
+    await fleet.connection.call("t", lambda c: c.hset(f"{KEYS.own}overrides", {name: pack([1, False, False, 0])}))
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    assert await fleet.admit("w1", b"a", b"b", limits=("crm:7",)) == [START, PARKED]
+    assert await fleet.admit("w1", b"c", b"d", limits=("crm:8",)) == [START, PARKED if name == "crm" else START]
+
+
+async def test_jobs_of_a_paused_queue_let_others_pass_however_many_they_are(fleet: Fleet):
+    await fleet.tend(declared=fleet.declared)
+    await fleet.connection.call("t", lambda c: c.sadd(KEYS.paused, ["q"]))
+    await fleet.fetched("w1", b"a", b"b", *(b"%d" % n for n in range(600)))
+    await fleet.admit("w1", b"a", b"b", *(b"%d" % n for n in range(600)))
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    await fleet.tend()
+    await fleet.tend()
+    assert await fleet.waiting() == 0
+    await fleet.fetched("w1", b"new")
+    assert await fleet.admit("w1", b"new") == [START]
+    await fleet.settle("w1", b"b", "w1 q 1-1")
+    await fleet.connection.call("t", lambda c: c.srem(KEYS.paused, ["q"]))
+    assert (await fleet.tend()).woken == 1
+    assert await fleet.queue() == [b"0"]

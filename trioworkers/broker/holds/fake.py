@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from trioworkers.broker.holds.limits import GONE, PARKED, START, Candidate
+from trioworkers.broker.holds.limits import GONE, PARKED, START, Candidate, Declared
 from trioworkers.broker.sorted_payloads import SortedPayloads
 from trioworkers.exits import Effect
+from trioworkers.wire.limit_spec import LimitSpec
 
 RESERVED_S = 30.0
+UNLIMITED = LimitSpec(0)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Parked:
     """A job that waits for permits at `limit`; `payload`: as it lies where it is parked."""
 
@@ -22,6 +25,18 @@ class Parked:
     candidate: Candidate
     limit: str
     payload: bytes
+
+    def is_over(self, now_s: float) -> bool:
+        """Whether it has expired."""
+        return self.candidate.expires_s is not None and self.candidate.expires_s <= now_s
+
+
+@attrs.define
+class Gate:
+    """When one more may start under a limit, apart from permits. `arrival_s`: of the next start, were they evenly spaced; `closed_s`: until when it is closed."""
+
+    arrival_s: float = 0.0
+    closed_s: float = 0.0
 
 
 @attrs.define
@@ -31,22 +46,23 @@ class FakeHolds:
     place: SortedPayloads
     put_back: Callable[[str, bytes], None]
     now_s: Callable[[], float]
-    concurrency: dict[str, int] = attrs.field(factory=dict)
+    declared: dict[str, LimitSpec] = attrs.field(factory=dict)
     permits: defaultdict[str, set[str]] = attrs.field(factory=lambda: defaultdict(set))
     reserved: defaultdict[str, dict[str, float]] = attrs.field(factory=lambda: defaultdict(dict))
+    gates: defaultdict[str, Gate] = attrs.field(factory=lambda: defaultdict(Gate))
     record: dict[str, tuple[str, str, tuple[str, ...]]] = attrs.field(factory=dict)
     """member → (queue, jid, limits)"""
     parked: list[Parked] = attrs.field(factory=list)
     results: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
     """jid → (how it ended, until when that is kept)"""
 
-    def admit(
-        self, queue: str, declared: Mapping[str, int], batch: Iterable[Candidate], held: list[bytes]
-    ) -> list[int | str]:
+    # ── admission ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def admit(self, queue: str, declared: Declared, batch: Iterable[Candidate], held: list[bytes]) -> list[int | str]:
         """See `broker.holds.limits.admit`. `held`: the in-progress list, which what is parked leaves."""
-        self.concurrency = {**declared, **self.concurrency}
+        self.declared = {**declared, **self.declared}
         decisions: list[int | str] = [self._decide(queue, candidate, held) for candidate in batch]
-        for name in declared:
+        for name in {name for candidate in batch for name in candidate.limits}:
             self._fill(name)
         return decisions
 
@@ -54,72 +70,116 @@ class FakeHolds:
         blocked = next((name for name in candidate.limits if not self._may(name, candidate.jid)), None)
         if blocked is None:
             for name in candidate.limits:
-                self.reserved[name].pop(candidate.jid, None)
+                if candidate.jid in self._reservations(name):
+                    del self.reserved[name][candidate.jid]
+                else:
+                    self._spend(name)
                 self.permits[name].add(candidate.member)
             self.record[candidate.member] = (queue, candidate.jid, candidate.limits)
             return START
         if candidate.payload not in held:
             return GONE
         held.remove(candidate.payload)
+        first = any(self.reserved[name].pop(candidate.jid, None) is not None for name in candidate.limits)
         payload = self.place.add_another(candidate.payload, self.now_s())
-        self.parked.append(Parked(queue, candidate, blocked, payload))
+        self.parked.insert(0 if first else len(self.parked), Parked(queue, candidate, blocked, payload))
         return PARKED
 
     def _may(self, name: str, jid: str) -> bool:
         if jid in self._reservations(name):
-            return True
-        return self._free(name) > 0 and not any(each.limit == name for each in self.parked)
+            return self.gates[name].closed_s <= self.now_s()
+        return self._free_at(name) <= self.now_s() and not any(each.limit == name for each in self.parked)
+
+    # ── whether one more may start ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _spec(self, name: str) -> LimitSpec:
+        return self.declared.get(name.partition(":")[0], UNLIMITED)
 
     def _reservations(self, name: str) -> dict[str, float]:
         self.reserved[name] = {jid: until for jid, until in self.reserved[name].items() if until > self.now_s()}
         return self.reserved[name]
 
-    def _free(self, name: str) -> float:
+    def _free_at(self, name: str) -> float:
+        """The moment at which one more may start; inf: when somebody lets a permit go."""
+        spec, gate = self._spec(name), self.gates[name]
+        if gate.closed_s > self.now_s():
+            return gate.closed_s
         used = len(self.permits[name]) + len(self._reservations(name))
-        return self.concurrency.get(name, float("inf")) - used
+        if spec.concurrency and used >= spec.concurrency:
+            return math.inf
+        return gate.arrival_s - (spec.burst - 1) * spec.interval_s - 1e-6
 
-    def fill(self) -> None:
-        """Forget those whose time is over, and hand out what is free, whatever it became free by."""
-        for each in list(self.parked):
-            if each.candidate.expires_s is not None and each.candidate.expires_s <= self.now_s():
-                self.parked.remove(each)
-                if self.place.remove(each.payload):
-                    self.apply(each.candidate.on_expiry)
-        for name in {each.limit for each in self.parked}:
-            self._fill(name)
+    def _spend(self, name: str) -> None:
+        gate = self.gates[name]
+        gate.arrival_s = max(gate.arrival_s, self.now_s()) + self._spec(name).interval_s
 
-    def _fill(self, name: str) -> None:
-        woken: list[Parked] = []
-        for each in [each for each in self.parked if each.limit == name]:
-            candidate = each.candidate
-            if self._free(name) <= 0:
-                break
-            if each.payload not in self.place:  # somebody took it from where it was parked
-                self.parked.remove(each)
-                continue
-            if candidate.expires_s is not None and candidate.expires_s <= self.now_s():
-                self.parked.remove(each)
-                self.place.remove(each.payload)
-                self.apply(candidate.on_expiry)
-                continue
-            full = next((other for other in candidate.limits if self._free(other) <= 0), None)
-            if full is not None:
-                self.parked[self.parked.index(each)] = attrs.evolve(each, limit=full)
-                continue
-            self.parked.remove(each)
-            self.place.remove(each.payload)
-            for other in candidate.limits:
-                self.reserved[other][candidate.jid] = self.now_s() + RESERVED_S
-            woken.append(each)
+    # ── who waits ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits."""
+        return not self.parked
+
+    def next_in_s(self) -> float | None:
+        """When upkeep is to look again at who waits; None if nobody does."""
+        coming = [self._free_at(name) for name in {each.limit for each in self.parked}]
+        coming += [each.candidate.expires_s for each in self.parked if each.candidate.expires_s is not None]
+        coming += [
+            until for name in {each.limit for each in self.parked} for until in self._reservations(name).values()
+        ]
+        soonest = min(coming, default=math.inf)
+        return None if soonest == math.inf else max(0.0, soonest - self.now_s() + 1e-6)
+
+    def fill(self) -> int:
+        """Forget those whose time is over, and hand out what is free, whatever it became free by. How many were woken."""
+        for each in [each for each in self.parked if each.is_over(self.now_s())]:
+            self._expire(each)
+        return sum(self._fill(name) for name in {each.limit for each in self.parked})
+
+    def _fill(self, name: str) -> int:
+        woken = [each for each in [each for each in self.parked if each.limit == name] if self._serve(name, each)]
         for each in reversed(woken):
             self.put_back(each.queue, each.payload)
+        return len(woken)
+
+    def _serve(self, name: str, each: Parked) -> bool:
+        """Whether it was woken."""
+        candidate, now_s = each.candidate, self.now_s()
+        if self._free_at(name) > now_s:
+            return False
+        if each.payload not in self.place:  # somebody took it from where it was parked
+            self.parked.remove(each)
+            return False
+        if each.is_over(now_s):
+            self._expire(each)
+            return False
+        full = next((other for other in candidate.limits if self._free_at(other) > now_s), None)
+        if full is not None:
+            each.limit = full
+            return False
+        self.parked.remove(each)
+        self.place.remove(each.payload)
+        for other in candidate.limits:
+            self._spend(other)
+            self.reserved[other][candidate.jid] = now_s + RESERVED_S
+        return True
+
+    def _expire(self, each: Parked) -> None:
+        self.parked.remove(each)
+        if self.place.remove(each.payload):
+            self.apply(each.candidate.on_expiry)
+
+    # ── effects and departures ─────────────────────────────────────────────────────────────────────────────────────────
 
     def apply(self, effects: Sequence[Effect]) -> None:
         """See `effects.lua`."""
-        for kind, *rest in effects:
+        for kind, *rest in sorted(effects, key=lambda effect: effect[0] != "close"):
             if kind == "result":
                 jid, text, keep_s = rest
                 self.results[jid] = (text, self.now_s() + keep_s)
+            elif kind == "close":
+                for name in rest[0]:
+                    self.gates[name].closed_s = max(self.gates[name].closed_s, self.now_s() + rest[1])
             else:
                 _, member, limits, jid = rest
                 self._let_go(member, limits, jid)

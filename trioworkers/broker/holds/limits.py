@@ -10,6 +10,7 @@ import attrs
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import Effect
+from trioworkers.wire.limit_spec import LimitSpec
 from trioworkers.wire.packing import pack, unpack
 
 ADMIT = script(
@@ -19,13 +20,21 @@ ADMIT = script(
     args=("admission", "ours", "own", "declared_limits", "queue", "queue_key", "push", "candidates", "*payloads"),
     preludes=ENDS,
 )
-DECLARE = script(__file__, "declare", keys=("limits",), args=("started", "work"))
-TEND = script(__file__, "tend", keys=("limits", "repairs"), args=("own", "forgotten_after_s"), preludes=ENDS)
+TEND = script(
+    __file__,
+    "tend",
+    keys=("limits", "repairs"),
+    args=("own", "started", "work", "only_due", "cursor", "forgotten_after_s"),
+    preludes=ENDS,
+)
 
 FORGOTTEN_AFTER_S = 600
 """A limit that no live worker declares holds nobody back any more after so long."""
 
 START, PARKED, GONE = 1, 0, -1
+
+Declared = Mapping[str, LimitSpec]
+"""What our code says of limits, by their names."""
 
 
 @attrs.frozen
@@ -56,35 +65,65 @@ class AdmissionKeys:
 
 
 async def admit(
-    connection: Connection, at: AdmissionKeys, number: int, declared: Mapping[str, int], batch: Sequence[Candidate]
+    connection: Connection, at: AdmissionKeys, number: int, declared: Declared, batch: Sequence[Candidate]
 ) -> list[int | str]:
     """Ask for each of `batch` whether it may start: START, PARKED, GONE (not ours any more), or what is wrong with its limits' keys.
 
     May be repeated with the same number and batch after a lost reply.
     """
     entries = [(c.member, c.jid, c.limits, c.expires_s or False, c.on_expiry) for c in batch]
-    args: list[Any] = [number, at.lease, at.own, pack(list(declared.items())), at.queue, at.queue_key, at.put_back_with]
+    args: list[Any] = [number, at.lease, at.own, pack(_stored(declared)), at.queue, at.queue_key, at.put_back_with]
     args += [pack(entries), *(c.payload for c in batch)]
     reply = await connection.run(ADMIT, [at.lease_key, at.in_progress, at.holds, at.last_admission], args)
     return list(unpack(reply))
 
 
-async def declare(connection: Connection, limits_key: str, limits: Mapping[str, int], since: str) -> str:
-    """Tell the fleet of our limits; returns since when we have them, to be told the next time."""
-    reply: bytes = await connection.run(DECLARE, [limits_key], [since, pack(list(limits.items()))])
-    return reply.decode()
+def _stored(declared: Declared) -> list[tuple[str, tuple[int, float, float, float, int]]]:
+    return [(name, spec.stored()) for name, spec in declared.items()]
+
+
+@attrs.frozen
+class Round:
+    """What a worker brings to a round of upkeep: its limits, since when it has them (as it was told before), how far it has walked over what is parked.
+
+    `lost`: parked payloads of which nothing is known any more, each with its queue's key and how to push to the end that is fetched. `only_due`: a
+    short round, just for those at whom it is time.
+    """
+
+    declared: Declared = attrs.field(factory=dict)
+    since: str = ""
+    cursor: int = 0
+    lost: Sequence[tuple[bytes, str, str]] = ()
+    only_due: bool = False
 
 
 @attrs.frozen
 class Tended:
-    """What the upkeep did: parked jobs woken, effects that still can't be written, limits forgotten."""
+    """What the upkeep did: parked jobs woken, effects that still can't be written, limits forgotten; and what the next round is to bring.
 
-    woken: int
-    repairs: int
-    forgotten: Sequence[str]
+    `next_in_s`: when who waits is to be looked at again; None if nobody does. `lost`: parked payloads of which nothing is known.
+    """
+
+    woken: int = 0
+    repairs: int = 0
+    forgotten: Sequence[str] = ()
+    since: str = ""
+    next_in_s: float | None = None
+    cursor: int = 0
+    lost: Sequence[bytes] = ()
 
 
-async def tend(connection: Connection, limits_key: str, repairs_key: str, own: str) -> Tended:
-    """One round of upkeep. Any worker may do it at any time."""
-    woken, repairs, *names = await connection.run(TEND, [limits_key, repairs_key], [own, FORGOTTEN_AFTER_S])
-    return Tended(woken, repairs, [name.decode(errors="replace") for name in names])
+async def tend(connection: Connection, limits_key: str, repairs_key: str, own: str, round_: Round) -> Tended:
+    """One round of upkeep, in which the fleet is told of our limits. Any worker may do it at any time."""
+    work = pack((_stored(round_.declared), round_.lost))
+    args = [own, round_.since, work, int(round_.only_due), round_.cursor, FORGOTTEN_AFTER_S]
+    since, woken, repairs, next_ms, cursor, names, lost = await connection.run(TEND, [limits_key, repairs_key], args)
+    return Tended(
+        woken,
+        repairs,
+        [name.decode(errors="replace") for name in names],
+        since.decode(),
+        None if next_ms < 0 else next_ms / 1000,
+        cursor,
+        lost,
+    )

@@ -1,31 +1,140 @@
--- The upkeep of what is held, which any worker does for all: free permits whose reservation has run out, limits that no live worker
--- declares any more, effects that could not be written.
+-- The upkeep of what is held, which any worker does for all: what our code declares, and what became due by itself.
+-- started  when we did by Redis's clock, or '' if that is now
+-- work     {{{LIMIT, as our code has it: see limits.lua}, …}, {{lost payload, its queue's key, LPUSH or RPUSH}, …}}
+-- only_due 1: just those at whom it is time; cursor: how far the walk over what is parked has come
 -- forgotten_after_s  after so long a limit is that no worker declares
--- result  {how many parked jobs were woken, how many effects are still to be repaired, name of a forgotten limit, …}
+-- result  {when we started as text, how many parked jobs were woken, how many effects are still to be repaired, ms until the next look is due or
+--          -1, next cursor, {name of a forgotten limit, …}, {parked payload of which nothing is known any more, …}}
+local PAGE, PAGE_BYTES, DOUBT_S = 200, 1000000, 60
 redis.call('LTRIM', repairs, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
-local woken, forgotten = 0, {}
-local all = redis.call('HGETALL', limits)
-for i = 1, math.min(#all, 2000), 2 do
-  local name, known, stored = all[i], pcall(cmsgpack.unpack, all[i + 1])
-  local seen = known and type(stored) == 'table' and tonumber(stored[3])
-  local ok, l = pcall(limit_of, own, name, nil)
-  if ok then
-    if not seen or now() - seen > tonumber(forgotten_after_s) then
-      l.concurrency = math.huge -- nobody holds its jobs back any more
-      if l.parked == 0 then
-        redis.call('HDEL', limits, name)
-        forgotten[#forgotten + 1] = name
-      end
+local began_at = now()
+local since = tonumber(started) or began_at
+local declared, lost = unpack(cmsgpack.unpack(work))
+local woken, forgotten, found = 0, {}, {}
+
+-- Of two versions of a limit that of the worker counts which started last.
+for _, d in ipairs(declared) do
+  local stored = unpacked(redis.call('HGET', limits, d[1]))
+  local right = stored and tonumber(stored[1]) and tonumber(stored[2]) and tonumber(stored[2]) <= began_at
+  if right and tonumber(stored[2]) > since then
+    redis.call('HSET', limits, d[1], cmsgpack.pack({stored[1], stored[2], began_at, stored[4], stored[5]}))
+  else
+    redis.call('HSET', limits, d[1], cmsgpack.pack({d[2][1], since, began_at, d[2][4], d[2][5]}))
+  end
+end
+
+local somebody_waits = {} -- by LIMIT
+for _, name in ipairs(only_due == '1' and {} or redis.call('ZRANGE', own .. 'waits', 0, -1)) do
+  somebody_waits[string.match(name, '^[^:]*')] = true
+end
+
+-- One that nobody was heard to declare for long is in doubt first: Redis itself may have been away. When it is known that nobody does, it
+-- holds nobody back, and goes with the last that waits.
+local function check_seen(name, packed)
+  local s = unpacked(packed) or {}
+  if began_at - (sensible(s[3], 0, began_at) or 0) <= tonumber(forgotten_after_s) then return end
+  local doubted = sensible(s[6], 1, began_at)
+  local is_over = s[7] == 1 or doubted and began_at - doubted >= DOUBT_S
+  if is_over and not somebody_waits[name] then
+    redis.call('HDEL', limits, name)
+  else
+    redis.call('HSET', limits, name, cmsgpack.pack({s[1] or 0, s[2] or 0, s[3] or 0, s[4] or 0, s[5] or 1, doubted or began_at, is_over and 1 or 0}))
+  end
+  if is_over and s[7] ~= 1 then forgotten[#forgotten + 1] = name end
+end
+
+-- Permits whose attempts no record knows belong to nobody: by chance some are looked at with each round, where somebody waits.
+local looked_at = 0
+local function check_permits(name)
+  for _, member in ipairs(looked_at < 1000 and redis.call('SRANDMEMBER', own .. 'permits:' .. name, 50) or {}) do
+    looked_at = looked_at + 1
+    local record = string.match(member, '^(.*) [^ ]*$')
+    if not record or redis.call('HEXISTS', own .. 'holds:' .. record, member) == 0 then
+      redis.call('SREM', own .. 'permits:' .. name, member)
     end
-    pcall(drop_expired, own, name, 500)
-    local filled, count = pcall(fill, own, name)
-    woken = woken + (filled and count or 0)
+  end
+end
+
+local function put_back(payload, queue, push)
+  local score = redis.call('ZSCORE', own .. 'parked', payload)
+  if not score or redis.call('HEXISTS', own .. 'parked_jobs', string.format('%.17g', tonumber(score))) == 1 then return end
+  redis.call(push, queue, payload)
+  redis.call('ZREM', own .. 'parked', payload)
+end
+
+local function unpass(queue)
+  if is_paused(own, queue) then return end
+  local key = own .. 'passed:' .. queue
+  local moments = redis.call('ZRANGE', key, 0, PAGE - 1)
+  for _, moment in ipairs(moments) do
+    local job = job_at(own, moment)
+    if job and job[5][1] then wait_at(limit_of(own, job[5][1]), moment) end
+    redis.call('ZREM', key, moment)
+  end
+  if #moments < PAGE then redis.call('SREM', own .. 'passed', queue) end
+end
+
+local function waits_somewhere(moment, job)
+  for _, name in ipairs(job[5]) do
+    if redis.call('ZSCORE', own .. 'waiting:' .. name, moment) then return true end
+  end
+  return redis.call('ZSCORE', own .. 'passed:' .. job[2], moment)
+end
+
+-- A page of what is parked: whoever stands nowhere any more, since some key of ours is lost, is set to rights.
+local function walk(from)
+  local page, size = redis.call('ZRANGE', own .. 'parked', from, from + PAGE - 1, 'WITHSCORES'), 0
+  for i = 1, #page, 2 do
+    local moment = string.format('%.17g', tonumber(page[i + 1]))
+    local job = job_at(own, moment)
+    if not job and size < PAGE_BYTES then
+      found[#found + 1] = page[i]
+      size = size + #page[i]
+    elseif job and job[5][1] and not waits_somewhere(moment, job) then
+      wait_at(limit_of(own, job[5][1]), moment)
+    end
+  end
+  return #page < 2 * PAGE and 0 or from + PAGE
+end
+
+local next_cursor = tonumber(cursor)
+if only_due ~= '1' then
+  local all, known = redis.call('HGETALL', limits), {}
+  for i = 1, math.min(#all, 2000), 2 do
+    known[all[i]] = true
+    check_seen(all[i], all[i + 1])
+  end
+  for name in pairs(somebody_waits) do
+    if not known[name] then check_seen(name, false) end
+  end
+  for _, name in ipairs(redis.call('ZRANGE', own .. 'waits', 0, 499)) do pcall(check_permits, name) end
+  for _, l in ipairs(lost) do pcall(put_back, unpack(l)) end
+  for _, queue in ipairs(redis.call('SMEMBERS', own .. 'passed')) do pcall(unpass, queue) end
+  local walked, where = pcall(walk, next_cursor)
+  next_cursor = walked and where or 0
+end
+for _, moment in ipairs(redis.call('ZRANGEBYSCORE', own .. 'expiring', '-inf', now(), 'LIMIT', 0, 500)) do
+  pcall(expire, own, moment)
+end
+local due = {}
+for l in pairs(touched) do due[#due + 1] = l.name end
+local most = only_due == '1' and string.format('%.17g', now()) or '+inf'
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', own .. 'waits', '-inf', most, 'LIMIT', 0, 500)) do due[#due + 1] = name end
+for _, name in ipairs(due) do
+  local filled, count = pcall(fill, own, name)
+  if filled then
+    woken = woken + count
+    if limit_of(own, name).parked == 0 then redis.call('ZREM', own .. 'waits', name) end
+  else -- a key of the wrong type: told by those who are admitted
+    redis.call('ZADD', own .. 'waits', now() + LOOK_AGAIN_S, name)
   end
 end
 for _ = 1, 100 do
   local packed = redis.call('LPOP', repairs)
   if not packed then break end
-  local known, list = pcall(cmsgpack.unpack, packed)
-  if known and type(list) == 'table' then pcall(apply, own, list) end -- what fails again is appended again
+  local list = unpacked(packed)
+  if list then pcall(apply, own, list) end -- what fails again is appended again
 end
-return {woken, redis.call('LLEN', repairs), unpack(forgotten)}
+local first = redis.call('ZRANGE', own .. 'waits', 0, 0, 'WITHSCORES')[2]
+local next_in_ms = first and math.max(0, math.ceil((tonumber(first) - now()) * 1000)) or -1
+return {string.format('%.6f', since), woken, redis.call('LLEN', repairs), next_in_ms, next_cursor, forgotten, found}

@@ -2,6 +2,7 @@
 -- apply(own, effects): what becomes of what is held, once the jobs have moved: {{kind, …}, …}. Each can be repeated, and is whole or not
 -- there. One that can't be done (a key of the wrong type, say) undoes nothing: it waits in `repairs` for whoever does the upkeep.
 --   'result'  jid, text, seconds that it is kept
+--   'close'   {limit, …}, seconds: nothing starts under them for so long; before any permit is handed on
 --   'permit'  holds, member, {limit, …}, jid that the permits are kept for, or ''
 
 local REPAIRS = 10000
@@ -9,6 +10,12 @@ local REPAIRS = 10000
 local effect = {
   result = function(own, list)
     for _, e in ipairs(list) do redis.call('SET', own .. 'result:' .. e[2], e[3], 'EX', e[4]) end
+  end,
+  close = function(own, list)
+    for _, e in ipairs(list) do
+      for _, name in ipairs(e[2]) do close(own, name, e[3]) end
+    end
+    write_gates(own)
   end,
   permit = function(own, list)
     local by_holds = {}
@@ -20,16 +27,20 @@ local effect = {
   end,
 }
 
+local function apply_kind(own, kind, list)
+  if list and effect[kind] and not pcall(effect[kind], own, list) then
+    redis.pcall('RPUSH', own .. 'repairs', cmsgpack.pack(list))
+    redis.pcall('LTRIM', own .. 'repairs', -REPAIRS, -1)
+  end
+end
+
 function apply(own, effects)
   local by_kind = {}
   for _, e in ipairs(effects) do
     by_kind[e[1]] = by_kind[e[1]] or {}
     table.insert(by_kind[e[1]], e)
   end
-  for kind, list in pairs(by_kind) do
-    if effect[kind] and not pcall(effect[kind], own, list) then
-      redis.pcall('RPUSH', own .. 'repairs', cmsgpack.pack(list))
-      redis.pcall('LTRIM', own .. 'repairs', -REPAIRS, -1)
-    end
-  end
+  apply_kind(own, 'close', by_kind.close)
+  by_kind.close = nil
+  for kind, list in pairs(by_kind) do apply_kind(own, kind, list) end
 end

@@ -1,32 +1,74 @@
 -- Shared by the scripts that give permits or let them go (a prelude, not a script of its own; after send.lua).
--- `own` is what all keys of ours begin with: `tw:`, behind the namespace. Under it lie
---   limits         hash: name of a limit → msgpack {concurrency, since, seen}
+-- `own` is what all keys of ours begin with: `tw:`, behind the namespace. A limit by argument is one of many, each with a name of its own,
+-- `LIMIT:KEY`; that of a queue is `@LIMIT` (see queue_limit.lua). Under `own` lie
+--   limits         hash: LIMIT → msgpack {concurrency or 0, since, seen, seconds between two starts or 0, burst, since when it is in doubt
+--                  whether anybody declares it or 0, 1 if it is known that nobody does}, as the code has it
+--   overrides      hash: LIMIT or LIMIT:KEY → msgpack {concurrency or false, seconds or false, burst or false, closed 1|0}, what people want instead
 --   permits:NAME   set: the attempts that run under it, each by the member that its worker keeps in `holds:PROCESS QUEUE`
 --   reserved:NAME  sorted set: jid → when the permit that is kept for that job is anybody's again
---   waiting:NAME   sorted set: by when it was parked, what is to be known of a parked job without reading it: msgpack
---                  {when, jid, queue, its key, how to push to the end that is fetched, {limit, …}, expires or false, effects}
---   parked         sorted set: the payloads of all limits by when they were parked, no two at the same time
---   holds:PROCESS QUEUE  hash beside an in-progress list: member → msgpack {jid, {limit, …}}
+--   gate:NAME      msgpack {when the next start would be due if they were evenly spaced (GCRA's "theoretical arrival time"), until when it is
+--                  closed, since when who waits could have started but for nobody having looked or 0}; goes by expiry when it says nothing any more
+--   waiting:NAME   sorted set: by when they came who waits there: moment, as text, which is also the key of
+--   parked_jobs    hash: moment → msgpack {jid, queue, its key, how to push to the end that is fetched, {name, …}, expires or false, effects
+--                  of that, holds and member of an attempt that waits within its slot}
+--   parked         sorted set: the payloads of all limits by the same moments
+--   expiring       sorted set: moment → when that job expires
+--   waits          sorted set: NAME at which somebody waits → when it is to be looked at, if nobody lets a permit go before
+--   passed, passed:QUEUE  set of paused queues; sorted set: who would be next but for the pause
+--   holds:PROCESS QUEUE   hash beside an in-progress list: member → msgpack {jid, {name, …}, 1 if within a slot}
 -- Who has a permit in none of these has none: nothing here rests on a timer but the reservations.
 
-local RESERVED_S = 30
+local RESERVED_S, LOOK_AGAIN_S, CATCH_UP_S, LONGEST_CLOSED_S = 30, 10, 1, 100000
 local FILL_PAGE, FILL_PAGES = 50, 4
 
-local states, paused = {}, {}
+local function unpacked(text)
+  local known, value = pcall(cmsgpack.unpack, text or '')
+  return known and type(value) == 'table' and value or nil
+end
+
+-- What is no sensible number counts as not said: whoever wrote it, a limit must neither hold for ever nor break a script.
+local function sensible(value, least, most)
+  local number = tonumber(value)
+  return number and number >= least and number <= most and number or nil
+end
+
+-- What the code says of a limit, if it says anything.
+local function says_something(stored)
+  return stored and (sensible(stored[1], 1, 1e9) or sensible(stored[4], 1e-6, 1e8) or stored[7] == 1) and stored
+end
+
+local states, paused, dirty, touched = {}, {}, {}, {}
+
+-- Reads only. `declared`: what the code says, as in `limits`, for the moment in which Redis has forgotten it.
 local function limit_of(own, name, declared)
   local l = states[name]
   if l then return l end
   l = {name = name, permits = own .. 'permits:' .. name, reserved = own .. 'reserved:' .. name, waiting = own .. 'waiting:' .. name}
-  local known, stored = pcall(cmsgpack.unpack, redis.call('HGET', own .. 'limits', name) or '')
-  local concurrency = known and type(stored) == 'table' and tonumber(stored[1])
-  if not concurrency and declared then -- Redis has forgotten it: until the next beat tells it again, ours counts
-    redis.call('HSET', own .. 'limits', name, cmsgpack.pack({declared, 0, now()}))
+  local base = string.match(name, '^@') and name or string.match(name, '^[^:]*')
+  local stored = says_something(unpacked(redis.call('HGET', own .. 'limits', base)))
+  local said = stored or declared
+  l.is_news = not stored and declared and base
+  local wanted, closed = {}, not said -- somebody deleted it: until the next beat declares it again, nobody knows
+  said = said and said[7] ~= 1 and said or {}
+  for _, text in ipairs(redis.call('HMGET', own .. 'overrides', base, name)) do
+    local o = unpacked(text)
+    if o then
+      wanted = {o[1] or wanted[1], o[2] or wanted[2], o[3] or wanted[3]}
+      closed = closed or o[4] == 1
+    end
   end
-  l.concurrency = concurrency or declared or math.huge
-  redis.call('ZREMRANGEBYSCORE', l.reserved, '-inf', now())
-  l.kept = redis.call('ZCARD', l.reserved)
+  l.concurrency = sensible(wanted[1], 1, 1e9) or sensible(said[1], 1, 1e9) or math.huge
+  l.interval = sensible(wanted[2], 1e-6, 1e8) or sensible(said[4], 1e-6, 1e8) or 0
+  l.burst = sensible(wanted[3], 1, 1e9) or sensible(said[5], 1, 1e9) or 1
+  local t = now()
+  local gate = unpacked(redis.call('GET', own .. 'gate:' .. name)) or {}
+  l.tat = math.min(sensible(gate[1], 0, 1e12) or 0, t + l.burst * l.interval)
+  l.closed = closed and math.huge or sensible(gate[2], 0, t + LONGEST_CLOSED_S) or 0
+  l.due = sensible(gate[3], 1, t) or 0
+  l.kept = redis.call('ZCOUNT', l.reserved, '(' .. string.format('%.17g', t), '+inf')
   l.used = redis.call('SCARD', l.permits) + l.kept
   l.parked = redis.call('ZCARD', l.waiting)
+  l.had_parked = l.parked > 0
   states[name] = l
   return l
 end
@@ -39,81 +81,220 @@ local function in_chunks(command, key, values)
   return total
 end
 
+-- ── whether one more may start ───────────────────────────────────────────────────────────────────────────────────────────
+
+-- Where starts are evenly spaced, a look that comes late finds more than one due: they are made up for, up to a second's.
+local function arrival(l, t)
+  local late = l.due > 0 and math.min(t - l.due, CATCH_UP_S) or 0
+  return math.max(l.tat, t - late)
+end
+
+-- 0: now; a moment; math.huge: when somebody lets a permit go.
+local function free_at(l)
+  local t = now()
+  if l.closed > t then return l.closed end
+  if l.used >= l.concurrency then return math.huge end
+  if l.interval == 0 then return 0 end
+  local at = arrival(l, t) - (l.burst - 1) * l.interval
+  return at > t and at or 0
+end
+
+local function spend(l, count)
+  if l.interval == 0 then return end
+  l.tat = arrival(l, now()) + l.interval * (count or 1)
+  dirty[l.name], touched[l] = true, true
+end
+
+-- Write what the gates say by now.
+local function write_gates(own)
+  for name in pairs(dirty) do
+    local l = states[name]
+    local t = now()
+    local closed = l.closed == math.huge and 0 or l.closed
+    local lasts = math.max(l.tat, closed, l.due) - t
+    redis.call('SET', own .. 'gate:' .. name, cmsgpack.pack({l.tat, closed, l.due}), 'PX', math.floor(math.max(0, lasts) * 1000) + 60000)
+  end
+  dirty = {}
+end
+
+local function close(own, name, seconds)
+  local l = limit_of(own, name)
+  l.closed = math.max(l.closed, now() + math.min(seconds, LONGEST_CLOSED_S - 1))
+  dirty[name] = true
+end
+
+-- ── permits that are kept ────────────────────────────────────────────────────────────────────────────────────────────────
+
 -- A job that was woken, stopped or lost its worker is next in turn: its permit stays its own for a while.
 local function reserve(l, jid)
+  if not l.is_swept then
+    redis.call('ZREMRANGEBYSCORE', l.reserved, '-inf', now())
+    l.is_swept = true
+  end
   if redis.call('ZADD', l.reserved, now() + RESERVED_S, jid) == 1 then
     l.kept, l.used = l.kept + 1, l.used + 1
   end
 end
+
+local function is_next(l, jid)
+  if l.kept == 0 then return false end
+  local score = redis.call('ZSCORE', l.reserved, jid)
+  return score and tonumber(score) > now()
+end
+
+local function unreserve(l, jid)
+  redis.call('ZREM', l.reserved, jid)
+  l.kept, l.used = l.kept - 1, l.used - 1
+end
+
+-- ── who waits ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 local function is_paused(own, queue)
   if paused[queue] == nil then paused[queue] = redis.call('SISMEMBER', string.sub(own, 1, -4) .. 'paused', queue) == 1 end
   return paused[queue]
 end
 
-local apply -- effects.lua defines it: what has expired lets go what it holds
-
--- Whether a parked job was taken away, or moved on to another limit: {when, jid, queue, key, push, limits, expires, effects}
-local function wake(own, l, member, job, woken)
-  local payload = redis.call('ZRANGEBYSCORE', own .. 'parked', job[1], job[1], 'LIMIT', 0, 1)[1]
-  if not payload then return redis.call('ZREM', l.waiting, member) end -- somebody took it from where it was parked
-  if job[7] and job[7] <= now() then
-    redis.call('ZREM', l.waiting, member)
-    redis.call('ZREM', own .. 'parked', payload)
-    return apply(own, job[8])
-  end
-  if is_paused(own, job[3]) or not pcall(redis.call, 'LLEN', job[4]) then return end
-  for _, name in ipairs(job[6]) do
-    local other = limit_of(own, name)
-    if other.used >= other.concurrency then
-      redis.call('ZREM', l.waiting, member)
-      redis.call('ZADD', other.waiting, job[1], member)
-      other.parked = other.parked + 1
-      return
-    end
-  end
-  redis.call('ZREM', l.waiting, member)
-  redis.call('ZREM', own .. 'parked', payload)
-  for _, name in ipairs(job[6]) do reserve(limit_of(own, name), job[2]) end
-  woken[#woken + 1] = {job[5], job[4], payload}
+local function wait_at(l, moment)
+  if redis.call('ZADD', l.waiting, moment, moment) == 1 then l.parked = l.parked + 1 end
+  l.had_parked, touched[l] = true, true
 end
 
--- Every admission, release and resume ends in it: free permits go to those parked longest that may run. Returns how many were woken.
-local function fill(own, name)
-  local l, woken, passed = limit_of(own, name), {}, 0
-  for _ = 1, FILL_PAGES do
-    if l.parked == 0 or l.used >= l.concurrency then break end
-    local members = redis.call('ZRANGE', l.waiting, passed, passed + FILL_PAGE - 1)
-    for _, member in ipairs(members) do
-      if l.used >= l.concurrency then break end
-      local known, job = pcall(cmsgpack.unpack, member)
-      if not known or type(job) ~= 'table' or type(job[6]) ~= 'table' or type(job[8]) ~= 'table' then
-        redis.call('ZREM', l.waiting, member)
-      else
-        wake(own, l, member, job, woken)
-      end
-      if redis.call('ZSCORE', l.waiting, member) then passed = passed + 1 else l.parked = l.parked - 1 end
+local function wait_no_more(l, moment)
+  l.parked = l.parked - redis.call('ZREM', l.waiting, moment)
+  touched[l] = true
+end
+
+-- Note who waits, by a moment that nobody else has. `first`: before all others there.
+local function note_waiting(own, l, job, first)
+  local t = now()
+  if first then
+    local ahead = redis.call('ZRANGE', l.waiting, 0, 0)[1]
+    t = ahead and math.min(t, (tonumber(ahead) or t) - 0.000001) or t
+  end
+  local moment = string.format('%.17g', t)
+  local packed = cmsgpack.pack(job)
+  while redis.call('HSETNX', own .. 'parked_jobs', moment, packed) == 0 do
+    t = first and t - 0.000001 or now()
+    moment = string.format('%.17g', t)
+  end
+  wait_at(l, moment)
+  if job[6] then redis.call('ZADD', own .. 'expiring', job[6], moment) end
+  return moment
+end
+
+local function forget_waiting(own, moment, job)
+  redis.call('HDEL', own .. 'parked_jobs', moment)
+  if job and job[6] then redis.call('ZREM', own .. 'expiring', moment) end
+end
+
+local function job_at(own, moment, packed)
+  local job = unpacked(packed or redis.call('HGET', own .. 'parked_jobs', moment))
+  return job and type(job[1]) == 'string' and type(job[5]) == 'table' and type(job[7]) == 'table' and job or nil
+end
+
+local function payload_at(own, moment)
+  return redis.call('ZRANGEBYSCORE', own .. 'parked', moment, moment, 'LIMIT', 0, 1)[1]
+end
+
+local apply -- effects.lua defines it: what has expired lets go what it holds
+
+-- Those whose time is over are forgotten though no permit comes to them.
+local function expire(own, moment)
+  local job, payload = job_at(own, moment), payload_at(own, moment)
+  forget_waiting(own, moment, job)
+  redis.call('ZREM', own .. 'expiring', moment)
+  for _, name in ipairs(job and job[5] or {}) do wait_no_more(limit_of(own, name), moment) end
+  if job and payload and redis.call('ZREM', own .. 'parked', payload) == 1 then apply(own, job[7]) end
+end
+
+-- The first of its limits that has nothing for it just now. One that is among the waiting of another is looked at again there.
+local function held_up_by(own, l, job)
+  for _, name in ipairs(job[5]) do
+    local other = limit_of(own, name)
+    if other ~= l and free_at(other) ~= 0 then return other end
+  end
+end
+
+-- Give one that waits what it needs: it goes to its queue, which is told to `woken`, or on within its slot.
+local function grant(own, moment, job, payload, woken)
+  forget_waiting(own, moment, job)
+  if payload then
+    redis.call('ZREM', own .. 'parked', payload)
+    woken[#woken + 1] = {job[4], job[3], payload}
+  else
+    redis.call('HSET', job[8], job[9], cmsgpack.pack({job[1], job[5], 1}))
+  end
+  for _, name in ipairs(job[5]) do
+    local l = limit_of(own, name)
+    spend(l)
+    if payload then
+      reserve(l, job[1])
+    else
+      l.used = l.used + redis.call('SADD', l.permits, job[9])
     end
-    if #members < FILL_PAGE then break end
+  end
+end
+
+-- One that waits at `l`, which has something to give.
+local function serve(own, l, moment, packed, woken)
+  local job = job_at(own, moment, packed)
+  local payload = job and not job[9] and payload_at(own, moment)
+  if not job or not payload and not (job[9] and redis.call('HEXISTS', job[8], job[9]) == 1) then
+    wait_no_more(l, moment) -- somebody took it from where it waited
+    return forget_waiting(own, moment, job)
+  end
+  if job[6] and job[6] <= now() then return expire(own, moment) end
+  if payload and (is_paused(own, job[2]) or not pcall(redis.call, 'LLEN', job[3])) then
+    redis.call('ZADD', own .. 'passed:' .. job[2], moment, moment)
+    redis.call('SADD', own .. 'passed', job[2])
+    return wait_no_more(l, moment)
+  end
+  wait_no_more(l, moment)
+  local other = held_up_by(own, l, job)
+  if other then return wait_at(other, moment) end
+  grant(own, moment, job, payload, woken)
+end
+
+-- When upkeep is to look at a limit, if anybody waits there.
+local function note_look(own, l)
+  if l.parked > 0 then
+    local at, t = free_at(l), now()
+    local due = at ~= 0 and at < math.huge and at > l.closed and at or 0
+    if due ~= l.due then
+      l.due = due
+      dirty[l.name] = true
+    end
+    redis.call('ZADD', own .. 'waits', at == 0 and t or math.min(at, t + LOOK_AGAIN_S), l.name)
+  elseif l.had_parked then
+    redis.call('ZREM', own .. 'waits', l.name)
+    l.had_parked = false
+  end
+end
+
+-- Every admission, release and resume ends in it: what is free goes to those who have waited longest and may run. Returns how many were woken.
+local function fill(own, name)
+  local l, woken = limit_of(own, name), {}
+  for _ = 1, FILL_PAGES do
+    if l.parked <= 0 or free_at(l) ~= 0 then break end
+    local moments = redis.call('ZRANGE', l.waiting, 0, FILL_PAGE - 1)
+    if #moments == 0 then break end
+    local packed = redis.call('HMGET', own .. 'parked_jobs', unpack(moments))
+    for i, moment in ipairs(moments) do
+      if free_at(l) ~= 0 then break end
+      serve(own, l, moment, packed[i], woken)
+    end
   end
   for i = #woken, 1, -1 do redis.call(woken[i][1], woken[i][2], woken[i][3]) end -- the one parked longest is fetched first
+  touched[l] = true
+  for other in pairs(touched) do note_look(own, other) end
+  touched = {}
+  write_gates(own)
   return #woken
 end
 
--- Those parked longest whose time is over are forgotten though no permit comes to them. Looks at so many at a time: it runs with every beat.
-local function drop_expired(own, name, most)
-  local l = limit_of(own, name)
-  for _, member in ipairs(redis.call('ZRANGE', l.waiting, 0, most - 1)) do
-    local known, job = pcall(cmsgpack.unpack, member)
-    if known and type(job) == 'table' and type(job[7]) == 'number' and type(job[8]) == 'table' and job[7] <= now() then
-      local payload = redis.call('ZRANGEBYSCORE', own .. 'parked', job[1], job[1], 'LIMIT', 0, 1)[1]
-      l.parked = l.parked - redis.call('ZREM', l.waiting, member)
-      if payload and redis.call('ZREM', own .. 'parked', payload) == 1 then apply(own, job[8]) end
-    end
-  end
-end
+-- ── departures ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
--- Attempts that leave their worker: {{member, {limit, …}, jid that its permits are kept for or ''}, …}
+-- Attempts that leave their worker: {{member, {name, …}, jid that its permits are kept for or ''}, …}
 local function let_go(own, holds, attempts)
   local members, by_limit, kept = {}, {}, {}
   for _, a in ipairs(attempts) do
@@ -142,26 +323,40 @@ local function let_go(own, holds, attempts)
   for name in pairs(by_limit) do fill(own, name) end
 end
 
--- What the record of a list says, if it can be read: {{member, {limit, …}, jid}, …}
+-- What the record of a list says, if it can be read: {{member, {name, …}, jid, whether it is only part of an attempt}, …}
 local function record_of(holds)
   local attempts, record = {}, redis.call('HGETALL', holds)
   for i = 1, #record, 2 do
-    local known, what = pcall(cmsgpack.unpack, record[i + 1])
-    local right = known and type(what) == 'table' and type(what[1]) == 'string' and type(what[2]) == 'table'
-    attempts[#attempts + 1] = {record[i], right and what[2] or {}, right and what[1] or ''}
+    local what = unpacked(record[i + 1])
+    local right = what and type(what[1]) == 'string' and type(what[2]) == 'table'
+    attempts[#attempts + 1] = {record[i], right and what[2] or {}, right and what[1] or '', right and what[3] == 1}
   end
   return attempts
 end
 
--- The same by job: jid → {{member, {limit, …}}, …}
+-- The same by job: jid → {{member, {name, …}}, …}; and what its attempts hold within their slots, which is kept for nobody.
 local function held_by_job(holds)
-  local held = {}
+  local held, within = {}, {}
   local ok, attempts = pcall(record_of, holds)
   for _, a in ipairs(ok and attempts or {}) do
-    held[a[3]] = held[a[3]] or {}
-    table.insert(held[a[3]], a)
+    local by_job = a[4] and within or held
+    by_job[a[3]] = by_job[a[3]] or {}
+    table.insert(by_job[a[3]], a)
   end
-  return held
+  return held, within
+end
+
+-- Those that run have what they hold, also if somebody deleted the record or the set. `running`: member → {member, jid, {name, …}, 1 if within a slot}
+local function hold_on(own, holds, running)
+  local by_limit = {}
+  for member, r in pairs(running) do
+    if #r[3] > 0 then redis.call('HSET', holds, member, cmsgpack.pack({r[2], r[3], r[4]})) end
+    for _, name in ipairs(r[3]) do
+      by_limit[name] = by_limit[name] or {}
+      table.insert(by_limit[name], member)
+    end
+  end
+  for name, members in pairs(by_limit) do in_chunks('SADD', own .. 'permits:' .. name, members) end
 end
 
 -- All that the attempts of a list hold, but for the members in `running`. `keep`: for their jobs, which are next in turn. Never an error:
@@ -172,7 +367,7 @@ local function let_list_go(own, holds, keep, running)
   if not ok then return end
   local over = {}
   for _, a in ipairs(attempts) do
-    if not (running and running[a[1]]) then over[#over + 1] = {a[1], a[2], keep and a[3] or ''} end
+    if not (running and running[a[1]]) then over[#over + 1] = {a[1], a[2], keep and not a[4] and a[3] or ''} end
   end
   if #over > 0 then pcall(let_go, own, holds, over) end
   if not running then redis.call('DEL', holds) end
