@@ -15,11 +15,15 @@ from hypothesis import strategies as st
 import trioworkers
 from trioworkers import Job
 from trioworkers.broker.contract import Holder
+from trioworkers.broker.holds.limits import Round
+from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.operator_actions import Delete, OperatorActions, ToDead
 from trioworkers.broker.redis.connection import Connection, Link, connect
-from trioworkers.exits import Permit, on_departure, on_end, on_exit
+from trioworkers.exits import Permit, on_departure, on_end, on_exit, on_unread_exit
 from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Send
+from trioworkers.settings import Settings
+from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.places import Location
@@ -31,11 +35,10 @@ SCRIPTS = {path.name: path.read_text() for path in BROKER.rglob("*.lua") if path
 
 ENDS = re.compile(r"\bbury\(|'(LREM|LTRIM|LPOP|RPOP|LMOVE|ZREM|ZREMRANGEBY\w+|UNLINK|DEL|LSET)'")
 """By what a payload can leave its place in a script: buried, deleted, pushed back, trimmed."""
-ASKS = re.compile(r"\b(apply|let_go|let_list_go)\b")
+ASKS = re.compile(r"\b(apply|let_go|let_list_go|note_unread)\b")
 HOLD_NOTHING = {
     "admit.lua": "parks, and says itself what that lets go",
     "beat.lua": "takes signals, which are no payloads",
-    "bury_huge.lua": "buries what was never read nor started: nobody knows of anything that it holds",
     "claim.lua": "touches keys of the worker only",
     "declare.lua": "touches limits only",
     "deregister.lua": "deletes records of the worker and registry entries of lists that are empty",
@@ -185,3 +188,38 @@ async def test_due_job_that_names_no_queue_is_an_exit_when_it_is_buried(connecti
     broker = RedisBroker(connection, Keys(), Holder("w", "lease", 30_000))
     assert await broker.promote("schedule", [(payload, None, payload)]) == (1, [])
     assert await told(connection, "j") == "dead"
+
+
+# ── what nobody can read ───────────────────────────────────────────────────────────────────────────────────────────────
+
+MUCH = 1_200_000
+ARGS = [
+    f'["{"x" * MUCH}"]',
+    '[{"tw_keep": 7, "b": [' + "1," * (MUCH // 2) + "1]}]",
+    '["' + r"\",\"tw_keep\":7," * (MUCH // 15) + '"]',
+]
+
+
+@pytest.mark.parametrize("args", ARGS, ids=["text", "object", "lookalike"])
+@pytest.mark.parametrize("before", [True, False])
+async def test_what_a_huge_payload_holds_is_let_go_though_nobody_reads_it(
+    connection: Connection, redis_url: str, args: str, before: bool
+):
+    ours = '"tw_keep":60,"jid":"huge"'
+    first, last = (ours, f'"args":{args}') if before else (f'"args":{args}', ours)
+    payload = f'{{"class":"A",{first},{last}}}\n \t'
+    guard = SizeGuard(Settings(max_payload_bytes=1024))
+    broker = RedisBroker(connection, Keys(), Holder("w", "lease", 30_000), guard=guard)
+    await connection.call("t", lambda client: client.rpush("queue:q", [payload]))
+    async with open_intake(broker, redis_url, 1.0, "q") as intake:
+        assert (await intake.fetch(1)).payloads == []
+    [noted] = (await broker.tend(Round())).unread
+    ended = [(noted, on_unread_exit(noted, "dead"))]
+    for _ in range(2):  # a lost reply
+        assert (await broker.tend(Round(ended=ended))).unread == []
+    assert await told(connection, "huge") == "dead"
+
+
+@pytest.mark.parametrize("noted", [b"", b"\xc1", b"\x92\x01\x02", b"\x93aab", b"\x92\xa1{\xa2,}"])
+def test_what_somebody_forged_of_it_lets_nothing_go(noted: bytes):
+    assert on_unread_exit(noted, "dead") == ()

@@ -20,6 +20,7 @@ from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, 
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.ended import Exit, encode_ended
 from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
+from trioworkers.wire.packing import unpack_bytes
 
 Effect = tuple[Any, ...]
 """What a script does about what is held: `(kind, …)`, see `broker/preludes/effects.lua`."""
@@ -56,6 +57,7 @@ class _Holds(msgspec.Struct, rename={"keep": KEEP_FIELD}):
 
 
 _decode = msgspec.json.Decoder(_Holds).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
@@ -72,6 +74,37 @@ def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
     if kept is not None:
         effects.append(result(jid, kept, how, error=(holds.error_class, holds.error_message)))
     return tuple(effects)
+
+
+def on_unread_exit(packed: bytes, how: Exit) -> tuple[Effect, ...]:
+    """The same for a payload that is too large to be read, by what was noted of it: its beginning and its end, between which are its arguments.
+
+    Fields at either side are found; what is inside of arguments isn't a field, unless it was made to look like one, and then it says no more than its
+    author could have written into a field.
+    """
+    try:
+        head, tail = unpack_bytes(packed)
+        fields = _fields_before(head) | _fields_after(tail)
+    except (ValueError, TypeError):
+        return ()
+    return on_exit(msgspec.json.encode(fields), how)
+
+
+def _fields_before(head: bytes) -> dict[str, msgspec.Raw]:
+    ends = [index for index in range(len(head)) if head.startswith(b',"', index)]
+    return next((found for end in reversed(ends) if (found := _as_fields(head[:end] + b"}"))), {})
+
+
+def _fields_after(tail: bytes) -> dict[str, msgspec.Raw]:
+    begins = [index + 1 for index in range(len(tail)) if tail.startswith(b',"', index)]
+    return next((found for begin in begins if (found := _as_fields(b"{" + tail[begin:]))), {})
+
+
+def _as_fields(text: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _decode_fields(text)
+    except (ValueError, RecursionError, MemoryError):
+        return {}
 
 
 def held_unread(payload: bytes, known: Held | None) -> Held | None:

@@ -164,6 +164,10 @@ KEYS = (
         *("settle and all other exits", "upkeep", True),
     ),
     Key(
+        *("tw:unread", "list", "Beginning and end of payloads that were buried unread, too large for that."),
+        *("fetch", "upkeep, which lets go what they held", True),
+    ),
+    Key(
         *("tw:result:JID", "string", "How a job ended that keeps its result, and what it returned."),
         *("every exit of the job", "expiry (`keep_result`)", True),
     ),

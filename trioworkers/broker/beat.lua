@@ -26,7 +26,7 @@ for _, key in ipairs({work, workers}) do
 end
 local t = redis.call('TIME')
 local result = {gone, tonumber(t[1]), tonumber(t[2]), redis.call('RPOP', signals) or ''}
-result[5] = redis.call('EXISTS', limits, repairs) > 0 and 1 or 0
+result[5] = redis.call('EXISTS', limits, repairs, unread) > 0 and 1 or 0
 local ms = tonumber(outage_ms)
 if ms > 0 and ms > redis.call('PTTL', outage) then redis.call('SET', outage, identity, 'PX', ms) end
 result[6] = math.max(0, redis.call('PTTL', outage))

@@ -17,6 +17,7 @@ while true do
     end
     redis.call('LREM', list, 1, payload)
     sizes[#sizes + 1] = #payload
+    note_unread(unread, payload)
   else
     index = index + 1
   end

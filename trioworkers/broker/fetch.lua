@@ -34,6 +34,7 @@ for i = #payloads, 1, -1 do
     if buried then -- else it goes the way of the others
       sizes = sizes or {}
       sizes[#sizes + 1] = #payloads[i]
+      note_unread(unread, payloads[i])
       table.remove(payloads, i)
     end
   end

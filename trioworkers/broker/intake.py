@@ -22,12 +22,16 @@ from trioworkers.ticks import next_tick
 FETCH = script(
     __file__,
     "fetch",
-    keys=("queue", "list", "registry", "lease", "crashes", "drained", "dead"),
+    keys=("queue", "list", "registry", "lease", "crashes", "drained", "dead", "unread"),
     args=("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end", "huge_bytes", "before", "after", "renew"),
-    preludes=("pages",),
+    preludes=("pages", "unread"),
 )
 BURY_HUGE = script(
-    __file__, "bury_huge", keys=("lease", "list", "dead"), args=("ours", "huge_bytes", "before", "after")
+    __file__,
+    "bury_huge",
+    keys=("lease", "list", "dead", "unread"),
+    args=("ours", "huge_bytes", "before", "after"),
+    preludes=("unread",),
 )
 
 logger = logging.getLogger("trioworkers")
@@ -60,7 +64,8 @@ class RedisIntake:
         self._list = broker.in_progress(queue)
         keys, process_id = broker.keys, broker.holder.process_id
         lease, drained = keys.lease(process_id), keys.drained(process_id)
-        self._names = [self._queue, self._list, keys.in_progress_lists, lease, keys.crashes, drained, keys.dead]
+        self._names = [self._queue, self._list, keys.in_progress_lists, lease, keys.crashes, drained]
+        self._names += [keys.dead, keys.unread]
         # Two names: a full Redis lets us fetch, but not wait, and says so once.
         self._operation = f"fetch from {queue}"
         self._waiting = f"waiting for {queue}"
@@ -129,7 +134,7 @@ class RedisIntake:
     async def bury_huge(self) -> None:
         """Bury what lies in our list and is too large to be moved about, without reading it."""
         keys, holder = self._broker.keys, self._broker.holder
-        names = [keys.lease(holder.process_id), self._list, keys.dead]
+        names = [keys.lease(holder.process_id), self._list, keys.dead, keys.unread]
         self._tell(await self._connection.run(BURY_HUGE, names, [holder.lease, self._huge_bytes, *self._around]))
 
     def _tell(self, sizes: Sequence[int]) -> None:

@@ -54,4 +54,4 @@ class RedisBroker(Settles, Promotes, Reclaims):
 
     async def tend(self, round_: limits.Round) -> limits.Tended:
         """See `limits.tend`."""
-        return await limits.tend(self.connection, self.keys.limits, self.keys.repairs, self.keys.own, round_)
+        return await limits.tend(self.connection, self.keys, round_)

@@ -32,6 +32,7 @@ BEAT = script(
         "workers",
         "limits",
         "repairs",
+        "unread",
         "drained",
         "outage",
     ),
@@ -137,7 +138,7 @@ class Presence:
         process_id = broker.holder.process_id
         lists = [item for own, q in self._queues for item in (own.in_progress(q), own.registry_entry(q))]
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.process(self._identity)]
-        names += [keys.signals(self._identity), *keys.running(self._identity), keys.limits, keys.repairs]
+        names += [keys.signals(self._identity), *keys.running(self._identity), keys.limits, keys.repairs, keys.unread]
         names += [keys.drained(process_id), keys.outage]
         body = pack((lists, record.fields(self._more_fields(record.beat_s)), running_fields(running)))
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]

@@ -18,6 +18,7 @@ from trioworkers.broker.contract import Broker
 from trioworkers.broker.holds.limits import Declared, Round, Tended
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.errors import BadPayload, Refused, Superseded
+from trioworkers.exits import Effect, on_unread_exit
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
@@ -35,6 +36,7 @@ class Tending:
         self._since = ""
         self._cursor = 0
         self._lost: list[tuple[bytes, str, str]] = []
+        self._ended: list[tuple[bytes, Sequence[Effect]]] = []
         self._full_is_due = False
         self._due_at = math.inf
         self._pause_s = SOONEST_S
@@ -75,8 +77,9 @@ class Tending:
             await self._round(only_due=only_due)
 
     async def _round(self, *, only_due: bool) -> None:
-        declared, lost = ({}, []) if only_due else (self._declared, self._lost)
-        round_ = Round(declared, self._since, self._cursor, lost, only_due)
+        round_ = Round(self._declared, self._since, self._cursor, self._lost, self._ended)
+        if only_due:
+            round_ = Round(since=self._since, cursor=self._cursor, only_due=True)
         try:
             tended = await retrying(lambda: self._broker.tend(round_), final=(Superseded, Refused))
         except Refused as error:  # a key of the wrong type, say: told once, looked at again with the next beat
@@ -99,6 +102,9 @@ class Tending:
                 counted(len(self._lost), "job"),
             )
         self._cursor, self._lost = tended.cursor, self._known(tended.lost)
+        self._ended = [(noted, on_unread_exit(noted, "dead")) for noted in tended.unread]
+        if self._ended:
+            self._full_is_due = True  # they are let go with the next round
         for name in tended.forgotten:
             logger.warning("limit %s: no live worker declares it any more; it holds nobody back", name)
         if tended.repairs:

@@ -230,6 +230,11 @@ class Keys:
         """List: effects that could not be written with the outcomes that they belong to."""
         return self._own("tw:repairs")
 
+    @property
+    def unread(self) -> str:
+        """List: beginning and end of payloads that were buried unread, and name something that they hold: msgpack."""
+        return self._own("tw:unread")
+
     def result(self, jid: str) -> str:
         """String with expiry: how a job ended, and what it returned."""
         return self._own(f"tw:result:{jid}")

@@ -13,6 +13,14 @@ def pack(value: object) -> bytes:
     return packed
 
 
+def unpack_bytes(packed: bytes) -> Any:
+    """What cmsgpack packed, whose texts are bytes. Raises ValueError for what it did not."""
+    try:
+        return msgpack.unpackb(packed, raw=True)
+    except msgpack.UnpackException as error:
+        raise ValueError(str(error)) from None
+
+
 def unpack(packed: bytes) -> Any:
     """What cmsgpack packed; texts that are no UTF-8 are made readable."""
     return msgpack.unpackb(packed, unicode_errors="replace")

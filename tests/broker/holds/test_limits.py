@@ -71,7 +71,7 @@ class Fleet:
         )
 
     async def tend(self, **options: Any) -> Tended:
-        return await tend(self.connection, KEYS.limits, KEYS.repairs, KEYS.own, Round(**options))
+        return await tend(self.connection, KEYS, Round(**options))
 
     async def declare(self, concurrency: int, since: str = "") -> str:
         return (await self.tend(declared={"crm": LimitSpec(concurrency)}, since=since)).since

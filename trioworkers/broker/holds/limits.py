@@ -10,6 +10,7 @@ import attrs
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import Effect
+from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec
 from trioworkers.wire.packing import pack, unpack
 
@@ -23,7 +24,7 @@ ADMIT = script(
 TEND = script(
     __file__,
     "tend",
-    keys=("limits", "repairs"),
+    keys=("limits", "repairs", "unread"),
     args=("own", "started", "work", "only_due", "cursor", "forgotten_after_s"),
     preludes=ENDS,
 )
@@ -86,14 +87,15 @@ def _stored(declared: Declared) -> list[tuple[str, tuple[int, float, float, floa
 class Round:
     """What a worker brings to a round of upkeep: its limits, since when it has them (as it was told before), how far it has walked over what is parked.
 
-    `lost`: parked payloads of which nothing is known any more, each with its queue's key and how to push to the end that is fetched. `only_due`: a
-    short round, just for those at whom it is time.
+    `lost`: parked payloads of which nothing is known any more, each with its queue's key and how to push to the end that is fetched. `ended`: what was
+    buried unread, with what follows of that. `only_due`: a short round, just for those at whom it is time.
     """
 
     declared: Declared = attrs.field(factory=dict)
     since: str = ""
     cursor: int = 0
     lost: Sequence[tuple[bytes, str, str]] = ()
+    ended: Sequence[tuple[bytes, Sequence[Effect]]] = ()
     only_due: bool = False
 
 
@@ -101,7 +103,8 @@ class Round:
 class Tended:
     """What the upkeep did: parked jobs woken, effects that still can't be written, limits forgotten; and what the next round is to bring.
 
-    `next_in_s`: when who waits is to be looked at again; None if nobody does. `lost`: parked payloads of which nothing is known.
+    `next_in_s`: when who waits is to be looked at again; None if nobody does. `lost`: parked payloads of which nothing is known. `unread`: what is known of
+    payloads that were buried unread, see `exits.on_unread_exit`.
     """
 
     woken: int = 0
@@ -111,19 +114,22 @@ class Tended:
     next_in_s: float | None = None
     cursor: int = 0
     lost: Sequence[bytes] = ()
+    unread: Sequence[bytes] = ()
 
 
-async def tend(connection: Connection, limits_key: str, repairs_key: str, own: str, round_: Round) -> Tended:
+async def tend(connection: Connection, keys: Keys, round_: Round) -> Tended:
     """One round of upkeep, in which the fleet is told of our limits. Any worker may do it at any time."""
-    work = pack((_stored(round_.declared), round_.lost))
-    args = [own, round_.since, work, int(round_.only_due), round_.cursor, FORGOTTEN_AFTER_S]
-    since, woken, repairs, next_ms, cursor, names, lost = await connection.run(TEND, [limits_key, repairs_key], args)
+    work = pack((_stored(round_.declared), round_.lost, round_.ended))
+    args = [keys.own, round_.since, work, int(round_.only_due), round_.cursor, FORGOTTEN_AFTER_S]
+    names = [keys.limits, keys.repairs, keys.unread]
+    since, woken, repairs, next_ms, cursor, forgotten, lost, unread = await connection.run(TEND, names, args)
     return Tended(
         woken,
         repairs,
-        [name.decode(errors="replace") for name in names],
+        [name.decode(errors="replace") for name in forgotten],
         since.decode(),
         None if next_ms < 0 else next_ms / 1000,
         cursor,
         lost,
+        unread,
     )

@@ -1,15 +1,17 @@
 -- The upkeep of what is held, which any worker does for all: what our code declares, and what became due by itself.
 -- started  when we did by Redis's clock, or '' if that is now
--- work     {{{LIMIT, as our code has it: see limits.lua}, …}, {{lost payload, its queue's key, LPUSH or RPUSH}, …}}
+-- work     {{{LIMIT, as our code has it: see limits.lua}, …}, {{lost payload, its queue's key, LPUSH or RPUSH}, …}, {{what was buried unread, effects
+--          of that}, …}}
 -- only_due 1: just those at whom it is time; cursor: how far the walk over what is parked has come
 -- forgotten_after_s  after so long a limit is that no worker declares
 -- result  {when we started as text, how many parked jobs were woken, how many effects are still to be repaired, ms until the next look is due or
---          -1, next cursor, {name of a forgotten limit, …}, {parked payload of which nothing is known any more, …}}
+--          -1, next cursor, {name of a forgotten limit, …}, {parked payload of which nothing is known any more, …}, {what was buried unread, …}}
+local UNREAD_PAGE = 20
 local PAGE, PAGE_BYTES, DOUBT_S = 200, 1000000, 60
 redis.call('LTRIM', repairs, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
 local began_at = now()
 local since = tonumber(started) or began_at
-local declared, lost = unpack(cmsgpack.unpack(work))
+local declared, lost, ended = unpack(cmsgpack.unpack(work))
 local woken, forgotten, found = 0, {}, {}
 
 -- Of two versions of a limit that of the worker counts which started last.
@@ -109,6 +111,9 @@ if only_due ~= '1' then
   end
   for _, name in ipairs(redis.call('ZRANGE', own .. 'waits', 0, 499)) do pcall(check_permits, name) end
   for _, l in ipairs(lost) do pcall(put_back, unpack(l)) end
+  for _, e in ipairs(ended) do
+    if redis.pcall('LREM', unread, 1, e[1]) == 1 then apply(own, e[2]) end
+  end
   for _, queue in ipairs(redis.call('SMEMBERS', own .. 'passed')) do pcall(unpass, queue) end
   local walked, where = pcall(walk, next_cursor)
   next_cursor = walked and where or 0
@@ -137,4 +142,4 @@ for _ = 1, 100 do
 end
 local first = redis.call('ZRANGE', own .. 'waits', 0, 0, 'WITHSCORES')[2]
 local next_in_ms = first and math.max(0, math.ceil((tonumber(first) - now()) * 1000)) or -1
-return {string.format('%.6f', since), woken, redis.call('LLEN', repairs), next_in_ms, next_cursor, forgotten, found}
+return {string.format('%.6f', since), woken, redis.call('LLEN', repairs), next_in_ms, next_cursor, forgotten, found, only_due == '1' and {} or redis.call('LRANGE', unread, 0, UNREAD_PAGE - 1)}
