@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import Literal
 
 import trio
 
 from trioworkers.broker.people.fleet_control import RECEIVED_WITHIN_S
-from trioworkers.broker.people.operator_actions import Next, Push
+from trioworkers.broker.people.running_jobs import bring_back, cancel_running
 from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.process_list import select_processes
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import remark, say
-from trioworkers.errors import Ambiguous, BadPayload, NotFound, TrioworkersError, WrongUsage
-from trioworkers.wire.by_operator import enqueued
-from trioworkers.wire.control_messages import ControlMessage, Fate
-from trioworkers.wire.entry import Entry
+from trioworkers.errors import Ambiguous, NotFound, WrongUsage
+from trioworkers.wire.control_messages import Fate
 from trioworkers.wire.keys import check_sent_to
-from trioworkers.wire.places import Location
 from trioworkers.wire.process_records import Process
 from trioworkers.wording import counted
-
-CANCEL_PATIENCE_S = 5.0
-REPLY_WITHIN_S = CANCEL_PATIENCE_S + RECEIVED_WITHIN_S
-
-
-class StillRuns(TrioworkersError):
-    """What was to be stopped was not, or nobody knows."""
 
 
 async def cancel(session: Session, jid: str, then: Fate) -> None:
@@ -41,35 +29,7 @@ async def cancel(session: Session, jid: str, then: Fate) -> None:
     if not running:
         raise NotFound(f"job {job.jid} is not running: it is {place_of(job.entries[-1])}; see `delete` and `bury`")
     for entry in running:
-        await _cancel_one(session, entry, then)
-
-
-async def _cancel_one(session: Session, entry: Entry, then: Fate) -> None:
-    worker, jid = entry.process_id, entry.jid
-    processes = {process.process_id or process.identity: process for process in await session.inspector.processes()}
-    if worker in processes and not processes[worker].is_ours:
-        raise StillRuns(f"job {jid} runs in {worker}, which is not one of ours: it can't be cancelled from here")
-    if worker not in processes:
-        raise StillRuns(
-            f"job {jid} is in the list of {worker}, which gives no sign of life: a live worker takes it over soon"
-        )
-    message = ControlMessage(secrets.token_hex(8), "cancel", jid, then, patience_s=CANCEL_PATIENCE_S)
-    reply = await session.fleet.send(worker, message, REPLY_WITHIN_S)
-    fate = {"bury": "it is in the dead set", "discard": "it is forgotten", "requeue": "it is back on its queue"}[then]
-    match reply and reply.result:
-        case "done":
-            say(f"{jid}: cancelled on {worker}; {fate}")
-        case "ended" | "unknown":
-            say(f"{jid}: came to its own end on {worker} before it was cancelled")
-        case "stubborn":
-            raise StillRuns(
-                f"job {jid} was cancelled on {worker} but has not stopped within {CANCEL_PATIENCE_S:g} s: it shields itself or blocks. "
-                f"When it ends on its own, that counts; if the worker is stopped first, {fate}"
-            )
-        case _:
-            raise StillRuns(
-                f"no answer from {worker} within {REPLY_WITHIN_S:g} s: it is gone, or its event loop is blocked; it may still obey"
-            )
+        say(await cancel_running(session, entry, then))
 
 
 async def pause(session: Session, queues: Sequence[str], classes: Sequence[str]) -> None:
@@ -99,26 +59,8 @@ async def resume(session: Session, queues: Sequence[str], classes: Sequence[str]
         say(f"{name}: {'resumed' if was else 'was not paused'}")
     if classes:
         await trio.sleep(RECEIVED_WITHIN_S)  # or a worker that hasn't received it yet holds them again
-        count = await _bring_back(session, set(classes))
+        count = await bring_back(session, set(classes))
         say(f"{counted(count, 'job')} that had been held: back in the queue")
-
-
-async def _bring_back(session: Session, classes: set[str]) -> int:
-    now_s = await session.inspector.now_s()
-
-    def decide(entry: Entry) -> Next | None:
-        if not entry.is_held or not classes.intersection(entry.classes):
-            return None
-        try:
-            return Push(*enqueued(entry.payload, now_s))
-        except BadPayload:
-            return None
-
-    moved = 0
-    async with aclosing(session.actions.sweep(Location("scheduled"), decide)) as pages:
-        async for swept in pages:
-            moved += swept.moved
-    return moved
 
 
 async def signal(session: Session, wanted: Sequence[str] | None, signal: Literal["TSTP", "TERM"]) -> None:

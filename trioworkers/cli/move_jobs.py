@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
 
 import attrs
 import typer
 
-from trioworkers.broker.people.operator_actions import Delete, Next, Push, Swept, ToDead
+from trioworkers.broker.people.acts import DEAD_KEEPS, Act, ActOnMany
+from trioworkers.broker.people.operator_actions import Swept
 from trioworkers.cli.jids import Found, find_job
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark, say
 from trioworkers.cli.where import Where
-from trioworkers.errors import BadPayload, ConfigurationError, NotFound, WrongUsage
+from trioworkers.errors import ConfigurationError, NotFound, WrongUsage
 from trioworkers.wire import places
-from trioworkers.wire.by_operator import enqueued, retried
-from trioworkers.wire.entry import Entry
-from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.places import Location
 from trioworkers.wording import counted
-
-DEAD_KEEPS = 9999
-"""Sidekiq's limit, see `bury` in send.lua."""
-
-
-@attrs.frozen
-class Act:
-    """One way to move a job. `done`: what was done to it. `places`: where from, what is usual first.
-
-    `to(entry, now_s)` may raise BadPayload. `comes_back`: the job may fail and be back while we are still at it.
-    """
-
-    name: places.Act
-    done: str
-    places: Sequence[places.Place]
-    to: Callable[[Entry, float], Next]
-    comes_back: bool = False
 
 
 @attrs.frozen
@@ -50,42 +31,6 @@ class Chosen:
     where: Where
     yes: bool
     dry_run: bool
-
-
-def delete() -> Act:
-    """Forget jobs."""
-    return _act("delete", "deleted", lambda *_: Delete())
-
-
-def bury() -> Act:
-    """To the dead set, as Sidekiq's "kill"."""
-    return _act("bury", "buried", lambda *_: ToDead())
-
-
-def retry(queue: str | None) -> Act:
-    """Sidekiq's "retry now"."""
-    return _act("retry", "sent to be retried", _push(retried, queue), comes_back=True)
-
-
-def run_now() -> Act:
-    """What the clock would have done later."""
-    return _act("run-now", "sent to run now", _push(enqueued, None), comes_back=True)
-
-
-def requeue(queue: str | None) -> Act:
-    """Sidekiq's "add to queue"; from a queue only into another one."""
-    act = _act("requeue", "requeued", _push(enqueued, queue), comes_back=True)
-    return act if queue else attrs.evolve(act, places=[place for place in act.places if place.kind != "queue"])
-
-
-def _act(name: places.Act, done: str, to: Callable[..., Next], *, comes_back: bool = False) -> Act:
-    return Act(name, done, places.places_for(name), to, comes_back)
-
-
-def _push(renew: Callable[..., tuple[str, bytes]], queue: str | None) -> Callable[[Entry, float], Next]:
-    if queue is not None and (problem := check_sent_to(queue)):
-        raise WrongUsage(problem)
-    return lambda entry, now_s: Push(*renew(entry.payload, now_s, queue=queue))
 
 
 def location_of(text: str | None, act: Act) -> Location:
@@ -150,14 +95,14 @@ async def _act_on_many(session: Session, act: Act, chosen: Chosen, source: Locat
         _confirm(
             f"{counted(count, 'job')} of {number(size)} in {source} will be {act.done}{await _overflow(session, act, count)}. Go on?"
         )
-    summary = _Summary(act, chosen.where, source, started_s)
+    many = ActOnMany(act, chosen.where.matches, source, started_s)
     try:
-        with _progress(size, summary):
-            async with aclosing(session.actions.sweep(source, summary.decide)) as pages:
+        with _progress(size, many):
+            async with aclosing(session.actions.sweep(source, many.decide)) as pages:
                 async for swept in pages:
-                    summary.add(swept)
+                    many.add(swept)
     finally:
-        summary.tell()
+        _tell(many, act, source)
 
 
 async def _overflow(session: Session, act: Act, count: int) -> str:
@@ -183,54 +128,19 @@ def _confirm(question: str, instead: str = "--yes, or --dry-run") -> None:
         raise typer.Abort
 
 
-class _Summary:
-    """What is decided and what came of it."""
-
-    def __init__(self, act: Act, where: Where, source: Location, started_s: float) -> None:
-        self._act = act
-        self._where = where
-        self._source = source
-        self._may_refill = source.kind.failed or not source.kind.is_due
-        self._started_s = started_s
-        self._unreadable = 0
-        self._came_back = 0
-        self._errors: dict[str, int] = {}
-        self._moved = 0
-        self.seen = 0
-
-    def decide(self, entry: Entry) -> Next | None:
-        """Where to with this one; None: it stays."""
-        if not self._where.matches(entry, self._started_s):
-            return None
-        if self._act.comes_back and self._may_refill and (entry.since_s or 0.0) > self._started_s:
-            self._came_back += 1  # it ran since we began, and failed again: once is what was asked for
-            return None
-        try:
-            return self._act.to(entry, self._started_s)
-        except BadPayload:
-            self._unreadable += 1
-            return None
-
-    def add(self, swept: Swept) -> None:
-        """One page is done."""
-        self.seen += swept.seen
-        self._moved += swept.moved
-        for error in swept.errors:
-            self._errors[error] = self._errors.get(error, 0) + 1
-
-    def tell(self) -> None:
-        """Say it, also when it was interrupted: what is done is done, the rest is as it was."""
-        say(f"{counted(self._moved, 'job')} of {self._source} {self._act.done}")
-        if self._came_back:
-            remark(f"{number(self._came_back)} came there since the command began: left")
-        if self._unreadable:
-            remark(f"{counted(self._unreadable, 'payload')} left: can't be enqueued, no job")
-        for error, count in self._errors.items():
-            remark(f"{number(count)} left, Redis refuses: {error}")
+def _tell(many: ActOnMany, act: Act, source: Location) -> None:
+    """Say what came of it, also when it was interrupted: what is done is done, the rest is as it was."""
+    say(f"{counted(many.moved, 'job')} of {source} {act.done}")
+    if many.came_back:
+        remark(f"{number(many.came_back)} came there since the command began: left")
+    if many.unreadable:
+        remark(f"{counted(many.unreadable, 'payload')} left: can't be enqueued, no job")
+    for error, count in many.errors.items():
+        remark(f"{number(count)} left, Redis refuses: {error}")
 
 
 @contextmanager
-def _progress(total: int, summary: _Summary) -> Iterator[None]:
+def _progress(total: int, many: ActOnMany) -> Iterator[None]:
     """A bar on a terminal, if there is something to wait for."""
     if not sys.stderr.isatty() or total < 2000:
         yield
@@ -241,7 +151,7 @@ def _progress(total: int, summary: _Summary) -> Iterator[None]:
     class Bar(Progress):
         def get_renderables(self) -> Any:
             for task in self.tasks:
-                task.completed = min(summary.seen, total)
+                task.completed = min(many.seen, total)
             return super().get_renderables()
 
     with Bar(console=Console(stderr=True), transient=True) as bar:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from trioworkers.broker.people.running_jobs import tree_of
 from trioworkers.cli.jids import find_job, place_of
-from trioworkers.cli.process_list import tree_of
 from trioworkers.cli.rows import Row, error_text, payload_fields, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, duration, moment, write_json, write_paragraphs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import trio
 
 from trioworkers.broker.people.fleet_control import RECEIVED_WITHIN_S
+from trioworkers.broker.people.running_jobs import tree_of
 from trioworkers.cli.rows import ARGS, CLASS, JID, QUEUE, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, clean, duration, number, remark, write_json, write_paragraphs
 from trioworkers.errors import NotFound
-from trioworkers.wire.control_messages import ControlMessage, Reply
+from trioworkers.wire.control_messages import Reply
 from trioworkers.wire.process_records import Process, Running
 
 _PROCESS_COLUMNS = (
@@ -140,10 +140,3 @@ async def _trees(session: Session, processes: Sequence[Process], limit: int) -> 
             if process.is_ours:
                 nursery.start_soon(ask, process)
     return replies
-
-
-async def tree_of(session: Session, process_id: str, *, jid: str = "", limit: int = 1) -> Reply | None:
-    """Where a worker's jobs await; None if it doesn't reply."""
-    return await session.fleet.send(
-        process_id, ControlMessage(secrets.token_hex(8), "tree", jid, limit=limit), RECEIVED_WITHIN_S
-    )

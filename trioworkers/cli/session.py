@@ -9,28 +9,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import attrs
 import trio
 
-from trioworkers.broker.people.fleet_control import FleetControl
-from trioworkers.broker.people.inspection import Inspector
-from trioworkers.broker.people.operator_actions import OperatorActions
-from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.people.session import Session, open_session
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.redis_url import shown_url
-from trioworkers.wire.keys import Keys
 
-
-@attrs.frozen
-class Session:
-    """What a command works with."""
-
-    inspector: Inspector
-    fleet: FleetControl
-    actions: OperatorActions
+__all__ = ["Session", "in_session"]
 
 
 def in_session(command: Callable[[Session], Awaitable[None]], redis: str | None, namespace: str | None) -> None:
@@ -62,9 +50,9 @@ def _silent_logs() -> Iterator[None]:
 
 
 async def _run(command: Callable[[Session], Awaitable[None]], place: ChosenRedis) -> None:
-    keys = Keys(place.namespace)
-    async with open_server(place.url) as url, connect(url, Link(shown_url(url))) as connection:
-        await command(
-            Session(Inspector(connection, keys), FleetControl(connection, keys), OperatorActions(connection, keys))
-        )
+    async with (
+        open_server(place.url) as url,
+        open_session(url, place.namespace, Link(shown_url(url))) as session,
+    ):
+        await command(session)
         sys.stdout.flush()

@@ -15,7 +15,7 @@ from trioworkers.cli.commands.options import Namespace, Queue, Redis, Wheres
 from trioworkers.wire.places import places_for, shown
 
 if TYPE_CHECKING:
-    from trioworkers.cli.move_jobs import Act
+    from trioworkers.broker.people.acts import Act
 
 Jids = Annotated[
     list[str] | None,
@@ -63,9 +63,9 @@ def retry(
 
     As Sidekiq's "retry now": the attempt does not count: a job that fails again is where it was, with as many retries left. Default for --in: retry.
     """
-    from trioworkers.cli import move_jobs  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.broker.people import acts  # noqa: PLC0415 - `--help` should not wait for it
 
-    _act(move_jobs.retry(to), jids, in_, where, all_, yes, dry_run, redis, namespace)
+    _act(acts.retry(to), jids, in_, where, all_, yes, dry_run, redis, namespace)
 
 
 @examples(
@@ -88,9 +88,9 @@ def run_now(
 
     Nothing else of them is changed. Default for --in: scheduled.
     """
-    from trioworkers.cli import move_jobs  # noqa: PLC0415 - as above
+    from trioworkers.broker.people import acts  # noqa: PLC0415 - as above
 
-    _act(move_jobs.run_now(), jids, in_, where, all_, yes, dry_run, redis, namespace)
+    _act(acts.run_now(), jids, in_, where, all_, yes, dry_run, redis, namespace)
 
 
 @examples(
@@ -114,9 +114,9 @@ def requeue(
     Or retries, or scheduled ones; as Sidekiq's "add to queue". Used-up retries stay used up: a dead job that fails again is dead again (`retry` gives the attempt back). With --to also from
     one queue into another. A running job: `cancel --requeue`. Default for --in: dead.
     """
-    from trioworkers.cli import move_jobs  # noqa: PLC0415 - as above
+    from trioworkers.broker.people import acts  # noqa: PLC0415 - as above
 
-    _act(move_jobs.requeue(to), jids, in_, where, all_, yes, dry_run, redis, namespace)
+    _act(acts.requeue(to), jids, in_, where, all_, yes, dry_run, redis, namespace)
 
 
 @examples(
@@ -138,9 +138,9 @@ def bury(
 
     As they are, as Sidekiq's "kill" does. The dead set keeps the latest 9,999 for 180 days, whoever buries. A running job: `cancel`.
     """
-    from trioworkers.cli import move_jobs  # noqa: PLC0415 - as above
+    from trioworkers.broker.people import acts  # noqa: PLC0415 - as above
 
-    _act(move_jobs.bury(), jids, in_, where, all_, yes, dry_run, redis, namespace)
+    _act(acts.bury(), jids, in_, where, all_, yes, dry_run, redis, namespace)
 
 
 @examples(
@@ -163,9 +163,9 @@ def delete(
 
     For ever (`export` keeps them). A running job: `cancel --discard`.
     """
-    from trioworkers.cli import move_jobs  # noqa: PLC0415 - as above
+    from trioworkers.broker.people import acts  # noqa: PLC0415 - as above
 
-    _act(move_jobs.delete(), jids, in_, where, all_, yes, dry_run, redis, namespace)
+    _act(acts.delete(), jids, in_, where, all_, yes, dry_run, redis, namespace)
 
 
 def _act(
