@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import traceback
 from pathlib import Path
@@ -11,7 +10,9 @@ from types import ModuleType
 from typing import NoReturn
 
 from trioworkers.app import App
+from trioworkers.cli.module_files import check_own, import_file
 from trioworkers.errors import ConfigurationError, NotFound, WrongUsage
+from trioworkers.jobs.importing import imported_for_its_app
 from trioworkers.tracebacks import format_error, their_frames
 
 
@@ -28,6 +29,8 @@ def load_app(target: str) -> App:
     if attribute:
         return _attribute(module, attribute, target)
     apps = {id(value): value for value in vars(module).values() if isinstance(value, App)}
+    if not apps:
+        raise ConfigurationError(f"{target!r} has no App")
     if len(apps) != 1:
         raise ConfigurationError(f"{target!r} has {len(apps)} Apps: say which, as {where}:NAME")
     return next(iter(apps.values()))
@@ -35,9 +38,11 @@ def load_app(target: str) -> App:
 
 def _import(where: str, target: str) -> ModuleType:
     try:
-        if where.endswith(".py"):
-            return _import_file(Path(where))
-        return importlib.import_module(where)
+        with imported_for_its_app(target):
+            if where.endswith(".py"):
+                return import_file(Path(where))
+            module = importlib.import_module(where)
+        check_own(module, target)
     except ModuleNotFoundError as error:
         if error.name is not None and (where == error.name or where.startswith(f"{error.name}.")):
             raise NotFound(f"there is no module {error.name!r} (looked for {target!r} from here)") from None
@@ -49,13 +54,7 @@ def _import(where: str, target: str) -> ModuleType:
         raise ConfigurationError(f"{error} ({where})" if where else str(error)) from None
     except Exception as error:  # noqa: BLE001 - their module may raise anything
         _show(error)
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise NotFound(f"there is no file {str(path)!r}")
-    sys.path.insert(0, str(path.resolve().parent))
-    return importlib.import_module(path.stem)  # by name, so that processes for CPU work can import it too
+    return module
 
 
 def _attribute(module: ModuleType, attribute: str, target: str) -> App:

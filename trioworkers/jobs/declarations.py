@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -22,6 +21,7 @@ from trioworkers.http import Http
 from trioworkers.jobs.context import Context
 from trioworkers.jobs.handler import ANY_CLASS, AnyHandler, Handler
 from trioworkers.jobs.hooks import Hook, Hooks, checked_hook
+from trioworkers.jobs.importing import check_not_imported
 from trioworkers.jobs.limits import ClassLimit, FleetLimit, Limits, checked_limits
 from trioworkers.jobs.options import check_carried, checked
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
@@ -329,7 +329,7 @@ class Declarations:
 
     def check(self) -> None:
         """Raise ConfigurationError if there is nothing to run, or this is no place to run it."""
-        _check_not_imported_by_a_child()
+        check_not_imported()
         if not self._handlers:
             raise ConfigurationError("the app has no handler: nothing to run")
         idle = set(self._concurrency) - {queue for queue, _ in self._handlers}
@@ -339,16 +339,6 @@ class Declarations:
 
 def _said(limit: FleetLimit) -> str:
     return f"{limit.spec}{'' if limit.by is None else f' for each {limit.by}'}"
-
-
-def _check_not_imported_by_a_child() -> None:
-    """A child that computes imports the program once more, to find its functions. A worker there would be one that nobody wants."""
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and getattr(process.current_process(), "_inheriting", False):
-        raise ConfigurationError(
-            "the program runs a worker when it is imported, and a process that computes for it imports it: "
-            'what runs one belongs under `if __name__ == "__main__":`'
-        )
 
 
 def _check_queue(name: object) -> None:

@@ -10,6 +10,7 @@ import trio
 
 from trioworkers.broker.emergency import release_all
 from trioworkers.engine.serve import serve, ungrouped
+from trioworkers.jobs.importing import check_not_imported
 from trioworkers.process.collector import patient_collector
 from trioworkers.process.ending import ending
 from trioworkers.process.logs import ensure_logging
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 def run(app: Declarations) -> None:
     """See `App.run`."""
+    check_not_imported()
     if threading.current_thread() is not threading.main_thread():
         trio.run(serve, app)
         return
