@@ -16,7 +16,7 @@ FLOORS = (
     ("jobs", "http"),
     ("engine",),
     ("process",),
-    ("app", "sync", "asyncio", "cli", "testing", "__init__", "__main__"),
+    ("app", "sync", "asyncio", "django", "cli", "testing", "__init__", "__main__"),
 )
 """From the second to the highest: `wire/` and all other files of the package's own folder are the lowest. Who stands on one imports from it and
 from those below."""

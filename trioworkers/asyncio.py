@@ -18,6 +18,7 @@ from trioworkers.jobs.client_options import ClientOptions, Declared, given_optio
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
     AskEnded,
+    Command,
     Exchange,
     Exchanges,
     Pause,
@@ -154,8 +155,10 @@ class Client:
         client = self._client()
         try:
             if isinstance(step, AskEnded):
-                text = await client.get(self._exchanges.key_of_result(step.jid))
+                text = await client.get(self._exchanges.keys.result(step.jid))
                 return None if text is None else decode_ended(text)
+            if isinstance(step, Command):
+                return await client.execute_command(*step.words)
             words = (len(step.keys), *step.keys, *step.args)
             try:
                 return await client.execute_command("EVALSHA", ENQUEUE.sha, *words)

@@ -172,6 +172,14 @@ KEYS = (
         *("every exit of the job", "expiry (`keep_result`)", True),
     ),
     Key(
+        *("tw:task:JID", "string", "How far a task of Django's is: its arguments, times, failures."),
+        *(
+            "`TasksBackend`, and its worker at the begin and end of an attempt",
+            "expiry (`keep_results`; before the end a week more)",
+            True,
+        ),
+    ),
+    Key(
         *("tw:retry", "sorted set", "Resque only, in its namespace: failed payloads by when they are tried again."),
         *("settle", "promotion, operators"),
     ),

@@ -14,11 +14,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trioworkers.broker.enqueue import ENQUEUE
+from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.errors import BrokerError, ConfigurationError
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
     AskEnded,
+    Command,
     Exchange,
     Exchanges,
     Pause,
@@ -30,6 +32,7 @@ from trioworkers.redis_url import parse_redis_url
 from trioworkers.sending import Sent
 from trioworkers.wire.ended import decode_ended
 from trioworkers.wire.job import Job
+from trioworkers.wire.keys import Keys
 
 if TYPE_CHECKING:
     import redis
@@ -128,6 +131,26 @@ class Client:
         """
         return self._do(result(jid, timeout))
 
+    # ── for our own house ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def chosen(self) -> ChosenRedis:
+        """Which Redis it means. Not for users."""
+        return self._options.chosen
+
+    @property
+    def keys(self) -> Keys:
+        """The key names there. Not for users."""
+        return self._exchanges.keys
+
+    def check(self, job: Job) -> None:
+        """Raise BadJob if a job could not be sent. Not for users."""
+        self._exchanges.check(job)
+
+    def command(self, *words: str | bytes | int) -> Any:
+        """One command to Redis that does no harm twice, repeated like `enqueue`. Not for users. Raises Unavailable or Refused."""
+        return self._do(self._exchanges.command(*words))
+
     def _do(self, exchange: Exchange[T]) -> T:
         check_may_block()
         try:
@@ -152,8 +175,10 @@ class Client:
         client = self._client(redis_py.open_client)
         try:
             if isinstance(step, AskEnded):
-                text = client.get(self._exchanges.key_of_result(step.jid))
+                text = client.get(self._exchanges.keys.result(step.jid))
                 return None if text is None else decode_ended(text)
+            if isinstance(step, Command):
+                return client.execute_command(*step.words)
             words = (len(step.keys), *step.keys, *step.args)
             try:
                 return client.execute_command("EVALSHA", ENQUEUE.sha, *words)

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -24,6 +25,7 @@ from trioworkers.outcome import Send, moment
 from trioworkers.sending import Call, Sending, Sent, late, read
 from trioworkers.wire.ended import Ended, value_of
 from trioworkers.wire.job import Job
+from trioworkers.wire.keys import Keys
 
 T = TypeVar("T")
 RETRY_FOR_S = 5.0
@@ -47,7 +49,14 @@ class AskEnded:
     jid: str
 
 
-Step = Call | Pause | AskEnded
+@attrs.frozen
+class Command:
+    """One command to Redis that does no harm twice. What comes of it: its reply."""
+
+    words: tuple[str | bytes | int, ...]
+
+
+Step = Call | Pause | AskEnded | Command
 """What is to be done next; of a `Call` comes the script's reply."""
 Exchange = Generator[Step, Any, T]
 
@@ -68,9 +77,10 @@ class Exchanges:
         self._retry_for_s = retry_for_s
         self._clock = Clock()
 
-    def key_of_result(self, jid: str) -> str:
-        """Where lies how a job ended."""
-        return self._sending.keys.result(jid)
+    @property
+    def keys(self) -> Keys:
+        """Where it is."""
+        return self._sending.keys
 
     def send(self, jobs: Sequence[Job], when: datetime | timedelta | float | None = None) -> Exchange[list[Sent]]:
         """Have jobs enqueued now, or at a time. Raises BadJob before the first step."""
@@ -78,16 +88,27 @@ class Exchanges:
         parcels = [*self._sending.parcels([Send(job, delay_s, at_s) for job in jobs], self._clock.now_s())]
         token = os.urandom(12).hex()  # without `random`, which takes 2 ms to import
         for number, parcel in enumerate(parcels):
-            refused = read((yield from self._repeated(parcel, token, number)))
+            call = partial(self._sending.repeatable, parcel, token, number)
+            refused = read((yield from self._repeated(call)))
             if refused:
                 raise refused[0]
         return [Sent(job.jid) for job in jobs]
 
-    def _repeated(self, parcel: bytes, token: str, number: int) -> Exchange[Sequence[bytes]]:
+    def check(self, job: Job) -> None:
+        """Raise BadJob if a job could not be sent."""
+        for _ in self._sending.parcels([Send(job)], self._clock.now_s()):
+            pass
+
+    def command(self, *words: str | bytes | int) -> Exchange[Any]:
+        """One command to Redis that does no harm twice."""
+        return (yield from self._repeated(lambda _: Command(words)))
+
+    def _repeated(self, step: Callable[[float], Step]) -> Exchange[Any]:
+        """`step`: what is to be done, at this time in epoch seconds."""
         given_up_at, pauses, clock_is_set = time.monotonic() + self._retry_for_s, _pauses(), False
         while True:
             try:
-                reply: Sequence[bytes] = yield self._sending.repeatable(parcel, token, number, self._clock.now_s())
+                reply = yield step(self._clock.now_s())
             except BrokerError as error:
                 redis_now_s = None if clock_is_set else late(error)
                 pause_s = next(pauses) * (0.5 + os.urandom(1)[0] / 510)

@@ -235,6 +235,10 @@ class Keys:
         """List: beginning and end of payloads that were buried unread, and name something that they hold: msgpack."""
         return self._own("tw:unread")
 
+    def task(self, jid: str) -> str:
+        """String with expiry: how far a Django task is."""
+        return self._own(f"tw:task:{jid}")
+
     def result(self, jid: str) -> str:
         """String with expiry: how a job ended, and what it returned."""
         return self._own(f"tw:result:{jid}")

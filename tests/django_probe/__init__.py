@@ -1,0 +1,1 @@
+"""A small project with SQLite, for tests of trioworkers.django."""
