@@ -27,13 +27,15 @@ def _every_script_gets_what_it_names() -> Iterator[None]:
     """Each call in this process has as many keys and arguments as the script's declaration; a list shifted by one would be another key."""
     run = Connection.run
 
-    async def checked(self: Connection, script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
+    async def checked(
+        self: Connection, script: Script, keys: list[str], args: list[Any], operation: str = "", **how: bool
+    ) -> Any:
         declared = ((script.keys, keys), (script.args, args)) if isinstance(script, Script) else ()
         for names, values in declared:
             rest = bool(names) and names[-1].startswith("*")
             fits = len(values) >= len(names) - 1 if rest else len(values) == len(names)
             assert fits, f"{script.name} wants {names}, not {values!r:.500}"
-        return await run(self, script, keys, args, operation)
+        return await run(self, script, keys, args, operation, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Connection, "run", checked)

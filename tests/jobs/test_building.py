@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar, Union
 
 import attrs
 import msgspec
@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers import App, BadJob, ConfigurationError, Context, GlobalID, Job, Range, Symbol
+from trioworkers.jobs.conversion import scalars
 from trioworkers.wire.decode import decode
 from trioworkers.wire.encode import encode
 
@@ -432,3 +433,38 @@ def test_job_of_every_class_is_not_built():
 def test_check_is_true_or_false():
     with pytest.raises(ConfigurationError, match="check"):
         App().handler("q", check="no")  # type: ignore[arg-type]
+
+
+def test_what_can_be_given_by_name_only_is_not_forgotten():
+    async def named(value: int = 1, *, other: str) -> None: ...
+
+    handler = App().handler("q", "A")(named)
+    for args in ([], [1]):
+        with pytest.raises(TypeError, match="keyword argument other is missing"):
+            handler.job(*args)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "values"),
+    [
+        (int, {int}),
+        (str, {str}),
+        (bool, {bool}),
+        (None, {type(None)}),
+        (int | None, {int, type(None)}),
+        (Optional[str], {str, type(None)}),  # noqa: UP045 - as some write it
+        (Union[int, str, bool], {int, str, bool}),  # noqa: UP007 - as some write it
+        (Any, {int, str, bool, type(None)}),
+        (float, set()),  # NaN is one
+        (int | float, set()),
+        (int | datetime, set()),
+        (Literal["a"], set()),
+        (Annotated[int, msgspec.Meta(gt=0)], set()),
+        (Level, set()),
+        (list[int], set()),
+        (object, set()),
+    ],
+    ids=shown,
+)
+def test_only_what_any_value_of_a_type_is_to_its_handler_travels_unread(annotation: Any, values: set[type]):
+    assert scalars(annotation) == values

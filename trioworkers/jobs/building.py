@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import contains
 from typing import Any
 
 from trioworkers.errors import BadArguments, BadCall, BadJob
@@ -18,7 +19,7 @@ def build(
 ) -> Sequence[Any]:
     """The arguments of a Sidekiq job, by position. Raises BadCall, which `where` begins; without `check` only of names and number."""
     values = _by_position(taken, where, args, kwargs) if kwargs else args
-    if taken.least <= len(values) and [*map(type, values)] == taken.plain[: len(values)]:
+    if taken.least <= len(values) <= len(taken.scalars) and all(map(contains, taken.scalars, map(type, values))):
         return values
     _check_given(taken, where, values, {})
     return [_written(taken.at(place), value, where, place + 1, check=check) for place, value in enumerate(values)]

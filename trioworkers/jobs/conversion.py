@@ -6,9 +6,10 @@ strict as a plain one. Models keep the strictness that they were given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, cast
+from types import UnionType
+from typing import Any, Union, cast, get_args, get_origin
 
 import msgspec
 
@@ -17,7 +18,16 @@ from trioworkers.jobs.refusals import told
 from trioworkers.wire.plain import plain
 from trioworkers.wire.ruby_values import Symbol
 
-SCALARS = (int, str, bool, type(None))
+SCALARS = frozenset({int, str, bool, type(None)})
+
+
+def scalars(annotation: Any) -> frozenset[Any]:
+    """The types of values that are in JSON what they are, and stay so when they are read as `annotation`, whichever they are."""
+    if annotation is Any:
+        return SCALARS
+    of_union = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    named = {type(None) if each is None else each for each in of_union if isinstance(each, Hashable)}
+    return SCALARS & named if named <= SCALARS else frozenset()
 
 
 class Conversion:

@@ -11,7 +11,7 @@ from trioworkers.jobs.building import build, build_named
 from trioworkers.jobs.limits import bound_limits
 from trioworkers.jobs.options import HandlerOptions
 from trioworkers.jobs.signature import signature
-from trioworkers.wire.job import Job
+from trioworkers.wire.job import Job, job_that_says, new_jid
 
 P = ParamSpec("P")
 C = ParamSpec("C")
@@ -76,7 +76,8 @@ class Handler(Generic[P, C, R_co]):
             raise BadCall(f"{self.where} takes every class; build a Job that names one")
         if self.retry is None:
             fields["retry"] = self._says_retry()
-        return Job(self.queue, self.job_class, args, **self._carried, **fields)
+        named = {"queue": self.queue, "job_class": self.job_class, "args": tuple(args), "jid": new_jid()}
+        return job_that_says(**named, **self._carried, **fields)
 
     def start(self, job: Job, ctx: object) -> Awaitable[R_co]:
         """Call the function with the job's arguments, and the context if it wants it. Raises BadArguments."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -12,7 +13,7 @@ import attrs
 from trioworkers.errors import ConfigurationError
 from trioworkers.jobs.annotations import Unbindable, hints, is_context
 from trioworkers.jobs.context import Context
-from trioworkers.jobs.conversion import SCALARS, Conversion
+from trioworkers.jobs.conversion import Conversion, scalars
 from trioworkers.wire.job import Job
 
 _OF_THE_CONTEXT = ("ctx", "context")
@@ -42,8 +43,8 @@ class Parameter:
 class Signature:
     """What a handler takes after its context. `named`: by name, which those of `keyword_only` must be; `rest`, `others`: `*` and `**`.
 
-    `types`: of arguments that can be passed on as they are; empty if it takes others than those of `positional`. `plain`: the same, if
-    JSON has all these types; `least`: how many it takes at the least.
+    `types`: of arguments that can be passed on as they are; empty if it takes others than those of `positional`. `scalars`: of each of
+    those the types that travel and arrive as they are; `least`: how many it takes at the least, if all are given by position.
     """
 
     context: str | None
@@ -53,19 +54,21 @@ class Signature:
     keyword_only: Mapping[str, Parameter]
     others: Parameter | None
     types: Sequence[Any] = attrs.field(init=False)
-    plain: Sequence[Any] = attrs.field(init=False)
-    least: int = attrs.field(init=False)
+    scalars: Sequence[frozenset[Any]] = attrs.field(init=False)
+    least: float = attrs.field(init=False)
 
     @types.default
     def _types(self) -> Sequence[Any]:
         return [] if self.rest or self.keyword_only else [p.annotation for p in self.positional]
 
-    @plain.default
-    def _plain(self) -> Sequence[Any]:
-        return self.types if all(p.annotation in SCALARS for p in self.positional) else []
+    @scalars.default
+    def _scalars(self) -> Sequence[frozenset[Any]]:
+        return [scalars(p.annotation) for p in self.positional]
 
     @least.default
-    def _least(self) -> int:
+    def _least(self) -> float:
+        if any(p.required for p in self.keyword_only.values()):
+            return math.inf
         return sum(p.required for p in self.positional)
 
     def at(self, place: int) -> Parameter:

@@ -173,12 +173,15 @@ class Connection:
         """Whether a Redis user of our own is named, whose rules may forbid what lies outside our namespace."""
         return bool(self._url.username)
 
-    async def run(self, script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
+    async def run(
+        self, script: Script, keys: list[str], args: list[Any], operation: str = "", *, shield: bool = True
+    ) -> Any:
         """Run a Lua script. Raises Unavailable, Refused or Superseded. Not cancelled once sent: bounded by the reply timeout.
 
-        `operation`: what the log calls it; the script's name if not given.
+        `operation`: what the log calls it; the script's name if not given. `shield=False`: who calls it is shielded already.
         """
-        return await self._ask(operation or script.name, lambda epoch: epoch.evaluate(script, len(keys), *keys, *args))
+        name = operation or script.name
+        return await self._ask(name, lambda epoch: epoch.evaluate(script, len(keys), *keys, *args), shield=shield)
 
     def commands(self, operation: str) -> Commands:
         """Single commands, with types of our own. `operation`: what the log calls them; "" for what may be refused, and is then not logged."""
@@ -209,7 +212,10 @@ class Connection:
         started_at = trio.current_time()
         epoch = self._current_epoch()
         try:
-            with trio.CancelScope(shield=shield):
+            if shield:
+                with trio.CancelScope(shield=True):
+                    reply = await question(epoch)
+            else:
                 reply = await question(epoch)
         except Exception as error:
             known = translated(error)
