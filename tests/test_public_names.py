@@ -20,6 +20,7 @@ ERRORS = (
     "CPUWorkerDied",
     "DeadlinePassed",
     "Discard",
+    "DuplicateJob",
     "FanOutError",
     "HostPaused",
     "JobFailed",
@@ -41,6 +42,7 @@ PUBLIC = {
     "CallNext": "trioworkers.jobs.declarations.CallNext",
     "Client": "trioworkers.jobs.client.Client",
     "Context": "trioworkers.jobs.context.Context",
+    "Debounce": "trioworkers.jobs.unique.Debounce",
     "FanOut": "trioworkers.jobs.fan_out.FanOut",
     "FleetLimit": "trioworkers.jobs.limits.FleetLimit",
     "GlobalID": "trioworkers.wire.ruby_values.GlobalID",
@@ -54,6 +56,8 @@ PUBLIC = {
     "Sent": "trioworkers.sending.Sent",
     "Stats": "trioworkers.engine.worker.Stats",
     "Symbol": "trioworkers.wire.ruby_values.Symbol",
+    "Throttle": "trioworkers.jobs.unique.Throttle",
+    "Unique": "trioworkers.jobs.unique.Unique",
     "Worker": "trioworkers.engine.worker.Worker",
 } | {name: f"trioworkers.errors.{name}" for name in ERRORS}
 """A name that is missing here is a promise made by accident; one that moved has to be found under its old name still."""

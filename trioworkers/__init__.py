@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trioworkers.errors import CPUWorkerDied as CPUWorkerDied
     from trioworkers.errors import DeadlinePassed as DeadlinePassed
     from trioworkers.errors import Discard as Discard
+    from trioworkers.errors import DuplicateJob as DuplicateJob
     from trioworkers.errors import FanOutError as FanOutError
     from trioworkers.errors import HostPaused as HostPaused
     from trioworkers.errors import JobFailed as JobFailed
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from trioworkers.jobs.handler import Handler as Handler
     from trioworkers.jobs.hooks import Hook as Hook
     from trioworkers.jobs.limits import FleetLimit as FleetLimit
+    from trioworkers.jobs.unique import Debounce as Debounce
+    from trioworkers.jobs.unique import Throttle as Throttle
+    from trioworkers.jobs.unique import Unique as Unique
     from trioworkers.sending import Sent as Sent
     from trioworkers.wire.job import Job as Job
     from trioworkers.wire.ruby_values import GlobalID as GlobalID
@@ -72,6 +76,7 @@ _HOMES = {
         "CPUWorkerDied",
         "DeadlinePassed",
         "Discard",
+        "DuplicateJob",
         "FanOutError",
         "HostPaused",
         "JobFailed",
@@ -91,6 +96,7 @@ _HOMES = {
     "jobs.handler": ("Handler",),
     "jobs.hooks": ("Hook",),
     "jobs.limits": ("FleetLimit",),
+    "jobs.unique": ("Debounce", "Throttle", "Unique"),
     "http": ("Breaker", "Http", "Limit"),
     "sending": ("Sent",),
     "wire.job": ("Job",),

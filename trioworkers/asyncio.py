@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from trioworkers.broker.enqueue import ENQUEUE
+from trioworkers.broker.enqueue import script_of
 from trioworkers.errors import BrokerError
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
@@ -159,11 +159,11 @@ class Client:
                 return None if text is None else decode_ended(text)
             if isinstance(step, Command):
                 return await client.execute_command(*step.words)
-            words = (len(step.keys), *step.keys, *step.args)
+            script, words = script_of(step), (len(step.keys), *step.keys, *step.args)
             try:
-                return await client.execute_command("EVALSHA", ENQUEUE.sha, *words)
+                return await client.execute_command("EVALSHA", script.sha, *words)
             except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts
-                return await client.execute_command("EVAL", ENQUEUE.text, *words)
+                return await client.execute_command("EVAL", script.text, *words)
         except redis_py.FOREIGN as error:
             raise redis_py.translate(error, self._url) from error
 

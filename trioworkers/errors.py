@@ -116,6 +116,17 @@ class Refused(BrokerError):
     """Redis answered that it won't: wrong password, no permission, wrong type of key. Trying again won't help by itself."""
 
 
+class DuplicateJob(Refused):
+    """A job was not sent, nor any that was sent with it, since another one has its lock and it says `on_conflict="raise"`. `duplicate_of`: that one's jid."""
+
+    def __init__(self, message: str, duplicate_of: str = "") -> None:
+        super().__init__(message, duplicate_of)
+        self.duplicate_of = duplicate_of
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class WrongLogin(Refused):
     """Redis doesn't know our user or password, or wants one and got none."""
 

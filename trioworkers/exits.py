@@ -1,6 +1,6 @@
 """Exits and departures: what follows when a job ends for good, and when an attempt leaves its worker. Pure.
 
-Two lifetimes, never mixed. *What a job holds* (a result that somebody waits for; later a lock, its place in a batch) is named in its
+Two lifetimes, never mixed. *What a job holds* (a result that somebody waits for, a lock; later its place in a batch) is named in its
 payload, so whoever ends it knows from the payload alone what to let go: the worker that ran it, one that buries it after a crash, a
 person who deletes it. *What an attempt holds* (permits) is in the record that its worker keeps in Redis, and goes when the job leaves that
 worker's in-progress list, whichever way.
@@ -11,6 +11,7 @@ script let go what the record says. `tests/test_exits.py` reads them all and fai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -20,6 +21,7 @@ from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, 
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.ended import Exit, encode_ended
 from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
+from trioworkers.wire.lock import LOCK_FIELD, lock_in
 from trioworkers.wire.packing import unpack_bytes
 
 Effect = tuple[Any, ...]
@@ -42,16 +44,18 @@ class Permit:
 
 @attrs.frozen
 class Held:
-    """What a job and its attempt hold, of the few that hold anything: a permit, and for how many seconds it is kept how the job ended."""
+    """What a job and its attempt hold, of the few that hold anything: a permit, the key of a lock, and for how many seconds it is kept how the job ended."""
 
     jid: str
     permit: Permit | None = None
     keep_result_s: int | None = None
+    lock: str = ""
 
 
-class _Holds(msgspec.Struct, rename={"keep": KEEP_FIELD}):
+class _Holds(msgspec.Struct, rename={"keep": KEEP_FIELD, "lock": LOCK_FIELD}):
     jid: Any = None
     keep: Any = None
+    lock: Any = None
     error_class: Any = None
     error_message: Any = None
 
@@ -73,6 +77,9 @@ def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
     kept = kept_s(holds.keep)
     if kept is not None:
         effects.append(result(jid, kept, how, error=(holds.error_class, holds.error_message)))
+    lock = lock_in(holds.lock)
+    if lock is not None and lock.until != "spell" and how != "replaced":  # who replaces it has its lock
+        effects.append(("unlock", lock.key, jid))
     return tuple(effects)
 
 
@@ -116,14 +123,37 @@ def held_unread(payload: bytes, known: Held | None) -> Held | None:
     except (ValueError, RecursionError, MemoryError):
         return known
     jid = holds.jid if isinstance(holds.jid, str) and holds.jid else jid_of(payload)
-    return Held(jid, None if known is None else known.permit, kept_s(holds.keep))
+    lock = lock_in(holds.lock)
+    key = "" if lock is None or lock.until == "spell" else lock.key
+    return Held(jid, None if known is None else known.permit, kept_s(holds.keep), key)
+
+
+def on_move(payload: bytes) -> tuple[Effect, ...]:
+    """What is to be done about what a job holds that goes to another place: the search for what others deleted shall know that it moved."""
+    if b'"tw_lock"' not in payload:
+        return ()
+    return tuple(("touch", *effect[1:]) for effect in on_exit(payload, "deleted") if effect[0] == "unlock")
 
 
 def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tuple[Effect, ...]:
     """What is to be done about what a job of ours and its attempt hold, now that the attempt ended so."""
     if held is None:
         return ()
-    return on_end(outcome, held.jid, held.keep_result_s) + on_departure(outcome, held.permit)
+    effects = on_end(outcome, held.jid, held.keep_result_s) + on_departure(outcome, held.permit)
+    return effects + _on_lock(outcome, held) if held.lock else effects
+
+
+def _on_lock(outcome: Outcome | Checkpoint | LetGo, held: Held) -> tuple[Effect, ...]:
+    """A job keeps its lock until it ends; that it moved is noted."""
+    if isinstance(outcome, Checkpoint | LetGo):
+        return ()
+    ended = isinstance(outcome, Acknowledge | Bury | Discard | Expire)
+    return (("unlock" if ended else "touch", held.lock, held.jid),)
+
+
+def given_up(effects: Sequence[Effect]) -> tuple[str, str] | None:
+    """The key of the lock that an end lets go, and the jid that held it: what is sent with that end finds it free."""
+    return next(((effect[1], effect[2]) for effect in effects if effect[0] == "unlock"), None)
 
 
 def on_end(outcome: Outcome | Checkpoint | LetGo, jid: str, keep_result_s: int | None) -> tuple[Effect, ...]:
@@ -137,8 +167,8 @@ def on_end(outcome: Outcome | Checkpoint | LetGo, jid: str, keep_result_s: int |
             return (result(jid, keep_result_s, "dead", error=_error(outcome.payload)),)
         case Discard():
             return (result(jid, keep_result_s, "discarded"),)
-        case Expire():
-            return (result(jid, keep_result_s, "expired"),)
+        case Expire(how):
+            return (result(jid, keep_result_s, how),)
     return ()
 
 

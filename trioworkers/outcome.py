@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import attrs
 
@@ -120,7 +121,9 @@ class Discard:
 
 @attrs.frozen
 class Expire:
-    """Over before it began: nobody wants it any more. Forgotten, and counted apart from failures."""
+    """Over before it began: nobody wants it any more. Forgotten, and counted apart from failures. `how`: its time is over, or there is another one already."""
+
+    how: Literal["expired", "skipped"] = "expired"
 
 
 @attrs.frozen

@@ -128,10 +128,6 @@ KEYS = (
         *("stop, put back, reclaim, wake", "admission of the job; 30 s", True),
     ),
     Key(
-        *("tw:lists:LIMIT", "set", "The in-progress lists of workers that fetch from queues under a limit."),
-        *("fetch", "fetch of another, when such a list is empty", True),
-    ),
-    Key(
         *("tw:waiting:LIMIT", "sorted set", "Who waits at a limit, by the moment at which it came."),
         *("admission", "whoever wakes, moves or expires the job"),
     ),
@@ -162,6 +158,22 @@ KEYS = (
     Key(
         *("tw:holds:PROCESS QUEUE", "hash", "What the attempts of an in-progress list hold."),
         *("admission", "the departure of each; with its list the rest", True),
+    ),
+    Key(
+        *("tw:unique", "hash", "The locks of unique jobs: which job holds each, since when, and what is to follow it."),
+        *("enqueue, settle, admission", "every exit of the job"),
+    ),
+    Key(
+        *("tw:next", "sorted set", "Payloads that are to take over the lock of another job, by when they were sent."),
+        *("enqueue, settle, admission", "admission, the exit of the job that has the lock; operators"),
+    ),
+    Key(
+        *("tw:throttle:LOCK", "string", "The throttled job that was sent; until this is gone no other is."),
+        *("enqueue, settle, admission", "expiry (`every`); `unique release`", True),
+    ),
+    Key(
+        *("tw:claimed:PROCESS QUEUE", "string", "The last time that a queue's jobs were held to their locks."),
+        *("admission", "deregistration; expiry (a day)", True),
     ),
     Key(
         *("tw:repairs", "list", "Effects that could not be written with their outcomes."),
@@ -233,6 +245,10 @@ FIELDS = (
     Field(
         *("tw_keep", "payload", "For how many seconds it is kept how the job ended."),
         *("the client (`keep_result`)", "the job's end"),
+    ),
+    Field(
+        *("tw_lock", "payload", "The lock of a unique job; behind a space until what, if that isn't its end."),
+        *("the client (`unique`); admission, for jobs of others", "the job's end"),
     ),
     Field(
         *("tw_bytes", "record in Resque's `failed`", "The bytes, in base64, of a payload that is no UTF-8."),

@@ -6,7 +6,7 @@ says. All but the running is here, so that each client is a thin shell around it
 ```
 parcels = [*sending.parcels(sends, now_s)]          # BadJob before anything is sent
 reply = run(ENQUEUE, call.keys, call.args)           # for each call of sending.calls(parcels): the shell's part
-errors = read(reply)                                 # by parcel
+answers = read(reply)                                # by parcel: its error, or which of its jobs were not alone
 ```
 
 **Repeating a call.** A call with a token may be repeated after a lost reply: `enqueue.lua` keeps what it answered under the token for
@@ -20,11 +20,12 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
-from trioworkers.errors import BrokerError
+from trioworkers.errors import BrokerError, DuplicateJob
+from trioworkers.exits import on_exit
 from trioworkers.outcome import Send
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
@@ -32,6 +33,7 @@ from trioworkers.wire.error_replies import refusal
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.lifetime import refuse_past
+from trioworkers.wire.lock import Lock
 from trioworkers.wire.packing import pack
 
 PARCEL_JOBS = 1000
@@ -47,17 +49,38 @@ _LATE = re.compile(r"LATE (\d+(?:\.\d+)?)")
 
 
 class Sent(str):
-    """A job that was sent: its jid, as a string that may say more."""
+    """A job that was sent: its jid, as a string that says more.
 
-    __slots__ = ()
+    `duplicate_of`: of a unique job that met another one with its lock, that one's jid; else None. What became of the new one its
+    `on_conflict` says.
+    """
+
+    __slots__ = ("duplicate_of",)
+    duplicate_of: str | None
+
+    def __new__(cls, jid: str, duplicate_of: str | None = None) -> Self:
+        """As `str`."""
+        sent = super().__new__(cls, jid)
+        sent.duplicate_of = duplicate_of
+        return sent
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str | None]]:
+        return type(self), (str(self), self.duplicate_of)
 
 
 @attrs.frozen
 class Call:
-    """One run of `enqueue.lua`."""
+    """One run of `enqueue.lua`. `has_locks`: some job is unique, which needs more of the script."""
 
     keys: list[str]
     args: list[bytes]
+    has_locks: bool = False
+
+
+class LockedParcel(bytes):
+    """A parcel with unique jobs. `first`: how many jobs of the same sender come before it."""
+
+    first: int = 0
 
 
 class Sending:
@@ -84,12 +107,19 @@ class Sending:
 
         Take them all before the first is sent. `now_s`: epoch seconds by Redis's clock, as far as it is known.
         """
-        remaining = iter(sends)
+        remaining, count = iter(sends), 0
         while True:
-            push, later = self.work(islice(remaining, PARCEL_JOBS), now_s, self.guard.check, PARCEL_BYTES)
+            work = self.work(islice(remaining, PARCEL_JOBS), now_s, self.guard.check, PARCEL_BYTES)
+            push, later = work[:2]
             if not push and not later:
                 return
-            yield pack((push, later))
+            if work[2:]:
+                parcel = LockedParcel(pack(work))
+                parcel.first = count
+                yield parcel
+            else:
+                yield pack(work)
+            count += sum(len(each[2]) for each in push) + len(later)
 
     def work(
         self,
@@ -97,47 +127,101 @@ class Sending:
         now_s: float,
         admit: Callable[[Job, bytes], None] | None = None,
         max_bytes: float = math.inf,
-    ) -> tuple[list[Any], list[Any]]:
-        """`(push, later)` as `send.lua` wants them. `admit`: sees each payload, and may refuse it.
+    ) -> tuple[Any, ...]:
+        """`(push, later)` as `send.lua` wants them; where there are unique jobs `(push, later, own)`, as `unique.lua` does. `admit`: sees each payload, and may refuse it.
 
         Takes no more from `sends` once their payloads have `max_bytes`.
         """
-        size = 0
+        size, has_locks = 0, False
         push: dict[str, tuple[Any, ...]] = {}
-        later = []
-        for send in sends:
+        later: list[Any] = []
+        for number, send in enumerate(sends):
             job = send.job
             dialect, keys = self.spoken_on(job.queue)
             at_once = send.delay_s is None and send.at_s is None
-            payload = dialect.encode(job, now_s, enqueued=at_once, due_s=None if at_once else send.due_s(now_s))
+            if at_once and job.lock is not None and job.lock.wait_s:
+                send, at_once = debounced(send), False  # noqa: PLW2901 - it waits first
+            payload: Any = dialect.encode(job, now_s, enqueued=at_once, due_s=None if at_once else send.due_s(now_s))
             if admit is not None:
                 if job.deadline is not None:
                     refuse_past(job.deadline, now_s)
                 admit(job, payload)
+            size += len(payload)
+            place = None if at_once else dialect.waits_in(payload, keys)
+            if job.lock is not None:
+                has_locks = True
+                payload = _item(payload, job, job.lock, number)
+                if not at_once:
+                    payload += ((job.queue, keys.queue(job.queue), dialect.pushed_with, keys.queues),)
             if at_once:
                 if job.queue not in push:
                     push[job.queue] = (job.queue, keys.queue(job.queue), [], dialect.pushed_with, keys.queues)
                 push[job.queue][2].append(payload)
             else:
-                later.append((payload, send.delay_s or 0.0, send.at_s or False, dialect.waits_in(payload, keys)))
-            size += len(payload)
+                later.append((payload, send.delay_s or 0.0, send.at_s or False, place))
             if size >= max_bytes:
                 break
-        return list(push.values()), later
+        work = list(push.values()), later
+        return (*work, self.keys.own) if has_locks else work
 
     def call(self, parcels: Sequence[bytes]) -> Call:
         """A call that carries parcels of any number of callers. It is not repeated: who doesn't hear of it doesn't know."""
-        return Call([], [b"", *parcels])
+        return Call([], [b"", *parcels], any(type(parcel) is LockedParcel for parcel in parcels))
 
     def repeatable(self, parcel: bytes, token: str, number: int, now_s: float) -> Call:
         """The call of the `number`th parcel of what `token` stands for. It may be repeated, by this very function, for a minute and a half."""
         key = self.keys.sent(f"{token}-{number}" if number else token)
-        return Call([key], [b"%.3f" % (now_s + CALL_LIFE_S), parcel])
+        return Call([key], [b"%.3f" % (now_s + CALL_LIFE_S), parcel], type(parcel) is LockedParcel)
 
 
-def read(reply: Sequence[bytes]) -> dict[int, BrokerError]:
-    """What `enqueue.lua` says, by parcel: the errors of those that were refused as a whole."""
-    return {place: refusal(problem.decode(errors="replace")) for place, problem in enumerate(reply) if problem}
+def _item(payload: bytes, job: Job, lock: Lock, number: int) -> tuple[Any, ...]:
+    """What stands for the payload of a unique job: see `take_locks` in `unique.lua`."""
+    ends = () if job.keep_result is None else on_exit(payload, "replaced")
+    every_ms = math.ceil(lock.every_s * 1000)
+    return (payload, job.jid, lock.key, lock.on_conflict, every_ms, lock.max_wait_s, ends, number)
+
+
+def debounced(send: Send) -> Send:
+    """A send at once of a job that waits first; any other as it is."""
+    wait_s = 0.0 if send.job.lock is None else send.job.lock.wait_s
+    return Send(send.job, wait_s) if wait_s and send.delay_s is None and send.at_s is None else send
+
+
+Met = dict[int, str]
+"""Of the unique jobs of a parcel, or of all that was sent, by their number: who was there."""
+
+
+def read(reply: Sequence[Any]) -> dict[int, BrokerError | Met]:
+    """What `enqueue.lua` says, by parcel: the errors of those that were refused as a whole, and which jobs were not alone in the others."""
+    return {place: _read(answer) for place, answer in enumerate(reply) if answer}
+
+
+def _read(answer: Any) -> BrokerError | Met:
+    if not isinstance(answer, bytes):
+        return {number: jid.decode(errors="replace") for number, jid in zip(answer[::2], answer[1::2], strict=True)}
+    text = answer.decode(errors="replace")
+    if text.startswith("DUPLICATE "):
+        jid = text.split(" ", 2)[2]
+        return duplicate(jid)
+    return refusal(text)
+
+
+def duplicate(there: str) -> DuplicateJob:
+    """The error for a job that is not sent as the job `there` has its lock."""
+    return DuplicateJob(f"not sent: job {there} waits or runs, and there shall be one", there)
+
+
+def met(parcel: bytes, answer: BrokerError | Met | None) -> Met:
+    """Who was there, by the numbers of all jobs of its sender. Raises BrokerError: the parcel was refused."""
+    if isinstance(answer, BrokerError):
+        raise answer
+    first = parcel.first if isinstance(parcel, LockedParcel) else 0
+    return {first + number: jid for number, jid in (answer or {}).items()}
+
+
+def sent(jobs: Sequence[Job], there: Met) -> list[Sent]:
+    """What a caller gets."""
+    return [Sent(job.jid, there.get(number)) for number, job in enumerate(jobs)]
 
 
 def late(error: BrokerError) -> float | None:

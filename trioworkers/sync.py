@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from trioworkers.broker.enqueue import ENQUEUE
+from trioworkers.broker.enqueue import script_of
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.errors import BrokerError, ConfigurationError
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
@@ -179,11 +179,11 @@ class Client:
                 return None if text is None else decode_ended(text)
             if isinstance(step, Command):
                 return client.execute_command(*step.words)
-            words = (len(step.keys), *step.keys, *step.args)
+            script, words = script_of(step), (len(step.keys), *step.keys, *step.args)
             try:
-                return client.execute_command("EVALSHA", ENQUEUE.sha, *words)
+                return client.execute_command("EVALSHA", script.sha, *words)
             except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts
-                return client.execute_command("EVAL", ENQUEUE.text, *words)
+                return client.execute_command("EVAL", script.text, *words)
         except redis_py.FOREIGN as error:
             raise redis_py.translate(error, self._url) from error
 

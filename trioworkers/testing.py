@@ -30,6 +30,7 @@ from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import by_queue
 from trioworkers.engine.job_nursery import JobNursery
+from trioworkers.engine.locks import Locks
 from trioworkers.engine.maintenance import Promoter
 from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import Quarantine
@@ -44,7 +45,6 @@ from trioworkers.jobs.resources import SharedResources, open_resources
 from trioworkers.sending import Sent
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.job import Job
-from trioworkers.wire.limit_spec import queue_limit_name
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -136,7 +136,6 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
     app.check()
     guard = SizeGuard(app.settings)
     broker = FakeBroker(app.queues, guard=guard, dialect=app.dialect, dialects=app.dialects)
-    broker.queue_limits = {queue: (queue_limit_name(each.name), each.spec) for queue, each in app.queue_limits.items()}
     test = RunningApp(app, broker)
     async with open_resources(test.client, app.http, app.settings.cpu_processes, app.lifespan) as resources:
         if http is not None:
@@ -146,14 +145,11 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
 
         def on_settled(deliveries: Sequence[Delivery]) -> None:
             test.completed += len(deliveries)
-            free_slots(deliveries)
-
-        def free_slots(deliveries: Sequence[Delivery]) -> None:
             for queue, its in by_queue(deliveries).items():
                 consumers[queue].settled(its)
 
-        settler = Settler(broker, on_settled, on_dismissed=free_slots)
-        tending = Tending(broker, declared_specs(app.limits.values(), app.queue_limits.values()))
+        settler = Settler(broker, on_settled)
+        tending = Tending(broker, declared_specs(app.limits.values()))
         with _real_time_while(resources):
             async with trio.open_nursery() as nursery:
                 for queue, concurrency in app.queues.items():
@@ -169,6 +165,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                         permits=Permits(queue, broker, app.limits[queue], tending.look)
                         if queue in app.limits
                         else None,
+                        locks=Locks(queue, broker, app.unique[queue]) if queue in app.unique else None,
                     )
                     jobs = JobNursery(queue)
                     await nursery.start(jobs.run)
@@ -176,7 +173,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                 nursery.start_soon(settler.run)
                 nursery.start_soon(_promote, broker)
                 nursery.start_soon(runner.hooks.run)
-                if app.limits or app.queue_limits:
+                if app.limits:
                     nursery.start_soon(tending.run)
                 try:
                     yield test

@@ -103,6 +103,7 @@ async def test_completion_finds_it_and_doctor_looks_at_its_key(seeded: Server, m
     monkeypatch.setattr(suggestions, "PATIENCE_S", 30.0)
     assert suggestions.suggest(suggestions.places, seeded.url, None) == [
         "dead",
+        "next",
         "parked",
         "retry",
         "scheduled",

@@ -16,7 +16,7 @@ import attrs
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
 from trioworkers.exits import Effect, Permit
-from trioworkers.sending import Sending
+from trioworkers.sending import Met, Sending
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import Dialect, Failure
 from trioworkers.wire.ended import Ended
@@ -24,6 +24,7 @@ from trioworkers.wire.keys import Keys
 
 if TYPE_CHECKING:
     from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
+    from trioworkers.broker.holds.locks import Answer, Claim
 
 PAGE_BYTES = 4_000_000
 """What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
@@ -95,15 +96,11 @@ class LeaseGone(enum.IntEnum):
 
 @attrs.frozen
 class Fetched:
-    """What a fetch brought. `lease_gone`: see `LeaseGone`. `suspects`: some job's worker died under it, look closer.
-
-    `again_in_s`: of a queue with a limit, in which there is more: when somebody may run; sooner, if one of our own ends.
-    """
+    """What a fetch brought. `lease_gone`: see `LeaseGone`. `suspects`: some job's worker died under it, look closer."""
 
     payloads: list[bytes]
     lease_gone: LeaseGone = LeaseGone.NO
     suspects: bool = False
-    again_in_s: float | None = None
 
 
 class Sends(Protocol):
@@ -118,7 +115,7 @@ class Sends(Protocol):
     def keys(self) -> Keys:
         """The names of our dialect's keys, and of ours."""
 
-    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> None:
+    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> Met:
         """See `Sender.send`."""
 
     async def ended(self, jid: str) -> Ended | None:
@@ -148,6 +145,9 @@ class Broker(Sends, Protocol):
 
     async def admit(self, queue: str, number: int, declared: Declared, batch: Sequence[Candidate]) -> list[int | str]:
         """See `limits.admit`."""
+
+    async def claim(self, queue: str, number: int, batch: Sequence[Claim]) -> list[Answer]:
+        """See `locks.claim`."""
 
     async def tend(self, round_: Round) -> Tended:
         """See `limits.tend`."""
@@ -205,10 +205,6 @@ class Reclaiming(Broker, Protocol):
 
 class Intake(Protocol):
     """One queue's fetching side."""
-
-    @property
-    def again_after_wait_s(self) -> float | None:
-        """See `RedisIntake`."""
 
     @property
     def may_wait(self) -> bool:

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-from trioworkers.broker.redis.scripts import script
+from functools import partial
 
-ENQUEUE = script(__file__, "enqueue", keys=("*token",), args=("until_s", "*calls"), preludes=("send",))
+from trioworkers.broker.redis.scripts import ENDS, Script, script
+from trioworkers.sending import Call
+
+_ENQUEUE = partial(script, __file__, "enqueue", keys=("*token",), args=("until_s", "*calls"))
+ENQUEUE = _ENQUEUE(preludes=("send",))
+ENQUEUE_UNIQUE = _ENQUEUE(preludes=ENDS)
+"""For calls with unique jobs."""
+
+
+def script_of(call: Call) -> Script:
+    """The script for a call."""
+    return ENQUEUE_UNIQUE if call.has_locks else ENQUEUE

@@ -16,17 +16,18 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
 from trioworkers.broker.contract import PAGE_BYTES, Due, DueSet, Fetched, Holder, Intake, Listed, Settlement
 from trioworkers.broker.holds.fake import FakeHolds
+from trioworkers.broker.holds.fake_locks import FakeLocks
 from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
+from trioworkers.broker.holds.locks import Answer, Claim
 from trioworkers.broker.sorted_payloads import SortedPayloads
 from trioworkers.errors import BrokerError, Refused
-from trioworkers.exits import Permit
-from trioworkers.sending import Sending
+from trioworkers.exits import Permit, given_up
+from trioworkers.sending import Met, Sending, debounced, duplicate
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire import places
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.ended import Ended, decode_ended
 from trioworkers.wire.keys import Keys
-from trioworkers.wire.limit_spec import LimitSpec
 
 DUE_SETS = ("retry", "schedule", "delayed")
 EPOCH_S = 1_700_000_000.0
@@ -65,7 +66,6 @@ class FakeBroker:
         self.crash_counts: Counter[str] = Counter()
         self.replies: dict[str, bytes] = {}
         self.in_quarantine: set[str] = set()
-        self.queue_limits: dict[str, tuple[str, LimitSpec]] = {}
         self._consumed = consumed
         self._changed = trio.Event()
         self._faults: deque[tuple[BrokerError, bool]] = deque()
@@ -73,6 +73,9 @@ class FakeBroker:
         self.held = FakeHolds(
             self.sets["parked"], lambda queue, payload: self._queue(queue).append(payload), self.clock.now_s
         )
+        self.locks = FakeLocks(self.sets["next"], self.sets["schedule"], self._push, self.clock.now_s, self.held.apply)
+        self.held.unlock = self.locks.unlock
+        self._claimed: dict[str, tuple[int, list[Answer]]] = {}
         self._settled: tuple[int, dict[int, str]] = (0, {})
 
     # ── for tests ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -130,22 +133,42 @@ class FakeBroker:
 
     # ── the moves ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> None:
+    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> Met:
         """See `Sender.send`."""
         sends = list(sends)
         self.sending.work(sends, self.clock.now_s(), self.guard.check)  # refuses what can't be sent before anything is
-        await self._call(lambda: self._send(sends))
 
-    def _send(self, sends: Sequence[outcomes.Send]) -> None:
-        now_s = self.clock.now_s()
-        for send in sends:
-            dialect, keys = self.spoken_on(send.job.queue)
-            if send.delay_s is None and send.at_s is None:
-                self.queues.setdefault(send.job.queue, []).insert(0, dialect.encode(send.job, now_s))
+        def move() -> Met:
+            there = self.locks.refused(send.job for send in sends)
+            if there is not None:
+                raise duplicate(there)
+            return self._send(sends)
+
+        return await self._call(move)
+
+    def _send(self, sends: Sequence[outcomes.Send], given_up: tuple[str, str] | None = None) -> Met:
+        now_s, met = self.clock.now_s(), {}
+        for number, send in enumerate(sends):
+            job = send.job
+            later = debounced(send)
+            due_s = None if later.delay_s is None and later.at_s is None else later.due_s(now_s)
+            dialect, keys = self.spoken_on(job.queue)
+            payload = dialect.encode(job, now_s, enqueued=due_s is None, due_s=due_s)
+            if job.lock is not None:
+                goes_out, there, due_s = self.locks.send(job, job.lock, payload, due_s, given_up)
+                if there is not None:
+                    met[number] = there
+                if not goes_out:
+                    continue
+            if due_s is None:
+                self._push(job.queue, payload)
             else:
-                score = now_s + (send.delay_s or 0.0) if send.at_s is None else send.at_s
-                waiting = "schedule" if keys.waiting == keys.schedule else "delayed"
-                self.sets[waiting].add(dialect.encode(send.job, now_s, enqueued=False, due_s=score), score)
+                waits_in = dialect.waits_in(payload, keys)
+                self.sets["schedule" if waits_in == keys.schedule else "delayed"].add(payload, due_s)
+        return met
+
+    def _push(self, queue: str, payload: bytes) -> None:
+        self.queues.setdefault(queue, []).insert(0, payload)
 
     async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
         """See `Settles.settle`."""
@@ -178,7 +201,7 @@ class FakeBroker:
         held.remove(payload)
         match settlement.outcome:
             case outcomes.Acknowledge(sends, _):
-                self._send(sends)
+                self._send(sends, given_up(settlement.effects))
                 self._count(processed=1)
             case outcomes.Retry(amended, delay_s):
                 self.sets["retry"].add_another(amended, now_s + delay_s)
@@ -218,6 +241,21 @@ class FakeBroker:
             decisions = self.held.admit(queue, declared, batch, self._list(queue))
             self._admitted[queue] = (number, decisions)
             return decisions
+
+        return await self._call(move)
+
+    async def claim(self, queue: str, number: int, batch: Sequence[Claim]) -> list[Answer]:
+        """See `Broker.claim`."""
+        known = self._claimed.get(queue, (0, []))
+
+        def move() -> list[Answer]:
+            if number == known[0]:
+                return known[1]
+            if number < known[0]:
+                raise Refused("LATE")
+            answers = [self.locks.claim(queue, claim, self._list(queue)) for claim in batch]
+            self._claimed[queue] = (number, answers)
+            return answers
 
         return await self._call(move)
 
@@ -335,22 +373,11 @@ class FakeIntake:
     def __init__(self, broker: FakeBroker, queue: str) -> None:
         self._fake = broker
         self._name = queue
-        self._limit = broker.queue_limits.get(queue)
-        self.again_after_wait_s = None if self._limit is None else 0.0
 
     async def fetch(self, limit: int) -> Fetched:
         """See `RedisIntake.fetch`."""
-        return await self._fake._call(lambda: self._take(limit))  # noqa: SLF001 - its other half
-
-    def _take(self, most: int) -> Fetched:
-        fake, again_in_s = self._fake, None
-        if self._limit is not None:
-            lists = [held for (queue, _), held in fake.lists.items() if fake.queue_limits.get(queue) == self._limit]
-            most = fake.held.may_take(*self._limit, most, sum(map(len, lists)))
-        payloads = fake.take(self._name, most)
-        if self._limit is not None:
-            again_in_s = fake.held.took(self._limit[0], len(payloads), waits=bool(fake.queues.get(self._name)))
-        return Fetched(payloads, suspects=bool(fake.crash_counts), again_in_s=again_in_s)
+        payloads = await self._fake._call(lambda: self._fake.take(self._name, limit))  # noqa: SLF001 - its other half
+        return Fetched(payloads, suspects=bool(self._fake.crash_counts))
 
     @property
     def may_wait(self) -> bool:
@@ -361,4 +388,4 @@ class FakeIntake:
         """See `RedisIntake.wait`."""
         while not self._fake.queues.get(self._name):
             await self._fake.next_change.wait()
-        return None if self._limit is not None else (await self.fetch(1)).payloads[0]
+        return (await self.fetch(1)).payloads[0]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from trioworkers.broker.holds import limits
+from trioworkers.broker.holds import limits, locks
 from trioworkers.broker.neighbours import Neighbours, SidekiqNeighbours
 from trioworkers.broker.promote import Promotes
 from trioworkers.broker.reclaim import Reclaims
@@ -51,6 +51,22 @@ class RedisBroker(Settles, Promotes, Reclaims):
             self.dialect.put_back_with,
         )
         return await limits.admit(self.connection, at, number, declared, batch)
+
+    async def claim(self, queue: str, number: int, batch: Sequence[locks.Claim]) -> list[locks.Answer]:
+        """See `locks.claim`."""
+        keys, holder = self.keys, self.holder
+        at = locks.ClaimKeys(
+            self._lease_key,
+            holder.lease,
+            self.in_progress(queue),
+            keys.last_claim(queue, holder.process_id),
+            keys.own,
+            queue,
+            keys.queue(queue),
+            self.dialect.pushed_with,
+            keys.queues,
+        )
+        return await locks.claim(self.connection, at, number, batch)
 
     async def tend(self, round_: limits.Round) -> limits.Tended:
         """See `limits.tend`."""

@@ -187,6 +187,7 @@ class Presence:
         names += [keys.last_settle(process_id), keys.quarantine(process_id), *keys.running(self._identity)]
         names += [own.in_progress(queue) for own, queue in self._queues]
         admissions = [own.keys.last_admission(queue, process_id) for own, queue in self._queues]
+        admissions += [own.keys.last_claim(queue, process_id) for own, queue in self._queues]
         left: int = await broker.connection.run(
             DEREGISTER, names, [broker.holder.lease, self._identity, int(broker.record_lasts), *admissions]
         )

@@ -9,11 +9,11 @@ import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
-from trioworkers.broker.enqueue import ENQUEUE
+from trioworkers.broker.enqueue import script_of
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.outbox import Outbox
 from trioworkers.errors import BrokerError
-from trioworkers.sending import Call, Sending, late, read
+from trioworkers.sending import Call, Met, Sending, late, met, read
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.ended import Ended, decode_ended
@@ -49,8 +49,8 @@ class Sender:
         self.sending = sending
         self._outbox = Outbox(self._deliver)
 
-    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> None:
-        """Put jobs into their queues or the schedule set, a thousand or 8 MB at a time, of these all or none.
+    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> Met:
+        """Put jobs into their queues or the schedule set, a thousand or 8 MB at a time, of these all or none. Returns which unique jobs met another one.
 
         Calls of many tasks share round trips. With a `token` the call may be repeated within two minutes after a lost reply. Raises BadJob before anything is sent.
         """
@@ -59,27 +59,31 @@ class Sender:
             if parcels:  # a hundred thousand jobs take a while to encode
                 await trio.lowlevel.checkpoint()
             parcels.append(parcel)
+        there: Met = {}
         for number, parcel in enumerate(parcels):
             if token:
-                await self._send_repeatable(parcel, token, number)
+                answer = (await self._send_repeatable(parcel, token, number)).get(0)
             else:
-                await self._outbox.send(parcel)
+                answer = await self._outbox.send(parcel)
+            if answer:
+                there.update(met(parcel, answer))
+        return there
 
-    async def _send_repeatable(self, parcel: bytes, token: str, number: int) -> None:
+    async def _send_repeatable(self, parcel: bytes, token: str, number: int) -> Mapping[int, BrokerError | Met]:
         try:
-            await self._run(self.sending.repeatable(parcel, token, number, self.clock.now_s()))
+            return await self._run(self.sending.repeatable(parcel, token, number, self.clock.now_s()))
         except BrokerError as error:
             redis_now_s = late(error)
             if redis_now_s is None:
                 raise
             self.clock.set(redis_now_s)  # nothing was done: this machine's clock is wrong, and nobody had told us
-            await self._run(self.sending.repeatable(parcel, token, number, redis_now_s))
+            return await self._run(self.sending.repeatable(parcel, token, number, redis_now_s))
 
-    async def _deliver(self, parcels: Sequence[bytes]) -> Mapping[int, BrokerError]:
+    async def _deliver(self, parcels: Sequence[bytes]) -> Mapping[int, BrokerError | Met]:
         return await self._run(self.sending.call(parcels), shield=False)  # the outbox is shielded
 
-    async def _run(self, call: Call, *, shield: bool = True) -> Mapping[int, BrokerError]:
-        return read(await self.connection.run(ENQUEUE, call.keys, call.args, shield=shield))
+    async def _run(self, call: Call, *, shield: bool = True) -> Mapping[int, BrokerError | Met]:
+        return read(await self.connection.run(script_of(call), call.keys, call.args, shield=shield))
 
     async def ended(self, jid: str) -> Ended | None:
         """How a job ended that keeps its result; None if that isn't known, or not any more. Raises BrokerError."""
@@ -87,8 +91,8 @@ class Sender:
         text = await self.connection.commands("result").get(key)
         return None if text is None else decode_ended(text)
 
-    def work(self, sends: Iterable[outcomes.Send]) -> tuple[list[Any], list[Any]]:
-        """What goes out with an outcome: `(push, later)` as `send.lua` wants them."""
+    def work(self, sends: Iterable[outcomes.Send]) -> tuple[Any, ...]:
+        """What goes out with an outcome: see `Sending.work`."""
         return self.sending.work(sends, self.clock.now_s())
 
     def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:

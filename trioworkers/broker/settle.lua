@@ -6,7 +6,7 @@
 -- work      {lists, cleared, effects or nothing}
 --         lists    {{in-progress list, how many of the payloads, {{which of these, kind, …}, …}}, …}: those named are not just to be
 --                  forgotten, but
---           'sends' push later     'retry' payload' delay    'dead' payload' counted in a list 0|1    'discard'    'expire'
+--           'sends' push later, and of unique jobs own {KEY, jid} that is let go or nothing     'retry' payload' delay    'dead' payload' counted in a list 0|1    'discard'    'expire'
 --           'requeue' queue payload' LPUSH or RPUSH    'snooze' payload' delay
 --           'amend' payload'    a checkpoint: still in progress; at the end that goes back to its queue as the next to be fetched
 --         cleared  jids that are suspected no longer
@@ -33,7 +33,11 @@ local function add(set, score, payload)
 end
 
 local write = {
-  sends = function(_, push, later) send(push, later); return 1, 0 end,
+  sends = function(_, push, later, own, given_up)
+    if own then take_locks(own, push, later, given_up) end -- unique.lua
+    send(push, later)
+    return 1, 0
+  end,
   retry = function(_, payload, delay) add(retry, now() + delay, payload); return 1, 1 end,
   dead = function(_, payload, counted, in_list) bury(dead, payload, in_list == 1); return counted, counted end,
   discard = function() return 1, 1 end,

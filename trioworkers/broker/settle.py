@@ -13,7 +13,7 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.contract import Settlement
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
-from trioworkers.exits import Effect
+from trioworkers.exits import Effect, given_up
 from trioworkers.wire.dialect import Failure
 from trioworkers.wire.job import new_jid
 from trioworkers.wire.packing import pack, unpack
@@ -39,7 +39,7 @@ _SETTLE = partial(
 )
 SETTLE = _SETTLE(preludes=("send", "take"))
 SETTLE_HELD = _SETTLE(preludes=(*ENDS, "take"))
-"""For a group whose jobs hold something."""
+"""For a group whose jobs hold something, or send what will."""
 
 
 DAY_S = 86_400
@@ -60,6 +60,7 @@ class Settles(Owner):
         by_queue: defaultdict[str, list[int]] = defaultdict(list)  # indexes in the group
         more: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)  # than to forget a payload
         holding: list[int] = []
+        sends_unique = False
         for index, (queue, payload, outcome, effects) in enumerate(group):
             if effects:
                 holding.append(index)
@@ -67,7 +68,10 @@ class Settles(Owner):
                 continue
             by_queue[queue].append(index)
             if not isinstance(outcome, outcomes.Acknowledge) or outcome.sends:
-                more[queue].append((len(by_queue[queue]), *self._action(queue, payload, outcome)))
+                action = self._action(queue, payload, outcome)
+                if action[3:] and action[0] == "sends":
+                    sends_unique, action = True, (*action, given_up(effects))
+                more[queue].append((len(by_queue[queue]), *action))
         lists = [(self.in_progress(queue), len(indexes), more[queue]) for queue, indexes in by_queue.items()]
         indexes = list(chain.from_iterable(by_queue.values()))
         work = pack(
@@ -75,7 +79,7 @@ class Settles(Owner):
         )
         args: list[Any] = [number, self.holder.lease, work, int(self.dialect.processed_counts_failures)]
         args.extend(group[index].payload for index in indexes)
-        script = SETTLE_HELD if holding else SETTLE
+        script = SETTLE_HELD if holding or sends_unique else SETTLE
         reply = await self.connection.run(script, self._settle_keys(), args)
         return {indexes[number - 1]: problem for number, problem in unpack(reply) or ()}
 

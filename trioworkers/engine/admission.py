@@ -14,12 +14,13 @@ import trio
 
 from trioworkers.broker.contract import Broker
 from trioworkers.engine.delivery import FETCHED, Delivery
+from trioworkers.engine.locks import Locks
 from trioworkers.engine.permits import Permits, Verdict
 from trioworkers.engine.quarantine import MAX_CRASHES, WORKER_DIED
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import BadPayload
 from trioworkers.exits import held_unread
-from trioworkers.outcome import REQUEUE, Bury, Snooze
+from trioworkers.outcome import REQUEUE, Bury, Expire, Snooze
 from trioworkers.retry import buried
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.dialect import Failure
@@ -33,7 +34,7 @@ AGAIN_AFTER_S = 60.0
 
 
 class Admission:
-    """That of one queue. `settler`: whom outcomes are handed to. `permits`: of a queue with limits.
+    """That of one queue. `settler`: whom outcomes are handed to. `permits`, `locks`: of a queue with limits, with unique jobs.
 
     `on_killer`: told the queue and the payload of each job that is buried since workers died under it.
     """
@@ -44,16 +45,18 @@ class Admission:
         settler: Settler,
         permits: Permits | None,
         on_killer: Callable[[str, bytes], None] = lambda *_: None,
+        locks: Locks | None = None,
     ) -> None:
         self._on_killer = on_killer
         self._broker = broker
         self._settler = settler
         self._permits = permits
+        self._locks = locks
 
     @property
     def always(self) -> bool:
         """Whether every batch is asked for."""
-        return self._permits is not None
+        return self._permits is not None or self._locks is not None
 
     async def admit(self, deliveries: Sequence[Delivery], *, suspects: bool) -> Sequence[Delivery]:
         """Those of them that may start. Raises BrokerError; then, and when it is cancelled, all go back to their queue."""
@@ -61,15 +64,21 @@ class Admission:
             if suspects:
                 await self._note_crashes(deliveries)
                 deliveries = [delivery for delivery in deliveries if not self._bury_killer(delivery)]
-            if self._permits is None:
-                return deliveries
-            # Not cancelled between the script and what comes of it here. It ends within the reply timeout.
+            # Not cancelled between a script and what comes of it here. Each ends within the reply timeout.
             with trio.CancelScope(shield=True):
-                verdicts = await self._permits.ask(deliveries)
+                if self._locks is not None:  # first: who is swapped for another is under that one's limits
+                    deliveries = self._starting(deliveries, await self._locks.claim(deliveries))
+                if self._permits is not None:
+                    deliveries = self._starting(deliveries, await self._permits.ask(deliveries))
+                if self._locks is not None:
+                    await self._locks.started(deliveries)
         except BaseException:
             for delivery in deliveries:
                 self._settler.submit(delivery, REQUEUE)
             raise
+        return deliveries
+
+    def _starting(self, deliveries: Sequence[Delivery], verdicts: Sequence[Verdict]) -> Sequence[Delivery]:
         return [
             delivery
             for delivery, verdict in zip(deliveries, verdicts, strict=True)
@@ -104,6 +113,11 @@ class Admission:
             self._settler.submit(delivery, REQUEUE)
         elif verdict.hopeless:
             self._bury(delivery, Failure("trioworkers.BadArguments", verdict.hopeless))
+        elif verdict.failure is not None:
+            self._bury(delivery, verdict.failure)
+        elif verdict.skipped:
+            delivery.held = held_unread(delivery.payload, delivery.held)
+            self._settler.submit(delivery, Expire("skipped"))
         elif verdict.problem:
             try:
                 later = Snooze(addressed(delivery.payload, delivery.queue, new_jid()), AGAIN_AFTER_S)

@@ -19,6 +19,7 @@ from trioworkers.engine.audit import Audit
 from trioworkers.engine.delivery import FETCHED, Delivery
 from trioworkers.engine.job_nursery import JobNursery
 from trioworkers.engine.lanes import Lanes
+from trioworkers.engine.locks import Locks
 from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import QUARANTINE_AFTER_CRASHES, Quarantine
 from trioworkers.engine.runner import Runner
@@ -52,6 +53,7 @@ class Consumer:
         quarantine: Quarantine,
         on_lease_gone: Callable[[LeaseGone], None],
         permits: Permits | None = None,
+        locks: Locks | None = None,
     ) -> None:
         self.queue = queue
         self.slots = slots
@@ -62,11 +64,10 @@ class Consumer:
         self._quarantine = quarantine
         self._on_lease_gone = on_lease_gone
         self._save = settler.checkpoint
-        self._admission = Admission(broker, settler, permits, runner.killed)
+        self._admission = Admission(broker, settler, permits, runner.killed, locks)
         self._lanes = Lanes(self._run_one, settler.submit, f"job on {queue}")
         self._audit = Audit(queue, broker, self.deliveries, has_permits=permits is not None)
         self._suspects = False
-        self._again_in_s: float | None = None
         self._blocked = trio.CancelScope()
         self._fetched_last = trio.Event()
         self.paused = False
@@ -169,23 +170,13 @@ class Consumer:
             if not slots:
                 await self._until_audit_or_news()
                 continue
-            ran = len(self.deliveries)
             fetched = await self._fetch(intake, slots, wait=empty and intake.may_wait)
             await self._start(fetched, jobs)
-            if self._again_in_s is not None:
-                await self._until_one_may_run(ran + len(fetched))
             if empty and fetched:
                 # The job goes before our look for more. Two rounds: of tasks that are ready Trio takes any first.
                 await trio.lowlevel.checkpoint()
                 await trio.lowlevel.checkpoint()
-            empty = not fetched and self._again_in_s is None
-
-    async def _until_one_may_run(self, running: int) -> None:
-        """The queue's limit has no more for now: until time has something again, or one of those `running` ends, as it may have done already."""
-        wait_s = self._again_in_s or 0.0
-        if wait_s > 0 and len(self.deliveries) >= running:
-            with trio.move_on_at(min(self._audit.due_at, trio.current_time() + wait_s)):
-                await self.slots.wait()
+            empty = not fetched
 
     async def _until_audit_or_news(self) -> None:
         with trio.move_on_at(self._audit.due_at):
@@ -201,7 +192,7 @@ class Consumer:
             self.deliveries.update(deliveries)
         finally:
             self.slots.give_back(slots - len(deliveries))
-        self._suspects, self._again_in_s = fetched.suspects, fetched.again_in_s
+        self._suspects = fetched.suspects
         if fetched.lease_gone:
             self._on_lease_gone(fetched.lease_gone)
         return deliveries
@@ -209,8 +200,7 @@ class Consumer:
     async def _wait(self, intake: Intake) -> Fetched:
         with trio.CancelScope() as self._blocked:
             payload = await intake.wait()
-            again_in_s = intake.again_after_wait_s
-            return Fetched([] if payload is None else [payload], suspects=self._suspects, again_in_s=again_in_s)
+            return Fetched([] if payload is None else [payload], suspects=self._suspects)
         self.doubt()  # paused meanwhile: something may have been delivered to nobody
         return Fetched([], suspects=self._suspects)
 

@@ -74,6 +74,13 @@ def log_expired(job: Job) -> None:
     _say(logging.INFO, text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "expired"))
 
 
+def log_skipped(job: Job, other: str) -> None:
+    """It was not begun, as another job like it waits or runs."""
+    text = "skipped class=%s jid=%s queue=%s duplicate_of=%s"
+    fields = _fields(job, "skipped") | {"duplicate_of": other}
+    _say(logging.INFO, text, job.job_class, job.jid, job.queue, other, extra=fields)
+
+
 def log_buried(queue: str, payload: bytes, reason: str) -> None:
     """A payload that is no job."""
     extra = {"jid": "", "queue": queue}

@@ -18,6 +18,7 @@ from trioworkers.errors import BadArguments, BadPayload
 from trioworkers.exits import Held, Permit, on_exit
 from trioworkers.jobs.handler import ANY_CLASS
 from trioworkers.jobs.limits import ClassLimit, Limits
+from trioworkers.wire.dialect import Failure
 from trioworkers.wire.job import Job
 from trioworkers.wire.limit_spec import LimitSpec
 
@@ -26,14 +27,20 @@ logger = logging.getLogger("trioworkers")
 
 @attrs.frozen
 class Verdict:
-    """What is to become of one delivery: it starts, it is parked already, or `problem` says why nobody can tell; or it never will, for `hopeless`."""
+    """What is to become of one delivery.
+
+    It starts, or has left its list already; or `problem` says why nobody can tell; or it never will, for `hopeless`, for `failure`, or as it is `skipped` for
+    another one.
+    """
 
     starts: bool
     problem: str = ""
     hopeless: str = ""
+    failure: Failure | None = None
+    skipped: bool = False
 
 
-_STARTS = Verdict(starts=True)
+STARTS = Verdict(starts=True)
 
 
 class Permits:
@@ -57,7 +64,7 @@ class Permits:
         self._number += 1
         declared: dict[str, LimitSpec] = {}
         batch: dict[int, Candidate] = {}
-        verdicts = [_STARTS] * len(deliveries)
+        verdicts = [STARTS] * len(deliveries)
         for index, delivery in enumerate(deliveries):
             job = self._limited(delivery)
             limits = () if job is None else self._limits.get(job.job_class) or self._limits.get(ANY_CLASS) or ()
@@ -99,7 +106,7 @@ class Permits:
 
     def _verdict(self, delivery: Delivery, candidate: Candidate, answer: int | str) -> Verdict:
         if answer == START:
-            return _STARTS
+            return STARTS
         delivery.held = None
         problem = answer if isinstance(answer, str) else ""
         if problem and problem not in self._told:

@@ -28,7 +28,8 @@ def held_by(job: Job, handler: AnyHandler | None, permit: Permit | None) -> Held
     """What it and its attempt hold; None for most."""
     wanted = job.keep_result if job.keep_result is not None or handler is None else handler.keep_result_s
     keep_s = None if wanted is None else kept_s(wanted)
-    return None if keep_s is None and permit is None else Held(job.jid, permit, keep_s)
+    key = "" if job.lock is None or job.lock.until == "spell" else job.lock.key
+    return None if keep_s is None and permit is None and not key else Held(job.jid, permit, keep_s, key)
 
 
 def seconds_left(job: Job, now_s: float) -> float | None:

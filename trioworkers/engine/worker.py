@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from functools import partial
 
 import attrs
 import trio
 
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.contract import Due, Intake, LeaseGone
+from trioworkers.broker.contract import Due, LeaseGone
 from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
@@ -22,6 +22,7 @@ from trioworkers.broker.redis.connection import Connection
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import RUNNING, Delivery
 from trioworkers.engine.job_nursery import JobNursery
+from trioworkers.engine.locks import Locks
 from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.runner import Runner
@@ -29,9 +30,9 @@ from trioworkers.engine.shutdown import Shutdown
 from trioworkers.engine.slots import Slots
 from trioworkers.engine.upkeep import Upkeep
 from trioworkers.errors import Superseded, TrioworkersError
-from trioworkers.jobs.limits import FleetLimit, Limits, declared_specs
+from trioworkers.jobs.limits import Limits
+from trioworkers.jobs.unique import UniqueClass
 from trioworkers.printable import Lines
-from trioworkers.wire.limit_spec import queue_limit_name
 from trioworkers.wire.own_record import Identity
 from trioworkers.wording import counted
 
@@ -67,7 +68,7 @@ class Worker:
         shutdown_timeout_s: float,
         strict: bool,
         limits: Mapping[str, Limits] | None = None,
-        queue_limits: Mapping[str, FleetLimit] | None = None,
+        unique: Mapping[str, Mapping[str, UniqueClass]] | None = None,
     ) -> None:
         self.identity = identity
         self._brokers = brokers
@@ -75,7 +76,7 @@ class Worker:
         self._queues = queues
         self._url = url
         self._limits = limits or {}
-        self._queue_limits = queue_limits or {}
+        self._unique = unique or {}
         self._consumers: dict[str, Consumer] = {}
         self._runner: Runner | None = None
         self._shutdown = Shutdown(shutdown_timeout_s, self.running, self._put_back)
@@ -87,7 +88,7 @@ class Worker:
             identity,
             queues,
             strict=strict,
-            limits=declared_specs(self._limits.values(), self._queue_limits.values()),
+            limits=self._limits.values(),
             running=self.running,
             is_quiet=self._shutdown.quieted.is_set,
             is_leaving=lambda: trio.current_time() >= self.deadline,
@@ -272,25 +273,16 @@ class Worker:
                 queue,
                 Slots(concurrency).draw(),
                 broker=(broker := self._brokers.by_queue[queue]),
-                open_intake=self._intake(queue, broker, block_s),
+                open_intake=partial(open_intake, broker, self._url, block_s),
                 runner=runner,
                 settler=self._upkeep.settlers[broker],
                 quarantine=quarantine,
                 on_lease_gone=self._on_lease_gone,
                 permits=self._permits(queue, broker),
+                locks=Locks(queue, broker, self._unique[queue]) if queue in self._unique else None,
             )
             for queue, concurrency in self._queues.items()
         }
-
-    def _intake(
-        self, queue: str, broker: RedisBroker, block_s: float
-    ) -> Callable[[str], AbstractAsyncContextManager[Intake]]:
-        limit = self._queue_limits.get(queue)
-        if limit is None:
-            return partial(open_intake, broker, self._url, block_s)
-        from trioworkers.broker.holds.queue_limit import open_limited_intake  # noqa: PLC0415 - few queues have one
-
-        return partial(open_limited_intake, broker, self._url, block_s, queue_limit_name(limit.name), limit.spec)
 
     def _permits(self, queue: str, broker: RedisBroker) -> Permits | None:
         limits = self._limits.get(queue)

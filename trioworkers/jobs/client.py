@@ -19,7 +19,7 @@ from trioworkers.jobs.client_options import ClientOptions, Declared, given_optio
 from trioworkers.jobs.exchanges import AskEnded, Pause, result
 from trioworkers.outcome import Send, moment
 from trioworkers.redis_url import shown_url
-from trioworkers.sending import Sent
+from trioworkers.sending import Sent, sent
 from trioworkers.wire.job import Job
 
 
@@ -92,9 +92,9 @@ class Client:
         await self._stack.__aexit__(kind, error, trace)
 
     async def enqueue(self, *jobs: Job) -> list[Sent]:
-        """Put jobs into their queues, in this order; returns for each its jid, a string that may say more.
+        """Put jobs into their queues, in this order; returns for each its jid, a string that says more: see `Sent`.
 
-        Raises BadJob before anything is sent; Unavailable or Refused if Redis fails, when the jobs may have been sent or not (of
+        Raises BadJob before anything is sent; DuplicateJob for a unique one that says so, when nothing was sent; Unavailable or Refused if Redis fails, when the jobs may have been sent or not (of
         more than a thousand, or of more than 8 MB, the first ones). Cancelled: likewise.
         """
         return await self._send(jobs)
@@ -132,8 +132,8 @@ class Client:
         return self._sender
 
     async def _send(self, jobs: Sequence[Job], delay_s: float | None = None, at_s: float | None = None) -> list[Sent]:
-        await self._opened().send(Send(job, delay_s, at_s) for job in jobs)
+        there = await self._opened().send(Send(job, delay_s, at_s) for job in jobs)
         if not jobs:
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint_if_cancelled()
-        return [Sent(job.jid) for job in jobs]
+        return sent(jobs, there)

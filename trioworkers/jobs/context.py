@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
 
+from trioworkers.errors import BadJob
 from trioworkers.outcome import Send, moment
 from trioworkers.seconds import MAX_SECONDS
 from trioworkers.wire.job import Job
@@ -166,7 +167,11 @@ class Context:
         return await self._resources.run_cpu(function, *args)
 
     def enqueue(self, *jobs: Job) -> None:
-        """Send jobs together with this job's success, in one atomic step. If the attempt fails, nothing is sent."""
+        """Send jobs together with this job's success, in one atomic step. If the attempt fails, nothing is sent.
+
+        A unique one that meets another one then is as its `on_conflict` says; one that only meets this very job follows it.
+        Raises BadJob for `on_conflict="raise"`.
+        """
         self._sends.extend(Send(self._inheriting(job)) for job in jobs)
 
     def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> None:
@@ -175,7 +180,12 @@ class Context:
         self._sends.extend(Send(self._inheriting(job), delay_s=delay_s, at_s=at_s) for job in jobs)
 
     def _inheriting(self, job: Job) -> Job:
-        """`job`, which must be over when this one must be."""
+        """`job`, which must be over when this one must be. Raises BadJob for one that would raise when nobody could catch it."""
+        if job.lock is not None and job.lock.on_conflict == "raise":
+            raise BadJob(
+                f"{job.job_class}: it is unique with on_conflict='raise', and goes out when this job has ended: nobody could catch what it raises. "
+                "Use ctx.client.enqueue, which sends at once, or another on_conflict"
+            )
         ours, its = self.job.deadline, job.deadline
         return job if ours is None or (its is not None and its <= ours) else attrs.evolve(job, deadline=ours)
 

@@ -22,8 +22,9 @@ from trioworkers.jobs.context import Context
 from trioworkers.jobs.handler import ANY_CLASS, AnyHandler, Handler
 from trioworkers.jobs.hooks import Hook, Hooks, checked_hook
 from trioworkers.jobs.importing import check_not_imported
-from trioworkers.jobs.limits import ClassLimit, FleetLimit, Limits, checked_limits, checked_queue_limit
+from trioworkers.jobs.limits import ClassLimit, FleetLimit, Limits, checked_limits
 from trioworkers.jobs.options import check_carried, checked
+from trioworkers.jobs.unique import AnyUnique, UniqueClass, checked_unique
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
@@ -114,7 +115,6 @@ class Declarations:
         self.lifespan = lifespan
         self.http = Http() if http is None else http
         self._concurrency: dict[str, int] = {}
-        self._queue_limits: dict[str, FleetLimit] = {}
         self._unknown: dict[str, Unknown] = {}
         self._dialects: dict[str, str] = {}
         self._handlers: dict[tuple[str, str], AnyHandler] = {}
@@ -135,21 +135,12 @@ class Declarations:
         concurrency: int = DEFAULT_CONCURRENCY,
         unknown: Unknown | None = None,
         dialect: str | None = None,
-        limit: FleetLimit | None = None,
     ) -> None:
         """Have up to `concurrency` jobs of queue `name` run at once. Raises ConfigurationError.
 
         `unknown`: what becomes of its jobs whose class has no handler; `dialect`: how its jobs are written. Not given: what the app says.
-        `limit`: how many of its jobs run at once, or start, over all workers; what may not run yet stays in the queue. Queues whose limits
-        have one name share it.
         """
         _check_queue(name)
-        fleet = checked_queue_limit(name, limit)
-        other = next((each for each in self._queue_limits.values() if fleet and each.name == fleet.name), fleet)
-        if fleet is not None and other is not None and other.spec != fleet.spec:
-            raise ConfigurationError(
-                f"queue {name!r}: limit {fleet.name!r} is {fleet.spec} here and {other.spec} elsewhere"
-            )
         if unknown is not None:
             check_unknown(f"queue {name!r}", unknown)
             self._unknown[name] = unknown
@@ -158,8 +149,6 @@ class Declarations:
         if name in self._concurrency:
             raise ConfigurationError(f"queue {name!r} is declared twice")
         self._concurrency[name] = concurrency
-        if fleet is not None:
-            self._queue_limits[name] = fleet
         if dialect is not None:
             dialect_named(dialect)
             self._dialects[name] = dialect
@@ -181,6 +170,7 @@ class Declarations:
         keep_result: float | None = None,
         check: bool = True,
         limit: FleetLimit | Sequence[FleetLimit] | None = None,
+        unique: AnyUnique | None = None,
     ) -> _Register:
         """Make an async function the handler of `job_class` (default: its own name; "*": any other class) on `queue`.
 
@@ -190,6 +180,7 @@ class Declarations:
         `retry_for`, `retry_queue`, `backtrace`, `dead`, `tags`: carried by the jobs that this handler builds (`handler.job(…)`), as Ruby's
         carry their class's `sidekiq_options`. `check=False`: `handler.job(…)` doesn't look at the types of its arguments.
         `limit`: at most so many of its jobs run at once over all workers; a list: under all of them.
+        `unique`: `Unique(…)`, `Debounce(…)` or `Throttle(…)`: of which of its jobs there is but one.
         Raises ConfigurationError, also for a parameter that no job's JSON could become, or whose annotation nobody would obey.
         """
         _check_queue(queue)
@@ -206,7 +197,11 @@ class Declarations:
             "keep_result": keep_result,
         }
         where = f"handler on queue {queue!r}"
-        options = attrs.evolve(checked(where, timeout, check, carried), limits=checked_limits(where, limit))
+        options = attrs.evolve(
+            checked(where, timeout, check, carried),
+            limits=checked_limits(where, limit),
+            unique=checked_unique(where, unique),
+        )
         if job_class == ANY_CLASS:
             check_carried(where, options)
 
@@ -320,9 +315,13 @@ class Declarations:
         return dict(found)
 
     @property
-    def queue_limits(self) -> dict[str, FleetLimit]:
-        """The limits of queues, of those that have one."""
-        return dict(self._queue_limits)
+    def unique(self) -> dict[str, dict[str, UniqueClass]]:
+        """What the classes of each queue are unique by, of those queues where any is."""
+        found: dict[str, dict[str, UniqueClass]] = {}
+        for (queue, job_class), handler in self._handlers.items():
+            if handler.unique is not None:
+                found.setdefault(queue, {})[job_class] = handler.unique
+        return found
 
     def find(self, queue: str, job_class: str) -> AnyHandler | None:
         """The handler for a class on a queue."""

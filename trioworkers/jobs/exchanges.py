@@ -22,7 +22,7 @@ import attrs
 from trioworkers.broker.clock import Clock
 from trioworkers.errors import BrokerError, ConfigurationError, JobFailed, JobGone, Unavailable
 from trioworkers.outcome import Send, moment
-from trioworkers.sending import Call, Sending, Sent, late, read
+from trioworkers.sending import Call, Met, Sending, Sent, late, met, read, sent
 from trioworkers.wire.ended import Ended, value_of
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
@@ -87,12 +87,13 @@ class Exchanges:
         delay_s, at_s = (None, None) if when is None else moment(when)
         parcels = [*self._sending.parcels([Send(job, delay_s, at_s) for job in jobs], self._clock.now_s())]
         token = os.urandom(12).hex()  # without `random`, which takes 2 ms to import
+        there: Met = {}
         for number, parcel in enumerate(parcels):
             call = partial(self._sending.repeatable, parcel, token, number)
-            refused = read((yield from self._repeated(call)))
-            if refused:
-                raise refused[0]
-        return [Sent(job.jid) for job in jobs]
+            answers = read((yield from self._repeated(call)))
+            if answers:
+                there.update(met(parcel, answers[0]))
+        return sent(jobs, there)
 
     def check(self, job: Job) -> None:
         """Raise BadJob if a job could not be sent."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from trioworkers.errors import BadCall
+from trioworkers.errors import BadArguments, BadCall
 from trioworkers.jobs.binding import bind
 from trioworkers.jobs.building import build, build_named
 from trioworkers.jobs.limits import bound_limits
 from trioworkers.jobs.options import HandlerOptions
 from trioworkers.jobs.signature import signature
+from trioworkers.jobs.unique import bound_unique
 from trioworkers.wire.job import Job, job_that_says, new_jid
 
 P = ParamSpec("P")
@@ -54,6 +55,7 @@ class Handler(Generic[P, C, R_co]):
         self._signature = signature(function, self.where)
         self.wants_context = self._signature.context is not None
         self.limits = bound_limits(self.where, options.limits, function, self._signature.context)
+        self.unique = bound_unique(self.where, options.unique, function, self._signature)
 
     def __call__(self, *args: C.args, **kwargs: C.kwargs) -> Awaitable[R_co]:
         """Call the plain function."""
@@ -76,6 +78,11 @@ class Handler(Generic[P, C, R_co]):
             raise BadCall(f"{self.where} takes every class; build a Job that names one")
         if self.retry is None:
             fields["retry"] = self._says_retry()
+        if self.unique is not None:
+            try:
+                fields["lock"] = self.unique.lock(self.job_class, args, fields.get("kwargs", {}))
+            except BadArguments as error:
+                raise BadCall(str(error)) from None
         named = {"queue": self.queue, "job_class": self.job_class, "args": tuple(args), "jid": new_jid()}
         return job_that_says(**named, **self._carried, **fields)
 

@@ -9,6 +9,7 @@ import attrs
 
 from trioworkers.errors import ConfigurationError
 from trioworkers.jobs.limits import FleetLimit
+from trioworkers.jobs.unique import AnyUnique
 from trioworkers.seconds import MAX_SECONDS
 from trioworkers.wire.lifetime import MAX_EXPIRES_S, MAX_KEPT_S, checked_seconds
 from trioworkers.wire.options import check_option
@@ -26,6 +27,7 @@ class HandlerOptions:
     retry: bool | int | None = None
     carried: Mapping[str, Any] = attrs.field(factory=dict)
     limits: Sequence[FleetLimit] = ()
+    unique: AnyUnique | None = None
 
 
 _OF_ITS_JOBS_ALONE = ("retry_for", "retry_queue", "backtrace", "dead", "tags")

@@ -21,6 +21,7 @@ from trioworkers.wire.job import (
     Job,
     job_that_says,
 )
+from trioworkers.wire.lock import LOCK_FIELD, lock_in
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.plain import shown
 
@@ -207,5 +208,6 @@ _SELDOM: dict[str, tuple[str, Callable[[Any], Any]]] = {
     lifetime.DEADLINE_FIELD: ("deadline", lifetime.moment),
     lifetime.KEEP_FIELD: ("keep_result", lifetime.kept_s),
     SNOOZED_FIELD: ("snoozed_at_s", epoch_s),
+    LOCK_FIELD: ("lock", lock_in),
 }
 """Fields that few payloads carry: the attribute of `Job`, and how its value is read."""

@@ -9,7 +9,7 @@ import msgspec
 from trioworkers.errors import BadJob, BadResult
 from trioworkers.wire.plain import plain
 
-Exit = Literal["succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced"]
+Exit = Literal["succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced", "skipped"]
 """How a job ends for good."""
 
 MAX_RESULT_BYTES = 64 * 1024

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from trioworkers.errors import BadJob
+from trioworkers.wire.lock import Lock
 
 MAX_JID = 64
 """Of jobs that we send."""
@@ -63,7 +64,8 @@ class Job:
     a job has. `active_job_fields`: ActiveJob's own, such as job_id, executions, locale, timezone.
 
     `expires_in`: seconds from when it is due after which it is not begun any more; `deadline`: when it must be over, a datetime that
-    what it enqueues inherits; `keep_result`: seconds for which `Client.result` can tell how it ended, 30 days at most.
+    what it enqueues inherits; `keep_result`: seconds for which `Client.result` can tell how it ended, 30 days at most. `lock`: of a unique job,
+    as its handler makes it.
 
     What a worker sees besides: `expires_at_s`, `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
     failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason;
@@ -84,6 +86,7 @@ class Job:
     expires_in: float | None = attrs.field(default=None, kw_only=True)
     deadline: datetime | None = attrs.field(default=None, kw_only=True)
     keep_result: float | None = attrs.field(default=None, kw_only=True)
+    lock: Lock | None = attrs.field(default=None, kw_only=True)
     expires_at_s: float | None = attrs.field(default=None, kw_only=True)
     created_at_s: float | None = attrs.field(default=None, kw_only=True)
     enqueued_at_s: float | None = attrs.field(default=None, kw_only=True)

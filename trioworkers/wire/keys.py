@@ -226,6 +226,20 @@ class Keys:
         return self._own("tw:parked")
 
     @property
+    def unique(self) -> str:
+        """Hash: key of a lock → msgpack of the jid that holds it, since when, and what is to follow it."""
+        return self._own("tw:unique")
+
+    @property
+    def next(self) -> str:
+        """Sorted set: payloads that are to replace or follow the job that has their lock, by when they were sent, in epoch seconds."""
+        return self._own("tw:next")
+
+    def last_claim(self, queue: str, process_id: str) -> str:
+        """String with expiry: number and result of the last time that jobs fetched from a queue were held to their locks."""
+        return self.holds(queue, process_id).replace("tw:holds:", "tw:claimed:", 1)
+
+    @property
     def repairs(self) -> str:
         """List: effects that could not be written with the outcomes that they belong to."""
         return self._own("tw:repairs")

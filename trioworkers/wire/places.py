@@ -87,6 +87,12 @@ _TABLE: dict[str, Place] = {
             command="parked",
             about="Show jobs that wait for a permit of a limit, longest first.",
         ),
+        Place(
+            *("next", "set", "next", _acts(f"bury {_OUT}"), frozenset(), "sent"),
+            returns_to_queue=True,
+            command="next",
+            about="Show unique jobs that are to replace or follow another one, longest first.",
+        ),
         Place("queue", "queue", "queue", _acts(f"bury {_OUT}")),
         Place("running", "in-progress", "in_progress"),
     )

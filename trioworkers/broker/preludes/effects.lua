@@ -4,10 +4,13 @@
 --   'result'  jid, text, seconds that it is kept
 --   'close'   {limit, …}, seconds: nothing starts under them for so long; before any permit is handed on
 --   'permit'  holds, member, {limit, …}, jid that the permits are kept for, or ''
+--   'unlock'  KEY, jid: the lock of a job that has ended; 'touch' KEY, jid: of one that has moved
 
 local REPAIRS = 10000
 
 local effect = {
+  unlock = unlock_all,
+  touch = touch_all,
   result = function(own, list)
     for _, e in ipairs(list) do redis.call('SET', own .. 'result:' .. e[2], e[3], 'EX', e[4]) end
   end,

@@ -38,9 +38,13 @@ local function add_name(queues, name)
   known[member] = true
 end
 
-local function send(push, later)
+local function look_at(push, later)
   for _, l in ipairs(later) do look('ZCARD', type(l[4]) == 'table' and l[4][1] or l[4]) end
   for _, p in ipairs(push) do look('LLEN', p[2]) end
+end
+
+local function send(push, later)
+  look_at(push, later)
   for _, p in ipairs(push) do add_name(p[5], p[1]) end
   for _, p in ipairs(push) do
     local payloads = p[3]

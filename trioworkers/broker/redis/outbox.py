@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from trioworkers.errors import BrokerError, Unavailable
-from trioworkers.sending import CALL_BYTES
+from trioworkers.sending import CALL_BYTES, Met
 
 
 @attrs.define(eq=False)
@@ -24,18 +24,19 @@ class _Parcel:
     turn: trio.Event = attrs.field(factory=trio.Event)
     delivered: bool = False
     error: BrokerError | None = None
+    met: Met | None = None
 
 
 class Outbox:
-    """`deliver`: takes packed sends to Redis; returns by place the errors of those that it refused."""
+    """`deliver`: takes packed sends to Redis; returns by place the errors of those that it refused, and which jobs of the others were not alone."""
 
-    def __init__(self, deliver: Callable[[Sequence[bytes]], Awaitable[Mapping[int, BrokerError]]]) -> None:
+    def __init__(self, deliver: Callable[[Sequence[bytes]], Awaitable[Mapping[int, BrokerError | Met]]]) -> None:
         self._deliver = deliver
         self._waiting: deque[_Parcel] = deque()
         self._is_out = False
 
-    async def send(self, content: bytes) -> None:
-        """Send, after all that came before. Raises BrokerError. Cancellation: not sent, or (once under way) only noticed afterwards."""
+    async def send(self, content: bytes) -> Met | None:
+        """Send, after all that came before; returns which of its jobs were not alone. Raises BrokerError. Cancellation: not sent, or (once under way) only noticed afterwards."""
         parcel = _Parcel(content)
         self._waiting.append(parcel)
         if self._is_out:
@@ -44,6 +45,7 @@ class Outbox:
             await self._carry(parcel)
         if parcel.error is not None:
             raise parcel.error
+        return parcel.met
 
     async def _wait(self, parcel: _Parcel) -> None:
         try:
@@ -78,16 +80,23 @@ class Outbox:
         return parcels
 
     async def _deliver_all(self, parcels: Sequence[_Parcel]) -> None:
-        errors: Mapping[int, BrokerError] = dict.fromkeys(range(len(parcels)), Unavailable("the send was given up"))
+        answers: Mapping[int, BrokerError | Met]
+        answers = dict.fromkeys(range(len(parcels)), Unavailable("the send was given up"))
         try:
-            errors = await self._deliver([parcel.content for parcel in parcels])
+            answers = await self._deliver([parcel.content for parcel in parcels])
         except BrokerError as error:
             errors = {place: type(error)(*error.args) for place in range(len(parcels))}  # each raises one of its own
             for mine in errors.values():
                 mine.__cause__ = error
+            answers = errors
         finally:
             for place, parcel in enumerate(parcels):
-                parcel.delivered, parcel.error = True, errors.get(place)
+                answer = answers.get(place)
+                parcel.delivered = True
+                if isinstance(answer, dict):
+                    parcel.met = answer
+                else:
+                    parcel.error = answer
                 parcel.turn.set()
 
     def _pass_on(self) -> None:
