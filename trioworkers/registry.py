@@ -128,6 +128,10 @@ KEYS = (
         *("stop, put back, reclaim, wake", "admission of the job; 30 s", True),
     ),
     Key(
+        *("tw:lists:LIMIT", "set", "The in-progress lists of workers that fetch from queues under a limit."),
+        *("fetch", "fetch of another, when such a list is empty", True),
+    ),
+    Key(
         *("tw:waiting:LIMIT", "sorted set", "Who waits at a limit, by the moment at which it came."),
         *("admission", "whoever wakes, moves or expires the job"),
     ),

@@ -45,6 +45,7 @@ from trioworkers.jobs.resources import SharedResources, open_resources
 from trioworkers.sending import Sent
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.job import Job
+from trioworkers.wire.limit_spec import queue_limit_name
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -136,6 +137,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
     app.check()
     guard = SizeGuard(app.settings)
     broker = FakeBroker(app.queues, guard=guard, dialect=app.dialect, dialects=app.dialects)
+    broker.queue_limits = {queue: (queue_limit_name(each.name), each.spec) for queue, each in app.queue_limits.items()}
     test = RunningApp(app, broker)
     async with open_resources(test.client, app.http, app.settings.cpu_processes, app.lifespan) as resources:
         if http is not None:
@@ -145,11 +147,14 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
 
         def on_settled(deliveries: Sequence[Delivery]) -> None:
             test.completed += len(deliveries)
+            free_slots(deliveries)
+
+        def free_slots(deliveries: Sequence[Delivery]) -> None:
             for queue, its in by_queue(deliveries).items():
                 consumers[queue].settled(its)
 
-        settler = Settler(broker, on_settled)
-        tending = Tending(broker, declared_specs(app.limits.values()))
+        settler = Settler(broker, on_settled, on_dismissed=free_slots)
+        tending = Tending(broker, declared_specs(app.limits.values(), app.queue_limits.values()))
         with _real_time_while(resources):
             async with trio.open_nursery() as nursery:
                 for queue, concurrency in app.queues.items():
@@ -173,7 +178,7 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None) -> AsyncIterat
                 nursery.start_soon(settler.run)
                 nursery.start_soon(_promote, broker)
                 nursery.start_soon(runner.hooks.run)
-                if app.limits:
+                if app.limits or app.queue_limits:
                     nursery.start_soon(tending.run)
                 try:
                     yield test

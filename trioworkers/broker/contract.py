@@ -96,11 +96,15 @@ class LeaseGone(enum.IntEnum):
 
 @attrs.frozen
 class Fetched:
-    """What a fetch brought. `lease_gone`: see `LeaseGone`. `suspects`: some job's worker died under it, look closer."""
+    """What a fetch brought. `lease_gone`: see `LeaseGone`. `suspects`: some job's worker died under it, look closer.
+
+    `again_in_s`: of a queue with a limit, in which there is more: when somebody may run; sooner, if one of our own ends.
+    """
 
     payloads: list[bytes]
     lease_gone: LeaseGone = LeaseGone.NO
     suspects: bool = False
+    again_in_s: float | None = None
 
 
 class Sends(Protocol):
@@ -205,6 +209,10 @@ class Reclaiming(Broker, Protocol):
 
 class Intake(Protocol):
     """One queue's fetching side."""
+
+    @property
+    def again_after_wait_s(self) -> float | None:
+        """See `RedisIntake`."""
 
     @property
     def may_wait(self) -> bool:

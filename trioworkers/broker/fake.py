@@ -28,6 +28,7 @@ from trioworkers.wire import places
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.ended import Ended, decode_ended
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.limit_spec import LimitSpec
 
 DUE_SETS = ("retry", "schedule", "delayed")
 EPOCH_S = 1_700_000_000.0
@@ -66,6 +67,7 @@ class FakeBroker:
         self.crash_counts: Counter[str] = Counter()
         self.replies: dict[str, bytes] = {}
         self.in_quarantine: set[str] = set()
+        self.queue_limits: dict[str, tuple[str, LimitSpec]] = {}
         self._consumed = consumed
         self._changed = trio.Event()
         self._faults: deque[tuple[BrokerError, bool]] = deque()
@@ -373,11 +375,22 @@ class FakeIntake:
     def __init__(self, broker: FakeBroker, queue: str) -> None:
         self._fake = broker
         self._name = queue
+        self._limit = broker.queue_limits.get(queue)
+        self.again_after_wait_s = None if self._limit is None else 0.0
 
     async def fetch(self, limit: int) -> Fetched:
         """See `RedisIntake.fetch`."""
-        payloads = await self._fake._call(lambda: self._fake.take(self._name, limit))  # noqa: SLF001 - its other half
-        return Fetched(payloads, suspects=bool(self._fake.crash_counts))
+        return await self._fake._call(lambda: self._take(limit))  # noqa: SLF001 - its other half
+
+    def _take(self, most: int) -> Fetched:
+        fake, again_in_s = self._fake, None
+        if self._limit is not None:
+            lists = [held for (queue, _), held in fake.lists.items() if fake.queue_limits.get(queue) == self._limit]
+            most = fake.held.may_take(*self._limit, most, sum(map(len, lists)))
+        payloads = fake.take(self._name, most)
+        if self._limit is not None:
+            again_in_s = fake.held.took(self._limit[0], len(payloads), waits=bool(fake.queues.get(self._name)))
+        return Fetched(payloads, suspects=bool(fake.crash_counts), again_in_s=again_in_s)
 
     @property
     def may_wait(self) -> bool:
@@ -388,4 +401,4 @@ class FakeIntake:
         """See `RedisIntake.wait`."""
         while not self._fake.queues.get(self._name):
             await self._fake.next_change.wait()
-        return (await self.fetch(1)).payloads[0]
+        return None if self._limit is not None else (await self.fetch(1)).payloads[0]

@@ -3,6 +3,8 @@
 -- fetch_end  LEFT or RIGHT; renew: 1 if our lease may run out soon, for want of heartbeats: who fetches is alive
 -- huge_bytes     what is larger is buried at once, as it came, unread, and without leaving Redis: nobody would run it
 -- before, after  of a record around it, where what is dead lies in a list; else ''
+-- limit_name    '' or the name of the queue's limit over the fleet; limit_spec: that as our code has it (see limits.lua). Then this script is
+--         given queue_limit.lua, and the result has one item more: after how many ms to come again, or -1: when something is in the queue
 -- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, {payload, …}, sizes of what was buried or nothing}; error SUPERSEDED if another holds our process id
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
@@ -17,7 +19,12 @@ if not holder then -- we were cut off; who fetches is alive
   redis.call('HSET', registry, list, entry)
 end
 local suspects = redis.call('EXISTS', crashes)
-local payloads = in_pages(tonumber(limit), tonumber(max_bytes), function(_, count)
+local limited, wanted = nil, tonumber(limit)
+if limit_name ~= '' then
+  limited = queue_limit(own, limit_name, cmsgpack.unpack(limit_spec), list)
+  wanted = may_take(limited, wanted)
+end
+local payloads = in_pages(wanted, tonumber(max_bytes), function(_, count)
   if fetch_end == 'LEFT' then return redis.call('LPOP', queue, count) or {} end
   return redis.call('RPOP', queue, count) or {}
 end)
@@ -40,4 +47,5 @@ for i = #payloads, 1, -1 do
   end
 end
 for first = 1, #payloads, 250 do redis.call('LPUSH', list, unpack(payloads, first, math.min(first + 249, #payloads))) end
+if limited then return {gone, suspects, payloads, sizes or {}, took(own, limited, #payloads, queue)} end
 return {gone, suspects, payloads, sizes}

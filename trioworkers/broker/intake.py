@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -19,13 +20,15 @@ from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import Unavailable
 from trioworkers.ticks import next_tick
 
-FETCH = script(
-    __file__,
-    "fetch",
-    keys=("queue", "list", "registry", "lease", "crashes", "drained", "dead", "unread"),
-    args=("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end", "huge_bytes", "before", "after", "renew"),
-    preludes=("pages", "unread"),
+_FETCH = partial(
+    script, __file__, "fetch", keys=("queue", "list", "registry", "lease", "crashes", "drained", "dead", "unread")
 )
+_ARGS = ("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end", "huge_bytes", "before", "after", "renew")
+FETCH = _FETCH(args=_ARGS, preludes=("pages", "unread", "unlimited"))
+FETCH_LIMITED = _FETCH(
+    args=(*_ARGS, "own", "limit_name", "limit_spec"), preludes=("pages", "unread", "send", "limits", "queue_limit")
+)
+"""For queues with a limit over the fleet: see `holds/queue_limit.py`."""
 BURY_HUGE = script(
     __file__,
     "bury_huge",
@@ -53,7 +56,11 @@ async def open_intake(broker: RedisBroker, url: str, block_s: float, queue: str)
 
 
 class RedisIntake:
-    """Fetches for one queue. See `open_intake`."""
+    """Fetches for one queue. See `open_intake`. `again_after_wait_s`: as in `Fetched`, after a wait that brought nothing."""
+
+    script = FETCH
+    more_args: Sequence[str | bytes] = ()
+    again_after_wait_s: float | None = None
 
     def __init__(self, broker: RedisBroker, connection: Connection, queue: str, block_s: float) -> None:
         self._broker = broker
@@ -90,20 +97,24 @@ class RedisIntake:
             self._huge_bytes,
             *self._around,
             int(renew := not self.may_wait),
+            *self.more_args,
         ]
         asked_at = trio.current_time()
         try:
-            gone, suspects, payloads, *sizes = await self._connection.run(FETCH, self._names, args, self._operation)
+            gone, suspects, payloads, *rest = await self._connection.run(
+                self.script, self._names, args, self._operation
+            )
         except Unavailable:
             pace.failed()
             raise
-        if sizes:
-            self._tell(*sizes)
+        if rest:
+            self._tell(rest[0])
         if len(payloads) > 1:
             pace.took(sum(map(len, payloads)), trio.current_time() - asked_at)
         if gone or renew:
             holder.renewed_at = asked_at
-        return Fetched(payloads, LeaseGone(gone), bool(suspects))
+        again_in_s = rest[1] / 1000 if len(rest) > 1 and rest[1] >= 0 else None
+        return Fetched(payloads, LeaseGone(gone), bool(suspects), again_in_s)
 
     @property
     def may_wait(self) -> bool:
@@ -116,19 +127,24 @@ class RedisIntake:
         Cancellation: Redis is asked to end the wait, so that none is delivered to nobody; one that was delivered all the same lies
         in the in-progress list.
         """
-        ends_at = min(next_tick(self._block_s), self._broker.holder.sure_until)
-        block_s = max(SHORTEST_BLOCK_S, round(ends_at - trio.current_time(), 3))
-        blmove = [b"BLMOVE", self._queue, self._list, self._end, b"LEFT", block_s]
         try:
-            payload: bytes | None = await self._connection.block(
-                self._waiting, blmove, block_s + REPLY_TIMEOUT_S, self._end_wait
-            )
+            payload = await self.block_for(self._list, "LEFT")
         except Unavailable:
             self._broker.cut_off.add(self._name)
             raise
         if payload is not None and len(payload) > self._huge_bytes:
             await self.bury_huge()
             return None
+        return payload
+
+    async def block_for(self, where: str, end: str) -> bytes | None:
+        """Wait for the next payload and have it moved to that end of the list `where`."""
+        ends_at = min(next_tick(self._block_s), self._broker.holder.sure_until)
+        block_s = max(SHORTEST_BLOCK_S, round(ends_at - trio.current_time(), 3))
+        blmove = [b"BLMOVE", self._queue, where, self._end, end, block_s]
+        payload: bytes | None = await self._connection.block(
+            self._waiting, blmove, block_s + REPLY_TIMEOUT_S, self._end_wait
+        )
         return payload
 
     async def bury_huge(self) -> None:

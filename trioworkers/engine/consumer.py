@@ -68,6 +68,7 @@ class Consumer:
         self._lanes = Lanes(self._run_one, settler.submit, f"job on {queue}")
         self._audit = Audit(queue, broker, self.deliveries, has_permits=permits is not None)
         self._suspects = False
+        self._again_in_s: float | None = None
         self._blocked = trio.CancelScope()
         self._fetched_last = trio.Event()
         self.paused = False
@@ -170,13 +171,23 @@ class Consumer:
             if not slots:
                 await self._until_audit_or_news()
                 continue
+            ran = len(self.deliveries)
             fetched = await self._fetch(intake, slots, wait=empty and intake.may_wait)
             await self._start(fetched, jobs)
+            if self._again_in_s is not None:
+                await self._until_one_may_run(ran + len(fetched))
             if empty and fetched:
                 # The job goes before our look for more. Two rounds: of tasks that are ready Trio takes any first.
                 await trio.lowlevel.checkpoint()
                 await trio.lowlevel.checkpoint()
-            empty = not fetched
+            empty = not fetched and self._again_in_s is None
+
+    async def _until_one_may_run(self, running: int) -> None:
+        """The queue's limit has no more for now: until time has something again, or one of those `running` ends, as it may have done already."""
+        wait_s = self._again_in_s or 0.0
+        if wait_s > 0 and len(self.deliveries) >= running:
+            with trio.move_on_at(min(self._audit.due_at, trio.current_time() + wait_s)):
+                await self.slots.wait()
 
     async def _until_audit_or_news(self) -> None:
         with trio.move_on_at(self._audit.due_at):
@@ -192,7 +203,7 @@ class Consumer:
             self.deliveries.update(deliveries)
         finally:
             self.slots.give_back(slots - len(deliveries))
-        self._suspects = fetched.suspects
+        self._suspects, self._again_in_s = fetched.suspects, fetched.again_in_s
         if fetched.lease_gone:
             self._on_lease_gone(fetched.lease_gone)
         return deliveries
@@ -200,7 +211,8 @@ class Consumer:
     async def _wait(self, intake: Intake) -> Fetched:
         with trio.CancelScope() as self._blocked:
             payload = await intake.wait()
-            return Fetched([] if payload is None else [payload], suspects=self._suspects)
+            again_in_s = intake.again_after_wait_s
+            return Fetched([] if payload is None else [payload], suspects=self._suspects, again_in_s=again_in_s)
         self.doubt()  # paused meanwhile: something may have been delivered to nobody
         return Fetched([], suspects=self._suspects)
 

@@ -136,6 +136,7 @@ def _assemble(app: Declarations, settings: Settings, url: str, connection: Conne
         shutdown_timeout_s=timeout_s,
         strict=settings.strict,
         limits=app.limits,
+        queue_limits=app.queue_limits,
         unique=app.unique,
     )
     return brokers.main, worker

@@ -47,7 +47,7 @@ Entry = tuple[Delivery, Outcome | Checkpoint | LetGo]
 
 
 class Settler:
-    """The one task that writes the outcomes of a broker's queues. `on_settled(deliveries)` frees their slots.
+    """The one task that writes the outcomes of a broker's queues. `on_settled(deliveries)` frees their slots; `on_dismissed`: those of jobs that didn't run.
 
     `is_leaving`: whether the worker is about to go. Then what is only to be put back stays in its list: the end moves the list
     as a whole and in order, ten thousand jobs in the time that it takes to take a few hundred out of its midst.
@@ -58,10 +58,12 @@ class Settler:
         broker: Broker,
         on_settled: Callable[[Sequence[Delivery]], None],
         is_leaving: Callable[[], bool] = lambda: False,
+        on_dismissed: Callable[[Sequence[Delivery]], None] | None = None,
     ) -> None:
         self._broker = broker
         self._on_settled = on_settled
         self._is_leaving = is_leaving
+        self._on_dismissed = on_dismissed
         self._waiting: deque[tuple[Delivery, Outcome | LetGo | None]] = (
             deque()
         )  # None: a checkpoint, of what is known when it goes out
@@ -99,9 +101,10 @@ class Settler:
             self._hand_in(delivery, LET_GO)
 
     def dismiss(self, delivery: Delivery) -> None:
-        """It has left this worker already, in the step that parked it: nothing is to be written."""
+        """It has left this worker already, in the step that parked it: nothing is to be written, and nothing to be counted."""
         delivery.become(SETTLING)
-        self._settled([delivery])
+        delivery.become(SETTLED)
+        (self._on_dismissed or self._on_settled)([delivery])
 
     def checkpoint(self, delivery: Delivery) -> trio.Event:
         """Record how far a running job is: its payload with what was done until the write goes out, which several calls share.

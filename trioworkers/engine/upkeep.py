@@ -9,6 +9,7 @@ from functools import partial
 
 from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.contract import Broker, Due, LeaseGone
+from trioworkers.broker.holds.limits import Declared
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
 from trioworkers.broker.redis.connection import Connection, retrying
 from trioworkers.broker.resque_broker import ResqueBroker
@@ -22,7 +23,6 @@ from trioworkers.engine.resque_registration import ResqueRegistration
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.tending import Tending
 from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
-from trioworkers.jobs.limits import Limits, declared_specs
 from trioworkers.wire.own_record import Identity
 from trioworkers.wording import counted
 
@@ -49,7 +49,7 @@ class Upkeep:
         queues: Mapping[str, int],
         *,
         strict: bool,
-        limits: Iterable[Limits],
+        limits: Declared,
         running: Callable[[], Iterable[Delivery]],
         is_quiet: Callable[[], bool],
         is_leaving: Callable[[], bool],
@@ -73,7 +73,9 @@ class Upkeep:
         self._presence = Presence(broker, str(identity), list(queues), brokers.by_queue)
         beat_s = self._presence.beat_interval_s
         lease_s = beat_s * BEATS_PER_LEASE
-        self.settlers = {each: Settler(each, self._note_settled, is_leaving) for each in brokers.in_use}
+        self.settlers = {
+            each: Settler(each, self._note_settled, is_leaving, self._free_slots) for each in brokers.in_use
+        }
         self._heartbeat = Heartbeat(
             broker,
             self._presence,
@@ -99,7 +101,7 @@ class Upkeep:
             on_shared=on_shared,
         )
         self._reporter = Reporter(broker, self.metrics, beat_s)
-        self.tending = Tending(broker, declared_specs(limits))
+        self.tending = Tending(broker, limits)
         self._registrations = list(self._make_registrations(beat_s))
 
     async def check_neighbours(self) -> None:
@@ -173,6 +175,11 @@ class Upkeep:
     def _note_settled(self, deliveries: Sequence[Delivery]) -> None:
         for queue, its in by_queue(deliveries).items():
             self.settled[queue] += len(its)
+            self._on_settled(queue, its)
+        self._control.settled(deliveries)
+
+    def _free_slots(self, deliveries: Sequence[Delivery]) -> None:
+        for queue, its in by_queue(deliveries).items():
             self._on_settled(queue, its)
         self._control.settled(deliveries)
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 
 import attrs
 import trio
 
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.contract import Due, LeaseGone
+from trioworkers.broker.contract import Due, Intake, LeaseGone
 from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
@@ -30,9 +30,10 @@ from trioworkers.engine.shutdown import Shutdown
 from trioworkers.engine.slots import Slots
 from trioworkers.engine.upkeep import Upkeep
 from trioworkers.errors import Superseded, TrioworkersError
-from trioworkers.jobs.limits import Limits
+from trioworkers.jobs.limits import FleetLimit, Limits, declared_specs
 from trioworkers.jobs.unique import UniqueClass
 from trioworkers.printable import Lines
+from trioworkers.wire.limit_spec import queue_limit_name
 from trioworkers.wire.own_record import Identity
 from trioworkers.wording import counted
 
@@ -68,6 +69,7 @@ class Worker:
         shutdown_timeout_s: float,
         strict: bool,
         limits: Mapping[str, Limits] | None = None,
+        queue_limits: Mapping[str, FleetLimit] | None = None,
         unique: Mapping[str, Mapping[str, UniqueClass]] | None = None,
     ) -> None:
         self.identity = identity
@@ -76,6 +78,7 @@ class Worker:
         self._queues = queues
         self._url = url
         self._limits = limits or {}
+        self._queue_limits = queue_limits or {}
         self._unique = unique or {}
         self._consumers: dict[str, Consumer] = {}
         self._runner: Runner | None = None
@@ -88,7 +91,7 @@ class Worker:
             identity,
             queues,
             strict=strict,
-            limits=self._limits.values(),
+            limits=declared_specs(self._limits.values(), self._queue_limits.values()),
             running=self.running,
             is_quiet=self._shutdown.quieted.is_set,
             is_leaving=lambda: trio.current_time() >= self.deadline,
@@ -273,7 +276,7 @@ class Worker:
                 queue,
                 Slots(concurrency).draw(),
                 broker=(broker := self._brokers.by_queue[queue]),
-                open_intake=partial(open_intake, broker, self._url, block_s),
+                open_intake=self._intake(queue, broker, block_s),
                 runner=runner,
                 settler=self._upkeep.settlers[broker],
                 quarantine=quarantine,
@@ -283,6 +286,16 @@ class Worker:
             )
             for queue, concurrency in self._queues.items()
         }
+
+    def _intake(
+        self, queue: str, broker: RedisBroker, block_s: float
+    ) -> Callable[[str], AbstractAsyncContextManager[Intake]]:
+        limit = self._queue_limits.get(queue)
+        if limit is None:
+            return partial(open_intake, broker, self._url, block_s)
+        from trioworkers.broker.holds.queue_limit import open_limited_intake  # noqa: PLC0415 - few queues have one
+
+        return partial(open_limited_intake, broker, self._url, block_s, queue_limit_name(limit.name), limit.spec)
 
     def _permits(self, queue: str, broker: RedisBroker) -> Permits | None:
         limits = self._limits.get(queue)

@@ -22,7 +22,7 @@ from trioworkers.jobs.context import Context
 from trioworkers.jobs.handler import ANY_CLASS, AnyHandler, Handler
 from trioworkers.jobs.hooks import Hook, Hooks, checked_hook
 from trioworkers.jobs.importing import check_not_imported
-from trioworkers.jobs.limits import ClassLimit, FleetLimit, Limits, checked_limits
+from trioworkers.jobs.limits import ClassLimit, FleetLimit, Limits, checked_limits, checked_queue_limit
 from trioworkers.jobs.options import check_carried, checked
 from trioworkers.jobs.unique import AnyUnique, UniqueClass, checked_unique
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
@@ -115,6 +115,7 @@ class Declarations:
         self.lifespan = lifespan
         self.http = Http() if http is None else http
         self._concurrency: dict[str, int] = {}
+        self._queue_limits: dict[str, FleetLimit] = {}
         self._unknown: dict[str, Unknown] = {}
         self._dialects: dict[str, str] = {}
         self._handlers: dict[tuple[str, str], AnyHandler] = {}
@@ -135,12 +136,21 @@ class Declarations:
         concurrency: int = DEFAULT_CONCURRENCY,
         unknown: Unknown | None = None,
         dialect: str | None = None,
+        limit: FleetLimit | None = None,
     ) -> None:
         """Have up to `concurrency` jobs of queue `name` run at once. Raises ConfigurationError.
 
         `unknown`: what becomes of its jobs whose class has no handler; `dialect`: how its jobs are written. Not given: what the app says.
+        `limit`: how many of its jobs run at once, or start, over all workers; what may not run yet stays in the queue. Queues whose limits
+        have one name share it.
         """
         _check_queue(name)
+        fleet = checked_queue_limit(name, limit)
+        other = next((each for each in self._queue_limits.values() if fleet and each.name == fleet.name), fleet)
+        if fleet is not None and other is not None and other.spec != fleet.spec:
+            raise ConfigurationError(
+                f"queue {name!r}: limit {fleet.name!r} is {fleet.spec} here and {other.spec} elsewhere"
+            )
         if unknown is not None:
             check_unknown(f"queue {name!r}", unknown)
             self._unknown[name] = unknown
@@ -149,6 +159,8 @@ class Declarations:
         if name in self._concurrency:
             raise ConfigurationError(f"queue {name!r} is declared twice")
         self._concurrency[name] = concurrency
+        if fleet is not None:
+            self._queue_limits[name] = fleet
         if dialect is not None:
             dialect_named(dialect)
             self._dialects[name] = dialect
@@ -313,6 +325,11 @@ class Declarations:
             if handler.limits:
                 found.setdefault(queue, {})[job_class] = handler.limits
         return dict(found)
+
+    @property
+    def queue_limits(self) -> dict[str, FleetLimit]:
+        """The limits of queues, of those that have one."""
+        return dict(self._queue_limits)
 
     @property
     def unique(self) -> dict[str, dict[str, UniqueClass]]:

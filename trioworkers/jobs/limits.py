@@ -12,7 +12,7 @@ import attrs
 from trioworkers.errors import BadArguments, ConfigurationError
 from trioworkers.wire.argument_key import argument_key
 from trioworkers.wire.job import Job
-from trioworkers.wire.limit_spec import LimitSpec, interval_s
+from trioworkers.wire.limit_spec import LimitSpec, interval_s, queue_limit_name
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MAX_COUNT = 1_000_000_000
@@ -148,6 +148,7 @@ def checked_queue_limit(queue: str, limit: object) -> FleetLimit | None:
     return limit if limit.name else attrs.evolve(limit, name=queue)
 
 
-def declared_specs(queues: Iterable[Limits]) -> dict[str, LimitSpec]:
-    """The numbers of each limit that is declared by any class."""
-    return {each.limit.name: each.limit.spec for limits in queues for of_class in limits.values() for each in of_class}
+def declared_specs(queues: Iterable[Limits], queue_limits: Iterable[FleetLimit] = ()) -> dict[str, LimitSpec]:
+    """The numbers of each limit that is declared, by any class or for a queue."""
+    found = {each.limit.name: each.limit.spec for limits in queues for of_class in limits.values() for each in of_class}
+    return found | {queue_limit_name(limit.name): limit.spec for limit in queue_limits}

@@ -45,3 +45,8 @@ def shown_rate(between_s: float) -> str:
         if count >= 1:
             return f"{count:.6g}/{unit}"
     return f"1/{between_s:.6g}s"
+
+
+def queue_limit_name(name: str) -> str:
+    """Under which name Redis keeps a limit of queues. Those of classes can't have such a one."""
+    return f"@{name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
@@ -19,12 +20,12 @@ UNLIMITED = LimitSpec(0)
 
 @attrs.define(eq=False)
 class Parked:
-    """A job that waits for permits at `limit`; `payload`: as it lies where it is parked."""
+    """A job that waits for permits; `payload`: as it lies where it is parked, `number`: in which order they came."""
 
     queue: str
     candidate: Candidate
-    limit: str
     payload: bytes
+    number: int
 
     def is_over(self, now_s: float) -> bool:
         """Whether it has expired."""
@@ -33,10 +34,18 @@ class Parked:
 
 @attrs.define
 class Gate:
-    """When one more may start under a limit, apart from permits. `arrival_s`: of the next start, were they evenly spaced; `closed_s`: until when it is closed."""
+    """When one more may start under a limit, apart from permits. `arrival_s`: of the next start, were they evenly spaced; `closed_s`: until when it is closed.
+
+    `due_s`: since when somebody waits who could start but that nobody has looked.
+    """
 
     arrival_s: float = 0.0
     closed_s: float = 0.0
+    due_s: float = math.inf
+
+    def next_arrival_s(self, now_s: float) -> float:
+        """With what is made up for, because a look came late."""
+        return max(self.arrival_s, now_s - min(max(now_s - self.due_s, 0.0), 1.0))
 
 
 @attrs.define
@@ -52,7 +61,9 @@ class FakeHolds:
     gates: defaultdict[str, Gate] = attrs.field(factory=lambda: defaultdict(Gate))
     record: dict[str, tuple[str, str, tuple[str, ...]]] = attrs.field(factory=dict)
     """member → (queue, jid, limits)"""
-    parked: list[Parked] = attrs.field(factory=list)
+    parked: defaultdict[str, list[Parked]] = attrs.field(factory=lambda: defaultdict(list))
+    """By the limit at which they wait, in order."""
+    count: int = 0
     unlock: Callable[[str, str], None] = lambda *_: None
     """(key, jid): see `FakeLocks.unlock`."""
     results: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
@@ -84,13 +95,17 @@ class FakeHolds:
         held.remove(candidate.payload)
         first = any(self.reserved[name].pop(candidate.jid, None) is not None for name in candidate.limits)
         payload = self.place.add_another(candidate.payload, self.now_s())
-        self.parked.insert(0 if first else len(self.parked), Parked(queue, candidate, blocked, payload))
+        self.count += 1
+        self._wait(blocked, Parked(queue, candidate, payload, -self.count if first else self.count))
         return PARKED
+
+    def _wait(self, name: str, each: Parked) -> None:
+        insort(self.parked[name], each, key=lambda parked: parked.number)
 
     def _may(self, name: str, jid: str) -> bool:
         if jid in self._reservations(name):
             return self.gates[name].closed_s <= self.now_s()
-        return self._free_at(name) <= self.now_s() and not any(each.limit == name for each in self.parked)
+        return self._free_at(name) <= self.now_s() and not self.parked[name]
 
     # ── whether one more may start ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,57 +124,88 @@ class FakeHolds:
         used = len(self.permits[name]) + len(self._reservations(name))
         if spec.concurrency and used >= spec.concurrency:
             return math.inf
-        return gate.arrival_s - (spec.burst - 1) * spec.interval_s - 1e-6
+        at = gate.next_arrival_s(self.now_s()) - (spec.burst - 1) * spec.interval_s - 1e-6
+        return at if at > self.now_s() else 0.0
 
-    def _spend(self, name: str) -> None:
+    def _spend(self, name: str, count: int = 1) -> None:
         gate = self.gates[name]
-        gate.arrival_s = max(gate.arrival_s, self.now_s()) + self._spec(name).interval_s
+        gate.arrival_s = gate.next_arrival_s(self.now_s()) + count * self._spec(name).interval_s
+
+    def _note_due(self, name: str, *, waits: bool) -> None:
+        """Since when the next one could start, if somebody waits for nothing but time."""
+        at, gate = self._free_at(name), self.gates[name]
+        gate.due_s = at if waits and at > gate.closed_s and at > self.now_s() else math.inf
+
+    # ── limits of queues ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def may_take(self, name: str, spec: LimitSpec, most: int, running: int) -> int:
+        """See `queue_limit.lua`. `running`: how many jobs of its queues are in progress."""
+        self.declared.setdefault(name, spec)
+        spec, gate, now_s = self.declared[name], self.gates[name], self.now_s()
+        if gate.closed_s > now_s:
+            return 0
+        if spec.concurrency:
+            most = min(most, spec.concurrency - running)
+        if spec.interval_s:
+            most = min(most, math.floor((now_s - gate.next_arrival_s(now_s)) / spec.interval_s + spec.burst + 1e-6))
+        return max(0, most)
+
+    def took(self, name: str, count: int, *, waits: bool) -> float | None:
+        """So many were taken. Seconds until somebody may look again; None: when something is in the queue."""
+        if count:
+            self._spend(name, count)
+        self._note_due(name, waits=waits)
+        soon_s = self._free_at(name) - self.now_s()
+        return min(1.0, max(soon_s + 2e-6, 0.001)) if waits else None
 
     # ── who waits ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def is_idle(self) -> bool:
         """Whether nobody waits."""
-        return not self.parked
+        return not any(self.parked.values())
 
     def next_in_s(self) -> float | None:
         """When upkeep is to look again at who waits; None if nobody does."""
-        coming = [self._free_at(name) for name in {each.limit for each in self.parked}]
-        coming += [each.candidate.expires_s for each in self.parked if each.candidate.expires_s is not None]
-        coming += [
-            until for name in {each.limit for each in self.parked} for until in self._reservations(name).values()
-        ]
+        names = [name for name, waiting in self.parked.items() if waiting]
+        coming = [self._free_at(name) for name in names]
+        expiries = (each.candidate.expires_s for name in names for each in self.parked[name])
+        coming += [expires_s for expires_s in expiries if expires_s is not None]
+        coming += [until for name in names for until in self._reservations(name).values()]
         soonest = min(coming, default=math.inf)
         return None if soonest == math.inf else max(0.0, soonest - self.now_s() + 1e-6)
 
     def fill(self) -> int:
         """Forget those whose time is over, and hand out what is free, whatever it became free by. How many were woken."""
-        for each in [each for each in self.parked if each.is_over(self.now_s())]:
-            self._expire(each)
-        return sum(self._fill(name) for name in {each.limit for each in self.parked})
+        for waiting in self.parked.values():
+            for each in [each for each in waiting if each.is_over(self.now_s())]:
+                waiting.remove(each)
+                self._expire(each)
+        return sum(self._fill(name) for name in list(self.parked))
 
     def _fill(self, name: str) -> int:
-        woken = [each for each in [each for each in self.parked if each.limit == name] if self._serve(name, each)]
+        waiting, woken = self.parked[name], []
+        while waiting and self._free_at(name) <= self.now_s():
+            each = waiting.pop(0)
+            if self._serve(each):
+                woken.append(each)
         for each in reversed(woken):
             self.put_back(each.queue, each.payload)
+        self._note_due(name, waits=bool(waiting))
         return len(woken)
 
-    def _serve(self, name: str, each: Parked) -> bool:
+    def _serve(self, each: Parked) -> bool:
         """Whether it was woken."""
         candidate, now_s = each.candidate, self.now_s()
-        if self._free_at(name) > now_s:
-            return False
         if each.payload not in self.place:  # somebody took it from where it was parked
-            self.parked.remove(each)
             return False
         if each.is_over(now_s):
             self._expire(each)
             return False
         full = next((other for other in candidate.limits if self._free_at(other) > now_s), None)
         if full is not None:
-            each.limit = full
+            self._wait(full, each)
             return False
-        self.parked.remove(each)
         self.place.remove(each.payload)
         for other in candidate.limits:
             self._spend(other)
@@ -167,7 +213,6 @@ class FakeHolds:
         return True
 
     def _expire(self, each: Parked) -> None:
-        self.parked.remove(each)
         if self.place.remove(each.payload):
             self.apply(each.candidate.on_expiry)
 

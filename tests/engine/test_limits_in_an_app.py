@@ -1,0 +1,91 @@
+"""Limits as handlers meet them: an app without Redis, on the virtual clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from trioworkers import App, ConfigurationError, FleetLimit, Job
+from trioworkers.testing import run
+
+
+def app_with(starts: list[tuple[float, Any]], seconds: float = 0.0, **options: Any) -> App:
+    app = App()
+    app.queue("q", concurrency=50, limit=options.pop("queue_limit", None))
+
+    @app.handler("q", "A", **options)
+    async def handler(number: Any) -> None:
+        starts.append((trio.current_time(), number))
+        await trio.sleep(seconds)
+
+    return app
+
+
+async def test_starts_are_evenly_spaced_after_a_burst(autojump_clock: Any):
+    starts: list[tuple[float, Any]] = []
+    async with run(app_with(starts, limit=FleetLimit("crm", rate="2/s", burst=3))) as test:
+        await test.enqueue(*(Job("q", "A", [n]) for n in range(9)))
+        while len(starts) < 9:
+            await trio.sleep(0.1)
+    first = starts[0][0]
+    assert [number for _, number in starts[3:]] == list(range(3, 9))
+    assert [at - first for at, _ in starts] == pytest.approx([0, 0, 0, 0.5, 1, 1.5, 2, 2.5, 3], abs=0.06)
+
+
+@pytest.mark.parametrize("queue_limit", [False, True])
+async def test_over_a_minute_as_many_start_as_may(autojump_clock: Any, queue_limit: bool):
+    starts: list[tuple[float, Any]] = []
+    limit = FleetLimit("crm", rate="50/s")
+    async with run(app_with(starts, **({"queue_limit": limit} if queue_limit else {"limit": limit}))) as test:
+        await test.enqueue(*(Job("q", "A", [n]) for n in range(3500)))
+        await trio.sleep(60)
+        assert len(starts) == pytest.approx(3000, rel=0.02)
+
+
+async def test_each_value_of_an_argument_has_a_limit_of_its_own(autojump_clock: Any):
+    starts: list[tuple[float, Any]] = []
+    async with run(app_with(starts, 1.0, limit=FleetLimit("crm", concurrency=1, by="number"))) as test:
+        await test.enqueue(*(Job("q", "A", [n % 3]) for n in range(9)))
+        await test.drain()
+        assert test.completed == 9
+    first = starts[0][0]
+    assert [(round(at - first), n) for at, n in sorted(starts)] == [(t, n) for t in range(3) for n in range(3)]
+
+
+async def test_job_without_the_argument_is_buried_with_its_name(autojump_clock: Any):
+    starts: list[tuple[float, Any]] = []
+    async with run(app_with(starts, limit=FleetLimit("crm", concurrency=1, by="number"))) as test:
+        await test.enqueue(Job("q", "A", []), Job("q", "A", [[1]]), Job("q", "A", [1]))
+        await test.drain()
+        assert sorted(job.extra["error_message"] for job in test.dead) == [
+            "A: argument number, by which limit 'crm' goes: an array is no key",
+            "A: argument number, by which limit 'crm' goes: it is missing",
+        ]
+    assert [number for _, number in starts] == [1]
+
+
+async def test_queue_limit_leaves_the_rest_where_it_is(autojump_clock: Any):
+    starts: list[tuple[float, Any]] = []
+    async with run(app_with(starts, 1.0, queue_limit=FleetLimit(concurrency=2))) as test:
+        await test.enqueue(*(Job("q", "A", [n]) for n in range(6)))
+        await trio.sleep(0.5)
+        assert [job.args for job in test.jobs("q")] == [(2,), (3,), (4,), (5,)]
+        await test.drain()
+    first = starts[0][0]
+    assert [round(at - first) for at, _ in starts] == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("limit", [3, FleetLimit("crm", concurrency=1, by="x"), [FleetLimit(concurrency=1)]])
+def test_limit_that_a_queue_can_not_have_is_refused(limit: Any):
+    with pytest.raises(ConfigurationError, match="limit"):
+        App().queue("q", limit=limit)
+
+
+def test_queues_that_share_a_limit_agree_on_it():
+    app = App()
+    app.queue("q", limit=FleetLimit("mail", concurrency=1))
+    app.queue("r", limit=FleetLimit("mail", concurrency=1))
+    with pytest.raises(ConfigurationError, match="1 at once elsewhere"):
+        app.queue("s", limit=FleetLimit("mail", concurrency=2))
