@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +21,21 @@ from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.operator_actions import Delete, OperatorActions, ToDead
 from trioworkers.broker.redis.connection import Connection, Link, connect
-from trioworkers.exits import Permit, on_departure, on_end, on_exit, on_unread_exit
-from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Send
+from trioworkers.exits import Held, Permit, on_departure, on_end, on_exit, on_outcome, on_unread_exit
+from trioworkers.jobs.recording import Record
+from trioworkers.outcome import (
+    LET_GO,
+    Acknowledge,
+    Bury,
+    Checkpoint,
+    Discard,
+    Expire,
+    Outcome,
+    Requeue,
+    Retry,
+    Send,
+    Snooze,
+)
 from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.entry import Entry
@@ -115,6 +129,30 @@ def test_ends_of_an_attempt_that_keeps_its_result():
     assert kept(on_end(Discard(), "j", 9))["how"] == "discarded"
     assert kept(on_end(Expire(), "j", 9))["how"] == "expired"
     assert on_end(Requeue(), "j", 9) == ()
+
+
+@pytest.mark.parametrize(
+    ("how", "stays"), [("dead", 180 * 86_400), ("discarded", 0), ("expired", 0), ("deleted", 0), ("purged", 0)]
+)
+def test_what_lies_beside_a_payload_goes_with_its_job_and_stays_with_a_dead_one(how: Any, stays: int):
+    assert on_exit(b'{"jid":"j","tw_record":{"beside":[2,90]}}', how) == (("steps", "j", (), stays),)
+    assert on_exit(b'{"jid":"j","tw_record":{"steps":{"a":1}}}', how) == ()
+
+
+@pytest.mark.parametrize("beside", ["[1]", "[1,-2]", "[0,0]", "7", '["1","2"]', "[true,true]", "null", "[[],{}]"])
+def test_what_strangers_say_lies_beside_a_payload_is_read_or_left(beside: str):
+    assert on_exit(b'{"jid":"j","tw_record":{"beside":' + beside.encode() + b"}}", "deleted") == ()
+
+
+def test_results_that_are_not_written_go_with_what_is_written_next():
+    record = Record(beside=1, unsaved={"a": msgspec.Raw(b"1")})
+    held = Held("j", record=record)
+    for outcome in (Retry(b"{}", 1), Requeue(), Snooze(b"{}", 1), Checkpoint(b"{}")):
+        assert on_outcome(outcome, held) == (("steps", "j", ("a", b"1"), -1),)
+    assert on_outcome(Bury(b"{}"), held) == (("steps", "j", ("a", b"1"), 180 * 86_400),)
+    for end in (Acknowledge(), Discard(), Expire()):
+        assert on_outcome(end, held) == (("steps", "j", (), 0),)
+    assert on_outcome(LET_GO, held) == ()
 
 
 @pytest.mark.parametrize(

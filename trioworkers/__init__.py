@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from trioworkers.errors import HostPaused as HostPaused
     from trioworkers.errors import JobFailed as JobFailed
     from trioworkers.errors import JobGone as JobGone
+    from trioworkers.errors import NotRecorded as NotRecorded
     from trioworkers.errors import PrivateAddress as PrivateAddress
+    from trioworkers.errors import RecordsLost as RecordsLost
     from trioworkers.errors import Refused as Refused
     from trioworkers.errors import ResponseTooLarge as ResponseTooLarge
     from trioworkers.errors import RetryAfter as RetryAfter
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from trioworkers.http import Breaker as Breaker
     from trioworkers.http import Http as Http
     from trioworkers.http import Limit as Limit
+    from trioworkers.jobs import sources as sources
     from trioworkers.jobs.client import Client as Client
     from trioworkers.jobs.context import Context as Context
     from trioworkers.jobs.declarations import CallNext as CallNext
@@ -81,7 +84,9 @@ _HOMES = {
         "HostPaused",
         "JobFailed",
         "JobGone",
+        "NotRecorded",
         "PrivateAddress",
+        "RecordsLost",
         "Refused",
         "ResponseTooLarge",
         "RetryAfter",
@@ -102,6 +107,7 @@ _HOMES = {
     "wire.job": ("Job",),
     "wire.ruby_values": ("GlobalID", "Range", "Symbol"),
 }
+_MODULES = {"sources": "jobs.sources", "testing": "testing"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
@@ -109,8 +115,8 @@ __all__ = sorted(_HOME_OF)  # noqa: PLE0605 - one list of names is enough
 
 
 def __getattr__(name: str) -> Any:
-    if name == "testing":  # a module of its own, which tests use as trioworkers.testing
-        return import_module("trioworkers.testing")
+    if name in _MODULES:  # used by these names, `trioworkers.testing.run`
+        return import_module(f"trioworkers.{_MODULES[name]}")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'trioworkers' has no attribute {name!r}")

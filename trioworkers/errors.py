@@ -86,6 +86,10 @@ class Bury(Steer):
     """Raise in a handler: failed for good; the job goes to the dead set with this reason."""
 
 
+class RecordsLost(Bury):
+    """Results of a job's steps that lay beside its payload are gone (deleted, or left behind by an export), so nobody knows what is done."""
+
+
 class Discard(Steer):
     """Raise in a handler: failed for good, and not worth keeping; the job is forgotten, only counted."""
 
@@ -144,6 +148,10 @@ class Superseded(BrokerError):
 
 class BadResult(TrioworkersError):
     """A handler returned what can't be kept as its job's result: no JSON, or more than 64 KiB. The attempt has failed."""
+
+
+class NotRecorded(TrioworkersError):
+    """What a step or an iteration did is done, but Redis did not take the record of it. The attempt has failed; its next one gets the record, if that can be written."""
 
 
 class DeadlinePassed(TrioworkersError):

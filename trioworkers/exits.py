@@ -11,8 +11,8 @@ script let go what the record says. `tests/test_exits.py` reads them all and fai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import attrs
 import msgspec
@@ -23,6 +23,10 @@ from trioworkers.wire.ended import Exit, encode_ended
 from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
 from trioworkers.wire.lock import LOCK_FIELD, lock_in
 from trioworkers.wire.packing import unpack_bytes
+from trioworkers.wire.record import RECORD_FIELD, beside
+
+DEAD_S = 180 * 86_400
+"""As long as Sidekiq keeps what is dead, and nobody tells us when it drops it."""
 
 Effect = tuple[Any, ...]
 """What a script does about what is held: `(kind, …)`, see `broker/preludes/effects.lua`."""
@@ -42,20 +46,45 @@ class Permit:
     within: bool = False
 
 
+class Beside(Protocol):
+    """What a job recorded beside its payload."""
+
+    @property
+    def to_write(self) -> Mapping[str, bytes]:
+        """What of it Redis is not known to have."""
+
+    @property
+    def unsaved_bytes(self) -> int:
+        """About how large that is."""
+
+
+@attrs.frozen
+class Kept:
+    """Records of earlier attempts, nothing new among them."""
+
+    to_write: Mapping[str, bytes] = attrs.field(factory=dict)
+    unsaved_bytes: int = 0
+
+
 @attrs.frozen
 class Held:
-    """What a job and its attempt hold, of the few that hold anything: a permit, the key of a lock, and for how many seconds it is kept how the job ended."""
+    """What a job and its attempt hold, of the few that hold anything.
+
+    A permit, the key of a lock, records beside the payload, and for how many seconds it is kept how the job ended.
+    """
 
     jid: str
     permit: Permit | None = None
     keep_result_s: int | None = None
     lock: str = ""
+    record: Beside | None = None
 
 
-class _Holds(msgspec.Struct, rename={"keep": KEEP_FIELD, "lock": LOCK_FIELD}):
+class _Holds(msgspec.Struct, rename={"keep": KEEP_FIELD, "lock": LOCK_FIELD, "record": RECORD_FIELD}):
     jid: Any = None
     keep: Any = None
     lock: Any = None
+    record: Any = None
     error_class: Any = None
     error_message: Any = None
 
@@ -80,6 +109,8 @@ def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
     lock = lock_in(holds.lock)
     if lock is not None and lock.until != "spell" and how != "replaced":  # who replaces it has its lock
         effects.append(("unlock", lock.key, jid))
+    if beside(holds.record)[0]:
+        effects.append(("steps", jid, (), DEAD_S if how == "dead" else 0))
     return tuple(effects)
 
 
@@ -140,6 +171,8 @@ def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tupl
     if held is None:
         return ()
     effects = on_end(outcome, held.jid, held.keep_result_s) + on_departure(outcome, held.permit)
+    if held.record is not None:
+        effects += on_record(outcome, held.jid, held.record)
     return effects + _on_lock(outcome, held) if held.lock else effects
 
 
@@ -154,6 +187,19 @@ def _on_lock(outcome: Outcome | Checkpoint | LetGo, held: Held) -> tuple[Effect,
 def given_up(effects: Sequence[Effect]) -> tuple[str, str] | None:
     """The key of the lock that an end lets go, and the jid that held it: what is sent with that end finds it free."""
     return next(((effect[1], effect[2]) for effect in effects if effect[0] == "unlock"), None)
+
+
+def on_record(outcome: Outcome | Checkpoint | LetGo, jid: str, record: Beside) -> tuple[Effect, ...]:
+    """What is to be done about what lies beside the payload of a job of ours: it stays as long as the job does, in the dead set, too."""
+    match outcome:
+        case LetGo():  # the job is another worker's
+            return ()
+        case Acknowledge() | Discard() | Expire():
+            return (("steps", jid, (), 0),)
+    new = tuple(part for pair in record.to_write.items() for part in pair)
+    if isinstance(outcome, Bury):
+        return (("steps", jid, new, DEAD_S),)
+    return (("steps", jid, new, -1),) if new else ()
 
 
 def on_end(outcome: Outcome | Checkpoint | LetGo, jid: str, keep_result_s: int | None) -> tuple[Effect, ...]:

@@ -188,6 +188,10 @@ KEYS = (
         *("fetch", "upkeep, which lets go what they held", True),
     ),
     Key(
+        *("tw:steps:JID", "hash", "What steps of a job returned, by name, where its payload has no room for it."),
+        *("checkpoint, retry, requeue", "every exit of the job; of a dead one expiry (180 days)", True),
+    ),
+    Key(
         *("tw:result:JID", "string", "How a job ended that keeps its result, and what it returned."),
         *("every exit of the job", "expiry (`keep_result`)", True),
     ),
@@ -253,6 +257,10 @@ FIELDS = (
     Field(
         *("tw_lock", "payload", "The lock of a unique job; behind a space until what, if that isn't its end."),
         *("the client (`unique`); admission, for jobs of others", "the job's end"),
+    ),
+    Field(
+        *("tw_record", "payload", "Results of steps, cursors of iterations; how many results lie in `tw:steps:JID`."),
+        *("retry, requeue, checkpoint", "the job's end"),
     ),
     Field(
         *("tw_bytes", "record in Resque's `failed`", "The bytes, in base64, of a payload that is no UTF-8."),

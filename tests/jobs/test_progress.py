@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trioworkers import App, CallFailed, Context, FanOutError, Job, testing
 from trioworkers.engine.runner import WHAT_A_WAIT_ADDS_BYTES, WHAT_WE_ADD_BYTES
 from trioworkers.errors import CallFailed as Failed
-from trioworkers.jobs.fan_out import MAX_KEY, idempotency_key
+from trioworkers.http.idempotency import MAX_KEY, idempotency_key
 from trioworkers.jobs.progress import MAX_CALLS, MAX_PROGRESS_BYTES, Progress
 from trioworkers.outcome import Bury, Retry
 from trioworkers.retry import decide

@@ -125,6 +125,9 @@ class Sends(Protocol):
     async def ended(self, jid: str) -> Ended | None:
         """See `Sender.ended`."""
 
+    async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
+        """See `Sender.recorded`."""
+
     def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:
         """See `Sender.spoken_on`."""
 

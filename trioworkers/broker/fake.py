@@ -272,6 +272,15 @@ class FakeBroker:
         text = await self._call(lambda: self.held.ended(jid), looks=True)
         return None if text is None else decode_ended(text)
 
+    async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
+        """See `Sender.recorded`."""
+
+        def look() -> tuple[bytes | None, int]:
+            steps = self.held.steps.get(jid, {})
+            return steps.get(name), len(steps)
+
+        return await self._call(look, looks=True)
+
     async def due(self, limit: int) -> Due:
         """See `Promotes.due`."""
 

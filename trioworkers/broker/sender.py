@@ -91,6 +91,11 @@ class Sender:
         text = await self.connection.commands("result").get(key)
         return None if text is None else decode_ended(text)
 
+    async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
+        """What step `name` of a job returned, if it is recorded beside the payload, and how many results are there. Raises BrokerError."""
+        key, commands = self.keys.steps(jid), self.connection.commands("step")
+        return await commands.hget(key, name), await commands.hlen(key)
+
     def work(self, sends: Iterable[outcomes.Send]) -> tuple[Any, ...]:
         """What goes out with an outcome: see `Sending.work`."""
         return self.sending.work(sends, self.clock.now_s())

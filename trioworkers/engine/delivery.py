@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from itertools import count
+from typing import Protocol
 
 import attrs
 import trio
@@ -59,15 +60,27 @@ class Cancellation:
     took_effect: bool = False
 
 
+class Recorder(Protocol):
+    """Who wants to know what of a job's progress Redis has."""
+
+    def begin(self) -> None:
+        """What is known now is about to be written."""
+
+    def end(self, *, ok: bool) -> None:
+        """It is written, or can't be."""
+
+
 @attrs.define(eq=False)
 class Checkpoints:
     """How the progress of a running job gets into its payload. `progressed`: the payload with what is done by now; None without news.
 
     `wanted`: set when what was done before it was asked for is written, or its job has ended. `writing`, `written`: the payload that
-    is on its way to the place of the delivered one, and whom to tell.
+    is on its way to the place of the delivered one, and whom to tell. `recorder`: told when what is known is about to be written,
+    and how that went.
     """
 
     progressed: Callable[[], bytes | None]
+    recorder: Recorder | None = None
     wanted: trio.Event | None = None
     writing: bytes | None = None
     written: trio.Event | None = None
@@ -85,20 +98,28 @@ class Checkpoints:
         wanted, self.wanted = self.wanted, None
         if wanted is None or wanted.is_set():
             return None
+        if self.recorder is not None:
+            self.recorder.begin()
         progressed = self.payload()
         if progressed is None or progressed == payload:
+            self._tell(ok=progressed is not None)
             wanted.set()
             return None
         self.writing, self.written = progressed, wanted
         return Checkpoint(progressed)
 
-    def end(self) -> bytes | None:
+    def end(self, *, ok: bool) -> bytes | None:
         """What was on its way is written, or can't be; returns it."""
         payload, written = self.writing, self.written
         self.writing = self.written = None
+        self._tell(ok=ok)
         if written is not None:
             written.set()
         return payload
+
+    def _tell(self, *, ok: bool) -> None:
+        if self.recorder is not None:
+            self.recorder.end(ok=ok)
 
     def overtaken(self) -> None:
         """The outcome takes the progress along: nobody needs to wait for a checkpoint."""

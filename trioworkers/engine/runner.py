@@ -15,11 +15,12 @@ import trio
 from trioworkers import retry
 from trioworkers.engine import joblog, wanted
 from trioworkers.engine.containment import comes_from_outside, own_part
-from trioworkers.engine.delivery import Checkpoints, Delivery
+from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.foreign_fields import ForeignFields
 from trioworkers.engine.hook_calls import HookCalls
 from trioworkers.engine.job_metrics import JobMetrics
 from trioworkers.engine.quarantine import WORKER_DIED
+from trioworkers.engine.recorder import close_sources, open_progress
 from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass, WorkerDied
 from trioworkers.exits import held_unread
@@ -36,7 +37,6 @@ from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.encode import addressed, amend, encode
 from trioworkers.wire.ended import encode_result
-from trioworkers.wire.fitting import fitted
 from trioworkers.wire.job import HELD_FIELD, Job, new_jid
 
 logger = logging.getLogger("trioworkers")
@@ -94,7 +94,7 @@ _NO_ATTEMPT = (Requeue, Snooze)
 
 
 class Runner:
-    """Runs deliveries of one worker. `now_s` tells Redis's time in epoch seconds."""
+    """Runs deliveries of one worker. `now_s` tells Redis's time in epoch seconds. `is_stopping`: whether the worker was told to stop."""
 
     def __init__(
         self,
@@ -105,8 +105,10 @@ class Runner:
         guard: SizeGuard,
         dialects: Mapping[str, Dialect] | None = None,
         hooks: Hooks | None = None,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.hooks = HookCalls(hooks or Hooks())
+        self.is_stopping = is_stopping
         self._dialects = dialects or {}
         self._handlers = handlers
         self._middleware = middleware[::-1]  # innermost first
@@ -132,6 +134,8 @@ class Runner:
             return prepared
         handler, ctx = prepared
         end = await self._attempt(delivery, handler, ctx)
+        if delivery.checkpoints is not None:
+            await close_sources(ctx._progress)  # noqa: SLF001 - the handler's side has no business with it
         if delivery.cancellation is not None and not isinstance(end, Succeeded):
             end = STOPPED  # when it is cancelled, what else goes wrong is only clean-up going wrong
         outcome = self._conclude(delivery, handler, ctx, end)
@@ -176,7 +180,7 @@ class Runner:
             job,
             deadline,
             self._resources,
-            partial(_open_progress, delivery, job, save, self._most_bytes),
+            partial(open_progress, delivery, job, save, self._most_bytes, self.is_stopping),
         )
         return handler, ctx
 
@@ -294,15 +298,19 @@ class Runner:
         return error, Bury(delivery.payload, failure=Failure(*summary(error)))
 
     def _decide_by(self, error: BaseException, delivery: Delivery, handler: AnyHandler | None, ctx: Context) -> Outcome:
+        progress = ctx._progress  # noqa: SLF001 - as above
+        job = ctx.job
+        if progress is not None and progress.got_further:  # asked for: what it did meanwhile outweighs earlier failures
+            job = attrs.evolve(job, retry_count=None, failed_at_s=None, snoozed_at_s=None)
         return retry.decide(
-            ctx.job,
+            job,
             delivery.payload,
             error,
             now_s=self._now_s(),
             jitter=random.random(),
             default=None if handler is None else handler.retry,
             dialect=self._dialects.get(delivery.queue, SIDEKIQ),
-            progress=ctx._progress.fields() if ctx._progress else None,  # noqa: SLF001 - as above
+            progress=None if progress is None else progress.fields(),
             max_bytes=self._most_bytes,
         )
 
@@ -319,6 +327,8 @@ def _is_wanted_for_a_time(job: Job, handler: AnyHandler | None) -> bool:
     """Whether the job or its handler says anything of how long it is wanted, or it holds a lock. Most don't, so this is all that it costs them."""
     if job.expires_at_s is not None or job.deadline is not None or job.keep_result is not None or job.lock is not None:
         return True
+    if job.recorded is not None and job.recorded.beside:
+        return True
     return handler is not None and (handler.keep_result_s is not None or handler.expires_in_s is not None)
 
 
@@ -329,15 +339,3 @@ def hold(payload: bytes, queue: str) -> Snooze:
     """
     delay_s = HELD_S * random.uniform(1.0, 1.5)
     return Snooze(amend(addressed(payload, queue, new_jid()), {HELD_FIELD: True}), delay_s)
-
-
-def _open_progress(delivery: Delivery, job: Job, save: Callable[[Delivery], trio.Event], max_bytes: float) -> Progress:
-    progress = Progress.of(job, partial(save, delivery))
-    delivery.checkpoints = Checkpoints(partial(_progressed, job, delivery.payload, progress, max_bytes))
-    return progress
-
-
-def _progressed(job: Job, payload: bytes, progress: Progress, max_bytes: float) -> bytes | None:
-    fields = progress.fields()
-    # With its jid, lest one that is made from the payload's bytes become another.
-    return fitted(payload, fields, max_bytes, jid=job.jid) if fields else None

@@ -95,7 +95,16 @@ class _Session:
                 open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
             )
             stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
-            runner = Runner(app, app.middlewares, resources, broker.clock.now_s, broker.guard, app.dialects, app.hooks)
+            runner = Runner(
+                app,
+                app.middlewares,
+                resources,
+                broker.clock.now_s,
+                broker.guard,
+                app.dialects,
+                app.hooks,
+                self.worker.told_to_stop.is_set,
+            )
             await self.worker.run(runner, self._on_started)
 
     def _on_started(self) -> None:

@@ -18,7 +18,7 @@ from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.engine.delivery import LOST, SETTLED, SETTLING, Delivery
 from trioworkers.engine.unwritable import Unmade, Unwritable
 from trioworkers.errors import BrokerError
-from trioworkers.exits import on_outcome
+from trioworkers.exits import Held, on_outcome
 from trioworkers.failures import summary
 from trioworkers.outcome import (
     ACKNOWLEDGE,
@@ -163,7 +163,7 @@ class Settler:
             entry = _begun_checkpoint(delivery) if outcome is None else outcome
             if entry is not None:
                 group.append((delivery, entry))
-                size += len(delivery.payload) + (0 if entry is ACKNOWLEDGE else _weight(entry))
+                size += len(delivery.payload) + (0 if entry is ACKNOWLEDGE else _weight(entry, delivery.held))
         # Redis looks for each payload from the oldest on.
         group.sort(key=lambda entry: entry[0].number)
         return group
@@ -233,11 +233,14 @@ class Settler:
             await trio.sleep(next(backoff()) * 20)
 
 
-def _weight(outcome: Outcome | Checkpoint | LetGo) -> int:
+def _weight(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> int:
     """About how many bytes it brings along, besides the payload that it takes away."""
     if isinstance(outcome, Acknowledge):
         return outcome.size
-    return 0 if isinstance(outcome, Discard | Expire | LetGo) else len(outcome.payload or b"")
+    if isinstance(outcome, Discard | Expire | LetGo):
+        return 0
+    beside = 0 if held is None or held.record is None else held.record.unsaved_bytes
+    return len(outcome.payload or b"") + beside
 
 
 def _changes_nothing(delivery: Delivery, outcome: Outcome) -> bool:
@@ -249,7 +252,7 @@ def _begun_checkpoint(delivery: Delivery) -> Checkpoint | None:
 
 
 def _end_checkpoint(delivery: Delivery, problem: str | None) -> None:
-    payload = None if delivery.checkpoints is None else delivery.checkpoints.end()
+    payload = None if delivery.checkpoints is None else delivery.checkpoints.end(ok=problem is None)
     if problem is not None:
         logger.warning("job %s (%s): its progress could not be recorded: %s", delivery.jid, delivery.job_class, problem)
     elif payload is not None:

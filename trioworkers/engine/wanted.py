@@ -8,7 +8,7 @@ from __future__ import annotations
 import trio
 
 from trioworkers.errors import DeadlinePassed
-from trioworkers.exits import Held, Permit
+from trioworkers.exits import Held, Kept, Permit
 from trioworkers.jobs.handler import AnyHandler
 from trioworkers.wire.job import Job
 from trioworkers.wire.lifetime import kept_s
@@ -29,7 +29,10 @@ def held_by(job: Job, handler: AnyHandler | None, permit: Permit | None) -> Held
     wanted = job.keep_result if job.keep_result is not None or handler is None else handler.keep_result_s
     keep_s = None if wanted is None else kept_s(wanted)
     key = "" if job.lock is None or job.lock.until == "spell" else job.lock.key
-    return None if keep_s is None and permit is None and not key else Held(job.jid, permit, keep_s, key)
+    record = Kept() if job.recorded is not None and job.recorded.beside else None
+    if keep_s is None and permit is None and not key and record is None:
+        return None
+    return Held(job.jid, permit, keep_s, key, record)
 
 
 def seconds_left(job: Job, now_s: float) -> float | None:

@@ -18,6 +18,7 @@ import trio
 
 from trioworkers.errors import HostPaused
 from trioworkers.http.abandoned import GivenBack
+from trioworkers.http.idempotency import sign
 from trioworkers.http.names import check_host
 from trioworkers.http.time_left import tell
 
@@ -173,6 +174,7 @@ class GovernedTransport(httpx.AsyncBaseTransport):
         governor = self._governor(request.url)
         call = Call()
         await governor.admit(call)
+        sign(request)
         tell(request, self._options.deadline_header)  # now that it goes out: it may have waited for its turn
         try:
             response = await self.inner.handle_async_request(request)

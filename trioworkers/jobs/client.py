@@ -126,6 +126,10 @@ class Client:
         except StopIteration as end:
             return end.value
 
+    async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
+        """What a step of a job returned, if that is recorded beside its payload, and how many results are: for `Context.step`."""
+        return await self._opened().recorded(jid, name)
+
     def _opened(self) -> Sends:
         if self._sender is None:
             raise RuntimeError("a Client is used inside its block: async with Client(url) as client")

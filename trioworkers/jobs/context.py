@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from trioworkers.jobs.client import Client
     from trioworkers.jobs.fan_out import FanOut
+    from trioworkers.jobs.iteration import Source
     from trioworkers.jobs.progress import Progress
 
 logger = logging.getLogger("trioworkers.job")
@@ -146,16 +147,68 @@ class Context:
             )  # with none nothing would ever be sent
         if timeout is not None:
             checked_seconds("timeout", timeout, MAX_SECONDS)
-        if self._progress is None:
-            self._progress = self._open_progress()
         return open_fan_out(
             self.http if client is None else client,
             self.job.jid,
-            self._progress,
+            self._opened(),
             limit=limit,
             timeout_s=timeout,
             checkpoint=checkpoint,
         )
+
+    def _opened(self) -> Progress:
+        if self._progress is None:
+            self._progress = self._open_progress()
+        return self._progress
+
+    async def step(self, name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await `function(*args)` once for this job, whatever becomes of the attempt; returns what it returned.
+
+        That is recorded in Redis under `name` before this returns. A later attempt gets the recorded value without a call: after a retry, a stop, a
+        takeover, `kill -9`. Only between the function's end and the record is a gap, in which a crash has it called once more; so all
+        requests of `ctx.http` inside carry `Idempotency-Key: JID:NAME`. What is returned goes through JSON, up to 64 KiB, in the first attempt as well, and
+        becomes what the function's annotation says.
+
+        Raises what the function raises, when nothing is recorded; ValueError for a name that this attempt has had already; BadResult for what JSON
+        can't hold, or if the record is not what the function says by now; NotRecorded if Redis refuses the record; RecordsLost. An outage of
+        Redis is waited out. Cancelled: what is done goes with the job's outcome.
+        """
+        from trioworkers.jobs.steps import take_step  # noqa: PLC0415 - few jobs take steps
+
+        look_up = self._resources.client.recorded
+        result: T = await take_step(self.job.jid, self._opened(), look_up, name, function, args)
+        return result
+
+    def iterate(
+        self,
+        name: str,
+        source: Source[T],
+        *,
+        every: int | timedelta = 100,
+        max_run: float | None = None,
+        reset_retries: bool = False,
+    ) -> AsyncIterator[T]:
+        """The values of `source(cursor)`, an async iterable of `(cursor, value)`, from after the last row that this job has done, in any attempt.
+
+        `source` is called with None at first, later with the cursor of the last row that is done: it begins after that. A row is done when the next one is
+        asked for. Where the iteration is goes with every outcome, and is recorded in Redis besides after so many rows, or so much time: `every`; a `kill -9`
+        repeats what came after the last record. A worker that stops puts the job back between two rows, no attempt counted. `max_run`: seconds after which the job goes
+        behind the others that wait, and comes back. `reset_retries`: failures are counted anew when at least one row was done.
+
+        Within the loop the calls of a fan-out are remembered only for the row they belong to: name them by it.
+        Raises ValueError for a name that this attempt has had already, and for options that can't be; in the loop what the source raises, NotRecorded,
+        BadResult for a cursor that JSON can't hold in 4 KiB. See `trioworkers.sources` for ready-made ones.
+        """
+        from trioworkers.jobs.iteration import Iteration  # noqa: PLC0415 - as above
+
+        return Iteration(self._opened(), name, source, every=every, max_run=max_run, reset_retries=reset_retries)
+
+    @property
+    def idempotency_key(self) -> str:
+        """`JID:NAME` inside a step of that name, which requests of `ctx.http` carry by themselves; elsewhere the jid. The same in every attempt."""
+        from trioworkers.http.idempotency import current_key  # noqa: PLC0415 - as above
+
+        return current_key() or self.job.jid
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """Call `function(*args)` in another process and return its result; both have to be picklable.

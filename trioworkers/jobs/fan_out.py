@@ -6,17 +6,16 @@ failed for a moment. Every request carries `Idempotency-Key: JID:NAME`, the same
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import trio
 
 from trioworkers.errors import CallFailed, FanOutError
 from trioworkers.http.failure import failure_of
+from trioworkers.http.idempotency import HEADER, idempotency_key
 from trioworkers.jobs.http_call import HttpCall
 from trioworkers.jobs.progress import Progress
 
@@ -83,7 +82,7 @@ class FanOut:
         """
         headers = dict(options.pop("headers", None) or {})
         if not any(key.lower() == "idempotency-key" for key in headers):
-            headers["Idempotency-Key"] = idempotency_key(self._jid, name)
+            headers[HEADER] = idempotency_key(self._jid, name)
         if self._timeout_s is not None:
             options.setdefault("timeout", self._timeout_s)
 
@@ -132,6 +131,10 @@ class FanOut:
             raise ValueError(f"a call's name travels in the job's payload, where {name!r} has no form: it is not UTF-8")
         if name in self._progress.used:
             raise ValueError(f"this job has a call named {name!r} already; names tell a retry what was done")
+        if name in self._progress.row_before:
+            raise ValueError(
+                f"the row before had a call named {name!r}: in an iteration calls are named by their row, too"
+            )
         self._total += 1
         if self._progress.expect(name):
             self._nursery.start_soon(self._run, name, call, name=f"fan-out {name}")
@@ -202,15 +205,3 @@ async def open_fan_out(
     if raised is not None:
         raise raised
     fan.finish()
-
-
-MAX_KEY = 255
-"""Characters of an idempotency key that services take; and no header has room for any name."""
-
-
-def idempotency_key(jid: str, name: str) -> str:
-    """`JID:NAME`, the same in every attempt; percent-encoded where a header can't carry it, a hash of the name where it is too long."""
-    key = f"{jid}:{name}"
-    if not (key.isascii() and key.isprintable()):
-        key = quote(key, safe=":")
-    return key if len(key) <= MAX_KEY else f"{quote(jid)[: MAX_KEY - 65]}:{hashlib.sha256(name.encode()).hexdigest()}"

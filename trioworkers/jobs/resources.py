@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from trioworkers.http import Http, open_client
+from trioworkers.http.idempotency import signing
 from trioworkers.http.time_left import telling
 from trioworkers.jobs.client import Client
 
@@ -48,6 +49,7 @@ class SharedResources:
         self._http = http
         hooks = getattr(http, "event_hooks", {})
         if "request" in hooks:
+            hooks["request"].append(signing)
             hooks["request"].append(partial(telling, self._http_options.deadline_header))
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:

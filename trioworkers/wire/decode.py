@@ -24,6 +24,7 @@ from trioworkers.wire.job import (
 from trioworkers.wire.lock import LOCK_FIELD, lock_in
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.plain import shown
+from trioworkers.wire.record import RECORD_FIELD, read_record
 
 MAX_FOREIGN_JID = 255
 """Sidekiq has no limit; what is longer is known here by its fingerprint, and keeps its spelling in the payload."""
@@ -209,5 +210,6 @@ _SELDOM: dict[str, tuple[str, Callable[[Any], Any]]] = {
     lifetime.KEEP_FIELD: ("keep_result", lifetime.kept_s),
     SNOOZED_FIELD: ("snoozed_at_s", epoch_s),
     LOCK_FIELD: ("lock", lock_in),
+    RECORD_FIELD: ("recorded", read_record),
 }
 """Fields that few payloads carry: the attribute of `Job`, and how its value is read."""

@@ -11,6 +11,7 @@ import attrs
 
 from trioworkers.errors import BadJob
 from trioworkers.wire.lock import Lock
+from trioworkers.wire.record import Recorded
 
 MAX_JID = 64
 """Of jobs that we send."""
@@ -70,7 +71,7 @@ class Job:
     What a worker sees besides: `expires_at_s`, `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
     failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason;
     of very many calls `done_packed` and `failed_packed` have digests of the names for which there is no room),
-    `snoozed_at_s` (since when it is put off without an attempt being counted: its host is paused, say).
+    `snoozed_at_s` (since when it is put off without an attempt being counted: its host is paused, say), `recorded` (results of steps, cursors of iterations).
     """
 
     queue: str
@@ -97,6 +98,7 @@ class Job:
     done_packed: bytes = attrs.field(default=b"", kw_only=True, repr=False)
     failed_packed: bytes = attrs.field(default=b"", kw_only=True, repr=False)
     snoozed_at_s: float | None = attrs.field(default=None, kw_only=True)
+    recorded: Recorded | None = attrs.field(default=None, kw_only=True, repr=False)
     extra: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
     kwargs: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
     active_job: bool = attrs.field(default=False, kw_only=True)
@@ -131,6 +133,7 @@ class Job:
             or bool(self.progress)
             or bool(self.failed_calls or self.done_packed or self.failed_packed)
             or self.snoozed_at_s is not None
+            or self.recorded is not None
         )
 
     @property

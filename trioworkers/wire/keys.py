@@ -253,6 +253,10 @@ class Keys:
         """String with expiry: how far a Django task is."""
         return self._own(f"tw:task:{jid}")
 
+    def steps(self, jid: str) -> str:
+        """Hash: what steps of a job returned, by name, where its payload has no room for it."""
+        return self._own(f"tw:steps:{jid}")
+
     def result(self, jid: str) -> str:
         """String with expiry: how a job ended, and what it returned."""
         return self._own(f"tw:result:{jid}")

@@ -66,6 +66,8 @@ class FakeHolds:
     count: int = 0
     unlock: Callable[[str, str], None] = lambda *_: None
     """(key, jid): see `FakeLocks.unlock`."""
+    steps: defaultdict[str, dict[str, bytes]] = attrs.field(factory=lambda: defaultdict(dict))
+    """What jobs recorded beside their payloads, by jid."""
     results: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
     """jid → (how it ended, until when that is kept)"""
 
@@ -231,6 +233,11 @@ class FakeHolds:
             elif kind == "close":
                 for name in rest[0]:
                     self.gates[name].closed_s = max(self.gates[name].closed_s, self.now_s() + rest[1])
+            elif kind == "steps":
+                jid, new, stays = rest
+                self.steps[jid].update(zip(new[::2], new[1::2], strict=True))
+                if stays == 0:
+                    self.steps.pop(jid)
             else:
                 _, member, limits, jid = rest
                 self._let_go(member, limits, jid)

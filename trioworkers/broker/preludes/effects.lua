@@ -3,6 +3,7 @@
 -- there. One that can't be done (a key of the wrong type, say) undoes nothing: it waits in `repairs` for whoever does the upkeep.
 --   'result'  jid, text, seconds that it is kept
 --   'close'   {limit, …}, seconds: nothing starts under them for so long; before any permit is handed on
+--   'steps'   jid, {name, text, …}, what becomes of all that is there: 0 it goes, n it stays n seconds, -1 until somebody says otherwise
 --   'permit'  holds, member, {limit, …}, jid that the permits are kept for, or ''
 --   'unlock'  KEY, jid: the lock of a job that has ended; 'touch' KEY, jid: of one that has moved
 
@@ -19,6 +20,22 @@ local effect = {
       for _, name in ipairs(e[2]) do close(own, name, e[3]) end
     end
     write_gates(own)
+  end,
+  steps = function(own, list)
+    for _, e in ipairs(list) do
+      local key, results, stays = own .. 'steps:' .. e[2], e[3], e[4]
+      if stays == 0 then
+        redis.call('UNLINK', key)
+      else
+        for i = 1, #results, 2 do
+          if not (pcall(redis.call, 'HSET', key, results[i], results[i + 1])) then -- not a hash: none of ours wrote that
+            redis.call('UNLINK', key)
+            redis.call('HSET', key, results[i], results[i + 1])
+          end
+        end
+        if stays > 0 then redis.call('EXPIRE', key, stays) elseif #results > 0 then redis.call('PERSIST', key) end
+      end
+    end
   end,
   permit = function(own, list)
     local by_holds = {}

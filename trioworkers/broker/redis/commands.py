@@ -133,6 +133,10 @@ class Commands:
         """Fields, where there are any."""
         return await self._do(lambda client: client.hmget(key, fields))
 
+    async def hlen(self, key: str) -> int:
+        """How many fields a hash has."""
+        return await self._do(lambda client: client.hlen(key))
+
     async def hgetall(self, key: str) -> Mapping[bytes, bytes]:
         """A whole hash."""
         return await self._do(lambda client: client.hgetall(key))

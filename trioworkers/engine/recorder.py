@@ -1,0 +1,100 @@
+"""How the progress of a running job gets into its payload, and how a job leaves that can go on elsewhere: opened for the few that ask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import attrs
+import trio
+
+from trioworkers.engine.delivery import Checkpoints, Delivery
+from trioworkers.exits import Held
+from trioworkers.jobs.progress import Progress
+from trioworkers.outcome import Outcome, Requeue, Snooze
+from trioworkers.wire.encode import addressed
+from trioworkers.wire.fitting import fitted
+from trioworkers.wire.job import Job
+
+logger = logging.getLogger("trioworkers")
+
+
+@attrs.define(eq=False)
+class Recorder:
+    """One attempt's. `max_bytes`: no payload gets larger than that. `worker_stops`: whether this worker is about to stop."""
+
+    delivery: Delivery
+    job: Job
+    max_bytes: float
+    worker_stops: Callable[[], bool]
+    progress: Progress = attrs.field(init=False)
+    _begun: tuple[int, tuple[str, ...]] = attrs.field(default=(0, ()), init=False)
+
+    def progressed(self, payload: bytes) -> bytes | None:
+        """`payload` with the progress so far, if there is any."""
+        fields = self.progress.fields()
+        # With its jid, lest one that is made from the payload's bytes become another.
+        return fitted(payload, fields, self.max_bytes, jid=self.job.jid) if fields else None
+
+    def begin(self) -> None:
+        """What is known now is about to be written."""
+        record = self.progress.record
+        self._begun = (0, ()) if record is None else record.write()
+
+    def end(self, *, ok: bool) -> None:
+        """It is written, or can't be."""
+        if ok and self.progress.record is not None:
+            self.progress.record.wrote(self._begun)
+
+    def hold(self) -> None:
+        """See `Attempt.hold`."""
+        held = self.delivery.held or Held(self.job.jid)
+        self.delivery.held = attrs.evolve(held, record=self.progress.record)
+
+    # ── the attempt, as the job sees it ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_stopping(self) -> bool:
+        """See `Attempt.is_stopping`."""
+        return self.worker_stops()
+
+    def leave(self, *, to_others: bool = False) -> None:
+        """See `Attempt.leave`."""
+        self.delivery.cancel(self._behind if to_others else None)
+
+    def _behind(self, requeue: Requeue) -> Outcome:
+        payload = self.delivery.payload if requeue.payload is None else requeue.payload
+        return Snooze(addressed(payload, self.delivery.queue, self.job.jid), 0.0)
+
+
+def open_progress(
+    delivery: Delivery,
+    job: Job,
+    save: Callable[[Delivery], trio.Event],
+    max_bytes: float,
+    worker_stops: Callable[[], bool],
+) -> Progress:
+    """The progress of `delivery`'s job. `save`: makes durable at once what `delivery.checkpoints` has to say. Else see `Recorder`."""
+    recorder = Recorder(delivery, job, max_bytes, worker_stops)
+    recorder.progress = progress = Progress.of(job, partial(save, delivery), recorder)
+    # The payload of now: the checkpoints to come replace the delivery's.
+    delivery.checkpoints = Checkpoints(partial(recorder.progressed, delivery.payload), recorder)
+    if job.recorded is not None and job.recorded.beside:
+        progress.open_record()
+        recorder.hold()
+    return progress
+
+
+CLOSING_S = 0.25
+
+
+async def close_sources(progress: Progress | None) -> None:
+    """Close the sources of iterations that an attempt left before they were through. Bounded, for the attempt's own time may be over."""
+    if progress is None or progress.record is None or not progress.record.sources:
+        return
+    with trio.CancelScope(deadline=trio.current_time() + CLOSING_S, shield=True):
+        try:
+            await progress.record.aclose()
+        except Exception:
+            logger.exception("the source of an iteration could not be closed")
