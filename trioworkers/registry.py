@@ -270,6 +270,10 @@ FIELDS = (
         *("tw_rates", "process record", "Jobs settled per second, by queue."),
         *("heartbeat", "expiry of the record (a minute)"),
     ),
+    Field(
+        *("tw_classes", "process record", "The classes that have a handler there, by queue."),
+        *("heartbeat", "expiry of the record (a minute)"),
+    ),
 )
 
 

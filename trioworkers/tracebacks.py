@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from trioworkers.failures import harmless, leaves
+
+LOOKED_AT = 200
+"""Of the frames of an error that only is to say where it came from, the innermost."""
 
 MAX_CAUSES = 5
 """Of a group, so many root causes are shown; a nursery of a thousand failures is no reason for a thousand tracebacks."""
@@ -24,6 +28,18 @@ def is_theirs(filename: str) -> bool:
 def their_frames(error: BaseException) -> traceback.StackSummary:
     """The frames that are theirs."""
     return _cut(traceback.extract_tb(error.__traceback__))
+
+
+def last_place(error: BaseException) -> str:
+    """Where their code was when `error` reached it, on one line: the innermost frame that is no library's. "" if there is none. Can't raise."""
+    with suppress(Exception):
+        frames = _cut(traceback.extract_tb(error.__traceback__, limit=-LOOKED_AT))
+        own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+        if own:
+            return f"{own[-1].filename}:{own[-1].lineno}, in {own[-1].name}: {(own[-1].line or '')[:200]}".removesuffix(
+                ": "
+            )
+    return ""
 
 
 def format_error(error: BaseException) -> str:

@@ -254,6 +254,25 @@ async def test_process_id_is_claimed_by_one_at_a_time(connection: Connection):
     await two.claim()
 
 
+async def test_twin_is_told_with_the_first_beat_that_it_sees(connection: Connection, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    first, second = current_identity(), current_identity()
+    one = Presence(broker(connection, "same", encode_lease(first), 30_000), str(first), ["q"])
+    two = Presence(broker(connection, "same", encode_lease(second), 30_000), str(second), ["q"])
+    await one.claim()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_beat_once_watched, one, first, caplog)
+        with trio.fail_after(one.beat_interval_s * 2.4), pytest.raises(Superseded, match="in use by process"):
+            await two.claim()
+
+
+async def _beat_once_watched(presence: Presence, identity: Identity, caplog: pytest.LogCaptureFixture) -> None:
+    while "process id 'same' is held by process" not in caplog.text:
+        await trio.sleep(0.01)
+    await trio.sleep(presence.beat_interval_s / 4)
+    await presence.beat(record(identity), [])
+
+
 async def _keep_beating(presence: Presence, identity: Identity, scope: trio.CancelScope) -> None:
     while not scope.cancel_called:
         await presence.beat(record(identity), [])

@@ -164,6 +164,32 @@ def test_from_nothing_to_a_job_and_over_changes_and_mistakes(start: Callable[...
     assert "Traceback" not in gone
 
 
+def test_only_what_concerns_it_restarts_it(start: Callable[..., Dev], folder: Path):
+    elsewhere = folder.parent / "named"
+    elsewhere.mkdir()
+    (folder / "tests").mkdir()
+    for name in ("helpers.py", "script.py", "tests/test_app.py"):
+        (folder / name).write_text("")
+    (folder / "app.py").write_text(
+        APP + "import helpers\n\n@app.handler('default')\nasync def late():\n    import later\n"
+    )
+    (folder / "later.py").write_text("print('later', 1)\n")
+    dev = start("--watch", "../named", "--log-level", "debug").wait("started:")
+    for name in ("script.py", "tests/test_app.py", "tests/new.py"):
+        (folder / name).write_text("x = 1\n")
+        dev.wait(f"{name}: nothing of it is imported")
+    assert dev.text.count("started:") == 1
+    starts = 1
+    for name in ("helpers.py", "app.py", "new_one.py", "../named/shared.py"):
+        (folder / name).write_text((folder / name).read_text() if (folder / name).exists() else "x = 1\n")
+        starts += 1
+        dev.wait(f"{Path(name).name} changed: restarting").wait("started:", starts)
+    dev.enqueue("late")
+    dev.wait("later 1")
+    (folder / "later.py").write_text("print('later', 2)\n")
+    dev.wait("later.py changed: restarting")
+
+
 def test_running_job_comes_back_after_a_change(start: Callable[..., Dev], folder: Path):
     dev = start("--shutdown-timeout", "0.1").wait("started:")
     dev.enqueue("nap", "60")

@@ -50,3 +50,28 @@ def test_who_may_only_send_is_told_nothing(server: Server):
     server.command("ACL", "SETUSER", "sender", "on", ">pw", "~*", "+@all", "-smembers")
     jid, told = enqueue(server.url.replace("//", "//sender:pw@"), "q", "A")
     assert (len(jid), told) == (25, "")
+
+
+def test_class_without_a_handler_is_told_if_all_workers_say_what_they_have(
+    work: Callable[..., Worker], server: Server, jobs: Jobs
+):
+    work().wait_started()
+    told = enqueue(server.url, "q", "Slep", "0")[1]
+    assert told.startswith("no worker of queue q has a handler for class Slep, so the job will fail; known: ")
+    info = {"queues": ["q"], "labels": []}
+    server.command("SADD", "processes", "rb:1")
+    server.command("HSET", "rb:1", "info", json.dumps(info), "busy", 0, "beat", "1.5")
+    assert enqueue(server.url, "q", "Slep", "0")[1] == ""
+
+
+def test_what_only_looks_like_json_is_told(redis_url: str, shared_server: Server):
+    told = enqueue(redis_url, "mail", "A", '{"id": 7', "[1,", "plain", '{"id": 7}')[1].splitlines()
+    assert [line.partition(" is no JSON (")[0] for line in told[:2]] == ["'{\"id\": 7'", "'[1,'"]
+    assert told[0].endswith("so it is sent as a string")
+    assert len(told) == 3
+    assert json.loads(str(shared_server.command("LINDEX", "queue:mail", 0)))["args"] == [
+        '{"id": 7',
+        "[1,",
+        "plain",
+        {"id": 7},
+    ]

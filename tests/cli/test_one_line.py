@@ -99,6 +99,7 @@ def test_ctrl_c_while_it_waits_for_redis_says_what_it_waits_for_and_ends(folder:
     first = process.stderr.readline()
     assert "unreachable" in first
     assert "it is tried again" in first
+    assert "say where it is: --redis, REDIS_URL; `trioworkers dev` and --redis embedded:./data bring their own" in first
     process.send_signal(signal.SIGINT)
     status, text = said(process)
     assert (status, len(text.splitlines())) == (0, 1)

@@ -234,7 +234,9 @@ async def test_attempt_that_takes_too_long_is_cancelled_and_retried(autojump_clo
         await test.enqueue(slow.job())
         await test.drain()
         (job,) = test.retries
-        assert "timeout of 5 s" in job.extra["error_message"]
+        text = job.extra["error_message"]
+        assert text.startswith(f"the attempt took longer than its timeout of 5 s; it waited at {__file__}:")
+        assert text.endswith(", in slow: await trio.sleep_forever()")
         assert job.extra["error_class"] == "trio.TooSlowError"
         assert cleaned_up
 

@@ -6,6 +6,7 @@ holder is certainly dead (same machine, process gone), or wait whether it renews
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -18,6 +19,8 @@ from trioworkers.errors import Superseded
 from trioworkers.identity import is_certainly_dead
 from trioworkers.wire.own_record import Record, decode_lease, running_fields
 from trioworkers.wire.packing import pack
+
+logger = logging.getLogger("trioworkers")
 
 BEAT = script(
     __file__,
@@ -52,8 +55,16 @@ DEREGISTER = script(
 )
 
 BEATS_PER_LEASE = 6
+LOOKS_PER_BEAT = 5
+"""While another worker has our process id, so often do we look whether it lives."""
+
 MAX_PATIENCE_S = 300.0
 """After an outage others have as long to come back as it took, but no longer than this: jobs of workers that did die in it wait meanwhile."""
+
+
+def _named(holder: str) -> str:
+    known = decode_lease(holder)
+    return f"process {known.pid} on {known.hostname}" if known else "another worker"
 
 
 @attrs.frozen
@@ -108,16 +119,29 @@ class Presence:
         known = decode_lease(holder)
         if known is not None and is_certainly_dead(known):
             holder, left_ms = await self._try_claim(holder)
+        if holder != self._broker.holder.lease:
+            await self._outwatch(holder, left_ms)
+
+    async def _outwatch(self, holder: str, left_ms: int) -> None:
+        """Take the id when its holder lets two and a half beats pass. Raises Superseded as soon as one comes."""
+        process_id, who = self._broker.holder.process_id, _named(holder)
         watch_s = self.beat_interval_s * 2.5
-        while holder != self._broker.holder.lease:
-            watched, before_ms = holder, left_ms
-            await trio.sleep(watch_s)
+        text = "process id %r is held by %s: watching whether that is alive, for up to %.0f s"
+        logger.info(text, process_id, who, watch_s)
+        began_at = trio.current_time()
+        while trio.current_time() < began_at + watch_s:
+            looked_at, watched, before_ms = trio.current_time(), holder, left_ms
+            await trio.sleep(self.beat_interval_s / LOOKS_PER_BEAT)
+            slept_s = trio.current_time() - looked_at
             holder, left_ms = await self._try_claim("")
-            if holder == watched and before_ms - left_ms > watch_s * 900:  # no beat in two and a half
-                holder, left_ms = await self._try_claim(watched)
-            elif holder != self._broker.holder.lease:
-                who = f"process {known.pid} on {known.hostname}" if known else "another worker"
-                raise Superseded(f"process id {self._broker.holder.process_id!r} is in use by {who}")
+            if holder == self._broker.holder.lease:
+                return
+            # What is left of a lease that nobody renews grows less as time goes by.
+            if holder != watched or before_ms - left_ms < slept_s * 500:
+                raise Superseded(f"process id {process_id!r} is in use by {_named(holder)}")
+        holder, _ = await self._try_claim(holder)
+        if holder != self._broker.holder.lease:
+            raise Superseded(f"process id {process_id!r} is in use by {_named(holder)}")
 
     async def _try_claim(self, known_dead: str) -> tuple[str, int]:
         broker = self._broker

@@ -123,7 +123,7 @@ def _row(parameter: Any) -> str:
     text = parameter.help or ""
     if parameter.param_type_name == "argument":
         name = parameter.metavar or parameter.name.upper()
-        name = name if parameter.required else f"[{name}]"
+        name = name if parameter.required or name.startswith("[") else f"[{name}]"
     else:
         name = ", ".join([*parameter.opts, *parameter.secondary_opts])
     if parameter.envvar:

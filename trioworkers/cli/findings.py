@@ -20,7 +20,7 @@ from trioworkers.broker.redis.server import open_server
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_in
 from trioworkers.cli.loader import load_app
-from trioworkers.cli.tables import clean
+from trioworkers.cli.tables import clean, in_lines
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import BrokerError, Unreachable, WrongLogin
 from trioworkers.printable import json_line
@@ -90,8 +90,13 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> None:
 
     colours = _COLOURS if wants_colours(sys.stdout, os.environ) else {}
     reset = "\x1b[0m" if colours else ""
+    indent = " " * 24
     for finding in findings:
         level = f"{colours.get(finding.level, '')}{finding.level:8}{reset}"
-        typer.echo(f"{level} {finding.check:13}  {clean(finding.text)}", color=bool(colours))
+        first, *more = in_lines(clean(finding.text), len(indent))
+        typer.echo(f"{level} {finding.check:13}  {first}", color=bool(colours))
+        for line in more:
+            typer.echo(indent + line)
         if finding.advice and finding.level != "ok":
-            typer.echo(f"{'':24}→ {clean(finding.advice)}")
+            first, *more = in_lines(clean(finding.advice), len(indent) + 2)
+            typer.echo("\n".join([f"{indent}→ {first}", *(f"{indent}  {line}" for line in more)]))

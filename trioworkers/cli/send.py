@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -13,7 +14,9 @@ from trioworkers.cli.tables import remark, say
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import TrioworkersError
 from trioworkers.jobs.client import Client
+from trioworkers.jobs.handler import ANY_CLASS
 from trioworkers.wire.job import Job
+from trioworkers.wire.process_records import Process
 
 NAMED = 5
 
@@ -41,7 +44,18 @@ async def _say_if_it_waits(job: Job, session: Session) -> None:
     if job.queue not in served:
         others = ", ".join(served[:NAMED]) + (", …" if len(served) > NAMED else "")
         remark(f"no worker serves queue {job.queue} now, so the job waits; served: {others or 'none'}")
+    elif (known := _known_classes(job.queue, processes)) and job.job_class not in known and ANY_CLASS not in known:
+        found = ", ".join(sorted(known)[:NAMED]) + (", …" if len(known) > NAMED else "")
+        remark(
+            f"no worker of queue {job.queue} has a handler for class {job.job_class}, so the job will fail; known: {found}"
+        )
     if job.queue in paused.queues:
         remark(f"queue {job.queue} is paused, so the job waits for: trioworkers resume {job.queue}")
     if job.job_class in paused.classes:
         remark(f"class {job.job_class} is paused, so the job waits for: trioworkers resume --class {job.job_class}")
+
+
+def _known_classes(queue: str, processes: Sequence[Process]) -> frozenset[str]:
+    """The classes for which some worker of the queue has a handler; none if one of them doesn't tell."""
+    told = [process.classes.get(queue) for process in processes if not process.quiet and queue in process.queues]
+    return frozenset().union(*(classes for classes in told if classes)) if all(told) else frozenset()

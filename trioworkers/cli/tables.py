@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -100,6 +102,14 @@ def write_paragraphs(paragraphs: Sequence[str]) -> None:
     for paragraph in paragraphs:
         for line in paragraph.split("\n"):
             sys.stdout.write(f"  {clean(line)}\n")
+
+
+def in_lines(text: str, indent: int) -> Sequence[str]:
+    """`text` on a terminal, `indent` columns from its edge, broken between words; in a pipe it is one line."""
+    if not sys.stdout.isatty():
+        return [text]
+    room = max(shutil.get_terminal_size().columns - indent, 20)
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def say(text: str) -> None:

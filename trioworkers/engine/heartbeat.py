@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
 
@@ -13,7 +13,7 @@ from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.delivery import Delivery
 from trioworkers.identity import rss_kb
 from trioworkers.ticks import next_tick
-from trioworkers.wire.own_record import Identity, Record, encode_running
+from trioworkers.wire.own_record import Identity, Record, encode_classes, encode_running
 
 MAX_SHOWN = 1000
 MAX_SHOWN_BYTES = 1_000_000
@@ -30,6 +30,7 @@ class Heartbeat:
         identity: Identity,
         queues: Mapping[str, int],
         *,
+        classes: Mapping[str, Sequence[str]],
         running: Callable[[], Iterable[Delivery]],
         is_quiet: Callable[[], bool],
         settled: Callable[[], Mapping[str, int]],
@@ -39,6 +40,7 @@ class Heartbeat:
         self._presence = presence
         self._identity = identity
         self._queues = queues
+        self._classes = encode_classes(classes)
         self._running = running
         self._is_quiet = is_quiet
         self._on_beat = on_beat
@@ -70,6 +72,7 @@ class Heartbeat:
             rtt_us=self._rtt_us,
             rss_kb=rss_kb(),
             rates=self._rates(now),
+            classes=self._classes,
         )
         beat = await self._presence.beat(record, _shown(running, now_s - now))
         self._rtt_us = int((trio.current_time() - now) * 1_000_000)

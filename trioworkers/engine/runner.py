@@ -34,6 +34,7 @@ from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Expire, Outcome, Requeue, Snooze
 from trioworkers.settings import Unknown
 from trioworkers.size_guard import SizeGuard
+from trioworkers.tracebacks import last_place
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.encode import addressed, amend, encode
 from trioworkers.wire.ended import encode_result
@@ -216,18 +217,21 @@ class Runner:
                         return Succeeded(encode_result(value))
                 except BaseException as error:
                     if comes_from_outside(error, delivery):
+                        waited_at = last_place(error)
                         raise
                     return Failed(error)  # straight from here: a variable would tie it to its own traceback
                 return SUCCEEDED
         except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
             return Failed(error)
-        return STOPPED if delivery.cancellation is not None else Failed(self._too_slow(handler, ctx))
+        # Only a cancellation comes here, and by way of the `raise` above.
+        return STOPPED if delivery.cancellation is not None else Failed(self._too_slow(handler, ctx, waited_at))
 
-    def _too_slow(self, handler: AnyHandler | None, ctx: Context) -> Exception:
+    def _too_slow(self, handler: AnyHandler | None, ctx: Context, waited_at: str) -> Exception:
         if ctx.job.deadline is not None and (wanted.seconds_left(ctx.job, self._now_s()) or 0.0) <= 0.0:
             return wanted.too_late(ctx.job, ran=True)
         seconds = handler.timeout_s if handler is not None else None
-        return trio.TooSlowError(f"the attempt took longer than its timeout of {seconds:g} s")
+        where = f"; it waited at {waited_at}" if waited_at else ""
+        return trio.TooSlowError(f"the attempt took longer than its timeout of {seconds:g} s{where}")
 
     def _call(self, handler: AnyHandler | None, ctx: Context) -> Awaitable[Any]:
         call: CallNext = partial(self._refuse, ctx.job) if handler is None else partial(handler.start, ctx.job, ctx)

@@ -144,6 +144,7 @@ def _assemble(app: Declarations, settings: Settings, url: str, connection: Conne
         url=url,
         shutdown_timeout_s=timeout_s,
         strict=settings.strict,
+        classes={queue: app.classes(queue) for queue in app.queues},
         limits=app.limits,
         queue_limits=app.queue_limits,
         unique=app.unique,

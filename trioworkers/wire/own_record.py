@@ -48,6 +48,16 @@ def decode_lease(text: str) -> Identity | None:
         return None
 
 
+MAX_CLASSES_BYTES = 4000
+"""It goes with each heartbeat."""
+
+
+def encode_classes(classes: Mapping[str, Sequence[str]]) -> bytes:
+    """For whom a worker has handlers, by queue. Nothing of it if it is too long: who misses a class there would take it for unknown."""
+    text = msgspec.json.encode({queue: sorted(names) for queue, names in classes.items()})
+    return text if len(text) <= MAX_CLASSES_BYTES else b"{}"
+
+
 @attrs.frozen
 class Record:
     """What a worker tells about itself with each heartbeat. `queues`: name → concurrency; `rates`: queue → jobs settled a second."""
@@ -62,6 +72,8 @@ class Record:
     rtt_us: int
     rss_kb: int
     rates: Mapping[str, float] = attrs.field(factory=dict)
+    classes: bytes = b"{}"
+    """See `encode_classes`."""
 
     def fields(self, more: Mapping[str, str] | None = None) -> list[str | bytes]:
         """The hash's fields and values in turn; `more`: what another family wants to see there, or sees otherwise."""
@@ -74,6 +86,7 @@ class Record:
             "rtt_us": str(self.rtt_us),
             "rss": str(self.rss_kb),
             "tw_rates": msgspec.json.encode(self.rates),
+            "tw_classes": self.classes,
         }
         texts.update(more or {})
         return [item for pair in texts.items() for item in pair]

@@ -30,6 +30,8 @@ class Process:
     started_at_s: float
     rss_kb: int
     rates: Mapping[str, float]
+    classes: Mapping[str, frozenset[str]]
+    """Those for which it has handlers, by queue. Ours only; a queue that is missing is one of which it doesn't tell."""
 
 
 @attrs.frozen
@@ -75,6 +77,7 @@ def decode_process(identity: str, record: Mapping[bytes, bytes]) -> Process:
         started_at_s=_number(info.started_at),
         rss_kb=int(_number(record.get(b"rss"))),
         rates=_rates(record.get(b"tw_rates", b"{}")),
+        classes=_classes(record.get(b"tw_classes", b"{}")) if is_ours else {},
     )
 
 
@@ -117,6 +120,13 @@ def _queues(info: _Info, concurrency: int) -> dict[str, int]:
 def _rates(text: bytes) -> dict[str, float]:
     try:
         return msgspec.json.decode(text, type=dict[str, float])
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _classes(text: bytes) -> dict[str, frozenset[str]]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, frozenset[str]])
     except (ValueError, RecursionError):
         return {}
 

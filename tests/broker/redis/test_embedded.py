@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from servers import ROOT, wait_for
+from servers import ROOT, Server, wait_for
 
 from trioworkers import Client, ConfigurationError, Job, Unavailable
 from trioworkers.broker.redis import embedded
@@ -178,3 +179,32 @@ async def test_server_that_does_not_start_shows_its_own_words(tmp_path: Path, mo
     with pytest.raises(ConfigurationError, match=r"does not start: .*appendonlydir"):
         async with open_embedded(f"embedded:{tmp_path}"):
             pass
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no Redis here")
+async def test_kept_jobs_can_be_read_by_another_redis(tmp_path: Path):
+    home = tmp_path / "data"
+    async with open_embedded(f"embedded:{home}") as url, Client(url) as client:
+        await client.enqueue(Job("q", "A", [1]))
+    assert [path.suffix for path in home.glob("appendonlydir/*.base.*")] == [".aof"]
+    reader = await trio.to_thread.run_sync(Server(home).start)
+    try:
+        assert reader.command("LLEN", "queue:q") == 1
+    finally:
+        reader.kill()
+
+
+async def test_what_another_server_wrote_is_said_to_be_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home = tmp_path / "data"
+    async with open_embedded(f"embedded:{home}"):
+        pass
+    (manifest,) = home.glob("appendonlydir/*.manifest")
+    manifest.write_text(manifest.read_text().replace("base.aof", "base.rdb"))
+    (base,) = home.glob("appendonlydir/*.base.aof")
+    base.rename(base.with_suffix(".rdb")).write_bytes(b"VALKEY990" + bytes(100))
+    with pytest.raises(
+        ConfigurationError, match=r"was written by Valkey, and this server can't read it\. Nothing is lost"
+    ) as raised:
+        async with open_embedded(f"embedded:{home}"):
+            pass
+    assert "redis-check-aof" not in str(raised.value)

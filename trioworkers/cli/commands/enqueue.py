@@ -24,7 +24,7 @@ def enqueue(
         str, typer.Argument(metavar="CLASS", help="The job's class.", autocompletion=complete("classes"))
     ],
     args: Annotated[
-        list[str] | None, typer.Argument(metavar="ARG", help="Its arguments: JSON, or a string if it isn't.")
+        list[str] | None, typer.Argument(metavar="[ARG]...", help="Its arguments: JSON, or a string if it isn't.")
     ] = None,
     *,
     redis: Redis = None,
@@ -66,5 +66,9 @@ def parse_argument(text: str) -> Any:
 
     try:
         return msgspec.json.decode(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        if text.lstrip()[:1] in ("{", "[", '"'):
+            from trioworkers.cli.tables import remark, short  # noqa: PLC0415 - as above
+
+            remark(f"{short(text, 40)!r} is no JSON ({error}), so it is sent as a string")
         return text

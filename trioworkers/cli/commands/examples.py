@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., None])
+COLUMNS = 80
+"""A terminal has so many; it breaks longer lines anywhere."""
 
 
 def examples(*lines: tuple[str, str]) -> Callable[[F], F]:
@@ -30,7 +32,7 @@ def epilog(function: Callable[..., Any]) -> str:
     if not lines:
         return ""
     width = max(len(line) for line, _ in lines)
-    if width > 60:  # two columns would not fit: the words go above the line
+    if width + max(len(what) for _, what in lines) + 9 > COLUMNS:  # the words go above the line
         shown = [text for line, what in lines for text in (f"  # {what}", f"  {line}")]
     else:
         shown = [f"  {line.ljust(width)}   # {what}" for line, what in lines]

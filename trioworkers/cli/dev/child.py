@@ -14,7 +14,8 @@ from typing import TypeVar, cast
 import msgspec
 
 from trioworkers.app import App
-from trioworkers.cli.dev.messages import GIVE_UP, Given, Need, Order
+from trioworkers.cli.dev.messages import GIVE_UP, Changed, Concerned, Given, Need, Order
+from trioworkers.cli.dev.own_files import OwnFiles
 from trioworkers.cli.loader import load_app
 from trioworkers.cli.usage import check_environment
 from trioworkers.errors import BrokerError, NotFound, SharedQueue, TrioworkersError, Unavailable, WrongUsage
@@ -61,7 +62,7 @@ def _work(app: App, order: Order, link: socket.socket) -> None:
     if given.problem:
         raise Unavailable(given.problem)
     app.configure(redis_url=given.url)
-    threading.Thread(target=_end_with, args=(link,), name="trioworkers-dev", daemon=True).start()
+    threading.Thread(target=_attend, args=(link, OwnFiles()), name="trioworkers-dev", daemon=True).start()
     app.run()
 
 
@@ -77,18 +78,29 @@ def _told(error: TrioworkersError, *, code_helps: bool) -> int:
 
 
 def _read(link: socket.socket, kind: type[T]) -> T:
+    line = _line(link)
+    if not line:
+        sys.exit(0)  # `dev` is gone
+    return msgspec.json.decode(line, type=kind)
+
+
+def _line(link: socket.socket) -> bytes:
+    """What comes next; b"" if that is the end."""
     line = b""
     while not line.endswith(b"\n"):
         part = link.recv(65536)
         if not part:
-            sys.exit(0)  # `dev` is gone
+            return b""
         line += part
-    return msgspec.json.decode(line, type=kind)
+    return line
 
 
-def _end_with(link: socket.socket) -> None:
+def _attend(link: socket.socket, own: OwnFiles) -> None:
+    """Answer `dev` while it is there, in a thread: jobs may block the event loop. Then stop the worker."""
     with suppress(OSError):
-        link.recv(1)
+        while line := _line(link):
+            changed = msgspec.json.decode(line, type=Changed)
+            link.sendall(msgspec.json.encode(Concerned(own.concerned(changed.paths))) + b"\n")
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -1,4 +1,4 @@
-"""What `dev` and its worker process say to each other, one line of JSON each: order, need, given; and what its end means."""
+"""What `dev` and its worker process say to each other, one line of JSON each: order, need, given; changed, concerned; and what its end means."""
 
 from __future__ import annotations
 
@@ -38,3 +38,17 @@ class Given:
 
     url: str = ""
     problem: str = ""
+
+
+@attrs.frozen
+class Changed:
+    """Python files that were saved, while it runs."""
+
+    paths: tuple[str, ...]
+
+
+@attrs.frozen
+class Concerned:
+    """Which of them concerns it; "" if none does."""
+
+    path: str

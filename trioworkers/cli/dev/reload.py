@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -80,9 +80,17 @@ class _Session:
                         async with trio.open_nursery() as nursery:
                             nursery.start_soon(worker.serve, self._redises)
                             nursery.start_soon(self._mourn, worker, changes)
-                            changed = await changes.wait()
+                            changed = await self._concerning(changes, worker)
                             nursery.cancel_scope.cancel()
                         logger.info("%s changed: restarting", changed)
+
+    async def _concerning(self, changes: Changes, worker: WorkerProcess) -> str:
+        """Wait for a change that concerns the worker; its path, as one would write it here. In folders that were named every change does."""
+        while True:
+            paths = await changes.wait()
+            if found := _in_one_of(self._wishes.watch, paths) or await worker.concerned(paths):
+                return _as_written_here(found)
+            logger.debug("%s: nothing of it is imported", ", ".join(sorted(paths)))
 
     async def _mourn(self, worker: WorkerProcess, changes: Changes) -> None:
         """The worker has ended and said why. Go on only if a change of the code may help."""
@@ -104,3 +112,14 @@ class _Session:
         finally:
             with trio.CancelScope(shield=True):
                 await worker.stop(self._wishes.shutdown_timeout + PATIENCE_S)
+
+
+def _in_one_of(folders: Iterable[Path], paths: Iterable[str]) -> str:
+    resolved = [folder.resolve() for folder in folders]
+    return min(
+        (each for each in paths if any(Path(each).resolve().is_relative_to(folder) for folder in resolved)), default=""
+    )
+
+
+def _as_written_here(path: str) -> str:
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,27 @@ class Changes:
     """What has changed; a change that nobody waits for is kept."""
 
     def __init__(self) -> None:
-        self._path = ""
+        self._paths: set[str] = set()
         self._happened = trio.Event()
         self.are_noticed = True
         """False: nobody watches."""
 
-    def note(self, path: str) -> None:
+    def note(self, paths: Collection[str]) -> None:
         """Something changed."""
-        self._path = path
+        self._paths.update(paths)
         self._happened.set()
 
     def forget(self) -> None:
         """What has changed so far does not matter."""
         self._happened = trio.Event()
+        self._paths.clear()
 
-    async def wait(self) -> str:
-        """The path of what changed, as one would write it here."""
+    async def wait(self) -> frozenset[str]:
+        """The paths of what changed since the last time."""
         await self._happened.wait()
-        path = Path(self._path)
-        with suppress(ValueError):
-            path = path.relative_to(Path.cwd())
-        return str(path)
+        paths = frozenset(self._paths)
+        self.forget()
+        return paths
 
 
 @asynccontextmanager
@@ -63,7 +63,7 @@ async def watching(folders: Sequence[Path]) -> AsyncIterator[Changes]:
         options: dict[str, Any] = {"debounce": CALM_MS * 4, "step": CALM_MS, "rust_timeout": 500, "stop_event": done}
         try:
             for found in watch(*folders, watch_filter=PythonFilter(), raise_interrupt=False, **options):
-                token.run_sync_soon(changes.note, min(path for _, path in found))
+                token.run_sync_soon(changes.note, [path for _, path in found])
         except trio.RunFinishedError:
             pass
         except OSError as error:

@@ -9,17 +9,22 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
 import msgspec
 import trio
 
-from trioworkers.cli.dev.messages import Given, Need, Order
+from trioworkers.cli.dev.messages import Changed, Concerned, Given, Need, Order
 from trioworkers.cli.dev.redises import Redises
 from trioworkers.errors import TrioworkersError
 
 logger = logging.getLogger("trioworkers.dev")
+
+PATIENCE_S = 2.0
+"""For an answer of the worker: a thread of its own gives it."""
 
 
 @attrs.frozen
@@ -41,6 +46,7 @@ class WorkerProcess:
         self.process = process
         self._stream = stream
         self._order = order
+        self._listens = False
 
     @classmethod
     async def start(cls, wishes: Wishes, *, was_there: bool) -> WorkerProcess:
@@ -73,8 +79,19 @@ class WorkerProcess:
             line = await self._receive_line()
             if line:
                 await self._stream.send_all(msgspec.json.encode(await _given(redises, line)) + b"\n")
+                self._listens = True
         except trio.BrokenResourceError:
             pass  # it ended, and has said why
+
+    async def concerned(self, paths: Collection[str]) -> str:
+        """The first of the changed files that concerns it. While it can't be asked (it starts, it has ended), any may be the one."""
+        if self._listens:
+            with suppress(trio.BrokenResourceError), trio.move_on_after(PATIENCE_S):
+                await self._stream.send_all(msgspec.json.encode(Changed(tuple(paths))) + b"\n")
+                if line := await self._receive_line():
+                    return msgspec.json.decode(line, type=Concerned).path
+            self._listens = False  # a late answer would be taken for that to the next question
+        return min(paths)
 
     async def _receive_line(self) -> bytes:
         line = b""
