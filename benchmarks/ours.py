@@ -21,6 +21,7 @@ from typing import Any
 import trio
 
 from trioworkers import App, Client, Context, FleetLimit, Job
+from trioworkers.process.logs import configure_logging
 
 ACROSS_PROCESSES = time.CLOCK_MONOTONIC
 
@@ -197,10 +198,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, default=1000)
     parser.add_argument("--limit", type=int, default=0, help="have all jobs under one limit of so many at once")
+    parser.add_argument("--log", type=argparse.FileType("w"), help="log as installed, to this file: two lines a job")
     parser.add_argument("--queues", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.ERROR)  # a server without persistence is worth a warning, but not here
+    if options.log is None:
+        logging.basicConfig(level=logging.ERROR)  # a server without persistence is worth a warning, but not here
+    else:
+        configure_logging("text", "info", options.log)
     print(json.dumps(MEASUREMENTS[options.measurement](options)))
 
 

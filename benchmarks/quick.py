@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from store import Store, private_store
@@ -29,6 +30,8 @@ def main() -> None:
             _show(f"idle CPU, {queues} queues", f"{_end(process)['percent']:.3f} %")
         _latency(store)
         _empty(store)
+        with TemporaryDirectory() as folder:
+            _empty(store, log=Path(folder, "log"))
         _waits(store)
         _limits(store)
         _enqueue(store)
@@ -37,20 +40,24 @@ def main() -> None:
         print(f"\n{time.perf_counter() - began:.0f} s in all")
 
 
-def _empty(store: Store, jobs: int = 20_000) -> None:
+def _empty(store: Store, jobs: int = 20_000, log: Path | None = None) -> None:
     rates, cpu, bare_cpu, ratios = [], [], [], []
+    arguments = ["--jobs", str(jobs), *(["--log", str(log)] if log else [])]
     for _ in range(ROUNDS):
         store.push(jobs, "Empty", 1, "two")
         bare = _run("bare_loop.py", store, "--jobs", str(jobs))
         store.push(jobs, "Empty", 1, "two")
         redis = _Redis(store)
-        ours = _run("ours.py", store, "throughput", "--jobs", str(jobs))
+        ours = _run("ours.py", store, "throughput", *arguments)
         spent = redis.spent(jobs)
         rates.append(jobs / ours["seconds"])
         cpu.append(ours["cpu_s"] / jobs * 1e6)
         bare_cpu.append(bare["cpu_s"] / jobs * 1e6)
         ratios.append(bare["seconds"] / ours["seconds"])
-    _show("empty jobs", f"{_spread(rates, '.0f')} jobs/s, {_spread(ratios, '.2f')} of the bare loop's")
+    _show(
+        "empty jobs as installed" if log else "empty jobs",
+        f"{_spread(rates, '.0f')} jobs/s, {_spread(ratios, '.2f')} of the bare loop's",
+    )
     relative = statistics.median(bare_cpu) / statistics.median(cpu)
     _show("  CPU per job", f"{_spread(cpu, '.1f')} µs; bare loop {_spread(bare_cpu, '.1f')} µs; ratio {relative:.2f}")
     _show("  Redis", spent)

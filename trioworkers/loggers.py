@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trioworkers.log_records import PrintableRecord
 from trioworkers.printable import Lines, as_text, on_one_line
 
 NAMES = ("trioworkers", "trioworkers.job", "trioworkers.dev")
 FIELDS = ("jid", "job_class", "queue", "error", "next")
 """What records carry beside their text, and others may have written."""
 
+_PRINTABLE = (int, float, Lines)
 _HERE = f"{Path(__file__).parent}/"
 
 
@@ -25,9 +26,12 @@ class _Ours:
 
     def handle(self, record: logging.LogRecord) -> None:
         """Make it printable, and have it handled. A handler that raises (its stream is closed) doesn't end what was logged about."""
-        with suppress(Exception):
-            _clean(record)
+        try:
+            if not isinstance(record, PrintableRecord):
+                _clean(record)
             super().handle(record)  # type: ignore[misc]
+        except Exception:  # noqa: BLE001, S110 - see above; `suppress` takes as long as the rest of this
+            pass
 
     def __setattr__(self, name: str, value: Any) -> None:
         # `dictConfig` and `fileConfig` disable, unless told otherwise, every logger that they don't name: that is meant for nobody in particular.
@@ -40,7 +44,7 @@ def _clean(record: logging.LogRecord) -> None:
     # The text is ours; what is put into it may be anybody's. A handler's own lines are its own, but for whose they are.
     if record.args and (record.name != "trioworkers.job" or record.pathname.startswith(_HERE)):
         args = record.args if isinstance(record.args, tuple) else (record.args,)
-        record.args = tuple([each if isinstance(each, int | float | Lines) else as_text(each) for each in args])
+        record.args = tuple([each if isinstance(each, _PRINTABLE) else as_text(each) for each in args])
     for field in FIELDS:
         value = record.__dict__.get(field)
         if isinstance(value, str):

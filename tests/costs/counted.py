@@ -28,6 +28,7 @@ from costs_app import AT_ONCE, app, empty, waiting
 import trioworkers
 from trioworkers import Client
 from trioworkers.engine import watchdog
+from trioworkers.process.logs import configure_logging
 
 PACKAGE = str(Path(str(trioworkers.__file__)).parent)
 REPLY_S = 0.02
@@ -148,6 +149,8 @@ if __name__ == "__main__":
         3600.0  # so slow a loop looks blocked, and what it does for one that is isn't what is counted
     )
     trio._core._run._r = FirstComeFirstServed()  # type: ignore[attr-defined]
+    if "LOG" in os.environ:
+        configure_logging("text", "info", Path(os.environ["LOG"]).open("w"))  # noqa: SIM115 - for as long as the process lives
     what, file = {"worker": worker, "client": client, "holder": holder}[sys.argv[1]], Path(sys.argv[2])
     if what is not holder:
         counter.start()

@@ -47,7 +47,7 @@ def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder)).start()
         try:
-            parts = (_of_jobs, _of_waiting, _of_calls, _of_an_idle_worker, _of_a_command)
+            parts = (_of_jobs, _of_jobs_with_a_log, _of_waiting, _of_calls, _of_an_idle_worker, _of_a_command)
             return {what: figure for part in parts for what, figure in part(server).items()}
         finally:
             server.kill()
@@ -117,6 +117,16 @@ def _of_jobs(server: Server) -> dict[str, float]:
             _round(server, worker, kind, count)  # what the first ones bring in isn't the others' cost
             found |= _cheapest(name, [_round(server, worker, kind, count) for _ in range(ROUNDS)], count)
     return found
+
+
+def _of_jobs_with_a_log(server: Server) -> dict[str, float]:
+    """As installed: two lines a job."""
+    with _counted(server, "worker", LOG=os.devnull) as worker:
+        assert worker.line() == "started"
+        _round(server, worker, "Empty", AT_ONCE)
+        rounds = [_round(server, worker, "Empty", AT_ONCE) for _ in range(ROUNDS)]
+    kept = [{what: each[what] for what in each if not what.startswith("commands")} for each in rounds]
+    return _cheapest("one of 100 jobs, logged", kept, AT_ONCE)
 
 
 def _round(server: Server, worker: _Counted, kind: str, count: int) -> dict[str, int]:

@@ -7,19 +7,24 @@ for formatters that write objects. Arguments are never logged: they are the user
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from types import MappingProxyType
 
 from trioworkers import errors
 from trioworkers.errors import TrioworkersError
 from trioworkers.failures import harmless, is_a, leaves, summary
+from trioworkers.log_records import RecordMaker
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
+from trioworkers.printable import on_one_line
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.job import Job
 
 logger = logging.getLogger("trioworkers.job")
 
 MAX_MESSAGE = 500
+_OF_ALL = "%s class=%s jid=%s queue=%s attempt=%d"
+_OF_ENDS = f"{_OF_ALL} elapsed=%.3f"
 
 
 def log_start(job: Job) -> None:
@@ -27,8 +32,7 @@ def log_start(job: Job) -> None:
     # Of a job that is put off again and again the first time is told, and the end.
     level = logging.INFO if job.snoozed_at_s is None else logging.DEBUG
     if logger.isEnabledFor(level):
-        text = "start class=%s jid=%s queue=%s attempt=%d"
-        _say(level, text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "start"))
+        _say(level, "start", job, _OF_ALL)
 
 
 def log_end(job: Job, outcome: Outcome, failure: BaseException | None, elapsed_s: float) -> None:
@@ -36,17 +40,11 @@ def log_end(job: Job, outcome: Outcome, failure: BaseException | None, elapsed_s
     if failure is not None:
         _log_failed(job, failure, outcome, elapsed_s)
     elif logger.isEnabledFor(logging.INFO):
-        done = isinstance(outcome, Acknowledge)
-        fields = _fields(job, "done" if done else "stop") | {"elapsed": round(elapsed_s, 6)}
-        text = "%s class=%s jid=%s queue=%s attempt=%d elapsed=%.3f"
-        values = [fields["event"], job.job_class, job.jid, job.queue, job.attempt, elapsed_s]
-        if not done:
-            fields["next"] = (
-                "back in its queue" if isinstance(outcome, Requeue) else _consequence(outcome, steered=False)[1]
-            )
-            text += " next=%s"
-            values.append(fields["next"])
-        _say(logging.INFO, text, *values, extra=fields)
+        if isinstance(outcome, Acknowledge):
+            _say(logging.INFO, "done", job, _OF_ENDS, {"elapsed": round(elapsed_s, 6)})
+            return
+        what_next = "back in its queue" if isinstance(outcome, Requeue) else _consequence(outcome, steered=False)[1]
+        _say(logging.INFO, "stop", job, f"{_OF_ENDS} next=%s", {"elapsed": round(elapsed_s, 6), "next": what_next})
 
 
 def _log_failed(job: Job, error: BaseException, outcome: Outcome, elapsed_s: float) -> None:
@@ -58,27 +56,22 @@ def _log_failed(job: Job, error: BaseException, outcome: Outcome, elapsed_s: flo
         level = logging.DEBUG
     if not logger.isEnabledFor(level):
         return
-    fields = _fields(job, "fail") | {
-        "elapsed": round(elapsed_s, 6),
-        "error": f"{name}: {message}",
-        "next": what_next,
-    }
-    text = "fail class=%s jid=%s queue=%s attempt=%d elapsed=%.3f error=%s: %s next=%s"
-    values = (job.job_class, job.jid, job.queue, job.attempt, elapsed_s, name, message, what_next)
-    _say(level, text, *values, extra=fields, exc_info=harmless(error) if _wants_traceback(error) else None)
+    more: dict[str, float | str]
+    more = {"elapsed": round(elapsed_s, 6), "error": on_one_line(f"{name}: {message}"), "next": what_next}
+    shown = harmless(error) if _wants_traceback(error) else None
+    _say(level, "fail", job, f"{_OF_ENDS} error=%s next=%s", more, shown)
 
 
 def log_expired(job: Job) -> None:
     """It was not begun, as nobody wants it any more."""
-    text = "expired class=%s jid=%s queue=%s attempt=%d"
-    _say(logging.INFO, text, job.job_class, job.jid, job.queue, job.attempt, extra=_fields(job, "expired"))
+    if logger.isEnabledFor(logging.INFO):
+        _say(logging.INFO, "expired", job, _OF_ALL)
 
 
 def log_skipped(job: Job, other: str) -> None:
     """It was not begun, as another job like it waits or runs."""
-    text = "skipped class=%s jid=%s queue=%s duplicate_of=%s"
-    fields = _fields(job, "skipped") | {"duplicate_of": other}
-    _say(logging.INFO, text, job.job_class, job.jid, job.queue, other, extra=fields)
+    if logger.isEnabledFor(logging.INFO):
+        _say(logging.INFO, "skipped", job, f"{_OF_ALL} duplicate_of=%s", {"duplicate_of": on_one_line(other)})
 
 
 def log_buried(queue: str, payload: bytes, reason: str) -> None:
@@ -87,31 +80,32 @@ def log_buried(queue: str, payload: bytes, reason: str) -> None:
     if len(payload) < 1 << 20:
         with suppress(Exception):  # if reading it is what went wrong, so does this
             extra["jid"] = jid_of(payload)
-    _say(
-        logging.ERROR,
-        "unreadable payload on queue=%s, %d bytes, goes to dead: %s",
-        queue,
-        len(payload),
-        reason,
-        extra=extra,
-    )
+    with suppress(Exception):  # as in `_say`
+        text = "unreadable payload on queue=%s, %d bytes, goes to dead: %s"
+        logger.error(text, queue, len(payload), reason, extra=extra)
 
 
-def _say(level: int, text: str, *values: object, **options: Any) -> None:
-    with suppress(
-        Exception
-    ):  # a filter of the user's raised: a job's outcome depends on no log line, and where to say so?
-        logger.log(level, text, *values, **options)
+def _say(
+    level: int,
+    event: str,
+    job: Job,
+    text: str,
+    more: Mapping[str, float | str] = MappingProxyType({}),
+    raised: BaseException | None = None,
+) -> None:
+    """Log a line about `job`. `more`: what it says at its end, in the order of `text`. Texts in it are printable."""
+    try:
+        job_class, jid, queue = on_one_line(job.job_class), on_one_line(job.jid), on_one_line(job.queue)
+        attempt = job.attempt
+        fields = {"event": event, "jid": jid, "job_class": job_class, "queue": queue, "attempt": attempt, **more}
+        args = (event, job_class, jid, queue, attempt, *more.values())
+        info = None if raised is None else (type(raised), raised, raised.__traceback__)
+        logger.handle(_records.make(level, text, args, fields, info))
+    except Exception:  # noqa: BLE001, S110 - a filter of the user's raised: a job's outcome depends on no log line, and where to say so?
+        pass
 
 
-def _fields(job: Job, event: str) -> dict[str, Any]:
-    return {
-        "event": event,
-        "jid": job.jid,
-        "job_class": job.job_class,
-        "queue": job.queue,
-        "attempt": job.attempt,
-    }
+_records = RecordMaker(logger, (__file__, _say.__code__.co_firstlineno, _say.__name__))
 
 
 def _consequence(outcome: Outcome, *, steered: bool) -> tuple[int, str]:

@@ -34,10 +34,18 @@ class LogWriter(logging.Handler):
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._idle = True
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As any handler, but for the lock around `emit`, which has its own where it needs one."""
+        found = self.filter(record) if self.filters else True
+        if found:
+            self.emit(found if isinstance(found, logging.LogRecord) else record)
+        return bool(found)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Have it written soon. Never raises, never waits."""
@@ -50,16 +58,21 @@ class LogWriter(logging.Handler):
         if os.getpid() != self._pid:  # a forked child: our thread is not in it, and what it says is little
             self._write(line)
             return
-        with self._changed:
+        with self._lock:
             if self._size + len(line) > ROOM_BYTES and self._lines:
                 self._dropped += 1
+                self._wake()
                 return
             self._lines.append(line)
             self._size += len(line)
-            if self._thread is None or not self._thread.is_alive():
-                self._start()
-            elif self._idle:
-                self._changed.notify_all()
+            if len(self._lines) == 1:  # else the thread knows that something waits
+                self._wake()
+
+    def _wake(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+        elif self._idle:
+            self._changed.notify_all()
 
     def flush(self) -> None:
         """Wait until all is written, but no longer than `FLUSH_S`."""

@@ -13,9 +13,10 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
+from trioworkers.log_records import PrintableRecord
 from trioworkers.loggers import NAMES
 from trioworkers.printable import as_text, json_line, on_lines, on_one_line
 from trioworkers.process.log_writer import LogWriter
@@ -23,14 +24,15 @@ from trioworkers.tracebacks import format_error
 
 Format = Literal["text", "logfmt", "json"]
 
-_FIELDS = ("jid", "job_class", "queue", "attempt", "elapsed", "error", "next")
-_NAMES = {"job_class": "class"}
+_FIELDS = {name: name for name in ("jid", "job_class", "queue", "attempt", "elapsed", "error", "next")}
+_FIELDS["job_class"] = "class"
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _LEVEL_COLOURS = {logging.DEBUG: "\x1b[2m", logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
 _EVENT_COLOURS = {"start": "\x1b[36m", "done": "\x1b[32m", "stop": "\x1b[35m"}
 _OF_TRACEBACK = re.compile(
     r" |$|Traceback \(|During handling of|The above exception|\(from the |… and |[\w.<>]{1,200}(: |$)"
 )
+_QUOTED = re.compile(r'[ "=\\]')
 _KEYS = re.compile(r"(?<= )([a-z]+=)")
 
 
@@ -48,11 +50,11 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and below it the traceback if there is one."""
-        line = f"{self._time(record)} pid={record.process} {record.levelname} {_message(record)}"
         if self._terminal:
             line = self._for_terminal(record)
-        trace = _traceback(record)
-        return f"{line}\n{trace}" if trace else line
+        else:
+            line = f"{self._time(record)} pid={record.process} {record.levelname} {_message(record)}"
+        return f"{line}\n{trace}" if record.exc_info and (trace := _traceback(record)) else line
 
     def _time(self, record: logging.LogRecord) -> str:
         second = int(record.created)
@@ -153,12 +155,14 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _message(record: logging.LogRecord) -> str:
+    if isinstance(record, PrintableRecord):
+        return str(record.msg % record.args)
     text = record.getMessage()
     if hasattr(record, "event"):
         return on_one_line(text)
     if hasattr(record, "jid"):  # a handler's own line: say whose it is
         fields = (
-            f"{_NAMES.get(name, name)}={as_text(getattr(record, name))}" for name in _FIELDS if hasattr(record, name)
+            f"{shown}={as_text(getattr(record, name))}" for name, shown in _FIELDS.items() if hasattr(record, name)
         )
         text = " ".join([text, *fields])
     return on_lines(text)
@@ -166,18 +170,30 @@ def _message(record: logging.LogRecord) -> str:
 
 def _entry(record: logging.LogRecord) -> dict[str, Any]:
     """What machines get: of our lines about jobs the event and its fields, of all others the message."""
-    event = getattr(record, "event", None)
+    said = vars(record)
+    event = said.get("event")
     entry: dict[str, Any] = {
-        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "time": _iso_time(record.created),
         "level": record.levelname.lower(),
         "logger": record.name,
         "pid": record.process,
         "message": record.getMessage() if event is None else event,
     }
-    entry.update({_NAMES.get(name, name): getattr(record, name) for name in _FIELDS if hasattr(record, name)})
+    entry.update([(shown, said[name]) for name, shown in _FIELDS.items() if name in said])
     if trace := _traceback(record):
         entry["traceback"] = trace
     return entry
+
+
+def _iso_time(created: float) -> str:
+    second = int(created)
+    return f"{_second(second)}.{int((created - second) * 1000):03d}+00:00"
+
+
+@lru_cache(maxsize=1)
+def _second(second: int) -> str:
+    """A busy worker writes many lines a second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def _traceback(record: logging.LogRecord) -> str:
@@ -194,6 +210,6 @@ def _traceback(record: logging.LogRecord) -> str:
 
 def _logfmt(value: object) -> str:
     text = as_text(value) if not isinstance(value, str) else value
-    if text and text.isprintable() and not any(sign in text for sign in ' "=\\'):
+    if text and text.isprintable() and not _QUOTED.search(text):
         return text
     return json_line(text)
