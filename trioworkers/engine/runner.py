@@ -162,11 +162,11 @@ class Runner:
     ) -> tuple[AnyHandler | None, Context] | Outcome:
         """What an attempt needs; or the outcome of what isn't attempted. Raises BadPayload, and whatever we have not thought of."""
         delivery.job = job = self._decode(delivery, self._dialects.get(delivery.queue, SIDEKIQ))
-        if job.job_class in self.paused_classes:
-            return hold(delivery.payload, delivery.queue)
         handler = self._handlers.find(job.queue, job.job_class)
-        if handler is None and self._handlers.unknown_on(job.queue) == "leave":
-            return self.skipped.skip(job, delivery.payload)
+        if job.job_class in self.paused_classes or handler is None:
+            put_off = self._put_off(job, handler, delivery)
+            if put_off is not None:
+                return put_off
         timeout_s = None if handler is None else handler.timeout_s
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         if _is_wanted_for_a_time(job, handler):
@@ -184,6 +184,20 @@ class Runner:
             partial(open_progress, delivery, job, save, self._most_bytes, self.is_stopping),
         )
         return handler, ctx
+
+    def _put_off(self, job: Job, handler: AnyHandler | None, delivery: Delivery) -> Snooze | None:
+        """For a job that can't run here and now, for no fault of its own: later. None for one that isn't wanted any more, or whose time is over."""
+        now_s = self._now_s()
+        left_s = wanted.seconds_left(job, now_s)
+        if wanted.has_expired(job, handler, now_s) or (left_s is not None and left_s <= 0.0):
+            return None
+        if (
+            job.job_class in self.paused_classes
+        ):  # by people, who will resume it: that is no trying, which `retry_for` would bound
+            return hold(delivery.payload, delivery.queue)
+        if self._handlers.unknown_on(job.queue) == "leave":
+            return self.skipped.skip(job, delivery.payload, now_s, self._most_bytes)
+        return None
 
     def _decode(self, delivery: Delivery, dialect: Dialect) -> Job:
         size = len(delivery.payload)

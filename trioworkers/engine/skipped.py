@@ -1,18 +1,20 @@
 """Jobs of classes that have no handler here, left for others: back to the schedule set with a delay, and no attempt charged.
 
-The delay grows with each time that the same job comes back, so that jobs which nobody wants don't run in circles; the payload
-keeps its bytes, so how often is remembered here and forgotten with the worker: the next deploy may know the class.
+The delay grows with the time since a job was first left, which travels in its payload, so that jobs which nobody wants don't run in
+circles. What nobody has wanted for a day has failed once, see `retry.snooze`: so no job is left for ever.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections import Counter, OrderedDict
+from collections import Counter
 
 import attrs
 import trio
 
+from trioworkers import retry
 from trioworkers.outcome import Snooze
 from trioworkers.wire.encode import addressed
 from trioworkers.wire.job import Job, new_jid
@@ -22,9 +24,6 @@ logger = logging.getLogger("trioworkers")
 
 FIRST_DELAY_S = 5.0
 LONGEST_DELAY_S = 300.0
-REMEMBERED_JOBS = 10_000
-"""More jobs than this at a time: each waits as long as can be, or looking at them would be all that we do."""
-
 REMEMBERED_CLASSES = 1_000
 SAY_AGAIN_AFTER_S = 600.0
 
@@ -40,23 +39,18 @@ class SkippedJobs:
 
     def __init__(self) -> None:
         self.by_queue: Counter[str] = Counter()
-        self._times: OrderedDict[str, int] = OrderedDict()
         self._said: dict[tuple[str, str], _Said] = {}
 
-    def skip(self, job: Job, payload: bytes) -> Snooze:
-        """The outcome of a delivery that others may know how to run. Says so once in a while for each class."""
-        self.by_queue[job.queue] += 1
-        self._say(job)
-        delay_s = self._delay_s(job.jid) * random.uniform(0.75, 1.25)
-        return Snooze(addressed(payload, job.queue, new_jid()), delay_s)
-
-    def _delay_s(self, jid: str) -> float:
-        times = self._times.pop(jid, 0)
-        self._times[jid] = times + 1
-        if len(self._times) > REMEMBERED_JOBS:
-            self._times.popitem(last=False)
-            return LONGEST_DELAY_S
-        return min(FIRST_DELAY_S * 2.0 ** min(times, 10), LONGEST_DELAY_S)
+    def skip(self, job: Job, payload: bytes, now_s: float, max_bytes: float = math.inf) -> Snooze | None:
+        """The outcome of a delivery that others may know how to run; None if it was left for as long as it may be. Says so once in a while for each class."""
+        waited_s = 0.0 if job.snoozed_at_s is None else now_s - job.snoozed_at_s
+        delay_s = min(max(waited_s, FIRST_DELAY_S), LONGEST_DELAY_S) * random.uniform(0.75, 1.25)
+        payload = addressed(payload, job.queue, new_jid())  # two of the same bytes would be one there
+        snoozed = retry.snooze(job, payload, delay_s, now_s, max_bytes=max_bytes)
+        if snoozed is not None:
+            self.by_queue[job.queue] += 1
+            self._say(job)
+        return snoozed
 
     def _say(self, job: Job) -> None:
         now = trio.current_time()
