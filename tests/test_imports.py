@@ -29,6 +29,10 @@ NEEDS_ITS_OWN_REASON = {
     "trioworkers.broker.redis.embedded": "embedded:",
     "trioworkers.cli.dev.child": "`trioworkers dev`",
     "trioworkers.testing": "tests",
+    "trioworkers.web": "`trioworkers web` and `run --web`",
+    "trioworkers.cli.dashboard": "as trioworkers.web",
+    "jinja2": "as trioworkers.web",
+    "anycorn": "as trioworkers.web",
 }
 """When each may be imported, and not before."""
 

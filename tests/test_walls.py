@@ -16,7 +16,7 @@ FLOORS = (
     ("jobs", "http"),
     ("engine",),
     ("process",),
-    ("app", "sync", "asyncio", "django", "cli", "testing", "__init__", "__main__"),
+    ("app", "sync", "asyncio", "django", "cli", "web", "testing", "__init__", "__main__"),
 )
 """From the second to the highest: `wire/` and all other files of the package's own folder are the lowest. Who stands on one imports from it and
 from those below."""
@@ -45,9 +45,12 @@ WALLS = {
         "jobs/progress.py",  # how much of a payload it may take
         "exits.py",  # a few fields of ours, at a glance
         "failures.py",  # Sidekiq's backtraces
+        "web",  # what is shown of payloads, and the values of boxes
         "printable.py",  # what --json and logs say
     ),
-    "trioworkers.broker.people": ("broker/people", "cli"),
+    "trioworkers.broker.people": ("broker/people", "cli", "web"),
+    "jinja2": ("web",),
+    "anycorn": ("web/serving.py",),
     "trioworkers.broker.fake": ("testing.py",),
 }
 """What only these rooms import."""

@@ -82,11 +82,17 @@ class Contents(Reader):
         key = source.key(self._keys)
         return await (self._read.llen(key) if source.is_queue else self._read.zcard(key))
 
-    async def pages(self, source: Location, first: int = FIRST_PAGE) -> AsyncGenerator[list[Entry], None]:
-        """Everything in `source`: what runs next first, of the dead the latest first. `first`: length of the first page."""
-        start, length = 0, min(first, FIRST_PAGE)
+    async def page(self, source: Location, start: int, length: int) -> list[Entry]:
+        """Some of `source`, without the first `start`: what runs next first, of the dead the latest first."""
+        return await (self._list_page if source.is_queue else self._set_page)(source, start, length)
+
+    async def pages(
+        self, source: Location, first: int = FIRST_PAGE, start: int = 0
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Everything in `source`, in the order of `page`. `first`: length of the first page; `start`: without so many."""
+        length = min(first, FIRST_PAGE)
         while True:
-            page = await (self._list_page if source.is_queue else self._set_page)(source, start, length)
+            page = await self.page(source, start, length)
             if page:
                 yield page
             if len(page) < length:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 import trio
 
@@ -33,7 +33,7 @@ CLOCK_DIFFERENCE_S = 5.0
 MAX_LISTS = 1000
 
 
-async def diagnose(connection: Connection, keys: Keys) -> AsyncIterator[Finding]:
+async def diagnose(connection: Connection, keys: Keys) -> AsyncGenerator[Finding, None]:
     """One finding after the other. Raises Unavailable if Redis can't be reached (any more), WrongLogin if it won't have us."""
     examiner = _Examiner(connection, keys)
     for check in (

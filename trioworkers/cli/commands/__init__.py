@@ -25,10 +25,11 @@ from trioworkers.cli.commands.look import LISTS, jobs, ps, queues, show, stats
 from trioworkers.cli.commands.new import new
 from trioworkers.cli.commands.run import run
 from trioworkers.cli.commands.transfer import export, import_
+from trioworkers.cli.commands.web import web
 
 SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Work": (dev, new, run, enqueue, demo),
-    "Look": (ps, queues, jobs, *LISTS, show, stats),
+    "Look": (ps, queues, jobs, *LISTS, show, stats, web),
     "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
     "Control": (cancel, pause, resume, quiet, stop),
     "Care": (doctor,),

@@ -8,12 +8,14 @@ import typer
 
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import LogFormat, LogLevel, Target
+from trioworkers.cli.commands.web import ReadToken, Token
 
 
 @examples(
     ("trioworkers run handlers:app", "the App named app in the module handlers"),
     ("trioworkers run app.py", "the only App in that file"),
     ("trioworkers run app.py --redis redis://redis.internal:6379/1 --process-id w1", "its jobs come back to w1"),
+    ("trioworkers run app.py --web 127.0.0.1:8090", "with the dashboard"),
     ("trioworkers run app.py --log-format json --log-level warning", "no line for jobs that go well"),
 )
 def run(
@@ -36,6 +38,14 @@ def run(
     strict: Annotated[
         bool | None, typer.Option("--strict", help="Don't run on a queue from which another kind of worker fetches.")
     ] = None,
+    web: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Serve the dashboard, too, from a thread of its own; see `trioworkers web`."
+        ),
+    ] = None,
+    web_token: Token = None,
+    web_read_token: ReadToken = None,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
 ) -> None:
@@ -65,4 +75,10 @@ def run(
         ensure_logging()
         app.configure(redis_url=redis, **options)
         check_environment(app)
-        app.run()
+        if web is None:
+            app.run()
+            return
+        from trioworkers.cli.dashboard import beside_worker, serving  # noqa: PLC0415 - few need it
+
+        with beside_worker(app, serving(web, web_token, web_read_token, None, read_only=False)):
+            app.run()

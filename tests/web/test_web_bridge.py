@@ -1,0 +1,170 @@
+"""Mounted in other programs: FastAPI under uvicorn, a Trio server, beside a worker; and browsers that leave."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from servers import ROOT, Server, Worker, free_port, wait_for
+from visiting import HERE, failed, visiting
+
+from trioworkers.chosen_redis import ChosenRedis
+from trioworkers.web import asgi
+from trioworkers.web.serving import Serving, beside, serve
+
+IN_FASTAPI = """
+import fastapi, uvicorn, sys
+from trioworkers import web
+api = fastapi.FastAPI()
+api.mount("/jobs", web.asgi(sys.argv[1]))
+
+@api.get("/")
+def own(): return "mine"
+
+uvicorn.run(api, host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+"""
+
+
+def get(url: str, **fields: str) -> str:
+    body = None if not fields else "&".join(f"{name}={value}" for name, value in fields.items()).encode()
+    headers = {"sec-fetch-site": "same-origin", "content-type": "application/x-www-form-urlencoded"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as reply:
+        return str(reply.read().decode())
+
+
+def reachable(url: str) -> bool:
+    try:
+        get(url)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def fastapi_url(redis_url: str, tmp_path: Path) -> Iterator[str]:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    port = free_port()
+    log = tmp_path / "log"
+    with log.open("wb") as sink:
+        command = [sys.executable, "-c", IN_FASTAPI, redis_url, str(port)]
+        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=sink, stderr=sink)
+    try:
+        wait_for(lambda: reachable(f"http://127.0.0.1:{port}/"), f"it starts: {log.read_text()}")
+        yield f"http://127.0.0.1:{port}/jobs"
+    finally:
+        process.terminate()
+        process.wait()
+        assert "Traceback" not in log.read_text()
+
+
+def test_in_fastapi_under_uvicorn(fastapi_url: str, command: Callable[..., Any]):
+    command("ZADD", "dead", 1, failed(1))
+    page = get(f"{fastapi_url}/dead")
+    assert f"{1:024x}" in page
+    assert 'href="/jobs/queues"' in page
+    assert "body" in get(fastapi_url + re.findall(r'href="/jobs(/static/style.css[^"]*)"', page)[0])
+    done = get(f"{fastapi_url}/do/pause", queue="default", back="/queues")
+    assert "default: paused" in done
+    assert command("SMEMBERS", "paused") == ["default"]
+    assert "Overview" in get(f"{fastapi_url}/")
+
+
+async def test_as_it_is_in_a_trio_server(redis_url: str):
+    serving = Serving("127.0.0.1:0")
+    listener = serving.listen()
+    port = listener.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, serving.application(ChosenRedis(redis_url)), listener)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as visitor:
+            assert "Overview" in (await visitor.get("/")).text
+        nursery.cancel_scope.cancel()
+
+
+def test_beside_what_blocks(redis_url: str):
+    """It has a thread of its own: whatever the worker's event loop does, the page is there; and it ends with its block."""
+    serving = Serving("127.0.0.1:0")
+    listener = serving.listen()
+    port = listener.getsockname()[1]
+    with beside(serving.application(ChosenRedis(redis_url)), listener):
+        wait_for(lambda: reachable(f"http://127.0.0.1:{port}/"), "it is there")
+    wait_for(lambda: not reachable(f"http://127.0.0.1:{port}/"), "it is gone")
+    assert "trioworkers-web" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_run_with_web_serves_until_the_worker_stops(work: Callable[..., Worker], server: Server, jobs: Any):
+    port = free_port()
+    worker = work("w1", "--web", f"127.0.0.1:{port}").wait_started()
+    jobs.push(3, "Sleep", 0)
+    wait_for(lambda: len(jobs.counted("end")) == 3, "jobs run")
+    assert "w1" in get(f"http://127.0.0.1:{port}/processes")
+    worker.process.terminate()
+    assert worker.ended() == 0
+    assert "Traceback" not in worker.text
+    assert not reachable(f"http://127.0.0.1:{port}/")
+
+
+async def test_who_leaves_ends_the_scan(redis_url: str, command: Callable[..., Any]):
+    """A browser that goes away while a page looks through everything."""
+    for start in range(0, 30_000, 5000):
+        command("ZADD", "dead", *(word for n in range(start, start + 5000) for word in (n, failed(n))))
+    app = asgi(redis_url)
+    sent: list[Any] = []
+    left = trio.Event()
+    ended = trio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) == 2:  # the head is out
+            left.set()
+
+    async def visit() -> None:
+        query = b"q=nosuchthing"
+        scope = {"type": "http", "method": "GET", "path": "/dead", "query_string": query, "client": ("127.0.0.1", 1)}
+        await app({**scope, "headers": [(b"host", b"localhost")]}, receive, send)
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(visit)
+        await ended.wait()
+    assert sent[-1]["more_body"] is True  # it was given up, not finished
+
+
+async def test_more_tabs_than_pages_at_once_all_get_theirs(redis_url: str):
+    async with visiting(asgi(redis_url), headers=HERE, timeout=30) as visitor:
+        codes: list[int] = []
+
+        async def tab() -> None:
+            codes.append((await visitor.get("/queues")).status_code)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(tab)
+        assert codes == [200] * 50
+
+
+def test_nobody_listens_where_somebody_does(redis_url: str, tmp_path: Path):
+    taken = Serving("127.0.0.1:0").listen()
+    address = f"127.0.0.1:{taken.getsockname()[1]}"
+    command = [sys.executable, "-m", "trioworkers", "web", "--redis", redis_url, "--bind", address]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    taken.close()
+    assert done.returncode == 1
+    assert "can't listen on" in done.stderr
+    assert "Traceback" not in done.stderr

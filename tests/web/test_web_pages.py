@@ -1,0 +1,243 @@
+"""What pages show of what strangers put into Redis: all of it readable, bounded, and none of it obeyed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+import trio
+from servers import Server
+from visiting import HERE, PAGES, failed, payload, visiting
+
+from trioworkers.errors import ConfigurationError
+from trioworkers.web import asgi
+from trioworkers.web.pages import PAGES as ALL_PAGES
+
+MARKUP = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}\x1b[31m\u202egnp\u200b\u0000\n"
+MOST_BYTES = 50_000
+
+
+class _Tags(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+
+def harmless(text: str) -> None:
+    tags = _Tags(text).tags
+    assert [attributes.get("src") is not None for tag, attributes in tags if tag == "script"] == [True]
+    assert all(str(attributes["src"]).startswith("/rates.svg") for tag, attributes in tags if tag == "img")
+    assert not [name for _, attributes in tags for name in attributes if name.startswith("on") or name == "style"]
+    assert not set(text) & {"\x1b", "\u202e", "\u200b", "\x00"}
+
+
+def fill_with_markup(command: Callable[..., Any]) -> None:
+    fields = ("class", "jid", "error_class", "error_message", "queue", "wrapped")
+    hostile = dict.fromkeys(fields, MARKUP) | {"tags": [MARKUP], "args": [MARKUP]}
+    for key, place in (("retry", failed), ("dead", failed), ("schedule", payload)):
+        command("ZADD", key, time.time(), place(1, **hostile))
+    command("SADD", "queues", MARKUP, "default")
+    command("SADD", "paused", MARKUP)
+    command("SADD", "tw:paused:classes", MARKUP)
+    command("LPUSH", f"queue:{MARKUP}", payload(2, **hostile))
+    command("LPUSH", "queue:default", payload(2, **hostile))
+    command("SADD", "processes", MARKUP)
+    info = json.dumps(
+        {"hostname": MARKUP, "tag": MARKUP, "queues": [MARKUP], "labels": [MARKUP], "version": MARKUP, "concurrency": 5}
+    )
+    command("HSET", MARKUP, "info", info, "busy", 1, "beat", time.time(), "quiet", "false")
+    work = json.dumps({"queue": MARKUP, "payload": payload(3, **hostile), "run_at": time.time()})
+    command("HSET", f"{MARKUP}:work", "t1", work)
+
+
+async def test_no_page_obeys_markup_in_any_field(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    fill_with_markup(command)
+    places = {
+        f"/queue?name={quote(MARKUP)}",
+        f"/job?jid={quote(MARKUP)}",
+        f"/search?q={quote(MARKUP)}",
+        f"/{quote(MARKUP)}",
+    }
+    for path in {*PAGES, *places, "/dead?q=script"}:
+        found = await visitor.get(path)
+        assert found.status_code in (200, 400, 404), (path, found.text)
+        harmless(found.text)
+        assert len(found.content) < MOST_BYTES, path
+
+
+async def test_what_cannot_be_read_is_shown_all_the_same(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    odd = [
+        b"",
+        b"no json",
+        b"[1,2]",
+        b"\xff\xfe",
+        b"{}",
+        b'{"class":5,"args":{},"jid":[]}',
+        b"[" * 5000,
+        b'{"jid":"\\ud800"}',
+    ]
+    for number, each in enumerate(odd):
+        command("ZADD", "dead", time.time() + number, each)
+        command("LPUSH", "queue:default", each)
+    command("SADD", "queues", "default")
+    command("SET", "queue:text", "not a list")
+    command("SADD", "queues", "text")
+    command("SADD", "processes", "h:1:x")
+    command("HSET", "h:1:x", "info", "{", "beat", "x")
+    for path in PAGES:
+        found = await visitor.get(path)
+        assert found.status_code == 200, path
+    assert "8 jobs" in (await visitor.get("/dead")).text
+    assert "wrong kind of value" in (await visitor.get("/queues")).text
+
+
+async def test_large_payloads_stay_within_a_page(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    for number in range(30):
+        command("LPUSH", "queue:default", payload(number, args=["x" * 200_000]))
+    command("LPUSH", "queue:default", payload(99, args=["y" * 5_000_000], error_message="z" * 100_000))
+    command("SADD", "queues", "default")
+    for path in ("/queue?name=default", "/queue?name=default&from=25", f"/job?jid={99:024x}"):
+        found = await visitor.get(path)
+        assert found.status_code == 200
+        assert len(found.content) < MOST_BYTES
+    assert "5,100,1" in found.text  # how large it is
+    whole = await visitor.get(f"/payload?jid={99:024x}")
+    assert whole.text.count("y") > 4_900_000
+
+
+async def test_pages_of_a_list_lead_on(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    for number in range(60):
+        command("ZADD", "dead", number, failed(number))
+    first = (await visitor.get("/dead")).text
+    assert f"{59:024x}" in first
+    assert f"{30:024x}" not in first
+    assert "60 jobs, 1 to 25 shown" in first
+    assert "/dead?from=25" in first
+    last = (await visitor.get("/dead?from=50")).text
+    assert f"{0:024x}" in last
+    assert "next →" not in last
+
+
+async def test_a_filter_says_how_far_it_looked(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    for number in range(40):
+        command("ZADD", "dead", number, failed(number, error_class="KeyError" if number % 10 == 0 else "ValueError"))
+    found = (await visitor.get("/dead?q=error%3DKeyError")).text
+    assert "4 matches among 40 jobs looked at, of 40 here" in found
+    many = (await visitor.get("/dead?q=error%3DValueError")).text
+    assert "look further" in many
+    nothing = (await visitor.get("/dead?q=nosuch")).text
+    assert "Nothing that was looked at matches" in nothing
+    for wrong in ("nofield=1", "class>5", '"', "age=x", "x" * 2000):
+        assert "error" not in (found := await visitor.get(f"/dead?q={quote(wrong)}")).text.partition('role="alert"')[0]
+        assert 'role="alert"' in found.text
+
+
+async def test_tilde_contains_and_is_no_regular_expression(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    command("ZADD", "dead", 1, failed(1, error_message="a" * 5000))
+    command("ZADD", "dead", 2, failed(2, error_message="(a+)+$ said"))
+    found = (await visitor.get("/dead?q=" + quote("'error~(a+)+$'"))).text
+    assert f"{2:024x}" in found
+    assert f"{1:024x}" not in found
+
+
+async def test_search_looks_in_all_places(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    command("ZADD", "dead", 1, failed(1, **{"class": "NeedleJob"}))
+    command("ZADD", "schedule", 1, payload(2, args=["a needle"]))
+    command("LPUSH", "queue:default", payload(3, tags=["needle"]))
+    command("SADD", "queues", "default")
+    found = (await visitor.get("/search?q=needle")).text
+    assert all(f"{number:024x}" in found for number in (1, 2, 3))
+    assert "5 places looked at" in found
+
+
+async def test_a_job_is_found_by_its_id_and_by_where_it_lay(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    command("ZADD", "retry", 12.5, failed(7))
+    by_id = await visitor.get(f"/job?jid={7:024x}")
+    assert "ValueError" in by_id.text
+    pick = json.dumps(["retry", "", "12.5", f"{7:024x}"])
+    by_place = await visitor.get(f"/job?pick={quote(pick)}")
+    assert "ValueError" in by_place.text
+    command("DEL", "retry")
+    gone = await visitor.get(f"/job?pick={quote(pick)}")
+    assert "no job" in gone.text
+
+
+async def test_redaction_comes_before_everything(redis_url: str, command: Callable[..., Any]):
+    command("ZADD", "dead", 1, failed(1, args=["secret"], error_message="secret too"))
+    command("ZADD", "dead", 2, "no json secret")
+
+    def redact(job: dict[str, Any]) -> dict[str, Any]:
+        return {**job, "args": ["…"], "error_message": "…"}
+
+    async with visiting(asgi(redis_url, redact=redact)) as visitor:
+        for path in ("/dead", "/dead?q=secret", "/search?q=secret", f"/job?jid={1:024x}", f"/payload?jid={1:024x}"):
+            found = (await visitor.get(path)).text
+            assert "secret too" not in found
+            assert "[&#34;secret" not in found
+        assert "Nothing that was looked at matches" in (await visitor.get("/dead?q=secret")).text
+
+    def fails(job: dict[str, Any]) -> dict[str, Any]:
+        raise KeyError("secret")
+
+    async with visiting(asgi(redis_url, redact=fails)) as visitor:
+        found = (await visitor.get("/dead")).text
+        assert "secret" not in found
+        assert f"{1:024x}" in found
+
+
+async def test_redis_that_is_away_is_said_and_the_page_tries_again(server: Server):
+    async with visiting(asgi(server.url), headers=HERE) as visitor:
+        assert (await visitor.get("/")).status_code == 200
+        server.kill()
+        while (await visitor.get("/")).status_code == 200:  # what it said a moment ago
+            await trio.sleep(0.1)
+        for path in ("/", "/queues", "/busy"):
+            found = await visitor.get(path)
+            assert found.status_code == 503
+            assert "no answer from Redis" in found.text
+            assert "data-again" in found.text
+        assert "no answer from Redis" in (await visitor.get("/dead")).text
+        server.start()
+        assert (await visitor.get("/queues")).status_code == 200
+
+
+async def test_five_hundred_tabs_cost_redis_what_one_costs(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    def asked() -> int:
+        return int(str(command("INFO", "stats")).partition("total_commands_processed:")[2].split()[0])
+
+    await visitor.get("/")
+    before = asked()
+    for _ in range(20):
+        await visitor.get("/")
+    assert asked() - before < 20 * 12  # saying hello is what most of them do; the look itself is shared for a second
+
+
+async def test_pictures_show_what_ended(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    at = time.gmtime(time.time() - 120)
+    day = time.strftime("%y%m%d", at)
+    for key in (f"j|{day}|{at.tm_hour}:{at.tm_min:02}", f"j|{day}|{at.tm_hour}:{at.tm_min // 10}"):
+        command("HSET", key, "A|p", 10, "A|f", 3, "A|ms", 99, "B|p", 5, "<b>|p", "x")
+    for span in ("hour", "day", "three-days", "nonsense"):
+        found = await visitor.get(f"/rates.svg?span={span}")
+        assert found.headers["content-type"] == "image/svg+xml"
+        assert "12 ended well" in found.text
+        assert "3 failed" in found.text
+
+
+def test_every_page_of_the_menu_is_tried_here():
+    assert {path.partition("?")[0] for path in PAGES} | {"/job", "/payload"} == set(ALL_PAGES)
+
+
+def test_an_embedded_redis_has_no_address():
+    with pytest.raises(ConfigurationError, match="worker's own"):
+        asgi("embedded:")

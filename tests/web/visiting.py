@@ -1,0 +1,48 @@
+"""A dashboard over a real Redis, asked as a browser asks it, without sockets."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+HERE = {"sec-fetch-site": "same-origin"}
+
+
+@asynccontextmanager
+async def visiting(
+    app: Any, host: str = "localhost", client: str = "127.0.0.1", **options: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, client=(client, 1))
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}", **options) as visitor:
+        yield visitor
+
+
+def payload(number: int = 0, **fields: Any) -> str:
+    job = {"class": "SyncJob", "args": [number], "queue": "default", "retry": True, "jid": f"{number:024x}", **fields}
+    return json.dumps({"created_at": time.time() - 60, "enqueued_at": time.time() - 60, **job})
+
+
+def failed(number: int = 0, **fields: Any) -> str:
+    error = {"error_class": "ValueError", "error_message": "no", "retry_count": 2, "failed_at": time.time() - 30}
+    return payload(number, **{**error, **fields})
+
+
+PAGES = (
+    "/",
+    "/busy",
+    "/queues",
+    "/queue?name=default",
+    "/retries",
+    "/scheduled",
+    "/dead",
+    "/parked",
+    "/search?q=sync",
+    "/processes",
+    "/doctor",
+    "/done",
+)

@@ -1,0 +1,58 @@
+"""`trioworkers web [TARGET]`: the dashboard by itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Namespace, Redis
+
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TRIOWORKERS_WEB_TOKEN",
+        show_default=False,
+        help="The password of its login, 16 characters or more; better in the variable: a command line can be read by others.",
+    ),
+]
+ReadToken = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TRIOWORKERS_WEB_READ_TOKEN", show_default=False, help="A second password, with which one may only look."
+    ),
+]
+
+
+@examples(
+    ("trioworkers web", "the Redis that all commands mean, at http://127.0.0.1:8090/"),
+    ("trioworkers web app.py --read-only", "the App's own Redis; nobody may press a button"),
+    (
+        "TRIOWORKERS_WEB_TOKEN=… trioworkers web --bind 0.0.0.0:8090 --host jobs.example.com",
+        "for others, behind a login",
+    ),
+)
+def web(
+    target: Annotated[
+        str | None, typer.Argument(metavar="TARGET", help="An App, as for `run`; its Redis is looked at.")
+    ] = None,
+    *,
+    bind: Annotated[str, typer.Option(help="HOST:PORT. What others reach needs a token.")] = "127.0.0.1:8090",
+    token: Token = None,
+    read_token: ReadToken = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="No buttons, for nobody.")] = False,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name by which it may be called; may be given several times. Default: any."),
+    ] = None,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Serve the dashboard: a web page of queues, jobs and processes, with the buttons for all that the commands do.
+
+    It needs the extra `web`. Without a token it answers to this machine only.
+    """
+    from trioworkers.cli.dashboard import serve_alone, serving  # noqa: PLC0415 - `--help` should not wait for it
+
+    serve_alone(target, redis, namespace, serving(bind, token, read_token, host, read_only=read_only))

@@ -1,0 +1,66 @@
+"""`trioworkers.web.asgi(…)`: the dashboard as an ASGI application, for whoever mounts it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from trioworkers.chosen_redis import ChosenRedis, redis_of
+from trioworkers.errors import ConfigurationError
+from trioworkers.jobs.declarations import Declarations
+from trioworkers.redis_url import parse_redis_url
+from trioworkers.web.application import Application
+from trioworkers.web.bridge import Bridge
+from trioworkers.web.guard import Auth, Guard, token_auth
+from trioworkers.web.http import ASGI
+from trioworkers.web.redaction import Redact
+from trioworkers.web.site import Site
+
+
+def asgi(
+    app: Declarations | str,
+    *,
+    namespace: str = "",
+    auth: Auth | None = None,
+    token: str | None = None,
+    read_token: str | None = None,
+    read_only: bool = False,
+    redact: Redact | None = None,
+    hosts: Collection[str] | None = None,
+) -> ASGI:
+    """The dashboard of an App's Redis, or of a Redis URL with a namespace.
+
+    It runs as it is in a Trio server; under asyncio (uvicorn, FastAPI) over a thread of its own in which Trio runs.
+
+    Without `auth` or a token it answers only to this machine, under names of this machine. `token`, `read_token`: 16 characters or more, the password of a
+    browser's login (the user is who is logged), or a bearer token; the second may only look. `auth(scope)`: a function, async or not, that returns None,
+    "read", "write", or a `Visitor` that has a name, too. `read_only`: nobody may press a button. `redact`: see `Redact`. `hosts`: the names by which it may be called,
+    as browsers send them, without a port; not given: any, if there is a login. Raises ConfigurationError.
+    """
+    site = Site(_redis(app, namespace), read_only=read_only, redact=redact)
+    return guarded(site, auth=auth, token=token, read_token=read_token, hosts=hosts)
+
+
+def guarded(
+    site: Site,
+    *,
+    auth: Auth | None = None,
+    token: str | None = None,
+    read_token: str | None = None,
+    hosts: Collection[str] | None = None,
+) -> ASGI:
+    """A site behind its guard. Raises ConfigurationError."""
+    if auth is not None and (token or read_token):
+        raise ConfigurationError("web: `auth` or a token, not both")
+    if token or read_token:
+        auth = token_auth(token, read_token)
+    return Bridge(Guard(Application(site), auth=auth, hosts=hosts, read_only=site.read_only))
+
+
+def _redis(app: Declarations | str, namespace: str) -> ChosenRedis:
+    chosen = ChosenRedis(app, namespace, "asgi()") if isinstance(app, str) else redis_of(app)
+    if chosen.url.startswith("embedded:"):
+        raise ConfigurationError(
+            "web: the dashboard needs a Redis with an address; an embedded one is its worker's own"
+        )
+    parse_redis_url(chosen.url)
+    return chosen

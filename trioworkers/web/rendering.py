@@ -1,0 +1,65 @@
+"""Templates: whatever they show is escaped twice over, against markup and against what turns or hides text, without their doing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from trioworkers.cli.tables import duration, moment, number, short
+from trioworkers.printable import on_one_line
+from trioworkers.wording import counted
+
+_HERE = Path(__file__).parent
+_ZERO_WIDTH = {code: f"\\u{code:04x}" for code in (*range(0x200B, 0x200E), *range(0x2060, 0x2065), 0xAD)}
+
+
+def readable(text: str) -> str:
+    """Strangers' text, on one line, with nothing in it that isn't seen."""
+    return on_one_line(text).translate(_ZERO_WIDTH)
+
+
+def _finalize(value: Any) -> Any:
+    """Applied to every value that a template shows."""
+    if value is None:
+        return ""
+    return readable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _lines(text: str) -> Markup:
+    """For <pre>: lines stay lines."""
+    return Markup("\n").join(escape(readable(line.replace("\t", "    "))) for line in text.splitlines())
+
+
+STATIC: Mapping[str, tuple[str, bytes]] = {
+    name: (content_type, (_HERE / "static" / name).read_bytes())
+    for name, content_type in (
+        ("style.css", "text/css; charset=utf-8"),
+        ("live.js", "text/javascript; charset=utf-8"),
+        ("icon.svg", "image/svg+xml"),
+    )
+}
+"""What pages fetch from us, read once."""
+
+VERSION = hashlib.sha256(b"".join(body for _, body in STATIC.values())).hexdigest()[:10]
+"""Part of their addresses, so that browsers may keep them."""
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(_HERE / "templates"),
+    autoescape=True,
+    finalize=_finalize,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters.update(duration=duration, moment=moment, n=number, lines=_lines, short=short)
+_ENVIRONMENT.globals.update(counted=counted, version=VERSION)
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """One template."""
+    return _ENVIRONMENT.get_template(template).render(values)

@@ -1,0 +1,51 @@
+"""What all pages of one dashboard share: which Redis, what may be shown, what runs in the background, what is remembered for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from trioworkers.broker.people.session import Session, open_session
+from trioworkers.broker.redis.link import Link
+from trioworkers.chosen_redis import ChosenRedis
+from trioworkers.redis_url import shown_url
+from trioworkers.web.operations import Operations
+from trioworkers.web.redaction import Redact
+
+REPLY_TIMEOUT_S = 2.0
+PAGES_AT_ONCE = 8
+SCANS_AT_ONCE = 2
+FRESH_S = 1.0
+
+
+class Site:
+    """One dashboard."""
+
+    def __init__(self, redis: ChosenRedis, *, read_only: bool = False, redact: Redact | None = None) -> None:
+        self.redis = redis
+        self.read_only = read_only
+        self.redact = redact
+        self.operations = Operations(self.session)
+        self.pages = trio.CapacityLimiter(PAGES_AT_ONCE)
+        """So many pages ask Redis at once, however many tabs are open; the others wait."""
+        self.scans = trio.CapacityLimiter(SCANS_AT_ONCE)
+        """So many of them, and of what runs in the background, walk through many jobs."""
+        self._link = Link(shown_url(redis.url))
+        self._kept: dict[str, tuple[float, Any]] = {}
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """A connection of its own for one page or operation; so none waits behind another's long reply, and what it leaves open ends with it."""
+        with self.redis.explained():
+            async with open_session(self.redis.url, self.redis.namespace, self._link, REPLY_TIMEOUT_S) as session:
+                yield session
+
+    async def fresh(self, name: str, look: Callable[[], Awaitable[Any]], for_s: float = FRESH_S) -> Any:
+        """What `look` says, asked at most so often: five hundred tabs cost Redis what one costs."""
+        kept = self._kept.get(name)
+        if kept is None or trio.current_time() - kept[0] >= for_s:
+            kept = self._kept[name] = (trio.current_time(), await look())
+        return kept[1]
