@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+from trioworkers.wire.places import all_places
+
 HERE = {"sec-fetch-site": "same-origin"}
 
 
@@ -32,17 +34,5 @@ def failed(number: int = 0, **fields: Any) -> str:
     return payload(number, **{**error, **fields})
 
 
-PAGES = (
-    "/",
-    "/busy",
-    "/queues",
-    "/queue?name=default",
-    "/retries",
-    "/scheduled",
-    "/dead",
-    "/parked",
-    "/search?q=sync",
-    "/processes",
-    "/doctor",
-    "/done",
-)
+LISTS = tuple(f"/{place.command}" for place in all_places() if place.command)
+PAGES = ("/", "/busy", "/queues", "/queue?name=default", *LISTS, "/search?q=sync", "/processes", "/doctor", "/done")
