@@ -85,7 +85,7 @@ def test_job_that_calls_or_computes_gets_what_it_needs(work: Callable[..., Worke
     assert worker.ended() == 0
 
 
-STREET = ("app", "cli", "testing", "__init__", "__main__")
+STREET = ("app", "cli", "django", "testing", "__init__", "__main__")
 """What may reach up to `App`; the rest of the package stands below it."""
 
 
