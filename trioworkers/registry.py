@@ -176,6 +176,10 @@ KEYS = (
         *("enqueue, settle, admission", "expiry (`every`); `unique release`", True),
     ),
     Key(
+        *("tw:searching", "string", "Which worker began to search for what others deleted."),
+        *("a worker, where locks are held", "expiry (three minutes)", True),
+    ),
+    Key(
         *("tw:claimed:PROCESS QUEUE", "string", "The last time that a queue's jobs were held to their locks."),
         *("admission", "deregistration; expiry (a day)", True),
     ),

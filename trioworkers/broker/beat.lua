@@ -3,7 +3,7 @@
 --         Sidekiqs (before 6.4.2) look for what runs
 -- lasts    1: the record does not expire, for go-workers2 stumbles over one that is missing
 -- outage_ms how long the outage was from which we are just back; 0: from none. Who was in it, too, has as long again to come back
--- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep,
+-- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep, 2 if locks are, 3 if both,
 --         ms that whoever was missing after an outage isn't taken for dead yet, process id without a lease, its queue, …}
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
@@ -26,7 +26,7 @@ for _, key in ipairs({work, workers}) do
 end
 local t = redis.call('TIME')
 local result = {gone, tonumber(t[1]), tonumber(t[2]), redis.call('RPOP', signals) or ''}
-result[5] = redis.call('EXISTS', limits, repairs, unread) > 0 and 1 or 0
+result[5] = (redis.call('EXISTS', limits, repairs, unread) > 0 and 1 or 0) + (redis.call('EXISTS', unique, successors) > 0 and 2 or 0)
 local ms = tonumber(outage_ms)
 if ms > 0 and ms > redis.call('PTTL', outage) then redis.call('SET', outage, identity, 'PX', ms) end
 result[6] = math.max(0, redis.call('PTTL', outage))

@@ -36,6 +36,8 @@ BEAT = script(
         "limits",
         "repairs",
         "unread",
+        "unique",
+        "successors",
         "drained",
         "outage",
     ),
@@ -71,7 +73,7 @@ def _named(holder: str) -> str:
 class Beat:
     """What a heartbeat brings back. `orphans`: (process id, queue with its dialect tag) of registered lists whose worker has no lease.
 
-    `patience_s`: how long who was missing after an outage isn't taken for dead yet. `something_is_held`: there are limits, or effects to be repaired.
+    `patience_s`: how long who was missing after an outage isn't taken for dead yet. `something_is_held`: there are limits, or effects to be repaired; `locks_are_held`: by unique jobs.
     """
 
     lease_gone: LeaseGone
@@ -79,6 +81,7 @@ class Beat:
     signal: str
     orphans: list[tuple[str, str]]
     something_is_held: bool = False
+    locks_are_held: bool = False
     patience_s: float = 0.0
 
 
@@ -162,7 +165,15 @@ class Presence:
         process_id = broker.holder.process_id
         lists = [item for own, q in self._queues for item in (own.in_progress(q), own.registry_entry(q))]
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes, keys.process(self._identity)]
-        names += [keys.signals(self._identity), *keys.running(self._identity), keys.limits, keys.repairs, keys.unread]
+        names += [
+            keys.signals(self._identity),
+            *keys.running(self._identity),
+            keys.limits,
+            keys.repairs,
+            keys.unread,
+            keys.unique,
+            keys.next,
+        ]
         names += [keys.drained(process_id), keys.outage]
         body = pack((lists, record.fields(self._more_fields(record.beat_s)), running_fields(running)))
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
@@ -183,7 +194,8 @@ class Presence:
             redis_now_s,
             signal.decode(errors="replace"),
             list(zip(names_of[::2], names_of[1::2], strict=True)),
-            something_is_held=bool(held),
+            something_is_held=bool(held & 1),
+            locks_are_held=bool(held & 2),
             patience_s=patience_ms / 1000,
         )
 

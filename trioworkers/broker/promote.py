@@ -10,7 +10,7 @@ from typing import Any
 from trioworkers.broker.contract import Due, DueSet
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
-from trioworkers.exits import on_exit
+from trioworkers.exits import on_exit, on_move
 from trioworkers.wire.packing import pack
 
 logger = logging.getLogger("trioworkers")
@@ -84,6 +84,6 @@ class Promotes(Owner):
         return [
             (payload, False, "", renewed, on_exit(payload, "dead"))
             if queue is None
-            else (payload, queue, self.keys.queue(queue), renewed, ())
+            else (payload, queue, self.keys.queue(queue), renewed, on_move(payload))
             for payload, queue, renewed in entries
         ]

@@ -8,13 +8,15 @@ local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
 if is_late(last_call, ours, number) then return 0 end -- what lies there by now may run
-local moved = 0
+local moved, there = 0, {}
 for i = before_payloads + 1, #ARGV do
   if redis.call('LREM', list, 1, ARGV[i]) == 1 then
     redis.call(push, queue, ARGV[i])
     moved = moved + 1
+    there[moved] = ARGV[i]
   end
 end
+touch_named(own, there)
 local running = {}
 for _, r in ipairs(cmsgpack.unpack(running_members)) do running[r[1]] = r end
 let_list_go(own, holds, true, running)

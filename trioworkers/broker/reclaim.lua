@@ -51,8 +51,8 @@ for _, entry in ipairs(cmsgpack.unpack(work)) do
     if attempt then let[#let + 1] = {attempt[1], attempt[2], buried and '' or jid} end
     for _, part in ipairs(within[jid] or {}) do let[#let + 1] = {part[1], part[2], ''} end
     within[jid] = nil
+    for _, e in ipairs(ends) do effects[#effects + 1] = e end
     if buried then
-      for _, e in ipairs(ends) do effects[#effects + 1] = e end
       redis.pcall('HDEL', crashes, jid)
     elseif charge == 1 and not charged[jid] then -- identical payloads share a jid: one death is one charge
       charged[jid] = true

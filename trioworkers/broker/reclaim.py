@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from trioworkers.broker.in_progress import InProgress
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.errors import Refused
-from trioworkers.exits import on_exit
+from trioworkers.exits import on_exit, on_move
 from trioworkers.wire.numbers import count_in
 from trioworkers.wire.packing import pack
 
@@ -52,7 +52,13 @@ class Reclaims(InProgress):
         keys = self.keys
         holder = self.holder.lease if process_id == self.holder.process_id else ""
         work = [
-            (payload, jid, int(charged), buried or False, () if buried is None else on_exit(buried, "dead"))
+            (
+                payload,
+                jid,
+                int(charged),
+                buried or False,
+                on_move(payload) if buried is None else on_exit(buried, "dead"),
+            )
             for payload, jid, charged, buried in entries
         ]
         names = [

@@ -10,6 +10,7 @@ from functools import partial
 from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.contract import Broker, Due, LeaseGone
 from trioworkers.broker.holds.limits import Declared
+from trioworkers.broker.holds.search import LockSearch
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
 from trioworkers.broker.redis.connection import Connection, retrying
 from trioworkers.broker.resque_broker import ResqueBroker
@@ -20,6 +21,7 @@ from trioworkers.engine.maintenance import Promoter, Reclaimer
 from trioworkers.engine.neighbour_watch import NeighbourWatch
 from trioworkers.engine.remote_control import RemoteControl
 from trioworkers.engine.resque_registration import ResqueRegistration
+from trioworkers.engine.search import Search
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.tending import Tending
 from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
@@ -30,7 +32,7 @@ logger = logging.getLogger("trioworkers")
 
 SHOWN = 10
 Chore = Callable[[], Awaitable[None]]
-_Part = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | Tending
+_Part = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | Search | Tending
 
 
 class Upkeep:
@@ -104,6 +106,8 @@ class Upkeep:
         )
         self._reporter = Reporter(broker, self.metrics, beat_s)
         self.tending = Tending(broker, limits)
+        spoken = [each.keys for each in brokers.in_use]
+        self.search = Search(broker, connection.link, LockSearch(connection, broker.keys, spoken))
         self._registrations = list(self._make_registrations(beat_s))
 
     async def check_neighbours(self) -> None:
@@ -138,6 +142,7 @@ class Upkeep:
             self._control,
             self._watch,
             self._reporter,
+            self.search,
         ]
         return [part.run for part in [*parts, *self._registrations]]
 
@@ -189,6 +194,7 @@ class Upkeep:
         if beat.lease_gone:
             self._on_lease_gone(beat.lease_gone)
         self.tending.beat(something_is_held=beat.something_is_held)
+        self.search.beat(something_is_held=beat.locks_are_held)
         self._reclaimer.observe(
             [orphan for orphan in beat.orphans if orphan[0] != self._broker.holder.process_id], beat.patience_s
         )

@@ -235,6 +235,11 @@ class Keys:
         """Sorted set: payloads that are to replace or follow the job that has their lock, by when they were sent, in epoch seconds."""
         return self._own("tw:next")
 
+    @property
+    def searching(self) -> str:
+        """String with expiry: who has begun to search for what others deleted."""
+        return self._own("tw:searching")
+
     def last_claim(self, queue: str, process_id: str) -> str:
         """String with expiry: number and result of the last time that jobs fetched from a queue were held to their locks."""
         return self.holds(queue, process_id).replace("tw:holds:", "tw:claimed:", 1)

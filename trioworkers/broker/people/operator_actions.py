@@ -19,7 +19,7 @@ from trioworkers.broker.people.contents import FIRST_PAGE, page_length
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
-from trioworkers.exits import on_exit
+from trioworkers.exits import on_exit, on_move
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.packing import pack
@@ -150,7 +150,7 @@ class OperatorActions:
             case ToDead():
                 return (entry.payload, "bury", on_exit(entry.payload, "dead"))
             case Push(queue, payload):
-                return (entry.payload, "push", (), queue, self._keys.queue(queue), payload)
+                return (entry.payload, "push", on_move(entry.payload), queue, self._keys.queue(queue), payload)
 
     async def purge(self, queue: str) -> int:
         """Forget all that waits in a queue, page by page, and with it what the jobs hold; returns how many jobs that were."""

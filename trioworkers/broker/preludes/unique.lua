@@ -122,12 +122,27 @@ local function touch_all(own, list)
   read_locks(own, keys_of(list))
   for _, e in ipairs(list) do
     local l = locks[e[2]]
-    if l and l[1] == e[3] then
+    if l and (not e[3] or l[1] == e[3]) then
       l[3] = now()
       changed_locks[e[2]] = true
     end
   end
   write_locks(own)
+end
+
+-- The lock that a payload names, without reading it; of whoever says so within its arguments, too.
+local function named_lock(payload)
+  return string.find(payload, '"tw_lock"', 1, true) and string.match(payload, '"tw_lock"%s*:%s*"([%w_.:-]+)')
+end
+
+-- Payloads have moved. To note that for a lock which none of them has does no harm.
+local function touch_named(own, payloads)
+  local list = {}
+  for _, payload in ipairs(payloads) do
+    local key = named_lock(payload)
+    if key then list[#list + 1] = {'touch', key} end
+  end
+  if #list > 0 then pcall(touch_all, own, list) end
 end
 
 -- A debounced job that still waits for its time is replaced there.
