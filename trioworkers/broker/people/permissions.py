@@ -49,6 +49,7 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "LREM": (K, "1", "x"),
     "LTRIM": (K, "0", "-1"),
     "MGET": (K,),
+    "PERSIST": (K,),
     "PEXPIRE": (K, "1"),
     "PTTL": (K,),
     "RPOP": (K, "1"),
