@@ -16,7 +16,7 @@ FLOORS = (
     ("jobs", "http"),
     ("engine",),
     ("process",),
-    ("app", "sync", "asyncio", "django", "cli", "web", "testing", "__init__", "__main__"),
+    ("app", "sync", "asyncio", "django", "pytest_plugin", "cli", "web", "testing", "__init__", "__main__"),
 )
 """From the second to the highest: `wire/` and all other files of the package's own folder are the lowest. Who stands on one imports from it and
 from those below."""
@@ -51,7 +51,7 @@ WALLS = {
     "trioworkers.broker.people": ("broker/people", "cli", "web"),
     "jinja2": ("web",),
     "anycorn": ("web/serving.py",),
-    "trioworkers.broker.fake": ("testing.py",),
+    "trioworkers.broker.fake": ("testing",),
 }
 """What only these rooms import."""
 

@@ -12,6 +12,7 @@ import trio
 
 from trioworkers import App, BadJob, Breaker, ConfigurationError, Context, Http, Job, Limit, RetryAfter, testing
 from trioworkers.outcome import moment
+from trioworkers.testing import running
 from trioworkers.wire.dialects import dialect_named
 
 SAID: dict[str, tuple[Any, Any]] = {
@@ -147,13 +148,13 @@ def test_fields_that_only_an_active_job_has_are_refused_elsewhere():
 
 async def test_cpu_processes_is_obeyed_in_tests_too(autojump_clock: object, monkeypatch: pytest.MonkeyPatch):
     seen: list[int] = []
-    opened = testing.open_resources
+    opened = running.open_resources
 
     def watched(client: Any, http: Any, cpu_processes: int, lifespan: Any) -> Any:
         seen.append(cpu_processes)
         return opened(client, http, cpu_processes, lifespan)
 
-    monkeypatch.setattr(testing, "open_resources", watched)
+    monkeypatch.setattr(running, "open_resources", watched)
     app = App(cpu_processes=7)
     declare(app)
     async with testing.run(app):

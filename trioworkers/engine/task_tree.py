@@ -24,6 +24,15 @@ def describe(delivery: Delivery) -> str:
     return "\n".join(map(on_one_line, [head, *(_tree(delivery.task, "  ") if delivery.task is not None else ())]))
 
 
+def where(task: trio.lowlevel.Task) -> str:
+    """Where in the program's own code a task awaits, as `file.py:7, in function`; "" if nowhere there."""
+    theirs = [frame for frame in _frames(task.coro) if not any(part in frame.f_code.co_filename for part in _OURS)]
+    if not theirs:
+        return ""
+    last = theirs[-1]
+    return f"{Path(last.f_code.co_filename).name}:{last.f_lineno}, in {last.f_code.co_name}"
+
+
 def _tree(task: trio.lowlevel.Task, indent: str) -> Iterator[str]:
     stack = [frame for frame in _frames(task.coro) if not any(part in frame.f_code.co_filename for part in _OURS)]
     for line in traceback.format_list(traceback.StackSummary.extract((f, f.f_lineno) for f in stack)):

@@ -1,0 +1,145 @@
+"""`recording` and the plugin's fixtures: for tests of programs that send."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from servers import ROOT
+
+import trioworkers.asyncio
+import trioworkers.sync
+from trioworkers import App, BadJob, Context, Job, testing
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+def test_what_blocking_and_asyncio_clients_send_is_kept_here():
+    async def main() -> None:
+        async with trioworkers.asyncio.Client(NOWHERE) as client:
+            await client.schedule(60, Job("q", "Later", ["x"]))
+
+    with testing.recording() as sent, trioworkers.sync.Client(NOWHERE) as client:
+        job = Job("q", "Now", [1, {"a": [2]}])
+        assert client.enqueue(job) == [job.jid]
+        asyncio.run(main())
+        sent.assert_enqueued("Now", args=[1, {"a": [2]}], queue="q", count=1)
+        sent.assert_enqueued("Later", at=60, within=30)
+        sent.refute_enqueued("Other")
+        assert (sent.jobs[0].jid, sent.jobs[0].queue) == (job.jid, "q")
+        with pytest.raises(BadJob):
+            client.enqueue(Job("q", "Bad", [object()]))
+        with pytest.raises(TimeoutError):
+            client.result(job.jid, timeout=0)
+        sent.clear()
+        sent.refute_enqueued("Now")
+
+
+def test_all_threads_are_recorded_and_a_thousand_jobs_more():
+    with testing.recording() as sent, trioworkers.sync.Client(NOWHERE) as client, ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda n: client.enqueue(Job("q", "Work", [n])), range(100)))
+        client.enqueue(*(Job("q", "Work", [n]) for n in range(100, 2600)))
+    assert sorted(job.args[0] for job in sent.jobs) == list(range(2600))
+
+
+def test_after_the_block_clients_send_again():
+    with testing.recording():
+        pass
+    with pytest.raises(trioworkers.Unavailable):
+        trioworkers.sync.Client(NOWHERE, retry_for=0).enqueue(Job("q", "Work"))
+
+
+def test_what_was_sent_can_be_run():
+    app = App(NOWHERE)
+    ran = []
+
+    @app.handler("q")
+    async def work(ctx: Context, n: int) -> None:
+        ran.append(n)
+        if n == 2 and ctx.attempt == 1:
+            raise ValueError("once")
+
+    with testing.recording() as sent:
+        client = app.sync_client()
+        client.enqueue(work.job(1), work.job(2))
+        ended = sent.run(app)
+    assert sorted(ran) == [1, 2, 2]
+    assert sorted(each.how for each in ended) == ["retried", "succeeded", "succeeded"]
+
+
+PLUGIN_TESTS = """
+import pytest
+import trio.testing
+from trioworkers import App, Job
+from trioworkers.sync import Client
+
+app = App("redis://127.0.0.1:1/0")
+ran = []
+
+@app.handler("q")
+async def work(n: int) -> None:
+    ran.append(n)
+
+{mark}
+async def test_app_runs(run_app{clock}):
+    async with run_app(app) as test:
+        await test.schedule(3600, work.job(1))
+        await test.drain(retries=True)
+        assert ran == [1]
+
+def test_sent_jobs(sent_jobs):
+    Client("redis://127.0.0.1:1/0").enqueue(work.job(7))
+    sent_jobs.assert_enqueued(work, args=[7])
+"""
+ANYIO = """
+@pytest.fixture
+def anyio_backend():
+    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+"""
+
+
+def run_pytest(folder: Path, text: str, *options: str) -> str:
+    (folder / "test_it.py").write_text(text)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "trioworkers.pytest_plugin",
+        *options,
+        "test_it.py",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_plugin_beside_pytest_trio(tmp_path: Path):
+    text = PLUGIN_TESTS.format(mark="@pytest.mark.trio", clock=", autojump_clock")
+    assert "2 passed" in run_pytest(tmp_path, text, "-p", "pytest_trio.plugin")
+
+
+def test_plugin_beside_anyios(tmp_path: Path):
+    text = PLUGIN_TESTS.format(mark="@pytest.mark.anyio", clock="") + ANYIO
+    assert "2 passed" in run_pytest(tmp_path, text, "-p", "anyio")
+
+
+def test_plugin_imports_nothing_before_it_is_asked():
+    text = "import sys, trioworkers.pytest_plugin; print([m for m in ('trio', 'coredis', 'redis', 'httpx') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"

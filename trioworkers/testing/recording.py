@@ -1,0 +1,94 @@
+"""Keeps what blocking and asyncio clients send from Redis, for tests of web programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import trio
+import trio.testing
+
+from trioworkers import asyncio, sync
+from trioworkers.errors import BadPayload
+from trioworkers.jobs.exchanges import Pause, Step
+from trioworkers.sending import Call
+from trioworkers.testing.running import run
+from trioworkers.testing.sent_jobs import SentJob, SentJobs
+from trioworkers.wire.dialect import SIDEKIQ
+from trioworkers.wire.job import Job
+from trioworkers.wire.packing import unpack
+
+if TYPE_CHECKING:
+    import httpx
+
+    from trioworkers.app import App
+    from trioworkers.testing.broker import Ran
+
+
+class Recorded(SentJobs):
+    """What was sent, in this order: `sent`, `jobs`, and `assert_enqueued`."""
+
+    def __init__(self) -> None:
+        super().__init__(time.time)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs."""
+        return [each.job for each in self.sent]
+
+    def run(self, app: App, *, http: httpx.AsyncClient | None = None) -> list[Ran]:
+        """Run what was sent, and what that sends and retries, by an app without Redis; returns how each attempt ended. Blocks; for tests without an event loop."""
+
+        async def main() -> list[Ran]:
+            async with run(app, http=http) as test:
+                await test.enqueue(*self.jobs)
+                await test.drain(retries=True)
+                return test.ran
+
+        return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+    def _reply(self, step: Step) -> Any:
+        if not isinstance(step, Call):
+            return None if isinstance(step, Pause) else _nothing(step)
+        for parcel in step.args[1:]:
+            push, later = unpack(parcel)
+            for queue, _, payloads, *_ in push:
+                for payload in payloads:
+                    self._add(payload, queue, None)
+            for payload, delay_s, at_s, _ in later:
+                self._add(payload, "", at_s or time.time() + delay_s)
+        return [b""] * (len(step.args) - 1)
+
+    def _add(self, payload: bytes | str, queue: str, due_s: float | None) -> None:
+        text = payload.encode() if isinstance(payload, str) else payload
+        try:
+            job = SIDEKIQ.decode(text, queue or SIDEKIQ.destination(text))
+        except BadPayload as error:
+            raise AssertionError(f"what was sent can't be read: {error}") from error
+        self.sent.append(SentJob(job, due_s))
+
+
+def _nothing(step: Step) -> Any:
+    words = getattr(step, "words", ())
+    return [None] * (len(words) - 1) if words[:1] == ("MGET",) else None
+
+
+@contextmanager
+def recording() -> Iterator[Recorded]:
+    """Within the block, what `trioworkers.sync.Client` and `trioworkers.asyncio.Client` send is kept here and doesn't go to Redis, in all threads.
+
+    Jobs are checked and encoded as always. Results are never there. Django's TasksBackend sends by such a client, too: when the transaction commits.
+    """
+    recorded = Recorded()
+
+    def step(_: sync.Client, todo: Step) -> Any:
+        return recorded._reply(todo)
+
+    async def astep(_: asyncio.Client, todo: Step) -> Any:
+        return recorded._reply(todo)
+
+    with mock.patch.object(sync.Client, "_step", step), mock.patch.object(asyncio.Client, "_step", astep):
+        yield recorded
