@@ -14,7 +14,7 @@ from servers import ROOT
 
 import trioworkers.asyncio
 import trioworkers.sync
-from trioworkers import App, BadJob, Context, Job, testing
+from trioworkers import App, BadJob, Context, Job, Unique, testing
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -38,6 +38,21 @@ def test_what_blocking_and_asyncio_clients_send_is_kept_here():
             client.result(job.jid, timeout=0)
         sent.clear()
         sent.refute_enqueued("Now")
+
+
+def test_unique_jobs_and_other_dialects_are_recorded_as_well():
+    app = App(NOWHERE)
+    app.queue("old", dialect="resque")
+
+    @app.handler("q", unique=Unique())
+    async def once(n: int) -> None: ...
+
+    with testing.recording() as sent, app.sync_client() as client:
+        client.enqueue(once.job(1), Job("old", "Old", [2]))
+        client.schedule(60, once.job(3))
+    sent.assert_enqueued(once, args=[1])
+    sent.assert_enqueued(once, args=[3], at=60, within=30)
+    sent.assert_enqueued("Old", args=[2], queue="old")
 
 
 def test_all_threads_are_recorded_and_a_thousand_jobs_more():

@@ -14,10 +14,9 @@ import trio.testing
 from trioworkers import asyncio, sync
 from trioworkers.errors import BadPayload
 from trioworkers.jobs.exchanges import Pause, Step
-from trioworkers.sending import Call
+from trioworkers.sending import Call, Sending
 from trioworkers.testing.running import run
 from trioworkers.testing.sent_jobs import SentJob, SentJobs
-from trioworkers.wire.dialect import SIDEKIQ
 from trioworkers.wire.job import Job
 from trioworkers.wire.packing import unpack
 
@@ -50,22 +49,24 @@ class Recorded(SentJobs):
 
         return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
-    def _reply(self, step: Step) -> Any:
+    def _reply(self, step: Step, sending: Sending) -> Any:
         if not isinstance(step, Call):
             return None if isinstance(step, Pause) else _nothing(step)
         for parcel in step.args[1:]:
-            push, later = unpack(parcel)
+            push, later, *_ = unpack(parcel)
             for queue, _, payloads, *_ in push:
                 for payload in payloads:
-                    self._add(payload, queue, None)
+                    self._add(payload, queue, None, sending)
             for payload, delay_s, at_s, _ in later:
-                self._add(payload, "", at_s or time.time() + delay_s)
+                self._add(payload, "", at_s or time.time() + delay_s, sending)
         return [b""] * (len(step.args) - 1)
 
-    def _add(self, payload: bytes | str, queue: str, due_s: float | None) -> None:
+    def _add(self, item: Any, queue: str, due_s: float | None, sending: Sending) -> None:
+        payload = item[0] if isinstance(item, list) else item  # with what is to be known of its lock
         text = payload.encode() if isinstance(payload, str) else payload
         try:
-            job = SIDEKIQ.decode(text, queue or SIDEKIQ.destination(text))
+            queue = queue or sending.dialect.destination(text)
+            job = sending.spoken_on(queue)[0].decode(text, queue)
         except BadPayload as error:
             raise AssertionError(f"what was sent can't be read: {error}") from error
         self.sent.append(SentJob(job, due_s))
@@ -84,11 +85,11 @@ def recording() -> Iterator[Recorded]:
     """
     recorded = Recorded()
 
-    def step(_: sync.Client, todo: Step) -> Any:
-        return recorded._reply(todo)
+    def step(client: sync.Client, todo: Step) -> Any:
+        return recorded._reply(todo, client._exchanges._sending)
 
-    async def astep(_: asyncio.Client, todo: Step) -> Any:
-        return recorded._reply(todo)
+    async def astep(client: asyncio.Client, todo: Step) -> Any:
+        return recorded._reply(todo, client._exchanges._sending)
 
     with mock.patch.object(sync.Client, "_step", step), mock.patch.object(asyncio.Client, "_step", astep):
         yield recorded

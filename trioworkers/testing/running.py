@@ -147,7 +147,7 @@ class RunningApp:
         with trio.CancelScope(deadline=ctx.deadline) as scope:
             value = await self._runner._call(handler, ctx)
         if scope.cancelled_caught:
-            raise self._runner._too_slow(handler, ctx)
+            raise self._runner._too_slow(handler, ctx, "")
         self._runner._check_sends(ctx)
         if handler is not None and handler.keep_result_s is not None:
             encode_result(value)
