@@ -121,17 +121,18 @@ class ClockedServer(Server):
 
 
 class Sentinel(Server):
-    """A real Sentinel, alone, that watches over `primary` and its replicas."""
+    """A real Sentinel that watches over `primary` and its replicas, alone or with others."""
 
-    def __init__(self, folder: Path, primary: Server) -> None:
+    def __init__(self, folder: Path, primary: Server, quorum: int = 1) -> None:
         super().__init__(folder)
         self._primary = primary
+        self._quorum = quorum
 
     def start(self, *more: str, wait: bool = True) -> Sentinel:
         config = self.folder / "sentinel.conf"  # it writes into it itself
         config.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nlogfile log\n"
-            f"sentinel monitor main 127.0.0.1 {self._primary.port} 1\n"
+            f"sentinel monitor main 127.0.0.1 {self._primary.port} {self._quorum}\n"
             "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
         )
         self._process = subprocess.Popen(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers import App, Client, ConfigurationError
-from trioworkers.redis_url import RedisUrl, Tls, parse_redis_url
+from trioworkers.redis_url import RedisUrl, Sentinels, Tls, parse_redis_url
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,28 @@ def test_all_that_it_says_is_read(url: str, says: RedisUrl):
 
 
 @pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis+sentinel://a/main", Sentinels("main", (("a", 26379),))),
+        ("redis+sentinel://a:1,b:2,[::1]:3/my%2Fmain/4", Sentinels("my/main", (("a", 1), ("b", 2), ("::1", 3)))),
+        ("redis+sentinel://a:1,a:1/main/", Sentinels("main", (("a", 1),))),
+        (
+            "redis+sentinel://me:pw@a:1,b:2/main?sentinel_username=su&sentinel_password=sp",
+            Sentinels("main", (("a", 1), ("b", 2)), "su", "sp"),
+        ),
+        ("rediss+sentinel://a/main?ssl_ca_certs=/c", Sentinels("main", (("a", 26379),), tls=Tls("/c"))),
+        ("rediss+sentinel://a/main?sentinel_tls=no", Sentinels("main", (("a", 26379),))),
+    ],
+)
+def test_sentinels_are_read(url: str, says: Sentinels):
+    found = parse_redis_url(url)
+    assert found.sentinels == says
+    assert (found.username, found.password) == (("me", "pw") if "me:pw" in url else (None, None))
+    assert found.db == (4 if url.endswith("/4") else 0)
+    assert (found.tls is not None) == url.startswith("rediss")
+
+
+@pytest.mark.parametrize(
     ("url", "why"),
     [
         ("redis://h?ssl_ca_cert=/ca.pem", "nobody here knows the parameter 'ssl_ca_cert'"),
@@ -75,6 +97,16 @@ def test_all_that_it_says_is_read(url: str, says: RedisUrl):
         ("redis://", "no Redis URL"),
         ("unix://", "no Redis URL"),
         ("http://h", "no Redis URL"),
+        ("redis+sentinel://h", "the name that the Sentinels have for their primary is missing"),
+        ("redis+sentinel://h//0", "the name that the Sentinels have"),
+        ("redis+sentinel://h/main/prod", "a database is a number, not 'prod'"),
+        ("redis+sentinel://h,/main", "no Redis URL"),
+        ("redis+sentinel://h:0/main", "no Redis URL"),
+        ("redis+sentinel:///main", "no Redis URL"),
+        ("redis+sentinel://h/main?sentinel_tls=no", "sentinel_tls is for TLS: rediss+sentinel://"),
+        ("redis+sentinel://h/main?ssl_cert_reqs=none", "is for TLS"),
+        ("redis://h?sentinel_password=x", "sentinel_password is for Sentinels: redis+sentinel://"),
+        ("sentinel://h/main", "no Redis URL"),
     ],
 )
 def test_what_nobody_would_obey_is_refused(url: str, why: str):
@@ -106,7 +138,14 @@ def test_no_password_is_shown():
 
 @given(st.text())
 def test_any_text_is_a_url_or_refused(text: str):
-    for url in (text, f"redis://{text}", f"rediss://h?{text}", f"unix://{text}"):
+    for url in (
+        text,
+        f"redis://{text}",
+        f"rediss://h?{text}",
+        f"unix://{text}",
+        f"redis+sentinel://{text}",
+        f"redis+sentinel://h,{text}/x",
+    ):
         try:
             found = parse_redis_url(url)
         except ConfigurationError:

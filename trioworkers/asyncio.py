@@ -183,7 +183,7 @@ def _open_client(url: RedisUrl, max_connections: int) -> redis.asyncio.Redis:
     from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
     from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
 
-    from trioworkers.broker.redis_py import POOL_PATIENCE_S, options  # noqa: PLC0415 - as above
+    from trioworkers.broker.redis_py import POOL_PATIENCE_S, find_primary, options  # noqa: PLC0415 - as above
     from trioworkers.tls_context import tls_context  # noqa: PLC0415 - as above
 
     tls = url.tls or Tls()
@@ -192,12 +192,21 @@ def _open_client(url: RedisUrl, max_connections: int) -> redis.asyncio.Redis:
         """As the blocking one."""
 
         def _connection_arguments(self) -> Mapping[str, Any]:
-            encrypted = {"ssl": tls_context(tls), "server_hostname": url.host}
+            encrypted = {"ssl": tls_context(tls), "server_hostname": self.host}
             return {**super()._connection_arguments(), **encrypted}
+
+    class FoundConnection(TlsConnection if url.tls is not None else redis.asyncio.Connection):  # type: ignore[misc]
+        """To whatever server is the primary when it is opened."""
+
+        async def _connect(self) -> None:
+            self.host, self.port = await asyncio.to_thread(find_primary, url)
+            await super()._connect()
 
     kind: type[Any] = redis.asyncio.Connection
     if url.path is not None:
         kind = redis.asyncio.UnixDomainSocketConnection
+    elif url.sentinels is not None:
+        kind = FoundConnection
     elif url.tls is not None:
         kind = TlsConnection
     pool = redis.asyncio.BlockingConnectionPool(

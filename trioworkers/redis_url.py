@@ -12,7 +12,9 @@ import attrs
 
 from trioworkers.errors import ConfigurationError
 
-_FORMS = "redis://HOST:PORT/DB, rediss://…, unix:///PATH or embedded:[DIRECTORY]"
+_FORMS = "redis://HOST:PORT/DB, rediss://…, redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB, unix:///PATH or embedded:[DIRECTORY]"
+SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix")
+SENTINEL_PORT = 26379
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -33,8 +35,22 @@ class Tls:
 
 
 @attrs.frozen
+class Sentinels:
+    """Who is asked where the primary is. `name`: what they call it. `nodes`: their hosts and ports. `tls`: None for none."""
+
+    name: str
+    nodes: tuple[tuple[str, int], ...]
+    username: str | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+    tls: Tls | None = None
+
+
+@attrs.frozen
 class RedisUrl:
-    """The parts of a URL, decoded. `path`: of a unix socket, else None. `tls`: None for none. `connect_timeout_s`: None if it says nothing."""
+    """The parts of a URL, decoded. `path`: of a unix socket, else None. `tls`: None for none. `connect_timeout_s`: None if it says nothing.
+
+    `sentinels`: None where the server's address is known; else `host` and `port` say nothing.
+    """
 
     host: str = ""
     port: int = 6379
@@ -45,6 +61,7 @@ class RedisUrl:
     client_name: str | None = None
     connect_timeout_s: float | None = None
     tls: Tls | None = None
+    sentinels: Sentinels | None = None
 
 
 def shown_url(url: str) -> str:
@@ -55,24 +72,73 @@ def shown_url(url: str) -> str:
 
 
 def parse_redis_url(url: str) -> RedisUrl:
-    """Read redis://, rediss:// or unix://. Raises ConfigurationError for what is none, and for a parameter that nobody would obey."""
+    """Read a URL of one of `SCHEMES`. Raises ConfigurationError for what is none, and for a parameter that nobody would obey."""
+    nodes: tuple[tuple[str, int], ...] = ()
     parts = SplitResult("", "", "", "", "")
     try:
-        parts = urlsplit(url)
+        one, nodes = _without_list(url)
+        parts = urlsplit(one)
         usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
-    if parts.scheme not in ("redis", "rediss", "unix") or not usable:
+    if parts.scheme not in SCHEMES or not usable:
         raise ConfigurationError(f"{shown_url(url)!r} is no Redis URL: {_FORMS}")
     if parts.fragment:
         _refuse(url, "what follows '#' is for nobody; in a password it is written %23")
-    given = _parameters(url, parts.query, of_tls=parts.scheme == "rediss")
+    has_tls = parts.scheme.startswith("rediss")
+    given = _parameters(url, parts.query, of_tls=has_tls, of_sentinels=bool(nodes))
+    tls = _tls(url, given) if has_tls else None
+    if nodes:
+        return _of_sentinels(url, parts, nodes, given, tls)
+    return RedisUrl(**(_of_path(url, parts) | given), tls=tls)
+
+
+def _tls(url: str, given: dict[str, Any]) -> Tls:
+    """Takes from `given` what TLS is to be like."""
     tls = {name: given.pop(name) for name in list(given) if name in _TLS_FIELDS}
     if tls.get("keyfile") and not tls.get("certfile"):
         _refuse(url, "ssl_keyfile without ssl_certfile")
     if not tls.get("checked", True):
         tls["check_hostname"] = False
-    return RedisUrl(**(_of_path(url, parts) | given), tls=Tls(**tls) if parts.scheme == "rediss" else None)
+    return Tls(**tls)
+
+
+def _without_list(url: str) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """A URL of Sentinels with the first of them only, as urlsplit wants it, and all of them. Raises ValueError."""
+    scheme, _, rest = url.partition("://")
+    if not scheme.endswith("+sentinel"):
+        return url, ()
+    authority, after = _split_at(rest, "/?#")
+    login, at, hosts = authority.rpartition("@")
+    each = [urlsplit(f"redis://{host}") for host in hosts.split(",")]
+    if any(not host.hostname or host.port == 0 or host.username is not None for host in each):
+        raise ValueError(hosts)
+    nodes = tuple((unquote(host.hostname or ""), host.port or SENTINEL_PORT) for host in each)
+    return f"{scheme}://{login}{at}{each[0].netloc}{after}", tuple(dict.fromkeys(nodes))
+
+
+def _split_at(text: str, signs: str) -> tuple[str, str]:
+    end = min((at for sign in signs if (at := text.find(sign)) >= 0), default=len(text))
+    return text[:end], text[end:]
+
+
+def _of_sentinels(
+    url: str, parts: SplitResult, nodes: tuple[tuple[str, int], ...], given: dict[str, Any], tls: Tls | None
+) -> RedisUrl:
+    name, _, database = parts.path.removeprefix("/").partition("/")
+    if not name:
+        _refuse(
+            url, "the name that the Sentinels have for their primary is missing: redis+sentinel://HOST:26379/NAME/DB"
+        )
+    sentinels = Sentinels(
+        unquote(name),
+        nodes,
+        given.pop("sentinel_username", None),
+        given.pop("sentinel_password", None),
+        tls if given.pop("sentinel_tls", True) else None,
+    )
+    at_server = _of_path(url, parts._replace(path=database)) | {"host": "", "port": 0}
+    return RedisUrl(**(at_server | given), tls=tls, sentinels=sentinels)
 
 
 def _of_path(url: str, parts: SplitResult) -> dict[str, Any]:
@@ -89,14 +155,19 @@ def _of_path(url: str, parts: SplitResult) -> dict[str, Any]:
     return {"host": unquote(parts.hostname or ""), "port": parts.port or 6379, "db": db, **login}
 
 
-def _parameters(url: str, query: str, *, of_tls: bool) -> dict[str, Any]:
+def _parameters(url: str, query: str, *, of_tls: bool, of_sentinels: bool) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in _PARAMETERS:
-            known = ", ".join(each for each in _PARAMETERS if of_tls or not each.startswith("ssl_"))
+            others = (*(() if of_tls else ("ssl_", "sentinel_tls")), *(() if of_sentinels else ("sentinel_",)))
+            known = ", ".join(each for each in _PARAMETERS if not each.startswith(others))
             _refuse(url, f"nobody here knows the parameter {name!r}; known are {known}")
         if name.startswith("ssl_") and not of_tls:
             _refuse(url, f"{name} is for TLS: rediss://")
+        if name.startswith("sentinel_") and not of_sentinels:
+            _refuse(url, f"{name} is for Sentinels: redis+sentinel://")
+        if name == "sentinel_tls" and not of_tls:
+            _refuse(url, f"{name} is for TLS: rediss+sentinel://")
         field, read = _PARAMETERS[name]
         value = read(text)
         if value is None:
@@ -146,6 +217,9 @@ _PARAMETERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "password": ("password", _text),
     "client_name": ("client_name", _text),
     "connect_timeout": ("connect_timeout_s", _seconds),
+    "sentinel_username": ("sentinel_username", _text),
+    "sentinel_password": ("sentinel_password", _text),
+    "sentinel_tls": ("sentinel_tls", _flag),
     "ssl_ca_certs": ("ca_certs", _text),
     "ssl_cert_reqs": ("checked", _is_checked),
     "ssl_check_hostname": ("check_hostname", _flag),

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 from trioworkers.errors import ConfigurationError
-from trioworkers.redis_url import parse_redis_url, shown_url
+from trioworkers.redis_url import SCHEMES, parse_redis_url, shown_url
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import hides_a_queue
 
@@ -22,7 +22,7 @@ Unknown = Literal["retry", "dead", "leave"]
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
 _PROCESS_ID = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 """Without a colon: `a:b` on queue `q` and `b` on queue `q:a` would have one in-progress list."""
-_SCHEMES = ("redis://", "rediss://", "unix://", "embedded:")
+_BEGINNINGS = (*(f"{scheme}://" for scheme in SCHEMES), "embedded:")
 
 
 def _shown(value: object) -> str:
@@ -34,9 +34,9 @@ def _shown(value: object) -> str:
 
 
 def _url(_: object, field: attrs.Attribute[str], value: object) -> None:
-    if not isinstance(value, str) or not value.startswith(_SCHEMES):
+    if not isinstance(value, str) or not value.startswith(_BEGINNINGS):
         raise ConfigurationError(
-            f"{field.name}: {_shown(value)} is no Redis URL; it begins with one of {', '.join(_SCHEMES)}"
+            f"{field.name}: {_shown(value)} is no Redis URL; it begins with one of {', '.join(_BEGINNINGS)}"
         )
     if not value.startswith("embedded:"):
         try:

@@ -59,6 +59,35 @@ def options(url: RedisUrl) -> dict[str, Any]:
     }
 
 
+class FoundConnection(redis.Connection):  # type: ignore[misc]  # of whatever version
+    """A connection to whatever server is the primary when it is opened."""
+
+    def __init__(self, *, found_by: RedisUrl, **rest: Any) -> None:
+        self._found_by = found_by
+        super().__init__(**rest)
+
+    def _connect(self) -> socket.socket:
+        url = self._found_by
+        self.host, self.port = find_primary(url)
+        plain: socket.socket = super()._connect()
+        if url.tls is None:
+            return plain
+        try:
+            return tls_context(url.tls).wrap_socket(plain, server_hostname=self.host)
+        except BaseException:
+            plain.close()
+            raise
+
+
+def find_primary(url: RedisUrl) -> tuple[str, int]:
+    """The host and port of the primary: that which Sentinels name, if the URL has some. Blocks; raises Unreachable."""
+    if url.sentinels is None:
+        return url.host, url.port
+    from trioworkers.broker.blocking_sentinels import primary_of  # noqa: PLC0415 - only where somebody has Sentinels
+
+    return primary_of(url, url.sentinels, url.connect_timeout_s or CONNECT_TIMEOUT_S)
+
+
 class TlsConnection(redis.Connection):  # type: ignore[misc]  # of whatever version
     """A connection over TLS as our URLs mean it: redis-py's own adds to the system's authorities those that are given."""
 
@@ -81,6 +110,9 @@ def open_client(url: RedisUrl, max_connections: int) -> redis.Redis:
     told = {**options(url), "retry": Retry(NoBackoff(), 0)}
     if url.path is not None:
         kind = redis.UnixDomainSocketConnection
+    elif url.sentinels is not None:
+        kind = FoundConnection
+        told["found_by"] = url
     elif url.tls is not None:
         kind = TlsConnection
         told["tls"] = url.tls

@@ -14,6 +14,7 @@ import typer
 from trioworkers.app import App
 from trioworkers.broker.checks import Finding
 from trioworkers.broker.people.diagnosis import diagnose
+from trioworkers.broker.people.sentinels import check_sentinels
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
@@ -64,6 +65,7 @@ def _check_redis(place: ChosenRedis) -> list[Finding]:
             async for finding in diagnose(connection, Keys(place.namespace)):
                 if not findings:
                     findings.append(Finding("redis", "ok", f"answers at {where}"))
+                    findings.extend(await check_sentinels(url))
                 findings.append(finding)
 
     try:

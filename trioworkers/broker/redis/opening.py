@@ -40,12 +40,14 @@ class Address(Location):
         self.url = url
 
     def __repr__(self) -> str:
+        if self.url.sentinels is not None:
+            return self.url.sentinels.name
         return self.url.path or f"{self.url.host}:{self.url.port}"
 
     async def check(self) -> bool:
         """Whether there is a connection to be had."""
         try:
-            stream = await open_socket(self.url)
+            stream = await open_place(self.url)
         except Unreachable:
             return False
         await stream.aclose()
@@ -111,7 +113,7 @@ class Socket(BaseConnection):
     location: Address
 
     async def _connect(self) -> ByteStream:
-        return Metered(await open_socket(self.location.url))
+        return Metered(await open_place(self.location.url))
 
     @property
     def is_sending(self) -> bool:
@@ -130,8 +132,17 @@ class Socket(BaseConnection):
         return f"Socket<{self.location!r}>"
 
 
+async def open_place(url: RedisUrl) -> ByteStream:
+    """A stream to the server, wherever it is at this moment. Raises Unreachable. Cancelled, it leaves nothing open."""
+    if url.sentinels is None:
+        return await open_socket(url)
+    from trioworkers.broker.redis.finding import open_primary  # noqa: PLC0415 - only where somebody has Sentinels
+
+    return await open_primary(url, url.sentinels)
+
+
 async def open_socket(url: RedisUrl) -> ByteStream:
-    """A stream to the server. Raises Unreachable, which says why and what to do. Cancelled, it leaves nothing open."""
+    """A stream to the server, whose address is known. Raises Unreachable, which says why and what to do. Cancelled, it leaves nothing open."""
     timeout_s = url.connect_timeout_s or CONNECT_TIMEOUT_S
     try:
         with trio.move_on_after(timeout_s):
@@ -155,7 +166,7 @@ async def _encrypted(stream: ByteStream, host: str, tls: Tls) -> ByteStream:
             stream, server_side=False, hostname=host, ssl_context=tls_context(tls), standard_compatible=False
         )
     except BaseException:
-        await _close(stream)
+        await close(stream)
         raise
 
 
@@ -196,12 +207,13 @@ async def _first_of(addresses: Sequence[str], port: int) -> tuple[ByteStream, st
         # Two may have won at the same moment, or we were cancelled at that moment.
         kept = won[0] if won and not sys.exc_info()[0] else None
         for stream, _ in won[1:] if kept else won:
-            await _close(stream)
+            await close(stream)
     if kept is None:
         raise errors[0] if errors else socket.gaierror(socket.EAI_NONAME, "no address")
     return kept
 
 
-async def _close(stream: ByteStream) -> None:
+async def close(stream: ByteStream) -> None:
+    """Close it, whatever the other side does."""
     with suppress(OSError, anyio.BrokenResourceError):
         await anyio.aclose_forcefully(stream)

@@ -23,7 +23,9 @@ def run(
     *,
     redis: Annotated[
         str | None,
-        typer.Option(help="redis://, rediss://, unix:// or embedded:[DIRECTORY]. Default: what the App says."),
+        typer.Option(
+            help="redis://, rediss://, redis+sentinel://, unix:// or embedded:[DIRECTORY]. Default: what the App says."
+        ),
     ] = None,
     process_id: Annotated[str | None, typer.Option(help="A name for this worker that it keeps over restarts.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Goes before all keys in Redis.")] = None,

@@ -1,0 +1,309 @@
+"""Three real Sentinels over a primary and a replica: failovers asked for and suffered, Sentinels that lie, hang or want a password."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from servers import ROOT, Sentinel, Server, Worker, free_port, wait_for
+
+import trioworkers
+import trioworkers.asyncio
+import trioworkers.sync
+from trioworkers import Job
+from trioworkers.errors import Unavailable
+
+pytestmark = pytest.mark.xdist_group("sentinel")
+
+
+@attrs.define
+class Deployment:
+    """Two servers, one of them the primary, and who watches them."""
+
+    servers: list[Server]
+    sentinels: list[Sentinel]
+
+    @property
+    def url(self) -> str:
+        return self.url_of(*(sentinel.port for sentinel in self.sentinels))
+
+    @staticmethod
+    def url_of(*ports: int, name: str = "main") -> str:
+        return f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)}/{name}/0"
+
+    @property
+    def primary(self) -> Server:
+        ports = {sentinel.primary_port() for sentinel in self.sentinels}
+        found = [server for server in self.servers if server.port in ports]
+        return found[0] if len(ports) == 1 and found else self.servers[0]
+
+    @property
+    def replica(self) -> Server:
+        return next(server for server in self.servers if server is not self.primary)
+
+    def is_whole(self) -> bool:
+        """Whether every Sentinel knows all, and one server replicates the other."""
+        with suppress(OSError, AssertionError):
+            info = str(self.primary.command("INFO", "replication"))
+            return (
+                "role:master" in info
+                and "state=online" in info
+                and "master_link_status:up" in str(self.replica.command("INFO", "replication"))
+                and len({sentinel.primary_port() for sentinel in self.sentinels}) == 1
+                and all(
+                    "status=ok" in (told := str(sentinel.command("INFO", "sentinel")))
+                    and "slaves=1,sentinels=3" in told
+                    for sentinel in self.sentinels
+                )
+            )
+        return False
+
+    def fail_over(self) -> None:
+        """Ask one of them for a failover, and wait until all name the other server."""
+        before = self.primary
+
+        def asked() -> bool:
+            try:
+                self.sentinels[0].command("SENTINEL", "FAILOVER", "main")
+            except AssertionError:  # NOGOODSLAVE: it has not seen yet that the replica is well
+                return False
+            return True
+
+        wait_for(asked, "the Sentinel begins the failover")
+        wait_for(lambda: self.primary is not before, "all Sentinels name the other one")
+
+
+@pytest.fixture(scope="module")
+def all_of_them(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    at_once = ("--repl-diskless-sync-delay", "0")  # else a replica waits five seconds for others
+    servers = [Server(tmp_path_factory.mktemp("redis")).start(*at_once) for _ in range(2)]
+    servers[1].command("REPLICAOF", "127.0.0.1", servers[0].port)
+    wait_for(lambda: "state=online" in str(servers[0].command("INFO", "replication")), "it replicates")
+    sentinels = [Sentinel(tmp_path_factory.mktemp("sentinel"), servers[0], quorum=2).start() for _ in range(3)]
+    for sentinel in sentinels:
+        with suppress(AssertionError):  # an older one: it looks every ten seconds
+            sentinel.command("SENTINEL", "DEBUG", "info-period", 500)
+    yield Deployment(servers, sentinels)
+    for process in (*sentinels, *servers):
+        process.kill()
+
+
+@pytest.fixture
+def deployment(all_of_them: Deployment) -> Deployment:
+    """All well, and nothing in it."""
+    wait_for(all_of_them.is_whole, "the Sentinels know each other and both servers")
+    all_of_them.primary.command("FLUSHALL")
+    return all_of_them
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def work(run_worker: Callable[..., Worker], runs: Path) -> Callable[..., Worker]:
+    def start(url: str, *options: str) -> Worker:
+        fixed = ("--process-id", "w1", "--lease", "5", "--shutdown-timeout", "1")
+        return run_worker(url, "process_app:app", *fixed, *options, RUNS=str(runs), CONCURRENCY="20").wait_started()
+
+    return start
+
+
+def ended(runs: Path) -> set[str]:
+    lines = runs.read_text().splitlines() if runs.exists() else []
+    return {line.split()[1] for line in lines if line.startswith("end ")}
+
+
+def jobs(count: int) -> list[Job]:
+    return [Job("q", "Sleep", [0.02]) for _ in range(count)]
+
+
+@contextmanager
+def answering(answer: bytes | None) -> Iterator[int]:
+    """A server on a port that says this to whatever it hears; None: nothing at all."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        kept = []
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    kept.append(connection)
+                    if answer is not None:
+                        connection.recv(1000)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in kept:
+            connection.close()
+
+
+def naming(port: int) -> bytes:
+    """What a Sentinel says that names this port, and won't tell since when."""
+    return b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n-NOPERM this user has no permissions\r\n" % (len(str(port)), port)
+
+
+def send(url: str, count: int) -> int:
+    """Enqueue by the client for Trio, which finds the primary its own way."""
+
+    async def enqueue() -> int:
+        async with trioworkers.Client(url) as client:
+            return len(await client.enqueue(*jobs(count)))
+
+    return trio.run(enqueue)
+
+
+def test_no_job_is_lost_over_failovers_asked_for_and_suffered(
+    deployment: Deployment, work: Callable[..., Worker], runs: Path
+):
+    worker = work(deployment.url)
+    with trioworkers.sync.Client(deployment.url, retry_for=30) as client:
+        sent = {str(jid) for jid in client.enqueue(*jobs(200))}
+        deployment.primary.command("WAIT", 1, 5000)
+        wait_for(lambda: len(ended(runs)) > 20, "it works")
+
+        deployment.fail_over()
+        sent |= {str(jid) for jid in client.enqueue(*jobs(100))}
+        wait_for(lambda: sent <= ended(runs), f"all run over a failover asked for: {worker.text[-2000:]}")
+        wait_for(deployment.is_whole, "the old primary is a replica")
+
+        sent |= {str(jid) for jid in client.enqueue(*jobs(200))}
+        before = deployment.primary
+        before.command("WAIT", 1, 5000)
+        before.kill()
+        wait_for(lambda: deployment.primary is not before, "the other one was promoted")
+        sent |= {str(jid) for jid in client.enqueue(*jobs(100))}
+        wait_for(lambda: sent <= ended(runs), f"all run over a kill: {worker.text[-2000:]}")
+
+        before.start()  # thinks that it is a primary until the Sentinels tell it
+        wait_for(deployment.is_whole, "the killed one came back as replica")
+        sent |= {str(jid) for jid in client.enqueue(*jobs(50))}
+        wait_for(lambda: sent <= ended(runs), "and jobs run")
+    assert "Traceback" not in worker.text
+    assert worker.process.poll() is None
+
+
+def test_all_clients_and_commands_take_the_url(deployment: Deployment):
+    url = deployment.url
+    assert send(url, 3) == 3
+
+    async def by_asyncio() -> int:
+        async with trioworkers.asyncio.Client(url) as client:
+            return len(await client.enqueue(*jobs(2)))
+
+    assert asyncio.run(by_asyncio()) == 2
+    with trioworkers.sync.Client(url) as client:
+        assert len(client.enqueue(*jobs(1))) == 1
+    command = [sys.executable, "-m", "trioworkers"]
+    told = subprocess.run(
+        [*command, "queues", "--redis", url, "--json"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert '"size":6' in told.stdout.replace(" ", ""), told.stderr
+    told = subprocess.run([*command, "doctor", "--redis", url], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert f"all 3 say 127.0.0.1:{deployment.primary.port}" in told.stdout
+
+
+@pytest.mark.parametrize("answer", ["replica", "nothing there", "garbage", "an error", "hangs"])
+def test_sentinel_that_is_of_no_use_is_passed_over(deployment: Deployment, answer: str):
+    said = {
+        "replica": naming(deployment.replica.port),
+        "nothing there": naming(free_port()),
+        "garbage": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        "an error": b"-ERR unknown command\r\n-ERR unknown command\r\n",
+        "hangs": None,
+    }
+    with answering(said[answer]) as liar:
+        url = Deployment.url_of(liar, deployment.sentinels[0].port)
+        assert send(url, 1) == 1
+        with trioworkers.sync.Client(url) as client:
+            assert len(client.enqueue(*jobs(1))) == 1
+    assert deployment.primary.command("LLEN", "queue:q") == 2
+
+
+def test_two_that_name_different_primaries_are_an_outage_that_says_so(deployment: Deployment, tmp_path: Path):
+    other = Server(tmp_path).start()
+    try:
+        honest = deployment.sentinels[0]
+        told = honest.command("SENTINEL", "MASTER", "main")
+        assert isinstance(told, list)
+        epoch = told[told.index("config-epoch") + 1]
+        details = b"*2\r\n$12\r\nconfig-epoch\r\n$%d\r\n%s\r\n" % (len(epoch), epoch.encode())
+        stranger = naming(other.port).partition(b"-NOPERM")[0] + details
+        with answering(stranger) as liar:
+            url = Deployment.url_of(honest.port, liar)
+            with pytest.raises(Unavailable, match=rf"Sentinels name different primaries: .*:{other.port}"):
+                trioworkers.sync.Client(url, retry_for=0).enqueue(*jobs(1))
+            with pytest.raises(Unavailable, match=rf"Sentinels name different primaries: .*:{other.port}"):
+                send(url, 1)
+        assert other.command("DBSIZE") == 0
+        assert deployment.primary.command("DBSIZE") == 0
+    finally:
+        other.kill()
+
+
+def test_unknown_name_and_no_sentinel_at_all_say_what_is_wrong(deployment: Deployment):
+    with pytest.raises(Unavailable, match="it watches no primary named 'mian'"):
+        send(Deployment.url_of(deployment.sentinels[0].port, name="mian"), 1)
+    nobody = free_port()
+    with pytest.raises(Unavailable, match=f"no Sentinel says where 'main' is: 127.0.0.1:{nobody}: connection refused"):
+        send(Deployment.url_of(nobody), 1)
+    with pytest.raises(Unavailable, match="unknown command"):
+        send(Deployment.url_of(deployment.primary.port), 1)
+
+
+def test_both_kinds_of_server_may_want_a_password(tmp_path: Path):
+    for name in ("redis", "sentinel"):
+        (tmp_path / name).mkdir()
+    primary = Server(tmp_path / "redis").start()
+    # One user for us, who may neither ROLE nor INFO, and the default one for the Sentinel.
+    rights = ("on", ">pw", "~*", "&*", "+@all", "-role", "-info", "-@dangerous", "+eval", "+evalsha")
+    primary.command("ACL", "SETUSER", "me", *rights)
+    sentinel = Sentinel(tmp_path / "sentinel", primary).start("--requirepass", "secret", wait=False)
+    try:
+        wait_for(lambda: says(sentinel, "NOAUTH"), "it wants a password")
+        url = f"redis+sentinel://me:pw@127.0.0.1:{sentinel.port}/main"
+        with pytest.raises(Unavailable, match="sentinel_password="):
+            send(url, 1)
+        url += "?sentinel_password=secret"
+        assert send(url, 1) == 1
+        with trioworkers.sync.Client(url) as client:
+            assert len(client.enqueue(*jobs(1))) == 1
+        with pytest.raises(trioworkers.errors.WrongLogin):
+            send(url.replace("me:pw", "me:wrong"), 1)
+    finally:
+        sentinel.kill()
+        primary.kill()
+
+
+def says(server: Server, text: str) -> bool:
+    try:
+        server.command("PING")
+    except AssertionError as error:
+        return text in str(error)
+    except OSError:
+        pass
+    return False
+
+
+def test_worker_without_its_primary_waits_and_says_why(tmp_path: Path):
+    """It starts before anything else does, as in a compose file."""
+    nobody = free_port()
+    command = [sys.executable, "-m", "trioworkers", "stats", "--redis", Deployment.url_of(nobody)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert told.returncode == 1
+    assert "no Sentinel says where 'main' is" in told.stderr
+    assert "Traceback" not in told.stderr
