@@ -30,6 +30,7 @@ ERRORS = (
     "RecordsLost",
     "Refused",
     "ResponseTooLarge",
+    "RateLimited",
     "RetryAfter",
     "SharedQueue",
     "Superseded",

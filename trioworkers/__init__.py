@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trioworkers.errors import JobGone as JobGone
     from trioworkers.errors import NotRecorded as NotRecorded
     from trioworkers.errors import PrivateAddress as PrivateAddress
+    from trioworkers.errors import RateLimited as RateLimited
     from trioworkers.errors import RecordsLost as RecordsLost
     from trioworkers.errors import Refused as Refused
     from trioworkers.errors import ResponseTooLarge as ResponseTooLarge
@@ -89,6 +90,7 @@ _HOMES = {
         "RecordsLost",
         "Refused",
         "ResponseTooLarge",
+        "RateLimited",
         "RetryAfter",
         "SharedQueue",
         "Superseded",

@@ -82,6 +82,20 @@ class RetryAfter(Steer):
         self.delay_s = float(delay_s)
 
 
+class RateLimited(Steer):
+    """Raise in a handler: who is called wants no more for `retry_after` seconds (a day at most).
+
+    The limits that the job is under are closed for so long, for the whole fleet, and the job is the first when they open. No attempt is counted, for up to a
+    day in all. Of a job without a limit only the job itself waits.
+    """
+
+    def __init__(self, retry_after: float, reason: str = "") -> None:
+        if isinstance(retry_after, bool) or not isinstance(retry_after, int | float) or not 0 < retry_after <= 86_400:
+            raise ValueError(f"RateLimited takes seconds above 0 and up to a day, not {retry_after!r:.80}")
+        super().__init__(reason or f"asked to leave off for {retry_after:g} s")
+        self.retry_after_s = float(retry_after)
+
+
 class Bury(Steer):
     """Raise in a handler: failed for good; the job goes to the dead set with this reason."""
 

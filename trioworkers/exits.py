@@ -71,6 +71,7 @@ class Held:
     """What a job and its attempt hold, of the few that hold anything.
 
     A permit, the key of a lock, records beside the payload, and for how many seconds it is kept how the job ended.
+    `closes`: which limits are to be closed with its end, for how many seconds. `within`: permits of parts of the attempt that aren't over.
     """
 
     jid: str
@@ -78,6 +79,8 @@ class Held:
     keep_result_s: int | None = None
     lock: str = ""
     record: Beside | None = None
+    closes: tuple[tuple[str, ...], float] | None = None
+    within: tuple[Permit, ...] = ()
 
 
 class _Holds(msgspec.Struct, rename={"keep": KEEP_FIELD, "lock": LOCK_FIELD, "record": RECORD_FIELD}):
@@ -173,6 +176,10 @@ def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tupl
     effects = on_end(outcome, held.jid, held.keep_result_s) + on_departure(outcome, held.permit)
     if held.record is not None:
         effects += on_record(outcome, held.jid, held.record)
+    for permit in held.within:
+        effects += on_departure(outcome, permit)
+    if held.closes is not None:
+        effects = (("close", *held.closes), *effects)
     return effects + _on_lock(outcome, held) if held.lock else effects
 
 
@@ -233,7 +240,7 @@ def on_departure(outcome: Outcome | Checkpoint | LetGo, permit: Permit | None) -
     """
     if permit is None or isinstance(outcome, Checkpoint):
         return ()
-    kept_for = permit.jid if isinstance(outcome, Requeue) else ""
+    kept_for = permit.jid if isinstance(outcome, Requeue) and not permit.within else ""
     return (("permit", permit.record, permit.member, permit.limits, kept_for),)
 
 

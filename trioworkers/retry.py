@@ -59,6 +59,11 @@ def decide(
     temporary = [call for call in calls if not call.permanent]
     if isinstance(steer, errors.Discard):
         return Discard()
+    leave_off_s = rate_limited_s(error)
+    if leave_off_s is not None:
+        snoozed = snooze(job, payload, leave_off_s, now_s, progress, max_bytes)
+        if snoozed is not None:
+            return snoozed
     if temporary and all(call.paused for call in temporary):  # never sent: waits for its host, which is no attempt
         snoozed = snooze(job, payload, _asked_delay_s(temporary) or 0.0, now_s, progress, max_bytes)
         if snoozed is not None:
@@ -149,6 +154,12 @@ def steering(error: BaseException) -> errors.Steer | errors.BadArguments | None:
                 return leaf
     waits = [leaf for leaf in found if isinstance(leaf, errors.RetryAfter)]
     return max(waits, key=lambda leaf: leaf.delay_s, default=None)
+
+
+def rate_limited_s(error: BaseException) -> float | None:
+    """For how many seconds who is called wants no more, if that is all that went wrong."""
+    found = [leaf.retry_after_s for leaf in leaves(error) if isinstance(leaf, errors.RateLimited)]
+    return max(found) if found and len(found) == len(list(leaves(error))) else None
 
 
 def _failed_calls(error: BaseException) -> list[errors.CallFailed]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from trioworkers import App, ConfigurationError, FleetLimit, Job
+from trioworkers import App, ConfigurationError, Context, FleetLimit, Job, RateLimited
 from trioworkers.testing import run
 
 
@@ -89,3 +89,55 @@ def test_queues_that_share_a_limit_agree_on_it():
     app.queue("r", limit=FleetLimit("mail", concurrency=1))
     with pytest.raises(ConfigurationError, match="1 at once elsewhere"):
         app.queue("s", limit=FleetLimit("mail", concurrency=2))
+
+
+# ── RateLimited ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("on", ["class", "queue"])
+async def test_rate_limited_closes_the_limit_and_its_job_is_the_first_when_it_opens(autojump_clock: Any, on: str):
+    starts: list[tuple[float, Any]] = []
+    app = App()
+    limit = FleetLimit("crm", concurrency=1)
+    app.queue("q", concurrency=5, limit=limit if on == "queue" else None)
+
+    @app.handler("q", "A", limit=limit if on == "class" else None)
+    async def handler(ctx: Context, number: int) -> None:
+        starts.append((trio.current_time(), number))
+        assert ctx.attempt == 1
+        if len(starts) == 1:
+            raise RateLimited(retry_after=30)
+
+    async with run(app) as test:
+        await test.enqueue(*(Job("q", "A", [n]) for n in range(3)))
+        await trio.sleep(29)
+        assert [number for _, number in starts] == [0]
+        await trio.sleep(5)
+        assert (test.retries, test.scheduled, test.dead) == ([], [], [])
+    assert [number for _, number in starts] == [0, 0, 1, 2]
+    assert starts[1][0] - starts[0][0] == pytest.approx(30, abs=1.1)
+
+
+async def test_rate_limited_without_a_limit_puts_off_its_job_alone(autojump_clock: Any):
+    starts: list[tuple[float, Any]] = []
+    app = App()
+
+    @app.handler("q", "A")
+    async def handler(number: int) -> None:
+        starts.append((trio.current_time(), number))
+        if len(starts) == 1:
+            raise RateLimited(retry_after=30)
+
+    async with run(app) as test:
+        await test.enqueue(Job("q", "A", [1]))
+        await test.drain()
+        [job] = test.scheduled
+        assert job.retry_count is None
+        await trio.sleep(31)
+    assert [round(at - starts[0][0]) for at, _ in starts] == [0, 30]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 86_401, True, "3"])
+def test_rate_limited_takes_seconds_up_to_a_day(seconds: Any):
+    with pytest.raises(ValueError, match="up to a day"):
+        RateLimited(retry_after=seconds)

@@ -25,6 +25,7 @@ from trioworkers.wire.keys import Keys
 if TYPE_CHECKING:
     from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
     from trioworkers.broker.holds.locks import Answer, Claim
+    from trioworkers.broker.holds.within import Granted, Wants
 
 PAGE_BYTES = 4_000_000
 """What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
@@ -158,6 +159,9 @@ class Broker(Sends, Protocol):
 
     async def tend(self, round_: Round) -> Tended:
         """See `limits.tend`."""
+
+    async def within(self, wants: Wants) -> Granted:
+        """See `within.within`."""
 
     async def due(self, limit: int) -> Due:
         """See `Promotes.due`."""

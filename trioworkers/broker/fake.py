@@ -19,6 +19,7 @@ from trioworkers.broker.holds.fake import FakeHolds
 from trioworkers.broker.holds.fake_locks import FakeLocks
 from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
 from trioworkers.broker.holds.locks import Answer, Claim
+from trioworkers.broker.holds.within import Granted, Wants
 from trioworkers.broker.sorted_payloads import SortedPayloads
 from trioworkers.errors import BrokerError, Refused
 from trioworkers.exits import Permit, given_up
@@ -266,6 +267,10 @@ class FakeBroker:
         self.held.declared.update(round_.declared)
         woken = await self._call(self.held.fill, looks=self.held.is_idle)
         return Tended(woken, since=round_.since or "0", next_in_s=self.held.next_in_s())
+
+    async def within(self, wants: Wants) -> Granted:
+        """See `Broker.within`."""
+        return await self._call(lambda: self.held.within(wants), looks=True)
 
     async def ended(self, jid: str) -> Ended | None:
         """See `Sender.ended`."""

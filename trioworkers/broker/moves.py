@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from trioworkers.broker.holds import limits, locks
+from trioworkers.broker.holds.within import Granted, Wants, within
 from trioworkers.broker.neighbours import Neighbours, SidekiqNeighbours
 from trioworkers.broker.promote import Promotes
 from trioworkers.broker.reclaim import Reclaims
@@ -71,3 +72,7 @@ class RedisBroker(Settles, Promotes, Reclaims):
     async def tend(self, round_: limits.Round) -> limits.Tended:
         """See `limits.tend`."""
         return await limits.tend(self.connection, self.keys, round_)
+
+    async def within(self, wants: Wants) -> Granted:
+        """See `within.within`."""
+        return await within(self.connection, self._lease_key, self.holder.lease, self.keys.own, wants)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 
 import attrs
@@ -34,7 +34,7 @@ class Audit:
     def __init__(
         self, queue: str, broker: Broker, deliveries: Collection[Delivery], *, has_permits: bool = False
     ) -> None:
-        self._has_permits = has_permits
+        self.has_permits = has_permits
         self._queue = queue
         self._broker = broker
         self._deliveries = deliveries
@@ -62,7 +62,7 @@ class Audit:
         missing, strays = compared or ([], Counter())
         if taken_over:
             _cancel_lost(missing)
-        if strays or self._has_permits:  # what an admission gave whose reply was lost is let go here
+        if strays or self.has_permits:  # what an admission gave whose reply was lost is let go here
             moved = await self._broker.put_back(self._queue, list(strays.elements()), self._permits())
             if strays:
                 logger.warning("%s, fetched from %s, never arrived here: put back", counted(moved, "job"), self._queue)
@@ -70,7 +70,7 @@ class Audit:
 
     def _permits(self) -> list[Permit]:
         """What our attempts hold. Those whose end is under way may have let it go already: it isn't to be taken from them, nor given again."""
-        held = [(each, each.held.permit) for each in self._deliveries if each.held and each.held.permit]
+        held = [(each, permit) for each in self._deliveries for permit in _held_by(each)]
         return [permit if each.state <= RUNNING else attrs.evolve(permit, limits=()) for each, permit in held]
 
     async def _compare(self) -> tuple[list[Delivery], Counter[bytes]] | None:
@@ -86,6 +86,14 @@ class Audit:
         doubtful = {*strays, *chain.from_iterable((*held[delivery], *delivery.forms()) for delivery in missing)}
         counts = await self._broker.count(self._queue, doubtful)
         return compare(held, Counter({**listed.payloads, **{form: counts[form] for form in doubtful}}))
+
+
+def _held_by(delivery: Delivery) -> Iterator[Permit]:
+    if delivery.held is not None:
+        if delivery.held.permit is not None:
+            yield delivery.held.permit
+        # Whether Redis has given these already it says itself.
+        yield from (attrs.evolve(permit, limits=()) for permit in delivery.held.within)
 
 
 def compare(held: Mapping[Delivery, tuple[bytes, ...]], found: Counter[bytes]) -> tuple[list[Delivery], Counter[bytes]]:

@@ -91,6 +91,10 @@ class Consumer:
         self._audit.doubt(taken_over=taken_over)
         self.slots.wake()
 
+    def note_permits(self) -> None:
+        """From now on attempts may hold permits: audits say which."""
+        self._audit.has_permits = True
+
     def pause(self, paused: bool) -> None:
         """Fetch no more for the time being, or again. What runs goes on."""
         if paused == self.paused:

@@ -114,6 +114,8 @@ def _consequence(outcome: Outcome, *, steered: bool) -> tuple[int, str]:
             return logging.WARNING, f"retry in {delay_s:.0f} s"
         case Snooze():
             return logging.INFO, "waits for its host"
+        case Requeue():
+            return logging.INFO, "first when its limits open"
         case Bury():
             return logging.ERROR, "dead"
         case Discard() | _:

@@ -25,6 +25,10 @@ from trioworkers.wire.limit_spec import LimitSpec
 logger = logging.getLogger("trioworkers")
 
 
+CLOSED_S = 1.0
+"""A limit without a rate may be closed for a while; that is seldom."""
+
+
 @attrs.frozen
 class Verdict:
     """What is to become of one delivery.
@@ -44,12 +48,15 @@ STARTS = Verdict(starts=True)
 
 
 class Permits:
-    """The permits for one queue of one worker. `limits`: by class. `on_wait`: told when a job waits that only time lets go on.
+    """The permits for one queue of one worker. `limits`: by class.
 
-    To be asked by one task, one batch after the other.
+    `on_wait`: told when jobs wait, and after how many seconds it may be that only time lets them go on. To be asked by one task, one
+    batch after the other.
     """
 
-    def __init__(self, queue: str, broker: Broker, limits: Limits, on_wait: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, queue: str, broker: Broker, limits: Limits, on_wait: Callable[[float], None] = lambda _: None
+    ) -> None:
         self._queue = queue
         self._broker = broker
         self._limits = limits
@@ -80,8 +87,8 @@ class Permits:
             answers = await self._broker.admit(self._queue, self._number, declared, [*batch.values()])
             for (index, candidate), answer in zip(batch.items(), answers, strict=True):
                 verdicts[index] = self._verdict(deliveries[index], candidate, answer)
-            if PARKED in answers and any(spec.interval_s for spec in declared.values()):
-                self._on_wait()
+            if PARKED in answers:
+                self._on_wait(0.0 if any(spec.interval_s for spec in declared.values()) else CLOSED_S)
         return verdicts
 
     def _limited(self, delivery: Delivery) -> Job | None:

@@ -23,13 +23,14 @@ from trioworkers.engine.quarantine import WORKER_DIED
 from trioworkers.engine.recorder import close_sources, open_progress
 from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass, WorkerDied
-from trioworkers.exits import held_unread
+from trioworkers.exits import Held, held_unread
 from trioworkers.failures import stand_in, summary
 from trioworkers.http.time_left import telling_until
 from trioworkers.jobs.context import Context, Resources
 from trioworkers.jobs.declarations import CallNext, Middleware
 from trioworkers.jobs.handler import AnyHandler
 from trioworkers.jobs.hooks import Hooks
+from trioworkers.jobs.limits import FleetLimit
 from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Expire, Outcome, Requeue, Snooze
 from trioworkers.settings import Unknown
@@ -39,6 +40,7 @@ from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.encode import addressed, amend, encode
 from trioworkers.wire.ended import encode_result
 from trioworkers.wire.job import HELD_FIELD, Job, new_jid
+from trioworkers.wire.limit_spec import queue_limit_name
 
 logger = logging.getLogger("trioworkers")
 
@@ -107,10 +109,12 @@ class Runner:
         dialects: Mapping[str, Dialect] | None = None,
         hooks: Hooks | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
+        queue_limits: Mapping[str, FleetLimit] | None = None,
     ) -> None:
         self.hooks = HookCalls(hooks or Hooks())
         self.is_stopping = is_stopping
         self._dialects = dialects or {}
+        self._queue_limits = {queue: queue_limit_name(each.name) for queue, each in (queue_limits or {}).items()}
         self._handlers = handlers
         self._middleware = middleware[::-1]  # innermost first
         self._resources = resources
@@ -280,6 +284,7 @@ class Runner:
         outcome: Outcome = ACKNOWLEDGE
         if isinstance(end, Failed):
             failure, outcome = self._decide(delivery, handler, ctx, own_part(end.error))
+            outcome = self._close_limits(delivery, failure, outcome)
         elif isinstance(end, Stopped):
             outcome = delivery.stopped()
         elif ctx._sends or end.value is not None:  # noqa: SLF001 - as above
@@ -290,6 +295,19 @@ class Runner:
             self.metrics.count(ctx.job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
         joblog.log_end(ctx.job, outcome, failure, elapsed_s)
         return outcome
+
+    def _close_limits(self, delivery: Delivery, failure: BaseException, outcome: Outcome) -> Outcome:
+        """Who is called wants no more: then nothing starts under the job's limits, and it is the first when they open."""
+        leave_off_s = retry.rate_limited_s(failure)
+        if leave_off_s is None:
+            return outcome
+        held = delivery.held or Held(delivery.jid)
+        named = self._queue_limits.get(delivery.queue)
+        outside = (() if held.permit is None else held.permit.limits) + (() if named is None else (named,))
+        inside = () if held.closes is None else held.closes[0]
+        if outside or inside:
+            delivery.held = attrs.evolve(held, closes=(tuple({*outside, *inside}), leave_off_s))
+        return Requeue(outcome.payload) if outside and isinstance(outcome, Snooze) else outcome
 
     def _refused(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, problem: str) -> Outcome:
         """It succeeded, but what it enqueued can't go out."""

@@ -94,6 +94,7 @@ class _Session:
             resources = await stack.enter_async_context(
                 open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
             )
+            resources.hold_limit = self.worker.within.hold
             stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
             runner = Runner(
                 app,
@@ -104,6 +105,7 @@ class _Session:
                 app.dialects,
                 app.hooks,
                 self.worker.told_to_stop.is_set,
+                app.queue_limits,
             )
             await self.worker.run(runner, self._on_started)
 

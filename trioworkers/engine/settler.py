@@ -94,7 +94,7 @@ class Settler:
         self._hand_in(delivery, outcome)
 
     def _let_go(self, delivery: Delivery) -> None:
-        if delivery.held is None or delivery.held.permit is None:
+        if delivery.held is None or not (delivery.held.permit or delivery.held.within):
             self._settled([delivery])
         else:
             delivery.become(SETTLING)

@@ -19,6 +19,7 @@ from trioworkers.broker.holds.limits import Declared, Round, Tended
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.errors import BadPayload, Refused, Superseded
 from trioworkers.exits import Effect, on_unread_exit
+from trioworkers.wire.limit_spec import LimitSpec
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
@@ -48,6 +49,12 @@ class Tending:
         if self._declared:
             self._hear(await self._broker.tend(Round(self._declared)), only_due=False)
 
+    def add(self, name: str, spec: LimitSpec) -> None:
+        """Another limit of ours, to be told with the next round."""
+        if name not in self._declared:
+            self._declared = {**self._declared, name: spec}
+            self.look()
+
     def beat(self, *, something_is_held: bool) -> None:
         """A heartbeat went out, and said whether there is anything to tend."""
         if something_is_held or self._declared:
@@ -58,9 +65,9 @@ class Tending:
         self._full_is_due = True
         self._news.set()
 
-    def expect(self) -> None:
-        """Somebody waits now for nothing but time: look soon when that is over."""
-        self._due_at = min(self._due_at, trio.current_time() + SOONEST_S)
+    def expect(self, in_s: float = 0.0) -> None:
+        """Somebody waits now, perhaps for nothing but time: look so soon when that is over."""
+        self._due_at = min(self._due_at, trio.current_time() + max(in_s, SOONEST_S))
         self._news.set()
 
     async def run(self) -> None:

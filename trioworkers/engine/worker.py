@@ -29,6 +29,7 @@ from trioworkers.engine.runner import Runner
 from trioworkers.engine.shutdown import Shutdown
 from trioworkers.engine.slots import Slots
 from trioworkers.engine.upkeep import Upkeep
+from trioworkers.engine.within_limits import WithinLimits
 from trioworkers.errors import Superseded, TrioworkersError
 from trioworkers.jobs.limits import FleetLimit, Limits, declared_specs
 from trioworkers.jobs.unique import UniqueClass
@@ -104,6 +105,16 @@ class Worker:
             on_shared=self._stop_for,
             on_killer=self._on_killer,
         )
+
+        self.within = WithinLimits(
+            brokers.main,
+            brokers.by_queue.__getitem__,
+            self.running,
+            declared_specs(self._limits.values()),
+            declare=self._upkeep.tending.add,
+            on_use=lambda queue: self._consumers[queue].note_permits(),
+        )
+        """The limits around parts of its jobs."""
 
     def __repr__(self) -> str:
         state = "stopping" if self.stopping else "quiet" if self._shutdown.quieted.is_set() else "running"
@@ -322,7 +333,7 @@ class Worker:
     async def _do_chores(self) -> None:
         with self._chores:
             async with trio.open_nursery() as nursery:
-                for chore in self._upkeep.chores:
+                for chore in (*self._upkeep.chores, self.within.run):
                     nursery.start_soon(self._mind, chore)
                 if self._runner is not None and self._runner.hooks:
                     nursery.start_soon(self._mind, self._runner.hooks.run)

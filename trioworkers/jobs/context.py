@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trioworkers.jobs.client import Client
     from trioworkers.jobs.fan_out import FanOut
     from trioworkers.jobs.iteration import Source
+    from trioworkers.jobs.limits import FleetLimit
     from trioworkers.jobs.progress import Progress
 
 logger = logging.getLogger("trioworkers.job")
@@ -47,6 +48,9 @@ class Resources(Protocol):
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
         """Compute in another process."""
+
+    def limit(self, job: Job, limit: str | FleetLimit, key: Any) -> AbstractAsyncContextManager[None]:
+        """See `Context.limit`."""
 
 
 def _check_importable(function: Callable[..., Any]) -> None:
@@ -218,6 +222,16 @@ class Context:
         """
         _check_importable(function)
         return await self._resources.run_cpu(function, *args)
+
+    def limit(self, limit: str | FleetLimit, key: Any = None) -> AbstractAsyncContextManager[None]:
+        """A limit over the fleet around part of the job: `async with ctx.limit("crm"):` waits, in its slot, until it has a permit, first come first served.
+
+        `limit`: the name of one that a handler of the app declares, or one with its numbers; `key`: of one that holds for each value by itself, which. The
+        wait ends with the attempt: its deadline or timeout, or when it is cancelled; then, and at the end of the block, the permit is another's.
+        Raises ConfigurationError for a limit that nobody declares, BadArguments for a key that is none, RuntimeError if the
+        job is under that limit already, Refused if its keys in Redis are broken. `RateLimited`, raised inside, closes it, too.
+        """
+        return self._resources.limit(self.job, limit, key)
 
     def enqueue(self, *jobs: Job) -> None:
         """Send jobs together with this job's success, in one atomic step. If the attempt fails, nothing is sent.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from trioworkers.http.shared_client import SharedClient
     from trioworkers.jobs.compute import CPUPool
+    from trioworkers.jobs.limits import FleetLimit
+    from trioworkers.wire.job import Job
 
 T = TypeVar("T")
 
@@ -35,6 +37,8 @@ class SharedResources:
         self._http: httpx.AsyncClient | None = None
         self._own_http: SharedClient | None = None
         self._nursery = nursery
+        self.hold_limit: Callable[[Job, str | FleetLimit, Any], AbstractAsyncContextManager[None]]
+        """Set by whoever runs jobs."""
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -59,6 +63,10 @@ class SharedResources:
 
             self._cpu = CPUPool(self._nursery, self._cpu_processes)
         return await self._cpu.run(function, *args)
+
+    def limit(self, job: Job, limit: str | FleetLimit, key: Any) -> AbstractAsyncContextManager[None]:
+        """See `Context.limit`."""
+        return self.hold_limit(job, limit, key)
 
     @property
     def is_busy_outside(self) -> bool:

@@ -29,6 +29,7 @@ from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.slots import Slots
 from trioworkers.engine.tending import Tending
+from trioworkers.engine.within_limits import WithinLimits
 from trioworkers.errors import BadPayload
 from trioworkers.jobs.client import Client
 from trioworkers.jobs.hooks import Hooks
@@ -66,6 +67,7 @@ class RunningApp:
         self._consumers: dict[str, Consumer] = {}
         self._worker = trio.CancelScope()
         self._is_over = False
+        self._performed: list[Delivery] = []
         self.client = Client.around(broker)
         self.completed = 0
         self.assert_enqueued = broker.sent_jobs.assert_enqueued
@@ -135,6 +137,11 @@ class RunningApp:
         value: R = await self._perform(handler.job(*args, **kwargs))
         return value
 
+    def _deliveries(self) -> Iterator[Delivery]:
+        yield from self._performed
+        for consumer in self._consumers.values():
+            yield from consumer.deliveries
+
     async def _perform(self, job: Job) -> Any:
         dialect, _ = self._broker.spoken_on(job.queue)
         payload = dialect.encode(job, self._broker.clock.now_s())
@@ -144,8 +151,12 @@ class RunningApp:
             raise AssertionError(f"{job.job_class} is not attempted: {prepared!r:.200}")  # noqa: TRY004 - of the test's
         handler, ctx = prepared
         value = None
-        with trio.CancelScope(deadline=ctx.deadline) as scope:
-            value = await self._runner._call(handler, ctx)
+        self._performed.append(delivery)
+        try:
+            with trio.CancelScope(deadline=ctx.deadline) as scope:
+                value = await self._runner._call(handler, ctx)
+        finally:
+            self._performed.remove(delivery)
         if scope.cancelled_caught:
             raise self._runner._too_slow(handler, ctx, "")
         self._runner._check_sends(ctx)
@@ -280,10 +291,13 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None, manual: bool =
         if http is not None:
             resources.use(http)
         hooks = Hooks((test._note_error, *app.hooks.on_error), app.hooks.on_death)
-        test._runner = runner = Runner(app, app.middlewares, resources, broker.clock.now_s, guard, app.dialects, hooks)
+        test._runner = runner = Runner(
+            *(app, app.middlewares, resources, broker.clock.now_s, guard, app.dialects, hooks),
+            queue_limits=app.queue_limits,
+        )
         with _real_time_while(resources):
             async with trio.open_nursery() as nursery:
-                await nursery.start(_work_for_ever, test, app, broker, runner)
+                await nursery.start(_work_for_ever, test, app, broker, runner, resources)
                 try:
                     yield test
                 except BaseException as error:  # noqa: BLE001 - carried past the nurseries, so that it comes out ungrouped
@@ -296,17 +310,28 @@ async def run(app: App, *, http: httpx.AsyncClient | None = None, manual: bool =
 
 
 async def _work_for_ever(
-    test: RunningApp, app: App, broker: TestBroker, runner: Runner, *, task_status: trio.TaskStatus[None]
+    test: RunningApp,
+    app: App,
+    broker: TestBroker,
+    runner: Runner,
+    resources: SharedResources,
+    *,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     """One worker after the other: a new one when a test has had the last one crash."""
-    await _work(test, app, broker, runner, task_status)
+    await _work(test, app, broker, runner, resources, task_status)
     while not test._is_over:
         await test._recover()
-        await _work(test, app, broker, runner, trio.TASK_STATUS_IGNORED)
+        await _work(test, app, broker, runner, resources, trio.TASK_STATUS_IGNORED)
 
 
 async def _work(
-    test: RunningApp, app: App, broker: TestBroker, runner: Runner, task_status: trio.TaskStatus[None]
+    test: RunningApp,
+    app: App,
+    broker: TestBroker,
+    runner: Runner,
+    resources: SharedResources,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     consumers: dict[str, Consumer] = {}
     test._consumers = consumers
@@ -321,6 +346,8 @@ async def _work(
 
     settler = Settler(broker, on_settled, on_dismissed=free_slots)
     tending = Tending(broker, declared_specs(app.limits.values(), app.queue_limits.values()))
+    within = WithinLimits(broker, lambda _: broker, test._deliveries, declared_specs(app.limits.values()), tending.add)
+    resources.hold_limit = within.hold
     with trio.CancelScope() as test._worker:
         async with trio.open_nursery() as nursery:
             for queue, concurrency in app.queues.items():
@@ -333,7 +360,7 @@ async def _work(
                     settler=settler,
                     quarantine=Quarantine(broker),
                     on_lease_gone=lambda _: None,
-                    permits=Permits(queue, broker, app.limits[queue], tending.look) if queue in app.limits else None,
+                    permits=Permits(queue, broker, app.limits[queue], tending.expect) if queue in app.limits else None,
                     locks=Locks(queue, broker, app.unique[queue]) if queue in app.unique else None,
                 )
                 consumers[queue].paused = test._manual
@@ -343,8 +370,8 @@ async def _work(
             nursery.start_soon(settler.run)
             nursery.start_soon(_promote, broker)
             nursery.start_soon(runner.hooks.run)
-            if app.limits or app.queue_limits:
-                nursery.start_soon(tending.run)
+            nursery.start_soon(tending.run)
+            nursery.start_soon(within.run)
             task_status.started()
 
 

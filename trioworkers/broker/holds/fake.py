@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from trioworkers.broker.holds.limits import GONE, PARKED, START, Candidate, Declared
+from trioworkers.broker.holds.within import GOES_ON, Granted, Part, Wants
 from trioworkers.broker.sorted_payloads import SortedPayloads
 from trioworkers.exits import Effect
 from trioworkers.wire.limit_spec import LimitSpec
@@ -20,11 +21,11 @@ UNLIMITED = LimitSpec(0)
 
 @attrs.define(eq=False)
 class Parked:
-    """A job that waits for permits; `payload`: as it lies where it is parked, `number`: in which order they came."""
+    """A job that waits for permits; `payload`: as it lies where it is parked, None within its slot; `number`: in which order they came."""
 
     queue: str
     candidate: Candidate
-    payload: bytes
+    payload: bytes | None
     number: int
 
     def is_over(self, now_s: float) -> bool:
@@ -138,6 +139,39 @@ class FakeHolds:
         at, gate = self._free_at(name), self.gates[name]
         gate.due_s = at if waits and at > gate.closed_s and at > self.now_s() else math.inf
 
+    # ── within slots ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def within(self, wants: Wants) -> Granted:
+        """See `broker.holds.within.within`."""
+        for part in wants.leaving:
+            self._let_go(part.member, (part.name,), "")
+        moments = [self._enter(part) for part in wants.entering]
+        for name in {part.name for part in wants.asking}:
+            self._fill(name)
+        asked = {part.member for part in (*wants.entering, *wants.asking)}
+        return Granted(moments, frozenset(member for member in asked if self.record.get(member, ("", "", ()))[2]))
+
+    def _enter(self, part: Part) -> str:
+        self.declared.setdefault(part.name.partition(":")[0], part.spec)
+        if part.member in self.record:
+            return GOES_ON if self.record[part.member][2] else "waits"
+        self.record[part.member] = (part.queue, part.jid, ())
+        self.count += 1
+        candidate = Candidate(b"", part.member, part.jid, (part.name,))
+        self._wait(part.name, Parked(part.queue, candidate, None, self.count))
+        self._fill(part.name)
+        return GOES_ON if self.record[part.member][2] else "waits"
+
+    def _serve_within(self, each: Parked) -> bool:
+        member, limits = each.candidate.member, each.candidate.limits
+        if member not in self.record:
+            return False
+        self.record[member] = (each.queue, each.candidate.jid, limits)
+        for name in limits:
+            self._spend(name)
+            self.permits[name].add(member)
+        return True
+
     # ── limits of queues ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def may_take(self, name: str, spec: LimitSpec, most: int, running: int) -> int:
@@ -192,13 +226,16 @@ class FakeHolds:
             if self._serve(each):
                 woken.append(each)
         for each in reversed(woken):
-            self.put_back(each.queue, each.payload)
+            if each.payload is not None:
+                self.put_back(each.queue, each.payload)
         self._note_due(name, waits=bool(waiting))
         return len(woken)
 
     def _serve(self, each: Parked) -> bool:
         """Whether it was woken."""
         candidate, now_s = each.candidate, self.now_s()
+        if each.payload is None:
+            return self._serve_within(each)
         if each.payload not in self.place:  # somebody took it from where it was parked
             return False
         if each.is_over(now_s):
@@ -215,7 +252,7 @@ class FakeHolds:
         return True
 
     def _expire(self, each: Parked) -> None:
-        if self.place.remove(each.payload):
+        if each.payload is not None and self.place.remove(each.payload):
             self.apply(each.candidate.on_expiry)
 
     # ── effects and departures ─────────────────────────────────────────────────────────────────────────────────────────
@@ -253,7 +290,7 @@ class FakeHolds:
         for name in limits:
             if member in self.permits[name]:
                 self.permits[name].discard(member)
-                if jid:
+                if jid and "within" not in member:
                     self.reserved[name][jid] = self.now_s() + RESERVED_S
         for name in limits:
             self._fill(name)
