@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ def argument_key(value: Any) -> str:
     """The key of `value`; equal for equal values only. Raises ValueError, which says what is wrong with it, for what is none: arrays, objects, long texts."""
     if value is not None and not isinstance(value, str | int | float):
         raise ValueError(f"{'an array' if isinstance(value, list | tuple) else 'an object'} is no key")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("it has no form in JSON")
     try:
         text = msgspec.json.encode(value)
     except (ValueError, OverflowError) as error:  # half a character, a number beyond bounds
