@@ -59,8 +59,8 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         root, path = path_of(scope)
-        if path.startswith("/static/"):
-            await _send_file(send, path.removeprefix("/static/"))
+        if path.startswith("/static/") or path == "/favicon.ico":  # browsers ask for that where a page can't tell them
+            await _send_file(send, "icon.svg" if path == "/favicon.ico" else path.removeprefix("/static/"))
             return
         request = Request(scope["method"], root, path, [], [], {})
         try:

@@ -46,7 +46,7 @@ async def _entries(visit: Visit) -> list[Entry]:
 async def _parts(visit: Visit) -> Parts:
     entries = await _entries(visit)
     now_s = await visit.now_s()
-    for entry in entries:
+    for number, entry in enumerate(entries, 1):
         shown = visit.shown(entry)
         source = Location(entry.place, entry.list_queue)
         payload = shown.payload
@@ -54,6 +54,7 @@ async def _parts(visit: Visit) -> Parts:
             "job.html",
             {
                 "entry": shown,
+                "place_number": number,
                 "source": source,
                 "place": source.kind,
                 "now_s": now_s,

@@ -34,7 +34,7 @@ async function look() {
   } catch {
     misses += 1;
     note.textContent = "Not up to date: this page can't be fetched again. It goes on trying.";
-    note.hidden = misses < 2;
+    note.hidden = false;
   }
 }
 

@@ -1,0 +1,246 @@
+"""In a real browser: a person's day from start to finish, without an error on the console, on a phone and in the dark; and what axe says of each page.
+
+Needs Debian's chromium; axe comes with the interop tests' packages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import ROOT, Server, Worker, wait_for
+from test_web_bridge import reachable
+from visiting import PAGES, failed, payload
+
+from trioworkers.web.serving import Serving
+
+CHROMIUM = shutil.which("chromium")
+AXE = ROOT / "tests/interop/node/node_modules/axe-core/axe.min.js"
+REQUIRED = bool(os.environ.get("TRIOWORKERS_REQUIRE_INTEROP"))
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason="chromium is not installed"),
+    pytest.mark.xdist_group("chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def dashboard(server: Server, tmp_path: Path) -> Iterator[str]:
+    """`trioworkers web`, as a process; its address."""
+    probe = Serving("127.0.0.1:0").listen()
+    address = f"127.0.0.1:{probe.getsockname()[1]}"
+    probe.close()
+    log = tmp_path / "web.log"
+    command = [sys.executable, "-m", "trioworkers", "web", "--redis", server.url, "--bind", address]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    wait_for(lambda: reachable(f"http://{address}/"), f"it starts: {log.read_text()}")
+    yield f"http://{address}"
+    process.terminate()
+    process.wait()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What the console said that it shouldn't."""
+    return []
+
+
+@pytest.fixture
+def open_page(browser: Any, dashboard: str, said: list[str]) -> Iterator[Callable[..., Any]]:
+    contexts = []
+
+    def open_page(width: int = 1200, scheme: str = "light", **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
+        context.set_default_timeout(20_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def test_a_persons_day(
+    open_page: Callable[..., Any], dashboard: str, server: Server, run_worker: Callable[..., Worker], tmp_path: Path
+):
+    flag = tmp_path / "partner-is-back"
+    worker = run_worker(
+        server.url,
+        "day_app:app",
+        "--process-id",
+        "w1",
+        PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests/web")]),
+    )
+    worker.wait_started()
+    server.command("SADD", "queues", "work")
+    jobs = [
+        payload(number, **{"class": "ImportJob", "args": [str(flag)], "queue": "work", "backtrace": True})
+        for number in range(30)
+    ]
+    server.command("LPUSH", "queue:work", *jobs, payload(99, **{"class": "ReportJob", "args": [600], "queue": "work"}))
+    server.command("ZADD", "retry", time.time() + 900, failed(77, **{"class": "OtherJob"}))
+    wait_for(lambda: server.command("ZCARD", "retry") == 31, "they fail")
+
+    page = open_page()
+    page.goto(dashboard)
+    # A failure is seen, and its kind is found.
+    page.get_by_role("navigation").get_by_role("link", name="Retries").click()
+    page.get_by_role("link", name="show these: ImportJob with").click()
+    assert "30 jobs" in page.content() or "25 matches" in page.get_by_role("status").first.inner_text()
+    # One of them is looked at.
+    page.locator("a.jid").first.click()
+    page.get_by_role("heading", name="ImportJob").wait_for()
+    assert "no answer from <partner>" in page.locator("main").inner_text()
+    assert "day_app.py" in page.locator("main").inner_text()
+    page.get_by_role("link", name="All of this kind").click()
+    # The partner is back: all of the kind are retried, and nothing else.
+    flag.touch()
+    page.get_by_role("button", name="Retry all …").click()
+    assert "30 jobs of 31" in page.locator("main").inner_text()
+    page.get_by_role("button", name="Yes, retry").click()
+    page.get_by_text("30 jobs of the retry set sent to be retried").wait_for()
+    wait_for(lambda: server.command("ZCARD", "retry") == 1, "they are done")
+    # What has run for too long is cancelled, where it awaits is seen first.
+    wait_for(
+        lambda: "ReportJob" in str(server.command("HVALS", next(iter(work_keys(server))))), "a heartbeat tells of it"
+    )
+    page.get_by_role("navigation").get_by_role("link", name="Busy").click()
+    page.locator("a.jid").first.click()
+    page.get_by_role("heading", name="Where it awaits").wait_for()
+    assert "open_nursery" in page.locator("main").inner_text()
+    page.get_by_role("button", name="Cancel and bury").click()
+    page.get_by_text("cancelled on w1; it is in the dead set").wait_for()
+    # A queue is paused, and goes on.
+    page.get_by_role("navigation").get_by_role("link", name="Queues").click()
+    page.get_by_role("button", name="Pause").first.click()
+    page.get_by_text("work: paused").wait_for()
+    assert server.command("SMEMBERS", "paused") == ["work"]
+    page.get_by_role("button", name="Resume").first.click()
+    page.get_by_text("work: resumed").wait_for()
+    # What is dead is deleted, by keyboard; and put back.
+    page.get_by_role("navigation").get_by_role("link", name="Dead").click()
+    page.locator('input[name="pick"]').first.focus()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Delete", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("1 job deleted").wait_for()
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("1 job back in the dead set").wait_for()
+    page.get_by_role("navigation").get_by_role("link", name="Done here").click()
+    assert page.locator(".finding").count() == 6
+    # The worker is told to stop.
+    page.get_by_role("navigation").get_by_role("link", name="Processes").click()
+    page.get_by_role("button", name="Stop").first.click()
+    page.get_by_text("told to stop").wait_for()
+    assert worker.ended() == 0
+
+
+def work_keys(server: Server) -> list[str]:
+    found = server.command("KEYS", "*:work")
+    assert isinstance(found, list)
+    return found or ["none"]
+
+
+def fill(server: Server) -> None:
+    server.command("SADD", "queues", "default", "mail", "עברית")
+    server.command("LPUSH", "queue:default", *(payload(number, tags=["vip"]) for number in range(30)))
+    server.command("SADD", "paused", "mail")
+    for number in range(30):
+        server.command("ZADD", "dead", number, failed(number, error_message="x" * 300))
+        server.command("ZADD", "retry", time.time() + number, failed(number, **{"class": "Very" * 30}))
+        server.command("ZADD", "schedule", time.time() + 60 * number, payload(number, args=["y" * 500]))
+    info = json.dumps(
+        {"hostname": "h", "tag": "w1", "queues": ["default"], "labels": [], "version": "8.0", "concurrency": 5}
+    )
+    server.command("SADD", "processes", "h:1:x")
+    server.command("HSET", "h:1:x", "info", info, "busy", 1, "beat", time.time(), "quiet", "false")
+    work = json.dumps({"queue": "default", "payload": payload(3), "run_at": time.time()})
+    server.command("HSET", "h:1:x:work", "t1", work)
+
+
+def test_pages_can_be_used_by_everybody(open_page: Callable[..., Any], dashboard: str, server: Server):
+    """axe has no complaint, in light and dark; and nothing has to be scrolled sideways on a phone."""
+    if not AXE.exists():
+        assert not REQUIRED
+        pytest.skip("axe-core is not installed: npm ci --prefix tests/interop/node")
+    fill(server)
+    source = AXE.read_text()
+    for scheme in ("light", "dark"):
+        page = open_page(scheme=scheme)
+        for path in (*PAGES, f"/job?jid={3:024x}"):
+            page.goto(dashboard + path)
+            page.evaluate(source)
+            found = page.evaluate("axe.run({resultTypes: ['violations']})")
+            complaints = [
+                (each["id"], [node["html"][:150] for node in each["nodes"][:3]]) for each in found["violations"]
+            ]
+            assert complaints == [], (scheme, path)
+    phone = open_page(390)
+    for path in (*PAGES, f"/job?jid={3:024x}"):
+        phone.goto(dashboard + path)
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def test_an_open_page_stays_up_to_date(open_page: Callable[..., Any], dashboard: str, server: Server, said: list[str]):
+    page = open_page()
+    page.goto(f"{dashboard}/queues")
+    server.command("SADD", "queues", "fresh")
+    server.command("LPUSH", "queue:fresh", payload(1))
+    page.get_by_role("link", name="fresh").wait_for()
+    # Redis goes and comes back: the page says that it is old, and then isn't.
+    server.kill()
+    page.get_by_text("Not up to date").wait_for(timeout=60_000)
+    server.start()
+    page.get_by_text("Not up to date").wait_for(state="hidden", timeout=60_000)
+    said[:] = [text for text in said if "503" not in text]  # the browser's own words for it
+
+
+def test_without_javascript_all_but_live_updates_work(open_page: Callable[..., Any], dashboard: str, server: Server):
+    server.command("ZADD", "dead", 1, failed(1))
+    page = open_page(java_script_enabled=False)
+    page.goto(f"{dashboard}/dead")
+    page.locator('input[name="pick"]').check()
+    page.get_by_role("button", name="Requeue", exact=True).click()
+    page.get_by_text("1 job requeued").wait_for()
+    assert server.command("LLEN", "queue:default") == 1
+
+
+def test_another_sites_page_can_do_nothing(
+    open_page: Callable[..., Any], dashboard: str, server: Server, tmp_path: Path, said: list[str]
+):
+    """A real browser on somebody else's page: its form is refused, its frame stays empty."""
+    evil = tmp_path / "evil.html"
+    evil.write_text(
+        f'<form method="post" action="{dashboard}/do/pause"><input name="queue" value="q"><button>win</button></form>'
+    )
+    page = open_page()
+    page.goto(evil.as_uri())
+    with page.expect_navigation():
+        page.get_by_role("button", name="win").click()
+    assert "came from another site" in page.content()
+    assert server.command("SMEMBERS", "paused") == []
+    said[:] = [text for text in said if "403" not in text]
