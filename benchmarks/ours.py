@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from trioworkers import App, Client, Context, FleetLimit, Job
+from trioworkers import App, Client, Context, FleetLimit, Job, Unique
 from trioworkers.process.logs import configure_logging
 
 ACROSS_PROCESSES = time.CLOCK_MONOTONIC
@@ -53,7 +53,8 @@ class Bench:
             self._app.queue(queue, concurrency=concurrency)
             for job_class, handler in {"Empty": empty, "Wait": wait, "Stamp": self.stamp, "Forever": forever}.items():
                 limit = FleetLimit("bench", concurrency=options.limit) if options.limit else None
-                self._app.handler(queue, job_class, timeout=30, limit=limit)(handler)
+                unique = Unique() if options.unique else None
+                self._app.handler(queue, job_class, timeout=30, limit=limit, unique=unique)(handler)
         self._app.middleware(self.count)
 
     def run(self, control: Callable[[Bench], Awaitable[None]]) -> dict[str, Any]:
@@ -188,7 +189,23 @@ async def _in_bulk(options: argparse.Namespace) -> dict[str, float]:
         return {"jobs": options.jobs, "seconds": time.perf_counter() - began, "cpu_s": cpu_s() - used}
 
 
-MEASUREMENTS = {f.__name__: f for f in (throughput, running, idle, latency, one_by_one, in_bulk)}
+def unique(options: argparse.Namespace) -> dict[str, Any]:
+    """See below."""
+    return trio.run(_unique, options)
+
+
+async def _unique(options: argparse.Namespace) -> dict[str, float]:
+    """Enqueue as many unique jobs as `throughput --unique` is to run, ten thousand at a time; making the jobs counts, too."""
+    handler = App(options.redis).handler("bench", "Empty", unique=Unique())(empty)
+    async with Client(options.redis) as client:
+        began, used = time.perf_counter(), cpu_s()
+        for first in range(0, options.jobs, 10_000):
+            numbers = range(first, min(first + 10_000, options.jobs))
+            await client.enqueue(*(handler.job(number, "two") for number in numbers))
+        return {"jobs": options.jobs, "seconds": time.perf_counter() - began, "cpu_s": cpu_s() - used}
+
+
+MEASUREMENTS = {f.__name__: f for f in (throughput, running, idle, latency, one_by_one, in_bulk, unique)}
 
 
 def main() -> None:
@@ -198,6 +215,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, default=1000)
     parser.add_argument("--limit", type=int, default=0, help="have all jobs under one limit of so many at once")
+    parser.add_argument("--unique", action="store_true", help="have all jobs unique by their arguments")
     parser.add_argument("--log", type=argparse.FileType("w"), help="log as installed, to this file: two lines a job")
     parser.add_argument("--queues", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5)

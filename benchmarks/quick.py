@@ -72,22 +72,26 @@ def _waits(store: Store, jobs: int = 20_000) -> None:
 
 
 def _limits(store: Store, jobs: int = 20_000) -> None:
-    """What a limit costs that is free, beside plain jobs in turn; and what the jobs parked behind a narrow one make of its permits."""
-    extra_us, extra_executed, narrow = [], [], []
+    """What a limit costs that is free, and a lock, beside plain jobs in turn; and what the jobs parked behind a narrow one make of its permits."""
+    free = ("--limit", "1000000")
+    asked = {"plain": (), "a free limit": free, "a lock": ("--unique",), "a lock and a free limit": (*free, "--unique")}
+    cpu: dict[str, list[float]] = {what: [] for what in asked}
+    executed: dict[str, list[float]] = {what: [] for what in asked}
+    narrow = []
     for _ in range(ROUNDS):
-        cpu, executed = [], []
-        for options in ((), ("--limit", "1000000")):
-            store.push(jobs, "Empty", 1, "two")
+        for what, options in asked.items():
+            if "--unique" in options:
+                _run("ours.py", store, "unique", "--jobs", str(jobs))
+            else:
+                store.push(jobs, "Empty", 1, "two")
             before = store.commands()
             ours = _run("ours.py", store, "throughput", "--jobs", str(jobs), *options)
-            cpu.append(ours["cpu_s"] / jobs * 1e6)
-            executed.append((store.commands()[1] - before[1]) / jobs)
-        extra_us.append(cpu[1] - cpu[0])
-        extra_executed.append(executed[1] - executed[0])
-    _show(
-        "a free limit",
-        f"{_spread(extra_us, '.1f')} µs CPU more, {_spread(extra_executed, '.2f')} commands executed more",
-    )
+            cpu[what].append(ours["cpu_s"] / jobs * 1e6)
+            executed[what].append((store.commands()[1] - before[1]) / jobs)
+    for what in [*asked][1:]:
+        extra_us = [more - plain for more, plain in zip(cpu[what], cpu["plain"], strict=True)]
+        more_executed = [more - plain for more, plain in zip(executed[what], executed["plain"], strict=True)]
+        _show(what, f"{_spread(extra_us, '.1f')} µs CPU more, {_spread(more_executed, '.2f')} commands executed more")
     for _ in range(ROUNDS):
         store.push(10_000, "Wait", 0.05)
         ours = _run("ours.py", store, "throughput", "--jobs", "500", "--limit", "10")

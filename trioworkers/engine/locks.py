@@ -14,8 +14,8 @@ from trioworkers.broker.contract import Broker
 from trioworkers.broker.holds.locks import Answer, Claim, What
 from trioworkers.engine import joblog
 from trioworkers.engine.delivery import Delivery
-from trioworkers.engine.permits import STARTS, Verdict
-from trioworkers.errors import BadArguments, BadPayload
+from trioworkers.engine.permits import STARTS, Verdict, read_before_start
+from trioworkers.errors import BadArguments
 from trioworkers.exits import on_exit
 from trioworkers.jobs.handler import ANY_CLASS
 from trioworkers.jobs.unique import UniqueClass
@@ -82,7 +82,9 @@ class Locks:
         batch = [
             Claim(delivery.payload, job.jid, job.lock.key, "release")
             for delivery in deliveries
-            if (job := delivery.job) is not None and job.lock is not None and job.lock.until == "started"
+            if (job := read_before_start(delivery, self._broker)) is not None
+            and job.lock is not None
+            and job.lock.until == "started"
         ]
         if batch:
             self._number += 1
@@ -90,10 +92,11 @@ class Locks:
 
     def _claim(self, delivery: Delivery) -> Claim | None:
         """What is to be asked about a job; None for one that isn't unique. Raises BadArguments for one that can't be keyed."""
-        job, payload = self._read(delivery), delivery.payload
+        job, payload = read_before_start(delivery, self._broker), delivery.payload
         if job is None:
             return None
-        ask = partial(Claim, payload, job.jid, on_replaced=on_exit(payload, "replaced"))
+        ends = () if job.keep_result is None else on_exit(payload, "replaced")
+        ask = partial(Claim, payload, job.jid, on_replaced=ends)
         lock = job.lock
         if lock is not None:
             what: What = "started" if lock.until == "started" else "held"
@@ -104,17 +107,6 @@ class Locks:
             return None
         named = amend(payload, {LOCK_FIELD: lock.field, "queue": self._queue}, jid=job.jid)
         return ask(lock.key, _TAKEN[lock.on_conflict], named, spell_ms=_ms(lock))
-
-    def _read(self, delivery: Delivery) -> Job | None:
-        """The job, if it may need a lock: what can't be read, or has expired, its runner will see to."""
-        if len(delivery.payload) > self._broker.guard.huge_bytes:
-            return None
-        try:
-            delivery.job = job = self._broker.dialect.decode(delivery.payload, self._queue)
-        except BadPayload:
-            return None
-        expired = job.expires_at_s is not None and job.expires_at_s <= self._broker.clock.now_s()
-        return None if expired else job
 
     def _verdict(self, delivery: Delivery, claim: Claim, answer: Answer) -> Verdict:
         job = delivery.job
@@ -143,10 +135,7 @@ class Locks:
     def _exchange(self, delivery: Delivery, payload: bytes) -> None:
         """Another payload stands in our list for it."""
         delivery.payload = payload
-        try:
-            delivery.job = self._broker.dialect.decode(payload, self._queue)
-        except BadPayload:
-            delivery.job = None
+        delivery.job = None
 
     def _tell(self, problem: str) -> None:
         if problem not in self._told:
@@ -156,7 +145,7 @@ class Locks:
 
 def _with_jid(payload: bytes, job: Job) -> bytes | None:
     """A payload that names its lock, but not the jid under which that is held (Resque's records leave it out), with its jid; else None."""
-    if b'"jid"' in payload and own_jid(spelled_value(raw_fields(payload).get("jid"))) == job.jid:
+    if b'"jid":"%b"' % job.jid.encode() in payload or own_jid(spelled_value(raw_fields(payload).get("jid"))) == job.jid:
         return None
     return amend(payload, {"jid": job.jid})
 

@@ -47,6 +47,19 @@ class Verdict:
 STARTS = Verdict(starts=True)
 
 
+def read_before_start(delivery: Delivery, broker: Broker) -> Job | None:
+    """The job, if it may need anything before it starts: what can't be read, or has expired, its runner will see to. Read once for all who ask."""
+    if len(delivery.payload) > broker.guard.huge_bytes:
+        return None
+    if delivery.job is None:
+        try:
+            delivery.job = broker.dialect.decode(delivery.payload, delivery.queue)
+        except BadPayload:
+            return None
+    expires_s = delivery.job.expires_at_s
+    return None if expires_s is not None and expires_s <= broker.clock.now_s() else delivery.job
+
+
 class Permits:
     """The permits for one queue of one worker. `limits`: by class.
 
@@ -73,7 +86,7 @@ class Permits:
         batch: dict[int, Candidate] = {}
         verdicts = [STARTS] * len(deliveries)
         for index, delivery in enumerate(deliveries):
-            job = self._limited(delivery)
+            job = read_before_start(delivery, self._broker)
             limits = () if job is None else self._limits.get(job.job_class) or self._limits.get(ANY_CLASS) or ()
             if job is None or not limits:
                 continue
@@ -90,18 +103,6 @@ class Permits:
             if PARKED in answers:
                 self._on_wait(0.0 if any(spec.interval_s for spec in declared.values()) else CLOSED_S)
         return verdicts
-
-    def _limited(self, delivery: Delivery) -> Job | None:
-        """The job, if it may need a permit: what can't be read, or has expired, its runner will see to."""
-        if len(delivery.payload) > self._broker.guard.huge_bytes:
-            return None
-        try:
-            job = self._broker.dialect.decode(delivery.payload, self._queue)
-        except BadPayload:
-            return None
-        delivery.job = job
-        expired = job.expires_at_s is not None and job.expires_at_s <= self._broker.clock.now_s()
-        return None if expired else job
 
     def _candidate(self, delivery: Delivery, job: Job, limits: Sequence[ClassLimit], index: int) -> Candidate:
         names = tuple(each.name_for(job) for each in limits)
