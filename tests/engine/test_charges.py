@@ -14,7 +14,7 @@ from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine.admission import Admission
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.heartbeat import Heartbeat
-from trioworkers.engine.quarantine import MAX_CRASHES
+from trioworkers.engine.quarantine import MAX_CRASHES, MAX_CRASHES_IN_COMPANY
 from trioworkers.engine.settler import Settler
 from trioworkers.failures import leaves
 from trioworkers.outcome import Bury
@@ -153,7 +153,7 @@ async def test_what_was_charged_too_often_is_buried_instead_of_started(autojump_
 
     async with testing.run(app) as test:
         jobs = [note.job(number) for number in range(3)]
-        test._broker.crash_counts[jobs[1].jid] = MAX_CRASHES
+        test._broker.crash_counts[jobs[1].jid] = MAX_CRASHES_IN_COMPANY
         await test.enqueue(*jobs)
         await test.drain()
         assert sorted(ran) == [0, 2]
@@ -168,7 +168,7 @@ async def test_fake_and_real_charge_a_jid_once_however_often_it_runs():
     await broker.charge(["a", "a", "b"])
     assert broker.crash_counts == {"a": 1, "b": 1}
     deliveries = [Delivery("q", b'{"class":"A","args":[],"jid":"a"}', 0.0)]
-    broker.crash_counts["a"] = MAX_CRASHES
+    broker.crash_counts["a"] = MAX_CRASHES_IN_COMPANY
     settler = Settler(broker, lambda _: None)
     assert await Admission(broker, settler, None).admit(deliveries, suspects=True) == []
     assert isinstance(settler._waiting[0][1], Bury)

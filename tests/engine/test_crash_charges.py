@@ -11,7 +11,7 @@ import pytest
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.redis.link import Link
 from trioworkers.engine.maintenance import Reclaimer
-from trioworkers.engine.quarantine import MAX_CRASHES, QUARANTINE_AFTER_CRASHES
+from trioworkers.engine.quarantine import MAX_CRASHES, MAX_CRASHES_IN_COMPANY, QUARANTINE_AFTER_CRASHES
 
 JIDS = ("killer", "neighbour", "fresh")
 PAYLOADS = [json.dumps({"class": "A", "args": [], "jid": jid, "queue": "q"}).encode() for jid in JIDS]
@@ -46,6 +46,18 @@ async def test_who_is_in_quarantine_is_charged_alone():
         "neighbour": (False, False),
         "fresh": (False, False),
     }
+
+
+@pytest.mark.parametrize("count", range(QUARANTINE_AFTER_CRASHES, MAX_CRASHES_IN_COMPANY - 1))
+async def test_who_had_company_is_charged_and_not_buried(count: int):
+    """After its head start an innocent one still counts as in quarantine."""
+    found = await entries(dict.fromkeys(JIDS, count), {"killer", "neighbour"})
+    assert found == {"killer": (True, False), "neighbour": (True, False), "fresh": (False, False)}
+
+
+async def test_who_never_was_alone_is_buried_in_the_end():
+    found = await entries(dict.fromkeys(JIDS, MAX_CRASHES_IN_COMPANY - 1), {"killer", "neighbour"})
+    assert found == {"killer": (True, True), "neighbour": (True, True), "fresh": (False, False)}
 
 
 async def test_nobody_is_buried_who_may_not_have_started():

@@ -20,6 +20,16 @@ async def test_the_next_waits_for_the_end_of_the_one_before_or_for_its_head_star
     assert trio.current_time() - began == HEAD_START_S
 
 
+async def test_each_further_crash_means_more_time_alone(autojump_clock: object):
+    quarantine, began = Quarantine(FakeBroker()), trio.current_time()
+    for crashes, alone_s in ((2, 1.0), (3, 4.0), (5, 64.0)):
+        await quarantine.enter(f"a{crashes}", trio.Event(), crashes)
+        began = trio.current_time()
+        await quarantine.enter(f"b{crashes}", finished := trio.Event(), crashes)
+        assert trio.current_time() - began == alone_s * HEAD_START_S
+        finished.set()
+
+
 async def test_turn_of_who_is_cancelled_or_refused_is_the_next_ones(autojump_clock: object):
     broker = FakeBroker()
     quarantine = Quarantine(broker)

@@ -189,7 +189,7 @@ class Broker(Sends, Protocol):
     async def crashes(self, jids: Sequence[str]) -> Mapping[str, int]:
         """See `Reclaims.crashes`."""
 
-    async def charge(self, jids: Sequence[str]) -> None:
+    async def charge(self, jids: Sequence[str], times: int = 1) -> None:
         """See `Reclaims.charge`."""
 
     async def quarantine(self, jid: str) -> None:

@@ -360,9 +360,9 @@ class FakeBroker:
             lambda: {jid: self.crash_counts[jid] for jid in jids if jid in self.crash_counts}, looks=True
         )
 
-    async def charge(self, jids: Sequence[str]) -> None:
+    async def charge(self, jids: Sequence[str], times: int = 1) -> None:
         """See `Reclaims.charge`."""
-        await self._call(lambda: self.crash_counts.update(set(jids)))
+        await self._call(lambda: self.crash_counts.update(dict.fromkeys(jids, times)))
 
     async def quarantine(self, jid: str) -> None:
         """See `Reclaims.quarantine`."""

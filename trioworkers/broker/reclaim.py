@@ -21,7 +21,7 @@ FORGET = script(
     args=("own", "strike"),
     preludes=ENDS,
 )
-CHARGE = script(__file__, "charge", keys=("crashes",), args=("keep_s", "*jids"))
+CHARGE = script(__file__, "charge", keys=("crashes",), args=("keep_s", "times", "*jids"))
 RECLAIM = script(
     __file__,
     "reclaim",
@@ -95,10 +95,10 @@ class Reclaims(InProgress):
             return {}
         return {jid: _count(jid, text) for jid, text in zip(jids, counts, strict=True) if text is not None}
 
-    async def charge(self, jids: Sequence[str]) -> None:
-        """Charge jobs as if their worker had died under them. Not to be repeated: each time counts."""
+    async def charge(self, jids: Sequence[str], times: int = 1) -> None:
+        """Charge jobs as if their worker had died under them. Not to be repeated: each time counts, `times` times."""
         if jids:
-            await self.connection.run(CHARGE, [self.keys.crashes], [CRASHES_KEPT_S, *jids])
+            await self.connection.run(CHARGE, [self.keys.crashes], [CRASHES_KEPT_S, times, *jids])
 
     async def quarantine(self, jid: str) -> None:
         """Note that a suspect runs here now: if we die, it alone is charged."""

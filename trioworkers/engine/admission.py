@@ -16,7 +16,7 @@ from trioworkers.broker.contract import Broker
 from trioworkers.engine.delivery import FETCHED, Delivery
 from trioworkers.engine.locks import Locks
 from trioworkers.engine.permits import Permits, Verdict
-from trioworkers.engine.quarantine import MAX_CRASHES, WORKER_DIED
+from trioworkers.engine.quarantine import MAX_CRASHES_IN_COMPANY, WORKER_DIED
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import BadPayload
 from trioworkers.exits import held_unread
@@ -93,10 +93,10 @@ class Admission:
 
     def _bury_killer(self, delivery: Delivery) -> bool:
         """Reclaim buries them where a worker died; this one comes from a worker that ended in good order because of it."""
-        if delivery.crashes < MAX_CRASHES:
+        if delivery.crashes < MAX_CRASHES_IN_COMPANY:
             return False
         jid = jid_of(delivery.payload)
-        logger.error("job %s goes to dead: %d workers died while they ran it", jid, MAX_CRASHES)
+        logger.error("job %s goes to dead: time and again workers ended while they ran it", jid)
         self._bury(delivery, WORKER_DIED)
         self._settler.clear(jid)
         self._on_killer(delivery.queue, delivery.payload)

@@ -240,7 +240,7 @@ class Consumer:
         try:
             if delivery.crashes >= QUARANTINE_AFTER_CRASHES:
                 with delivery.wait():
-                    await self._quarantine.enter(jid_of(delivery.payload), finished)
+                    await self._quarantine.enter(jid_of(delivery.payload), finished, delivery.crashes)
                 if delivery.cancellation is not None:
                     return delivery.stopped()
             if delivery.state is not FETCHED:  # put back or taken over while it waited for its turn

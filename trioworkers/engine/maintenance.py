@@ -17,7 +17,7 @@ import trio
 from trioworkers.broker.contract import Broker, Due, DueSet, Reclaiming
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
-from trioworkers.engine.quarantine import MAX_CRASHES, QUARANTINE_AFTER_CRASHES, WORKER_DIED
+from trioworkers.engine.quarantine import MAX_CRASHES, MAX_CRASHES_IN_COMPANY, QUARANTINE_AFTER_CRASHES, WORKER_DIED
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
 from trioworkers.ticks import next_tick
@@ -225,12 +225,14 @@ class Reclaimer:
         # A suspect in quarantine took its worker with it; else nobody knows who did, and all are charged. The charge that buries is only for
         # those in quarantine, who had started: who lay beside them when the worker died, fetched and perhaps never begun, is not buried for it.
         to_blame = on_trial or {jid for jid in jids if deaths.get(jid, 0) < QUARANTINE_AFTER_CRASHES}
+        enough = MAX_CRASHES if len(on_trial) == 1 else MAX_CRASHES_IN_COMPANY  # see `quarantine`
         entries: list[tuple[bytes, str, bool, bytes | None]] = []
         for payload, jid in zip(payloads, jids, strict=True):
             charged = jid in to_blame
-            buried = _buried(broker, queue, payload) if charged and deaths.get(jid, 0) + 1 >= MAX_CRASHES else None
+            crashes = deaths.get(jid, 0) + 1
+            buried = _buried(broker, queue, payload) if charged and crashes >= enough else None
             if buried is not None:
-                logger.error("job %s goes to dead: %d workers died while they ran it", jid, MAX_CRASHES)
+                logger.error("job %s goes to dead: %d workers died while they ran it", jid, crashes)
             entries.append((payload, jid, charged, buried))
         return entries
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -19,6 +19,7 @@ from trioworkers.engine.heartbeat import Heartbeat
 from trioworkers.engine.job_metrics import JobMetrics, Reporter
 from trioworkers.engine.maintenance import Promoter, Reclaimer
 from trioworkers.engine.neighbour_watch import NeighbourWatch
+from trioworkers.engine.quarantine import MAX_CRASHES, MAX_CRASHES_IN_COMPANY
 from trioworkers.engine.remote_control import RemoteControl
 from trioworkers.engine.resque_registration import ResqueRegistration
 from trioworkers.engine.search import Search
@@ -151,13 +152,21 @@ class Upkeep:
         for settler in self.settlers.values():
             await settler.flushed()
 
+    async def _times(self, to_blame: Sequence[str], suspects: Collection[str]) -> int:
+        """How often a charge counts: for the third crash of one who was alone in quarantine so often that it is buried."""
+        if len(to_blame) == 1 and suspects == set(to_blame):
+            crashes = (await self._broker.crashes(to_blame)).get(to_blame[0], 0)
+            if crashes + 1 >= MAX_CRASHES:
+                return MAX_CRASHES_IN_COMPANY
+        return 1
+
     async def charge(self, jids: Sequence[str]) -> None:
         """Charge jobs with our end: those in quarantine among them, if there are such, else all. Once: if Redis is away, who reclaims does it."""
         with suppress(BrokerError):
             suspects = await self._broker.quarantined(self._broker.holder.process_id)
             to_blame = [jid for jid in jids if jid in suspects] or jids
             logger.error("%s charged with this end: %s", counted(len(to_blame), "job"), ", ".join(to_blame[:SHOWN]))
-            await self._broker.charge(to_blame)
+            await self._broker.charge(to_blame, await self._times(to_blame, suspects))
 
     async def leave(self, has_running: Callable[[str], bool]) -> None:
         """Move what is left in our lists back, and deregister. `has_running`: whether a queue's list still has jobs that run."""
