@@ -12,11 +12,13 @@ import trio
 from servers import Server
 
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.contract import Holder
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Holder
 from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
+from trioworkers.broker.resque_broker import ResqueBroker
+from trioworkers.engine.maintenance import Reclaimer
 from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialects import dialect_named
@@ -127,6 +129,64 @@ async def test_what_comes_due_goes_to_its_queue_without_being_read(bench: Bench,
     queued = bench.server.command("LRANGE", bench.broker.keys.queue("theirs"), 0, -1)
     assert (queued, bench.dead()) == ([theirs.decode()], [nobodys.decode()])
     assert bench.server.command("ZCARD", key) == 1
+
+
+@pytest.mark.parametrize("at_its_end", [True, False])
+async def test_what_a_dead_worker_had_goes_back_unread_and_is_charged(
+    bench: Bench, at_its_end: bool, caplog: pytest.LogCaptureFixture
+):
+    head, tail = (b"", b',"jid":"heavy"') if at_its_end else (b'"jid":"heavy",', b"")
+    theirs = b'{"class":"A",' + head + b'"args":["' + b"x" * HUGE + b'"]' + tail + b"}"
+    key = bench.broker.keys.in_progress("q", "dead")
+    link = Link("here")
+    reclaimer = Reclaimer(bench.broker, link, lease_s=1, beat_s=1)
+    for life in range(1, MAX_CRASHES_IN_COMPANY + 1):
+        bench.server.command("DEL", bench.broker.keys.queue("q"), bench.broker.keys.drained("dead"))
+        bench.server.command("LPUSH", key, small("a"), theirs, small("b"))
+        with caplog.at_level(logging.WARNING):
+            assert await reclaimer.reclaim("dead", "q") == 2
+        queued = bench.server.command("LLEN", bench.broker.keys.queue("q"))
+        is_buried = life == MAX_CRASHES_IN_COMPANY
+        assert (queued, bool(bench.dead()), bench.server.command("LLEN", key)) == (2 if is_buried else 3, is_buried, 0)
+        assert bench.server.command("HGET", bench.broker.keys.crashes, "heavy") == str(life)
+        bench.server.command("HDEL", bench.broker.keys.crashes, "a", "b")
+    assert kept(bench, theirs)
+    assert f"a payload of {len(theirs)} bytes that worker dead, which died, had from q" in caplog.text
+
+
+async def test_living_worker_keeps_what_is_huge(bench: Bench):
+    key = bench.broker.keys.in_progress("q", "other")
+    bench.server.command("LPUSH", key, huge("x"))
+    bench.server.command("SET", bench.broker.keys.lease("other"), "its")
+    assert await bench.broker.peek("other", "q", 10) == []
+    assert bench.server.command("LLEN", key) == 1
+
+
+async def test_what_resque_scheduler_delayed_goes_to_its_queue_without_being_read(bench: Bench):
+    if not isinstance(bench.broker, ResqueBroker):
+        return
+    seconds, second_prefix, payload_prefix = bench.broker.keys.waiting
+    last = b'{"class":"A","args":["\\"queue\\":\\"no\\"}' + b"x" * HUGE + b'"],"queue":"theirs"}'
+    first = b'{"class":"A","queue":"theirs","args":["' + b"x" * HUGE + b'"]}'
+    nobodys = b'{"class":"A","args":["' + b"x" * HUGE + b'",{"queue":"no"}]}'
+    little = b'{"class":"A","args":[],"queue":"theirs"}'
+    bench.server.command("ZADD", seconds, 100, 100)
+    bench.server.command("RPUSH", f"{second_prefix}100", first, little, nobodys, last)
+    for payload in (first, little, nobodys, last):
+        bench.server.command("SADD", payload_prefix.encode() + payload, "delayed:100")
+    found: list[bytes] = []
+    for _ in range(4):
+        found = [*(await bench.broker.due(10)).delayed]
+    assert found == [little]
+    assert bench.server.command("LRANGE", bench.broker.keys.queue("theirs"), 0, -1) == [first.decode(), last.decode()]
+    (record,) = map(json.loads, bench.dead())
+    assert record["payload"]["args"] == [nobodys.decode()]
+    assert bench.server.command("LRANGE", f"{second_prefix}100", 0, -1) == [little.decode()]
+    assert [bench.server.command("EXISTS", payload_prefix.encode() + each) for each in (first, little, last)] == [
+        0,
+        1,
+        0,
+    ]
 
 
 def test_what_could_be_a_job_of_ours_is_never_huge():

@@ -396,9 +396,9 @@ async def test_nothing_is_waited_for_when_others_may_think_us_dead(connection: C
         await intake.fetch(1)
         assert intake.may_wait
         began_at = trio.current_time()
-        assert await intake.wait() is None
+        while intake.may_wait:  # Redis counts from when its round began: on a busy machine a wait ends too early
+            assert await intake.wait() is None
         assert trio.current_time() - began_at < 30
-        assert not intake.may_wait
         await redis(connection, "SET", "tw:lease:me", "lease of me", "PX", 500)
         await intake.fetch(1)  # or it would be asked again and again until the lease has run out
         assert intake.may_wait

@@ -10,11 +10,12 @@ import trio
 from servers import Server
 
 from trioworkers import App, Client, Job, testing
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine.admission import Admission
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.heartbeat import Heartbeat
-from trioworkers.engine.quarantine import MAX_CRASHES, MAX_CRASHES_IN_COMPANY
+from trioworkers.engine.quarantine import MAX_CRASHES
 from trioworkers.engine.settler import Settler
 from trioworkers.failures import leaves
 from trioworkers.outcome import Bury

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.redis.link import Link
 from trioworkers.engine.maintenance import Reclaimer
-from trioworkers.engine.quarantine import MAX_CRASHES, MAX_CRASHES_IN_COMPANY, QUARANTINE_AFTER_CRASHES
+from trioworkers.engine.quarantine import MAX_CRASHES, QUARANTINE_AFTER_CRASHES
 
 JIDS = ("killer", "neighbour", "fresh")
 PAYLOADS = [json.dumps({"class": "A", "args": [], "jid": jid, "queue": "q"}).encode() for jid in JIDS]

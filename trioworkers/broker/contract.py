@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 PAGE_BYTES = 4_000_000
 """What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
+MAX_CRASHES_IN_COMPANY = 8
+"""A job under which so many workers died is buried even if it never was alone in quarantine: its last time alone was more than an hour."""
 DueSet = Literal["retry", "schedule", "delayed"]
 """What holds payloads that come due; `delayed` only in Resque's dialect."""
 
@@ -143,7 +145,7 @@ class Broker(Sends, Protocol):
         """See `Owner.at_once_bytes`."""
 
     def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:
-        """See `Settles.as_dead`."""
+        """See `Owner.as_dead`."""
 
     def holds(self, queue: str) -> str:
         """See `Owner.holds`."""

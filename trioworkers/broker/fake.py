@@ -225,7 +225,7 @@ class FakeBroker:
         return True
 
     def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:
-        """See `Settles.as_dead`. Kept as it is in every dialect: tests want to see the job."""
+        """See `Owner.as_dead`. Kept as it is in every dialect: tests want to see the job."""
         del queue, failure
         return payload
 

@@ -14,7 +14,13 @@ from trioworkers.exits import Permit
 from trioworkers.wire.packing import pack
 
 COUNT = script(__file__, "count", keys=("list",), args=("*payloads",))
-PAGE = script(__file__, "page", keys=("list",), args=("expected", "first", "limit", "max_bytes"), preludes=("pages",))
+PAGE = script(
+    __file__,
+    "page",
+    keys=("list",),
+    args=("expected", "first", "limit", "max_bytes", "huge_bytes"),
+    preludes=("pages",),
+)
 PUT_BACK = script(
     __file__,
     "put_back",
@@ -41,7 +47,7 @@ class InProgress(Owner):
         """
         held = {payload: payload for payload in known}
         found: Counter[bytes] = Counter()
-        length, page = await self._page("audit", self.in_progress(queue), 0, limit, expected)
+        length, page, _ = await self._page("audit", self.in_progress(queue), 0, limit, expected)
         if length == expected:
             return None
         at_once = len(page) >= length
@@ -49,7 +55,7 @@ class InProgress(Owner):
             found.update(held.get(payload, payload) for payload in page)
             if at_once or (seen := found.total()) >= limit:
                 break
-            _, page = await self._page("audit", self.in_progress(queue), seen, limit - seen)
+            _, page, _ = await self._page("audit", self.in_progress(queue), seen, limit - seen)
         return Listed(found, at_once)
 
     async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
@@ -85,13 +91,13 @@ class InProgress(Owner):
         return total
 
     async def _page(
-        self, operation: str, key: str, start: int, limit: int, expected: int = -1
-    ) -> tuple[int, list[bytes]]:
-        args = [expected, start, limit, self.at_once_bytes]
+        self, operation: str, key: str, start: int, limit: int, expected: int = -1, huge_bytes: int | None = None
+    ) -> tuple[int, list[bytes], int]:
+        args = [expected, start, limit, self.at_once_bytes, "" if huge_bytes is None else huge_bytes]
         asked_at = trio.current_time()
-        length, payloads = await self.connection.run(PAGE, [key], args, operation)
+        length, payloads, huge = await self.connection.run(PAGE, [key], args, operation)
         self.connection.link.pace.took(sum(map(len, payloads)), trio.current_time() - asked_at)
-        return length, payloads
+        return length, payloads, huge
 
 
 def _by_weight(payloads: Iterable[bytes], most_bytes: int) -> Iterator[list[bytes]]:

@@ -7,7 +7,8 @@ from trioworkers.broker.contract import PAGE_BYTES, Holder
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.sender import Sender
 from trioworkers.size_guard import SizeGuard
-from trioworkers.wire.dialect import SIDEKIQ, Dialect
+from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
+from trioworkers.wire.job import new_jid
 from trioworkers.wire.keys import Keys
 
 
@@ -51,3 +52,19 @@ class Owner(Sender):
     def holds(self, queue: str) -> str:
         """The key of the record of what the attempts in our in-progress list for `queue` hold."""
         return self.keys.holds(queue, self.holder.process_id)
+
+    def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:
+        """What is kept of a payload that failed for good: itself, or a record of its failure."""
+        dialect, _ = self.spoken_on(queue)
+        if not dialect.keeps_records:
+            return payload
+        failure = failure or Failure("trioworkers.BadPayload", "unreadable")
+        return dialect.record(payload, queue, failure, self.clock.now_s(), self.worker)
+
+    def around_dead(self, queue: str) -> tuple[bytes, bytes]:
+        """What a record says before and after a payload that Redis itself writes into it, as a text; nothing where no records are kept."""
+        if not self.spoken_on(queue)[0].keeps_records:
+            return b"", b""
+        mark = new_jid()
+        before, _, after = self.as_dead(mark.encode(), queue, None).partition(f'"{mark}"'.encode())
+        return before, after

@@ -45,16 +45,19 @@ class Promotes(Owner):
         huge_bytes = math.inf if self.dialect.keeps_records else self.guard.huge_bytes
         args = [limit, self.at_once_bytes, huge_bytes, keys.queue(""), self.dialect.pushed_with]
         wait, retry, schedule, messages, *paused, problems, huge = await self.connection.run(DUE, names, args)
-        for size, queue in zip(huge[::2], huge[1::2], strict=True):
-            where = (
-                f"queue {queue.decode(errors='replace')}, as it came"
-                if queue
-                else "the dead set: it names no queue at its beginning"
-            )
-            logger.warning("a payload of %d bytes came due, too large to be read, and went to %s", size, where)
+        self._say_huge(huge)
         queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
         self._tell(problems)
         return Due(retry, schedule, float(wait) if wait else None, (), messages, queues, classes)
+
+    def _say_huge(self, found: Sequence[Any]) -> None:
+        for size, queue in zip(found[::2], found[1::2], strict=True):
+            where = (
+                f"queue {queue.decode(errors='replace')}, as it came"
+                if queue
+                else "dead: it names no queue at its beginning"
+            )
+            logger.warning("a payload of %d bytes came due, too large to be read, and went to %s", size, where)
 
     def _tell(self, problems: Sequence[bytes]) -> None:
         """Each once, as long as it lasts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY
 from trioworkers.broker.in_progress import InProgress
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.errors import Refused
@@ -29,8 +30,13 @@ RECLAIM = script(
     args=("expected_holder", "work", "push", "in_list", "own", "number"),
     preludes=(*ENDS, "late"),
 )
-
-
+RECLAIM_HUGE = script(
+    __file__,
+    "reclaim_huge",
+    keys=("lease", "list", "queue", "crashes", "dead", "drained", "unread"),
+    args=("expected_holder", "huge_bytes", "push", "before", "after", "most_crashes"),
+    preludes=("send", "unread"),
+)
 CRASHES_KEPT_S = 3 * 24 * 3600
 
 
@@ -38,8 +44,39 @@ class Reclaims(InProgress):
     """See the module."""
 
     async def peek(self, process_id: str, queue: str, limit: int) -> list[bytes]:
-        """The newest payloads in a worker's in-progress list, up to `limit`, or fewer if they are large."""
-        return (await self._page("peek", self.keys.in_progress(queue, process_id), 0, limit))[1]
+        """The newest payloads in a worker's in-progress list, up to `limit`, or fewer if they are large.
+
+        Those that no worker would run are given back by Redis itself, unread.
+        """
+        key = self.keys.in_progress(queue, process_id)
+        _, payloads, huge = await self._page("peek", key, 0, limit, huge_bytes=self.guard.huge_bytes)
+        if huge and await self._reclaim_huge(process_id, queue):
+            _, payloads, _ = await self._page("peek", key, 0, limit, huge_bytes=self.guard.huge_bytes)
+        return payloads
+
+    async def _reclaim_huge(self, process_id: str, queue: str) -> int:
+        """Returns how many were moved."""
+        keys, own = self.keys, process_id == self.holder.process_id
+        names = [
+            keys.lease(process_id),
+            keys.in_progress(queue, process_id),
+            keys.queue(queue),
+            keys.crashes,
+            keys.dead,
+        ]
+        names += [keys.drained(process_id), keys.unread]
+        args: list[str | bytes | int] = [
+            self.holder.lease if own else "",
+            self.guard.huge_bytes,
+            self.dialect.put_back_with,
+        ]
+        args += [*self.around_dead(queue), MAX_CRASHES_IN_COMPANY]
+        found = await self.connection.run(RECLAIM_HUGE, names, args)
+        for size, is_buried in zip(found[::2], found[1::2], strict=True):
+            where = "to dead, time and again workers died with it" if is_buried else "back to its queue as it came"
+            text = "a payload of %d bytes that worker %s, which died, had from %s, too large to be read, goes %s"
+            logger.warning(text, size, process_id, queue, where)
+        return len(found) // 2
 
     async def reclaim(
         self, process_id: str, queue: str, entries: Sequence[tuple[bytes, str, bool, bytes | None]]

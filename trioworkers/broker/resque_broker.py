@@ -24,8 +24,8 @@ from trioworkers.wire.resque import OUR_TAG, Resque, ResqueKeys, encode_running,
 DUE_DELAYED = script(
     __file__,
     "due_delayed",
-    keys=("seconds", "second_prefix", "payload_prefix", "lock", "inner_lock"),
-    args=("limit", "max_bytes"),
+    keys=("seconds", "second_prefix", "payload_prefix", "lock", "inner_lock", "queues", "failed"),
+    args=("limit", "max_bytes", "huge_bytes", "queue_prefix", "before", "after"),
     preludes=("send", "pages", "resque_lock"),
 )
 PROMOTE_DELAYED = script(
@@ -60,8 +60,10 @@ class ResqueBroker(RedisBroker):
     async def due(self, limit: int) -> Due:
         """See `Promotes.due`."""
         due = await super().due(limit)
-        keys = [*self.keys.waiting, *self.keys.scheduler_locks]
-        wait, delayed, scheduler = await self.connection.run(DUE_DELAYED, keys, [limit, self.at_once_bytes])
+        keys = [*self.keys.waiting, *self.keys.scheduler_locks, self.keys.queues, self.keys.dead]
+        args = [limit, self.at_once_bytes, self.guard.huge_bytes, self.keys.queue(""), *self.around_dead("")]
+        wait, delayed, scheduler, huge = await self.connection.run(DUE_DELAYED, keys, args)
+        self._say_huge(huge)
         self._note_scheduler(scheduler.decode(errors="replace"))
         waits = [wait_s for wait_s in (due.next_in_s, float(wait) if wait else None) if wait_s is not None]
         return attrs.evolve(due, delayed=delayed, next_in_s=min(waits, default=None))

@@ -14,8 +14,6 @@ from trioworkers.broker.contract import Settlement
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import Effect, given_up
-from trioworkers.wire.dialect import Failure
-from trioworkers.wire.job import new_jid
 from trioworkers.wire.packing import pack, unpack
 
 _SETTLE = partial(
@@ -106,22 +104,6 @@ class Settles(Owner):
             case outcomes.Snooze(amended, delay_s):
                 action = ("snooze", amended, delay_s)
         return action
-
-    def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:
-        """What is kept of a payload that failed for good: itself, or a record of its failure."""
-        dialect, _ = self.spoken_on(queue)
-        if not dialect.keeps_records:
-            return payload
-        failure = failure or Failure("trioworkers.BadPayload", "unreadable")
-        return dialect.record(payload, queue, failure, self.clock.now_s(), self.worker)
-
-    def around_dead(self, queue: str) -> tuple[bytes, bytes]:
-        """What a record says before and after a payload that Redis itself writes into it, as a text; nothing where no records are kept."""
-        if not self.spoken_on(queue)[0].keeps_records:
-            return b"", b""
-        mark = new_jid()
-        before, _, after = self.as_dead(mark.encode(), queue, None).partition(f'"{mark}"'.encode())
-        return before, after
 
     def _settle_keys(self) -> list[str]:
         """The same all day long."""

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from trioworkers.broker.contract import Broker
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker
 from trioworkers.engine.delivery import FETCHED, Delivery
 from trioworkers.engine.locks import Locks
 from trioworkers.engine.permits import Permits, Verdict
-from trioworkers.engine.quarantine import MAX_CRASHES_IN_COMPANY, WORKER_DIED
+from trioworkers.engine.quarantine import WORKER_DIED
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import BadPayload
 from trioworkers.exits import held_unread

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from trioworkers.broker.contract import Broker, Due, DueSet, Reclaiming
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker, Due, DueSet, Reclaiming
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
-from trioworkers.engine.quarantine import MAX_CRASHES, MAX_CRASHES_IN_COMPANY, QUARANTINE_AFTER_CRASHES, WORKER_DIED
+from trioworkers.engine.quarantine import MAX_CRASHES, QUARANTINE_AFTER_CRASHES, WORKER_DIED
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
 from trioworkers.ticks import next_tick

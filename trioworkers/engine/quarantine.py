@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import trio
 
-from trioworkers.broker.contract import Broker
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.wire.dialect import Failure
 
@@ -21,8 +21,6 @@ MAX_CRASHES = 3
 WORKER_DIED = Failure(
     "trioworkers.WorkerDied", f"{MAX_CRASHES} workers died while they ran this job; it is not run again"
 )
-MAX_CRASHES_IN_COMPANY = 8
-"""Then a job is buried even if it never was alone: its last head start was more than an hour."""
 HEAD_START_S = 1.0
 """How long a suspect runs before the next one starts: long jobs among the innocent must not hold all others up. Four times as long after each further crash."""
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.contract import Broker, Due, LeaseGone
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker, Due, LeaseGone
 from trioworkers.broker.holds.limits import Declared
 from trioworkers.broker.holds.search import LockSearch
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
@@ -19,7 +19,7 @@ from trioworkers.engine.heartbeat import Heartbeat
 from trioworkers.engine.job_metrics import JobMetrics, Reporter
 from trioworkers.engine.maintenance import Promoter, Reclaimer
 from trioworkers.engine.neighbour_watch import NeighbourWatch
-from trioworkers.engine.quarantine import MAX_CRASHES, MAX_CRASHES_IN_COMPANY
+from trioworkers.engine.quarantine import MAX_CRASHES
 from trioworkers.engine.remote_control import RemoteControl
 from trioworkers.engine.resque_registration import ResqueRegistration
 from trioworkers.engine.search import Search
