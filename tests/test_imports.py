@@ -33,6 +33,9 @@ NEEDS_ITS_OWN_REASON = {
     "trioworkers.testing": "tests",
     "trioworkers.web": "`trioworkers web` and `run --web`",
     "trioworkers.cli.dashboard": "as trioworkers.web",
+    "trioworkers.observe": "`run --web` and `App(telemetry=…)`",
+    "prometheus_client": "as trioworkers.observe",
+    "opentelemetry": "as trioworkers.observe",
     "jinja2": "as trioworkers.web",
     "anycorn": "as trioworkers.web",
 }

@@ -16,7 +16,7 @@ FLOORS = (
     ("jobs", "http"),
     ("engine",),
     ("process",),
-    ("app", "sync", "asyncio", "django", "pytest_plugin", "cli", "web", "testing", "__init__", "__main__"),
+    ("app", "sync", "asyncio", "django", "pytest_plugin", "cli", "web", "observe", "testing", "__init__", "__main__"),
 )
 """From the second to the highest: `wire/` and all other files of the package's own folder are the lowest. Who stands on one imports from it and
 from those below."""
@@ -48,7 +48,8 @@ WALLS = {
         "web",  # what is shown of payloads, and the values of boxes
         "printable.py",  # what --json and logs say
     ),
-    "trioworkers.broker.people": ("broker/people", "cli", "web"),
+    "trioworkers.broker.people": ("broker/people", "cli", "web", "observe"),
+    "prometheus_client": ("observe",),
     "jinja2": ("web",),
     "anycorn": ("web/serving.py",),
     "trioworkers.broker.fake": ("testing",),

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import httpx
 import pytest
 import trio
 from servers import ROOT, Server, Worker, free_port, wait_for
-from visiting import HERE, failed, visiting
+from visiting import HERE, failed, get, reachable, visiting
 
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.web import asgi
@@ -33,21 +32,6 @@ def own(): return "mine"
 
 uvicorn.run(api, host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
 """
-
-
-def get(url: str, **fields: str) -> str:
-    body = None if not fields else "&".join(f"{name}={value}" for name, value in fields.items()).encode()
-    headers = {"sec-fetch-site": "same-origin", "content-type": "application/x-www-form-urlencoded"}
-    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as reply:
-        return str(reply.read().decode())
-
-
-def reachable(url: str) -> bool:
-    try:
-        get(url)
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture

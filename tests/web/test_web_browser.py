@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 from servers import ROOT, Server, Worker, wait_for
-from test_web_bridge import reachable
-from visiting import PAGES, failed, payload
+from visiting import PAGES, failed, payload, reachable
 
 from trioworkers.web.serving import Serving
 

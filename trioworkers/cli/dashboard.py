@@ -57,7 +57,12 @@ def beside_worker(app: App, how: Serving) -> Iterator[None]:
     from trioworkers.web.serving import beside, shown_address  # noqa: PLC0415 - as above
 
     settings = app.settings
-    dashboard = how.application(_known(ChosenRedis(settings.redis_url, settings.namespace, "the App")))
+    metrics = None
+    if find_spec("prometheus_client") is not None:
+        from trioworkers.observe.metrics import Metrics  # noqa: PLC0415 - may not be installed
+
+        metrics = Metrics(app)
+    dashboard = how.application(_known(ChosenRedis(settings.redis_url, settings.namespace, "the App")), metrics)
     listener = how.listen()
     logging.getLogger("trioworkers").info("dashboard at %s", shown_address(listener))
     with beside(dashboard, listener):

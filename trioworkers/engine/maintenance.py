@@ -126,6 +126,8 @@ class Reclaimer:
         self._lease_s = lease_s
         self._beat_s = beat_s
         self._missing_since: dict[Orphan, float] = {}
+        self.reclaimed = 0
+        """How many jobs of dead workers were put back."""
         self._outages: int | None = None
         self._missing_at_first: set[Orphan] = set()
         self._due: set[Orphan] = set()
@@ -176,6 +178,7 @@ class Reclaimer:
     async def _reclaim_dead(self, orphan: Orphan) -> None:
         moved = await self.reclaim(*orphan)
         if moved > 0:
+            self.reclaimed += moved
             logger.warning("%s of worker %s, which died, put back into %s", counted(moved, "job"), *orphan)
         if moved == 0:
             process_id, marked = orphan

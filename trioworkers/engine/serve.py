@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,6 +17,7 @@ from trioworkers.broker.redis.connection import Connection, connect, retrying
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.chosen_redis import noted_elsewhere
+from trioworkers.engine.observed_runner import ObservedRunner, observed
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.watchdog import watching
 from trioworkers.engine.worker import Worker
@@ -96,7 +98,8 @@ class _Session:
             )
             resources.hold_limit = self.worker.within.hold
             stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
-            runner = Runner(
+            make = partial(observed, app.observers) if app.observers else Runner
+            runner = make(
                 app,
                 app.middlewares,
                 resources,
@@ -107,6 +110,10 @@ class _Session:
                 self.worker.told_to_stop.is_set,
                 app.queue_limits,
             )
+            if isinstance(runner, ObservedRunner):
+                resources.on_call = runner.called
+                for observer in app.observers:
+                    observer.started(self.worker, connection.link)
             await self.worker.run(runner, self._on_started)
 
     def _on_started(self) -> None:

@@ -78,6 +78,11 @@ class Settler:
     def __repr__(self) -> str:
         return f"<Settler: {len(self._waiting)} waiting, {self._writing} being written>"
 
+    @property
+    def groups(self) -> int:
+        """How many were written, or tried."""
+        return self._groups
+
     def submit(self, delivery: Delivery, outcome: Outcome) -> None:
         """Hand in how an attempt ended. A delivery that others have taken over only frees its slot."""
         if delivery.state >= SETTLING:

@@ -111,6 +111,11 @@ class Upkeep:
         self.search = Search(broker, connection.link, LockSearch(connection, broker.keys, spoken))
         self._registrations = list(self._make_registrations(beat_s))
 
+    @property
+    def reclaimed(self) -> int:
+        """How many jobs of dead workers we have put back."""
+        return self._reclaimer.reclaimed
+
     async def check_neighbours(self) -> None:
         """The check before anything begins. Raises SharedQueue if we are strict and not alone on our queues."""
         await self._watch.check()

@@ -174,6 +174,16 @@ class Worker:
             stopping=self.stopping,
         )
 
+    @property
+    def settle_groups(self) -> int:
+        """In how many calls outcomes were written: `stats().settled` by this is how many went together."""
+        return sum(settler.groups for settler in self._upkeep.settlers.values())
+
+    @property
+    def reclaimed(self) -> int:
+        """How many jobs of dead workers it has put back."""
+        return self._upkeep.reclaimed
+
     def describe_jobs(self) -> Sequence[str]:
         """One paragraph for each running job: class, jid, age, and where it awaits."""
         from trioworkers.engine.task_tree import describe  # noqa: PLC0415 - seldom needed

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import httpx
@@ -168,6 +169,7 @@ class GovernedTransport(httpx.AsyncBaseTransport):
         self._options = options
         self._governors: dict[str, Governor] = {}
         self._look_again_at = MANY_HOSTS
+        self.on_call: Callable[[str, str], None] | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request when its host may take it. Raises HostPaused, or what the inner transport raises."""
@@ -182,7 +184,11 @@ class GovernedTransport(httpx.AsyncBaseTransport):
             if isinstance(error, httpx.TransportError) and not isinstance(error, _NOT_THE_HOSTS_FAULT):
                 governor.report(call, f"{type(error).__name__}: {error}")
             governor.leave(call, sent=not request.extensions.pop(UNSENT, False))
+            if self.on_call is not None:
+                self.on_call(request.url.host, type(error).__name__)
             raise
+        if self.on_call is not None:
+            self.on_call(request.url.host, f"{response.status_code // 100}xx")
         governor.report(call, None if response.status_code < 500 else f"status {response.status_code}")
         if isinstance(response.stream, httpx.ByteStream) or not isinstance(response.stream, httpx.AsyncByteStream):
             governor.leave(call)  # it came with its body: the host is done with it

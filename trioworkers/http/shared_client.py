@@ -100,6 +100,10 @@ class SharedClient(httpx.AsyncClient):
         """Whether calls of our own pool are under way."""
         return self._pool is not None and self._pool.is_busy
 
+    def observe(self, on_call: Callable[[str, str], None] | None) -> None:
+        """Have each call that has ended told: its host, and a class of status or an error's name."""
+        self._governed.on_call = on_call
+
     async def expire(self) -> None:
         """Close idle connections when their time has come, for ever."""
         if self._pool is not None:

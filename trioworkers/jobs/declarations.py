@@ -23,6 +23,7 @@ from trioworkers.jobs.handler import ANY_CLASS, AnyHandler, Handler
 from trioworkers.jobs.hooks import Hook, Hooks, checked_hook
 from trioworkers.jobs.importing import check_not_imported
 from trioworkers.jobs.limits import ClassLimit, FleetLimit, Limits, checked_limits, checked_queue_limit
+from trioworkers.jobs.observers import Observer
 from trioworkers.jobs.options import check_carried, checked
 from trioworkers.jobs.unique import AnyUnique, UniqueClass, checked_unique
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
@@ -123,6 +124,7 @@ class Declarations:
         self._middleware: list[Middleware] = []
         self._on_error: list[Hook] = []
         self._on_death: list[Hook] = []
+        self.observers: list[Observer] = []
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {counted(len(self._handlers), 'handler')} on {', '.join(sorted(self.queues)) or 'no queue'}>"

@@ -39,12 +39,15 @@ class SharedResources:
         self._nursery = nursery
         self.hold_limit: Callable[[Job, str | FleetLimit, Any], AbstractAsyncContextManager[None]]
         """Set by whoever runs jobs."""
+        self.on_call: Callable[[str, str], None] | None = None
+        """Told of each HTTP call that has ended: its host, and how."""
 
     @property
     def http(self) -> httpx.AsyncClient:
         """The shared HTTP client."""
         if self._http is None:
             self._http = self._own_http = open_client(self._http_options).lend()
+            self._own_http.observe(self.on_call)
             self._nursery.start_soon(self._own_http.expire)
         return self._http
 

@@ -35,6 +35,7 @@ from trioworkers.web.http import (
     until_gone,
     write,
 )
+from trioworkers.web.metrics import metrics_text
 from trioworkers.web.operations import Operation
 from trioworkers.web.pages import MENU, PAGES, PICTURES, Page
 from trioworkers.web.rendering import STATIC, render
@@ -77,6 +78,9 @@ class Application:
         elif request.path in PICTURES:
             async with self._visit(request, visitor) as visit:
                 await respond(send, 200, await PICTURES[request.path](visit), "image/svg+xml")
+        elif request.path == "/metrics":
+            async with self._visit(request, visitor) as visit:
+                await respond(send, 200, await metrics_text(visit), "text/plain; version=0.0.4; charset=utf-8")
         elif page := PAGES.get(request.path):
             await self._show(page, request, visitor, send)
         else:

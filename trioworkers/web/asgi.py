@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from trioworkers.chosen_redis import ChosenRedis, redis_of
 from trioworkers.errors import ConfigurationError
@@ -15,6 +16,9 @@ from trioworkers.web.http import ASGI
 from trioworkers.web.redaction import Redact
 from trioworkers.web.site import Site
 
+if TYPE_CHECKING:
+    from trioworkers.observe.metrics import Metrics
+
 
 def asgi(
     app: Declarations | str,
@@ -26,6 +30,7 @@ def asgi(
     read_only: bool = False,
     redact: Redact | None = None,
     hosts: Collection[str] | None = None,
+    metrics: Metrics | None = None,
 ) -> ASGI:
     """The dashboard of an App's Redis, or of a Redis URL with a namespace.
 
@@ -34,9 +39,9 @@ def asgi(
     Without `auth` or a token it answers only to this machine, under names of this machine. `token`, `read_token`: 16 characters or more, the password of a
     browser's login (the user is who is logged), or a bearer token; the second may only look. `auth(scope)`: a function, async or not, that returns None,
     "read", "write", or a `Visitor` that has a name, too. `read_only`: nobody may press a button. `redact`: see `Redact`. `hosts`: the names by which it may be called,
-    as browsers send them, without a port; not given: any, if there is a login. Raises ConfigurationError.
+    as browsers send them, without a port; not given: any, if there is a login. `metrics`: of a worker in this program, for `/metrics`. Raises ConfigurationError.
     """
-    site = Site(_redis(app, namespace), read_only=read_only, redact=redact)
+    site = Site(_redis(app, namespace), read_only=read_only, redact=redact, metrics=metrics)
     return guarded(site, auth=auth, token=token, read_token=read_token, hosts=hosts)
 
 

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anycorn
 import attrs
@@ -19,6 +19,9 @@ from trioworkers.errors import ConfigurationError
 from trioworkers.web.asgi import guarded
 from trioworkers.web.http import ASGI
 from trioworkers.web.site import Site
+
+if TYPE_CHECKING:
+    from trioworkers.observe.metrics import Metrics
 
 logger = logging.getLogger("trioworkers.web")
 
@@ -35,14 +38,14 @@ class Serving:
     read_only: bool = False
     hosts: tuple[str, ...] = ()
 
-    def application(self, redis: ChosenRedis) -> ASGI:
+    def application(self, redis: ChosenRedis, metrics: Metrics | None = None) -> ASGI:
         """The guarded application. Raises ConfigurationError for an address that others reach, without a login."""
         host = _host_of(self.bind)
         if not (self.token or self.read_token) and not _is_loopback(host):
             raise ConfigurationError(
                 f"web: others reach {self.bind}, so it needs a login: --token, or TRIOWORKERS_WEB_TOKEN, with 16 characters or more"
             )
-        site = Site(redis, read_only=self.read_only)
+        site = Site(redis, read_only=self.read_only, metrics=metrics)
         return guarded(site, token=self.token, read_token=self.read_token, hosts=self.hosts or None)
 
     def listen(self) -> socket.socket:

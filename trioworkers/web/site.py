@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -15,6 +15,9 @@ from trioworkers.redis_url import shown_url
 from trioworkers.web.operations import Operations
 from trioworkers.web.redaction import Redact
 
+if TYPE_CHECKING:
+    from trioworkers.observe.metrics import Metrics
+
 REPLY_TIMEOUT_S = 2.0
 PAGES_AT_ONCE = 8
 SCANS_AT_ONCE = 2
@@ -24,8 +27,16 @@ FRESH_S = 1.0
 class Site:
     """One dashboard."""
 
-    def __init__(self, redis: ChosenRedis, *, read_only: bool = False, redact: Redact | None = None) -> None:
+    def __init__(
+        self,
+        redis: ChosenRedis,
+        *,
+        read_only: bool = False,
+        redact: Redact | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.redis = redis
+        self.metrics = metrics
         self.read_only = read_only
         self.redact = redact
         self.operations = Operations(self.session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,3 +37,18 @@ def failed(number: int = 0, **fields: Any) -> str:
 
 LISTS = tuple(f"/{place.command}" for place in all_places() if place.command)
 PAGES = ("/", "/busy", "/queues", "/queue?name=default", *LISTS, "/search?q=sync", "/processes", "/doctor", "/done")
+
+
+def get(url: str, **fields: str) -> str:
+    body = None if not fields else "&".join(f"{name}={value}" for name, value in fields.items()).encode()
+    headers = {"sec-fetch-site": "same-origin", "content-type": "application/x-www-form-urlencoded"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as reply:
+        return str(reply.read().decode())
+
+
+def reachable(url: str) -> bool:
+    try:
+        get(url)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""What a Redis holds, Ruby's part too, under the names that the dashboards of sidekiq-prometheus-exporter read, and a few of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from trioworkers.broker.people.contents import QueueState
+from trioworkers.broker.people.inspection import Totals
+from trioworkers.printable import on_one_line
+from trioworkers.wire.process_records import Process
+
+MOST_QUEUES = 1000
+"""Of so many queues something is told; others can make as many as they like."""
+MOST_HOSTS = 1000
+NAME_CHARACTERS = 200
+
+
+def fleet_metrics(
+    totals: Totals,
+    queues: Sequence[QueueState],
+    processes: Sequence[Process],
+    longest_s: Mapping[str, float],
+) -> Iterator[Metric]:
+    """`longest_s`: by queue, how long what runs longest has run."""
+    gauge, counter = GaugeMetricFamily, CounterMetricFamily
+    yield counter("sidekiq_processed_jobs", "Jobs that were run, well or not", value=totals.processed)
+    yield counter("sidekiq_failed_jobs", "Attempts that failed", value=totals.failed)
+    yield gauge("sidekiq_workers", "Slots of all processes", value=sum(each.concurrency for each in processes))
+    yield gauge("sidekiq_processes", "Processes with a heartbeat", value=len(processes))
+    yield gauge("sidekiq_busy_workers", "Jobs that run", value=sum(process.busy for process in processes))
+    yield gauge("sidekiq_enqueued_jobs", "Jobs in all queues", value=totals.enqueued)
+    for place, name in (("scheduled", "scheduled"), ("retry", "retry"), ("dead", "dead")):
+        yield gauge(f"sidekiq_{name}_jobs", f"Jobs in the {place} set", value=totals.sets[place])
+    for place, size in totals.sets.items():
+        if place not in ("scheduled", "retry", "dead"):
+            yield gauge(f"trioworkers_{place}_jobs", f"Jobs in the place `{place}`", value=size)
+    shown = queues[:MOST_QUEUES]
+    yield _by_name(
+        "sidekiq_queue_latency_seconds", "Age of what is fetched next", ((q.name, q.latency_s or 0.0) for q in shown)
+    )
+    yield _by_name("sidekiq_queue_enqueued_jobs", "Jobs in a queue", ((queue.name, queue.size) for queue in shown))
+    yield _by_name(
+        "sidekiq_queue_max_processing_time_seconds",
+        "How long what runs longest has run",
+        ((queue.name, longest_s.get(queue.name, 0.0)) for queue in shown),
+    )
+    slots, serving = _by_queue(processes)
+    yield _by_name(
+        "sidekiq_queue_workers",
+        "Slots of all processes that fetch from it",
+        ((q.name, slots.get(q.name, 0)) for q in shown),
+    )
+    yield _by_name(
+        "sidekiq_queue_processes", "Processes that fetch from it", ((q.name, serving.get(q.name, 0)) for q in shown)
+    )
+    yield _by_name(
+        "trioworkers_queue_paused", "Whether it is paused", ((queue.name, float(queue.paused)) for queue in shown)
+    )
+    yield _hosts(processes)
+
+
+def _by_name(name: str, about: str, values: Iterable[tuple[str, float]]) -> Metric:
+    family = GaugeMetricFamily(name, about, labels=("name",))
+    for label, value in values:
+        family.add_metric((_label(label),), value)
+    return family
+
+
+def _label(text: str) -> str:
+    return on_one_line(text)[:NAME_CHARACTERS]
+
+
+def _by_queue(processes: Sequence[Process]) -> tuple[dict[str, int], dict[str, int]]:
+    slots: dict[str, int] = {}
+    serving: dict[str, int] = {}
+    for process in processes:
+        for queue, count in process.queues.items():
+            slots[queue] = slots.get(queue, 0) + count
+            serving[queue] = serving.get(queue, 0) + 1
+    return slots, serving
+
+
+def _hosts(processes: Sequence[Process]) -> Metric:
+    counts: dict[tuple[str, str], int] = {}
+    for process in processes:
+        key = _label(process.identity.partition(":")[0]), "true" if process.quiet else "false"
+        if key in counts or len(counts) < MOST_HOSTS:
+            counts[key] = counts.get(key, 0) + 1
+    family = GaugeMetricFamily("sidekiq_host_processes", "Processes of a machine", labels=("host", "quiet"))
+    for key, count in counts.items():
+        family.add_metric(key, count)
+    return family

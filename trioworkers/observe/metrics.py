@@ -1,0 +1,158 @@
+"""`Metrics(app)`: what one worker does, and what its Redis holds, in Prometheus' text format. Over a registry of its own. Extra `metrics`.
+
+Values of labels are bounded: queues are those of the App, classes those that have a handler there, hosts the first hundred; whatever else comes is counted together.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import trio
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from trioworkers.jobs.declarations import Declarations
+from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Snooze
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OTHER = "(other)"
+MOST_HOSTS = 100
+SECONDS = (0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+LOOP_PATIENCE_S = 1.0
+
+_OUTCOMES: dict[type[Any], str] = {
+    Acknowledge: "succeeded",
+    Retry: "retried",
+    Bury: "buried",
+    Discard: "discarded",
+    Expire: "expired",
+    Requeue: "requeued",
+    Snooze: "snoozed",
+}
+
+
+class Metrics:
+    """An App's own worker, in this process. Make it before the worker starts; `text()` may be called from any thread.
+
+    Raises ImportError without the extra.
+    """
+
+    def __init__(self, app: Declarations) -> None:
+        self.registry = CollectorRegistry()
+        self._classes = {(queue, name) for queue in app.queues for name in app.classes(queue)}
+        self._queues = frozenset(app.queues)
+        self._hosts: set[str] = set()
+        self._worker: Any = None
+        self._link: Any = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        labels = ("queue", "class", "outcome")
+        self._durations = Histogram(
+            "trioworkers_job_duration_seconds",
+            "How long attempts took, by queue, class and outcome",
+            labels,
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._waits = Histogram(
+            "trioworkers_queue_wait_seconds",
+            "How long jobs had been in their queue when an attempt began",
+            ("queue",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._calls = Counter(
+            "trioworkers_http_calls",
+            "HTTP calls of jobs, by host and outcome: a class of status, or an error's name",
+            ("host", "outcome"),
+            registry=self.registry,
+        )
+        self.registry.register(self)
+        app.observers.append(self)
+
+    def text(self) -> bytes:
+        """All of it as Prometheus reads it."""
+        return generate_latest(self.registry)
+
+    # ── what the worker tells ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def started(self, worker: Any, link: Any) -> None:
+        """See `Observer`."""
+        self._worker, self._link = worker, link
+        self._token = trio.lowlevel.current_trio_token()
+
+    def ended(self, delivery: Any, outcome: Outcome) -> None:
+        """See `Observer`."""
+        job = delivery.job
+        queue = delivery.queue if delivery.queue in self._queues else OTHER
+        name = job.job_class if job is not None and (queue, job.job_class) in self._classes else OTHER
+        took_s = max(0.0, trio.current_time() - delivery.started_at)
+        self._durations.labels(queue, name, _OUTCOMES.get(type(outcome), OTHER)).observe(took_s)
+        if job is not None and job.enqueued_at_s is not None:
+            self._waits.labels(queue).observe(max(0.0, time.time() - took_s - job.enqueued_at_s))
+
+    def called(self, host: str, outcome: str) -> None:
+        """See `Observer`."""
+        if host not in self._hosts:
+            if len(self._hosts) >= MOST_HOSTS:
+                host = OTHER
+            self._hosts.add(host)
+        self._calls.labels(host, outcome).inc()
+
+    # ── what is asked when somebody wants to know ──────────────────────────────────────────────────────────────────────
+
+    def collect(self) -> Iterator[Metric]:
+        """For the registry."""
+        worker, link = self._worker, self._link
+        if worker is None:
+            return
+        stats = worker.stats()
+        slots = GaugeMetricFamily("trioworkers_slots", "Slots by queue, and what they do", labels=("queue", "state"))
+        for queue, count in stats.running.items():
+            slots.add_metric((queue, "busy"), count)
+            slots.add_metric((queue, "free"), stats.free[queue])
+        yield slots
+        yield CounterMetricFamily("trioworkers_settled", "Outcomes that are written", value=stats.settled)
+        yield CounterMetricFamily(
+            "trioworkers_settle_groups", "Calls in which they were written, together", value=worker.settle_groups
+        )
+        yield CounterMetricFamily(
+            "trioworkers_reclaimed_jobs", "Jobs of dead workers that this one put back", value=worker.reclaimed
+        )
+        yield CounterMetricFamily("trioworkers_redis_outages", "How often Redis was away", value=link.outages)
+        yield GaugeMetricFamily("trioworkers_redis_up", "Whether Redis answers", value=float(link.is_up))
+        yield GaugeMetricFamily("trioworkers_quiet", "Whether this worker fetches no more", value=float(stats.quiet))
+        lag_s = self._loop_lag()
+        if lag_s is not None:
+            yield GaugeMetricFamily(
+                "trioworkers_event_loop_lag_seconds",
+                f"How long the event loop took to answer, {LOOP_PATIENCE_S:g} at most",
+                value=lag_s,
+            )
+
+    def _loop_lag(self) -> float | None:
+        """None in the loop itself, which can't wait for itself, and when it is over."""
+        if self._token is None or (trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token):
+            return None
+        answered, asked_at = threading.Event(), time.monotonic()
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(answered.set)
+            answered.wait(LOOP_PATIENCE_S)
+            return time.monotonic() - asked_at
+        return None
+
+
+def render(families: Iterator[Metric]) -> bytes:
+    """Metrics as text, of no registry."""
+    registry = CollectorRegistry()
+    found = list(families)
+
+    class _Given:
+        def collect(self) -> Iterator[Metric]:
+            return iter(found)
+
+    registry.register(_Given())
+    return generate_latest(registry)
