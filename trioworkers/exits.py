@@ -22,6 +22,7 @@ from trioworkers.wire.decode import jid_of
 from trioworkers.wire.ended import Exit, encode_ended
 from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
 from trioworkers.wire.lock import LOCK_FIELD, lock_in
+from trioworkers.wire.membership import BATCH_FIELD, batch_in
 from trioworkers.wire.packing import unpack_bytes
 from trioworkers.wire.record import RECORD_FIELD, beside
 
@@ -70,7 +71,7 @@ class Kept:
 class Held:
     """What a job and its attempt hold, of the few that hold anything.
 
-    A permit, the key of a lock, records beside the payload, and for how many seconds it is kept how the job ended.
+    A permit, the key of a lock, records beside the payload, membership of a batch, and for how many seconds it is kept how the job ended.
     `closes`: which limits are to be closed with its end, for how many seconds. `within`: permits of parts of the attempt that aren't over.
     """
 
@@ -81,10 +82,14 @@ class Held:
     record: Beside | None = None
     closes: tuple[tuple[str, ...], float] | None = None
     within: tuple[Permit, ...] = ()
+    batch: str = ""
 
 
-class _Holds(msgspec.Struct, rename={"keep": KEEP_FIELD, "lock": LOCK_FIELD, "record": RECORD_FIELD}):
+class _Holds(
+    msgspec.Struct, rename={"keep": KEEP_FIELD, "lock": LOCK_FIELD, "record": RECORD_FIELD, "batch": BATCH_FIELD}
+):
     jid: Any = None
+    batch: Any = None
     keep: Any = None
     lock: Any = None
     record: Any = None
@@ -114,6 +119,8 @@ def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
         effects.append(("unlock", lock.key, jid))
     if beside(holds.record)[0]:
         effects.append(("steps", jid, (), DEAD_S if how == "dead" else 0))
+    if (batch := batch_in(holds.batch)) is not None:
+        effects.append(("member", batch.batch, jid, how))
     return tuple(effects)
 
 
@@ -159,7 +166,9 @@ def held_unread(payload: bytes, known: Held | None) -> Held | None:
     jid = holds.jid if isinstance(holds.jid, str) and holds.jid else jid_of(payload)
     lock = lock_in(holds.lock)
     key = "" if lock is None or lock.until == "spell" else lock.key
-    return Held(jid, None if known is None else known.permit, kept_s(holds.keep), key)
+    batch = batch_in(holds.batch)
+    permit = None if known is None else known.permit
+    return Held(jid, permit, kept_s(holds.keep), key, batch="" if batch is None else batch.batch)
 
 
 def on_move(payload: bytes) -> tuple[Effect, ...]:
@@ -180,7 +189,25 @@ def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tupl
         effects += on_departure(outcome, permit)
     if held.closes is not None:
         effects = (("close", *held.closes), *effects)
+    if held.batch:
+        effects += _on_membership(outcome, held.batch, held.jid)
     return effects + _on_lock(outcome, held) if held.lock else effects
+
+
+def _on_membership(outcome: Outcome | Checkpoint | LetGo, batch: str, jid: str) -> tuple[Effect, ...]:
+    """A member that has ended is counted in its batch, and what follows from that is sent."""
+    match outcome:
+        case Acknowledge():
+            how: Exit = "succeeded"
+        case Bury():
+            how = "dead"
+        case Discard():
+            how = "discarded"
+        case Expire():
+            how = "expired"
+        case _:
+            return ()
+    return (("member", batch, jid, how),)
 
 
 def _on_lock(outcome: Outcome | Checkpoint | LetGo, held: Held) -> tuple[Effect, ...]:

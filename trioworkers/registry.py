@@ -192,6 +192,22 @@ KEYS = (
         *("fetch", "upkeep, which lets go what they held", True),
     ),
     Key(
+        *("tw:batches", "sorted set", "The ids of batches, by when they moved last."),
+        *("whoever sends a batch", "`batches`, once a batch is forgotten", True),
+    ),
+    Key(
+        *("tw:batch:ID", "hash", "A batch: its callbacks, how many of its members ended how."),
+        *("whoever sends a batch", "expiry (a day after its end; 180 days with dead members)", True),
+    ),
+    Key(
+        *("tw:batch:ID:jids", "set", "Members of a batch that have not ended."),
+        *("whoever sends members", "every exit of the member", True),
+    ),
+    Key(
+        *("tw:batch:ID:dead", "set", "Members of a batch that are dead."),
+        *("every burial of a member", "whoever retries or deletes the member; expiry (180 days)", True),
+    ),
+    Key(
         *("tw:steps:JID", "hash", "What steps of a job returned, by name, where its payload has no room for it."),
         *("checkpoint, retry, requeue", "every exit of the job; of a dead one expiry (180 days)", True),
     ),
@@ -261,6 +277,10 @@ FIELDS = (
     Field(
         *("tw_lock", "payload", "The lock of a unique job; behind a space until what, if that isn't its end."),
         *("the client (`unique`); admission, for jobs of others", "the job's end"),
+    ),
+    Field(
+        *("tw_batch", "payload", "The id of the batch whose member the job is."),
+        *("whoever sends it (`Batch`)", "the job's end"),
     ),
     Field(
         *("tw_record", "payload", "Results of steps, cursors of iterations; how many results lie in `tw:steps:JID`."),

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import attrs
 
-from trioworkers.errors import BrokerError, DuplicateJob
+from trioworkers.errors import BadJob, BrokerError, DuplicateJob
 from trioworkers.exits import on_exit
 from trioworkers.outcome import Send
 from trioworkers.size_guard import SizeGuard
@@ -34,6 +34,7 @@ from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.lifetime import refuse_past
 from trioworkers.wire.lock import Lock
+from trioworkers.wire.membership import Opening
 from trioworkers.wire.packing import pack
 
 PARCEL_JOBS = 1000
@@ -41,10 +42,14 @@ PARCEL_BYTES = 8_000_000
 """How many jobs go to Redis in one step: it serves nobody else meanwhile."""
 CALL_BYTES = 1_000_000
 """How much of several callers' goes together in one call."""
+BATCH_BYTES = 1_000_000
+"""Of a batch that is sent in one step."""
 TOKEN_S = 120
 CALL_LIFE_S = 60.0
 """How long after it was made a call with a token may be carried out; less than `TOKEN_S`, by more than clocks differ."""
 
+_SENT_AT_S = 4102444799.5
+"""Stands for the time at which Redis sends a callback: the end of this century."""
 _LATE = re.compile(r"LATE (\d+(?:\.\d+)?)")
 
 
@@ -78,7 +83,7 @@ class Call:
 
 
 class LockedParcel(bytes):
-    """A parcel with unique jobs. `first`: how many jobs of the same sender come before it."""
+    """A parcel with unique jobs, or members of batches. `first`: how many jobs of the same sender come before it."""
 
     first: int = 0
 
@@ -128,13 +133,14 @@ class Sending:
         admit: Callable[[Job, bytes], None] | None = None,
         max_bytes: float = math.inf,
     ) -> tuple[Any, ...]:
-        """`(push, later)` as `send.lua` wants them; where there are unique jobs `(push, later, own)`, as `unique.lua` does. `admit`: sees each payload, and may refuse it.
+        """`(push, later)` as `send.lua` wants them; where there are unique jobs `(push, later, own)`, as `unique.lua` does, and with members of batches `(push, later, own, ops)`: see `batches.lua`. `admit`: sees each payload, and may refuse it.
 
         Takes no more from `sends` once their payloads have `max_bytes`.
         """
         size, has_locks = 0, False
         push: dict[str, tuple[Any, ...]] = {}
         later: list[Any] = []
+        members: list[Job] = []
         for number, send in enumerate(sends):
             job = send.job
             dialect, keys = self.spoken_on(job.queue)
@@ -143,16 +149,15 @@ class Sending:
                 send, at_once = debounced(send), False  # noqa: PLW2901 - it waits first
             payload: Any = dialect.encode(job, now_s, enqueued=at_once, due_s=None if at_once else send.due_s(now_s))
             if admit is not None:
-                if job.deadline is not None:
-                    refuse_past(job.deadline, now_s)
-                admit(job, payload)
+                _admit(admit, job, payload, now_s)
             size += len(payload)
             place = None if at_once else dialect.waits_in(payload, keys)
+            if job.batch is not None:
+                members.append(job)
             if job.lock is not None:
                 has_locks = True
-                payload = _item(payload, job, job.lock, number)
-                if not at_once:
-                    payload += ((job.queue, keys.queue(job.queue), dialect.pushed_with, keys.queues),)
+                way = () if at_once else ((job.queue, keys.queue(job.queue), dialect.pushed_with, keys.queues),)
+                payload = (*_item(payload, job, job.lock, number), *way)
             if at_once:
                 if job.queue not in push:
                     push[job.queue] = (job.queue, keys.queue(job.queue), [], dialect.pushed_with, keys.queues)
@@ -162,7 +167,40 @@ class Sending:
             if size >= max_bytes:
                 break
         work = list(push.values()), later
+        if members:
+            return (*work, self.keys.own, self._joining(members, size, now_s))
         return (*work, self.keys.own) if has_locks else work
+
+    def _joining(self, members: Sequence[Job], size: int, now_s: float) -> list[tuple[Any, ...]]:
+        """The batches whose members these jobs are: see `look_at_batches` in `batches.lua`. Raises BadJob."""
+        ops: dict[str, tuple[Any, ...]] = {}
+        for job in members:
+            if job.batch is not None:
+                if job.batch.batch not in ops:
+                    ops[job.batch.batch] = self._op(job.batch.batch, job.batch.opening, now_s)
+                ops[job.batch.batch][1].append(job.jid)
+        if size > BATCH_BYTES and any(op[2] and op[3] for op in ops.values()):
+            raise BadJob(f"a batch that is sent in one step has {BATCH_BYTES:,} bytes at most: use client.batch(…)")
+        return list(ops.values())
+
+    def _op(self, batch: str, opening: Opening | None, now_s: float) -> tuple[Any, ...]:
+        if opening is None:
+            return (batch, [], False, 0)
+        callbacks = {event: self._callback(f"{batch}-{event}", job, now_s) for event, job in opening.callbacks.items()}
+        return (batch, [], (opening.description, opening.parent or False, callbacks), int(opening.sealed))
+
+    def _callback(self, jid: str, job: Job, now_s: float) -> tuple[Any, ...]:
+        """A job that Redis sends: where to, and its payload before and after the time at which it does."""
+        dialect, keys = self.spoken_on(job.queue)
+        payload = dialect.encode(attrs.evolve(job, jid=jid, created_at_s=now_s), _SENT_AT_S)
+        before, mark, after = payload.partition(b'"enqueued_at":%r' % _SENT_AT_S)
+        where = (job.queue, keys.queue(job.queue), dialect.pushed_with, keys.queues)
+        return (*where, before + b'"enqueued_at":', after) if mark else (*where, payload, False)
+
+    def batch_parcel(self, batch: str, opening: Opening | None, now_s: float) -> bytes:
+        """What has a batch come into being without members; or, without an opening, seals it. Raises BadJob."""
+        op = (batch, [], False, 1) if opening is None else self._op(batch, opening, now_s)
+        return LockedParcel(pack(([], [], self.keys.own, [op])))
 
     def call(self, parcels: Sequence[bytes]) -> Call:
         """A call that carries parcels of any number of callers. It is not repeated: who doesn't hear of it doesn't know."""
@@ -172,6 +210,12 @@ class Sending:
         """The call of the `number`th parcel of what `token` stands for. It may be repeated, by this very function, for a minute and a half."""
         key = self.keys.sent(f"{token}-{number}" if number else token)
         return Call([key], [b"%.3f" % (now_s + CALL_LIFE_S), parcel], type(parcel) is LockedParcel)
+
+
+def _admit(admit: Callable[[Job, bytes], None], job: Job, payload: bytes, now_s: float) -> None:
+    if job.deadline is not None:
+        refuse_past(job.deadline, now_s)
+    admit(job, payload)
 
 
 def _item(payload: bytes, job: Job, lock: Lock, number: int) -> tuple[Any, ...]:

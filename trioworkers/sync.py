@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from trioworkers.broker.enqueue import script_of
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.errors import BrokerError, ConfigurationError
+from trioworkers.jobs.batch import Batch
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
@@ -110,7 +111,7 @@ class Client:
         if client is not None:
             client.connection_pool.disconnect()
 
-    def enqueue(self, *jobs: Job) -> list[Sent]:
+    def enqueue(self, *jobs: Job | Batch) -> list[Sent]:
         """Put jobs into their queues, in this order; returns for each its jid, a string that may say more.
 
         Raises BadJob before anything is sent. Raises Unavailable or Refused if Redis fails, and has done so for `retry_for` seconds, when the
@@ -118,7 +119,7 @@ class Client:
         """
         return self._do(self._exchanges.send(jobs))
 
-    def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[Sent]:
+    def schedule(self, when: datetime | timedelta | float, *jobs: Job | Batch) -> list[Sent]:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
         return self._do(self._exchanges.send(jobs, when))
 

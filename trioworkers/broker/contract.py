@@ -21,6 +21,7 @@ from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import Dialect, Failure
 from trioworkers.wire.ended import Ended
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.membership import Opening
 
 if TYPE_CHECKING:
     from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
@@ -130,6 +131,15 @@ class Sends(Protocol):
 
     async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
         """See `Sender.recorded`."""
+
+    async def open_batch(self, batch: str, opening: Opening) -> None:
+        """See `Sender.open_batch`."""
+
+    async def seal_batch(self, batch: str) -> None:
+        """See `Sender.seal_batch`."""
+
+    async def cancel_batch(self, batch: str) -> bool:
+        """See `Sender.cancel_batch`."""
 
     def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:
         """See `Sender.spoken_on`."""

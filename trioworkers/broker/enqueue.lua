@@ -1,7 +1,8 @@
 -- Put the jobs of one or more calls into their queues, or where they wait for their time. A call that fails leaves the others alone.
 -- token    of this call, if it has one: a key that isn't used may not be named either, an ACL could forbid it
 -- until_s  with a token: until when this call may be carried out, in epoch seconds; and for no longer than the token would be known
--- calls    of each, packed, {push, later}: see send.lua; of one with unique jobs {push, later, own}: see unique.lua, which this script is only given for those
+-- calls    of each, packed, {push, later}: see send.lua; of one with unique jobs {push, later, own}: see unique.lua; with members of batches {push, later, own, ops}: see batches.lua;
+--          both of which this script is only given for those
 -- result  for each call '', its error, or {number of a unique job that was not alone, jid of who was there, …}; the same if this very call was executed before and only its reply was lost;
 --         an error if all failed, or LATE with our time if the call came after its time: then nothing was done
 local token = KEYS[before_token + 1]
@@ -18,14 +19,15 @@ if token then
 end
 local result, failed = {}, 0
 for number = before_calls + 1, #ARGV do
-  local push, later, own = unpack(cmsgpack.unpack(ARGV[number]))
+  local push, later, own, ops = unpack(cmsgpack.unpack(ARGV[number]))
   local ok, answer = true, {}
-  if own then ok, answer = pcall(take_locks, own, push, later) end
+  if ops then ok, answer = pcall(look_at_batches, own, ops) end
+  if ok and own then ok, answer = pcall(take_locks, own, push, later) end
   local is_duplicate = not ok and string.match(words(answer), '^DUPLICATE ')
   if ok then
     local problem
     ok, problem = pcall(send, push, later)
-    if not ok then answer = problem end
+    if not ok then answer = problem elseif ops then add_to_batches(own, ops) end
   end
   result[#result + 1] = not ok and words(answer) or #answer > 0 and answer or ''
   if not ok and not is_duplicate then failed = failed + 1 end

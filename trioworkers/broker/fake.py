@@ -16,6 +16,7 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
 from trioworkers.broker.contract import PAGE_BYTES, Due, DueSet, Fetched, Holder, Intake, Listed, Settlement
 from trioworkers.broker.holds.fake import FakeHolds
+from trioworkers.broker.holds.fake_batches import FakeBatches
 from trioworkers.broker.holds.fake_locks import FakeLocks
 from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
 from trioworkers.broker.holds.locks import Answer, Claim
@@ -28,8 +29,10 @@ from trioworkers.size_guard import SizeGuard
 from trioworkers.wire import places
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.ended import Ended, decode_ended
+from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec
+from trioworkers.wire.membership import Opening
 
 DUE_SETS = ("retry", "schedule", "delayed")
 EPOCH_S = 1_700_000_000.0
@@ -79,6 +82,8 @@ class FakeBroker:
         self.locks = FakeLocks(self.sets["next"], self.sets["schedule"], self._push, self.clock.now_s, self.held.apply)
         self.held.unlock = self.locks.unlock
         self._claimed: dict[str, tuple[int, list[Answer]]] = {}
+        self.batches = FakeBatches(lambda job: self._push(job.queue, self._encoded(job)))
+        self.held.member_ended = self.batches.ended
         self._settled: tuple[int, dict[int, str]] = (0, {})
 
     # ── for tests ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,6 +147,7 @@ class FakeBroker:
         self.sending.work(sends, self.clock.now_s(), self.guard.check)  # refuses what can't be sent before anything is
 
         def move() -> Met:
+            self.batches.check([send.job for send in sends])
             there = self.locks.refused(send.job for send in sends)
             if there is not None:
                 raise duplicate(there)
@@ -168,7 +174,11 @@ class FakeBroker:
             else:
                 waits_in = dialect.waits_in(payload, keys)
                 self.sets["schedule" if waits_in == keys.schedule else "delayed"].add(payload, due_s)
+        self.batches.add([send.job for send in sends])
         return met
+
+    def _encoded(self, job: Job) -> bytes:
+        return self.spoken_on(job.queue)[0].encode(job, self.clock.now_s())
 
     def _push(self, queue: str, payload: bytes) -> None:
         self.queues.setdefault(queue, []).insert(0, payload)
@@ -276,6 +286,30 @@ class FakeBroker:
         """See `Sender.ended`."""
         text = await self._call(lambda: self.held.ended(jid), looks=True)
         return None if text is None else decode_ended(text)
+
+    async def open_batch(self, batch: str, opening: Opening) -> None:
+        """See `Sender.open_batch`."""
+
+        def move() -> None:
+            self.batches.check_opening(batch, opening)
+            self.batches.open(batch, opening)
+
+        await self._call(move)
+
+    async def seal_batch(self, batch: str) -> None:
+        """See `Sender.seal_batch`."""
+
+        def move() -> None:
+            known = self.batches.by_id.get(batch)
+            if known is None or not known.cancelled:
+                self.batches.check_addition(batch, known)
+            self.batches.seal(batch)
+
+        await self._call(move)
+
+    async def cancel_batch(self, batch: str) -> bool:
+        """See `Sender.cancel_batch`."""
+        return await self._call(lambda: self.batches.cancel(batch))
 
     async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
         """See `Sender.recorded`."""

@@ -10,6 +10,7 @@ import trio
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
 from trioworkers.broker.enqueue import script_of
+from trioworkers.broker.holds.batches import cancel_batch
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.outbox import Outbox
 from trioworkers.errors import BrokerError
@@ -17,7 +18,9 @@ from trioworkers.sending import Call, Met, Sending, late, met, read
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.ended import Ended, decode_ended
+from trioworkers.wire.job import new_jid
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.membership import Opening
 
 
 class Sender:
@@ -95,6 +98,21 @@ class Sender:
         """What step `name` of a job returned, if it is recorded beside the payload, and how many results are there. Raises BrokerError."""
         key, commands = self.keys.steps(jid), self.connection.commands("step")
         return await commands.hget(key, name), await commands.hlen(key)
+
+    async def open_batch(self, batch: str, opening: Opening) -> None:
+        """Have a batch come into being, without members. Raises BrokerError, and BadJob for callbacks that can't be sent."""
+        await self._send_batch(self.sending.batch_parcel(batch, opening, self.clock.now_s()))
+
+    async def seal_batch(self, batch: str) -> None:
+        """No more members come from outside. Raises BrokerError."""
+        await self._send_batch(self.sending.batch_parcel(batch, None, self.clock.now_s()))
+
+    async def _send_batch(self, parcel: bytes) -> None:
+        met(parcel, (await self._send_repeatable(parcel, new_jid(), 0)).get(0))
+
+    async def cancel_batch(self, batch: str) -> bool:
+        """See `batches.cancel_batch`."""
+        return await cancel_batch(self.connection, self.keys, batch)
 
     def work(self, sends: Iterable[outcomes.Send]) -> tuple[Any, ...]:
         """What goes out with an outcome: see `Sending.work`."""

@@ -33,9 +33,11 @@ local function add(set, score, payload)
 end
 
 local write = {
-  sends = function(_, push, later, own, given_up)
+  sends = function(_, push, later, own, ops, given_up)
+    if ops then look_at_batches(own, ops) end -- batches.lua
     if own then take_locks(own, push, later, given_up) end -- unique.lua
     send(push, later)
+    if ops then add_to_batches(own, ops) end
     return 1, 0
   end,
   retry = function(_, payload, delay) add(retry, now() + delay, payload); return 1, 1 end,

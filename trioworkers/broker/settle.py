@@ -68,7 +68,8 @@ class Settles(Owner):
             if not isinstance(outcome, outcomes.Acknowledge) or outcome.sends:
                 action = self._action(queue, payload, outcome)
                 if action[3:] and action[0] == "sends":
-                    sends_unique, action = True, (*action, given_up(effects))
+                    ops = action[4] if action[4:] else False
+                    sends_unique, action = True, (*action[:4], ops, given_up(effects))
                 more[queue].append((len(by_queue[queue]), *action))
         lists = [(self.in_progress(queue), len(indexes), more[queue]) for queue, indexes in by_queue.items()]
         indexes = list(chain.from_iterable(by_queue.values()))

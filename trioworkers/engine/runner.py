@@ -363,7 +363,7 @@ def _is_wanted_for_a_time(job: Job, handler: AnyHandler | None) -> bool:
     """Whether the job or its handler says anything of how long it is wanted, or it holds a lock. Most don't, so this is all that it costs them."""
     if job.expires_at_s is not None or job.deadline is not None or job.keep_result is not None or job.lock is not None:
         return True
-    if job.recorded is not None and job.recorded.beside:
+    if job.batch is not None or (job.recorded is not None and job.recorded.beside):
         return True
     return handler is not None and (handler.keep_result_s is not None or handler.expires_in_s is not None)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import trio
 
@@ -15,6 +15,7 @@ from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.sender import Sender
+from trioworkers.jobs.batch import Batch, OpenBatch, opening
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import AskEnded, Pause, result
 from trioworkers.outcome import Send, moment
@@ -91,7 +92,7 @@ class Client:
         self._sender = None
         await self._stack.__aexit__(kind, error, trace)
 
-    async def enqueue(self, *jobs: Job) -> list[Sent]:
+    async def enqueue(self, *jobs: Job | Batch) -> list[Sent]:
         """Put jobs into their queues, in this order; returns for each its jid, a string that says more: see `Sent`.
 
         Raises BadJob before anything is sent; DuplicateJob for a unique one that says so, when nothing was sent; Unavailable or Refused if Redis fails, when the jobs may have been sent or not (of
@@ -99,7 +100,23 @@ class Client:
         """
         return await self._send(jobs)
 
-    async def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> list[Sent]:
+    def batch(
+        self,
+        description: str = "",
+        *,
+        on_success: Job | None = None,
+        on_finished: Job | None = None,
+        on_death: Job | None = None,
+    ) -> OpenBatch:
+        """A batch of any number of jobs: `async with client.batch("import", on_success=job) as batch: await batch.add(*jobs)`.
+
+        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: what waits of
+        it still runs, but `on_success` never comes. A client that dies in the block leaves the batch open: `trioworkers batches` shows it. The callbacks
+        are as those of `Batch`. Raises BadJob; in the block as `enqueue`.
+        """
+        return OpenBatch(self._opened(), opening(description, on_success, on_finished, on_death))
+
+    async def schedule(self, when: datetime | timedelta | float, *jobs: Job | Batch) -> list[Sent]:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
         delay_s, at_s = moment(when)
         return await self._send(jobs, delay_s, at_s)
@@ -135,7 +152,20 @@ class Client:
             raise RuntimeError("a Client is used inside its block: async with Client(url) as client")
         return self._sender
 
-    async def _send(self, jobs: Sequence[Job], delay_s: float | None = None, at_s: float | None = None) -> list[Sent]:
+    async def _send(
+        self, jobs: Sequence[Job | Batch], delay_s: float | None = None, at_s: float | None = None
+    ) -> list[Sent]:
+        if Batch in map(type, jobs):
+            return [await self._send_one(job, delay_s, at_s) for job in jobs]
+        return await self._send_jobs(cast("Sequence[Job]", jobs), delay_s, at_s)
+
+    async def _send_one(self, job: Job | Batch, delay_s: float | None, at_s: float | None) -> Sent:
+        if isinstance(job, Job):
+            return (await self._send_jobs([job], delay_s, at_s))[0]
+        await self._send_jobs(job.members(), delay_s, at_s)
+        return Sent(job.id)
+
+    async def _send_jobs(self, jobs: Sequence[Job], delay_s: float | None, at_s: float | None) -> list[Sent]:
         there = await self._opened().send(Send(job, delay_s, at_s) for job in jobs)
         if not jobs:
             await trio.lowlevel.checkpoint()

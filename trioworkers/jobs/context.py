@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import attrs
 
 from trioworkers.errors import BadJob
+from trioworkers.jobs.batch import Batch, JobBatch
 from trioworkers.outcome import Send, moment
 from trioworkers.seconds import MAX_SECONDS
 from trioworkers.wire.job import Job
@@ -233,13 +234,24 @@ class Context:
         """
         return self._resources.limit(self.job, limit, key)
 
-    def enqueue(self, *jobs: Job) -> None:
+    @property
+    def batch(self) -> JobBatch | None:
+        """The batch whose member this job is; None for most."""
+        membership = self.job.batch
+        return None if membership is None else JobBatch(membership.batch, self._send_members)
+
+    def _send_members(self, jobs: Sequence[Job]) -> None:
+        self._sends.extend(Send(self._inheriting(job)) for job in jobs)
+
+    def enqueue(self, *jobs: Job | Batch) -> None:
         """Send jobs together with this job's success, in one atomic step. If the attempt fails, nothing is sent.
 
         A unique one that meets another one then is as its `on_conflict` says; one that only meets this very job follows it.
         Raises BadJob for `on_conflict="raise"`.
         """
-        self._sends.extend(Send(self._inheriting(job)) for job in jobs)
+        for job in jobs:
+            members = job.members() if isinstance(job, Batch) else (job,)
+            self._sends.extend(Send(self._inheriting(each)) for each in members)
 
     def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> None:
         """Like `enqueue`, for a later time: a datetime, a timedelta or seconds from the moment of this job's success."""

@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
 
 from trioworkers.broker.clock import Clock
 from trioworkers.errors import BrokerError, ConfigurationError, JobFailed, JobGone, Unavailable
+from trioworkers.jobs.batch import Batch
 from trioworkers.outcome import Send, moment
 from trioworkers.sending import Call, Met, Sending, Sent, late, met, read, sent
 from trioworkers.wire.ended import Ended, value_of
@@ -82,8 +83,22 @@ class Exchanges:
         """Where it is."""
         return self._sending.keys
 
-    def send(self, jobs: Sequence[Job], when: datetime | timedelta | float | None = None) -> Exchange[list[Sent]]:
-        """Have jobs enqueued now, or at a time. Raises BadJob before the first step."""
+    def send(
+        self, jobs: Sequence[Job | Batch], when: datetime | timedelta | float | None = None
+    ) -> Exchange[list[Sent]]:
+        """Have jobs enqueued now, or at a time; a batch by itself, in one step. Raises BadJob before the first step (of a batch)."""
+        if Batch not in map(type, jobs):
+            return (yield from self._send(cast("Sequence[Job]", jobs), when))
+        there: list[Sent] = []
+        for job in jobs:
+            if isinstance(job, Batch):
+                yield from self._send(job.members(), when)
+                there.append(Sent(job.id))
+            else:
+                there += yield from self._send([job], when)
+        return there
+
+    def _send(self, jobs: Sequence[Job], when: datetime | timedelta | float | None) -> Exchange[list[Sent]]:
         delay_s, at_s = (None, None) if when is None else moment(when)
         parcels = [*self._sending.parcels([Send(job, delay_s, at_s) for job in jobs], self._clock.now_s())]
         token = os.urandom(12).hex()  # without `random`, which takes 2 ms to import

@@ -22,6 +22,7 @@ from trioworkers.wire.job import (
     job_that_says,
 )
 from trioworkers.wire.lock import LOCK_FIELD, lock_in
+from trioworkers.wire.membership import BATCH_FIELD, batch_in
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.plain import shown
 from trioworkers.wire.record import RECORD_FIELD, read_record
@@ -210,6 +211,7 @@ _SELDOM: dict[str, tuple[str, Callable[[Any], Any]]] = {
     lifetime.KEEP_FIELD: ("keep_result", lifetime.kept_s),
     SNOOZED_FIELD: ("snoozed_at_s", epoch_s),
     LOCK_FIELD: ("lock", lock_in),
+    BATCH_FIELD: ("batch", batch_in),
     RECORD_FIELD: ("recorded", read_record),
 }
 """Fields that few payloads carry: the attribute of `Job`, and how its value is read."""

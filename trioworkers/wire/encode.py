@@ -20,6 +20,7 @@ from trioworkers.wire.decode import own_jid, raw_fields
 from trioworkers.wire.job import MAX_JID, Job
 from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.lock import LOCK_FIELD
+from trioworkers.wire.membership import BATCH_FIELD
 from trioworkers.wire.options import check_option
 from trioworkers.wire.plain import plain
 
@@ -53,6 +54,8 @@ def encode(job: Job, now_s: float, *, enqueued: bool = True, due_s: float | None
         fields.update(lifetime_fields(job, now_s, due_s))
     if job.lock is not None:
         fields[LOCK_FIELD] = job.lock.field
+    if job.batch is not None:
+        fields[BATCH_FIELD] = job.batch.batch
     if job.active_job:
         fields.update(wrapped(job, now_s))
     else:

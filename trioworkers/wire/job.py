@@ -11,6 +11,7 @@ import attrs
 
 from trioworkers.errors import BadJob
 from trioworkers.wire.lock import Lock
+from trioworkers.wire.membership import Membership
 from trioworkers.wire.record import Recorded
 
 MAX_JID = 64
@@ -88,6 +89,7 @@ class Job:
     deadline: datetime | None = attrs.field(default=None, kw_only=True)
     keep_result: float | None = attrs.field(default=None, kw_only=True)
     lock: Lock | None = attrs.field(default=None, kw_only=True)
+    batch: Membership | None = attrs.field(default=None, kw_only=True)
     expires_at_s: float | None = attrs.field(default=None, kw_only=True)
     created_at_s: float | None = attrs.field(default=None, kw_only=True)
     enqueued_at_s: float | None = attrs.field(default=None, kw_only=True)

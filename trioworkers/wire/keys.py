@@ -258,6 +258,15 @@ class Keys:
         """String with expiry: how far a Django task is."""
         return self._own(f"tw:task:{jid}")
 
+    @property
+    def batches(self) -> str:
+        """Sorted set: the ids of batches by when they moved last."""
+        return self._own("tw:batches")
+
+    def batch(self, batch: str) -> str:
+        """Hash: what a batch is, and how many of its members ended how. Beside it, behind `:jids` and `:dead`, sets of its members."""
+        return self._own(f"tw:batch:{batch}")
+
     def steps(self, jid: str) -> str:
         """Hash: what steps of a job returned, by name, where its payload has no room for it."""
         return self._own(f"tw:steps:{jid}")

@@ -27,6 +27,7 @@ from trioworkers.wire.encode import add_options, amend, check, lifetime_fields, 
 from trioworkers.wire.job import HELD_FIELD, MAX_JID, Job, new_jid
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.lock import LOCK_FIELD
+from trioworkers.wire.membership import BATCH_FIELD
 from trioworkers.wire.plain import plain
 
 NODE_ORDER = ["class", "queue", "args"]
@@ -146,6 +147,8 @@ class Resque(Dialect):
             add_options(fields, job)
         if job.has_lifetime:
             fields.update(lifetime_fields(job, now_s, due_s), jid=job.jid)  # a result is asked for by it
+        if job.batch is not None:
+            fields.update({BATCH_FIELD: job.batch.batch, "jid": job.jid})
         if job.lock is not None:
             fields.update({LOCK_FIELD: job.lock.field, "jid": job.jid})  # the lock is held under it
         try:

@@ -67,6 +67,8 @@ class FakeHolds:
     count: int = 0
     unlock: Callable[[str, str], None] = lambda *_: None
     """(key, jid): see `FakeLocks.unlock`."""
+    member_ended: Callable[[str, str, str], None] = lambda *_: None
+    """(batch, jid, how): see `FakeBatches.ended`."""
     steps: defaultdict[str, dict[str, bytes]] = attrs.field(factory=lambda: defaultdict(dict))
     """What jobs recorded beside their payloads, by jid."""
     results: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
@@ -270,6 +272,8 @@ class FakeHolds:
             elif kind == "close":
                 for name in rest[0]:
                     self.gates[name].closed_s = max(self.gates[name].closed_s, self.now_s() + rest[1])
+            elif kind == "member":
+                self.member_ended(*rest)
             elif kind == "steps":
                 jid, new, stays = rest
                 self.steps[jid].update(zip(new[::2], new[1::2], strict=True))

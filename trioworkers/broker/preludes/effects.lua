@@ -5,6 +5,7 @@
 --   'close'   {limit, …}, seconds: nothing starts under them for so long; before any permit is handed on
 --   'steps'   jid, {name, text, …}, what becomes of all that is there: 0 it goes, n it stays n seconds, -1 until somebody says otherwise
 --   'permit'  holds, member, {limit, …}, jid that the permits are kept for, or ''
+--   'member'  ID, jid, how it ended: of a batch; without a jid: look whether the batch is over
 --   'unlock'  KEY, jid: the lock of a job that has ended; 'touch' KEY, jid: of one that has moved
 
 local REPAIRS = 10000
@@ -12,6 +13,7 @@ local REPAIRS = 10000
 local effect = {
   unlock = unlock_all,
   touch = touch_all,
+  member = members_ended,
   result = function(own, list)
     for _, e in ipairs(list) do redis.call('SET', own .. 'result:' .. e[2], e[3], 'EX', e[4]) end
   end,

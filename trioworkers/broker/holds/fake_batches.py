@@ -1,0 +1,142 @@
+"""Batches in memory: the fake broker's half of `batches.lua`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from trioworkers.errors import Refused
+from trioworkers.wire.job import Job
+from trioworkers.wire.membership import MAX_DEPTH, Opening
+
+
+@attrs.define
+class FakeBatch:
+    """One batch. `ended`: how many members ended how; `fired`: the events that have been."""
+
+    opening: Opening
+    depth: int = 1
+    sealed: bool = False
+    cancelled: bool = False
+    pending: set[str] = attrs.field(factory=set)
+    dead: set[str] = attrs.field(factory=set)
+    ended: Counter[str] = attrs.field(factory=Counter)
+    fired: set[str] = attrs.field(factory=set)
+    total: int = 0
+
+
+@attrs.define
+class FakeBatches:
+    """`push`: sends a job at once."""
+
+    push: Callable[[Job], None]
+    by_id: dict[str, FakeBatch] = attrs.field(factory=dict)
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Raise Refused for members that can't be added."""
+        opened: set[str] = set()
+        for job in jobs:
+            if job.batch is None:
+                continue
+            batch, opening = self.by_id.get(job.batch.batch), job.batch.opening
+            if opening is not None:
+                self.check_opening(job.batch.batch, opening)
+                opened.add(job.batch.batch)
+            elif job.batch.batch not in opened:
+                self.check_addition(job.batch.batch, batch)
+            if batch is not None and job.jid in batch.pending:
+                raise Refused(f"ERR job {job.jid} is in batch {job.batch.batch} already")
+
+    def check_opening(self, batch: str, opening: Opening) -> None:
+        """Raise Refused for a batch that can't come into being."""
+        if batch in self.by_id:
+            raise Refused(f"ERR batch {batch} is there already")
+        if opening.parent is not None:
+            parent = self.by_id.get(opening.parent)
+            if parent is None:
+                raise Refused(f"ERR batch {opening.parent}, in which this one is to be, is over, or never was")
+            if parent.depth >= MAX_DEPTH:
+                raise Refused(f"ERR batches lie in one another {MAX_DEPTH} deep at most")
+
+    def check_addition(self, batch: str, known: FakeBatch | None) -> None:
+        """Raise Refused if nothing can be added to it."""
+        if known is None or "finished" in known.fired:
+            raise Refused(f"ERR batch {batch} is over, or never was: nothing can be added to it")
+        if known.cancelled:
+            raise Refused(f"ERR batch {batch} is cancelled: nothing can be added to it")
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """They have been sent."""
+        opened: dict[str, Opening] = {}
+        for job in jobs:
+            if job.batch is not None:
+                if job.batch.opening is not None:
+                    opened[job.batch.batch] = job.batch.opening
+                    self.open(job.batch.batch, job.batch.opening)
+                known = self.by_id[job.batch.batch]
+                known.pending.add(job.jid)
+                known.total += 1
+        for batch, opening in opened.items():
+            if opening.sealed:
+                self.seal(batch)
+
+    def open(self, batch: str, opening: Opening) -> None:
+        """It comes into being."""
+        known = self.by_id[batch] = FakeBatch(opening)
+        if opening.parent is not None:
+            parent = self.by_id[opening.parent]
+            parent.pending.add(f"B:{batch}")
+            parent.total += 1
+            known.depth = parent.depth + 1
+
+    def seal(self, batch: str) -> None:
+        """No more members come from outside."""
+        self.by_id[batch].sealed = True
+        self._look(batch)
+
+    def cancel(self, batch: str) -> bool:
+        """It takes no more members."""
+        known = self.by_id.get(batch)
+        if known is None or "finished" in known.fired:
+            return False
+        known.cancelled = known.sealed = True
+        known.ended["cancelled"] += 1
+        self._look(batch)
+        return True
+
+    def ended(self, batch: str, jid: str, how: str) -> None:
+        """A member has ended."""
+        known = self.by_id.get(batch)
+        if known is None:
+            return
+        if jid in known.pending or jid in known.dead:
+            known.pending.discard(jid)
+            known.dead.discard(jid)
+            if how == "dead":
+                known.dead.add(jid)
+            else:
+                known.ended[how] += 1
+        self._look(batch)
+
+    def _look(self, batch: str) -> None:
+        known = self.by_id[batch]
+        if known.dead:
+            self._fire(batch, "death")
+        if not known.sealed or known.pending:
+            return
+        self._fire(batch, "finished")
+        all_succeeded = not known.dead and set(known.ended) <= {"succeeded"}
+        if all_succeeded:
+            self._fire(batch, "success")
+        if known.opening.parent is not None:
+            how = "dead" if known.dead else "succeeded" if all_succeeded else "discarded"
+            self.ended(known.opening.parent, f"B:{batch}", how)
+
+    def _fire(self, batch: str, event: str) -> None:
+        known = self.by_id[batch]
+        if event not in known.fired:
+            known.fired.add(event)
+            if event in known.opening.callbacks:
+                self.push(attrs.evolve(known.opening.callbacks[event], jid=f"{batch}-{event}"))

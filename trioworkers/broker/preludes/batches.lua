@@ -1,0 +1,148 @@
+-- Shared by the scripts by which members of batches are sent and end (a prelude, not a script of its own; after send.lua, before effects.lua).
+-- `own` is what all keys of ours begin with. Under it lie
+--   batch:ID       hash: state open | sealed, description, created, total, how many ended how, cancelled, parent, depth;
+--                  on_EVENT: a callback, msgpack {queue, its key, how to push, key of the set of queues, payload before the time of its sending, and after it or false};
+--                  fired_EVENT: when that was sent
+--   batch:ID:jids  set: members that have not ended; of a batch in a batch B:ID
+--   batch:ID:dead  set: members that are dead
+--   batches        sorted set: ID by when it moved last
+-- Counts are made of what SREM says, so nothing counts twice, whoever says it how often.
+
+local DEAD_S, OVER_S = 15552000, 86400
+
+local function batch_key(own, id) return own .. 'batch:' .. id end
+
+-- Errors before anything is written. ops: {{ID, {jid, …}, opening or false, 1 if it is to be sealed}, …}
+local function look_at_batches(own, ops)
+  for _, op in ipairs(ops) do
+    local id, jids, opening = op[1], op[2], op[3]
+    local key = batch_key(own, id)
+    local state = redis.call('HMGET', key, 'state', 'cancelled', 'fired_finished')
+    redis.call('SCARD', key .. ':jids')
+    redis.call('ZCARD', own .. 'batches')
+    if opening then
+      if state[1] then error({err = 'ERR batch ' .. id .. ' is there already'}) end
+      if opening[2] then
+        local parent = redis.call('HMGET', batch_key(own, opening[2]), 'state', 'depth')
+        if not parent[1] then error({err = 'ERR batch ' .. opening[2] .. ', in which this one is to be, is over, or never was'}) end
+        if tonumber(parent[2] or 1) >= 16 then error({err = 'ERR batches lie in one another 16 deep at most'}) end
+      end
+    elseif not state[1] or state[3] then
+      error({err = 'ERR batch ' .. id .. ' is over, or never was: nothing can be added to it'})
+    elseif state[2] and op[4] ~= 1 then
+      error({err = 'ERR batch ' .. id .. ' is cancelled: nothing can be added to it'})
+    end
+    for first = 1, #jids, 1000 do
+      local found = redis.call('SMISMEMBER', key .. ':jids', unpack(jids, first, math.min(first + 999, #jids)))
+      for i, is_there in ipairs(found) do
+        if is_there == 1 then error({err = 'ERR job ' .. jids[first + i - 1] .. ' is in batch ' .. id .. ' already'}) end
+      end
+    end
+  end
+end
+
+local function fire(own, key, event)
+  local fields = redis.call('HMGET', key, 'fired_' .. event, 'on_' .. event)
+  if fields[1] then return end
+  if fields[2] then
+    local c = cmsgpack.unpack(fields[2])
+    local payload = c[6] and c[5] .. string.format('%.6f', now()) .. c[6] or c[5]
+    send({{c[1], c[2], {payload}, c[3], c[4]}}, {})
+  end
+  redis.call('HSET', key, 'fired_' .. event, string.format('%.6f', now()))
+end
+
+local member_ended
+
+-- What follows from how many members are left. May be called at any time, and any number of times.
+local function look_whether_over(own, id)
+  local key = batch_key(own, id)
+  local fields = redis.call('HMGET', key, 'state', 'parent', 'not_succeeded', 'fired_success')
+  if not fields[1] then return end
+  local pending, dead = redis.call('SCARD', key .. ':jids'), redis.call('SCARD', key .. ':dead')
+  if dead > 0 then fire(own, key, 'death') end
+  if fields[1] == 'sealed' and pending == 0 then
+    fire(own, key, 'finished')
+    if dead == 0 and not fields[3] then fire(own, key, 'success') end
+    local stays = dead > 0 and DEAD_S or OVER_S
+    for _, each in ipairs({key, key .. ':dead'}) do redis.call('EXPIRE', each, stays) end
+    if fields[2] then
+      member_ended(own, fields[2], {{'member', fields[2], 'B:' .. id, dead > 0 and 'dead' or fields[3] and 'discarded' or 'succeeded'}})
+    end
+  end
+end
+
+local function count(key, name, n)
+  if n > 0 then redis.call('HINCRBY', key, name, n) end
+end
+
+-- list: of one batch {{'member', ID, jid, how it ended}, …}; without a jid: nothing but a look
+function member_ended(own, id, list)
+  local key = batch_key(own, id)
+  if not redis.call('HGET', key, 'state') then return end
+  for _, e in ipairs(list) do
+    local jid, how = e[3], e[4]
+    if jid then
+      local was_dead = false
+      local found = redis.call('SREM', key .. ':jids', jid)
+      if found == 0 then
+        found = redis.call('SREM', key .. ':dead', jid)
+        was_dead = found == 1
+      end
+      if found == 1 then
+        if was_dead then redis.call('HINCRBY', key, 'dead', -1) end
+        count(key, how, 1)
+        if how == 'dead' then
+          redis.call('SADD', key .. ':dead', jid)
+        elseif how ~= 'succeeded' then
+          redis.call('HSET', key, 'not_succeeded', 1)
+        end
+      end
+    end
+  end
+  redis.call('ZADD', own .. 'batches', 'XX', now(), id)
+  look_whether_over(own, id)
+end
+
+local function members_ended(own, list)
+  local by_batch, order = {}, {}
+  for _, e in ipairs(list) do
+    if not by_batch[e[2]] then
+      by_batch[e[2]] = {}
+      order[#order + 1] = e[2]
+    end
+    table.insert(by_batch[e[2]], e)
+  end
+  for _, id in ipairs(order) do
+    if not pcall(member_ended, own, id, by_batch[id]) then -- a callback can't be pushed now, say: whatever was counted is counted
+      redis.pcall('RPUSH', own .. 'repairs', cmsgpack.pack(by_batch[id]))
+    end
+  end
+end
+
+-- After what is sent with them was.
+local function add_to_batches(own, ops)
+  for _, op in ipairs(ops) do
+    local id, jids, opening, seals = op[1], op[2], op[3], op[4] == 1
+    local key = batch_key(own, id)
+    if opening then
+      redis.call('HSET', key, 'state', 'open', 'description', opening[1], 'created', string.format('%.6f', now()), 'total', 0)
+      for event, callback in pairs(opening[3]) do redis.call('HSET', key, 'on_' .. event, cmsgpack.pack(callback)) end
+      redis.call('ZADD', own .. 'batches', now(), id)
+      if opening[2] then
+        redis.call('HSET', key, 'parent', opening[2], 'depth', 1 + tonumber(redis.call('HGET', batch_key(own, opening[2]), 'depth') or 1))
+        redis.call('SADD', batch_key(own, opening[2]) .. ':jids', 'B:' .. id)
+        redis.call('HINCRBY', batch_key(own, opening[2]), 'total', 1)
+      end
+    end
+    for first = 1, #jids, 1000 do
+      redis.call('SADD', key .. ':jids', unpack(jids, first, math.min(first + 999, #jids)))
+    end
+    count(key, 'total', #jids)
+    redis.call('ZADD', own .. 'batches', 'XX', now(), id)
+    if seals then
+      redis.call('HSET', key, 'state', 'sealed')
+      look_whether_over(own, id)
+    end
+  end
+end

@@ -1,0 +1,176 @@
+"""Batches: jobs that belong together, and jobs that follow when they have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, Self
+
+import attrs
+
+from trioworkers.errors import BadJob
+from trioworkers.outcome import Send
+from trioworkers.wire.job import Job, new_jid
+from trioworkers.wire.membership import Membership, Opening
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+MAX_JOBS = 1000
+"""Of a batch that is sent in one step."""
+MAX_DESCRIPTION = 200
+
+
+class Batch:
+    """Up to 1,000 jobs that are sent in one step, and jobs that follow when they have ended.
+
+    `on_success`: sent once when all members have succeeded; `on_finished`: once when all have ended, however (succeeded, dead, discarded, expired, deleted);
+    `on_death`: once when the first one is dead. A dead member that is retried by an operator and succeeds counts as succeeded: then `on_success` may still come. `description`: for people.
+    Members and callbacks are jobs of handlers of trioworkers: nobody else tells how a job ended. Raises BadJob.
+
+    ```python
+    batch = Batch("import 42", on_success=report.job(42))
+    for page in range(10):
+        batch.add(fetch.job(42, page))
+    await client.enqueue(batch)
+    ```
+    """
+
+    def __init__(
+        self,
+        description: str = "",
+        *,
+        on_success: Job | None = None,
+        on_finished: Job | None = None,
+        on_death: Job | None = None,
+    ) -> None:
+        self.id = new_jid()
+        self._opening = opening(description, on_success, on_finished, on_death)
+        self._jobs: dict[str, Job] = {}
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id} {self._opening.description!r}: {len(self._jobs)} jobs>"
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def description(self) -> str:
+        """What it is, for people."""
+        return self._opening.description
+
+    def add(self, *jobs: Job) -> None:
+        """Add members. Raises BadJob for one that can't be, for more than 1,000, and for one that is there already."""
+        for job in jobs:
+            check_member(job)
+            if job.jid in self._jobs:
+                raise BadJob(f"{job.job_class} {job.jid} is in this batch already: each member is a job of its own")
+            if len(self._jobs) >= MAX_JOBS:
+                raise BadJob(
+                    f"a batch that is sent in one step has {MAX_JOBS:,} jobs at most: use client.batch(…) for more"
+                )
+            self._jobs[job.jid] = job
+
+    def members(self, parent: str | None = None) -> list[Job]:
+        """Its jobs as they are sent, the first of which brings the batch along. Without any: its callbacks, for it is over at once."""
+        whole = attrs.evolve(self._opening, parent=parent)
+        jobs = [
+            attrs.evolve(job, batch=Membership(self.id, None if number else whole))
+            for number, job in enumerate(self._jobs.values())
+        ]
+        return jobs or [job for event, job in self._opening.callbacks.items() if event != "death"]
+
+
+def opening(description: str, on_success: Job | None, on_finished: Job | None, on_death: Job | None) -> Opening:
+    """What a batch is. Raises BadJob."""
+    if not isinstance(description, str) or len(description) > MAX_DESCRIPTION:
+        raise BadJob(
+            f"a batch's description is a text of at most {MAX_DESCRIPTION} characters, not {description!r:.80}"
+        )
+    callbacks = {"success": on_success, "finished": on_finished, "death": on_death}
+    for event, job in callbacks.items():
+        if job is None:
+            continue
+        if not isinstance(job, Job):
+            raise BadJob(f"on_{event} is a job, as handler.job(…) makes it, not {job!r:.80}")
+        if job.lock is not None or job.batch is not None:
+            raise BadJob(f"on_{event}: {job.job_class} is unique or in a batch; a callback is neither")
+    return Opening(description, {event: job for event, job in callbacks.items() if job is not None})
+
+
+def check_member(job: Job) -> None:
+    """Raise BadJob for what can't be a member."""
+    if not isinstance(job, Job):
+        raise BadJob(f"a member of a batch is a job, as handler.job(…) makes it, not {job!r:.80}")
+    if job.batch is not None:
+        raise BadJob(f"{job.job_class} is in batch {job.batch.batch} already")
+    if job.lock is not None:
+        raise BadJob(f"{job.job_class} is unique: whether it is sent nobody knows before, so it can't be in a batch")
+
+
+def members_of(jobs: Sequence[Job], batch: str) -> Iterator[Job]:
+    """`jobs` as members of a batch that is there already."""
+    for job in jobs:
+        check_member(job)
+        yield attrs.evolve(job, batch=Membership(batch))
+
+
+@attrs.frozen
+class JobBatch:
+    """The batch of a running job, `ctx.batch`. `id`: by which commands know it."""
+
+    id: str
+    _send: Callable[[Sequence[Job]], None] = attrs.field(repr=False, eq=False)
+
+    def add(self, *jobs: Job | Batch) -> None:
+        """Send members together with this job's success, in one step; so the batch can't be over before. A Batch becomes one that lies in this one. Raises BadJob."""
+        for job in jobs:
+            self._send(job.members(parent=self.id) if isinstance(job, Batch) else [*members_of([job], self.id)])
+
+
+class _Sends(Protocol):
+    """How an open batch sends."""
+
+    async def open_batch(self, batch: str, opening: Opening) -> None:
+        """Have it come into being, without members."""
+
+    async def seal_batch(self, batch: str) -> None:
+        """No more members come from outside."""
+
+    async def cancel_batch(self, batch: str) -> bool:
+        """Take no more members, and tell so."""
+
+    async def send(self, sends: Iterable[Send]) -> object:
+        """Send members."""
+
+
+class OpenBatch:
+    """A batch to which members are added while some of them may run already: any number, sent as they come. See `Client.batch`."""
+
+    def __init__(self, sends: _Sends, opening: Opening) -> None:
+        self.id = new_jid()
+        self._sends = sends
+        self._opening = attrs.evolve(opening, sealed=False)
+        self._is_open = False
+
+    def __repr__(self) -> str:
+        return f"<OpenBatch {self.id} {self._opening.description!r}>"
+
+    async def add(self, *jobs: Job) -> None:
+        """Send members. Raises as `Client.enqueue` does. Cancelled: likewise."""
+        if not self._is_open:
+            raise RuntimeError("members are added inside the block: async with client.batch() as batch")
+        await self._sends.send([Send(job) for job in members_of(jobs, self.id)])
+
+    async def __aenter__(self) -> Self:
+        await self._sends.open_batch(self.id, self._opening)
+        self._is_open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        if error is None:
+            await self._sends.seal_batch(self.id)
+        elif isinstance(error, Exception):
+            await self._sends.cancel_batch(self.id)

@@ -1,0 +1,42 @@
+"""That a job belongs to a batch: the field that names it in a payload, and what a batch is when it is sent. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+BATCH_FIELD = "tw_batch"
+"""The id of the batch whose member the job is."""
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+MAX_DEPTH = 16
+"""How deep batches may lie in one another."""
+
+
+@attrs.frozen
+class Opening:
+    """A batch that comes into being with its first members. `callbacks`: jobs by event; `parent`: the batch whose member it is, if any.
+
+    `sealed`: no more members are to come from outside, so it is over when these have ended.
+    """
+
+    description: str
+    callbacks: Mapping[str, Any]
+    parent: str | None = None
+    sealed: bool = True
+
+
+@attrs.frozen
+class Membership:
+    """Of one job. `opening`: of the first member, if the batch comes into being with it."""
+
+    batch: str
+    opening: Opening | None = attrs.field(default=None, eq=False, repr=False)
+
+
+def batch_in(value: object) -> Membership | None:
+    """The batch that a payload's field names; None for what is none."""
+    return Membership(value) if isinstance(value, str) and _ID.fullmatch(value) else None
