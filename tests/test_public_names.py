@@ -41,6 +41,7 @@ ERRORS = (
 )
 PUBLIC = {
     "App": "trioworkers.app.App",
+    "Batch": "trioworkers.jobs.batch.Batch",
     "Breaker": "trioworkers.http.Breaker",
     "CallNext": "trioworkers.jobs.declarations.CallNext",
     "Client": "trioworkers.jobs.client.Client",

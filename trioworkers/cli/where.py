@@ -24,6 +24,7 @@ _TEXTS: dict[str, Callable[[Entry], Iterable[str]]] = {
     "error": lambda entry: (entry.error_class, entry.error_message),
     "args": lambda entry: (entry.args.decode(errors="replace"),),
     "tag": lambda entry: entry.tags,
+    "batch": lambda entry: (entry.batch,),
     "process": lambda entry: (entry.process_id,),
 }
 _NUMBERS: dict[str, Callable[[Entry, float], float | None]] = {

@@ -15,13 +15,14 @@ from trioworkers.wire import numbers
 from trioworkers.wire.decode import jid_of, own_jid
 from trioworkers.wire.depth import MAX_DEPTH, is_nested_deeper
 from trioworkers.wire.job import HELD_FIELD
+from trioworkers.wire.membership import BATCH_FIELD
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.places import place
 
 MAX_BACKTRACE_BYTES = 4_000_000
 
 
-class _Fields(msgspec.Struct, rename={"job_class": "class", "held": HELD_FIELD}):
+class _Fields(msgspec.Struct, rename={"job_class": "class", "held": HELD_FIELD, "batch": BATCH_FIELD}):
     """What is shown or filtered by. Nothing is checked but that it is a JSON object; the rest is not even built."""
 
     jid: Any = None
@@ -40,6 +41,7 @@ class _Fields(msgspec.Struct, rename={"job_class": "class", "held": HELD_FIELD})
     error_message: Any = None
     error_backtrace: Any = None
     held: Any = None
+    batch: Any = None
 
 
 class _ActiveJob(msgspec.Struct):
@@ -98,6 +100,11 @@ class Entry:
     def classes(self) -> tuple[str, str]:
         """The class as people know it, and as it stands in the payload."""
         return self.job_class, self._text("job_class")
+
+    @property
+    def batch(self) -> str:
+        """The id of the batch whose member it is; "" for most."""
+        return self._text("batch")
 
     @property
     def queue(self) -> str:

@@ -12,6 +12,8 @@ BATCH_FIELD = "tw_batch"
 """The id of the batch whose member the job is."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+EVENTS = ("success", "finished", "death")
+"""When a batch's callbacks are sent: all members succeeded; all ended, however; the first one is dead."""
 MAX_DEPTH = 16
 """How deep batches may lie in one another."""
 

@@ -6,6 +6,8 @@ a record or a reply reads it with one of these.
 
 from __future__ import annotations
 
+import math
+
 MAX_COUNT = 1_000_000_000
 """More than that is as good as endless."""
 MAX_COUNT_DIGITS = 18
@@ -50,6 +52,15 @@ def epoch_s(value: object, first_s: float = FIRST_S, last_s: float = LAST_S) -> 
         return None
     found = value / 1000 if isinstance(value, int) and value > MILLISECONDS_FROM else float(value)
     return found if found <= last_s else None
+
+
+def number_in(text: bytes | None) -> float | None:
+    """A number as Redis keeps it; None for what is none."""
+    try:
+        found = float(text or b"")
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def count_in(text: bytes | None) -> int | None:

@@ -11,6 +11,7 @@ from trioworkers.broker.people.processes import Processes
 from trioworkers.broker.redis.scripts import script
 from trioworkers.wire import places
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.membership import BATCH_FIELD
 from trioworkers.wire.numbers import count_in
 from trioworkers.wire.places import Location
 
@@ -31,6 +32,13 @@ class Search(Contents, Processes):
         async with aclosing(self._holding(f'"{jid}"' if whole else f'"{jid}')) as entries:
             async for entry in entries:
                 if jid in entry.ids if whole else any(each.startswith(jid) for each in entry.ids):
+                    yield entry
+
+    async def members(self, batch: str) -> AsyncGenerator[Entry, None]:
+        """The payloads of a batch's members, wherever they are."""
+        async with aclosing(self._holding(f'"{BATCH_FIELD}":"{batch}"')) as entries:
+            async for entry in entries:
+                if entry.batch == batch:
                     yield entry
 
     async def _holding(self, text: str) -> AsyncGenerator[Entry, None]:

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from trioworkers import __version__
 from trioworkers.cli.commands.act import bury, delete, purge, requeue, retry, run_now
+from trioworkers.cli.commands.batches import batch, batches
 from trioworkers.cli.commands.control import cancel, pause, quiet, resume, stop
 from trioworkers.cli.commands.demo import demo
 from trioworkers.cli.commands.dev import dev
@@ -29,7 +30,7 @@ from trioworkers.cli.commands.web import web
 
 SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Work": (dev, new, run, enqueue, demo),
-    "Look": (ps, queues, jobs, *LISTS, show, stats, web),
+    "Look": (ps, queues, jobs, *LISTS, show, batches, batch, stats, web),
     "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
     "Control": (cancel, pause, resume, quiet, stop),
     "Care": (doctor,),

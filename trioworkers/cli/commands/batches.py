@@ -1,0 +1,60 @@
+"""The commands about batches: batches, batch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Json, Limit, Namespace, Redis
+
+
+@examples(
+    ("trioworkers batches", "which are open, running, over, or have dead members"),
+    ("trioworkers batches --json | jq -r 'select(.state == \"open\").batch'", "those that nobody has sealed"),
+)
+def batches(*, limit: Limit = 25, json: Json = False, redis: Redis = None, namespace: Namespace = None) -> None:
+    """Show batches, the one that moved last first.
+
+    A batch that is over is forgotten a day later; one with dead members when these are retried or deleted, or after 180 days. Open: whoever
+    streams members into it has not ended, or died at it; then `batch cancel` ends it.
+    """
+    from trioworkers.cli import batch_list  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
+
+    in_session(lambda session: batch_list.listed(session, limit=limit, as_json=json), redis, namespace)
+
+
+@examples(
+    ("trioworkers batch 1f0c9c6e3a5b", "how far it is, and where its members are"),
+    ("trioworkers batch retry 1f0c9c6e3a5b", "its dead members are tried again"),
+    ("trioworkers batch cancel 1f0c9c6e3a5b", "what waits is deleted, what runs is cancelled"),
+)
+def batch(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[cancel|retry] BATCH", help="The id of a batch, alone or behind what to do with it."),
+    ],
+    *,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show one batch, cancel it, or retry its dead members.
+
+    `cancel`: it takes no more members; those that wait are deleted, those that run are cancelled and discarded, batches that lie in it likewise. Then
+    its `on_finished` is sent, and `on_success` never. Status 1 for one that is over.
+    """
+    from trioworkers.cli import batch_list  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
+
+    match words:
+        case ["cancel", name]:
+            in_session(lambda session: batch_list.stop(session, name), redis, namespace)
+        case ["retry", name]:
+            in_session(lambda session: batch_list.again(session, name), redis, namespace)
+        case [name]:
+            in_session(lambda session: batch_list.show(session, name, as_json=json), redis, namespace)
+        case _:
+            raise typer.BadParameter("BATCH, cancel BATCH or retry BATCH")
