@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import trio
 
@@ -152,22 +152,17 @@ class Client:
             raise RuntimeError("a Client is used inside its block: async with Client(url) as client")
         return self._sender
 
-    async def _send(
-        self, jobs: Sequence[Job | Batch], delay_s: float | None = None, at_s: float | None = None
-    ) -> list[Sent]:
+    async def _send(self, jobs: Sequence[Any], delay_s: float | None = None, at_s: float | None = None) -> list[Sent]:
         if Batch in map(type, jobs):
             return [await self._send_one(job, delay_s, at_s) for job in jobs]
-        return await self._send_jobs(cast("Sequence[Job]", jobs), delay_s, at_s)
-
-    async def _send_one(self, job: Job | Batch, delay_s: float | None, at_s: float | None) -> Sent:
-        if isinstance(job, Job):
-            return (await self._send_jobs([job], delay_s, at_s))[0]
-        await self._send_jobs(job.members(), delay_s, at_s)
-        return Sent(job.id)
-
-    async def _send_jobs(self, jobs: Sequence[Job], delay_s: float | None, at_s: float | None) -> list[Sent]:
         there = await self._opened().send(Send(job, delay_s, at_s) for job in jobs)
         if not jobs:
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint_if_cancelled()
         return sent(jobs, there)
+
+    async def _send_one(self, job: Job | Batch, delay_s: float | None, at_s: float | None) -> Sent:
+        if isinstance(job, Job):
+            return (await self._send([job], delay_s, at_s))[0]
+        await self._send(job.members(), delay_s, at_s)
+        return Sent(job.id)
