@@ -24,3 +24,46 @@ async def limited(ctx: Context, seconds: float) -> None:
 async def free(ctx: Context) -> None:
     note("free", ctx)
     note("end", ctx)
+
+
+app.queue("limited", concurrency=20, limit=FleetLimit(concurrency=3))
+app.queue("rated", concurrency=200, limit=FleetLimit(rate="20/s"))
+
+
+async def run_for(ctx: Context, seconds: float) -> None:
+    note("start", ctx)
+    try:
+        await trio.sleep(seconds)
+    finally:
+        note("end", ctx)
+
+
+@app.handler("limited", "Queued")
+async def queued(ctx: Context, seconds: float) -> None:
+    await run_for(ctx, seconds)
+
+
+@app.handler("rated", "QueueRated")
+async def queue_rated(ctx: Context) -> None:
+    await run_for(ctx, 0)
+
+
+@app.handler("q", "Rated", limit=FleetLimit("rated", rate="20/s"))
+async def rated(ctx: Context) -> None:
+    await run_for(ctx, 0)
+
+
+@app.handler("q", "Tenant", limit=FleetLimit("tenant", concurrency=2, by="tenant"))
+async def of_a_tenant(ctx: Context, seconds: float, tenant: str) -> None:
+    await run_for(ctx, seconds)
+
+
+@app.handler("q", "Both", limit=[FleetLimit("crm", concurrency=4), FleetLimit("other", concurrency=2)])
+async def both(ctx: Context, seconds: float) -> None:
+    await run_for(ctx, seconds)
+
+
+@app.handler("q", "Part")
+async def part(ctx: Context, seconds: float) -> None:
+    async with ctx.limit(FleetLimit("part", concurrency=3)):
+        await run_for(ctx, seconds)

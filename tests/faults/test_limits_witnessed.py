@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import attrs
 import pytest
@@ -27,13 +27,13 @@ class Witness:
         with os.fdopen(os.open(self.jobs.runs, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
             file.write(f"{fault} - {worker.process.pid} 0\n".encode())
 
-    def highest(self) -> int:
-        """How many ran at once at most: not counted is what ran in a worker when it was killed or frozen."""
+    def highest(self, of: Collection[str] | None = None) -> int:
+        """How many (of these jids) ran at once at most: not counted is what ran in a worker when it was killed or frozen."""
         running: dict[int, set[str]] = defaultdict(set)
         most = 0
         for line in self.jobs.runs.read_text().splitlines():
             event, jid, pid, _ = line.split()
-            if event == "start":
+            if event == "start" and (of is None or jid in of):
                 running[int(pid)].add(jid)
             elif event == "end":
                 running[int(pid)].discard(jid)
@@ -41,6 +41,17 @@ class Witness:
                 running[int(pid)].clear()
             most = max(most, sum(map(len, running.values())))
         return most
+
+    def starts(self, of: Collection[str]) -> list[float]:
+        """When these started, by the clock of the machine."""
+        lines = [line.split() for line in self.jobs.runs.read_text().splitlines()]
+        return sorted(float(at) for event, jid, _, at in lines if event == "start" and jid in of)
+
+    def push(self, count: int, job_class: str, *args: object, queue: str = "q") -> set[str]:
+        """Enqueue jobs; their jids."""
+        before = set(self.jobs.payloads)
+        self.jobs.push_elsewhere(count, f"queue:{queue}", job_class, *args, queue=queue)
+        return set(self.jobs.payloads) - before
 
 
 @pytest.fixture
@@ -61,8 +72,8 @@ def start(run_worker: Callable[..., Worker], server: Server, jobs: Jobs) -> Star
 
 def nothing_is_held(server: Server) -> bool:
     """No permit, and nobody parked. Reservations of jobs that ran elsewhere run out by themselves."""
-    keys = ("tw:permits:crm", "tw:waiting:crm", "tw:parked")
-    return not any(server.command("EXISTS", key) for key in keys)
+    patterns = ("tw:permits:*", "tw:waiting:*", "tw:parked*", "tw:expiring", "tw:waits", "tw:passed*", "tw:holds:*")
+    return not any(server.command("KEYS", pattern) for pattern in patterns)
 
 
 def test_no_more_run_than_may_and_as_many_do(start: Start, jobs: Jobs, witness: Witness, server: Server):
@@ -127,10 +138,90 @@ def test_outage_frees_no_permit(start: Start, jobs: Jobs, witness: Witness, serv
     wait_for(lambda: nothing_is_held(server), "nothing is held")
 
 
+MOST = {"Limited": 4, "Queued": 3, "a": 2, "b": 2, "Both": 2, "Part": 3}
+
+
+def push_of_all_kinds(witness: Witness, count: int, seconds: float) -> dict[str, set[str]]:
+    """Jobs under limits of all kinds; by kind, with how many of each may run at once."""
+    return {
+        "Limited": witness.push(count, "Limited", seconds),
+        "Queued": witness.push(count, "Queued", seconds, queue="limited"),
+        "a": witness.push(count, "Tenant", seconds, "a"),
+        "b": witness.push(count, "Tenant", seconds, "b"),
+        "Both": witness.push(count, "Both", seconds),
+        "Part": witness.push(count, "Part", seconds),
+    }
+
+
+def test_limits_of_all_kinds_at_once(start: Start, jobs: Jobs, witness: Witness, server: Server):
+    pushed = push_of_all_kinds(witness, 30, 0.1)
+    for name in ("w1", "w2", "w3"):
+        start(name)
+    jobs.expect_all_done(extra_runs=0)
+    found = {kind: witness.highest(jids) for kind, jids in pushed.items()}
+    assert found == MOST
+    assert witness.highest(pushed["Limited"] | pushed["Both"]) == LIMIT
+    wait_for(lambda: nothing_is_held(server), "nothing is held")
+
+
+def test_limits_of_all_kinds_when_workers_are_killed_and_stopped(
+    start: Start, jobs: Jobs, witness: Witness, server: Server
+):
+    first, second = start("w1"), start("w2")
+    pushed = push_of_all_kinds(witness, 25, 0.2)
+    wait_for(lambda: len(jobs.counted("start")) > 20, "jobs run")
+    first.kill()
+    witness.note("killed", first)
+    second.signal(signal.SIGTERM)
+    start("w3")
+    start("w1")
+    jobs.fault_is_over()
+    jobs.expect_all_done(extra_runs=60)
+    for kind, jids in pushed.items():
+        assert witness.highest(jids) <= MOST[kind], kind
+    assert witness.highest(pushed["Limited"] | pushed["Both"]) <= LIMIT
+    wait_for(lambda: nothing_is_held(server), "nothing is held")
+
+
+def test_paused_queue_keeps_its_parked_jobs_and_nobody_elses(
+    start: Start, jobs: Jobs, witness: Witness, server: Server
+):
+    start("w1")
+    jobs.push(LIMIT, "Limited", 2)
+    wait_for(lambda: len(jobs.counted("start")) == LIMIT, "all permits are held")
+    parked = witness.push(300, "Limited", 0)
+    wait_for(lambda: server.command("ZCARD", "tw:parked") == 300, "the others are parked")
+    server.command("SADD", "paused", "q")
+    time.sleep(4)  # the permits are free
+    assert not parked & set(jobs.counted("start"))
+    server.command("SREM", "paused", "q")
+    jobs.expect_all_done(extra_runs=0)
+    wait_for(lambda: nothing_is_held(server), "nothing is held")
+
+
+@pytest.mark.slow
+def test_rates_over_a_minute_in_which_workers_come_and_go(start: Start, jobs: Jobs, witness: Witness, server: Server):
+    first, _ = start("w1"), start("w2")
+    classes = witness.push(1500, "Rated")
+    queued = witness.push(1500, "QueueRated", queue="rated")
+    began_at = time.time()
+    time.sleep(20)
+    first.kill()
+    start("w3")
+    time.sleep(20)
+    start("w4").signal(signal.SIGTERM)
+    time.sleep(25)
+    for jids in (classes, queued):
+        times = [at for at in witness.starts(jids) if at <= began_at + 60]
+        assert len(times) == pytest.approx(1200, rel=0.02)
+        for at in times[:: len(times) // 50]:  # nor in any second many more than may
+            assert sum(1 for each in times if at <= each < at + 1) <= 20 * 2 + 1
+
+
 @pytest.mark.slow
 def test_fleet_under_faults_of_all_kinds(start: Start, jobs: Jobs, witness: Witness, server: Server):
     workers = [start(f"w{number}") for number in range(4)]
-    jobs.push(250, "Limited", 0.1)
+    pushed = push_of_all_kinds(witness, 120, 0.1)
     time.sleep(1)
     workers[0].kill()
     witness.note("killed", workers[0])
@@ -146,6 +237,7 @@ def test_fleet_under_faults_of_all_kinds(start: Start, jobs: Jobs, witness: Witn
     time.sleep(3)
     server.send(signal.SIGCONT)
     jobs.fault_is_over()
-    jobs.expect_all_done(extra_runs=60, timeout_s=60)
-    assert witness.highest() <= LIMIT
+    jobs.expect_all_done(extra_runs=120, timeout_s=90)
+    for kind, jids in pushed.items():
+        assert witness.highest(jids) <= MOST[kind], kind
     wait_for(lambda: nothing_is_held(server), "nothing is held")

@@ -53,6 +53,13 @@ async def paused_queues(session: Session) -> list[str]:
     return list((await session.fleet.paused()).queues)
 
 
+async def limits(session: Session) -> list[str]:
+    """Those that are known."""
+    from trioworkers.broker.people.limits import FleetLimits  # noqa: PLC0415 - seldom needed
+
+    return [state.name for state in (await FleetLimits(session.connection, session.keys).look()).limits]
+
+
 async def places(session: Session) -> list[str]:
     """What `--in` and `export` take."""
     return [*(each.name for each in sets()), *(f"queue:{name}" for name in await session.inspector.queue_names())]

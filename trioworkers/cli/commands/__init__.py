@@ -22,6 +22,7 @@ from trioworkers.cli.commands.dev import dev
 from trioworkers.cli.commands.doctor import doctor
 from trioworkers.cli.commands.enqueue import enqueue
 from trioworkers.cli.commands.examples import epilog
+from trioworkers.cli.commands.limits import limits
 from trioworkers.cli.commands.look import LISTS, jobs, ps, queues, show, stats
 from trioworkers.cli.commands.new import new
 from trioworkers.cli.commands.run import run
@@ -32,7 +33,7 @@ SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Work": (dev, new, run, enqueue, demo),
     "Look": (ps, queues, jobs, *LISTS, show, batches, batch, stats, web),
     "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
-    "Control": (cancel, pause, resume, quiet, stop),
+    "Control": (cancel, pause, resume, limits, quiet, stop),
     "Care": (doctor,),
 }
 

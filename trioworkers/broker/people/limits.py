@@ -1,0 +1,136 @@
+"""Limits over the fleet, for people: who holds them, who waits, and what they want instead of what the code says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import attrs
+
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.errors import NotFound
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.limit_spec import LimitSpec
+from trioworkers.wire.packing import pack, unpack
+
+LOOK = script(__file__, "limits", keys=("registry",), args=("own", "only", "most"), preludes=ENDS)
+OVERRIDE = script(
+    __file__, "override_limit", keys=("limits",), args=("own", "name", "wanted", "how", "close_s"), preludes=ENDS
+)
+
+How = Literal["set", "close", "open", "reset"]
+
+
+@attrs.frozen
+class LimitState:
+    """One limit as it is now. `code`: what the code says; `override`: what people want of it instead, of its numbers None where they say nothing.
+
+    `held`: permits, or jobs in progress under a queue's; `kept`: permits kept for jobs that are next; `closed_until_s`: epoch seconds, inf until somebody
+    opens it, None if it is open. `problem`: what is wrong with its keys.
+    """
+
+    name: str
+    spec: LimitSpec
+    code: LimitSpec | None
+    override: tuple[int | None, float | None, int | None] | None
+    held: int
+    kept: int
+    waiting: int
+    closed_until_s: float | None
+    problem: str = ""
+
+
+@attrs.frozen
+class Holder:
+    """An attempt that has a permit."""
+
+    limit: str
+    jid: str
+    process_id: str
+    queue: str
+    within: bool
+
+
+@attrs.frozen
+class Waiter:
+    """A job that waits: parked, or `within` its slot."""
+
+    limit: str
+    jid: str
+    queue: str
+    since_s: float
+    within: bool
+
+
+@attrs.frozen
+class LimitsNow:
+    """What there is to know."""
+
+    limits: Sequence[LimitState]
+    holders: Sequence[Holder] = ()
+    waiters: Sequence[Waiter] = ()
+
+
+class FleetLimits:
+    """The limits of one Redis database."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    async def look(self, only: str = "", most: int = 500) -> LimitsNow:
+        """All limits, or `only` one and those by its arguments, with who holds and who waits; at most so many. Raises BrokerError."""
+        reply = await self._connection.run(LOOK, [self._keys.in_progress_lists], [self._keys.own, only, most], "limits")
+        states, holders, waiters = unpack(reply)
+        return LimitsNow(
+            sorted(map(_state, states), key=lambda state: state.name),
+            [_holder(*each) for each in holders],
+            [Waiter(name, jid, queue, float(moment), bool(within)) for name, moment, jid, queue, within in waiters],
+        )
+
+    async def override(
+        self,
+        name: str,
+        how: How,
+        *,
+        concurrency: int | None = None,
+        interval_s: float | None = None,
+        burst: int | None = None,
+        close_s: float = 0.0,
+    ) -> None:
+        """Have a limit be as people want it, at once, until they say otherwise. Raises NotFound, BrokerError."""
+        wanted = pack((concurrency or False, interval_s or False, burst or False))
+        args = [self._keys.own, name, wanted, how, close_s]
+        if not await self._connection.run(OVERRIDE, [self._keys.limits], args, "limits"):
+            known = ", ".join(state.name for state in (await self.look()).limits) or "none"
+            raise NotFound(f"no limit is called {name}; there are: {known}")
+
+
+def _state(found: Sequence[Any]) -> LimitState:
+    name, concurrency, interval_s, burst, code, override, held, kept, waiting, closed, _, *problem = found
+    return LimitState(
+        str(name),
+        LimitSpec(int(concurrency), float(interval_s), int(burst)),
+        _code(code),
+        None if not override else (override[0] or None, override[1] or None, override[2] or None),
+        held,
+        kept,
+        waiting,
+        None if closed == 0 else float("inf") if closed < 0 else float(closed),
+        *map(str, problem),
+    )
+
+
+def _code(stored: Any) -> LimitSpec | None:
+    """What the code says, as it is stored; what somebody else has written is none."""
+    try:
+        concurrency, _, _, interval_s, burst, *_ = stored
+        return LimitSpec(int(concurrency), float(interval_s), int(burst))
+    except (TypeError, ValueError):
+        return None
+
+
+def _holder(name: str, member: str, jid: str, record: str) -> Holder:
+    process_id, _, queue = record.partition(" ")
+    return Holder(name, jid, process_id, queue.partition(" ")[0], within=" within-" in member)

@@ -1,0 +1,97 @@
+"""The command of fleet limits: who holds, who waits; other numbers than the code's, closed, open."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from trioworkers.cli.commands.completion import complete
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Json, Namespace, Redis, a_number
+
+Action = Literal["show", "set", "close", "open", "reset"]
+
+
+@examples(
+    ("trioworkers limits", "all of them: numbers, permits held, who waits"),
+    ("trioworkers limits show crm", "which jobs hold it, which wait"),
+    ("trioworkers limits set crm --concurrency 5 --rate 20/s", "instead of what the code says"),
+    ("trioworkers limits close crm --for 600", "the service is down: nothing starts for ten minutes"),
+    ("trioworkers limits reset crm", "as the code says, again"),
+)
+def limits(
+    action: Annotated[
+        Action | None, typer.Argument(metavar="[ACTION]", help="show, set, close, open or reset.")
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[LIMIT]",
+            help="Its name; crm:7 is crm for the value 7 alone, @mail that of a queue.",
+            autocompletion=complete("limits"),
+        ),
+    ] = None,
+    *,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000_000, help="With set: how many run at once.")
+    ] = None,
+    rate: Annotated[str | None, typer.Option(help="With set: how many start, like 100/s or 5/10s.")] = None,
+    burst: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000_000, help="With set: how many may start at once.")
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--for", min=0.001, max=86_400, callback=a_number, help="With close: seconds, a day at most."),
+    ] = None,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show limits over the fleet; set other numbers than the code's, close and open them.
+
+    What is set holds for all workers at once, those to come as well, whatever the code says, until `reset`. A limit that is closed lets nothing start; what runs
+    goes on. A number that is lowered ends nothing either.
+    """
+    from trioworkers.cli import limits as what  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
+    from trioworkers.wire.limit_spec import interval_s  # noqa: PLC0415 - as above
+
+    numbers = (concurrency, rate, burst)
+    if action is None:
+        _refuse_numbers(numbers, seconds)
+        in_session(lambda session: what.limits(session, as_json=json), redis, namespace)
+        return
+    if name is None:
+        raise typer.BadParameter("which? Give a LIMIT")
+    if action == "show":
+        _refuse_numbers(numbers, seconds)
+        in_session(lambda session: what.one_limit(session, name, as_json=json), redis, namespace)
+        return
+    if action == "set" and numbers == (None, None, None):
+        raise typer.BadParameter("set to what? Give --concurrency, --rate or --burst")
+    _refuse_numbers(() if action == "set" else numbers, None if action == "close" else seconds)
+    try:
+        between_s = None if rate is None else interval_s(rate)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    in_session(
+        lambda session: what.change(
+            session,
+            name,
+            action,
+            concurrency=concurrency,
+            interval_s=between_s,
+            burst=burst,
+            close_s=seconds or 0.0,
+        ),
+        redis,
+        namespace,
+    )
+
+
+def _refuse_numbers(numbers: tuple[object, ...], seconds: float | None) -> None:
+    if any(each is not None for each in numbers):
+        raise typer.BadParameter("--concurrency, --rate and --burst go with set")
+    if seconds is not None:
+        raise typer.BadParameter("--for goes with close")
