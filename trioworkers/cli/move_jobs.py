@@ -92,7 +92,7 @@ async def _act_on_many(session: Session, act: Act, chosen: Chosen, source: Locat
         if chosen.dry_run:
             say(f"{counted(count, 'job')} of {number(size)} in {source} would be {act.done}")
             return
-        _confirm(
+        confirm(
             f"{counted(count, 'job')} of {number(size)} in {source} will be {act.done}{await _overflow(session, act, count)}. Go on?"
         )
     many = ActOnMany(act, chosen.where.matches, source, started_s)
@@ -121,7 +121,8 @@ async def _count(session: Session, source: Location, where: Where, now_s: float)
     return count
 
 
-def _confirm(question: str, instead: str = "--yes, or --dry-run") -> None:
+def confirm(question: str, instead: str = "--yes, or --dry-run") -> None:
+    """Ask, where somebody is there to answer. Raises Abort, or ConfigurationError where nobody is."""
     if not sys.stdin.isatty():
         raise ConfigurationError(f"{question.removesuffix(' Go on?')} Nobody is there to say yes: use {instead}")
     if not typer.confirm(question):
@@ -165,6 +166,6 @@ async def purge(session: Session, queue: str, *, yes: bool) -> None:
     if not size and queue not in await session.inspector.queue_names():
         raise NotFound(f"no queue {queue!r}")
     if not yes:
-        _confirm(f"{counted(size, 'job')} in queue {queue} will be deleted. Go on?", "--yes")
+        confirm(f"{counted(size, 'job')} in queue {queue} will be deleted. Go on?", "--yes")
     count = await session.actions.purge(queue)
     say(f"{counted(count, 'job')} of queue {queue} deleted")

@@ -66,7 +66,14 @@ class RemoteControl:
                     nursery.start_soon(self._obey, message)
 
     async def _obey(self, message: ControlMessage) -> None:
-        reply = await self._cancel(message) if message.do == "cancel" else self._tree(message)
+        match message.do:
+            case "cancel":
+                reply = await self._cancel(message)
+            case "tree":
+                reply = self._tree(message)
+            case "note":
+                logger.warning("%.1000s", message.note)
+                reply = Reply("done")
         with trio.move_on_after(REPLY_WITHIN_S):
             await retrying(lambda: self._broker.reply(message.token, encode(reply)))
 

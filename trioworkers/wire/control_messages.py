@@ -17,17 +17,18 @@ Fate = Literal["bury", "discard", "requeue"]
 
 @attrs.frozen
 class ControlMessage:
-    """`cancel`: stop the job `jid`, and do `then` with it. `tree`: tell where up to `limit` jobs await (only `jid`, if given).
+    """`cancel`: stop the job `jid`, and do `then` with it. `tree`: tell where up to `limit` jobs await (only `jid`, if given). `note`: write that into the log.
 
     The reply is wanted under `token`; a cancelled job gets `patience_s` seconds to end before it is said to be stubborn.
     """
 
     token: str
-    do: Literal["cancel", "tree"]
+    do: Literal["cancel", "tree", "note"]
     jid: str = ""
     then: Fate = "bury"
     limit: int = 50
     patience_s: float = 5.0
+    note: str = ""
 
 
 @attrs.frozen

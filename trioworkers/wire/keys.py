@@ -235,6 +235,10 @@ class Keys:
         """Sorted set: payloads that are to replace or follow the job that has their lock, by when they were sent, in epoch seconds."""
         return self._own("tw:next")
 
+    def throttle(self, key: str) -> str:
+        """String with expiry: jid of the throttled job that was sent; until this is gone no other is."""
+        return self._own(f"tw:throttle:{key}")
+
     @property
     def searching(self) -> str:
         """String with expiry: who has begun to search for what others deleted."""

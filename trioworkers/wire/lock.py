@@ -9,6 +9,8 @@ from typing import Any, Literal
 import attrs
 import msgspec
 
+from trioworkers.wire.packing import unpack_bytes
+
 LOCK_FIELD = "tw_lock"
 """The key of the lock that the job holds; behind a space, if that isn't until it ends: until what."""
 
@@ -59,3 +61,25 @@ def key_of(job_class: str, values: Any) -> str:
         raise ValueError(f"{len(text):,} bytes are too many for a key: at most {MAX_KEY_BYTES:,}")
     named = re.sub(r"[^A-Za-z0-9_.:]", "_", job_class[:_MAX_CLASS])
     return f"{named}:{hashlib.blake2b(text, digest_size=16).hexdigest()}"
+
+
+@attrs.frozen
+class LockState:
+    """A lock as Redis has it. `next_jid`: of the job that is to replace or follow `jid`, its holder. `problem`: why it can't be read; then nobody has it."""
+
+    key: str
+    jid: str = ""
+    since_s: float | None = None
+    touched_s: float | None = None
+    next_jid: str = ""
+    problem: str = ""
+
+
+def decode_lock(key: str, packed: bytes) -> LockState:
+    """A lock's state: see `LOCK` in `unique.lua`."""
+    try:
+        jid, since_s, touched_s, following, *_ = unpack_bytes(packed)
+        next_jid = following[1].decode(errors="replace") if following else ""
+        return LockState(key, jid.decode(errors="replace"), float(since_s), float(touched_s), next_jid)
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as error:
+        return LockState(key, problem=f"not written by us: {type(error).__name__}")

@@ -27,13 +27,14 @@ from trioworkers.cli.commands.look import LISTS, jobs, ps, queues, show, stats
 from trioworkers.cli.commands.new import new
 from trioworkers.cli.commands.run import run
 from trioworkers.cli.commands.transfer import export, import_
+from trioworkers.cli.commands.unique import unique
 from trioworkers.cli.commands.web import web
 
 SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Work": (dev, new, run, enqueue, demo),
     "Look": (ps, queues, jobs, *LISTS, show, batches, batch, stats, web),
     "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
-    "Control": (cancel, pause, resume, limits, quiet, stop),
+    "Control": (cancel, pause, resume, limits, unique, quiet, stop),
     "Care": (doctor,),
 }
 
