@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from trioworkers.broker.intake import FETCH_LIMITED, RedisIntake
+from trioworkers.broker import intake
+from trioworkers.broker.intake import RedisIntake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.wire.limit_spec import LimitSpec
@@ -24,7 +25,7 @@ async def open_limited_intake(
 class LimitedIntake(RedisIntake):
     """Takes no more than may run, and waits for news of the queue without taking anything: who waits holds no permit that way."""
 
-    script = FETCH_LIMITED
+    script = intake.FETCH_LIMITED
     again_after_wait_s = 0.0
 
     def __init__(
