@@ -1,37 +1,48 @@
--- A sign of life: renew the lease, rewrite the record that Sidekiq's tools read, take one signal, look who is missing.
+-- A sign of life: renew the lease, rewrite the record that Sidekiq's tools read, take one signal, look who is missing. What is there
+-- already isn't written again: this is most of what idle workers have Redis do.
 -- packed  {{list, entry, …} for the registry, {field, value, …} for the record, {id, job, …} running}; work, workers: where newer and older
 --         Sidekiqs (before 6.4.2) look for what runs
 -- lasts    1: the record does not expire, for go-workers2 stumbles over one that is missing
+-- shown    1: the last heartbeat, or one before it whose reply was lost, showed jobs that ran
 -- outage_ms how long the outage was from which we are just back; 0: from none. Who was in it, too, has as long again to come back
 -- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep, 2 if locks are, 3 if both,
 --         ms that whoever was missing after an outage isn't taken for dead yet, process id without a lease, its queue, …}
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
-redis.call('HDEL', registry, '') -- changes nothing, but who began with it may go on when Redis is full: a full Redis must not make us look dead
-redis.call('SET', lease, ours, 'PX', lease_ms)
 local lists, record, running = unpack(cmsgpack.unpack(packed))
 local gone = holder and 0 or 1
-if not holder then redis.call('DEL', drained) end
-if gone == 1 and #lists > 0 then gone = 2 - redis.call('HEXISTS', registry, lists[1]) end
-if #lists > 0 then redis.call('HSET', registry, unpack(lists)) end
-redis.call('SADD', processes, identity)
-redis.call('HSET', our_record, unpack(record))
+-- Who began with a write that needs no memory may go on when Redis is full: a full Redis must not make us look dead.
+if holder then
+  redis.call('PEXPIRE', lease, lease_ms)
+else
+  redis.call('DEL', drained)
+  redis.call('SET', lease, ours, 'PX', lease_ms)
+  if #lists > 0 then gone = 2 - redis.call('HEXISTS', registry, lists[1]) end
+end
+local entries, known, alive = redis.call('HVALS', registry), {}, {}
+for _, entry in ipairs(entries) do known[entry] = true end
+for i = 2, #lists, 2 do
+  if not known[lists[i]] then redis.call('HSET', registry, lists[i - 1], lists[i]) end
+  alive[string.match(lists[i], '^%S+')] = true
+end
+-- Who clears away what is stale takes a process out of the set that has no record; then ours is new.
+if redis.call('HSET', our_record, unpack(record)) > 0 then redis.call('SADD', processes, identity) end
 if lasts ~= '1' then redis.call('EXPIRE', our_record, 60) end
-for _, key in ipairs({work, workers}) do
-  redis.call('DEL', key)
-  if #running > 0 then
-    redis.call('HSET', key, unpack(running))
-    redis.call('EXPIRE', key, 60)
-  end
+if #running > 0 or shown == '1' then redis.call('DEL', work, workers) end
+for _, key in ipairs(#running > 0 and {work, workers} or {}) do
+  redis.call('HSET', key, unpack(running))
+  redis.call('EXPIRE', key, 60)
 end
 local t = redis.call('TIME')
-local result = {gone, tonumber(t[1]), tonumber(t[2]), redis.call('RPOP', signals) or ''}
-result[5] = (redis.call('EXISTS', limits, repairs, unread) > 0 and 1 or 0) + (redis.call('EXISTS', unique, successors) > 0 and 2 or 0)
+local signal, held = '', 0
+if redis.call('EXISTS', signals, limits, repairs, unread, unique, successors) > 0 then
+  signal = redis.call('RPOP', signals) or ''
+  held = (redis.call('EXISTS', limits, repairs, unread) > 0 and 1 or 0) + (redis.call('EXISTS', unique, successors) > 0 and 2 or 0)
+end
+local result = {gone, tonumber(t[1]), tonumber(t[2]), signal, held, 0}
 local ms = tonumber(outage_ms)
 if ms > 0 and ms > redis.call('PTTL', outage) then redis.call('SET', outage, identity, 'PX', ms) end
-result[6] = math.max(0, redis.call('PTTL', outage))
-local alive = {}
-for _, entry in ipairs(redis.call('HVALS', registry)) do
+for _, entry in ipairs(entries) do
   local process, queue = string.match(entry, '^(%S+) (.*)$')
   if process then
     if alive[process] == nil then alive[process] = redis.call('EXISTS', lease_prefix .. process) == 1 end
@@ -41,4 +52,5 @@ for _, entry in ipairs(redis.call('HVALS', registry)) do
     end
   end
 end
+if #result > 6 then result[6] = math.max(0, redis.call('PTTL', outage)) end
 return result

@@ -4,6 +4,8 @@
 --          what of these can't be read, and why; {size, queue or '', size, …} of what was too large to be read and has been moved}
 -- huge_bytes  what is larger goes to its queue here and now, as it came, without leaving Redis; or to the dead set where its queue
 --             doesn't stand among its first fields, as everybody who writes such payloads has it
+-- Most of the time there is nothing of all this.
+if redis.call('EXISTS', retry, schedule, control, paused_queues, paused_classes) == 0 then return {'', {}, {}, {}, {}, {}, {}, {}} end
 local t, soonest = now(), nil
 local huge, most = {}, tonumber(huge_bytes)
 local function move(set, payload)
@@ -26,20 +28,24 @@ local function without_huge(set, payloads)
   return small
 end
 local result = {}
-for i, set in ipairs({retry, schedule}) do
-  local more
-  result[i], more = in_pages(tonumber(limit), tonumber(max_bytes), function(offset, count)
-    return redis.call('ZRANGEBYSCORE', set, '-inf', t, 'LIMIT', offset, count)
-  end)
-  result[i] = without_huge(set, result[i])
-  if more then
-    soonest = t
-  else
-    local following = redis.call('ZRANGEBYSCORE', set, '(' .. string.format('%.17g', t), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    if following[2] then soonest = math.min(soonest or math.huge, tonumber(following[2])) end
+local function look(i, set)
+  local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+  result[i] = {}
+  if not first[2] then return end
+  local following = tonumber(first[2])
+  if following <= t then
+    local payloads, more = in_pages(tonumber(limit), tonumber(max_bytes), function(offset, count)
+      return redis.call('ZRANGEBYSCORE', set, '-inf', t, 'LIMIT', offset, count)
+    end)
+    result[i] = without_huge(set, payloads)
+    local next_one = redis.call('ZRANGEBYSCORE', set, '(' .. string.format('%.17g', t), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    following = more and t or tonumber(next_one[2] or math.huge)
   end
+  soonest = math.min(soonest or math.huge, following)
 end
-local wait = soonest and string.format('%.6f', math.max(0, soonest - t)) or ''
+look(1, retry)
+look(2, schedule)
+local wait = soonest and soonest < math.huge and string.format('%.6f', math.max(0, soonest - t)) or ''
 -- What people want is read as far as it can be: a key of the wrong type keeps no due job waiting.
 local problems, messages = {}, {}
 local function members(key)

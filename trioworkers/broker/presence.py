@@ -41,7 +41,7 @@ BEAT = script(
         "drained",
         "outage",
     ),
-    args=("ours", "lease_ms", "identity", "packed", "lease_prefix", "lasts", "outage_ms"),
+    args=("ours", "lease_ms", "identity", "packed", "lease_prefix", "lasts", "shown", "outage_ms"),
 )
 CLAIM = script(
     __file__, "claim", keys=("lease", "registry", "drained", "*last_settles"), args=("ours", "lease_ms", "gone_holder")
@@ -98,6 +98,7 @@ class Presence:
         self._broker = broker
         self._identity = identity
         self._told_outages = broker.connection.link.outages
+        self._shown = False
         self._queues = [((brokers or {}).get(queue, broker), queue) for queue in queues]
 
     @property
@@ -179,12 +180,14 @@ class Presence:
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
         link = broker.connection.link
         was_up, outages = link.is_up, link.outages
-        args += [int(broker.record_lasts), self._outage_ms()]
+        args += [int(broker.record_lasts), int(self._shown), self._outage_ms()]
+        self._shown = self._shown or bool(running)
         asked_at = trio.current_time()
         gone, seconds, microseconds, signal, held, patience_ms, *orphans = await broker.connection.run(
             BEAT, names, args
         )
         broker.holder.renewed_at = asked_at
+        self._shown = bool(running)
         if was_up:  # else how long it took is known from now on
             self._told_outages = outages
         names_of = [name.decode(errors="replace") for name in orphans]
