@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import attrs
 import pytest
 import trio
 from servers import Server
 
+from trioworkers import Unavailable
+from trioworkers.broker import too_slow
 from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Holder
 from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.pace import LEAST_BYTES
+from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.resque_broker import ResqueBroker
 from trioworkers.engine.maintenance import Reclaimer
 from trioworkers.settings import Settings
@@ -187,6 +192,34 @@ async def test_what_resque_scheduler_delayed_goes_to_its_queue_without_being_rea
         1,
         0,
     ]
+
+
+async def test_what_the_link_can_not_carry_is_put_out_of_the_way_after_the_second_try(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """A legal payload: what runs of that size stays."""
+    monkeypatch.setattr(too_slow, "ALL_THE_TIME_S", 0.0)
+    runs, stuck = (b'{"class":"A","args":["' + letter * LEAST_BYTES + b'"],"queue":"q"}' for letter in (b"r", b"s"))
+    bench.server.command("LPUSH", bench.broker.in_progress("q"), runs, stuck, small("a"))
+    bench.broker.connection.link.pace.bytes = LEAST_BYTES
+    run = bench.broker.connection.run
+
+    async def slow(script: Script, *rest: Any, **more: Any) -> Any:
+        if script.name == "page" and int(str(bench.server.command("LLEN", bench.broker.in_progress("q")))) == 3:
+            raise Unavailable("it takes too long")
+        return await run(script, *rest, **more)
+
+    monkeypatch.setattr(bench.broker.connection, "run", slow)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await bench.broker.audit("q", 1, 10, [runs])
+        assert bench.dead() == []
+    listed = await bench.broker.audit("q", 1, 10, [runs])
+    assert listed is not None
+    assert sorted(listed.payloads) == sorted([runs, small("a")])
+    assert kept(bench, stuck)
+    assert "the way to Redis doesn't carry it" in caplog.text
+    assert bench.broker.in_progress("q") not in bench.broker.too_slow
 
 
 def test_what_could_be_a_job_of_ours_is_never_huge():

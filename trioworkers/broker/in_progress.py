@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -10,8 +12,11 @@ import trio
 from trioworkers.broker.contract import PAGE_BYTES, Listed
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.broker.too_slow import ALL_THE_TIME_S
 from trioworkers.exits import Permit
 from trioworkers.wire.packing import pack
+
+logger = logging.getLogger("trioworkers")
 
 COUNT = script(__file__, "count", keys=("list",), args=("*payloads",))
 PAGE = script(
@@ -20,6 +25,13 @@ PAGE = script(
     keys=("list",),
     args=("expected", "first", "limit", "max_bytes", "huge_bytes"),
     preludes=("pages",),
+)
+PUT_ASIDE = script(
+    __file__,
+    "put_aside",
+    keys=("lease", "list", "dead", "unread"),
+    args=("ours", "more_than", "before", "after", "*known"),
+    preludes=("send", "unread"),
 )
 PUT_BACK = script(
     __file__,
@@ -45,6 +57,8 @@ class InProgress(Owner):
 
         Those `known` are not held in memory a second time.
         """
+        if self.in_progress(queue) in self.too_slow:
+            await self._put_aside(queue, known)
         held = {payload: payload for payload in known}
         found: Counter[bytes] = Counter()
         length, page, _ = await self._page("audit", self.in_progress(queue), 0, limit, expected)
@@ -57,6 +71,17 @@ class InProgress(Owner):
                 break
             _, page, _ = await self._page("audit", self.in_progress(queue), seen, limit - seen)
         return Listed(found, at_once)
+
+    async def _put_aside(self, queue: str, known: Collection[bytes]) -> None:
+        """Bury the largest of our list that doesn't run: what the link can't carry would keep us from all others."""
+        more_than = self.connection.link.pace.bytes
+        runs = [hashlib.sha1(each, usedforsecurity=False).hexdigest() for each in known if len(each) > more_than]
+        names = [self._lease_key, self.in_progress(queue), self.keys.dead, self.keys.unread]
+        args = [self.holder.lease, more_than, *self.around_dead(queue), *runs]
+        size = await self.connection.run(PUT_ASIDE, names, args)
+        if size:
+            text = "a payload of %d bytes on queue %s goes to the dead set unread: the way to Redis doesn't carry it within %.0f s"
+            logger.error(text, size, queue, ALL_THE_TIME_S)
 
     async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
         """How often each of these lies in our list just now."""
@@ -95,7 +120,8 @@ class InProgress(Owner):
     ) -> tuple[int, list[bytes], int]:
         args = [expected, start, limit, self.at_once_bytes, "" if huge_bytes is None else huge_bytes]
         asked_at = trio.current_time()
-        length, payloads, huge = await self.connection.run(PAGE, [key], args, operation)
+        with self.too_slow.watching(key):
+            length, payloads, huge = await self.connection.run(PAGE, [key], args, operation)
         self.connection.link.pace.took(sum(map(len, payloads)), trio.current_time() - asked_at)
         return length, payloads, huge
 

@@ -6,6 +6,7 @@ from trioworkers.broker.clock import Clock
 from trioworkers.broker.contract import PAGE_BYTES, Holder
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.sender import Sender
+from trioworkers.broker.too_slow import TooSlow
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.job import new_jid
@@ -29,6 +30,7 @@ class Owner(Sender):
         self.holder = holder
         self.worker = worker
         self._lease_key = keys.lease(holder.process_id)
+        self.too_slow = TooSlow()
         self.cut_off: set[str] = set()
         """Queues a wait for which was cut off, perhaps in the middle of a payload."""
 

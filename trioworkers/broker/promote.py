@@ -43,8 +43,11 @@ class Promotes(Owner):
         names += [keys.queues, keys.dead]
         # Where what is dead lies in records only we write what waits: nothing huge.
         huge_bytes = math.inf if self.dialect.keeps_records else self.guard.huge_bytes
+        if "due" in self.too_slow:  # what is larger than the link carries in a second or so goes its way without us
+            huge_bytes = min(huge_bytes, self.connection.link.pace.bytes)
         args = [limit, self.at_once_bytes, huge_bytes, keys.queue(""), self.dialect.pushed_with]
-        wait, retry, schedule, messages, *paused, problems, huge = await self.connection.run(DUE, names, args)
+        with self.too_slow.watching("due"):
+            wait, retry, schedule, messages, *paused, problems, huge = await self.connection.run(DUE, names, args)
         self._say_huge(huge)
         queues, classes = (frozenset(name.decode(errors="replace") for name in members) for members in paused)
         self._tell(problems)

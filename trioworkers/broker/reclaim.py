@@ -49,12 +49,16 @@ class Reclaims(InProgress):
         Those that no worker would run are given back by Redis itself, unread.
         """
         key = self.keys.in_progress(queue, process_id)
-        _, payloads, huge = await self._page("peek", key, 0, limit, huge_bytes=self.guard.huge_bytes)
-        if huge and await self._reclaim_huge(process_id, queue):
-            _, payloads, _ = await self._page("peek", key, 0, limit, huge_bytes=self.guard.huge_bytes)
+        most = self.guard.huge_bytes
+        if key in self.too_slow:
+            most = min(most, self.connection.link.pace.bytes)
+            await self._reclaim_huge(process_id, queue, most)
+        _, payloads, huge = await self._page("peek", key, 0, limit, huge_bytes=most)
+        if huge and await self._reclaim_huge(process_id, queue, most):
+            _, payloads, _ = await self._page("peek", key, 0, limit, huge_bytes=most)
         return payloads
 
-    async def _reclaim_huge(self, process_id: str, queue: str) -> int:
+    async def _reclaim_huge(self, process_id: str, queue: str, most: int) -> int:
         """Returns how many were moved."""
         keys, own = self.keys, process_id == self.holder.process_id
         names = [
@@ -67,7 +71,7 @@ class Reclaims(InProgress):
         names += [keys.drained(process_id), keys.unread]
         args: list[str | bytes | int] = [
             self.holder.lease if own else "",
-            self.guard.huge_bytes,
+            most,
             self.dialect.put_back_with,
         ]
         args += [*self.around_dead(queue), MAX_CRASHES_IN_COMPANY]

@@ -1,0 +1,39 @@
+"""Which calls the link can't carry: they took all the time that a call may take, though bytes moved all the while, and failed. Tried again for ever they would stop all that comes behind them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from trioworkers.broker.redis.connection import MOST_SILENCES, REPLY_TIMEOUT_S
+from trioworkers.errors import Unavailable
+
+ALL_THE_TIME_S = REPLY_TIMEOUT_S * (MOST_SILENCES - 1)
+"""A server that says nothing is given up much sooner."""
+TRIES = 2
+
+
+class TooSlow:
+    """One worker's, by what was read."""
+
+    def __init__(self) -> None:
+        self._failed: Counter[str] = Counter()
+
+    def __contains__(self, what: str) -> bool:
+        """Whether it was tried as often as it should be."""
+        return self._failed[what] >= TRIES
+
+    @contextmanager
+    def watching(self, what: str) -> Iterator[None]:
+        """Take note of how reading it goes."""
+        began_at = trio.current_time()
+        try:
+            yield
+        except Unavailable:
+            if trio.current_time() - began_at >= ALL_THE_TIME_S:
+                self._failed[what] += 1
+            raise
+        del self._failed[what]
