@@ -30,6 +30,8 @@ NEEDS_ITS_OWN_REASON = {
     "watchfiles": "`trioworkers dev`",
     "trioworkers.broker.redis.embedded": "embedded:",
     "trioworkers.cli.dev.child": "`trioworkers dev`",
+    "trioworkers.cli.processes": "`run --processes`",
+    "trioworkers.process.health": "`run --health`",
     "trioworkers.testing": "tests",
     "trioworkers.web": "`trioworkers web` and `run --web`",
     "trioworkers.cli.dashboard": "as trioworkers.web",

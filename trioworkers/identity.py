@@ -36,6 +36,14 @@ def is_certainly_dead(identity: Identity) -> bool:
     return not identity.started or _started(identity.pid) != identity.started
 
 
+PARENT = "TRIOWORKERS_PARENT"
+
+
+def parent_name() -> str:
+    """Of the process that started us and others of our kind, if there is one: all that have the same belong together."""
+    return os.environ.get(PARENT, "")[:200]
+
+
 def rss_kb() -> int:
     """Resident memory of our process, in kilobytes."""
     try:

@@ -295,6 +295,10 @@ FIELDS = (
         *("heartbeat", "expiry of the record (a minute)"),
     ),
     Field(
+        *("tw_parent", "process record", "The process that has started this one and others (`run --processes`)."),
+        *("heartbeat", "expiry of the record (a minute)"),
+    ),
+    Field(
         *("tw_classes", "process record", "The classes that have a handler there, by queue."),
         *("heartbeat", "expiry of the record (a minute)"),
     ),

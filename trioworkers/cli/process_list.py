@@ -27,6 +27,7 @@ _PROCESS_COLUMNS = (
     Column("memory", lambda row: f"{row['rss_kb'] // 1024} MB", right=True),
     Column("queues", lambda row: " ".join(row["queues"]), wide=True),
 )
+_PARENT = Column("parent", lambda row: row["parent"], least=8)
 _RUNNING_COLUMNS = (
     Column("for", lambda row: duration(row["for"]), right=True),
     JID,
@@ -51,7 +52,11 @@ async def ps(session: Session, wanted: str | None, *, tree: bool, limit: int, as
             extra = {"running": jobs, **({"tree": reply and reply.jobs} if tree else {})}
             write_json({**_process_row(process, now_s), **extra})
         return
-    rows = Rows(_PROCESS_COLUMNS, as_json=False)
+    columns = list(_PROCESS_COLUMNS)
+    if any(process.parent for process in processes):
+        columns.insert(1, _PARENT)
+        processes = sorted(processes, key=lambda process: process.parent)  # those that belong together, together
+    rows = Rows(columns, as_json=False)
     for process in processes:
         rows.add(_process_row(process, now_s))
     rows.end()
@@ -113,6 +118,7 @@ def _process_row(process: Process, now_s: float) -> dict[str, Any]:
     return {
         "process": _name(process),
         "identity": process.identity,
+        "parent": process.parent,
         "kind": process.kind,
         "state": "quiet" if process.quiet else "running",
         "busy": process.busy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -11,7 +12,7 @@ from trioworkers.broker.contract import Broker
 from trioworkers.broker.presence import Beat, Presence
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.delivery import Delivery
-from trioworkers.identity import rss_kb
+from trioworkers.identity import parent_name, rss_kb
 from trioworkers.ticks import next_tick
 from trioworkers.wire.own_record import Identity, Record, encode_classes, encode_running
 
@@ -48,6 +49,8 @@ class Heartbeat:
         self._settled_before: tuple[float, Mapping[str, int]] = trio.current_time(), settled()
         self._started_at_s = time.time()
         self._rtt_us = 0
+        self.beaten_at = -math.inf
+        """When the last one reached Redis, by `trio.current_time()`."""
 
     async def run(self) -> None:
         """Beat for ever; an outage only delays the next one. Raises Superseded if another worker has our process id."""
@@ -72,10 +75,12 @@ class Heartbeat:
             rtt_us=self._rtt_us,
             rss_kb=rss_kb(),
             rates=self._rates(now),
+            parent=parent_name(),
             classes=self._classes,
         )
         beat = await self._presence.beat(record, _shown(running, now_s - now))
-        self._rtt_us = int((trio.current_time() - now) * 1_000_000)
+        self.beaten_at = trio.current_time()
+        self._rtt_us = int((self.beaten_at - now) * 1_000_000)
         self._broker.clock.set(beat.redis_now_s)
         return beat
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from contextlib import suppress
 from functools import partial
 
+import trio
+
 from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker, Due, LeaseGone
 from trioworkers.broker.holds.limits import Declared
@@ -115,6 +117,12 @@ class Upkeep:
     def reclaimed(self) -> int:
         """How many jobs of dead workers we have put back."""
         return self._reclaimer.reclaimed
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the last heartbeat reached Redis within a lease."""
+        lease_s = self._presence.beat_interval_s * BEATS_PER_LEASE
+        return trio.current_time() - self._heartbeat.beaten_at < lease_s
 
     async def check_neighbours(self) -> None:
         """The check before anything begins. Raises SharedQueue if we are strict and not alone on our queues."""

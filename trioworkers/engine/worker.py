@@ -138,6 +138,11 @@ class Worker:
         return self._shutdown.reason
 
     @property
+    def is_registered(self) -> bool:
+        """Whether Redis has heard of it within its lease."""
+        return self._upkeep.is_registered
+
+    @property
     def shutdown_timeout_s(self) -> float:
         """What running jobs get to finish."""
         return self._shutdown.timeout_s

@@ -12,6 +12,7 @@ import select
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TextIO
 
@@ -27,8 +28,10 @@ FLUSH_S = 0.25
 class LogWriter(logging.Handler):
     """A handler for a stream. Its descriptor is kept: a job that closes `sys.stderr` doesn't end the log."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, shared: bool = False) -> None:
+        """`shared`: other processes write there, too. Each write is then whole lines, and no longer than a pipe takes in one piece."""
         super().__init__()
+        self._shared = shared
         self._stream = stream
         self._fd = _own_descriptor(stream)
         self._lines: deque[bytes] = deque()
@@ -103,10 +106,11 @@ class LogWriter(logging.Handler):
                     self._changed.notify_all()
                     self._changed.wait()
                 self._idle = False
-                block, dropped = b"".join(self._lines), self._dropped
+                blocks, dropped = _in_pieces(self._lines) if self._shared else [b"".join(self._lines)], self._dropped
                 self._lines.clear()
                 self._size = self._dropped = 0
-            self._write(block)
+            for block in blocks:
+                self._write(block)
             if dropped:
                 self._write(self._told(dropped))
             time.sleep(PAUSE_S)
@@ -129,6 +133,18 @@ class LogWriter(logging.Handler):
                     view = view[os.write(self._fd, view) :]
                 except BlockingIOError:  # somebody who shares it has made it so
                     select.select([], [self._fd], [])
+
+
+def _in_pieces(lines: Iterable[bytes]) -> list[bytes]:
+    """Lines put together as long as they fit into what a pipe takes at once; a longer one is by itself."""
+    pieces: list[bytes] = []
+    piece = b""
+    for line in lines:
+        if piece and len(piece) + len(line) > select.PIPE_BUF:
+            pieces.append(piece)
+            piece = b""
+        piece += line
+    return [*pieces, piece] if piece else pieces
 
 
 def _own_descriptor(stream: TextIO) -> int | None:

@@ -37,6 +37,8 @@ _KEYS = re.compile(r"(?<= )([a-z]+=)")
 
 
 _chosen: tuple[Format, str] = ("text", "info")
+_process = ""
+"""Which of several processes on one log we are; "" for the only one."""
 
 
 class TextFormatter(logging.Formatter):
@@ -53,7 +55,7 @@ class TextFormatter(logging.Formatter):
         if self._terminal:
             line = self._for_terminal(record)
         else:
-            line = f"{self._time(record)} pid={record.process} {record.levelname} {_message(record)}"
+            line = f"{self._time(record)} pid={record.process} {_which()}{record.levelname} {_message(record)}"
         return f"{line}\n{trace}" if record.exc_info and (trace := _traceback(record)) else line
 
     def _time(self, record: logging.LogRecord) -> str:
@@ -68,14 +70,14 @@ class TextFormatter(logging.Formatter):
     def _for_terminal(self, record: logging.LogRecord) -> str:
         message, level = _message(record), record.levelname
         if not self._colours:
-            return f"{self._time(record)} {level:7} {message}"
+            return f"{self._time(record)} {_which()}{level:7} {message}"
         colour = _LEVEL_COLOURS.get(record.levelno, "")
         event = getattr(record, "event", "")
         if event:
             word, _, rest = message.partition(" ")
             rest = _KEYS.sub(rf"{_DIM}\1{_RESET}", f" {rest}")
             message = f"{_EVENT_COLOURS.get(event, colour)}{word}{_RESET}{rest}"
-        return f"{_DIM}{self._time(record)}{_RESET} {colour}{level:7}{_RESET if colour else ''} {message}"
+        return f"{_DIM}{self._time(record)} {_which()}{_RESET}{colour}{level:7}{_RESET if colour else ''} {message}"
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -94,12 +96,22 @@ class JsonFormatter(logging.Formatter):
         return json_line(_entry(record))
 
 
+def share_log(process: str) -> None:
+    """From now on this process, which several call by that name, writes on one log with others: its lines say so, and don't mix with theirs."""
+    global _process  # noqa: PLW0603 - a process has one name
+    _process = process
+
+
+def _which() -> str:
+    return f"process={_process} " if _process else ""
+
+
 def configure_logging(log_format: Format, level: str, stream: TextIO | None = None) -> None:
     """Log everything from `level` on to `stream`; not given: standard error, if there is one."""
     global _chosen  # noqa: PLW0603 - a process has one log
     _chosen = (log_format, level)
     stream = sys.stderr if stream is None else stream
-    handler: logging.Handler = logging.NullHandler() if stream is None else LogWriter(stream)
+    handler: logging.Handler = logging.NullHandler() if stream is None else LogWriter(stream, shared=bool(_process))
     handler.setFormatter(_formatter(log_format, stream))
     atexit.register(handler.flush)  # logging does so, too, unless `dictConfig` has made it forget its handlers
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -177,6 +189,7 @@ def _entry(record: logging.LogRecord) -> dict[str, Any]:
         "level": record.levelname.lower(),
         "logger": record.name,
         "pid": record.process,
+        **({"process": _process} if _process else {}),
         "message": record.getMessage() if event is None else event,
     }
     entry.update([(shown, said[name]) for name, shown in _FIELDS.items() if name in said])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from trioworkers.jobs.importing import check_not_imported
 from trioworkers.process.collector import patient_collector
 from trioworkers.process.ending import ending
 from trioworkers.process.logs import ensure_logging
+from trioworkers.process.pulse import Pulse, keep_telling
 from trioworkers.process.signals import Ear, hearing
 from trioworkers.process.streams import fill_closed_streams
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from trioworkers.jobs.declarations import Declarations
 
 
-def run(app: Declarations) -> None:
-    """See `App.run`."""
+def run(app: Declarations, tell: Callable[[Pulse], None] | None = None) -> None:
+    """See `App.run`. `tell` hears twice a second how the worker is, in the event loop."""
     check_not_imported()
     if threading.current_thread() is not threading.main_thread():
         trio.run(serve, app)
@@ -36,7 +38,7 @@ def run(app: Declarations) -> None:
     with hearing() as ear:
         try:
             with ungrouped(), ear.guarding(), patient_collector():
-                trio.run(partial(_run, app, ear, life, timeout_s))
+                trio.run(partial(_run, app, ear, life, timeout_s, tell))
         except BaseException as error:
             life.failed = error
             raise
@@ -44,13 +46,17 @@ def run(app: Declarations) -> None:
             ending.over(timeout_s)
 
 
-async def _run(app: Declarations, ear: Ear, life: _Life, timeout_s: float) -> None:
+async def _run(
+    app: Declarations, ear: Ear, life: _Life, timeout_s: float, tell: Callable[[Pulse], None] | None
+) -> None:
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             ear.start(lambda _: scope.cancel(), timeout_s)
             life.worker = worker = await nursery.start(serve, app)
             ear.attend(worker)
             nursery.start_soon(_watch_stop, worker)
+            if tell is not None:
+                nursery.start_soon(keep_telling, worker, tell)
 
 
 async def _watch_stop(worker: Worker) -> None:

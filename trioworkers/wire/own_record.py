@@ -74,6 +74,8 @@ class Record:
     rates: Mapping[str, float] = attrs.field(factory=dict)
     classes: bytes = b"{}"
     """See `encode_classes`."""
+    parent: str = ""
+    """The process that has started this one and others; "" for none."""
 
     def fields(self, more: Mapping[str, str] | None = None) -> list[str | bytes]:
         """The hash's fields and values in turn; `more`: what another family wants to see there, or sees otherwise."""
@@ -88,6 +90,8 @@ class Record:
             "tw_rates": msgspec.json.encode(self.rates),
             "tw_classes": self.classes,
         }
+        if self.parent:
+            texts["tw_parent"] = self.parent
         texts.update(more or {})
         return [item for pair in texts.items() for item in pair]
 

@@ -32,6 +32,8 @@ class Process:
     rates: Mapping[str, float]
     classes: Mapping[str, frozenset[str]]
     """Those for which it has handlers, by queue. Ours only; a queue that is missing is one of which it doesn't tell."""
+    parent: str = ""
+    """What has started it and others; "" for none. Ours only."""
 
 
 @attrs.frozen
@@ -78,6 +80,7 @@ def decode_process(identity: str, record: Mapping[bytes, bytes]) -> Process:
         rss_kb=int(_number(record.get(b"rss"))),
         rates=_rates(record.get(b"tw_rates", b"{}")),
         classes=_classes(record.get(b"tw_classes", b"{}")) if is_ours else {},
+        parent=record.get(b"tw_parent", b"").decode(errors="replace")[:200] if is_ours else "",
     )
 
 

@@ -1,7 +1,8 @@
-"""`trioworkers run TARGET`: one worker process."""
+"""`trioworkers run TARGET`: a worker, or several under one parent."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated, Literal
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import LogFormat, LogLevel, Target
 from trioworkers.cli.commands.web import ReadToken, Token
+from trioworkers.errors import WrongUsage
 
 
 @examples(
@@ -16,6 +18,7 @@ from trioworkers.cli.commands.web import ReadToken, Token
     ("trioworkers run app.py", "the only App in that file"),
     ("trioworkers run app.py --redis redis://redis.internal:6379/1 --process-id w1", "its jobs come back to w1"),
     ("trioworkers run app.py --web 127.0.0.1:8090", "with the dashboard"),
+    ("trioworkers run app.py --processes auto --max-rss 600M", "one process a core; HUP replaces them in turn"),
     ("trioworkers run app.py --log-format json --log-level warning", "no line for jobs that go well"),
 )
 def run(
@@ -48,13 +51,30 @@ def run(
     ] = None,
     web_token: Token = None,
     web_read_token: ReadToken = None,
+    processes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            envvar="TRIOWORKERS_PROCESSES",
+            help="Run so many workers in processes of their own, and watch over them; auto: one a core; 0.5x: half the cores.",
+        ),
+    ] = None,
+    max_rss: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="With --processes: replace a process that has grown larger (600M, 1.5G)."),
+    ] = None,
+    health: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Answer probes there: /live, /ready, /drained."),
+    ] = None,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
 ) -> None:
     """Run a worker until it is stopped.
 
     TERM or INT stops it: running jobs get the shutdown timeout, the rest goes back to its queue. A second signal cancels at once, a
-    third one exits at once. TSTP: fetch no more. TTIN: log where each running job is.
+    third one exits at once. TSTP: fetch no more. TTIN: log where each running job is. With --processes, HUP or USR2: replace one process
+    after the other, each when its successor is ready.
     """
     from trioworkers.cli.loader import load_app  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.usage import check_environment, check_options, check_url  # noqa: PLC0415 - as above
@@ -71,16 +91,36 @@ def run(
         "strict": strict,
     }
     check_options(**options)
+    if processes is None and max_rss is not None:
+        raise WrongUsage("--max-rss is for --processes: who watches over a process is another one (--processes 1)")
+    if processes is not None or health is not None:
+        from trioworkers.cli.processes import check_health, read_count, read_size, supervise  # noqa: PLC0415 - few need it
+
+        check_health(health)
+        if processes is not None:
+            count, limit = read_count(processes), None if max_rss is None else read_size(max_rss)
+            if web is not None:
+                raise WrongUsage("--web is for one process; beside several: `trioworkers web`")
+            configure_logging(log_format, log_level)
+            log = (log_format, log_level)
+            raise typer.Exit(supervise(count, limit, health, target=target, redis=redis, options=options, log=log))
     configure_logging(log_format, log_level)
     with hearing():  # from now on: a module may take its time, and a stop is a stop
         app = load_app(target)
         ensure_logging()
         app.configure(redis_url=redis, **options)
         check_environment(app)
-        if web is None:
-            app.run()
-            return
-        from trioworkers.cli.dashboard import beside_worker, serving  # noqa: PLC0415 - few need it
+        with ExitStack() as stack:
+            if web is not None:
+                from trioworkers.cli.dashboard import beside_worker, serving  # noqa: PLC0415 - few need it
 
-        with beside_worker(app, serving(web, web_token, web_read_token, None, read_only=False)):
-            app.run()
+                stack.enter_context(beside_worker(app, serving(web, web_token, web_read_token, None, read_only=False)))
+            if health is None:
+                app.run()
+                return
+            from trioworkers.process.health import Told, serving_health  # noqa: PLC0415 - few need it
+            from trioworkers.process.run import run as run_worker  # noqa: PLC0415 - `--help` should not wait for it
+
+            told = Told()
+            stack.enter_context(serving_health(health, told.health))
+            run_worker(app, told.tell)

@@ -1,0 +1,291 @@
+"""The supervisor without workers: children that only say what workers say, and end as they are told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from servers import ROOT, wait_for
+
+from trioworkers.process import place, supervisor
+from trioworkers.process.life import Life
+from trioworkers.process.notify import Notifier
+from trioworkers.process.pulse import Pulse, decode
+from trioworkers.process.supervisor import Supervisor
+
+CHILD = """
+import signal, socket, sys, time
+link = socket.socket(fileno=int(sys.argv[-1]))
+order = link.makefile().readline().strip()
+state = {"quiet": 0, "stopping": 0}
+signal.signal(signal.SIGTSTP, lambda *_: state.update(quiet=1))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0) if order != "stubborn" else None)
+def say(line):
+    link.sendall(line.encode() + b"\\n")
+say("hears")
+if order == "wrong usage": sys.exit(2)
+if order == "fails": sys.exit(7)
+say("loaded")
+if order == "large": ballast = bytearray(b"x") * (64 << 20)
+while True:
+    if order != "never ready": say(f"pulse 1 {state['quiet']} {state['stopping']} 0 0.1")
+    if order == "told to stop" and state["stopping"]: sys.exit(0)
+    if order == "told to stop": state["stopping"] = 1
+    time.sleep(0.02)
+"""
+
+
+class Under:
+    """A supervisor that runs in the main thread while `drive` runs beside it."""
+
+    def __init__(self, orders: Callable[[int], str], count: int, notifier: Notifier, max_rss: int | None) -> None:
+        self.started: list[Life] = []
+        self._orders = orders
+        self.supervisor = Supervisor(count, self._start, notifier, max_rss)
+
+    def _start(self, number: int, suffix: str) -> Life:
+        order = self._orders(len(self.started)).encode()
+        life = Life(f"{number}{suffix}", [sys.executable, "-S", "-c", CHILD], order, dict(os.environ))
+        self.started.append(life)
+        return life
+
+    def living(self) -> list[Life]:
+        return [life for life in self.started if life.status is None]
+
+    def ready(self, *names: str) -> bool:
+        return {life.name for life in self.living() if life.is_ready} == set(names)
+
+    def run(self, drive: Callable[[Under], None] = lambda _: None) -> int:
+        errors: list[BaseException] = []
+
+        def beside() -> None:
+            try:
+                drive(self)
+            except BaseException as error:  # noqa: BLE001 - raised below, in the test's thread
+                errors.append(error)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=beside)
+        thread.start()
+        status = self.supervisor.run()
+        thread.join()
+        if errors:
+            raise errors[0]
+        assert self.living() == []
+        return status
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(place, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(supervisor, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(supervisor, "TICK_S", 0.02)
+
+
+def under(*orders: str, count: int = 2, notifier: Notifier | None = None, max_rss: int | None = None) -> Under:
+    """`orders`: of the first processes; those after them are plain ones."""
+    return Under(
+        lambda number: orders[number] if number < len(orders) else "", count, notifier or Notifier({}), max_rss
+    )
+
+
+def tell(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_stop_ends_all():
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2"), "both are ready")
+        assert those.supervisor.health().ready
+        tell(signal.SIGTERM)
+
+    assert under().run(drive) == 0
+
+
+def test_who_does_not_stop_is_killed():
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2"), "both are ready")
+        tell(signal.SIGTERM)
+
+    those = under("stubborn")
+    assert those.run(drive) == 0
+    assert those.started[0].status == -signal.SIGKILL
+
+
+def test_replacing_keeps_every_place_taken():
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2"), "both are ready")
+        tell(signal.SIGHUP)
+        ready_at_once = []
+
+        def replaced() -> bool:
+            ready_at_once.append(sum(life.is_ready and life.ends_by is None for life in those.living()))
+            return those.ready("1b", "2b")
+
+        wait_for(replaced, "both are replaced")
+        assert min(ready_at_once) == 2
+        tell(signal.SIGUSR2)
+        wait_for(lambda: those.ready("1", "2"), "and once more, under the first names")
+        tell(signal.SIGTERM)
+
+    assert under().run(drive) == 0
+
+
+def test_successor_that_fails_leaves_the_old_one_and_ends_the_replacing(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2"), "both are ready")
+        tell(signal.SIGHUP)
+        wait_for(lambda: "1 more are not replaced" in caplog.text, "it is given up")
+        assert those.ready("1", "2")
+        assert "process 1b ended with status 7 before it was ready: 1 stays" in caplog.text
+        tell(signal.SIGHUP)
+        wait_for(lambda: those.ready("1b", "2b"), "a later attempt succeeds")
+        tell(signal.SIGTERM)
+
+    assert under("", "", "fails").run(drive) == 0
+
+
+def test_successor_that_is_never_ready_is_killed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(place, "READY_WITHIN_S", 0.3)
+
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1"), "it is ready")
+        tell(signal.SIGHUP)
+        wait_for(lambda: "is not ready after" in caplog.text and len(those.living()) == 1, "it is killed")
+        assert those.ready("1")
+        tell(signal.SIGTERM)
+
+    assert under("", "never ready", count=1).run(drive) == 0
+
+
+def test_crashed_one_comes_back_and_the_rest_stays():
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2"), "both are ready")
+        second = next(life for life in those.living() if life.name == "2")
+        for _ in range(7):  # more often than what ends all at the start
+            crashed = next(life for life in those.living() if life.name == "1")
+            os.kill(crashed.pid, signal.SIGKILL)
+            wait_for(lambda: crashed.status is not None and those.ready("1", "2"), "another one took its place")  # noqa: B023 - used at once
+        assert second.status is None
+        tell(signal.SIGTERM)
+
+    assert under().run(drive) == 0
+
+
+def test_five_failures_before_anything_was_ready_are_the_end(caplog: pytest.LogCaptureFixture):
+    those = under(*["fails"] * 9, count=3)
+    assert those.run() == 7
+    assert len(those.started) == 5
+    assert "giving up" in caplog.text
+
+
+def test_wrong_usage_is_the_end_at_once_and_said_once():
+    those = under(*["wrong usage"] * 9, count=8)
+    assert those.run() == 2
+    assert len(those.started) == 1
+
+
+def test_whom_people_told_to_stop_is_not_replaced():
+    those = under("told to stop", "told to stop")
+    assert those.run() == 0
+    assert len(those.started) == 2
+
+
+def test_quiet_holds_for_those_that_come_later():
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2"), "both are ready")
+        tell(signal.SIGTSTP)
+        wait_for(lambda: all(life.pulse.quiet for life in those.living()), "both are quiet")
+        crashed = those.living()[0]
+        os.kill(crashed.pid, signal.SIGKILL)
+        wait_for(lambda: len(those.started) == 3 and those.started[2].pulse.quiet, "so is the next one")
+        health = those.supervisor.health()
+        assert (health.live, health.ready) == (True, False)
+        tell(signal.SIGTERM)
+
+    assert under().run(drive) == 0
+
+
+def test_grown_process_is_replaced_and_no_other_within_a_minute(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(supervisor, "LOOK_AT_MEMORY_S", 0.05)
+
+    def drive(those: Under) -> None:
+        wait_for(
+            lambda: sorted(life.name for life in those.living() if life.is_ready) in (["1b", "2"], ["1", "2b"]), "one"
+        )
+        looked_at = those.supervisor._memory_at
+        wait_for(lambda: those.supervisor._memory_at > looked_at + 0.1, "it looks on")
+        assert len(those.started) == 3
+        tell(signal.SIGTERM)
+
+    assert under("large", "large", "large", max_rss=48 << 20).run(drive) == 0
+
+
+@contextmanager
+def service_manager(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    """The socket of one, and what it has heard."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(folder / "notify"))
+        receiver.setblocking(False)
+        heard: list[str] = []
+
+        def so_far() -> str:
+            try:
+                while True:
+                    heard.append(receiver.recv(1000).decode())
+            except BlockingIOError:
+                return "|".join(heard)
+
+        yield str(folder / "notify"), so_far
+
+
+def test_service_manager_hears_all_of_it(tmp_path: Path):
+    with service_manager(tmp_path) as (address, heard):
+        environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "100000", "WATCHDOG_PID": str(os.getpid())}
+        notifier = Notifier(environment)
+        assert environment == {}  # children are none of its business
+
+        def drive(those: Under) -> None:
+            wait_for(lambda: "READY=1" in heard(), "it says that it is ready")
+            assert all(life.is_ready for life in those.living())
+            tell(signal.SIGHUP)
+            wait_for(lambda: heard().count("READY=1") == 2, "and again, replaced")
+            before = heard().count("WATCHDOG=1")
+            wait_for(lambda: heard().count("WATCHDOG=1") > before, "the watchdog is fed")
+            tell(signal.SIGTERM)
+
+        assert under(notifier=notifier).run(drive) == 0
+        said = heard()
+        assert said.index("READY=1") < said.index("RELOADING=1\nMONOTONIC_USEC=") < said.rindex("READY=1")
+        assert said.endswith("STOPPING=1") or "STOPPING=1" in said.rpartition("READY=1")[2]
+
+
+def test_watchdog_is_not_ours_if_it_is_another_pid_s():
+    assert Notifier({"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}).watchdog_s is None
+    assert Notifier({"WATCHDOG_USEC": "often"}).watchdog_s is None
+    assert Notifier({"WATCHDOG_USEC": "1000000"}).watchdog_s == 0.5
+
+
+def test_pulse_is_read_as_it_was_written_and_nothing_else_is():
+    pulse = Pulse(registered=True, quiet=True, busy=7, timeout_s=1.5)
+    assert decode(pulse.encode()) == pulse
+    for line in ("", "pulse", "pulse 1 1 1 x 2", "pulse 1 1 1 1 x", "beat 1 1 1 1 1", "pulse 1 1 1 1 1 1"):
+        assert decode(line) is None
+
+
+def test_parent_knows_no_trio_no_app_and_no_redis():
+    script = "import sys, trioworkers.cli.processes, trioworkers.process.logs; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    modules = set(told.stdout.split())
+    assert not modules & {"trio", "anyio", "coredis", "redis", "httpx", "trioworkers.app", "trioworkers.engine.worker"}

@@ -1,0 +1,83 @@
+"""One worker of `trioworkers run --processes`, started by `processes.py`. `python -m trioworkers.cli.child TARGET FD`."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, cast
+
+import attrs
+import msgspec
+
+from trioworkers.errors import ConfigurationError, TrioworkersError, WrongUsage
+from trioworkers.printable import on_lines
+from trioworkers.process.collector import hurried_collector
+from trioworkers.process.logs import Format, configure_logging, ensure_logging, flush_logs, share_log
+from trioworkers.process.parent import Parent
+from trioworkers.process.run import run
+from trioworkers.process.signals import hearing
+
+INTERRUPTED = 130
+
+
+@attrs.frozen
+class Order:
+    """What the parent tells it first. `base`: of the process ids, where neither App nor environment names one. `suffix`: of this one's."""
+
+    target: str
+    redis: str | None
+    base: str
+    suffix: str
+    options: dict[str, Any]
+    log_format: str
+    log_level: str
+    log_name: str
+
+
+def main(fd: int) -> int:
+    """Work until told to stop, or until nobody is there to tell us. Returns the exit status; what ends it is said on stderr."""
+    with socket.socket(fileno=fd) as connection, hurried_collector():
+        parent = Parent(connection)
+        order = msgspec.json.decode(parent.order(), type=Order)
+        share_log(order.log_name)
+        configure_logging(cast(Format, order.log_format), order.log_level)
+        with hearing():
+            parent.end_with_parent()
+            parent.say("hears")
+            try:
+                _work(order, parent)
+            except TrioworkersError as error:
+                flush_logs()
+                print(f"trioworkers: {on_lines(str(error))}", file=sys.stderr)  # noqa: T201
+                return 2 if isinstance(error, WrongUsage | ConfigurationError) else 1
+    return 0
+
+
+def _work(order: Order, parent: Parent) -> None:
+    from trioworkers.cli.loader import load_app  # noqa: PLC0415 - signals are heard before anything of the user's is imported
+    from trioworkers.cli.usage import check_environment  # noqa: PLC0415 - as above
+
+    app = load_app(order.target)
+    ensure_logging()
+    app.configure(redis_url=order.redis, **order.options)
+    check_environment(app)
+    if app.settings.redis_url.startswith("embedded:"):
+        raise WrongUsage(
+            "--processes: each process would have an embedded: Redis of its own; start one for all, redis://…"
+        )
+    app.configure(process_id=f"{app.settings.process_id or order.base}{order.suffix}")
+    app.check()
+    parent.say("loaded")
+    run(app, parent.tell)
+
+
+def _guarded(function: Callable[[], int]) -> int:
+    try:
+        return function()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(_guarded(lambda: main(int(sys.argv[-1]))))

@@ -1,0 +1,52 @@
+"""Tells systemd how we are (`Type=notify`): one datagram each, to the socket that NOTIFY_SOCKET names. Does nothing where nobody asks."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+from contextlib import suppress
+
+
+class Notifier:
+    """`watchdog_s`: how often the service manager wants to hear that we are alive; None if it doesn't."""
+
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
+        """Takes the variables out of the environment: children are none of the service manager's business."""
+        self._address = environment.pop("NOTIFY_SOCKET", "")
+        wanted, whose = environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", "")
+        is_ours = wanted.isdigit() and int(wanted) > 0 and whose in ("", str(os.getpid()))
+        self.watchdog_s = int(wanted) / 2_000_000 if is_ours else None
+        self._fed_at = 0.0
+
+    def ready(self, status: str) -> None:
+        """All is up, or up again after a reload."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def reloading(self) -> None:
+        """Processes are being replaced."""
+        # systemd wants the moment of a reload, to tell its end from an earlier one's.
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self) -> None:
+        """We end."""
+        self._send("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """A line for `systemctl status`."""
+        self._send(f"STATUS={text}")
+
+    def feed(self, now: float) -> None:
+        """Feed the watchdog, if it is time."""
+        if self.watchdog_s is not None and now >= self._fed_at + self.watchdog_s:
+            self._fed_at = now
+            self._send("WATCHDOG=1")
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(1.0)  # the manager may be busy; that it hears of it is not worth our standing still
+            sender.sendto(text.encode(), address)

@@ -1,0 +1,240 @@
+"""`run --processes`: starts workers, replaces them, relays signals, and ends with them. No Trio, no App and no Redis in this process.
+
+One loop, awake when a signal came, a child has said something or ended, or half a second has passed. What happens is decided in
+`Place.step` and here, from values; only `Life` touches processes. Children hold one end of a socket, whose other end is ours: when we are
+killed they read its end, and stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from trioworkers.process.health import Health, health_of
+from trioworkers.process.life import Life
+from trioworkers.process.notify import Notifier
+from trioworkers.process.place import PATIENCE_S, Place
+
+logger = logging.getLogger("trioworkers")
+
+TICK_S = 0.5
+LOOK_AT_MEMORY_S = 5.0
+MEMORY_PAUSE_S = 60.0
+"""A leak must not become a storm of restarts."""
+FIRST_FAILURES = 5
+"""So many ends before any process was ever ready are one end of all."""
+WRONG_USAGE = 2
+RELAYED = (signal.SIGTSTP, signal.SIGTTIN)
+REPLACE = (signal.SIGHUP, signal.SIGUSR2)
+STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+class Supervisor:
+    """`start` starts the process of a place (its number, "" or "b"). `max_rss_bytes`: above it a process is replaced; None: never."""
+
+    def __init__(
+        self, count: int, start: Callable[[int, str], Life], notifier: Notifier, max_rss_bytes: int | None = None
+    ) -> None:
+        self._begin = start
+        self._places = [Place(number, self._start) for number in range(1, count + 1)]
+        self._notifier = notifier
+        self._max_rss = max_rss_bytes
+        self._selector = selectors.DefaultSelector()
+        self._to_replace: deque[Place] = deque()
+        self._reloading = False
+        self._ever_ready = False
+        self._announced = False
+        self._failures = 0
+        self._quiet = False
+        self._stopping = False
+        self._status = 0
+        self._memory_at = self._replaced_for_memory_at = -MEMORY_PAUSE_S
+
+    def run(self) -> int:
+        """Until told to stop, or until nothing is left to watch over. Returns the exit status."""
+        with self._hearing() as signals:
+            try:
+                while not self._is_over():
+                    for key, _ in self._selector.select(TICK_S):
+                        if isinstance(key.data, Life):
+                            key.data.listen()
+                            if key.data.link.fileno() < 0 or _is_at_its_end(key.data.link):
+                                self._ignore(key.fileobj)
+                    self._obey(signals)
+                    self._step(time.monotonic())
+            finally:
+                self._notifier.stopping()
+                for life in self._lives():  # only after an error of ours: nobody is left otherwise
+                    life.kill()
+        return self._status
+
+    def health(self) -> Health:
+        """Of all together. May be called from any thread."""
+        now, texts, live, drained, ready = time.monotonic(), [], True, True, True
+        for place in self._places:
+            life = place.current
+            if life is None or life.told_at is None:
+                ready, drained = False, drained and place.is_closed
+                texts.append(f"{place.number}: {'stopped' if place.is_closed else 'not started'}")
+                continue
+            its = health_of(life.pulse, now - life.told_at)
+            live, ready, drained = live and its.live, ready and its.ready, drained and its.drained
+            texts.append(f"{life.name}: {its.text}")
+        return Health(live=live, ready=ready and not self._stopping, drained=drained, text="; ".join(texts))
+
+    # ── what it is told ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _hearing(self) -> Iterator[socket.socket]:
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)  # noqa: FBT003 - the socket's own interface
+        writer.setblocking(False)  # noqa: FBT003 - as above
+        heard = (*STOP, *RELAYED, *REPLACE, signal.SIGCHLD)
+        before = {number: signal.signal(number, lambda *_: None) for number in heard}
+        fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._selector.register(reader, selectors.EVENT_READ)
+        try:
+            yield reader
+        finally:
+            signal.set_wakeup_fd(fd)
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+            self._selector.close()
+            reader.close()
+            writer.close()
+
+    def _obey(self, signals: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            for number in signals.recv(100):
+                if number in STOP:
+                    self._stop(signal.Signals(number))
+                elif number in REPLACE:
+                    self._replace_all()
+                elif number in RELAYED:
+                    self._quiet = self._quiet or number == signal.SIGTSTP
+                    self._relay(signal.Signals(number))
+
+    def _stop(self, number: signal.Signals) -> None:
+        if not self._stopping:
+            logger.info("stopping: %d processes are told", sum(1 for _ in self._lives()))
+            self._notifier.stopping()
+        self._stopping = True
+        self._to_replace.clear()
+        now = time.monotonic()
+        for life in self._lives():
+            if life.ends_by is None:
+                life.ends_by = now + life.pulse.timeout_s + PATIENCE_S
+        self._relay(number)
+
+    def _relay(self, number: signal.Signals) -> None:
+        for life in self._lives():
+            life.send(number)
+
+    def _replace_all(self) -> None:
+        if self._stopping:
+            return
+        logger.info("replacing all processes, one after the other")
+        self._notifier.reloading()
+        self._reloading = True
+        self._to_replace.extend(place for place in self._places if place not in self._to_replace)
+
+    # ── what it does ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self, number: int, suffix: str) -> Life:
+        life = self._begin(number, suffix)
+        self._selector.register(life.link, selectors.EVENT_READ, life)
+        life.on_end = lambda: self._ignore(life.link)
+        return life
+
+    def _ignore(self, link: object) -> None:
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(link)  # type: ignore[arg-type]
+
+    def _lives(self) -> Iterator[Life]:
+        return (life for place in self._places for life in place.lives())
+
+    def _is_over(self) -> bool:
+        nobody = not any(True for _ in self._lives())
+        return nobody and (self._stopping or all(place.is_closed for place in self._places))
+
+    def _step(self, now: float) -> None:
+        # The first one alone until its App is loaded: what is wrong with that is said once.
+        is_loaded = self._ever_ready or any(life.is_loaded for life in self._lives())
+        for place in self._places:
+            place.step(now, may_start=not self._stopping and (is_loaded or place is self._places[0]))
+        if self._quiet:
+            for life in self._lives():
+                if life.hears_signals and not life.pulse.quiet and life.told_at is not None:
+                    life.send(signal.SIGTSTP)
+        self._count_failures()
+        if not self._stopping:
+            self._replace_next(now)
+            self._look_at_memory(now)
+            self._announce()
+        if all(life.told_at is None or health_of(life.pulse, now - life.told_at).live for life in self._lives()):
+            self._notifier.feed(now)
+
+    def _count_failures(self) -> None:
+        self._ever_ready = self._ever_ready or any(life.is_ready for life in self._lives())
+        for place in self._places:
+            status, place.failed_status = place.failed_status, None
+            if status is None or self._ever_ready or self._stopping:
+                continue
+            self._failures += 1
+            if status == WRONG_USAGE or self._failures >= FIRST_FAILURES:
+                self._status = status if status > 0 else 1
+                logger.error("no process has become ready, %d have ended: giving up", self._failures)
+                self._stop(signal.SIGTERM)
+
+    def _replace_next(self, now: float) -> None:
+        if any(place.is_changing for place in self._places):
+            return
+        if any(place.gave_up for place in self._places):
+            for place in self._places:
+                place.gave_up = False
+            logger.error("%d more are not replaced", len(self._to_replace))
+            self._to_replace.clear()
+        if self._to_replace:
+            self._to_replace.popleft().replace(now)
+        elif self._reloading:
+            self._reloading = False
+            self._announced = False
+
+    def _look_at_memory(self, now: float) -> None:
+        if self._max_rss is None or now < self._memory_at + LOOK_AT_MEMORY_S:
+            return
+        self._memory_at = now
+        if self._to_replace or now < self._replaced_for_memory_at + MEMORY_PAUSE_S:
+            return
+        for place in self._places:
+            if (
+                place.current is not None
+                and not place.is_changing
+                and (rss := place.current.rss_bytes()) > self._max_rss
+            ):
+                logger.warning("process %s has %d MB: replaced", place.current.name, rss >> 20)
+                self._replaced_for_memory_at = now
+                self._to_replace.append(place)
+                return
+
+    def _announce(self) -> None:
+        if self._announced or not all(
+            place.is_closed or (place.current is not None and place.current.is_ready) for place in self._places
+        ):
+            return
+        self._announced = True
+        logger.info("all %d processes are ready", len(self._places))
+        self._notifier.ready(f"{len(self._places)} processes")
+
+
+def _is_at_its_end(link: socket.socket) -> bool:
+    try:
+        return not link.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return False
