@@ -25,7 +25,7 @@ def test_help_fits_and_shows_what_may_be_given_many_times(name: str):
     text = command.get_help(context)
     assert [line for line in text.splitlines() if len(line) > 80] == []
     for argument in command.params:
-        if argument.param_type_name == "argument" and argument.nargs == -1:
+        if argument.param_type_name == "argument" and argument.nargs == -1 and not argument.required:
             assert "]..." in text.splitlines()[0]
 
 

@@ -14,6 +14,7 @@ import trio
 from trioworkers import App, ConfigurationError, Context, Job, testing
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.skipped import FIRST_DELAY_S, LONGEST_DELAY_S, SAY_AGAIN_AFTER_S, SkippedJobs
+from trioworkers.testing import running
 from trioworkers.wire.decode import decode
 from trioworkers.wire.encode import addressed
 
@@ -141,7 +142,7 @@ async def test_how_long_a_job_is_wanted_bounds_what_puts_it_off(
             super().__init__(*args)
             self.paused_classes = frozenset({"known"})
 
-    monkeypatch.setattr(testing, "Runner", Pausing)
+    monkeypatch.setattr(running, "Runner", Pausing)
     name = "known" if is_paused else "Stranger"
     async with testing.run(app_of("leave")) as test:
         deadline = datetime.fromtimestamp(test._broker.clock.now_s() + 600, UTC)

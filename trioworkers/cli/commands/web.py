@@ -29,8 +29,8 @@ ReadToken = Annotated[
     ("trioworkers web", "the Redis that all commands mean, at http://127.0.0.1:8090/"),
     ("trioworkers web app.py --read-only", "the App's own Redis; nobody may press a button"),
     (
-        "TRIOWORKERS_WEB_TOKEN=… trioworkers web --bind 0.0.0.0:8090 --host jobs.example.com",
-        "for others, behind a login",
+        "trioworkers web --bind 0.0.0.0:8090 --host jobs.example.com",
+        "for others, behind a login: TRIOWORKERS_WEB_TOKEN says its password",
     ),
 )
 def web(
