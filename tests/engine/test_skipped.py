@@ -6,15 +6,12 @@ import itertools
 import json
 import logging
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 import trio
 
 from trioworkers import App, ConfigurationError, Context, Job, testing
-from trioworkers.engine.runner import Runner
 from trioworkers.engine.skipped import FIRST_DELAY_S, LONGEST_DELAY_S, SAY_AGAIN_AFTER_S, SkippedJobs
-from trioworkers.testing import running
 from trioworkers.wire.decode import decode
 from trioworkers.wire.encode import addressed
 
@@ -134,17 +131,10 @@ async def test_what_nobody_has_wanted_for_a_day_has_failed(autojump_clock: objec
 
 
 @pytest.mark.parametrize("is_paused", [True, False])
-async def test_how_long_a_job_is_wanted_bounds_what_puts_it_off(
-    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, is_paused: bool
-):
-    class Pausing(Runner):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            self.paused_classes = frozenset({"known"})
-
-    monkeypatch.setattr(running, "Runner", Pausing)
+async def test_how_long_a_job_is_wanted_bounds_what_puts_it_off(autojump_clock: object, is_paused: bool):
     name = "known" if is_paused else "Stranger"
     async with testing.run(app_of("leave")) as test:
+        test._runner.paused_classes = frozenset({"known"})
         deadline = datetime.fromtimestamp(test._broker.clock.now_s() + 600, UTC)
         jobs = [Job("q", name, expires_in=600), Job("q", name, deadline=deadline, retry=0), Job("q", name)]
         await test.enqueue(*jobs)
