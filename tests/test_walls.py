@@ -50,6 +50,7 @@ WALLS = {
     ),
     "trioworkers.broker.people": ("broker/people", "cli", "web", "observe"),
     "prometheus_client": ("observe",),
+    "opentelemetry": ("observe",),
     "jinja2": ("web",),
     "anycorn": ("web/serving.py",),
     "trioworkers.broker.fake": ("testing",),

@@ -26,6 +26,7 @@ class App(Declarations):
     `shutdown_timeout`, `lease`: seconds, see `Settings`. `lifespan`: a function that returns an async context manager; what it
     yields is `ctx.state`. `http`: options of the shared HTTP client. `unknown`: what becomes of jobs whose class has no handler here:
     "retry" (they fail like any other), "dead", or "leave" (others may have them: back after a delay, no attempt charged).
+    `telemetry`: traces, `trioworkers.observe.tracing.OpenTelemetry()`.
     `strict`: don't run on a queue from which another kind of worker fetches. Raises ConfigurationError.
     """
 

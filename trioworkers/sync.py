@@ -83,7 +83,7 @@ class Client:
         check_usable(options, "trioworkers.sync")
         self._options = options
         self._url = parse_redis_url(options.chosen.url)
-        self._exchanges = Exchanges(options.sending(), checked_retry_for(retry_for))
+        self._exchanges = Exchanges(options.sending(), checked_retry_for(retry_for), options.telemetry)
         self._max_connections = checked_connections(max_connections)
 
     def __repr__(self) -> str:

@@ -94,7 +94,7 @@ class _Session:
             broker, self.worker = _assemble(app, settings, url, connection)
             await self.worker.check_neighbours()
             resources = await stack.enter_async_context(
-                open_resources(Client.around(broker), app.http, settings.cpu_processes, app.lifespan)
+                open_resources(Client.around(broker, app.telemetry), app.http, settings.cpu_processes, app.lifespan)
             )
             resources.hold_limit = self.worker.within.hold
             stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
@@ -110,6 +110,8 @@ class _Session:
                 self.worker.told_to_stop.is_set,
                 app.queue_limits,
             )
+            if app.telemetry is not None:
+                resources.around_call = app.telemetry.call
             if isinstance(runner, ObservedRunner):
                 resources.on_call = runner.called
                 for observer in app.observers:

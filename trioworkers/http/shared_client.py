@@ -18,6 +18,7 @@ from trioworkers.http.outgoing import Measured, announced_length, encode_head, w
 from trioworkers.http.pool import PoolTransport
 from trioworkers.http.reasons import with_reason
 from trioworkers.http.start_limiter import StartLimiter
+from trioworkers.http.traced import Around, TracedTransport
 
 if TYPE_CHECKING:
     from trioworkers.http import Http
@@ -44,6 +45,7 @@ class SharedClient(httpx.AsyncClient):
     def __init__(self, options: Http) -> None:
         self._pool = PoolTransport(options) if not options.http2 and options.proxy is None else None
         self._governed = GovernedTransport(self._pool or _HttpxTransport(options), options)
+        self._sent_by: httpx.AsyncBaseTransport = self._governed
         super().__init__(
             transport=self._governed,
             timeout=httpx.Timeout(options.timeout, pool=None),
@@ -104,6 +106,10 @@ class SharedClient(httpx.AsyncClient):
         """Have each call that has ended told: its host, and a class of status or an error's name."""
         self._governed.on_call = on_call
 
+    def trace(self, around: Around) -> None:
+        """Have each call go through `around`. To be said before the first one."""
+        self._sent_by = self._transport = TracedTransport(self._governed, around)
+
     async def expire(self) -> None:
         """Close idle connections when their time has come, for ever."""
         if self._pool is not None:
@@ -133,7 +139,7 @@ class SharedClient(httpx.AsyncClient):
             return await self._exchange_as_usual(method, url, headers, options, hear)
         started_at = time.perf_counter()
         try:
-            response = await self._governed.handle_async_request(request)
+            response = await self._sent_by.handle_async_request(request)
             response.request = request
             try:
                 hear(response)

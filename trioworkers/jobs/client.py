@@ -18,6 +18,7 @@ from trioworkers.broker.sender import Sender
 from trioworkers.jobs.batch import Batch, OpenBatch, opening
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import AskEnded, Pause, result
+from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.outcome import Send, moment
 from trioworkers.redis_url import shown_url
 from trioworkers.sending import Sent, sent
@@ -32,6 +33,8 @@ class Client:
     Raises ConfigurationError for a bad URL; and without one if this program's Apps mean another Redis.
     In programs without Trio: `trioworkers.sync.Client`, `trioworkers.asyncio.Client`.
     """
+
+    _telemetry: Telemetry | None = None
 
     def __init__(
         self,
@@ -52,14 +55,17 @@ class Client:
         return client
 
     @classmethod
-    def around(cls, sender: Sends) -> Client:
+    def around(cls, sender: Sends, telemetry: Telemetry | None = None) -> Client:
         """A client on a connection that is open already and that somebody else closes."""
         client = cls.__new__(cls)
+        client._telemetry = telemetry  # noqa: SLF001 - one of our own
         client._begin(None, sender)  # noqa: SLF001 - one of our own
         return client
 
     def _begin(self, options: ClientOptions | None, sender: Sends | None = None) -> None:
         self._options = options
+        if options is not None:
+            self._telemetry = options.telemetry
         self._stack = AsyncExitStack()
         self._sender = sender
 
@@ -155,6 +161,12 @@ class Client:
     async def _send(self, jobs: Sequence[Any], delay_s: float | None = None, at_s: float | None = None) -> list[Sent]:
         if Batch in map(type, jobs):
             return [await self._send_one(job, delay_s, at_s) for job in jobs]
+        if self._telemetry is None:
+            return await self._send_these(jobs, delay_s, at_s)
+        with self._telemetry.sending(jobs) as traced:
+            return await self._send_these(traced, delay_s, at_s)
+
+    async def _send_these(self, jobs: Sequence[Any], delay_s: float | None, at_s: float | None) -> list[Sent]:
         there = await self._opened().send(Send(job, delay_s, at_s) for job in jobs)
         if not jobs:
             await trio.lowlevel.checkpoint()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -17,6 +17,9 @@ from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import Keys
 
+if TYPE_CHECKING:
+    from trioworkers.jobs.telemetry import Telemetry
+
 
 class Declared(HasRedis, Protocol):
     """What an App says to its clients."""
@@ -24,6 +27,10 @@ class Declared(HasRedis, Protocol):
     @property
     def dialects(self) -> Mapping[str, Dialect]:
         """What is spoken on each queue."""
+
+    @property
+    def telemetry(self) -> Telemetry | None:
+        """What traces what it sends."""
 
 
 @attrs.frozen
@@ -33,6 +40,7 @@ class ClientOptions:
     chosen: ChosenRedis
     settings: Settings
     dialects: Mapping[str, Dialect] = attrs.field(factory=dict)
+    telemetry: Telemetry | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -83,4 +91,4 @@ def options_of(app: Declared) -> ClientOptions:
             "the App's Redis is embedded in its worker, and nobody else finds it: "
             "use ctx.client in its jobs, or embedded:DIRECTORY, or a server"
         )
-    return ClientOptions(chosen, app.settings, app.dialects)
+    return ClientOptions(chosen, app.settings, app.dialects, app.telemetry)

@@ -25,6 +25,7 @@ from trioworkers.jobs.importing import check_not_imported
 from trioworkers.jobs.limits import ClassLimit, FleetLimit, Limits, checked_limits, checked_queue_limit
 from trioworkers.jobs.observers import Observer
 from trioworkers.jobs.options import check_carried, checked
+from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.jobs.unique import AnyUnique, UniqueClass, checked_unique
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
 from trioworkers.wire.dialect import Dialect
@@ -91,6 +92,7 @@ class Declarations:
         strict: bool | None = None,
         lifespan: Lifespan | None = None,
         http: Http | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._given: dict[str, Any] = {
             "redis_url": redis_url,
@@ -112,7 +114,12 @@ class Declarations:
             )
         if not isinstance(http, Http | None):
             raise ConfigurationError(f"http is Http(…), not {http!r:.80}")
+        if telemetry is not None and not callable(getattr(telemetry, "attempt", None)):
+            raise ConfigurationError(
+                f"telemetry is OpenTelemetry(), of trioworkers.observe.tracing, not {telemetry!r:.80}"
+            )
         APPS.add(self)
+        self.telemetry = telemetry
         self.lifespan = lifespan
         self.http = Http() if http is None else http
         self._concurrency: dict[str, int] = {}
@@ -299,7 +306,7 @@ class Declarations:
     @property
     def middlewares(self) -> Sequence[Middleware]:
         """The middleware, outermost first."""
-        return tuple(self._middleware)
+        return tuple(self._middleware) if self.telemetry is None else (self.telemetry.attempt, *self._middleware)
 
     @property
     def hooks(self) -> Hooks:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
@@ -27,6 +27,9 @@ from trioworkers.sending import Call, Met, Sending, Sent, late, met, read, sent
 from trioworkers.wire.ended import Ended, value_of
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
+
+if TYPE_CHECKING:
+    from trioworkers.jobs.telemetry import Telemetry
 
 T = TypeVar("T")
 RETRY_FOR_S = 5.0
@@ -73,7 +76,8 @@ def checked_retry_for(seconds: object) -> float:
 class Exchanges:
     """One client's. `retry_for_s`: how long calls are repeated when Redis can't be reached, or doesn't answer."""
 
-    def __init__(self, sending: Sending, retry_for_s: float) -> None:
+    def __init__(self, sending: Sending, retry_for_s: float, telemetry: Telemetry | None = None) -> None:
+        self._telemetry = telemetry
         self._sending = sending
         self._retry_for_s = retry_for_s
         self._clock = Clock()
@@ -99,6 +103,12 @@ class Exchanges:
         return there
 
     def _send(self, jobs: Sequence[Job], when: datetime | timedelta | float | None) -> Exchange[list[Sent]]:
+        if self._telemetry is None:
+            return (yield from self._send_these(jobs, when))
+        with self._telemetry.sending(jobs) as traced:
+            return (yield from self._send_these(traced, when))
+
+    def _send_these(self, jobs: Sequence[Job], when: datetime | timedelta | float | None) -> Exchange[list[Sent]]:
         delay_s, at_s = (None, None) if when is None else moment(when)
         parcels = [*self._sending.parcels([Send(job, delay_s, at_s) for job in jobs], self._clock.now_s())]
         token = os.urandom(12).hex()  # without `random`, which takes 2 ms to import

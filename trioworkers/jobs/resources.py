@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import httpx
 
     from trioworkers.http.shared_client import SharedClient
+    from trioworkers.http.traced import Around
     from trioworkers.jobs.compute import CPUPool
     from trioworkers.jobs.limits import FleetLimit
     from trioworkers.wire.job import Job
@@ -41,6 +42,8 @@ class SharedResources:
         """Set by whoever runs jobs."""
         self.on_call: Callable[[str, str], None] | None = None
         """Told of each HTTP call that has ended: its host, and how."""
+        self.around_call: Around | None = None
+        """Around each HTTP call: telemetry."""
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -48,6 +51,8 @@ class SharedResources:
         if self._http is None:
             self._http = self._own_http = open_client(self._http_options).lend()
             self._own_http.observe(self.on_call)
+            if self.around_call is not None:
+                self._own_http.trace(self.around_call)
             self._nursery.start_soon(self._own_http.expire)
         return self._http
 

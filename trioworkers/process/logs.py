@@ -24,7 +24,9 @@ from trioworkers.tracebacks import format_error
 
 Format = Literal["text", "logfmt", "json"]
 
-_FIELDS = {name: name for name in ("jid", "job_class", "queue", "attempt", "elapsed", "error", "next")}
+_FIELDS = {
+    name: name for name in ("jid", "job_class", "queue", "attempt", "elapsed", "error", "next", "trace_id", "span_id")
+}
 _FIELDS["job_class"] = "class"
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _LEVEL_COLOURS = {logging.DEBUG: "\x1b[2m", logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
