@@ -492,3 +492,97 @@ async def test_jobs_of_a_paused_queue_let_others_pass_however_many_they_are(flee
     await fleet.connection.call("t", lambda c: c.srem(KEYS.paused, ["q"]))
     assert (await fleet.tend()).woken == 1
     assert await fleet.queue() == [b"0"]
+
+
+# ── what strangers may write ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pack(["b", "q", "queue:q", "FLUSHALL", ["crm"], False, []]),
+        pack(["b", "q", "queue:q", "RPUSH", ["crm"], "soon", []]),
+        pack(["b", "q", 7, "RPUSH", ["crm"], False, []]),
+        pack(["b", "q", "queue:q", "RPUSH", [{}], False, []]),
+        pack(["b", "q", "queue:q", "RPUSH", "crm", False, []]),
+        pack([{}, [], None, 1, [], 2, 3]),
+        b"\xc1garbage",
+    ],
+)
+async def test_what_somebody_forged_of_a_parked_job_loses_nobody(fleet: Fleet, forged: bytes):
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b", b"c", b"d")
+    [moment, _] = await fleet.connection.call("t", lambda c: c.zrange(f"{KEYS.own}waiting:crm", 0, -1))
+    await fleet.connection.call("t", lambda c: c.hset(f"{KEYS.own}parked_jobs", {moment: forged}))
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.queue() == [b"d"]
+    assert await fleet.parked() == [b"c"]  # found by the walk, and put back
+    assert (await fleet.tend()).lost == [b"c"]
+
+
+@pytest.mark.parametrize(
+    "effects", [["result"], [[]], [["result", {}, [], "x"]], [["permit", 1, 2, 3, 4]], [["nobody", 1]]]
+)
+async def test_forged_effects_of_an_expiry_stop_nobody(fleet: Fleet, effects: list[Any]):
+    await fleet.fetched("w1", b"a", b"b", b"over", b"c")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b")
+    await fleet.admit("w1", b"over", expires_s=1.0, on_expiry=effects)
+    await fleet.admit("w1", b"c")
+    await fleet.tend()
+    assert await fleet.parked() == [b"c"]
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.queue() == [b"c"]
+
+
+@pytest.mark.parametrize("until_s", [1e18, float("inf"), 4e9, 1.0])
+async def test_reservation_that_lasts_too_long_or_is_over_counts_nothing(fleet: Fleet, until_s: float):
+    """Forged, or Redis's clock was set back by an hour."""
+    await fleet.connection.call(
+        "t", lambda c: c.zadd(f"{KEYS.own}reserved:crm", {"x": until_s, "y": until_s, "a": until_s})
+    )
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    assert await fleet.admit("w1", b"a", b"b", b"c") == [START, START, PARKED]
+
+
+async def test_clock_that_was_set_back_holds_up_no_rate(fleet: Fleet):
+    fleet.declared = {"crm": LimitSpec(0, 0.05)}
+    ahead = time.time() + 3600
+    await fleet.tend(declared=fleet.declared)
+    await fleet.connection.call("t", lambda c: c.hset(KEYS.limits, {"crm": pack([0, ahead, ahead, 0.05, 1])}))
+    await fleet.connection.call("t", lambda c: c.set(f"{KEYS.own}gate:crm", pack([ahead, 0, ahead])))
+    await fleet.connection.call("t", lambda c: c.zadd(f"{KEYS.own}waits", {"crm": ahead}))
+    await fleet.tend(declared={"crm": LimitSpec(0, 0.02)})  # a start that is still to come counts for no newer one
+    await fleet.fetched("w1", b"a", b"b")
+    await fleet.admit("w1", b"a", b"b")
+    for _ in range(3):
+        await trio.sleep(0.06)
+        await fleet.tend()
+    assert await fleet.parked() == []
+
+
+async def test_thousands_of_values_leave_nothing_behind(fleet: Fleet):
+    """A limit by an argument that is another for each job, and doesn't wait."""
+    fleet.declared = {"crm": LimitSpec(1)}
+    await fleet.tend(declared=fleet.declared)
+    for page in range(4):
+        names = [b"%d-%d" % (page, number) for number in range(500)]
+        await fleet.fetched("w1", *names)
+        batch = [
+            Candidate(each, f"w1 q {page}-{number}", each.decode(), (f"crm:{each.decode()}",))
+            for number, each in enumerate(names)
+        ]
+        assert set(await admit(fleet.connection, fleet.at("w1"), page + 1, fleet.declared, batch)) == {START}
+        settlements = [
+            Settlement(
+                "q",
+                c.payload,
+                Acknowledge(),
+                on_departure(Acknowledge(), Permit(c.member, c.limits, c.jid, KEYS.holds("q", "w1"))),
+            )
+            for c in batch
+        ]
+        await fleet.broker().settle(page + 1, settlements)
+    left = await fleet.connection.call("t", lambda c: c.keys("tw:*"))
+    assert sorted(left) == [b"tw:admitted:w1 q", b"tw:lease:w1", b"tw:limits", b"tw:settled:w1"]

@@ -84,8 +84,11 @@ for _, l in pairs(states) do -- Redis has forgotten it: until the next beat tell
   if d then redis.call('HSET', own .. 'limits', l.is_news, cmsgpack.pack({d[1], 0, now(), d[4], d[5]})) end
 end
 local asked = {} -- filling one may look at others
-for name in pairs(states) do asked[#asked + 1] = name end
+for name, l in pairs(states) do
+  if l.had_parked then asked[#asked + 1] = name end
+end
 for _, name in ipairs(asked) do fill(own, name) end
+write_gates(own)
 local packed = cmsgpack.pack(result)
 redis.call('SET', last_admission, cmsgpack.pack({ours, number, packed}), 'EX', 86400)
 return packed

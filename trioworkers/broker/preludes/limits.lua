@@ -39,18 +39,32 @@ end
 
 local states, paused, dirty, touched = {}, {}, {}, {}
 
+-- Read once in a script, for a limit by argument is hundreds of names.
+local in_code, has_overrides = {}, nil
+local function code_of(own, base)
+  if in_code[base] == nil then
+    in_code[base] = says_something(unpacked(redis.call('HGET', own .. 'limits', base))) or false
+  end
+  return in_code[base]
+end
+
+local function overrides_of(own, base, name)
+  if has_overrides == nil then has_overrides = redis.call('EXISTS', own .. 'overrides') == 1 end
+  return has_overrides and redis.call('HMGET', own .. 'overrides', base, name) or {}
+end
+
 -- Reads only. `declared`: what the code says, as in `limits`, for the moment in which Redis has forgotten it.
 local function limit_of(own, name, declared)
   local l = states[name]
   if l then return l end
   l = {name = name, permits = own .. 'permits:' .. name, reserved = own .. 'reserved:' .. name, waiting = own .. 'waiting:' .. name}
   local base = string.match(name, '^@') and name or string.match(name, '^[^:]*')
-  local stored = says_something(unpacked(redis.call('HGET', own .. 'limits', base)))
+  local stored = code_of(own, base)
   local said = stored or declared
   l.is_news = not stored and declared and base
   local wanted, closed = {}, not said -- somebody deleted it: until the next beat declares it again, nobody knows
   said = said and said[7] ~= 1 and said or {}
-  for _, text in ipairs(redis.call('HMGET', own .. 'overrides', base, name)) do
+  for _, text in ipairs(overrides_of(own, base, name)) do
     local o = unpacked(text)
     if o then
       wanted = {o[1] or wanted[1], o[2] or wanted[2], o[3] or wanted[3]}
@@ -65,7 +79,8 @@ local function limit_of(own, name, declared)
   l.tat = math.min(sensible(gate[1], 0, 1e12) or 0, t + l.burst * l.interval)
   l.closed = closed and math.huge or sensible(gate[2], 0, t + LONGEST_CLOSED_S) or 0
   l.due = sensible(gate[3], 1, t) or 0
-  l.kept = redis.call('ZCOUNT', l.reserved, '(' .. string.format('%.17g', t), '+inf')
+  -- One that would last for longer than any is forged, or Redis's clock was set back: it counts nothing.
+  l.kept = redis.call('ZCOUNT', l.reserved, '(' .. string.format('%.17g', t), string.format('%.17g', t + RESERVED_S + 1))
   l.used = redis.call('SCARD', l.permits) + l.kept
   l.parked = redis.call('ZCARD', l.waiting)
   l.had_parked = l.parked > 0
@@ -129,6 +144,7 @@ end
 local function reserve(l, jid)
   if not l.is_swept then
     redis.call('ZREMRANGEBYSCORE', l.reserved, '-inf', now())
+    redis.call('ZREMRANGEBYSCORE', l.reserved, now() + RESERVED_S + 1, '+inf')
     l.is_swept = true
   end
   if redis.call('ZADD', l.reserved, now() + RESERVED_S, jid) == 1 then
@@ -138,8 +154,8 @@ end
 
 local function is_next(l, jid)
   if l.kept == 0 then return false end
-  local score = redis.call('ZSCORE', l.reserved, jid)
-  return score and tonumber(score) > now()
+  local score = tonumber(redis.call('ZSCORE', l.reserved, jid) or nil)
+  return score and score > now() and score <= now() + RESERVED_S + 1
 end
 
 local function unreserve(l, jid)
@@ -187,9 +203,19 @@ local function forget_waiting(own, moment, job)
   if job and job[6] then redis.call('ZREM', own .. 'expiring', moment) end
 end
 
+-- What is known of one who waits; nothing if that is not what we have written.
 local function job_at(own, moment, packed)
   local job = unpacked(packed or redis.call('HGET', own .. 'parked_jobs', moment))
-  return job and type(job[1]) == 'string' and type(job[5]) == 'table' and type(job[7]) == 'table' and job or nil
+  if not job or type(job[5]) ~= 'table' or type(job[7]) ~= 'table' then return nil end
+  for i = 1, 3 do
+    if type(job[i]) ~= 'string' then return nil end
+  end
+  for _, name in ipairs(job[5]) do
+    if type(name) ~= 'string' then return nil end
+  end
+  if job[6] and type(job[6]) ~= 'number' then return nil end
+  if job[9] then return type(job[8]) == 'string' and type(job[9]) == 'string' and job or nil end
+  return (job[4] == 'LPUSH' or job[4] == 'RPUSH') and job or nil
 end
 
 local function payload_at(own, moment)
@@ -204,7 +230,7 @@ local function expire(own, moment)
   forget_waiting(own, moment, job)
   redis.call('ZREM', own .. 'expiring', moment)
   for _, name in ipairs(job and job[5] or {}) do wait_no_more(limit_of(own, name), moment) end
-  if job and payload and redis.call('ZREM', own .. 'parked', payload) == 1 then apply(own, job[7]) end
+  if job and payload and redis.call('ZREM', own .. 'parked', payload) == 1 then pcall(apply, own, job[7]) end
 end
 
 -- The first of its limits that has nothing for it just now. One that is among the waiting of another is looked at again there.
@@ -309,8 +335,12 @@ local function let_go(own, holds, attempts)
     end
   end
   for name, list in pairs(by_limit) do
-    local l = limit_of(own, name)
-    l.used = l.used - in_chunks('SREM', l.permits, list)
+    local gone, l = in_chunks('SREM', own .. 'permits:' .. name, list), states[name]
+    if l then
+      l.used = l.used - gone
+    elseif redis.call('EXISTS', own .. 'waiting:' .. name) == 0 then
+      by_limit[name] = nil -- nobody waits there
+    end
   end
   for _, k in ipairs(kept) do
     local l = limit_of(own, k[1])
