@@ -208,6 +208,14 @@ KEYS = (
         *("every burial of a member", "whoever retries or deletes the member; expiry (180 days)", True),
     ),
     Key(
+        *("tw:batch:ID:graph", "hash", "Which members of a batch wait for which others."),
+        *("whoever sends the batch", "the ends of members; expiry, as of the batch", True),
+    ),
+    Key(
+        *("tw:successors", "sorted set", "Payloads that wait for other jobs of their batch, by when they were sent."),
+        *("whoever sends the batch", "the end of the last job that they wait for; operators"),
+    ),
+    Key(
         *("tw:steps:JID", "hash", "What steps of a job returned, by name, where its payload has no room for it."),
         *("checkpoint, retry, requeue", "every exit of the job; of a dead one expiry (180 days)", True),
     ),

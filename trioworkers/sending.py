@@ -34,7 +34,7 @@ from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.lifetime import refuse_past
 from trioworkers.wire.lock import Lock
-from trioworkers.wire.membership import Opening
+from trioworkers.wire.membership import Membership, Opening
 from trioworkers.wire.packing import pack
 
 PARCEL_JOBS = 1000
@@ -140,20 +140,24 @@ class Sending:
         size, has_locks = 0, False
         push: dict[str, tuple[Any, ...]] = {}
         later: list[Any] = []
-        members: list[Job] = []
+        members: list[tuple[Job, Membership, bytes]] = []
         for number, send in enumerate(sends):
             job = send.job
             dialect, keys = self.spoken_on(job.queue)
             at_once = send.delay_s is None and send.at_s is None
-            if at_once and job.lock is not None and job.lock.wait_s:
-                send, at_once = debounced(send), False  # noqa: PLW2901 - it waits first
-            payload: Any = dialect.encode(job, now_s, enqueued=at_once, due_s=None if at_once else send.due_s(now_s))
-            if admit is not None:
-                _admit(admit, job, payload, now_s)
+            if at_once and job.lock is not None:
+                send = debounced(send)  # noqa: PLW2901 - it may have to wait first
+                at_once = send.delay_s is None
+            payload: Any
+            payload = encoded = dialect.encode(
+                job, now_s, enqueued=at_once, due_s=None if at_once else send.due_s(now_s)
+            )
+            _admit(admit, job, payload, now_s)
             size += len(payload)
-            place = None if at_once else dialect.waits_in(payload, keys)
             if job.batch is not None:
-                members.append(job)
+                members.append((job, job.batch, payload if at_once else b""))
+                if job.batch.after:
+                    continue  # it waits for others
             if job.lock is not None:
                 has_locks = True
                 way = () if at_once else ((job.queue, keys.queue(job.queue), dialect.pushed_with, keys.queues),)
@@ -163,31 +167,44 @@ class Sending:
                     push[job.queue] = (job.queue, keys.queue(job.queue), [], dialect.pushed_with, keys.queues)
                 push[job.queue][2].append(payload)
             else:
+                place = dialect.waits_in(encoded, keys)
                 later.append((payload, send.delay_s or 0.0, send.at_s or False, place))
             if size >= max_bytes:
                 break
         work = list(push.values()), later
-        if members:
-            return (*work, self.keys.own, self._joining(members, size, now_s))
-        return (*work, self.keys.own) if has_locks else work
+        if has_locks or members:
+            return (*work, self.keys.own, *([self._joining(members, size, now_s)] if members else ()))
+        return work
 
-    def _joining(self, members: Sequence[Job], size: int, now_s: float) -> list[tuple[Any, ...]]:
+    def _joining(
+        self, members: Sequence[tuple[Job, Membership, bytes]], size: int, now_s: float
+    ) -> list[tuple[Any, ...]]:
         """The batches whose members these jobs are: see `look_at_batches` in `batches.lua`. Raises BadJob."""
         ops: dict[str, tuple[Any, ...]] = {}
-        for job in members:
-            if job.batch is not None:
-                if job.batch.batch not in ops:
-                    ops[job.batch.batch] = self._op(job.batch.batch, job.batch.opening, now_s)
-                ops[job.batch.batch][1].append(job.jid)
+        for job, membership, payload in members:
+            if membership.batch not in ops:
+                ops[membership.batch] = self._op(membership.batch, membership.opening, now_s)
+            ops[membership.batch][1].append(job.jid)
+            if membership.after:
+                ops[membership.batch][4].append(self._successor(job, membership, payload))
         if size > BATCH_BYTES and any(op[2] and op[3] for op in ops.values()):
             raise BadJob(f"a batch that is sent in one step has {BATCH_BYTES:,} bytes at most: use client.batch(…)")
         return list(ops.values())
 
+    def _successor(self, job: Job, membership: Membership, payload: bytes) -> tuple[Any, ...]:
+        """A member that waits for others: see `add_successors` in `batches.lua`. Raises BadJob."""
+        if not payload:
+            raise BadJob(f"{job.job_class}: it waits for other jobs, and can't wait for a time as well")
+        dialect, keys = self.spoken_on(job.queue)
+        way = (job.queue, keys.queue(job.queue), dialect.pushed_with, keys.queues)
+        ends = [effect for effect in on_exit(payload, "skipped") if effect[0] != "member"]
+        return (job.jid, payload, way, membership.after, membership.on_failure, ends)
+
     def _op(self, batch: str, opening: Opening | None, now_s: float) -> tuple[Any, ...]:
         if opening is None:
-            return (batch, [], False, 0)
+            return (batch, [], False, 0, [])
         callbacks = {event: self._callback(f"{batch}-{event}", job, now_s) for event, job in opening.callbacks.items()}
-        return (batch, [], (opening.description, opening.parent or False, callbacks), int(opening.sealed))
+        return (batch, [], (opening.description, opening.parent or False, callbacks), int(opening.sealed), [])
 
     def _callback(self, jid: str, job: Job, now_s: float) -> tuple[Any, ...]:
         """A job that Redis sends: where to, and its payload before and after the time at which it does."""
@@ -199,7 +216,7 @@ class Sending:
 
     def batch_parcel(self, batch: str, opening: Opening | None, now_s: float) -> bytes:
         """What has a batch come into being without members; or, without an opening, seals it. Raises BadJob."""
-        op = (batch, [], False, 1) if opening is None else self._op(batch, opening, now_s)
+        op = (batch, [], False, 1, []) if opening is None else self._op(batch, opening, now_s)
         return LockedParcel(pack(([], [], self.keys.own, [op])))
 
     def call(self, parcels: Sequence[bytes]) -> Call:
@@ -212,7 +229,9 @@ class Sending:
         return Call([key], [b"%.3f" % (now_s + CALL_LIFE_S), parcel], type(parcel) is LockedParcel)
 
 
-def _admit(admit: Callable[[Job, bytes], None], job: Job, payload: bytes, now_s: float) -> None:
+def _admit(admit: Callable[[Job, bytes], None] | None, job: Job, payload: bytes, now_s: float) -> None:
+    if admit is None:
+        return
     if job.deadline is not None:
         refuse_past(job.deadline, now_s)
     admit(job, payload)

@@ -108,6 +108,7 @@ async def test_completion_finds_it_and_doctor_looks_at_its_key(seeded: Server, m
         "retry",
         "scheduled",
         "shelf",
+        "waiting",
     ]
     assert suggestions.suggest(suggestions.jids, seeded.url, None) == ["jid0"]
 

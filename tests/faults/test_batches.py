@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -91,6 +92,31 @@ def test_members_that_people_delete_keep_no_batch_open(start: Start, jobs: Jobs,
     start("w1")
     wait_for(lambda: events(jobs) == {"death": 0, "finished": 1, "success": 0}, "it is over")
     assert state(server, batch)["purged"] == "32"
+
+
+def test_members_run_after_those_that_they_wait_for_whatever_dies(start: Start, jobs: Jobs, server: Server):
+    layers: list[list[str]] = []
+
+    async def main() -> None:
+        batch, last = Batch(on_success=told.job("success")), []
+        for _ in range(6):
+            layer = [member.job(0.15) for _ in range(15)]
+            last = [batch.add(*layer, after=last)]
+            layers.append([job.jid for job in layer])
+        async with Client(server.url) as client:
+            await client.enqueue(batch)
+
+    trio.run(main)
+    workers = [start(f"w{number}") for number in range(2)]
+    wait_for(lambda: len(jobs.counted("end")) > 20, "the second layer runs")
+    workers[0].kill()
+    start("w2")
+    wait_for(lambda: jobs.counted("success").total() == 1, "all have succeeded", 60)
+    events = [line.split()[:2] for line in jobs.runs.read_text().splitlines()]
+    for before, after in itertools.pairwise(layers):
+        ended = max(events.index(["end", jid]) for jid in before)
+        assert min(events.index(["start", jid]) for jid in after) > ended
+    assert server.command("ZCARD", "tw:successors") == 0
 
 
 @pytest.mark.slow

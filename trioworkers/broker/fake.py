@@ -82,7 +82,9 @@ class FakeBroker:
         self.locks = FakeLocks(self.sets["next"], self.sets["schedule"], self._push, self.clock.now_s, self.held.apply)
         self.held.unlock = self.locks.unlock
         self._claimed: dict[str, tuple[int, list[Answer]]] = {}
-        self.batches = FakeBatches(lambda job: self._push(job.queue, self._encoded(job)))
+        self.batches = FakeBatches(
+            self._push, self._encoded, self.sets["successors"], self.clock.now_s, self.held.apply
+        )
         self.held.member_ended = self.batches.ended
         self._settled: tuple[int, dict[int, str]] = (0, {})
 
@@ -159,6 +161,8 @@ class FakeBroker:
         now_s, met = self.clock.now_s(), {}
         for number, send in enumerate(sends):
             job = send.job
+            if job.batch is not None and job.batch.after:
+                continue  # it waits for others
             later = debounced(send)
             due_s = None if later.delay_s is None and later.at_s is None else later.due_s(now_s)
             dialect, keys = self.spoken_on(job.queue)

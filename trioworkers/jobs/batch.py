@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, get_args
 
 import attrs
 
 from trioworkers.errors import BadJob
 from trioworkers.outcome import Send
 from trioworkers.wire.job import Job, new_jid
-from trioworkers.wire.membership import Membership, Opening
+from trioworkers.wire.membership import Membership, OnFailure, Opening
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 MAX_JOBS = 1000
 """Of a batch that is sent in one step."""
 MAX_DESCRIPTION = 200
+
+
+class Members(tuple[str, ...]):
+    """Some members of a batch: what `batch.add` returns, and `after` takes."""
+
+    __slots__ = ()
 
 
 class Batch:
@@ -46,6 +52,7 @@ class Batch:
         self.id = new_jid()
         self._opening = opening(description, on_success, on_finished, on_death)
         self._jobs: dict[str, Job] = {}
+        self._after: dict[str, tuple[tuple[str, ...], OnFailure]] = {}
 
     def __repr__(self) -> str:
         return f"<Batch {self.id} {self._opening.description!r}: {len(self._jobs)} jobs>"
@@ -58,8 +65,18 @@ class Batch:
         """What it is, for people."""
         return self._opening.description
 
-    def add(self, *jobs: Job) -> None:
-        """Add members. Raises BadJob for one that can't be, for more than 1,000, and for one that is there already."""
+    def add(self, *jobs: Job, after: Iterable[Members] = (), on_failure: OnFailure = "wait") -> Members:
+        """Add members; returns what other members can wait for.
+
+        `after`: what was added before and must have ended first: the jobs are sent in the step in which the last of these ends. `on_failure`, if one of them is
+        dead: "wait" until it is retried and succeeds, "cancel" (they are skipped, and those that wait for them likewise), or "run" all the same. One
+        that was discarded, expired or deleted never succeeds: then "wait" cancels, too.
+
+        Raises BadJob for one that can't be, for more than 1,000, for one that is there already, and for an `after` that is not in this batch.
+        """
+        before = self._before(after)
+        if on_failure not in get_args(OnFailure):
+            raise BadJob(f"on_failure is one of {', '.join(map(repr, get_args(OnFailure)))}, not {on_failure!r:.80}")
         for job in jobs:
             check_member(job)
             if job.jid in self._jobs:
@@ -69,12 +86,25 @@ class Batch:
                     f"a batch that is sent in one step has {MAX_JOBS:,} jobs at most: use client.batch(…) for more"
                 )
             self._jobs[job.jid] = job
+            if before:
+                self._after[job.jid] = before, on_failure
+        return Members(job.jid for job in jobs)
+
+    def _before(self, after: Iterable[Members]) -> tuple[str, ...]:
+        before: dict[str, None] = {}
+        for each in after:
+            if not isinstance(each, Members):
+                raise BadJob(f"after is a list of what batch.add(…) returned, not {each!r:.80}")
+            before.update(dict.fromkeys(each))
+        if not before.keys() <= self._jobs.keys():
+            raise BadJob("after names a job of another batch: only members of this one can be waited for")
+        return tuple(before)
 
     def members(self, parent: str | None = None) -> list[Job]:
         """Its jobs as they are sent, the first of which brings the batch along. Without any: its callbacks, for it is over at once."""
         whole = attrs.evolve(self._opening, parent=parent)
         jobs = [
-            attrs.evolve(job, batch=Membership(self.id, None if number else whole))
+            attrs.evolve(job, batch=Membership(self.id, None if number else whole, *self._after.get(job.jid, ())))
             for number, job in enumerate(self._jobs.values())
         ]
         return jobs or [job for event, job in self._opening.callbacks.items() if event != "death"]

@@ -263,6 +263,11 @@ class Keys:
         return self._own(f"tw:task:{jid}")
 
     @property
+    def successors(self) -> str:
+        """Sorted set: payloads that wait for other jobs of their batch, by when they were sent, in epoch seconds."""
+        return self._own("tw:successors")
+
+    @property
     def batches(self) -> str:
         """Sorted set: the ids of batches by when they moved last."""
         return self._own("tw:batches")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -12,6 +12,7 @@ BATCH_FIELD = "tw_batch"
 """The id of the batch whose member the job is."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+OnFailure = Literal["wait", "cancel", "run"]
 EVENTS = ("success", "finished", "death")
 """When a batch's callbacks are sent: all members succeeded; all ended, however; the first one is dead."""
 MAX_DEPTH = 16
@@ -33,10 +34,15 @@ class Opening:
 
 @attrs.frozen
 class Membership:
-    """Of one job. `opening`: of the first member, if the batch comes into being with it."""
+    """Of one job. `opening`: of the first member, if the batch comes into being with it.
+
+    `after`: the members that must have ended before it is pushed; `on_failure`: what becomes of it if one of these doesn't succeed.
+    """
 
     batch: str
     opening: Opening | None = attrs.field(default=None, eq=False, repr=False)
+    after: tuple[str, ...] = attrs.field(default=(), eq=False)
+    on_failure: OnFailure = attrs.field(default="wait", eq=False)
 
 
 def batch_in(value: object) -> Membership | None:

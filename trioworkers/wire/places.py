@@ -93,6 +93,12 @@ _TABLE: dict[str, Place] = {
             command="next",
             about="Show unique jobs that are to replace or follow another one, longest first.",
         ),
+        Place(
+            *("waiting", "set", "successors", _acts(f"bury {_OUT}"), frozenset(), "sent"),
+            returns_to_queue=True,
+            command="waiting",
+            about="Show jobs that wait for other jobs of their batch, longest first.",
+        ),
         Place("queue", "queue", "queue", _acts(f"bury {_OUT}")),
         Place("running", "in-progress", "in_progress"),
     )

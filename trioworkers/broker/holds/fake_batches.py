@@ -7,9 +7,22 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from trioworkers.broker.sorted_payloads import SortedPayloads
 from trioworkers.errors import Refused
+from trioworkers.exits import Effect, on_exit
 from trioworkers.wire.job import Job
-from trioworkers.wire.membership import MAX_DEPTH, Opening
+from trioworkers.wire.membership import MAX_DEPTH, Membership, Opening
+
+
+@attrs.define
+class Successor:
+    """A member that waits. `payload`: as it lies; `before`: the jids that it waits for; `ends`: effects if it is skipped."""
+
+    payload: bytes
+    queue: str
+    before: set[str]
+    on_failure: str
+    ends: Sequence[Effect]
 
 
 @attrs.define
@@ -25,13 +38,18 @@ class FakeBatch:
     ended: Counter[str] = attrs.field(factory=Counter)
     fired: set[str] = attrs.field(factory=set)
     total: int = 0
+    waiting: dict[str, Successor] = attrs.field(factory=dict)
 
 
 @attrs.define
 class FakeBatches:
-    """`push`: sends a job at once."""
+    """`push(queue, payload)`: into a queue; `encode`: a job as it is sent now; `place`: where those lie that wait; `apply`: effects."""
 
-    push: Callable[[Job], None]
+    push: Callable[[str, bytes], None]
+    encode: Callable[[Job], bytes]
+    place: SortedPayloads
+    now_s: Callable[[], float]
+    apply: Callable[[Sequence[Effect]], None]
     by_id: dict[str, FakeBatch] = attrs.field(factory=dict)
 
     def check(self, jobs: Sequence[Job]) -> None:
@@ -78,9 +96,36 @@ class FakeBatches:
                 known = self.by_id[job.batch.batch]
                 known.pending.add(job.jid)
                 known.total += 1
+                if job.batch.after:
+                    self._keep(known, job, job.batch)
         for batch, opening in opened.items():
             if opening.sealed:
                 self.seal(batch)
+
+    def _keep(self, known: FakeBatch, job: Job, membership: Membership) -> None:
+        payload = self.encode(job)
+        ends = [effect for effect in on_exit(payload, "skipped") if effect[0] != "member"]
+        lies = self.place.add_another(payload, self.now_s())
+        known.waiting[job.jid] = Successor(lies, job.queue, set(membership.after), membership.on_failure, ends)
+
+    def _follow(self, known: FakeBatch, jid: str, how: str) -> list[str]:
+        """What waits for a member that has ended goes on, or is skipped. Returns the jids of those that are skipped."""
+        skipped: list[str] = []
+        for follower, waits in list(known.waiting.items()):
+            if jid not in waits.before:
+                continue
+            if how == "succeeded" or waits.on_failure == "run":
+                waits.before.discard(jid)
+                if not waits.before:
+                    del known.waiting[follower]
+                    if self.place.remove(waits.payload):
+                        self.push(waits.queue, waits.payload)
+            elif waits.on_failure == "cancel" or how != "dead":
+                del known.waiting[follower]
+                if self.place.remove(waits.payload):
+                    self.apply(waits.ends)
+                    skipped.append(follower)
+        return skipped
 
     def open(self, batch: str, opening: Opening) -> None:
         """It comes into being."""
@@ -111,13 +156,16 @@ class FakeBatches:
         known = self.by_id.get(batch)
         if known is None:
             return
-        if jid in known.pending or jid in known.dead:
-            known.pending.discard(jid)
-            known.dead.discard(jid)
-            if how == "dead":
-                known.dead.add(jid)
-            else:
-                known.ended[how] += 1
+        ends = [(jid, how)]
+        for jid, how in ends:  # noqa: PLR1704 - it grows by those that are skipped
+            if jid in known.pending or jid in known.dead:
+                known.pending.discard(jid)
+                known.dead.discard(jid)
+                if how == "dead":
+                    known.dead.add(jid)
+                else:
+                    known.ended[how] += 1
+                ends.extend((skipped, "skipped") for skipped in self._follow(known, jid, how))
         self._look(batch)
 
     def _look(self, batch: str) -> None:
@@ -139,4 +187,5 @@ class FakeBatches:
         if event not in known.fired:
             known.fired.add(event)
             if event in known.opening.callbacks:
-                self.push(attrs.evolve(known.opening.callbacks[event], jid=f"{batch}-{event}"))
+                job = attrs.evolve(known.opening.callbacks[event], jid=f"{batch}-{event}")
+                self.push(job.queue, self.encode(job))

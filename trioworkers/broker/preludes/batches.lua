@@ -5,6 +5,9 @@
 --                  fired_EVENT: when that was sent
 --   batch:ID:jids  set: members that have not ended; of a batch in a batch B:ID
 --   batch:ID:dead  set: members that are dead
+--   batch:ID:graph hash: w:JID, a member that waits: msgpack {score among the successors, queue, its key, how to push, key of the set of queues,
+--                  {jid that it waits for, …}, on_failure, effects if it is not run}; f:JID, who waits for it: msgpack {jid, …}
+--   successors     sorted set: payloads of those that wait, by when they were sent, no two at the same time
 --   batches        sorted set: ID by when it moved last
 -- Counts are made of what SREM says, so nothing counts twice, whoever says it how often.
 
@@ -12,7 +15,8 @@ local DEAD_S, OVER_S = 15552000, 86400
 
 local function batch_key(own, id) return own .. 'batch:' .. id end
 
--- Errors before anything is written. ops: {{ID, {jid, …}, opening or false, 1 if it is to be sealed}, …}
+-- Errors before anything is written. ops: {{ID, {jid, …}, opening or false, 1 if it is to be sealed, {successor, …}}, …}
+--   successor {jid, payload, {queue, its key, how to push, key of the set of queues}, {jid that it waits for, …}, on_failure, effects if it is not run}
 local function look_at_batches(own, ops)
   for _, op in ipairs(ops) do
     local id, jids, opening = op[1], op[2], op[3]
@@ -20,6 +24,7 @@ local function look_at_batches(own, ops)
     local state = redis.call('HMGET', key, 'state', 'cancelled', 'fired_finished')
     redis.call('SCARD', key .. ':jids')
     redis.call('ZCARD', own .. 'batches')
+    redis.call('ZCARD', own .. 'successors')
     if opening then
       if state[1] then error({err = 'ERR batch ' .. id .. ' is there already'}) end
       if opening[2] then
@@ -65,7 +70,7 @@ local function look_whether_over(own, id)
     fire(own, key, 'finished')
     if dead == 0 and not fields[3] then fire(own, key, 'success') end
     local stays = dead > 0 and DEAD_S or OVER_S
-    for _, each in ipairs({key, key .. ':dead'}) do redis.call('EXPIRE', each, stays) end
+    for _, each in ipairs({key, key .. ':dead', key .. ':graph'}) do redis.call('EXPIRE', each, stays) end
     if fields[2] then
       member_ended(own, fields[2], {{'member', fields[2], 'B:' .. id, dead > 0 and 'dead' or fields[3] and 'discarded' or 'succeeded'}})
     end
@@ -76,12 +81,71 @@ local function count(key, name, n)
   if n > 0 then redis.call('HINCRBY', key, name, n) end
 end
 
+local function add_successors(own, key, successors)
+  local followers, fields = {}, {}
+  for _, s in ipairs(successors) do
+    local jid, payload, way = s[1], s[2], s[3]
+    local at = string.format('%.17g', now())
+    while redis.call('ZCOUNT', own .. 'successors', at, at) > 0 do at = string.format('%.17g', now()) end
+    while redis.call('ZADD', own .. 'successors', 'NX', at, payload) == 0 do payload = payload .. blanks() end
+    fields[#fields + 1], fields[#fields + 2] = 'w:' .. jid, cmsgpack.pack({at, way[1], way[2], way[3], way[4], s[4], s[5], s[6]})
+    for _, before in ipairs(s[4]) do
+      followers[before] = followers[before] or {}
+      table.insert(followers[before], jid)
+    end
+  end
+  for before, jids in pairs(followers) do fields[#fields + 1], fields[#fields + 2] = 'f:' .. before, cmsgpack.pack(jids) end
+  for first = 1, #fields, 1000 do redis.call('HSET', key .. ':graph', unpack(fields, first, math.min(first + 999, #fields))) end
+end
+
+-- Whoever has taken a payload from where it waits deals with it: then nothing is to be done here.
+local function taken_successor(own, w)
+  local payload = redis.call('ZRANGEBYSCORE', own .. 'successors', w[1], w[1], 'LIMIT', 0, 1)[1]
+  if payload then redis.call('ZREM', own .. 'successors', payload) end
+  return payload
+end
+
+-- A member has ended: what waits for it goes on, or is skipped. Returns the jids of those that are skipped.
+local function follow(own, key, jid, how)
+  local graph, skipped = key .. ':graph', {}
+  local packed = redis.call('HGET', graph, 'f:' .. jid)
+  for _, follower in ipairs(packed and cmsgpack.unpack(packed) or {}) do
+    local field = 'w:' .. follower
+    local w = redis.call('HGET', graph, field)
+    w = w and cmsgpack.unpack(w)
+    if w and (how == 'succeeded' or w[7] == 'run') then
+      local left = {}
+      for _, before in ipairs(w[6]) do
+        if before ~= jid then left[#left + 1] = before end
+      end
+      w[6] = left
+      if #left > 0 then
+        redis.call('HSET', graph, field, cmsgpack.pack(w))
+      else
+        local payload = taken_successor(own, w)
+        if payload then send({{w[2], w[3], {payload}, w[4], w[5]}}, {}) end
+        redis.call('HDEL', graph, field)
+      end
+    elseif w and (w[7] == 'cancel' or how ~= 'dead') then -- who is dead may be retried, what is gone can't
+      if taken_successor(own, w) then
+        apply(own, w[8])
+        skipped[#skipped + 1] = follower
+      end
+      redis.call('HDEL', graph, field)
+    end
+  end
+  if how ~= 'dead' then redis.call('HDEL', graph, 'f:' .. jid) end
+  return skipped
+end
+
 -- list: of one batch {{'member', ID, jid, how it ended}, …}; without a jid: nothing but a look
 function member_ended(own, id, list)
   local key = batch_key(own, id)
   if not redis.call('HGET', key, 'state') then return end
-  for _, e in ipairs(list) do
-    local jid, how = e[3], e[4]
+  local number = 1
+  while list[number] do -- it grows by those that are skipped
+    local jid, how = list[number][3], list[number][4]
+    number = number + 1
     if jid then
       local was_dead = false
       local found = redis.call('SREM', key .. ':jids', jid)
@@ -97,6 +161,7 @@ function member_ended(own, id, list)
         elseif how ~= 'succeeded' then
           redis.call('HSET', key, 'not_succeeded', 1)
         end
+        for _, skipped in ipairs(follow(own, key, jid, how)) do list[#list + 1] = {'member', id, skipped, 'skipped'} end
       end
     end
   end
@@ -139,6 +204,7 @@ local function add_to_batches(own, ops)
       redis.call('SADD', key .. ':jids', unpack(jids, first, math.min(first + 999, #jids)))
     end
     count(key, 'total', #jids)
+    if op[5][1] then add_successors(own, key, op[5]) end
     redis.call('ZADD', own .. 'batches', 'XX', now(), id)
     if seals then
       redis.call('HSET', key, 'state', 'sealed')
