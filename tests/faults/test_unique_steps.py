@@ -105,3 +105,21 @@ def test_client_is_killed_at_its_step(server: Server, proxy: Proxy, when: str):
         with pytest.raises(Unavailable):
             sending.result()
     assert server.command("HLEN", "tw:unique") == server.command("LLEN", "queue:q")
+
+
+def test_lock_of_a_job_that_somebody_deleted_is_let_go_by_the_workers_that_run(
+    run_worker: Start, server: Server, client: AnyClient
+):
+    [deleted] = client.schedule(600, once.job(1))
+    client.schedule(600, once.job(2))
+    options = ("--lease", "2", "--shutdown-timeout", "1")
+    workers = [run_worker(server.url, "unique_app:app", *options, SEARCH_SOON="1", RUNS="/dev/null") for _ in range(2)]
+    found = server.command("ZRANGE", "schedule", 0, -1)
+    assert isinstance(found, list)
+    server.command("ZREM", "schedule", *[payload for payload in found if deleted in payload])
+    wait_for(lambda: server.command("HLEN", "tw:unique") == 1, "the lock is let go")
+    told = f"of job {deleted}"
+    wait_for(lambda: any(told in worker.text for worker in workers), "and that is told")
+    time.sleep(2)
+    assert sum(worker.text.count(told) for worker in workers) == 1
+    assert server.command("HLEN", "tw:unique") == 1
