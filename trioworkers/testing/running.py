@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import trio
 import trio.testing
 
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery, by_queue
@@ -24,7 +26,7 @@ from trioworkers.engine.job_nursery import JobNursery
 from trioworkers.engine.locks import Locks
 from trioworkers.engine.maintenance import Promoter
 from trioworkers.engine.permits import Permits
-from trioworkers.engine.quarantine import Quarantine
+from trioworkers.engine.quarantine import MAX_CRASHES, Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.slots import Slots
@@ -227,10 +229,19 @@ class RunningApp:
 
     async def _recover(self) -> None:
         lists = {queue: list(payloads) for (queue, _), payloads in self._broker.lists.items() if payloads}
+        jids = [jid_of(payload) for payloads in lists.values() for payload in payloads]
+        suspects = self._broker.in_quarantine & set(jids)
+        to_blame = [jid for jid in jids if jid in suspects] or jids
         with self._broker.reachable():
-            await self._broker.charge([jid_of(payload) for payloads in lists.values() for payload in payloads])
+            await self._broker.charge(to_blame, self._times(suspects))
             for queue in lists:
                 await self._broker.release(queue)
+        self._broker.in_quarantine.clear()
+
+    def _times(self, suspects: AbstractSet[str]) -> int:
+        """How often the charge counts: so often that it buries, if a suspect was alone when it struck for the last time. See `quarantine`."""
+        last = len(suspects) == 1 and self._broker.crash_counts[next(iter(suspects))] + 1 >= MAX_CRASHES
+        return MAX_CRASHES_IN_COMPANY if last else 1
 
     @contextmanager
     def redis_down(self) -> Iterator[None]:
