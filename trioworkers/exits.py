@@ -173,9 +173,11 @@ def held_unread(payload: bytes, known: Held | None) -> Held | None:
 
 def on_move(payload: bytes) -> tuple[Effect, ...]:
     """What is to be done about what a job holds that goes to another place: the search for what others deleted shall know that it moved."""
-    if b'"tw_lock"' not in payload:
+    if b'"tw_lock"' not in payload and b'"tw_batch"' not in payload:
         return ()
-    return tuple(("touch", *effect[1:]) for effect in on_exit(payload, "deleted") if effect[0] == "unlock")
+    ends = on_exit(payload, "deleted")
+    touched = [("touch", *effect[1:]) for effect in ends if effect[0] == "unlock"]
+    return (*touched, *(("moved", effect[1]) for effect in ends if effect[0] == "member"))
 
 
 def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tuple[Effect, ...]:
@@ -205,8 +207,10 @@ def _on_membership(outcome: Outcome | Checkpoint | LetGo, batch: str, jid: str) 
             how = "discarded"
         case Expire():
             how = "expired"
-        case _:
+        case Checkpoint() | LetGo():
             return ()
+        case _:
+            return (("moved", batch),)
     return (("member", batch, jid, how),)
 
 

@@ -5,7 +5,7 @@
 -- lasts    1: the record does not expire, for go-workers2 stumbles over one that is missing
 -- shown    1: the last heartbeat, or one before it whose reply was lost, showed jobs that ran
 -- outage_ms how long the outage was from which we are just back; 0: from none. Who was in it, too, has as long again to come back
--- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep, 2 if locks are, 3 if both,
+-- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep, 2 if locks or batches are, 3 if both,
 --         ms that whoever was missing after an outage isn't taken for dead yet, process id without a lease, its queue, …}
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
@@ -35,9 +35,9 @@ for _, key in ipairs(#running > 0 and {work, workers} or {}) do
 end
 local t = redis.call('TIME')
 local signal, held = '', 0
-if redis.call('EXISTS', signals, limits, repairs, unread, unique, successors) > 0 then
+if redis.call('EXISTS', signals, limits, repairs, unread, unique, successors, batches) > 0 then
   signal = redis.call('RPOP', signals) or ''
-  held = (redis.call('EXISTS', limits, repairs, unread) > 0 and 1 or 0) + (redis.call('EXISTS', unique, successors) > 0 and 2 or 0)
+  held = (redis.call('EXISTS', limits, repairs, unread) > 0 and 1 or 0) + (redis.call('EXISTS', unique, successors, batches) > 0 and 2 or 0)
 end
 local result = {gone, tonumber(t[1]), tonumber(t[2]), signal, held, 0}
 local ms = tonumber(outage_ms)

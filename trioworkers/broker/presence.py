@@ -38,6 +38,7 @@ BEAT = script(
         "unread",
         "unique",
         "successors",
+        "batches",
         "drained",
         "outage",
     ),
@@ -174,6 +175,7 @@ class Presence:
             keys.unread,
             keys.unique,
             keys.next,
+            keys.batches,
         ]
         names += [keys.drained(process_id), keys.outage]
         body = pack((lists, record.fields(self._more_fields(record.beat_s)), running_fields(running)))

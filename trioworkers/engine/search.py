@@ -18,7 +18,7 @@ from typing import Protocol
 import trio
 
 from trioworkers.broker.contract import Broker
-from trioworkers.broker.holds.search import HeldLock
+from trioworkers.broker.holds.search import MEMBER, HeldLock
 from trioworkers.broker.redis.link import Link
 from trioworkers.errors import BadPayload, BrokerError, Superseded
 from trioworkers.wire.keys import Keys
@@ -131,9 +131,10 @@ class Search:
         if gone:
             shown = ", ".join(f"{lock.key} of job {lock.jid}" for lock in missing[:_SHOWN])
             unreadable = f"{len(broken)} that could not be read" if broken else ""
+            what = sorted({"member" if lock.key.startswith(MEMBER) else "lock" for lock in [*missing, *broken]})
             logger.warning(
                 "%s let go whose job is in no place any more (another program deleted it): %s",
-                counted(gone, "lock"),
+                counted(gone, " or ".join(what)),
                 "; ".join(text for text in (shown, unreadable) if text),
             )
         if given_back:

@@ -12,7 +12,7 @@ import trio
 from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker, Due, LeaseGone
 from trioworkers.broker.holds.limits import Declared
-from trioworkers.broker.holds.search import LockSearch
+from trioworkers.broker.holds.search import HoldsSearch
 from trioworkers.broker.presence import BEATS_PER_LEASE, Beat, Presence
 from trioworkers.broker.redis.connection import Connection, retrying
 from trioworkers.broker.resque_broker import ResqueBroker
@@ -110,7 +110,7 @@ class Upkeep:
         self._reporter = Reporter(broker, self.metrics, beat_s)
         self.tending = Tending(broker, limits)
         spoken = [each.keys for each in brokers.in_use]
-        self.search = Search(broker, connection.link, LockSearch(connection, broker.keys, spoken))
+        self.search = Search(broker, connection.link, HoldsSearch(connection, broker.keys, spoken))
         self._registrations = list(self._make_registrations(beat_s))
 
     @property

@@ -267,7 +267,7 @@ class FakeHolds:
                 self.results[jid] = (text, self.now_s() + keep_s)
             elif kind == "unlock":
                 self.unlock(*rest)
-            elif kind == "touch":
+            elif kind in ("touch", "moved"):
                 continue  # nobody deletes anything here
             elif kind == "close":
                 for name in rest[0]:

@@ -26,6 +26,15 @@ HELD_LOCKS = script(
 )
 LET_LOCKS_GO = script(__file__, "let_locks_go", keys=(), args=("own", "work"), preludes=ENDS)
 
+HELD_MEMBERS = script(
+    __file__,
+    "held_members",
+    keys=(),
+    args=("own", "batch_at", "member_at", "untouched_s", "limit"),
+    preludes=ENDS,
+)
+LET_MEMBERS_GO = script(__file__, "let_members_go", keys=(), args=("own", "work"), preludes=ENDS)
+
 PAGE, PAGE_BYTES = 1000, 1_000_000
 MOST = 100_000
 """So many locks are looked for in one search; of more, others in the next."""
@@ -109,4 +118,36 @@ class LockSearch:
         ]
         back = [(payload, queue, keys.queue(queue), push, keys.queues) for payload, queue, keys, push in lost]
         gone, given_back = await self._connection.run(LET_LOCKS_GO, [], [self._keys.own, pack((over, back))])
+        return gone, given_back
+
+
+MEMBER = "member "
+"""What the keys of members begin with: `member BATCH JID`. No lock's key has a blank."""
+
+
+class HoldsSearch(LockSearch):
+    """The same, and members of batches: one that is in no place any more has ended, and its batch doesn't wait for it."""
+
+    async def untouched(self, for_s: float) -> tuple[list[HeldLock], list[bytes]]:
+        """See `LockSearch.untouched`; of batches in which nothing has moved for so long, all members that have not ended."""
+        held, lost = await super().untouched(for_s)
+        batch_at, member_at = 0, b"0"
+        while batch_at != -1 and len(held) < MOST:
+            args = [self._keys.own, batch_at, member_at, for_s, PAGE]
+            batch_at, member_at, *found = await self._connection.run(HELD_MEMBERS, [], args)
+            batch, touched, *jids = [text.decode() for text in found] or ["", ""]
+            held += [HeldLock(f"{MEMBER}{batch} {jid}", jid, touched) for jid in jids]
+        return held, lost
+
+    async def let_go(
+        self, held: Sequence[HeldLock], lost: Sequence[tuple[bytes, str, Keys, str]] = ()
+    ) -> tuple[int, int]:
+        """See `LockSearch.let_go`."""
+        members = [each for each in held if each.key.startswith(MEMBER)]
+        gone, given_back = await super().let_go([each for each in held if not each.key.startswith(MEMBER)], lost)
+        by_batch: dict[tuple[str, str], list[str]] = {}
+        for each in members:
+            by_batch.setdefault((each.key.split(" ")[1], each.touched), []).append(each.jid)
+        for (batch, touched), jids in by_batch.items():
+            gone += await self._connection.run(LET_MEMBERS_GO, [], [self._keys.own, pack([(batch, touched, jids)])])
         return gone, given_back

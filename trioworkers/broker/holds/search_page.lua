@@ -1,6 +1,6 @@
 -- One step of a look at all places, for the search for what others deleted. Reads only.
 -- kind  'list' or 'set': what lies at `place`; at: where this step begins: an index from the end where jobs are pushed, or a cursor
--- result  {where the next step begins, -1 if this was the last one, KEY of a lock whose job lies here, …}
+-- result  {where the next step begins, -1 if this was the last one, KEY of a lock whose job lies here, or 'member BATCH JID', …}
 local OVERLAP = 100 -- who takes jobs out of the middle of a list meanwhile moves up those that this look has yet to come to
 local begin, payloads, following = tonumber(at), {}, -1
 local found_kind = redis.call('TYPE', place).ok
@@ -32,6 +32,12 @@ for i, payload in ipairs(payloads) do
   if lock and not told[named[i]] and has_jid(payload, lock[1]) then
     told[named[i]] = true
     result[#result + 1] = named[i]
+  end
+end
+for _, payload in ipairs(payloads) do
+  local batch = named_batch(payload)
+  if batch then -- what stands in its arguments may look like its jid: then a member is taken for seen that isn't
+    for jid in string.gmatch(payload, '"jid"%s*:%s*"([%w_.:-]+)"') do result[#result + 1] = 'member ' .. batch .. ' ' .. jid end
   end
 end
 return result

@@ -18,7 +18,7 @@ from trioworkers.wire.membership import EVENTS
 from trioworkers.wire.numbers import count_in, number_in
 from trioworkers.wire.places import Location
 
-HOWS = ("succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced", "skipped")
+HOWS = ("succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced", "skipped", "lost")
 ROUNDS = 3
 """How often a cancellation looks for members: those that were fetched while it looked come back, or run."""
 

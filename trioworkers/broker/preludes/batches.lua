@@ -11,6 +11,30 @@
 --   batches        sorted set: ID by when it moved last
 -- Counts are made of what SREM says, so nothing counts twice, whoever says it how often.
 
+-- The batch of a payload, and whatever in it looks like a jid: its own is among them.
+local function named_batch(payload)
+  return string.find(payload, '"tw_batch"', 1, true) and string.match(payload, '"tw_batch"%s*:%s*"([%w_-]+)"')
+end
+
+-- Members have moved: so they are somewhere.
+local function touch_batches(own, ids)
+  for _, id in ipairs(ids) do redis.call('ZADD', own .. 'batches', 'XX', now(), id) end
+end
+
+local touch_locks = touch_named
+touch_named = function(own, payloads)
+  touch_locks(own, payloads)
+  local ids, known = {}, {}
+  for _, payload in ipairs(payloads) do
+    local id = named_batch(payload)
+    if id and not known[id] then
+      known[id] = true
+      ids[#ids + 1] = id
+    end
+  end
+  if #ids > 0 then pcall(touch_batches, own, ids) end
+end
+
 local DEAD_S, OVER_S = 15552000, 86400
 
 local function batch_key(own, id) return own .. 'batch:' .. id end

@@ -5,7 +5,7 @@
 --   'close'   {limit, …}, seconds: nothing starts under them for so long; before any permit is handed on
 --   'steps'   jid, {name, text, …}, what becomes of all that is there: 0 it goes, n it stays n seconds, -1 until somebody says otherwise
 --   'permit'  holds, member, {limit, …}, jid that the permits are kept for, or ''
---   'member'  ID, jid, how it ended: of a batch; without a jid: look whether the batch is over
+--   'member'  ID, jid, how it ended: of a batch; without a jid: look whether the batch is over; 'moved' ID: a member has moved
 --   'unlock'  KEY, jid: the lock of a job that has ended; 'touch' KEY, jid: of one that has moved
 
 local REPAIRS = 10000
@@ -14,6 +14,11 @@ local effect = {
   unlock = unlock_all,
   touch = touch_all,
   member = members_ended,
+  moved = function(own, list)
+    local ids = {}
+    for _, e in ipairs(list) do ids[e[2]] = true end
+    for id in pairs(ids) do touch_batches(own, {id}) end
+  end,
   result = function(own, list)
     for _, e in ipairs(list) do redis.call('SET', own .. 'result:' .. e[2], e[3], 'EX', e[4]) end
   end,
