@@ -112,19 +112,19 @@ class Sending:
 
         Take them all before the first is sent. `now_s`: epoch seconds by Redis's clock, as far as it is known.
         """
-        remaining, count = iter(sends), 0
+        remaining = _Counted(sends)
         while True:
+            first = remaining.count
             work = self.work(islice(remaining, PARCEL_JOBS), now_s, self.guard.check, PARCEL_BYTES)
             push, later = work[:2]
             if not push and not later:
                 return
             if work[2:]:
                 parcel = LockedParcel(pack(work))
-                parcel.first = count
+                parcel.first = first
                 yield parcel
             else:
                 yield pack(work)
-            count += sum(len(each[2]) for each in push) + len(later)
 
     def work(
         self,
@@ -235,6 +235,19 @@ def _admit(admit: Callable[[Job, bytes], None] | None, job: Job, payload: bytes,
     if job.deadline is not None:
         refuse_past(job.deadline, now_s)
     admit(job, payload)
+
+
+class _Counted(Iterator[Send]):
+    """Sends, and how many of them were taken so far."""
+
+    def __init__(self, sends: Iterable[Send]) -> None:
+        self._sends = iter(sends)
+        self.count = 0
+
+    def __next__(self) -> Send:
+        send = next(self._sends)
+        self.count += 1
+        return send
 
 
 def _item(payload: bytes, job: Job, lock: Lock, number: int) -> tuple[Any, ...]:

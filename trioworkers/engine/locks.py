@@ -95,7 +95,8 @@ class Locks:
         job, payload = read_before_start(delivery, self._broker), delivery.payload
         if job is None:
             return None
-        ends = () if job.keep_result is None else on_exit(payload, "replaced")
+        has_more = payload.count(b'"tw_') > (job.lock is not None)  # most hold nothing but their lock
+        ends = on_exit(payload, "replaced") if has_more else ()
         ask = partial(Claim, payload, job.jid, on_replaced=ends)
         lock = job.lock
         if lock is not None:
