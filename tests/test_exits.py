@@ -61,7 +61,9 @@ HOLD_NOTHING = {
     "fetch.lua": "a way in: what is fetched is let go by whoever settles it; what is too large for that is buried unread",
     "go_disown.lua": "touches go-workers2's records of workers",
     "go_prune.lua": "touches records of workers",
+    "register_cron.lua": "touches entries of periodic jobs only",
     "register_resque.lua": "touches Resque's records of workers",
+    "ticks.lua": "a way in; what it removes are entries of periodic jobs",
 }
 
 

@@ -230,6 +230,7 @@ def zone_named(name: str) -> ZoneInfo:
         raise ValueError(f"{problem}, which this machine's time zone data doesn't have") from None
 
 
+@cache
 def zone_data() -> str:
     """Which release of the time zone data this process computes with, like `2026a`; "unknown" if it doesn't say."""
     import zoneinfo  # noqa: PLC0415 - as above

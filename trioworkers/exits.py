@@ -24,6 +24,7 @@ from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
 from trioworkers.wire.lock import LOCK_FIELD, lock_in
 from trioworkers.wire.membership import BATCH_FIELD, batch_in
 from trioworkers.wire.packing import unpack_bytes
+from trioworkers.wire.periodic import TICK_FIELD, tick_in
 from trioworkers.wire.record import RECORD_FIELD, beside
 
 DEAD_S = 180 * 86_400
@@ -71,7 +72,7 @@ class Kept:
 class Held:
     """What a job and its attempt hold, of the few that hold anything.
 
-    A permit, the key of a lock, records beside the payload, membership of a batch, and for how many seconds it is kept how the job ended.
+    A permit, the key of a lock, records beside the payload, membership of a batch, and for how many seconds it is kept how the job ended. `entry`: the periodic job of which it is a run.
     `closes`: which limits are to be closed with its end, for how many seconds. `within`: permits of parts of the attempt that aren't over.
     """
 
@@ -83,16 +84,19 @@ class Held:
     closes: tuple[tuple[str, ...], float] | None = None
     within: tuple[Permit, ...] = ()
     batch: str = ""
+    entry: str = ""
 
 
 class _Holds(
-    msgspec.Struct, rename={"keep": KEEP_FIELD, "lock": LOCK_FIELD, "record": RECORD_FIELD, "batch": BATCH_FIELD}
+    msgspec.Struct,
+    rename={"keep": KEEP_FIELD, "lock": LOCK_FIELD, "record": RECORD_FIELD, "batch": BATCH_FIELD, "tick": TICK_FIELD},
 ):
     jid: Any = None
     batch: Any = None
     keep: Any = None
     lock: Any = None
     record: Any = None
+    tick: Any = None
     error_class: Any = None
     error_message: Any = None
 
@@ -121,6 +125,9 @@ def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
         effects.append(("steps", jid, (), DEAD_S if how == "dead" else 0))
     if (batch := batch_in(holds.batch)) is not None:
         effects.append(("member", batch.batch, jid, how))
+    tick = tick_in(holds.tick)
+    if tick is not None:
+        effects.append(("run", tick.entry, jid, how))
     return tuple(effects)
 
 
@@ -166,9 +173,10 @@ def held_unread(payload: bytes, known: Held | None) -> Held | None:
     jid = holds.jid if isinstance(holds.jid, str) and holds.jid else jid_of(payload)
     lock = lock_in(holds.lock)
     key = "" if lock is None or lock.until == "spell" else lock.key
-    batch = batch_in(holds.batch)
+    batch, tick = batch_in(holds.batch), tick_in(holds.tick)
     permit = None if known is None else known.permit
-    return Held(jid, permit, kept_s(holds.keep), key, batch="" if batch is None else batch.batch)
+    named = "" if batch is None else batch.batch
+    return Held(jid, permit, kept_s(holds.keep), key, batch=named, entry="" if tick is None else tick.entry)
 
 
 def on_move(payload: bytes) -> tuple[Effect, ...]:
@@ -193,25 +201,31 @@ def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tupl
         effects = (("close", *held.closes), *effects)
     if held.batch:
         effects += _on_membership(outcome, held.batch, held.jid)
+    if held.entry and (how := _how(outcome)) is not None:  # the history of a periodic job says how its runs ended
+        effects += (("run", held.entry, held.jid, how),)
     return effects + _on_lock(outcome, held) if held.lock else effects
 
 
 def _on_membership(outcome: Outcome | Checkpoint | LetGo, batch: str, jid: str) -> tuple[Effect, ...]:
     """A member that has ended is counted in its batch, and what follows from that is sent."""
+    how = _how(outcome)
+    if how is not None:
+        return (("member", batch, jid, "expired" if how == "skipped" else how),)
+    return () if isinstance(outcome, Checkpoint | LetGo) else (("moved", batch),)
+
+
+def _how(outcome: Outcome | Checkpoint | LetGo) -> Exit | None:
+    """How a job ends for good by an outcome; None if it doesn't."""
     match outcome:
         case Acknowledge():
-            how: Exit = "succeeded"
+            return "succeeded"
         case Bury():
-            how = "dead"
+            return "dead"
         case Discard():
-            how = "discarded"
+            return "discarded"
         case Expire():
-            how = "expired"
-        case Checkpoint() | LetGo():
-            return ()
-        case _:
-            return (("moved", batch),)
-    return (("member", batch, jid, how),)
+            return outcome.how
+    return None
 
 
 def _on_lock(outcome: Outcome | Checkpoint | LetGo, held: Held) -> tuple[Effect, ...]:

@@ -184,6 +184,30 @@ KEYS = (
         *("admission", "deregistration; expiry (a day)", True),
     ),
     Key(
+        *("tw:cron", "sorted set", "The entries of periodic jobs, by their next tick; `inf`: paused, broken, or none."),
+        *("a worker that declares them, `Client.periodic`, `cron`", "`cron delete`; for code's see below", True),
+    ),
+    Key(
+        *("tw:cron:ENTRY", "hash", "What a periodic job is, who declared it so and when; whether it is paused."),
+        *(
+            "a worker that declares it, `Client.periodic`, `cron`",
+            "`cron delete`; of code: when no live process has declared it for 10 minutes",
+            True,
+        ),
+    ),
+    Key(
+        *("tw:runs:ENTRY", "hash", "The last 20 runs of a periodic job, by jid: tick, when it was sent, how it ended."),
+        *("whoever takes the tick; every exit of the job", "with the entry", True),
+    ),
+    Key(
+        *("tw:cron_declared", "hash", "When a process that declares these entries was last heard of, by schedule."),
+        *("heartbeat of a worker that declares any", "such a worker, after 10 minutes without one", True),
+    ),
+    Key(
+        *("tw:cron_names:SCHEDULE", "set", "The entries that a process declares."),
+        *("a worker that declares any", "such a worker, after 10 minutes without one", True),
+    ),
+    Key(
         *("tw:repairs", "list", "Effects that could not be written with their outcomes."),
         *("settle and all other exits", "upkeep", True),
     ),
@@ -291,12 +315,20 @@ FIELDS = (
         *("whoever sends it (`Batch`)", "the job's end"),
     ),
     Field(
+        *("tw_tick", "payload", "Which tick of which periodic job it was sent for: epoch second, zone, entry."),
+        *("whoever takes the tick", "the job's end"),
+    ),
+    Field(
         *("tw_record", "payload", "Results of steps, cursors of iterations; how many results lie in `tw:steps:JID`."),
         *("retry, requeue, checkpoint", "the job's end"),
     ),
     Field(
         *("tw_bytes", "record in Resque's `failed`", "The bytes, in base64, of a payload that is no UTF-8."),
         *("burial", "whoever takes the record away"),
+    ),
+    Field(
+        *("tw_zones", "process record", "The release of the time zone data by which ticks are computed."),
+        *("heartbeat of a worker that declares periodic jobs", "expiry of the record (a minute)"),
     ),
     Field(
         *("tw_rates", "process record", "Jobs settled per second, by queue."),

@@ -252,7 +252,7 @@ class _Counted(Iterator[Send]):
 
 def _item(payload: bytes, job: Job, lock: Lock, number: int) -> tuple[Any, ...]:
     """What stands for the payload of a unique job: see `take_locks` in `unique.lua`."""
-    ends = () if job.keep_result is None else on_exit(payload, "replaced")
+    ends = () if job.keep_result is None and not job.extra else on_exit(payload, "replaced")
     every_ms = math.ceil(lock.every_s * 1000)
     return (payload, job.jid, lock.key, lock.on_conflict, every_ms, lock.max_wait_s, ends, number)
 

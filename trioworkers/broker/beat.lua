@@ -5,7 +5,7 @@
 -- lasts    1: the record does not expire, for go-workers2 stumbles over one that is missing
 -- shown    1: the last heartbeat, or one before it whose reply was lost, showed jobs that ran
 -- outage_ms how long the outage was from which we are just back; 0: from none. Who was in it, too, has as long again to come back
--- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep, 2 if locks or batches are, 3 if both,
+-- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep, 2 if locks or batches are, 3 if both, 4 more if nobody knew of our schedule,
 --         ms that whoever was missing after an outage isn't taken for dead yet, process id without a lease, its queue, …}
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
@@ -39,6 +39,8 @@ if redis.call('EXISTS', signals, limits, repairs, unread, unique, successors, ba
   signal = redis.call('RPOP', signals) or ''
   held = (redis.call('EXISTS', limits, repairs, unread) > 0 and 1 or 0) + (redis.call('EXISTS', unique, successors, batches) > 0 and 2 or 0)
 end
+local declared = KEYS[before_cron_declared + 1]
+if declared and redis.pcall('HSET', declared, schedule, t[1] .. '.' .. string.format('%06d', t[2])) ~= 0 then held = held + 4 end
 local result = {gone, tonumber(t[1]), tonumber(t[2]), signal, held, 0}
 local ms = tonumber(outage_ms)
 if ms > 0 and ms > redis.call('PTTL', outage) then redis.call('SET', outage, identity, 'PX', ms) end

@@ -26,6 +26,7 @@ from trioworkers.wire.membership import Opening
 if TYPE_CHECKING:
     from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
     from trioworkers.broker.holds.locks import Answer, Claim
+    from trioworkers.broker.holds.ticks import Declaration, DueEntry, Registered, Take, Taken
     from trioworkers.broker.holds.within import Granted, Wants
 
 PAGE_BYTES = 4_000_000
@@ -70,7 +71,8 @@ class Settlement(NamedTuple):
 class Due:
     """What is due in the retry and the schedule set, up to a page, and the seconds until more is (0: there is; None: nothing).
 
-    Besides, what people want: control `messages` for this worker, and the names of what is paused for all.
+    Besides, what people want: control `messages` for this worker, and the names of what is paused for all; periodic jobs that are due (`entries`) at `now_s`,
+    epoch seconds by Redis's clock.
     """
 
     retry: list[bytes]
@@ -80,6 +82,8 @@ class Due:
     messages: Sequence[bytes] = ()
     paused_queues: frozenset[str] = frozenset()
     paused_classes: frozenset[str] = frozenset()
+    entries: Sequence[DueEntry] = ()
+    now_s: float = 0.0
 
 
 @attrs.frozen
@@ -175,8 +179,16 @@ class Broker(Sends, Protocol):
     async def within(self, wants: Wants) -> Granted:
         """See `within.within`."""
 
-    async def due(self, limit: int) -> Due:
+    async def due(self, limit: int, ticks: int = 0) -> Due:
         """See `Promotes.due`."""
+
+    async def take_ticks(self, takes: Sequence[Take]) -> list[Taken]:
+        """See `RedisBroker.take_ticks`."""
+
+    async def register_cron(
+        self, schedule: str, declared: Sequence[Declaration], since: str, *, sweep: bool = False
+    ) -> Registered:
+        """See `ticks.register`."""
 
     async def reply(self, token: str, reply: bytes) -> None:
         """See `Promotes.reply`."""

@@ -1,12 +1,26 @@
 -- Which jobs are due, and when the next one will be; and the control messages for this worker. One script, as it is the one thing that
 -- an idle worker does again and again.
 -- result  {seconds until the next one after these, or '' ; due of retry; due of schedule; messages, oldest first; paused queues; paused classes;
---          what of these can't be read, and why; {size, queue or '', size, …} of what was too large to be read and has been moved}
+--          what of these can't be read, and why; {size, queue or '', size, …} of what was too large to be read and has been moved;
+--          {our time, name of a periodic job that is due, its tick, its definition or '', …}}
+-- cron        of who takes ticks: the entries of periodic jobs by their next one; up to `ticks` of those that are due come along, and the wait ends with the next
 -- huge_bytes  what is larger goes to its queue here and now, as it came, without leaving Redis; or to the dead set where its queue
 --             doesn't stand among its first fields, as everybody who writes such payloads has it
--- Most of the time there is nothing of all this.
-if redis.call('EXISTS', retry, schedule, control, paused_queues, paused_classes) == 0 then return {'', {}, {}, {}, {}, {}, {}, {}} end
-local t, soonest = now(), nil
+-- Most of the time there is nothing of all this; or only periodic jobs, none of which is due.
+local cron = KEYS[before_cron + 1]
+local there = redis.call('EXISTS', unpack({retry, schedule, control, paused_queues, paused_classes, cron}))
+if there == 0 then return {'', {}, {}, {}, {}, {}, {}, {}, {}} end
+local problems, entries, coming, t = {}, {}, math.huge, now()
+local first = cron and redis.pcall('ZRANGE', cron, 0, 0, 'WITHSCORES') or {}
+if first.err then problems[1] = cron .. ': ' .. first.err end
+if first[2] then
+  coming = tonumber(first[2])
+  if there == 1 and coming > t then
+    local wait = coming < math.huge and string.format('%.6f', coming - t) or ''
+    return {wait, {}, {}, {}, {}, {}, {}, {}, {}}
+  end
+end
+local soonest
 local huge, most = {}, tonumber(huge_bytes)
 local function move(set, payload)
   -- Up to the first bracket inside there are only plain values, in which a quote is escaped: so this is a field, and the job's own.
@@ -45,9 +59,25 @@ local function look(i, set)
 end
 look(1, retry)
 look(2, schedule)
-local wait = soonest and soonest < math.huge and string.format('%.6f', math.max(0, soonest - t)) or ''
 -- What people want is read as far as it can be: a key of the wrong type keeps no due job waiting.
-local problems, messages = {}, {}
+local messages = {}
+if coming <= t then
+  entries[1] = string.format('%.6f', t)
+  local found = redis.call('ZRANGEBYSCORE', cron, '-inf', t, 'WITHSCORES', 'LIMIT', 0, ticks)
+  for i = 1, #found, 2 do
+    local entry = own .. 'cron:' .. found[i]
+    local size = redis.pcall('HSTRLEN', entry, 'definition')
+    local definition = type(size) == 'number' and size <= 1000000 and redis.call('HGET', entry, 'definition') or ''
+    entries[#entries + 1], entries[#entries + 2], entries[#entries + 3] = found[i], found[i + 1], definition
+  end
+  coming = t
+  if #found < 2 * tonumber(ticks) then
+    local following = redis.call('ZRANGEBYSCORE', cron, '(' .. string.format('%.17g', t), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    coming = tonumber(following[2]) or math.huge
+  end
+end
+if coming < math.huge then soonest = math.min(soonest or math.huge, coming) end
+local wait = soonest and soonest < math.huge and string.format('%.6f', math.max(0, soonest - t)) or ''
 local function members(key)
   local found = redis.pcall('SMEMBERS', key)
   if not found.err then return found end
@@ -62,4 +92,4 @@ while #messages < 100 do
   end
   messages[#messages + 1] = message
 end
-return {wait, result[1], result[2], messages, members(paused_queues), members(paused_classes), problems, huge}
+return {wait, result[1], result[2], messages, members(paused_queues), members(paused_classes), problems, huge, entries}

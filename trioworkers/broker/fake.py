@@ -18,11 +18,13 @@ from trioworkers.broker.contract import PAGE_BYTES, Due, DueSet, Fetched, Holder
 from trioworkers.broker.holds.fake import FakeHolds
 from trioworkers.broker.holds.fake_batches import FakeBatches
 from trioworkers.broker.holds.fake_locks import FakeLocks
+from trioworkers.broker.holds.fake_ticks import FakeTicks
 from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
 from trioworkers.broker.holds.locks import Answer, Claim
+from trioworkers.broker.holds.ticks import Declaration, Registered, Take, Taken
 from trioworkers.broker.holds.within import Granted, Wants
 from trioworkers.broker.sorted_payloads import SortedPayloads
-from trioworkers.errors import BrokerError, Refused
+from trioworkers.errors import BadJob, BrokerError, Refused
 from trioworkers.exits import Permit, given_up
 from trioworkers.sending import Met, Sending, debounced, duplicate
 from trioworkers.size_guard import SizeGuard
@@ -41,12 +43,21 @@ T = TypeVar("T")
 
 
 class _VirtualClock(Clock):
+    """Trio's clock, which began at `epoch_s`."""
+
+    def __init__(self, epoch_s: float) -> None:
+        super().__init__()
+        self._epoch_s = epoch_s
+
     def now_s(self) -> float:
-        return EPOCH_S + trio.current_time()
+        return self._epoch_s + trio.current_time()
 
 
 class FakeBroker:
-    """See the module. `consumed`: the queues that count as work when `has_work` is asked. `dialects`: where not `dialect` is spoken."""
+    """See the module. `consumed`: the queues that count as work when `has_work` is asked. `dialects`: where not `dialect` is spoken.
+
+    `epoch_s`: what time it is, in epoch seconds, at which Trio's clock begins.
+    """
 
     def __init__(
         self,
@@ -55,11 +66,12 @@ class FakeBroker:
         guard: SizeGuard | None = None,
         dialect: Dialect = SIDEKIQ,
         dialects: Mapping[str, Dialect] | None = None,
+        epoch_s: float = EPOCH_S,
     ) -> None:
         self.dialect = dialect
         self.keys = dialect.keys("")
         self.worker = "fake"
-        self.clock: Clock = _VirtualClock()
+        self.clock: Clock = _VirtualClock(epoch_s)
         self.guard = SizeGuard() if guard is None else guard
         foreign = {queue: (spoken, spoken.keys("")) for queue, spoken in (dialects or {}).items()}
         self.sending = Sending(self.keys, dialect, self.guard, foreign)
@@ -81,6 +93,8 @@ class FakeBroker:
         )
         self.locks = FakeLocks(self.sets["next"], self.sets["schedule"], self._push, self.clock.now_s, self.held.apply)
         self.held.unlock = self.locks.unlock
+        self.ticks = FakeTicks(self.clock.now_s, self._send)
+        self.held.run_ended = self.ticks.ended
         self._claimed: dict[str, tuple[int, list[Answer]]] = {}
         self.batches = FakeBatches(
             self._push, self._encoded, self.sets["successors"], self.clock.now_s, self.held.apply
@@ -324,14 +338,39 @@ class FakeBroker:
 
         return await self._call(look, looks=True)
 
-    async def due(self, limit: int) -> Due:
+    async def take_ticks(self, takes: Sequence[Take]) -> list[Taken]:
+        """See `RedisBroker.take_ticks`."""
+
+        def move() -> list[Taken]:
+            answers = []
+            for take in takes:
+                try:
+                    self.sending.work(take.sends, self.clock.now_s(), self.guard.check)
+                except BadJob as error:
+                    answers.append(Taken("error", str(error)))
+                else:
+                    answers.append(self.ticks.take(take))
+            return answers
+
+        return await self._call(move)
+
+    async def register_cron(
+        self, schedule: str, declared: Sequence[Declaration], since: str, *, sweep: bool = False
+    ) -> Registered:
+        """See `ticks.register`."""
+        return await self._call(lambda: self.ticks.register(schedule, declared, since, sweep=sweep))
+
+    async def due(self, limit: int, ticks: int = 0) -> Due:
         """See `Promotes.due`."""
 
         def move() -> Due:
             now_s = self.clock.now_s()
             coming = [at for name in DUE_SETS if (at := self.sets[name].next_after(now_s)) is not None]
+            entries, next_s = self.ticks.due(ticks)
+            coming += [] if next_s is None else [now_s + next_s]
             retry, schedule, delayed = (self.sets[name].due(now_s, limit) for name in DUE_SETS)
-            return Due(retry, schedule, min(coming) - now_s if coming else None, delayed)
+            next_in_s = min(coming) - now_s if coming else None
+            return Due(retry, schedule, next_in_s, delayed, entries=entries, now_s=now_s)
 
         return await self._call(move, looks=True)
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from trioworkers.broker.holds import limits, locks
+from trioworkers.broker.holds import limits, locks, ticks
 from trioworkers.broker.holds.within import Granted, Wants, within
 from trioworkers.broker.neighbours import Neighbours, SidekiqNeighbours
 from trioworkers.broker.promote import Promotes
 from trioworkers.broker.reclaim import Reclaims
 from trioworkers.broker.settle import Settles
+from trioworkers.errors import BadJob, ConfigurationError
 
 
 class RedisBroker(Settles, Promotes, Reclaims):
@@ -68,6 +69,27 @@ class RedisBroker(Settles, Promotes, Reclaims):
             keys.queues,
         )
         return await locks.claim(self.connection, at, number, batch)
+
+    async def take_ticks(self, takes: Sequence[ticks.Take]) -> list[ticks.Taken]:
+        """See `ticks.take_ticks`. What can't be sent is an error of that one alone."""
+        packed: dict[int, tuple[object, ...]] = {}
+        answers = [ticks.Taken("error")] * len(takes)
+        for number, take in enumerate(takes):
+            try:
+                packed[number] = ticks.packed_take(take, self.keys, self.guard, self.clock.now_s())
+            except (BadJob, ConfigurationError) as error:
+                answers[number] = ticks.Taken("error", str(error))
+        if packed:
+            found = await ticks.take_ticks(self.connection, self.keys, [*packed.values()])
+            for number, taken in zip(packed, found, strict=True):
+                answers[number] = taken
+        return answers
+
+    async def register_cron(
+        self, schedule: str, declared: Sequence[ticks.Declaration], since: str, *, sweep: bool = False
+    ) -> ticks.Registered:
+        """See `ticks.register`."""
+        return await ticks.register(self.connection, self.keys, schedule, declared, since, sweep=sweep)
 
     async def tend(self, round_: limits.Round) -> limits.Tended:
         """See `limits.tend`."""

@@ -15,6 +15,7 @@ import trio
 from trioworkers.broker.contract import LeaseGone
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.scripts import script
+from trioworkers.cron import zone_data
 from trioworkers.errors import Superseded
 from trioworkers.identity import is_certainly_dead
 from trioworkers.wire.own_record import Record, decode_lease, running_fields
@@ -41,8 +42,9 @@ BEAT = script(
         "batches",
         "drained",
         "outage",
+        "*cron_declared",
     ),
-    args=("ours", "lease_ms", "identity", "packed", "lease_prefix", "lasts", "shown", "outage_ms"),
+    args=("ours", "lease_ms", "identity", "packed", "lease_prefix", "lasts", "shown", "outage_ms", "schedule"),
 )
 CLAIM = script(
     __file__, "claim", keys=("lease", "registry", "drained", "*last_settles"), args=("ours", "lease_ms", "gone_holder")
@@ -75,6 +77,7 @@ class Beat:
     """What a heartbeat brings back. `orphans`: (process id, queue with its dialect tag) of registered lists whose worker has no lease.
 
     `patience_s`: how long who was missing after an outage isn't taken for dead yet. `something_is_held`: there are limits, or effects to be repaired; `locks_are_held`: by unique jobs.
+    `schedule_is_unknown`: Redis didn't know which periodic jobs we declare.
     """
 
     lease_gone: LeaseGone
@@ -83,6 +86,7 @@ class Beat:
     orphans: list[tuple[str, str]]
     something_is_held: bool = False
     locks_are_held: bool = False
+    schedule_is_unknown: bool = False
     patience_s: float = 0.0
 
 
@@ -98,6 +102,8 @@ class Presence:
     ) -> None:
         self._broker = broker
         self._identity = identity
+        self.schedule = ""
+        """What stands for the periodic jobs that we declare, if there are any."""
         self._told_outages = broker.connection.link.outages
         self._shown = False
         self._queues = [((brokers or {}).get(queue, broker), queue) for queue in queues]
@@ -177,12 +183,12 @@ class Presence:
             keys.next,
             keys.batches,
         ]
-        names += [keys.drained(process_id), keys.outage]
+        names += [keys.drained(process_id), keys.outage, *([keys.cron_declared] if self.schedule else [])]
         body = pack((lists, record.fields(self._more_fields(record.beat_s)), running_fields(running)))
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
         link = broker.connection.link
         was_up, outages = link.is_up, link.outages
-        args += [int(broker.record_lasts), int(self._shown), self._outage_ms()]
+        args += [int(broker.record_lasts), int(self._shown), self._outage_ms(), self.schedule]
         self._shown = self._shown or bool(running)
         asked_at = trio.current_time()
         gone, seconds, microseconds, signal, held, patience_ms, *orphans = await broker.connection.run(
@@ -201,6 +207,7 @@ class Presence:
             list(zip(names_of[::2], names_of[1::2], strict=True)),
             something_is_held=bool(held & 1),
             locks_are_held=bool(held & 2),
+            schedule_is_unknown=bool(held & 4),
             patience_s=patience_ms / 1000,
         )
 
@@ -214,6 +221,8 @@ class Presence:
     def _more_fields(self, now_s: float) -> dict[str, str]:
         """What the families of our queues that keep their records where ours is want to see in it."""
         found = self._broker.dialect.record_fields(now_s)
+        if self.schedule:
+            found = found | {"tw_zones": zone_data()}
         for own, _ in self._queues:
             if own.shares_processes:
                 found = found | own.dialect.record_fields(now_s)

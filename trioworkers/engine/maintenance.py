@@ -17,6 +17,8 @@ import trio
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker, Due, DueSet, Reclaiming
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
+from trioworkers.engine.periodic import PAGE as TICKS_PAGE
+from trioworkers.engine.periodic import Ticker
 from trioworkers.engine.quarantine import MAX_CRASHES, QUARANTINE_AFTER_CRASHES, WORKER_DIED
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
@@ -40,7 +42,7 @@ Orphan = tuple[str, str]
 class Promoter:
     """Moves due jobs from the retry and schedule sets to their queues. Any number of workers may do it at once.
 
-    `hear` is told all that a look brings: what people want comes with it. `is_idle`: whether nothing runs here.
+    `hear` is told all that a look brings: what people want comes with it. `is_idle`: whether nothing runs here. `ticker`: of the one that sees to periodic jobs, too.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class Promoter:
         *,
         hear: Callable[[Due], None] = lambda _: None,
         is_idle: Callable[[], bool] = lambda: False,
+        ticker: Ticker | None = None,
     ) -> None:
         self._broker = broker
         self._hear = hear
         self._is_idle = is_idle
+        self._ticker = ticker
 
     async def run(self) -> None:
         """Look once a second (less often while idle), and at the very moment when the next job comes due. An outage only delays it."""
@@ -66,8 +70,9 @@ class Promoter:
 
         Raises BrokerError.
         """
-        due = await self._broker.due(PROMOTE_PAGE)
+        due = await self._broker.due(PROMOTE_PAGE, 0 if self._ticker is None else TICKS_PAGE)
         self._hear(due)
+        next_tick_s = math.inf if self._ticker is None or not due.entries else await self._ticker.take(due)
         errors: list[str] = []
         sources: tuple[tuple[DueSet, Sequence[bytes]], ...]
         sources = (("retry", due.retry), ("schedule", due.schedule), ("delayed", due.delayed))
@@ -77,7 +82,7 @@ class Promoter:
                 errors += (await self._broker.promote(source, entries))[1]
         for error in set(errors):
             logger.error("a due job can't be enqueued, it stays where it is: %s", error)
-        return math.inf if errors or due.next_in_s is None else due.next_in_s
+        return min(next_tick_s, math.inf if errors or due.next_in_s is None else due.next_in_s)
 
     def _entry(self, payload: bytes) -> tuple[bytes, str | None, bytes]:
         """What becomes of a due payload. It may be no job of ours: where it names a queue, it goes there as it came, whatever else it says."""

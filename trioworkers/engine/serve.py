@@ -159,6 +159,7 @@ def _assemble(app: Declarations, settings: Settings, url: str, connection: Conne
         limits=app.limits,
         queue_limits=app.queue_limits,
         unique=app.unique,
+        periodic=app.periodic_jobs,
     )
     return brokers.main, worker
 

@@ -21,6 +21,7 @@ from trioworkers.engine.heartbeat import Heartbeat
 from trioworkers.engine.job_metrics import JobMetrics, Reporter
 from trioworkers.engine.maintenance import Promoter, Reclaimer
 from trioworkers.engine.neighbour_watch import NeighbourWatch
+from trioworkers.engine.periodic import Ticker
 from trioworkers.engine.quarantine import MAX_CRASHES
 from trioworkers.engine.remote_control import RemoteControl
 from trioworkers.engine.resque_registration import ResqueRegistration
@@ -29,13 +30,14 @@ from trioworkers.engine.settler import Settler
 from trioworkers.engine.tending import Tending
 from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
 from trioworkers.wire.own_record import Identity
+from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
 SHOWN = 10
 Chore = Callable[[], Awaitable[None]]
-_Part = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | Search | Tending
+_Part = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | Search | Tending | Ticker
 
 
 class Upkeep:
@@ -55,6 +57,7 @@ class Upkeep:
         *,
         strict: bool,
         limits: Declared,
+        periodic: Sequence[Periodic],
         classes: Mapping[str, Sequence[str]],
         running: Callable[[], Iterable[Delivery]],
         is_quiet: Callable[[], bool],
@@ -93,7 +96,12 @@ class Upkeep:
             settled=lambda: self.settled,
             on_beat=self._hear_beat,
         )
-        self._promoters = [Promoter(each, hear=self._hear_due, is_idle=self._is_idle) for each in brokers.in_use]
+        self.ticker = Ticker(broker, periodic)
+        self._presence.schedule = self.ticker.schedule
+        self._promoters = [
+            Promoter(each, hear=self._hear_due, is_idle=self._is_idle, ticker=self.ticker if each is broker else None)
+            for each in brokers.in_use
+        ]
         self._reclaimer = Reclaimer(
             broker, connection.link, lease_s=lease_s, beat_s=beat_s, broker_of=brokers.tagged, on_killer=on_killer
         )
@@ -142,6 +150,8 @@ class Upkeep:
             logger.warning("%s of our last life as %s put back into the queue", counted(moved, "job"), process_id)
         await retrying(self.tending.declare, final=(Superseded, Refused))
         await retrying(self._heartbeat.beat)
+        if self.ticker.schedule:
+            await retrying(self.ticker.register, final=(Superseded, Refused))
         # What is paused must be known before the first fetch.
         self._hear_due(await retrying(partial(self._broker.due, 0)))
 
@@ -150,6 +160,7 @@ class Upkeep:
         """What is to be run beside the jobs, until they have ended."""
         parts: list[_Part] = [
             self.tending,
+            self.ticker,
             self._heartbeat,
             *self._promoters,
             self._reclaimer,
@@ -216,6 +227,7 @@ class Upkeep:
         if beat.lease_gone:
             self._on_lease_gone(beat.lease_gone)
         self.tending.beat(something_is_held=beat.something_is_held)
+        self.ticker.beat(is_unknown=beat.schedule_is_unknown)
         self.search.beat(something_is_held=beat.locks_are_held)
         self._reclaimer.observe(
             [orphan for orphan in beat.orphans if orphan[0] != self._broker.holder.process_id], beat.patience_s

@@ -12,6 +12,7 @@ from trioworkers.exits import Held, Kept, Permit
 from trioworkers.jobs.handler import AnyHandler
 from trioworkers.wire.job import Job
 from trioworkers.wire.lifetime import kept_s
+from trioworkers.wire.periodic import tick_of
 
 
 def has_expired(job: Job, handler: AnyHandler | None, now_s: float) -> bool:
@@ -31,9 +32,10 @@ def held_by(job: Job, handler: AnyHandler | None, permit: Permit | None) -> Held
     key = "" if job.lock is None or job.lock.until == "spell" else job.lock.key
     record = Kept() if job.recorded is not None and job.recorded.beside else None
     batch = "" if job.batch is None else job.batch.batch
-    if keep_s is None and permit is None and not key and record is None and not batch:
+    tick = tick_of(job.extra) if job.extra else None
+    if keep_s is None and permit is None and not key and record is None and not batch and tick is None:
         return None
-    return Held(job.jid, permit, keep_s, key, record, batch=batch)
+    return Held(job.jid, permit, keep_s, key, record, batch=batch, entry="" if tick is None else tick.entry)
 
 
 def seconds_left(job: Job, now_s: float) -> float | None:

@@ -36,6 +36,7 @@ from trioworkers.jobs.unique import UniqueClass
 from trioworkers.printable import Lines
 from trioworkers.wire.limit_spec import queue_limit_name
 from trioworkers.wire.own_record import Identity
+from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
@@ -73,6 +74,7 @@ class Worker:
         limits: Mapping[str, Limits] | None = None,
         queue_limits: Mapping[str, FleetLimit] | None = None,
         unique: Mapping[str, Mapping[str, UniqueClass]] | None = None,
+        periodic: Sequence[Periodic] = (),
     ) -> None:
         self.identity = identity
         self._brokers = brokers
@@ -94,6 +96,7 @@ class Worker:
             queues,
             strict=strict,
             limits=declared_specs(self._limits.values(), self._queue_limits.values()),
+            periodic=periodic,
             classes=classes,
             running=self.running,
             is_quiet=self._shutdown.quieted.is_set,

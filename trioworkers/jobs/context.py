@@ -100,6 +100,14 @@ class Context:
         return self.job.attempt
 
     @property
+    def tick(self) -> datetime | None:
+        """Of a periodic job the moment at which this run was due, in the entry's zone, however late it is; of any other None."""
+        from trioworkers.wire.periodic import tick_of  # noqa: PLC0415 - few jobs are periodic
+
+        tick = tick_of(self.job.extra)
+        return None if tick is None else tick.moment
+
+    @property
     def http(self) -> httpx.AsyncClient:
         """The worker's shared `httpx.AsyncClient`. Don't close it."""
         return self._resources.http

@@ -16,8 +16,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 import attrs
 
 from trioworkers.chosen_redis import APPS
+from trioworkers.cron import Missed, Overlap
 from trioworkers.errors import ConfigurationError
 from trioworkers.http import Http
+from trioworkers.jobs import periodic
 from trioworkers.jobs.context import Context
 from trioworkers.jobs.handler import ANY_CLASS, AnyHandler, Handler
 from trioworkers.jobs.hooks import Hook, Hooks, checked_hook
@@ -31,6 +33,7 @@ from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_u
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import is_queue_name
+from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
 
 P = ParamSpec("P")
@@ -128,6 +131,7 @@ class Declarations:
         self._dialects: dict[str, str] = {}
         self._handlers: dict[tuple[str, str], AnyHandler] = {}
         self._retry_said: dict[str, bool | None] = {}
+        self._periodic: list[periodic.Declared] = []
         self._middleware: list[Middleware] = []
         self._on_error: list[Hook] = []
         self._on_death: list[Hook] = []
@@ -239,6 +243,34 @@ class Declarations:
 
         return _Register(register)
 
+    def periodic(
+        self,
+        expression: str,
+        *,
+        tz: str = "UTC",
+        args: Sequence[Any] = (),
+        missed: Missed = "one",
+        within: float = 3600.0,
+        overlap: Overlap = "allow",
+        jitter: float = 0.0,
+        name: str | None = None,
+    ) -> periodic.Register:
+        """Send the handler's job, with `args`, whenever `expression` is due: stands above `@app.handler(…)`.
+
+        `expression`: five fields of cron, or six with seconds first, names included; `@hourly` and the like; `@every 10s`. `tz`: an IANA zone. One worker of the fleet
+        sends each tick, in one step with the next. `missed`: of the ticks at which no worker was there "one" is made up for (the newest, if it
+        is no more than `within` seconds late), "all" (the newest hundred, oldest first), or none ("skip": at most a minute late). `overlap`: whether a run may begin while
+        the one before waits or runs: "allow", "skip" (then it is none), "wait" (one waits for that one's end). `jitter`: up to so many seconds later, by tick. `name`: for a second
+        one on the same handler. `ctx.tick` is the moment at which a run was due. Raises ConfigurationError.
+        """
+        where = periodic.caller()
+        said = {"zone": tz, "missed": missed, "within_s": within, "overlap": overlap, "jitter_s": jitter}
+
+        def register(handler: object) -> None:
+            self._periodic.append(periodic.declared(where, handler, expression, args, name, self._periodic, **said))
+
+        return periodic.Register(register)
+
     def middleware(self, function: M) -> M:
         """Put `async def m(ctx, call_next)` around every attempt; the first one registered is outermost. Raises ConfigurationError."""
         is_async: bool = inspect.iscoroutinefunction(function)
@@ -348,6 +380,12 @@ class Declarations:
             if handler.unique is not None:
                 found.setdefault(queue, {})[job_class] = handler.unique
         return found
+
+    @property
+    def periodic_jobs(self) -> Sequence[Periodic]:
+        """What is due when, by the code."""
+        home, spoken = self.settings.namespace, self.dialects
+        return [each.entry(spoken[each.handler.queue].keys(home).tag) for each in self._periodic]
 
     def find(self, queue: str, job_class: str) -> AnyHandler | None:
         """The handler for a class on a queue."""

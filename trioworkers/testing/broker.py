@@ -54,8 +54,9 @@ class TestBroker(FakeBroker):
         self.losing: Counter[str] = Counter()
         """How many replies of each kind of call are to be lost."""
         self.jumped_s = 0.0
-        self.clock.now_s = lambda: EPOCH_S + trio.current_time() + self.jumped_s  # type: ignore[method-assign]
-        self.held.now_s = self.clock.now_s
+        epoch_s: float = options.get("epoch_s", EPOCH_S)
+        self.clock.now_s = lambda: epoch_s + trio.current_time() + self.jumped_s  # type: ignore[method-assign]
+        self.held.now_s = self.ticks.now_s = self.clock.now_s
         self.sent_jobs = SentJobs(self.clock.now_s)
         self._noted: set[int] = set()
 

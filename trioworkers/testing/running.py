@@ -19,12 +19,14 @@ import trio
 import trio.testing
 
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY
+from trioworkers.broker.fake import EPOCH_S
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery, by_queue
 from trioworkers.engine.job_nursery import JobNursery
 from trioworkers.engine.locks import Locks
 from trioworkers.engine.maintenance import Promoter
+from trioworkers.engine.periodic import Ticker
 from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import MAX_CRASHES, Quarantine
 from trioworkers.engine.runner import Runner
@@ -286,15 +288,18 @@ class RunningApp:
 
 
 @asynccontextmanager
-async def run(app: App, *, http: httpx.AsyncClient | None = None, manual: bool = False) -> AsyncIterator[RunningApp]:
+async def run(
+    app: App, *, http: httpx.AsyncClient | None = None, manual: bool = False, now: datetime | None = None
+) -> AsyncIterator[RunningApp]:
     """Run `app` on a fake Redis for as long as the block lasts; then its jobs are cancelled. Raises ConfigurationError.
 
     `manual`: jobs wait until `run_one` or `drain` has them run; each queue has one slot. `http`: a client for the jobs instead of the app's own, like `httpx.AsyncClient(transport=httpx.MockTransport(answer))`; closed
-    at the end of the block.
+    at the end of the block. `now`: what time it is at the beginning. Periodic jobs are sent at their ticks from then on, as the clock goes on or jumps.
     """
     app.check()
     guard = SizeGuard(app.settings)
-    broker = TestBroker(app.queues, guard=guard, dialect=app.dialect, dialects=app.dialects)
+    epoch_s = EPOCH_S if now is None else now.timestamp() - trio.current_time()
+    broker = TestBroker(app.queues, guard=guard, dialect=app.dialect, dialects=app.dialects, epoch_s=epoch_s)
     broker.queue_limits = {queue: (queue_limit_name(each.name), each.spec) for queue, each in app.queue_limits.items()}
     test = RunningApp(app, broker, manual=manual)
     raised: BaseException | None = None
@@ -356,6 +361,8 @@ async def _work(
             consumers[queue].settled(its)
 
     settler = Settler(broker, on_settled, on_dismissed=free_slots)
+    ticker = Ticker(broker, app.periodic_jobs)
+    await retrying(ticker.register)
     tending = Tending(broker, declared_specs(app.limits.values(), app.queue_limits.values()))
     within = WithinLimits(broker, lambda _: broker, test._deliveries, declared_specs(app.limits.values()), tending.add)
     resources.hold_limit = within.hold
@@ -379,7 +386,7 @@ async def _work(
                 await nursery.start(jobs.run)
                 nursery.start_soon(consumers[queue].run, jobs)
             nursery.start_soon(settler.run)
-            nursery.start_soon(_promote, broker)
+            nursery.start_soon(_promote, broker, ticker)
             nursery.start_soon(runner.hooks.run)
             nursery.start_soon(tending.run)
             nursery.start_soon(within.run)
@@ -437,9 +444,9 @@ def _real_time_while(resources: SharedResources) -> Iterator[None]:
         instrument.let_go()
 
 
-async def _promote(broker: TestBroker) -> None:
+async def _promote(broker: TestBroker, ticker: Ticker) -> None:
     """Promote at the very moment: the virtual clock should jump from one to the next, not tick through the time between."""
-    promoter = Promoter(broker)
+    promoter = Promoter(broker, ticker=ticker)
     while True:
         change = broker.next_change  # of before we look: what comes meanwhile is looked at, too
         wait_s = await retrying(promoter.promote)

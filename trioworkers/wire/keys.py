@@ -249,6 +249,28 @@ class Keys:
         return self.holds(queue, process_id).replace("tw:holds:", "tw:claimed:", 1)
 
     @property
+    def cron(self) -> str:
+        """Sorted set: names of periodic jobs' entries by their next tick, in epoch seconds; inf for what is paused, broken or never due again."""
+        return self._own("tw:cron")
+
+    def cron_entry(self, name: str) -> str:
+        """Hash: what a periodic job is, and who says so."""
+        return self._own(f"tw:cron:{name}")
+
+    def runs(self, name: str) -> str:
+        """Hash: jid → msgpack of the tick of one of an entry's last runs, when it was sent, how it ended, when."""
+        return self._own(f"tw:runs:{name}")
+
+    @property
+    def cron_declared(self) -> str:
+        """Hash: what stands for all entries of a process's code → when such a process was last heard of, in epoch seconds."""
+        return self._own("tw:cron_declared")
+
+    def cron_names(self, schedule: str) -> str:
+        """Set: the entries for which that stands."""
+        return self._own(f"tw:cron_names:{schedule}")
+
+    @property
     def repairs(self) -> str:
         """List: effects that could not be written with the outcomes that they belong to."""
         return self._own("tw:repairs")

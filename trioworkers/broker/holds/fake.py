@@ -69,6 +69,8 @@ class FakeHolds:
     """(key, jid): see `FakeLocks.unlock`."""
     member_ended: Callable[[str, str, str], None] = lambda *_: None
     """(batch, jid, how): see `FakeBatches.ended`."""
+    run_ended: Callable[[str, str, str], None] = lambda *_: None
+    """(entry, jid, how): see `FakeTicks.ended`."""
     steps: defaultdict[str, dict[str, bytes]] = attrs.field(factory=lambda: defaultdict(dict))
     """What jobs recorded beside their payloads, by jid."""
     results: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
@@ -261,19 +263,19 @@ class FakeHolds:
 
     def apply(self, effects: Sequence[Effect]) -> None:
         """See `effects.lua`."""
+        told: dict[str, Callable[..., None]]
+        told = {"unlock": self.unlock, "run": self.run_ended, "member": self.member_ended}
         for kind, *rest in sorted(effects, key=lambda effect: effect[0] != "close"):
-            if kind == "result":
+            if kind in told:
+                told[kind](*rest)
+            elif kind == "result":
                 jid, text, keep_s = rest
                 self.results[jid] = (text, self.now_s() + keep_s)
-            elif kind == "unlock":
-                self.unlock(*rest)
             elif kind in ("touch", "moved"):
                 continue  # nobody deletes anything here
             elif kind == "close":
                 for name in rest[0]:
                     self.gates[name].closed_s = max(self.gates[name].closed_s, self.now_s() + rest[1])
-            elif kind == "member":
-                self.member_ended(*rest)
             elif kind == "steps":
                 jid, new, stays = rest
                 self.steps[jid].update(zip(new[::2], new[1::2], strict=True))

@@ -4,6 +4,7 @@
 --   'result'  jid, text, seconds that it is kept
 --   'close'   {limit, …}, seconds: nothing starts under them for so long; before any permit is handed on
 --   'steps'   jid, {name, text, …}, what becomes of all that is there: 0 it goes, n it stays n seconds, -1 until somebody says otherwise
+--   'run'     entry, jid, how: the run of a periodic job that has ended, for its history
 --   'permit'  holds, member, {limit, …}, jid that the permits are kept for, or ''
 --   'member'  ID, jid, how it ended: of a batch; without a jid: look whether the batch is over; 'moved' ID: a member has moved
 --   'unlock'  KEY, jid: the lock of a job that has ended; 'touch' KEY, jid: of one that has moved
@@ -42,6 +43,13 @@ local effect = {
         end
         if stays > 0 then redis.call('EXPIRE', key, stays) elseif #results > 0 then redis.call('PERSIST', key) end
       end
+    end
+  end,
+  run = function(own, list)
+    for _, e in ipairs(list) do
+      local key = own .. 'runs:' .. e[2]
+      local known, r = pcall(cmsgpack.unpack, redis.call('HGET', key, e[3]) or '')
+      if known and type(r) == 'table' then redis.call('HSET', key, e[3], cmsgpack.pack({r[1], r[2], e[4], now()})) end
     end
   end,
   permit = function(own, list)
