@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from html.parser import HTMLParser
 from typing import Any
 
 import httpx
@@ -36,7 +37,21 @@ def failed(number: int = 0, **fields: Any) -> str:
 
 
 LISTS = tuple(f"/{place.command}" for place in all_places() if place.command)
-PAGES = ("/", "/busy", "/queues", "/queue?name=default", *LISTS, "/search?q=sync", "/processes", "/doctor", "/done")
+PAGES = (
+    "/",
+    "/busy",
+    "/queues",
+    "/queue?name=default",
+    *LISTS,
+    "/search?q=sync",
+    "/batches",
+    "/limits",
+    "/limits?name=x",
+    "/locks",
+    "/processes",
+    "/doctor",
+    "/done",
+)
 
 
 def get(url: str, **fields: str) -> str:
@@ -52,3 +67,21 @@ def reachable(url: str) -> bool:
     except OSError:
         return False
     return True
+
+
+class _Tags(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+
+def harmless_text(text: str) -> None:
+    tags = _Tags(text).tags
+    assert [attributes.get("src") is not None for tag, attributes in tags if tag == "script"] == [True]
+    assert all(str(attributes["src"]).startswith("/rates.svg") for tag, attributes in tags if tag == "img")
+    assert not [name for _, attributes in tags for name in attributes if name.startswith("on") or name == "style"]
+    assert not set(text) & {"\x1b", "\u202e", "\u200b", "\x00"}

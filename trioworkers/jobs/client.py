@@ -161,12 +161,9 @@ class Client:
     async def _send(self, jobs: Sequence[Any], delay_s: float | None = None, at_s: float | None = None) -> list[Sent]:
         if Batch in map(type, jobs):
             return [await self._send_one(job, delay_s, at_s) for job in jobs]
-        if self._telemetry is None:
-            return await self._send_these(jobs, delay_s, at_s)
-        with self._telemetry.sending(jobs) as traced:
-            return await self._send_these(traced, delay_s, at_s)
-
-    async def _send_these(self, jobs: Sequence[Any], delay_s: float | None, at_s: float | None) -> list[Sent]:
+        if self._telemetry is not None:
+            with self._telemetry.sending(jobs) as traced:
+                return sent(traced, await self._opened().send(Send(job, delay_s, at_s) for job in traced))
         there = await self._opened().send(Send(job, delay_s, at_s) for job in jobs)
         if not jobs:
             await trio.lowlevel.checkpoint()

@@ -103,10 +103,10 @@ class Exchanges:
         return there
 
     def _send(self, jobs: Sequence[Job], when: datetime | timedelta | float | None) -> Exchange[list[Sent]]:
-        if self._telemetry is None:
-            return (yield from self._send_these(jobs, when))
-        with self._telemetry.sending(jobs) as traced:
-            return (yield from self._send_these(traced, when))
+        if self._telemetry is not None:
+            with self._telemetry.sending(jobs) as traced:
+                return (yield from self._send_these(traced, when))
+        return (yield from self._send_these(jobs, when))
 
     def _send_these(self, jobs: Sequence[Job], when: datetime | timedelta | float | None) -> Exchange[list[Sent]]:
         delay_s, at_s = (None, None) if when is None else moment(when)

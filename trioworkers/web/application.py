@@ -18,7 +18,7 @@ from trioworkers.errors import (
     Refused,
     TrioworkersError,
 )
-from trioworkers.web.buttons import BUTTONS, Confirm
+from trioworkers.web.buttons import BUTTONS
 from trioworkers.web.guard import Visitor
 from trioworkers.web.http import (
     HttpError,
@@ -36,7 +36,7 @@ from trioworkers.web.http import (
     write,
 )
 from trioworkers.web.metrics import metrics_text
-from trioworkers.web.operations import Operation
+from trioworkers.web.operations import Confirm, Operation
 from trioworkers.web.pages import MENU, PAGES, PICTURES, Page
 from trioworkers.web.rendering import STATIC, render
 from trioworkers.web.site import Site

@@ -7,7 +7,6 @@ from contextlib import aclosing
 from functools import partial
 from typing import cast
 
-import attrs
 import msgspec
 import trio
 
@@ -19,7 +18,8 @@ from trioworkers.broker.people.session import Session
 from trioworkers.cli.tables import number
 from trioworkers.errors import BadPayload, NotFound, WrongUsage
 from trioworkers.web.filters import parse_filter
-from trioworkers.web.operations import Operation
+from trioworkers.web.hold_buttons import cancel_batch, limit, unlock
+from trioworkers.web.operations import Confirm, Operation, Pressed
 from trioworkers.web.picks import Pick, find_all
 from trioworkers.web.redaction import redacted
 from trioworkers.web.visit import Visit
@@ -41,19 +41,6 @@ ACTS: Mapping[str, Callable[[], Act]] = {
     "delete": acts.delete,
 }
 FATES: Sequence[Fate] = ("bury", "discard", "requeue")
-
-
-@attrs.frozen
-class Confirm:
-    """What will be done, in words, and the form that does it."""
-
-    text: str
-    path: str
-    fields: Sequence[tuple[str, str]]
-    yes: str
-
-
-Pressed = Operation | Confirm
 
 
 async def act(visit: Visit) -> Pressed:
@@ -295,7 +282,8 @@ async def _begin(visit: Visit, what: str, work: Callable[[Session, Operation], A
 
 
 BUTTONS: Mapping[str, Callable[[Visit], Awaitable[Pressed]]] = {
-    f"/do/{button.__name__}": button for button in (act, purge, pause, resume, signal, cancel, undo, stop)
+    f"/do/{button.__name__.replace('_', '-')}": button
+    for button in (act, purge, pause, resume, signal, cancel, undo, stop, limit, unlock, cancel_batch)
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
@@ -52,6 +52,19 @@ class Operation:
     def say(self, text: str) -> None:
         """One line of what came of it."""
         self.lines.append(text)
+
+
+@attrs.frozen
+class Confirm:
+    """What will be done, in words, and the form that does it."""
+
+    text: str
+    path: str
+    fields: Sequence[tuple[str, str]]
+    yes: str
+
+
+Pressed = Operation | Confirm
 
 
 class Operations:

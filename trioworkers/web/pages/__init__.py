@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from trioworkers.web.pages.batches import BATCH, BATCHES
 from trioworkers.web.pages.busy import BUSY
 from trioworkers.web.pages.doctor import DOCTOR
 from trioworkers.web.pages.job import JOB, PAYLOAD
+from trioworkers.web.pages.limits import LIMITS
 from trioworkers.web.pages.lists import LISTS
+from trioworkers.web.pages.locks import LOCKS
 from trioworkers.web.pages.operations import OPERATIONS
 from trioworkers.web.pages.overview import OVERVIEW
 from trioworkers.web.pages.page import Page
@@ -19,9 +22,9 @@ from trioworkers.web.visit import Visit
 
 __all__ = ["MENU", "PAGES", "PICTURES", "Page"]
 
-MENU = (OVERVIEW, BUSY, QUEUES, *LISTS, SEARCH, PROCESSES, DOCTOR, OPERATIONS)
+MENU = (OVERVIEW, BUSY, QUEUES, *LISTS, SEARCH, BATCHES, LIMITS, LOCKS, PROCESSES, DOCTOR, OPERATIONS)
 """In the order in which they are shown."""
 
-PAGES: Mapping[str, Page] = {page.path: page for page in (*MENU, QUEUE, JOB, PAYLOAD)}
+PAGES: Mapping[str, Page] = {page.path: page for page in (*MENU, QUEUE, JOB, PAYLOAD, BATCH)}
 
 PICTURES: Mapping[str, Callable[[Visit], Awaitable[str]]] = {"/rates.svg": rates_picture}

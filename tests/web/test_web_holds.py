@@ -1,0 +1,96 @@
+"""Pages and buttons for what jobs hold and belong to, with real workers' and clients' data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import trio
+from visiting import HERE, harmless_text, visiting
+
+from trioworkers import App, Batch, Client, Context, FleetLimit, Job, Unique
+from trioworkers.web import asgi
+
+NAME = "<i>\"crm'"
+
+
+async def test_limits_locks_and_batches(redis_url: str, command: Callable[..., Any]):
+    app = App(redis_url)
+    app.queue("q", concurrency=5)
+    entered = trio.Event()
+
+    @app.handler("q", "Limited", limit=FleetLimit("crm", concurrency=1))
+    async def limited(_: Context) -> None:
+        entered.set()
+        await trio.sleep_forever()
+
+    @app.handler("q", "Alone", unique=Unique(by="customer"))
+    async def alone(_: Context, customer: str) -> None: ...
+
+    async with trio.open_nursery() as nursery, visiting(asgi(redis_url), headers=HERE) as visitor:
+        async with Client(redis_url) as client:
+            command("SADD", "paused", "waits")
+            batch = Batch(NAME)
+            for number in range(3):
+                batch.add(Job("waits", "Member", [number]))
+            await client.enqueue(batch)
+            await client.enqueue(alone.job(NAME))
+            before = await visitor.get("/locks")
+            assert "Let go …" in before.text
+            harmless_text(before.text)
+            worker = await nursery.start(app.serve)
+            await client.enqueue(limited.job(), limited.job())
+        with trio.fail_after(30):
+            await entered.wait()
+            while "crm" not in (page := (await visitor.get("/limits?name=crm")).text) or "of queue q" not in page:
+                await trio.sleep(0.05)
+        assert '<h2 id="holders-title">Who holds it</h2>\n<p><a' in page
+        await _close_and_open(visitor)
+        await _cancel(visitor, batch.id)
+        worker.stop(0.0)
+    assert command("LLEN", "queue:waits") == 0
+
+
+async def _close_and_open(visitor: httpx.AsyncClient) -> None:
+    await press(visitor, "/do/limit", name="crm", how="close")
+    assert "closed until somebody opens it" in (await visitor.get("/limits")).text
+    await press(visitor, "/do/limit", name="crm", how="open")
+    assert "closed" not in (await visitor.get("/limits?name=crm")).text
+    assert "no limit is called nix" in await press(visitor, "/do/limit", name="nix", how="open")
+
+
+async def _cancel(visitor: httpx.AsyncClient, batch: str) -> None:
+    listed = (await visitor.get("/batches")).text
+    harmless_text(listed)
+    assert "0 of 3" in listed
+    page = (await visitor.get(f"/batch?id={batch}")).text
+    harmless_text(page)
+    assert len(re.findall('class="jid"', page)) == 3
+    asked = await visitor.post("/do/cancel-batch", data={"batch": batch, "back": "/batches"})
+    assert "3 have not ended" in asked.text
+    assert "3 waiting members deleted" in await press(visitor, "/do/cancel-batch", batch=batch, sure="1")
+
+
+async def test_a_lock_is_let_go(visitor: httpx.AsyncClient, redis_url: str, command: Callable[..., Any]):
+    app = App(redis_url)
+    app.queue("q")
+
+    @app.handler("q", "Alone", unique=Unique(by="customer"))
+    async def alone(_: Context, customer: str) -> None: ...
+
+    async with Client(redis_url) as client:
+        await client.enqueue(alone.job("ada"))
+    (lock,) = command("HKEYS", "tw:unique")
+    asked = await visitor.post("/do/unlock", data={"lock": lock})
+    assert "will be let go" in asked.text
+    assert command("HLEN", "tw:unique") == 1
+    assert "let go; job" in await press(visitor, "/do/unlock", lock=lock, sure="1")
+    assert command("HLEN", "tw:unique") == 0
+
+
+async def press(visitor: httpx.AsyncClient, path: str, **fields: Any) -> str:
+    done = await visitor.post(path, data={"back": "/limits", **fields})
+    assert done.status_code == 303, done.text
+    return (await visitor.get(done.headers["location"])).text
