@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
@@ -21,7 +22,9 @@ from anyio.from_thread import start_blocking_portal
 from trioworkers import Job
 from trioworkers.broker.contract import Holder, Settlement
 from trioworkers.broker.holds.limits import START, Candidate, Round
+from trioworkers.broker.holds.within import GOES_ON, UNLEASED, Part, Wants
 from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.people.limits import FleetLimits
 from trioworkers.broker.people.operator_actions import Delete, OperatorActions
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect
@@ -35,16 +38,18 @@ from trioworkers.wire.limit_spec import LimitSpec
 from trioworkers.wire.places import Location
 
 WORKERS = ("w0", "w1", "w2")
-CONCURRENCY = {"crm": 2, "slow": 1}
-DECLARED = {name: LimitSpec(count) for name, count in CONCURRENCY.items()}
+CONCURRENCY = {"crm": 2, "slow": 1, "part": 1}
+PACED = LimitSpec(0, 0.005, 2)
+DECLARED = {**{name: LimitSpec(count) for name, count in CONCURRENCY.items()}, "paced": PACED}
 KEEP_S = 3600
 
 
 def limits_of(jid: str) -> tuple[str, ...]:
-    return [("crm",), ("slow",), ("crm", "slow")][int(jid[1:]) % 3]
+    number = int(jid[1:])
+    return [("crm",), ("slow",), ("crm", "slow"), (f"paced:{number % 3}", "crm")][number % 4]
 
 
-KINDS = ("acknowledge", "retry", "dead", "discard", "requeue", "snooze")
+KINDS = ("acknowledge", "retry", "dead", "discard", "requeue", "snooze", "rate limited")
 
 
 class Holds:
@@ -64,10 +69,14 @@ class Holds:
         self.running: dict[str, dict[str, tuple[bytes, Permit]]] = {name: {} for name in WORKERS}
         self.admissions: dict[str, tuple[int, list[Candidate]]] = {}
         self.groups: dict[str, tuple[int, list[Settlement]]] = {}
+        self.parts: dict[str, dict[str, Part]] = {name: {} for name in WORKERS}
+        """By jid, of each worker: which of its jobs want a permit within their slots, or have one."""
         self.jids: set[str] = set()
         self.ended: dict[str, str] = {}
         self.keys = Keys()
         self.actions = OperatorActions(self.connection, self.keys)
+        self.limits = FleetLimits(self.connection, self.keys)
+        self.count_of_parts = 0
         for name in WORKERS:
             self.start(name)
 
@@ -77,6 +86,10 @@ class Holds:
             self.enqueue: 6,
             self.fetch_and_admit: 12,
             self.settle: 16,
+            self.enter_part: 6,
+            self.leave_part: 4,
+            self.ask_for_parts: 2,
+            self.operator_changes_a_limit: 1,
             self.late_copies_come: 2,
             self.promote: 3,
             self.put_back_strays: 2,
@@ -96,6 +109,8 @@ class Holds:
         self.permits_are_what_records_say_and_belong_to_jobs_in_their_list()
         self.no_more_than_may_and_as_many_as_may_while_somebody_waits()
         self.every_end_is_told()
+        self.who_waits_is_known_and_looked_at()
+        self.no_rate_is_ahead_of_its_time()
 
     def do(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         return self.portal.call(function)
@@ -112,7 +127,8 @@ class Holds:
             self.connection, self.keys, Holder(name, f"{name} {self.lives[name]}", 600_000)
         )
         self.do(Presence(self.brokers[name], name, ["q"]).claim)
-        self.alive[name], self.running[name] = True, {}
+        self.tend(name)
+        self.alive[name], self.running[name], self.parts[name] = True, {}, {}
         self.admissions[name], self.groups[name] = (0, []), (0, [])
 
     def strings(self, key: str) -> list[bytes]:
@@ -164,7 +180,10 @@ class Holds:
                 jid, kind = self.chance.choice(sorted(self.running[name])), self.chance.choice(KINDS)
                 payload, permit = self.running[name].pop(jid)
                 outcome = self.outcome(kind, payload)
-                group.append(Settlement("q", payload, outcome, on_outcome(outcome, Held(jid, permit, KEEP_S))))
+                closes = (permit.limits, 0.02) if kind == "rate limited" else None
+                held_now = Held(jid, permit, KEEP_S, closes=closes, within=self.within(name, jid))
+                self.parts[name].pop(jid, None)
+                group.append(Settlement("q", payload, outcome, on_outcome(outcome, held_now)))
                 if jid in held and isinstance(outcome, Acknowledge | Bury | Discard):
                     how = {Acknowledge: "succeeded", Bury: "dead", Discard: "discarded"}
                     self.ended[jid] = how[type(outcome)]  # type: ignore[index]
@@ -173,6 +192,49 @@ class Holds:
         for _ in range(self.chance.choice([1, 1, 2, 3])):
             self.do(lambda: self.brokers[name].settle(number, group))
 
+    # ── permits within slots ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def within(self, name: str, jid: str) -> tuple[Permit, ...]:
+        """As an audit and an outcome know it: what Redis has given by now they don't."""
+        part = self.parts[name].get(jid)
+        return () if part is None else (Permit(part.member, ("part",), jid, part.record, within=True),)
+
+    def enter_part(self, name: str) -> None:
+        held = set(self.jids_in(self.keys.in_progress("q", name)))
+        mine = sorted(set(self.running[name]) & held - set(self.parts[name]))
+        if not mine:
+            return
+        jid = self.chance.choice(mine)
+        self.count_of_parts += 1
+        record = self.keys.holds("q", name)
+        part = Part(record, f"{name} q within-{self.count_of_parts}", jid, "q", "part", DECLARED["part"])
+        self.parts[name][jid] = part
+        moments = [
+            self.do(lambda: self.brokers[name].within(Wants([part]))).moments[0]
+            for _ in range(self.chance.choice([1, 1, 2]))
+        ]
+        part.moment = GOES_ON if moments[-1] == UNLEASED else moments[-1]
+
+    def leave_part(self, name: str) -> None:
+        if self.parts[name]:
+            part = self.parts[name].pop(self.chance.choice(sorted(self.parts[name])))
+            for _ in range(self.chance.choice([1, 1, 2])):
+                self.do(lambda: self.brokers[name].within(Wants(leaving=[part])))
+
+    def ask_for_parts(self, name: str) -> None:
+        held = set(self.jids_in(self.keys.in_progress("q", name)))
+        asking = [part for jid, part in self.parts[name].items() if part.moment != GOES_ON and jid in held]
+        granted = self.do(lambda: self.brokers[name].within(Wants(asking=asking)))
+        for part in asking:
+            if part.member in granted.members:
+                part.moment = GOES_ON
+
+    def operator_changes_a_limit(self, name: str) -> None:
+        del name
+        limit, how = self.chance.choice(["slow", "paced:1"]), self.chance.choice(["set", "close", "open", "reset"])
+        change = self.limits.override(limit, how, burst=2 if how == "set" else None, close_s=0.01)
+        self.do(lambda: change)
+
     def outcome(self, kind: str, payload: bytes) -> Outcome:
         outcomes: dict[str, Outcome] = {
             "acknowledge": Acknowledge(value=b"1"),
@@ -180,6 +242,7 @@ class Holds:
             "dead": Bury(payload),
             "discard": Discard(),
             "requeue": Requeue(),
+            "rate limited": Requeue(),
             "snooze": Snooze(payload, -1.0),
         }
         return outcomes[kind]
@@ -210,11 +273,12 @@ class Holds:
         known = Counter(payload for payload, _ in self.running[name].values())
         strays = Counter(self.strings(self.keys.in_progress("q", name))) - known
         members = [permit for _, permit in self.running[name].values()]
+        members += [permit for jid in self.parts[name] for permit in self.within(name, jid)]
         self.do(lambda: self.brokers[name].put_back("q", list(strays.elements()), members))
 
     def release(self, name: str) -> None:
         self.do(lambda: self.brokers[name].release("q", limit=2))
-        self.running[name] = {}
+        self.running[name], self.parts[name] = {}, {}
 
     def lease_runs_out(self, name: str) -> None:
         self.redis(lambda client: client.delete([self.keys.lease(name)]))
@@ -281,24 +345,68 @@ class Holds:
                 jid, limits, *_ = msgpack.unpackb(packed)
                 assert jid in here, f"{name} holds a permit for {jid}, which isn't there"
                 for limit in limits:
-                    permits[limit].add(member.decode())
-        for limit, expected in permits.items():
-            found = self.redis(lambda client, limit=limit: client.smembers(f"{self.keys.own}permits:{limit}"))
-            assert {member.decode() for member in found} == expected
+                    permits.setdefault(limit, set()).add(member.decode())
+        prefix = f"{self.keys.own}permits:"
+        names = {key.decode().removeprefix(prefix) for key in self.redis(lambda client: client.keys(f"{prefix}*"))}
+        for limit in names | permits.keys():
+            found = self.redis(lambda client, limit=limit: client.smembers(f"{prefix}{limit}"))
+            assert {member.decode() for member in found} == permits.get(limit, set())
+
+    def who_waits(self) -> dict[str, list[bytes]]:
+        prefix = f"{self.keys.own}waiting:"
+        keys = self.redis(lambda client: client.keys(f"{prefix}*"))
+        return {key.decode().removeprefix(prefix): self.members(key.decode()) for key in keys}
 
     def no_more_than_may_and_as_many_as_may_while_somebody_waits(self) -> None:
-        own = self.keys.own
-        parked = set(self.members(self.keys.parked))
-        used, waits = {}, {}
+        own, waits = self.keys.own, self.who_waits()
+        standing = [moment for moments in waits.values() for moment in moments]
+        known = self.redis(lambda client: client.hgetall(f"{own}parked_jobs"))
+        parked = self.redis(lambda client: client.zrange(self.keys.parked, 0, -1, withscores=True))
+        somebody_was_taken_away = len(parked) < sum(1 for packed in known.values() if len(msgpack.unpackb(packed)) < 9)
+        now_s = self.now_s()
         for limit, most in CONCURRENCY.items():
             permits = self.redis(lambda client, limit=limit: client.scard(f"{own}permits:{limit}"))
-            used[limit] = permits + len(self.members(f"{own}reserved:{limit}"))
-            assert used[limit] <= most
-            waits[limit] = len(self.members(f"{own}waiting:{limit}"))
-        assert sum(waits.values()) >= len(parked)
-        if len(parked) == sum(waits.values()):  # else somebody was deleted, and nobody has looked since
-            for limit, waiting in waits.items():
-                assert not waiting or used[limit] == CONCURRENCY[limit], f"{waiting} wait for {limit} in vain"
+            scores = self.redis(
+                lambda client, limit=limit: client.zrange(f"{own}reserved:{limit}", 0, -1, withscores=True)
+            )
+            kept = [score for _, score in scores if score > now_s]
+            used = permits + len(kept)
+            assert used <= most
+            if not somebody_was_taken_away and limit in waits and used < most:
+                assert self.is_closed_or_due(limit), f"{waits[limit]} wait for {limit} in vain"
+        assert len(standing) == len(set(standing))
+
+    def is_closed_or_due(self, limit: str) -> bool:
+        """Closed, and upkeep looks as soon as it isn't; or it should have looked by now."""
+        state = next(each for each in self.do(lambda: self.limits.look(limit)).limits if each.name == limit)
+        looks_at = self.redis(lambda client: client.zscore(f"{self.keys.own}waits", limit))
+        if state.closed_until_s == float("inf"):
+            return True
+        gate = self.redis(lambda client: client.get(f"{self.keys.own}gate:{limit}"))
+        closed_until_s = 0.0 if gate is None else msgpack.unpackb(gate)[1]
+        return closed_until_s > 0 and looks_at <= closed_until_s + 0.01
+
+    def now_s(self) -> float:
+        return time.time() + 0.001  # its clock is ours
+
+    def who_waits_is_known_and_looked_at(self) -> None:
+        """Each parked job stands at one of its limits, and upkeep knows when to look there."""
+        own, waits = self.keys.own, self.who_waits()
+        known = self.redis(lambda client: client.hgetall(f"{own}parked_jobs"))
+        standing = {float(moment): limit for limit, moments in waits.items() for moment in moments}
+        for payload, score in self.redis(lambda client: client.zrange(self.keys.parked, 0, -1, withscores=True)):
+            assert standing[score] in limits_of(json.loads(payload)["jid"])
+            assert any(float(moment) == score for moment in known)
+        soonest = self.now_s() + 10.5
+        looks = dict(self.redis(lambda client: client.zrange(f"{own}waits", 0, -1, withscores=True)))
+        for limit in waits:
+            assert looks[limit.encode()] <= soonest
+
+    def no_rate_is_ahead_of_its_time(self) -> None:
+        for key in self.redis(lambda client: client.keys(f"{self.keys.own}gate:paced:*")):
+            gate = self.redis(lambda client, key=key: client.get(key))
+            if gate is not None:
+                assert msgpack.unpackb(gate)[0] <= self.now_s() + PACED.burst * PACED.interval_s
 
     def every_end_is_told(self) -> None:
         for jid, how in self.ended.items():
@@ -312,9 +420,11 @@ class Holds:
             if not self.alive[name]:
                 self.start(name)
             self.release(name)
-        self.redis(
-            lambda client: client.delete([f"{self.keys.own}reserved:{limit}" for limit in CONCURRENCY])
-        )  # half a minute later
+        reserved = self.redis(lambda client: client.keys(f"{self.keys.own}reserved:*"))
+        if reserved:
+            self.redis(lambda client: client.delete(reserved))  # half a minute later
+        for limit in ("slow", "paced:1"):
+            self.do(lambda limit=limit: self.limits.override(limit, "open"))
         for _ in range(2000):
             self.promote("w0")
             self.tend("w0")

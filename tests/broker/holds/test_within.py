@@ -150,3 +150,16 @@ async def test_broken_key_is_one_limits_trouble(real: Desk):
     await real.enter(bad, good)
     assert good.moment == GOES_ON
     assert bad.moment.startswith("error ")
+
+
+async def test_part_of_a_job_that_is_taken_over_is_kept_for_nobody(real: Desk):
+    """While other jobs of that worker are still to be taken over."""
+    payloads = [b'{"class":"A","args":[],"jid":"j%d"}' % number for number in (1, 2)]
+    await do(real, lambda c: c.lpush(KEYS.in_progress("q", "w"), payloads))
+    await real.enter(part(1), part(2))
+    await do(real, lambda c: c.delete([KEYS.lease("w")]))
+    other = RedisBroker(real.broker.connection, KEYS, Holder("w2", "lease 2", 30_000))
+    await Presence(other, "w2", ["q"]).claim()
+    assert await other.reclaim("w", "q", [(payloads[0], "j1", True, None)]) == (1, "")
+    assert await do(real, lambda c: c.smembers(f"{KEYS.own}permits:crm")) == {part(2).member.encode()}
+    assert await do(real, lambda c: c.exists([f"{KEYS.own}reserved:crm"])) == 0
