@@ -42,6 +42,8 @@ ERRORS = (
 PUBLIC = {
     "App": "trioworkers.app.App",
     "Batch": "trioworkers.jobs.batch.Batch",
+    "chain": "trioworkers.jobs.batch.chain",
+    "group": "trioworkers.jobs.batch.group",
     "Breaker": "trioworkers.http.Breaker",
     "CallNext": "trioworkers.jobs.declarations.CallNext",
     "Client": "trioworkers.jobs.client.Client",

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from trioworkers.http import Limit as Limit
     from trioworkers.jobs import sources as sources
     from trioworkers.jobs.batch import Batch as Batch
+    from trioworkers.jobs.batch import chain as chain
+    from trioworkers.jobs.batch import group as group
     from trioworkers.jobs.client import Client as Client
     from trioworkers.jobs.context import Context as Context
     from trioworkers.jobs.declarations import CallNext as CallNext
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "app": ("App",),
-    "jobs.batch": ("Batch",),
+    "jobs.batch": ("Batch", "chain", "group"),
     "jobs.client": ("Client",),
     "jobs.context": ("Context",),
     "jobs.declarations": ("CallNext", "Middleware"),

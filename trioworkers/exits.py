@@ -85,6 +85,13 @@ class Held:
     within: tuple[Permit, ...] = ()
     batch: str = ""
     entry: str = ""
+    name: str = ""
+    """Of a member whose result others in its batch may ask for."""
+
+    @property
+    def wants_value(self) -> bool:
+        """Whether it matters what the handler returns."""
+        return self.keep_result_s is not None or bool(self.name)
 
 
 class _Holds(
@@ -200,18 +207,20 @@ def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tupl
     if held.closes is not None:
         effects = (("close", *held.closes), *effects)
     if held.batch:
-        effects += _on_membership(outcome, held.batch, held.jid)
+        effects += _on_membership(outcome, held)
     if held.entry and (how := _how(outcome)) is not None:  # the history of a periodic job says how its runs ended
         effects += (("run", held.entry, held.jid, how),)
     return effects + _on_lock(outcome, held) if held.lock else effects
 
 
-def _on_membership(outcome: Outcome | Checkpoint | LetGo, batch: str, jid: str) -> tuple[Effect, ...]:
+def _on_membership(outcome: Outcome | Checkpoint | LetGo, held: Held) -> tuple[Effect, ...]:
     """A member that has ended is counted in its batch, and what follows from that is sent."""
     how = _how(outcome)
+    if isinstance(outcome, Acknowledge) and held.name:
+        return (("member", held.batch, held.jid, "succeeded", held.name, outcome.value or b"null"),)
     if how is not None:
-        return (("member", batch, jid, "expired" if how == "skipped" else how),)
-    return () if isinstance(outcome, Checkpoint | LetGo) else (("moved", batch),)
+        return (("member", held.batch, held.jid, "expired" if how == "skipped" else how),)
+    return () if isinstance(outcome, Checkpoint | LetGo) else (("moved", held.batch),)
 
 
 def _how(outcome: Outcome | Checkpoint | LetGo) -> Exit | None:

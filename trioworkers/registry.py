@@ -236,6 +236,10 @@ KEYS = (
         *("whoever sends the batch", "the ends of members; expiry, as of the batch", True),
     ),
     Key(
+        *("tw:batch:ID:results", "hash", "What the members of a batch that have a name returned."),
+        *("the end of the member", "expiry, as of the batch", True),
+    ),
+    Key(
         *("tw:successors", "sorted set", "Payloads that wait for other jobs of their batch, by when they were sent."),
         *("whoever sends the batch", "the end of the last job that they wait for; operators"),
     ),

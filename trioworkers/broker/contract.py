@@ -136,6 +136,9 @@ class Sends(Protocol):
     async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
         """See `Sender.recorded`."""
 
+    async def member_result(self, batch: str, name: str) -> bytes | None:
+        """See `Sender.member_result`."""
+
     async def open_batch(self, batch: str, opening: Opening) -> None:
         """See `Sender.open_batch`."""
 

@@ -329,6 +329,15 @@ class FakeBroker:
         """See `Sender.cancel_batch`."""
         return await self._call(lambda: self.batches.cancel(batch))
 
+    async def member_result(self, batch: str, name: str) -> bytes | None:
+        """See `Sender.member_result`."""
+
+        def look() -> bytes | None:
+            known = self.batches.by_id.get(batch)
+            return None if known is None else known.results.get(name)
+
+        return await self._call(look, looks=True)
+
     async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
         """See `Sender.recorded`."""
 

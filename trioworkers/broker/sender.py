@@ -99,6 +99,10 @@ class Sender:
         key, commands = self.keys.steps(jid), self.connection.commands("step")
         return await commands.hget(key, name), await commands.hlen(key)
 
+    async def member_result(self, batch: str, name: str) -> bytes | None:
+        """What the member of this name in a batch returned, in JSON; None if it has not succeeded, or the batch is forgotten. Raises BrokerError."""
+        return await self.connection.commands("result").hget(f"{self.keys.batch(batch)}:results", name)
+
     async def open_batch(self, batch: str, opening: Opening) -> None:
         """Have a batch come into being, without members. Raises BrokerError, and BadJob for callbacks that can't be sent."""
         await self._send_batch(self.sending.batch_parcel(batch, opening, self.clock.now_s()))

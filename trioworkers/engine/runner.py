@@ -231,7 +231,7 @@ class Runner:
                     value = await self._call(handler, ctx)
                     if ctx._sends:  # noqa: SLF001 - the handler's side has no business with it
                         self._check_sends(ctx)
-                    if delivery.held is not None and delivery.held.keep_result_s is not None:
+                    if delivery.held is not None and delivery.held.wants_value:
                         return Succeeded(encode_result(value))
                 except BaseException as error:
                     if comes_from_outside(error, delivery):

@@ -31,11 +31,11 @@ def held_by(job: Job, handler: AnyHandler | None, permit: Permit | None) -> Held
     keep_s = None if wanted is None else kept_s(wanted)
     key = "" if job.lock is None or job.lock.until == "spell" else job.lock.key
     record = Kept() if job.recorded is not None and job.recorded.beside else None
-    batch = "" if job.batch is None else job.batch.batch
+    batch, name = ("", "") if job.batch is None else (job.batch.batch, job.batch.name)
     tick = tick_of(job.extra) if job.extra else None
     if keep_s is None and permit is None and not key and record is None and not batch and tick is None:
         return None
-    return Held(job.jid, permit, keep_s, key, record, batch=batch, entry="" if tick is None else tick.entry)
+    return Held(job.jid, permit, keep_s, key, record, batch=batch, name=name, entry="" if tick is None else tick.entry)
 
 
 def seconds_left(job: Job, now_s: float) -> float | None:

@@ -10,7 +10,7 @@ import attrs
 from trioworkers.errors import BadJob
 from trioworkers.outcome import Send
 from trioworkers.wire.job import Job, new_jid
-from trioworkers.wire.membership import Membership, OnFailure, Opening
+from trioworkers.wire.membership import MAX_NAME, Membership, OnFailure, Opening
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -52,6 +52,7 @@ class Batch:
         self.id = new_jid()
         self._opening = opening(description, on_success, on_finished, on_death)
         self._jobs: dict[str, Job] = {}
+        self._names: dict[str, str] = {}
         self._after: dict[str, tuple[tuple[str, ...], OnFailure]] = {}
 
     def __repr__(self) -> str:
@@ -65,16 +66,20 @@ class Batch:
         """What it is, for people."""
         return self._opening.description
 
-    def add(self, *jobs: Job, after: Iterable[Members] = (), on_failure: OnFailure = "wait") -> Members:
+    def add(self, *jobs: Job, name: str = "", after: Iterable[Members] = (), on_failure: OnFailure = "wait") -> Members:
         """Add members; returns what other members can wait for.
 
         `after`: what was added before and must have ended first: the jobs are sent in the step in which the last of these ends. `on_failure`, if one of them is
         dead: "wait" until it is retried and succeeds, "cancel" (they are skipped, and those that wait for them likewise), or "run" all the same. One
         that was discarded, expired or deleted never succeeds: then "wait" cancels, too.
 
-        Raises BadJob for one that can't be, for more than 1,000, for one that is there already, and for an `after` that is not in this batch.
+        `name`: of a single job, under which those that come after it find what it returned: `await ctx.result(name)`.
+
+        Raises BadJob for one that can't be, for more than 1,000, for a name that is there already, for one that is there already, and for an `after` that is not in this batch.
         """
         before = self._before(after)
+        if name:
+            self._check_name(name, len(jobs))
         if on_failure not in get_args(OnFailure):
             raise BadJob(f"on_failure is one of {', '.join(map(repr, get_args(OnFailure)))}, not {on_failure!r:.80}")
         for job in jobs:
@@ -88,7 +93,17 @@ class Batch:
             self._jobs[job.jid] = job
             if before:
                 self._after[job.jid] = before, on_failure
+            if name:
+                self._names[name] = job.jid
         return Members(job.jid for job in jobs)
+
+    def _check_name(self, name: object, count: int) -> None:
+        if not isinstance(name, str) or len(name) > MAX_NAME or not name.isprintable():
+            raise BadJob(f"a member's name is a printable text of at most {MAX_NAME} characters, not {name!r:.80}")
+        if count != 1:
+            raise BadJob(f"name={name!r} is for one job, not for {count}")
+        if name in self._names:
+            raise BadJob(f"this batch has a member named {name!r} already")
 
     def _before(self, after: Iterable[Members]) -> tuple[str, ...]:
         before: dict[str, None] = {}
@@ -103,11 +118,44 @@ class Batch:
     def members(self, parent: str | None = None) -> list[Job]:
         """Its jobs as they are sent, the first of which brings the batch along. Without any: its callbacks, for it is over at once."""
         whole = attrs.evolve(self._opening, parent=parent)
+        names = {jid: name for name, jid in self._names.items()}
         jobs = [
-            attrs.evolve(job, batch=Membership(self.id, None if number else whole, *self._after.get(job.jid, ())))
+            attrs.evolve(
+                job,
+                batch=Membership(
+                    self.id, None if number else whole, *self._after.get(job.jid, ()), name=names.get(job.jid, "")
+                ),
+            )
             for number, job in enumerate(self._jobs.values())
         ]
         return jobs or [job for event, job in self._opening.callbacks.items() if event != "death"]
+
+
+def chain(*jobs: Job, description: str = "", on_failure: OnFailure = "wait", **callbacks: Job) -> Batch:
+    """A batch whose jobs run one after the other, each when the one before has succeeded; `callbacks` and `on_failure` as for `Batch`. Raises BadJob."""
+    batch = Batch(description, **callbacks)
+    last: list[Members] = []
+    for job in jobs:
+        last = [batch.add(job, after=last, on_failure=on_failure)]
+    return batch
+
+
+@attrs.frozen
+class Group:
+    """Some jobs side by side: see `group`."""
+
+    jobs: tuple[Job, ...]
+
+    def then(self, *jobs: Job, description: str = "", on_failure: OnFailure = "wait", **callbacks: Job) -> Batch:
+        """A batch of these, and of `jobs`, which wait for all of them; `callbacks` and `on_failure` as for `Batch`. Raises BadJob."""
+        batch = Batch(description, **callbacks)
+        batch.add(*jobs, after=[batch.add(*self.jobs)], on_failure=on_failure)
+        return batch
+
+
+def group(*jobs: Job) -> Group:
+    """Jobs side by side, and what comes after them: `group(a, b).then(c)`. A `Batch` does without it where nothing does."""
+    return Group(jobs)
 
 
 def opening(description: str, on_success: Job | None, on_finished: Job | None, on_death: Job | None) -> Opening:

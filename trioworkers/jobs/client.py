@@ -153,6 +153,10 @@ class Client:
         """What a step of a job returned, if that is recorded beside its payload, and how many results are: for `Context.step`."""
         return await self._opened().recorded(jid, name)
 
+    async def member_result(self, batch: str, name: str) -> bytes | None:
+        """What a member of a batch returned, in JSON: for `Context.result`."""
+        return await self._opened().member_result(batch, name)
+
     def _opened(self) -> Sends:
         if self._sender is None:
             raise RuntimeError("a Client is used inside its block: async with Client(url) as client")

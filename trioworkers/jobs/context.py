@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
 
-from trioworkers.errors import BadJob
+from trioworkers.errors import BadJob, JobGone
 from trioworkers.jobs.batch import Batch, JobBatch
 from trioworkers.outcome import Send, moment
 from trioworkers.seconds import MAX_SECONDS
+from trioworkers.wire.ended import decode_value
 from trioworkers.wire.job import Job
 from trioworkers.wire.lifetime import checked_seconds
 
@@ -247,6 +248,19 @@ class Context:
         """The batch whose member this job is; None for most."""
         membership = self.job.batch
         return None if membership is None else JobBatch(membership.batch, self._send_members)
+
+    async def result(self, name: str) -> Any:
+        """What the member with this name in the job's batch returned: `batch.add(job, name="fetch")`, and `after=` it. In JSON's types.
+
+        Raises JobGone if it has not succeeded (yet), or there is none of this name; RuntimeError in a job that is in no batch; Unavailable or Refused if
+        Redis fails. Cancelled: nothing has happened.
+        """
+        if self.job.batch is None:
+            raise RuntimeError("ctx.result is for members of a batch: this job is in none")
+        text = await self._resources.client.member_result(self.job.batch.batch, name)
+        if text is None:
+            raise JobGone(name, "not in this batch, or has not succeeded")
+        return decode_value(text)
 
     def _send_members(self, jobs: Sequence[Job]) -> None:
         self._sends.extend(Send(self._inheriting(job)) for job in jobs)

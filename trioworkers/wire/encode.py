@@ -55,7 +55,7 @@ def encode(job: Job, now_s: float, *, enqueued: bool = True, due_s: float | None
     if job.lock is not None:
         fields[LOCK_FIELD] = job.lock.field
     if job.batch is not None:
-        fields[BATCH_FIELD] = job.batch.batch
+        fields[BATCH_FIELD] = job.batch.field
     if job.active_job:
         fields.update(wrapped(job, now_s))
     else:

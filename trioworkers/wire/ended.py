@@ -58,6 +58,11 @@ def decode_ended(text: bytes) -> Ended | None:
         return None
 
 
+def decode_value(text: bytes) -> Any:
+    """A value that was kept in JSON. Raises ValueError or RecursionError for what is none."""
+    return msgspec.json.decode(text)
+
+
 def value_of(ended: Ended) -> Any:
     """What the job returned. Raises ValueError or RecursionError for what is no JSON."""
     return None if ended.value is msgspec.UNSET else msgspec.json.decode(ended.value)

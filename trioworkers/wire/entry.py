@@ -15,7 +15,7 @@ from trioworkers.wire import numbers
 from trioworkers.wire.decode import jid_of, own_jid
 from trioworkers.wire.depth import MAX_DEPTH, is_nested_deeper
 from trioworkers.wire.job import HELD_FIELD
-from trioworkers.wire.membership import BATCH_FIELD
+from trioworkers.wire.membership import BATCH_FIELD, batch_in
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.places import place
 
@@ -104,7 +104,8 @@ class Entry:
     @property
     def batch(self) -> str:
         """The id of the batch whose member it is; "" for most."""
-        return self._text("batch")
+        membership = batch_in(self._field("batch"))
+        return "" if membership is None else membership.batch
 
     @property
     def queue(self) -> str:

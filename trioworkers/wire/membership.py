@@ -9,8 +9,9 @@ from typing import Any, Literal
 import attrs
 
 BATCH_FIELD = "tw_batch"
-"""The id of the batch whose member the job is."""
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""The id of the batch whose member the job is; behind a blank its name there, if it has one."""
+MAX_NAME = 64
+_FIELD = re.compile(rf"([A-Za-z0-9_-]{{1,64}})(?: ([^\x00-\x1f\x7f]{{1,{MAX_NAME}}}))?")
 
 OnFailure = Literal["wait", "cancel", "run"]
 EVENTS = ("success", "finished", "death")
@@ -34,17 +35,24 @@ class Opening:
 
 @attrs.frozen
 class Membership:
-    """Of one job. `opening`: of the first member, if the batch comes into being with it.
+    """Of one job. `name`: by which others in its batch ask for its result. `opening`: of the first member, if the batch comes into being with it.
 
     `after`: the members that must have ended before it is pushed; `on_failure`: what becomes of it if one of these doesn't succeed.
     """
 
     batch: str
+    name: str = attrs.field(default="", kw_only=True)
     opening: Opening | None = attrs.field(default=None, eq=False, repr=False)
     after: tuple[str, ...] = attrs.field(default=(), eq=False)
     on_failure: OnFailure = attrs.field(default="wait", eq=False)
 
+    @property
+    def field(self) -> str:
+        """What the payload says of it."""
+        return f"{self.batch} {self.name}" if self.name else self.batch
+
 
 def batch_in(value: object) -> Membership | None:
     """The batch that a payload's field names; None for what is none."""
-    return Membership(value) if isinstance(value, str) and _ID.fullmatch(value) else None
+    found = _FIELD.fullmatch(value) if isinstance(value, str) else None
+    return None if found is None else Membership(found[1], name=found[2] or "")

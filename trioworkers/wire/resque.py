@@ -148,7 +148,7 @@ class Resque(Dialect):
         if job.has_lifetime:
             fields.update(lifetime_fields(job, now_s, due_s), jid=job.jid)  # a result is asked for by it
         if job.batch is not None:
-            fields.update({BATCH_FIELD: job.batch.batch, "jid": job.jid})
+            fields.update({BATCH_FIELD: job.batch.field, "jid": job.jid})
         if job.lock is not None:
             fields.update({LOCK_FIELD: job.lock.field, "jid": job.jid})  # the lock is held under it
         try:

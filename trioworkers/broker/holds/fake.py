@@ -67,8 +67,8 @@ class FakeHolds:
     count: int = 0
     unlock: Callable[[str, str], None] = lambda *_: None
     """(key, jid): see `FakeLocks.unlock`."""
-    member_ended: Callable[[str, str, str], None] = lambda *_: None
-    """(batch, jid, how): see `FakeBatches.ended`."""
+    member_ended: Callable[..., None] = lambda *_: None
+    """(batch, jid, how, …): see `FakeBatches.ended`."""
     run_ended: Callable[[str, str, str], None] = lambda *_: None
     """(entry, jid, how): see `FakeTicks.ended`."""
     steps: defaultdict[str, dict[str, bytes]] = attrs.field(factory=lambda: defaultdict(dict))

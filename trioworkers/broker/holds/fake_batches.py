@@ -39,6 +39,7 @@ class FakeBatch:
     fired: set[str] = attrs.field(factory=set)
     total: int = 0
     waiting: dict[str, Successor] = attrs.field(factory=dict)
+    results: dict[str, bytes] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -151,11 +152,13 @@ class FakeBatches:
         self._look(batch)
         return True
 
-    def ended(self, batch: str, jid: str, how: str) -> None:
+    def ended(self, batch: str, jid: str, how: str, name: str = "", value: bytes = b"") -> None:
         """A member has ended."""
         known = self.by_id.get(batch)
         if known is None:
             return
+        if name and jid in known.pending | known.dead:
+            known.results[name] = value
         ends = [(jid, how)]
         for jid, how in ends:  # noqa: PLR1704 - it grows by those that are skipped
             if jid in known.pending or jid in known.dead:

@@ -36,7 +36,7 @@ class Search(Contents, Processes):
 
     async def members(self, batch: str) -> AsyncGenerator[Entry, None]:
         """The payloads of a batch's members, wherever they are."""
-        async with aclosing(self._holding(f'"{BATCH_FIELD}":"{batch}"')) as entries:
+        async with aclosing(self._holding(f'"{BATCH_FIELD}":"{batch}')) as entries:
             async for entry in entries:
                 if entry.batch == batch:
                     yield entry

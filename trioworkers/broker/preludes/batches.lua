@@ -7,6 +7,7 @@
 --   batch:ID:dead  set: members that are dead
 --   batch:ID:graph hash: w:JID, a member that waits: msgpack {score among the successors, queue, its key, how to push, key of the set of queues,
 --                  {jid that it waits for, …}, on_failure, effects if it is not run}; f:JID, who waits for it: msgpack {jid, …}
+--   batch:ID:results  hash: name of a member → what it returned, in JSON
 --   successors     sorted set: payloads of those that wait, by when they were sent, no two at the same time
 --   batches        sorted set: ID by when it moved last
 -- Counts are made of what SREM says, so nothing counts twice, whoever says it how often.
@@ -94,7 +95,7 @@ local function look_whether_over(own, id)
     fire(own, key, 'finished')
     if dead == 0 and not fields[3] then fire(own, key, 'success') end
     local stays = dead > 0 and DEAD_S or OVER_S
-    for _, each in ipairs({key, key .. ':dead', key .. ':graph'}) do redis.call('EXPIRE', each, stays) end
+    for _, each in ipairs({key, key .. ':dead', key .. ':graph', key .. ':results'}) do redis.call('EXPIRE', each, stays) end
     if fields[2] then
       member_ended(own, fields[2], {{'member', fields[2], 'B:' .. id, dead > 0 and 'dead' or fields[3] and 'discarded' or 'succeeded'}})
     end
@@ -162,13 +163,13 @@ local function follow(own, key, jid, how)
   return skipped
 end
 
--- list: of one batch {{'member', ID, jid, how it ended}, …}; without a jid: nothing but a look
+-- list: of one batch {{'member', ID, jid, how it ended, its name and its result, of one that others may ask}, …}; without a jid: nothing but a look
 function member_ended(own, id, list)
   local key = batch_key(own, id)
   if not redis.call('HGET', key, 'state') then return end
   local number = 1
   while list[number] do -- it grows by those that are skipped
-    local jid, how = list[number][3], list[number][4]
+    local jid, how, name, value = list[number][3], list[number][4], list[number][5], list[number][6]
     number = number + 1
     if jid then
       local was_dead = false
@@ -179,6 +180,7 @@ function member_ended(own, id, list)
       end
       if found == 1 then
         if was_dead then redis.call('HINCRBY', key, 'dead', -1) end
+        if name then redis.call('HSET', key .. ':results', name, value) end
         count(key, how, 1)
         if how == 'dead' then
           redis.call('SADD', key .. ':dead', jid)

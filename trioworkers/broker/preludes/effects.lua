@@ -6,7 +6,7 @@
 --   'steps'   jid, {name, text, …}, what becomes of all that is there: 0 it goes, n it stays n seconds, -1 until somebody says otherwise
 --   'run'     entry, jid, how: the run of a periodic job that has ended, for its history
 --   'permit'  holds, member, {limit, …}, jid that the permits are kept for, or ''
---   'member'  ID, jid, how it ended: of a batch; without a jid: look whether the batch is over; 'moved' ID: a member has moved
+--   'member'  ID, jid, how it ended, name and result of one that has a name: of a batch; without a jid: look whether the batch is over; 'moved' ID: a member has moved
 --   'unlock'  KEY, jid: the lock of a job that has ended; 'touch' KEY, jid: of one that has moved
 
 local REPAIRS = 10000

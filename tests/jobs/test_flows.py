@@ -1,0 +1,124 @@
+"""Members of a batch that use each other's results, on the virtual clock; the example of docs/flows.md grows from one job to a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trioworkers import App, BadJob, Batch, Bury, Context, JobGone, RetryAfter, chain, group, testing
+
+app = App()
+seen: list[Any] = []
+
+
+@app.handler("q")
+async def fetch(page: int) -> list[int]:
+    seen.append(("fetch", page))
+    return [page, page * 10]
+
+
+@app.handler("q")
+async def parse(ctx: Context, *names: str) -> dict[str, int]:
+    found = [number for name in names for number in await ctx.result(name)]
+    if ctx.attempt == 1:
+        raise RetryAfter(1)
+    return {"sum": sum(found)}
+
+
+@app.handler("q")
+async def report(ctx: Context) -> None:
+    seen.append(("report", await ctx.result("parsed")))
+    with pytest.raises(JobGone, match="nobody"):
+        await ctx.result("nobody")
+
+
+@app.handler("q")
+async def note(ctx: Context, what: str) -> None:
+    seen.append(what)
+    if ctx.batch is None:
+        with pytest.raises(RuntimeError, match="in none"):
+            await ctx.result("x")
+
+
+@app.handler("q")
+async def fail() -> None:
+    raise Bury("no")
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    seen.clear()
+
+
+async def test_results_of_those_before_are_there_by_name(autojump_clock: Any):
+    async with testing.run(app) as test:
+        batch = Batch("import", on_success=note.job("success"))
+        pages = [batch.add(fetch.job(page), name=f"page {page}") for page in (1, 2)]
+        parsed = batch.add(parse.job("page 1", "page 2"), name="parsed", after=pages)
+        batch.add(report.job(), after=[parsed])
+        assert await test.enqueue(batch) == [batch.id]
+        await test.drain(retries=True)
+    assert sorted(map(str, seen[:2])) == ["('fetch', 1)", "('fetch', 2)"]
+    assert seen[2:] == [("report", {"sum": 33}), "success"]
+    assert test.dead == []
+
+
+async def test_chain_and_group(autojump_clock: Any):
+    async with testing.run(app) as test:
+        await test.enqueue(chain(note.job("a"), note.job("b"), note.job("c"), on_finished=note.job("end")))
+        await test.drain()
+        assert seen == ["a", "b", "c", "end"]
+        seen.clear()
+        await test.enqueue(group(note.job("a"), note.job("b")).then(note.job("c"), note.job("d")))
+        await test.drain()
+        assert (set(seen[:2]), set(seen[2:])) == ({"a", "b"}, {"c", "d"})
+        seen.clear()
+        await test.enqueue(
+            chain(note.job("a"), fail.job(), note.job("never"), on_failure="cancel", on_death=note.job("death"))
+        )
+        await test.drain()
+        assert seen == ["a", "death"]
+
+
+async def test_batch_is_sent_and_grows_from_inside(autojump_clock: Any):
+    inside = App()
+
+    @inside.handler("q")
+    async def grow(ctx: Context, left: int) -> None:
+        seen.append(left)
+        assert ctx.batch is not None
+        if left:
+            ctx.batch.add(grow.job(left - 1))
+        elif left == 0 and ctx.attempt == 1:
+            inner = Batch()
+            inner.add(tell.job("inner"))
+            ctx.batch.add(inner)
+
+    @inside.handler("q")
+    async def tell(what: str) -> None:
+        seen.append(what)
+
+    @inside.handler("q")
+    async def begin(ctx: Context) -> None:
+        batch = Batch(on_success=tell.job("success"))
+        batch.add(grow.job(3))
+        ctx.enqueue(batch)
+
+    async with testing.run(inside) as test:
+        await test.enqueue(begin.job())
+        await test.drain()
+    assert seen == [3, 2, 1, 0, "inner", "success"]
+
+
+def test_names_that_can_not_be_are_refused():
+    batch = Batch()
+    batch.add(note.job("a"), name="a")
+    for bad in ("x" * 65, "new\nline", 7):
+        with pytest.raises(BadJob, match="name"):
+            batch.add(note.job("b"), name=bad)  # type: ignore[arg-type] - that is tried
+    with pytest.raises(BadJob, match="already"):
+        batch.add(note.job("b"), name="a")
+    with pytest.raises(BadJob, match="one job"):
+        batch.add(note.job("b"), note.job("c"), name="b")
+    assert len(batch) == 1
