@@ -257,3 +257,6 @@ class Intake(Protocol):
 
     async def wait(self) -> bytes | None:
         """See `RedisIntake.wait`."""
+
+    async def wait_for_news(self) -> None:
+        """See `RedisIntake.wait_for_news`."""

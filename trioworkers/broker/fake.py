@@ -497,8 +497,12 @@ class FakeIntake:
         """See `RedisIntake.may_wait`."""
         return True
 
-    async def wait(self) -> bytes | None:
-        """See `RedisIntake.wait`."""
+    async def wait_for_news(self) -> None:
+        """See `RedisIntake.wait_for_news`."""
         while not self._fake.queues.get(self._name):
             await self._fake.next_change.wait()
+
+    async def wait(self) -> bytes | None:
+        """See `RedisIntake.wait`."""
+        await self.wait_for_news()
         return None if self._limit is not None else (await self.fetch(1)).payloads[0]

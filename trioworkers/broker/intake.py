@@ -137,6 +137,11 @@ class RedisIntake:
             return None
         return payload
 
+    async def wait_for_news(self) -> None:
+        """Wait until there is something in the queue, as long as `wait` does; it stays there. Cancellation: Redis is asked to end the wait."""
+        # The last one goes to where it is: nothing changes, but that this blocks while there is none.
+        await self.block_for(self._queue, self._end)
+
     async def block_for(self, where: str, end: str) -> bytes | None:
         """Wait for the next payload and have it moved to that end of the list `where`."""
         ends_at = min(next_tick(self._block_s), self._broker.holder.sure_until)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import attrs
 import msgspec
 
+from trioworkers.cli.served_queues import Only, narrow
 from trioworkers.errors import ConfigurationError, TrioworkersError, WrongUsage
 from trioworkers.printable import on_lines
 from trioworkers.process.collector import hurried_collector
@@ -30,6 +31,7 @@ class Order:
     base: str
     suffix: str
     options: dict[str, Any]
+    only: Only | None
     log_format: str
     log_level: str
     log_name: str
@@ -62,6 +64,7 @@ def _work(order: Order, parent: Parent) -> None:
     ensure_logging()
     app.configure(redis_url=order.redis, **order.options)
     check_environment(app)
+    narrow(app, order.only)
     if app.settings.redis_url.startswith("embedded:"):
         raise WrongUsage(
             "--processes: each process would have an embedded: Redis of its own; start one for all, redis://…"

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from trioworkers.cli.served_queues import Only
 from trioworkers.errors import ConfigurationError, WrongUsage
 from trioworkers.identity import PARENT
 from trioworkers.process.health import read_address, serving_health
@@ -74,6 +75,7 @@ def supervise(
     target: str,
     redis: str | None,
     options: Mapping[str, Any],
+    only: Only | None,
     log: tuple[str, str],
 ) -> int:
     """Run until stopped. `options`: the App's, from the command line; `log`: its format and level. Returns the exit status. Raises WrongUsage."""
@@ -89,6 +91,7 @@ def supervise(
             "base": base,
             "suffix": f"-{name}",
             "options": dict(options),
+            "only": only,
             "log_format": log[0],
             "log_level": log[1],
             "log_name": name,

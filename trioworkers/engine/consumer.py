@@ -79,12 +79,14 @@ class Consumer:
     @property
     def free(self) -> int:
         """Slots without a delivery, running or being settled. One of them may be held by a fetch that waits for a job."""
-        return self.slots.count - len(self.deliveries)
+        return self.slots.free if self.slots.is_shared else self.slots.count - len(self.deliveries)
 
     def settled(self, deliveries: Sequence[Delivery]) -> None:
         """The deliveries' outcomes are written: their slots are free."""
         self.deliveries.difference_update(deliveries)
         self.slots.give_back(len(deliveries))
+        if self._again_in_s is not None and self.slots.is_shared:
+            self.slots.wake()  # it waits for one of its own, not for a slot
 
     def doubt(self, *, taken_over: bool = False) -> None:
         """Compare the in-progress list with what runs before the next fetch. `taken_over`: others may have been at our list."""
@@ -167,16 +169,25 @@ class Consumer:
             self.slots.leave()
 
     async def _take_for_ever(self, intake: Intake, jobs: JobNursery) -> None:
-        empty = False
+        empty, shared = False, self.slots.is_shared
         while True:
             if self._audit.is_due:
                 await self._audit.run()
+            if empty and shared and not self.paused and intake.may_wait and not self.slots.are_plenty:
+                await self._wait_without_slot(intake)
+                empty = False
+                continue
             slots = 0 if self.paused else self.slots.take(1 if empty else self.slots.count)
             if not slots:
                 await self._until_audit_or_news()
                 continue
             ran = len(self.deliveries)
             fetched = await self._fetch(intake, slots, wait=empty and intake.may_wait)
+            if shared:
+                # While it comes in full, our turn counts also while we are at Redis.
+                self.slots.be_hungry(hungry=len(fetched) == slots and not empty)
+                if not fetched:
+                    self.slots.leave()
             await self._start(fetched, jobs)
             if self._again_in_s is not None:
                 await self._until_one_may_run(ran + len(fetched))
@@ -191,11 +202,11 @@ class Consumer:
         wait_s = self._again_in_s or 0.0
         if wait_s > 0 and len(self.deliveries) >= running:
             with trio.move_on_at(min(self._audit.due_at, trio.current_time() + wait_s)):
-                await self.slots.wait()
+                await self.slots.wait(wanted=not self.slots.is_shared)
 
     async def _until_audit_or_news(self) -> None:
         with trio.move_on_at(self._audit.due_at):
-            await self.slots.wait()
+            await self.slots.wait(wanted=not self.paused or not self.slots.is_shared)
 
     async def _fetch(self, intake: Intake, slots: int, *, wait: bool) -> Sequence[Delivery]:
         """Fill up to `slots` slots that were taken; those that stay empty are given back."""
@@ -212,12 +223,18 @@ class Consumer:
             self._on_lease_gone(fetched.lease_gone)
         return deliveries
 
+    async def _wait_without_slot(self, intake: Intake) -> None:
+        """Until there is something in the queue. Others, who have jobs, need the slot meanwhile."""
+        with trio.CancelScope() as self._blocked:
+            await intake.wait_for_news()
+
     async def _wait(self, intake: Intake) -> Fetched:
         with trio.CancelScope() as self._blocked:
+            self.slots.idle = self._blocked.cancel
             payload = await intake.wait()
             again_in_s = intake.again_after_wait_s
             return Fetched([] if payload is None else [payload], suspects=self._suspects, again_in_s=again_in_s)
-        self.doubt()  # paused meanwhile: something may have been delivered to nobody
+        self.doubt()  # paused meanwhile, or others need the slot: something may have been delivered to nobody
         return Fetched([], suspects=self._suspects)
 
     # ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────

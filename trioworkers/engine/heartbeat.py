@@ -14,6 +14,7 @@ from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.delivery import Delivery
 from trioworkers.identity import parent_name, rss_kb
 from trioworkers.ticks import next_tick
+from trioworkers.wire.capsule import Capsule
 from trioworkers.wire.own_record import Identity, Record, encode_classes, encode_running
 
 MAX_SHOWN = 1000
@@ -32,6 +33,7 @@ class Heartbeat:
         queues: Mapping[str, int],
         *,
         classes: Mapping[str, Sequence[str]],
+        capsules: Sequence[Capsule],
         running: Callable[[], Iterable[Delivery]],
         is_quiet: Callable[[], bool],
         settled: Callable[[], Mapping[str, int]],
@@ -41,6 +43,7 @@ class Heartbeat:
         self._presence = presence
         self._identity = identity
         self._queues = queues
+        self._capsules = capsules
         self._classes = encode_classes(classes)
         self._running = running
         self._is_quiet = is_quiet
@@ -75,6 +78,7 @@ class Heartbeat:
             rtt_us=self._rtt_us,
             rss_kb=rss_kb(),
             rates=self._rates(now),
+            capsules=self._capsules,
             parent=parent_name(),
             classes=self._classes,
         )

@@ -29,6 +29,7 @@ from trioworkers.jobs.resources import open_resources
 from trioworkers.redis_url import shown_url
 from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard
+from trioworkers.wire.capsule import Capsule
 from trioworkers.wire.own_record import encode_lease
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ class _Session:
             await self.worker.run(runner, self._on_started)
 
     def _on_started(self) -> None:
-        queues = ", ".join(f"{queue} ({concurrency} at once)" for queue, concurrency in self._app.queues.items())
-        logger.info("started: worker %s on %s", self.worker.identity, queues)
+        capsules = ", ".join(f"{_said(each)} ({each.concurrency} at once)" for each in self._app.capsules)
+        logger.info("started: worker %s on %s", self.worker.identity, capsules)
         self.started.set()
 
 
@@ -155,6 +156,7 @@ def _assemble(app: Declarations, settings: Settings, url: str, connection: Conne
         url=url,
         shutdown_timeout_s=timeout_s,
         strict=settings.strict,
+        capsules=app.capsules,
         classes={queue: app.classes(queue) for queue in app.queues},
         limits=app.limits,
         queue_limits=app.queue_limits,
@@ -162,6 +164,13 @@ def _assemble(app: Declarations, settings: Settings, url: str, connection: Conne
         periodic=app.periodic_jobs,
     )
     return brokers.main, worker
+
+
+def _said(capsule: Capsule) -> str:
+    if len(capsule.weights) == 1:
+        return next(iter(capsule.weights))
+    queues = capsule.weights if capsule.strict else [f"{queue} {weight}" for queue, weight in capsule.weights.items()]
+    return (" before " if capsule.strict else " : ").join(queues)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ a round robin.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import trio
@@ -45,6 +45,22 @@ class Slots:
         self._draws.append(Draw(self, weight))
         return self._draws[-1]
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several draw."""
+        return len(self._draws) > 1
+
+    @property
+    def are_plenty(self) -> bool:
+        """Whether each draw could hold one, and none would miss it."""
+        return not self.waiting and self.free >= len(self._draws)
+
+    def _call_in(self) -> None:
+        """Somebody waits for slots: who holds one without a job lets go of it."""
+        if self.free <= 0:
+            for each in self._draws:
+                each.idle()
+
     def _take(self, draw: Draw, most: int) -> int:
         promised = 0 if len(self._draws) == 1 else sum(each.promised for each in self._draws) - draw.promised
         taken = max(0, min(most, self.free - promised))
@@ -61,7 +77,7 @@ class Slots:
 
     def _hand_out(self) -> None:
         """Promise what is free to those who wait, in their order."""
-        waiting = [each for each in self._draws if each.waits]
+        waiting = [each for each in self._draws if each.waits or each.is_hungry]
         if not waiting:
             return
         for _ in range(self.free - sum(each.promised for each in self._draws)):
@@ -77,8 +93,12 @@ class Slots:
         return chosen
 
 
+def _nothing() -> None:
+    pass
+
+
 class Draw:
-    """One intake's way to slots that others may draw from, too. `waits`, `promised`, `owed`: for `Slots`, whose turn it is."""
+    """One intake's way to slots that others may draw from, too. `waits`, `promised`, `owed`, `is_hungry`: for `Slots`, whose turn it is."""
 
     def __init__(self, slots: Slots, weight: int) -> None:
         self._slots = slots
@@ -86,6 +106,9 @@ class Draw:
         self.waits = False
         self.promised = 0
         self.owed = 0
+        self.is_hungry = False
+        self.idle: Callable[[], None] = _nothing
+        """Has who holds a slot while it waits for a job let go of it; to be set by who does so."""
         self._news = trio.Event()
 
     def __repr__(self) -> str:
@@ -95,6 +118,27 @@ class Draw:
     def count(self) -> int:
         """How many slots there are in all."""
         return self._slots.count
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others draw, too."""
+        return self._slots.is_shared
+
+    @property
+    def are_plenty(self) -> bool:
+        """Whether one may be held while nothing is to be done."""
+        return self._slots.are_plenty
+
+    @property
+    def free(self) -> int:
+        """How many nobody has taken."""
+        return self._slots.free
+
+    def be_hungry(self, hungry: bool) -> None:
+        """Whether there is more to be had than was taken: then our turn counts also while we fetch, and don't wait for slots."""
+        if hungry != self.is_hungry:
+            self.is_hungry = hungry
+            self._slots.waiting += 1 if hungry else -1
 
     def take(self, most: int) -> int:
         """Take up to `most`, and no more than are free and not promised to others; how many that were."""
@@ -109,15 +153,23 @@ class Draw:
         """Have who waits look around once, slots or not."""
         self._news.set()
 
-    async def wait(self) -> None:
+    async def wait(self, *, wanted: bool = True) -> None:
         """Until some are promised to us or `wake` is called; then `take` them. What came before the call isn't waited for, so look first.
+
+        `wanted=False`: none is promised to us, which others could use.
 
         Cancelled, what was promised stays so until `take` or `leave`.
         """
         if self._news.is_set():
             self._news = trio.Event()
+        if not wanted:
+            self.leave()
+            await self._news.wait()
+            return
         self.waits = True
         self._slots.waiting += 1
+        if self._slots.is_shared:
+            self._slots._call_in()  # noqa: SLF001 - as above
         try:
             await self._news.wait()
         finally:
@@ -126,6 +178,7 @@ class Draw:
 
     def leave(self) -> None:
         """Nothing more is wanted for now: what was promised to us is for the others."""
+        self.be_hungry(hungry=False)
         self.promised = 0
         self._slots._hand_out()  # noqa: SLF001 - as above
 

@@ -29,6 +29,7 @@ from trioworkers.engine.search import Search
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.tending import Tending
 from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
+from trioworkers.wire.capsule import Capsule
 from trioworkers.wire.own_record import Identity
 from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
@@ -58,6 +59,7 @@ class Upkeep:
         strict: bool,
         limits: Declared,
         periodic: Sequence[Periodic],
+        capsules: Sequence[Capsule],
         classes: Mapping[str, Sequence[str]],
         running: Callable[[], Iterable[Delivery]],
         is_quiet: Callable[[], bool],
@@ -91,6 +93,7 @@ class Upkeep:
             identity,
             queues,
             classes=classes,
+            capsules=capsules,
             running=running,
             is_quiet=is_quiet,
             settled=lambda: self.settled,

@@ -27,13 +27,14 @@ from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.shutdown import Shutdown
-from trioworkers.engine.slots import Slots
+from trioworkers.engine.slots import Draw, Slots
 from trioworkers.engine.upkeep import Upkeep
 from trioworkers.engine.within_limits import WithinLimits
 from trioworkers.errors import Superseded, TrioworkersError
 from trioworkers.jobs.limits import FleetLimit, Limits, declared_specs
 from trioworkers.jobs.unique import UniqueClass
 from trioworkers.printable import Lines
+from trioworkers.wire.capsule import Capsule
 from trioworkers.wire.limit_spec import queue_limit_name
 from trioworkers.wire.own_record import Identity
 from trioworkers.wire.periodic import Periodic
@@ -71,6 +72,7 @@ class Worker:
         shutdown_timeout_s: float,
         strict: bool,
         classes: Mapping[str, Sequence[str]],
+        capsules: Sequence[Capsule],
         limits: Mapping[str, Limits] | None = None,
         queue_limits: Mapping[str, FleetLimit] | None = None,
         unique: Mapping[str, Mapping[str, UniqueClass]] | None = None,
@@ -80,6 +82,7 @@ class Worker:
         self._brokers = brokers
         self._connection = connection
         self._queues = queues
+        self._capsules = capsules
         self._url = url
         self._limits = limits or {}
         self._queue_limits = queue_limits or {}
@@ -98,6 +101,7 @@ class Worker:
             limits=declared_specs(self._limits.values(), self._queue_limits.values()),
             periodic=periodic,
             classes=classes,
+            capsules=capsules,
             running=self.running,
             is_quiet=self._shutdown.quieted.is_set,
             is_leaving=lambda: trio.current_time() >= self.deadline,
@@ -302,10 +306,11 @@ class Worker:
     def _make_consumers(self, runner: Runner) -> dict[str, Consumer]:
         block_s = max(5.0, len(self._queues) / 2)  # many queues: the same number of commands in all
         quarantine = Quarantine(self._brokers.main)
+        draws = _draws(self._capsules)
         return {
             queue: Consumer(
                 queue,
-                Slots(concurrency).draw(),
+                draws[queue],
                 broker=(broker := self._brokers.by_queue[queue]),
                 open_intake=self._intake(queue, broker, block_s),
                 runner=runner,
@@ -315,7 +320,7 @@ class Worker:
                 permits=self._permits(queue, broker),
                 locks=Locks(queue, broker, self._unique[queue]) if queue in self._unique else None,
             )
-            for queue, concurrency in self._queues.items()
+            for queue in self._queues
         }
 
     def _intake(
@@ -379,3 +384,12 @@ class Worker:
             if blamed:
                 await self._upkeep.charge(blamed)
             await self._upkeep.leave(lambda queue: self._consumers[queue].has_running)
+
+
+def _draws(capsules: Sequence[Capsule]) -> dict[str, Draw]:
+    """Each queue's way to the slots of its capsule."""
+    found: dict[str, Draw] = {}
+    for capsule in capsules:
+        slots = Slots(capsule.concurrency, "strict" if capsule.strict else "weighted")
+        found |= {queue: slots.draw(weight) for queue, weight in capsule.weights.items()}
+    return found

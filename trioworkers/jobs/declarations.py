@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
@@ -30,6 +30,7 @@ from trioworkers.jobs.options import check_carried, checked
 from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.jobs.unique import AnyUnique, UniqueClass, checked_unique
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
+from trioworkers.wire.capsule import Capsule, of_one, why_not
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import is_queue_name
@@ -125,7 +126,9 @@ class Declarations:
         self.telemetry = telemetry
         self.lifespan = lifespan
         self.http = Http() if http is None else http
-        self._concurrency: dict[str, int] = {}
+        self._concurrency: dict[str, int | None] = {}
+        self._capsules: dict[str, Capsule] = {}
+        self._only: Capsule | None = None
         self._queue_limits: dict[str, FleetLimit] = {}
         self._unknown: dict[str, Unknown] = {}
         self._dialects: dict[str, str] = {}
@@ -146,12 +149,12 @@ class Declarations:
         self,
         name: str,
         *,
-        concurrency: int = DEFAULT_CONCURRENCY,
+        concurrency: int | None = None,
         unknown: Unknown | None = None,
         dialect: str | None = None,
         limit: FleetLimit | None = None,
     ) -> None:
-        """Have up to `concurrency` jobs of queue `name` run at once. Raises ConfigurationError.
+        """Have up to `concurrency` jobs of queue `name` run at once (10 if it isn't given). Raises ConfigurationError.
 
         `unknown`: what becomes of its jobs whose class has no handler; `dialect`: how its jobs are written. Not given: what the app says.
         `limit`: how many of its jobs run at once, or start, over all workers; what may not run yet stays in the queue. Queues whose limits
@@ -167,10 +170,15 @@ class Declarations:
         if unknown is not None:
             check_unknown(f"queue {name!r}", unknown)
             self._unknown[name] = unknown
-        if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
+        if concurrency is not None and (
+            not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1
+        ):
             raise ConfigurationError(f"queue {name!r}: concurrency is a whole number from 1 on, not {concurrency!r}")
         if name in self._concurrency:
             raise ConfigurationError(f"queue {name!r} is declared twice")
+        capsule = next((each.name for each in self._capsules.values() if name in each.weights), None)
+        if concurrency is not None and capsule is not None:
+            raise ConfigurationError(_shares(name, capsule))
         self._concurrency[name] = concurrency
         if fleet is not None:
             self._queue_limits[name] = fleet
@@ -178,6 +186,27 @@ class Declarations:
             dialect_named(dialect)
             self._dialects[name] = dialect
             self._retry_said.clear()
+
+    def capsule(self, name: str, *, concurrency: int, queues: Mapping[str, int] | Sequence[str]) -> None:
+        """Have up to `concurrency` jobs of several queues run at once, in one pool of slots. Raises ConfigurationError.
+
+        `queues`: a dict of weights, by which slots are shared under full load; who has nothing to do leaves its share to the others. A
+        list is a strict order: a later queue gets what the earlier ones don't need, and nothing while they need all.
+        """
+        if why := why_not(name, concurrency, queues):
+            raise ConfigurationError(f"capsule {name!r:.80}: {why}")
+        if name in self._capsules:
+            raise ConfigurationError(f"capsule {name!r} is declared twice")
+        for queue in queues:
+            _check_queue(queue)
+        weights = dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1)
+        for queue in queues:
+            other = next((each.name for each in self._capsules.values() if queue in each.weights), None)
+            if other is not None:
+                raise ConfigurationError(f"queue {queue!r} is in two capsules, {other!r} and {name!r}")
+            if self._concurrency.get(queue) is not None:
+                raise ConfigurationError(_shares(queue, name))
+        self._capsules[name] = Capsule(name, concurrency, weights, strict=not isinstance(queues, Mapping))
 
     def handler(
         self,
@@ -317,10 +346,47 @@ class Declarations:
         self._given = given
         self._retry_said.clear()
 
+    def narrow(self, queues: Mapping[str, int] | Sequence[str], concurrency: int | None = None) -> None:
+        """Serve these queues only; given a concurrency, as one capsule. For the command line. Raises ConfigurationError."""
+        if why := why_not("queues", 1 if concurrency is None else concurrency, queues):
+            raise ConfigurationError(why)
+        served = self.queues
+        if missing := [queue for queue in queues if queue not in served]:
+            raise ConfigurationError(
+                f"the App has no queue {missing[0]!r:.80}; it has {', '.join(sorted(served)) or 'none'}"
+            )
+        weights = dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1)
+        self._only = Capsule("queues", concurrency or 0, weights, strict=not isinstance(queues, Mapping))
+
     @property
     def queues(self) -> dict[str, int]:
-        """Concurrency of each queue."""
-        return {queue: DEFAULT_CONCURRENCY for queue, _ in self._handlers} | self._concurrency
+        """Of each queue, how many of its jobs may run at once."""
+        found = {queue: DEFAULT_CONCURRENCY for queue, _ in self._handlers}
+        found |= {queue: DEFAULT_CONCURRENCY if told is None else told for queue, told in self._concurrency.items()}
+        found |= {queue: each.concurrency for each in self._capsules.values() for queue in each.weights}
+        if self._only is None:
+            return found
+        return {queue: self._only.concurrency or found[queue] for queue in self._only.weights}
+
+    @property
+    def capsules(self) -> tuple[Capsule, ...]:
+        """Which queues share slots: each queue is in one capsule, by itself if nothing was said."""
+        if self._only is not None and self._only.concurrency:
+            return (self._only,)
+        if self._only is not None:
+            return self._narrowed(self._only.weights)
+        shared = {queue for capsule in self._capsules.values() for queue in capsule.weights}
+        alone = (of_one(queue, count) for queue, count in self.queues.items() if queue not in shared)
+        return (*self._capsules.values(), *alone)
+
+    def _narrowed(self, only: Collection[str]) -> tuple[Capsule, ...]:
+        found = []
+        for capsule in self._capsules.values():
+            weights = {queue: weight for queue, weight in capsule.weights.items() if queue in only}
+            if weights:
+                found.append(attrs.evolve(capsule, weights=weights))
+        shared = {queue for capsule in found for queue in capsule.weights}
+        return (*found, *(of_one(queue, count) for queue, count in self.queues.items() if queue not in shared))
 
     @property
     def dialect(self) -> Dialect:
@@ -412,9 +478,13 @@ class Declarations:
         check_not_imported()
         if not self._handlers:
             raise ConfigurationError("the app has no handler: nothing to run")
-        idle = set(self._concurrency) - {queue for queue, _ in self._handlers}
+        idle = set(self.queues) - {queue for queue, _ in self._handlers}
         if idle:
             raise ConfigurationError(f"queue {min(idle)!r} has no handler: its jobs would all fail")
+
+
+def _shares(queue: str, capsule: str) -> str:
+    return f"queue {queue!r} is in capsule {capsule!r}: it has no concurrency of its own; say it there"
 
 
 def _said(limit: FleetLimit) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import attrs
 import msgspec
 
+from trioworkers.wire.capsule import Capsule, of_one
+
 PROTOCOL_VERSION = "7.3.0"
 """Told where Sidekiq's record tells its version; there its tools only show it."""
 
@@ -74,6 +76,8 @@ class Record:
     rates: Mapping[str, float] = attrs.field(factory=dict)
     classes: bytes = b"{}"
     """See `encode_classes`."""
+    capsules: Sequence[Capsule] = ()
+    """Which queues share slots; none: each has its own."""
     parent: str = ""
     """The process that has started this one and others; "" for none."""
 
@@ -81,7 +85,7 @@ class Record:
         """The hash's fields and values in turn; `more`: what another family wants to see there, or sees otherwise."""
         texts: dict[str, str | bytes] = {
             "info": self._info(),
-            "concurrency": str(sum(self.queues.values())),
+            "concurrency": str(self._slots),
             "busy": str(self.busy),
             "beat": f"{self.beat_s:.6f}",
             "quiet": "true" if self.quiet else "false",
@@ -95,21 +99,26 @@ class Record:
         texts.update(more or {})
         return [item for pair in texts.items() for item in pair]
 
+    @property
+    def _in_capsules(self) -> Sequence[Capsule]:
+        return self.capsules or [of_one(queue, concurrency) for queue, concurrency in self.queues.items()]
+
+    @property
+    def _slots(self) -> int:
+        return sum(capsule.concurrency for capsule in self._in_capsules)
+
     def _info(self) -> bytes:
         identity = str(self.identity)
-        capsules = {
-            queue: {"concurrency": concurrency, "mode": "strict", "weights": {queue: 0}}
-            for queue, concurrency in self.queues.items()
-        }
+        capsules = {capsule.name: capsule.shown() for capsule in self._in_capsules}
         info = {
             "hostname": self.identity.hostname,
             "started_at": self.started_at_s,
             "pid": self.identity.pid,
             "tag": "" if self.process_id == identity else self.process_id,
-            "concurrency": sum(self.queues.values()),
+            "concurrency": self._slots,
             "capsules": capsules,
             "queues": list(self.queues),
-            "weights": [{queue: 0} for queue in self.queues],
+            "weights": [capsule["weights"] for capsule in capsules.values()],
             "labels": [LABEL],
             "identity": identity,
             "version": PROTOCOL_VERSION,

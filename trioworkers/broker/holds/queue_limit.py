@@ -39,6 +39,5 @@ class LimitedIntake(RedisIntake):
 
         Cancellation: Redis is asked to end the wait.
         """
-        # The last one goes to where it is: nothing changes, but that this blocks while there is none.
-        await self.block_for(self._queue, self._end)
+        await self.wait_for_news()
         return None

@@ -18,6 +18,7 @@ from trioworkers.errors import WrongUsage
     ("trioworkers run app.py", "the only App in that file"),
     ("trioworkers run app.py --redis redis://redis.internal:6379/1 --process-id w1", "its jobs come back to w1"),
     ("trioworkers run app.py --web 127.0.0.1:8090", "with the dashboard"),
+    ("trioworkers run app.py --queues critical=6,default=3 --concurrency 50", "one fleet of two that this app makes"),
     ("trioworkers run app.py --processes auto --max-rss 600M", "one process a core; HUP replaces them in turn"),
     ("trioworkers run app.py --log-format json --log-level warning", "no line for jobs that go well"),
 )
@@ -51,6 +52,17 @@ def run(
     ] = None,
     web_token: Token = None,
     web_read_token: ReadToken = None,
+    queues: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Serve these of the App's queues only: critical,default. With --concurrency, in that order; critical=6,default=3: by weight.",
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="With --queues: so many of their jobs at once, in one capsule."),
+    ] = None,
     processes: Annotated[
         str | None,
         typer.Option(
@@ -77,6 +89,7 @@ def run(
     after the other, each when its successor is ready.
     """
     from trioworkers.cli.loader import load_app  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.served_queues import narrow, read_queues  # noqa: PLC0415 - as above
     from trioworkers.cli.usage import check_environment, check_options, check_url  # noqa: PLC0415 - as above
     from trioworkers.process.logs import configure_logging, ensure_logging  # noqa: PLC0415 - as above
     from trioworkers.process.signals import hearing  # noqa: PLC0415 - as above
@@ -91,6 +104,7 @@ def run(
         "strict": strict,
     }
     check_options(**options)
+    only = read_queues(queues, concurrency)
     if processes is None and max_rss is not None:
         raise WrongUsage("--max-rss is for --processes: who watches over a process is another one (--processes 1)")
     if processes is not None or health is not None:
@@ -103,13 +117,16 @@ def run(
                 raise WrongUsage("--web is for one process; beside several: `trioworkers web`")
             configure_logging(log_format, log_level)
             log = (log_format, log_level)
-            raise typer.Exit(supervise(count, limit, health, target=target, redis=redis, options=options, log=log))
+            raise typer.Exit(
+                supervise(count, limit, health, target=target, redis=redis, options=options, only=only, log=log)
+            )
     configure_logging(log_format, log_level)
     with hearing():  # from now on: a module may take its time, and a stop is a stop
         app = load_app(target)
         ensure_logging()
         app.configure(redis_url=redis, **options)
         check_environment(app)
+        narrow(app, only)
         with ExitStack() as stack:
             if web is not None:
                 from trioworkers.cli.dashboard import beside_worker, serving  # noqa: PLC0415 - few need it

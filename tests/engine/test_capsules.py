@@ -1,0 +1,240 @@
+"""Capsules at a real Redis: shares under full load, strict order, no slot lost to an empty queue, none to a paused one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from servers import Server
+
+from trioworkers import App, ConfigurationError
+from trioworkers.cli.served_queues import narrow, read_queues
+from trioworkers.engine.worker import Worker
+from trioworkers.errors import WrongUsage
+
+QUEUES = ("critical", "default", "low")
+
+
+class Started:
+    """An App with one capsule, and in which order jobs of which queue began."""
+
+    def __init__(self, url: str, concurrency: int, queues: Mapping[str, int] | Sequence[str]) -> None:
+        self.app = App(url)
+        self.app.capsule("io", concurrency=concurrency, queues=queues)
+        self.order: list[str] = []
+        self.running = 0
+        self.most = 0
+        self.gate = trio.Event()
+        for queue in queues:
+            self.app.handler(queue, "Note")(self._handler(queue))
+            self.app.handler(queue, "Hold")(self._holding(queue))
+
+    def _handler(self, queue: str) -> Any:
+        async def note() -> None:
+            self.order.append(queue)
+            await trio.lowlevel.checkpoint()
+
+        return note
+
+    def _holding(self, queue: str) -> Any:
+        async def hold() -> None:
+            self.order.append(queue)
+            self.running += 1
+            self.most = max(self.most, self.running)
+            await self.gate.wait()
+            self.running -= 1
+
+        return hold
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[Worker]:
+        async with trio.open_nursery() as nursery:
+            worker: Worker = await nursery.start(self.app.serve)
+            yield worker
+            self.gate.set()
+            worker.stop(0)
+
+    async def until(self, condition: Any) -> None:
+        with trio.fail_after(60):
+            while not condition():
+                await trio.sleep(0.01)
+
+
+def push(server: Server, queue: str, count: int, job_class: str = "Note") -> None:
+    jobs = [
+        json.dumps({"class": job_class, "args": [], "jid": f"{queue}{number:020d}", "queue": queue, "retry": False})
+        for number in range(count)
+    ]
+    server.command("SADD", "queues", queue)
+    for first in range(0, count, 1000):
+        server.command("LPUSH", f"queue:{queue}", *jobs[first : first + 1000])
+
+
+async def test_shares_under_full_load_are_the_weights(redis_url: str, shared_server: Server):
+    capsule = Started(redis_url, 20, {"critical": 6, "default": 3, "low": 1})
+    for queue, count in (("critical", 3600), ("default", 2100), ("low", 1100)):
+        push(shared_server, queue, count)
+    async with capsule.working():
+        await capsule.until(lambda: len(capsule.order) > 5000)
+    got = Counter(capsule.order[:5000])
+    for queue, share in (("critical", 3000), ("default", 1500), ("low", 500)):
+        assert abs(got[queue] - share) < share / 10, got
+
+
+async def test_strict_order_lets_the_first_go_first(redis_url: str, shared_server: Server):
+    capsule = Started(redis_url, 10, list(QUEUES))
+    for queue in QUEUES:
+        push(shared_server, queue, 500)
+    async with capsule.working():
+        await capsule.until(lambda: len(capsule.order) == 1500)
+    for number, queue in enumerate(QUEUES):
+        its = Counter(capsule.order[number * 500 : (number + 1) * 500])
+        assert its[queue] > 450, its  # the first fill is whose fetch is there first
+
+
+async def test_empty_queues_take_no_slot_from_one_that_is_full(redis_url: str, shared_server: Server):
+    capsule = Started(redis_url, 3, {"critical": 6, "default": 3, "low": 1})
+    async with capsule.working() as worker:
+        push(shared_server, "low", 5, "Hold")
+        await capsule.until(lambda: capsule.running == 3)
+        assert worker.stats().free["critical"] == 0
+        push(shared_server, "critical", 1)
+        await capsule.until(lambda: worker._consumers["critical"].slots.waits)
+        capsule.gate.set()
+        await capsule.until(lambda: len(capsule.order) == 6)
+    assert capsule.most == 3
+    assert capsule.order[3] == "critical"  # its turn is before the rest of the others
+
+
+@pytest.mark.parametrize("queues", [{"critical": 6, "default": 3, "low": 1}, list(QUEUES)])
+async def test_one_slot_serves_many_queues(redis_url: str, shared_server: Server, queues: Any):
+    capsule = Started(redis_url, 1, queues)
+    async with capsule.working():
+        for _ in range(3):
+            before = len(capsule.order)
+            for queue in QUEUES:
+                push(shared_server, queue, 1)
+            await capsule.until(lambda: len(capsule.order) == before + 3)  # noqa: B023 - used at once
+        await capsule.until(lambda: shared_server.command("KEYS", "*inprogress") == ["tw:inprogress"])
+
+
+async def test_share_of_a_paused_queue_goes_to_the_others(redis_url: str, shared_server: Server):
+    capsule = Started(redis_url, 4, {"critical": 6, "default": 3, "low": 1})
+    shared_server.command("SADD", "paused", "critical")
+    async with capsule.working():
+        push(shared_server, "critical", 10, "Hold")
+        push(shared_server, "low", 10, "Hold")
+        await capsule.until(lambda: capsule.running == 4)
+        assert set(capsule.order) == {"low"}
+
+
+async def test_sidekiq_s_tools_see_it(redis_url: str, shared_server: Server):
+    capsule = Started(redis_url, 7, {"critical": 6, "low": 1})
+    capsule.app.capsule("rest", concurrency=2, queues=["a", "b"])
+    capsule.app.queue("alone", concurrency=3)
+    for queue in ("a", "b", "alone"):
+        capsule.app.handler(queue, "Note")(capsule._handler(queue))
+    async with capsule.working() as worker:
+        record = shared_server.command("HGETALL", str(worker.identity))
+        assert isinstance(record, list)
+        fields = dict(zip(record[::2], record[1::2], strict=True))
+        info = json.loads(fields["info"])
+    assert info["concurrency"] == 12
+    assert fields["concurrency"] == "12"
+    assert info["capsules"] == {
+        "io": {"concurrency": 7, "mode": "weighted", "weights": {"critical": 6, "low": 1}},
+        "rest": {"concurrency": 2, "mode": "strict", "weights": {"a": 0, "b": 0}},
+        "alone": {"concurrency": 3, "mode": "strict", "weights": {"alone": 0}},
+    }
+    assert info["weights"] == [{"critical": 6, "low": 1}, {"a": 0, "b": 0}, {"alone": 0}]
+    assert set(info["queues"]) == {"critical", "low", "a", "b", "alone"}
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "queues", "why"),
+    [
+        (0, {"a": 1}, "concurrency is a whole number from 1 on, not 0"),
+        (True, {"a": 1}, "concurrency is a whole number"),
+        (5, {}, "queues is a list of names"),
+        (5, "critical", "queues is a list of names"),
+        (5, {"a": 0}, "queue 'a': a weight is a whole number from 1 to 1000, not 0"),
+        (5, {"a": 1.5}, "not 1.5"),
+        (5, {"a": True}, "not True"),
+        (5, {"a": 10**6}, "not 1000000"),
+        (5, ["a", "a"], "queue 'a' is named twice"),
+        (5, ["a b"], "a queue's name"),
+        (5, [["a"]], "a queue's name"),
+        (5, [f"q{number}" for number in range(200)], "200 queues are too many"),
+        (5, {"taken": 1}, "queue 'taken' is in two capsules, 'first' and 'io'"),
+        (5, {"own": 1}, "queue 'own' is in capsule 'io': it has no concurrency of its own"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(concurrency: Any, queues: Any, why: str):
+    app = App()
+    app.capsule("first", concurrency=1, queues=["taken"])
+    app.queue("own", concurrency=2)
+    with pytest.raises(ConfigurationError) as caught:
+        app.capsule("io", concurrency=concurrency, queues=queues)
+    assert why in str(caught.value)
+    assert [capsule.name for capsule in app.capsules] == ["first", "own"]
+
+
+def test_what_is_said_of_its_queues_holds_and_their_concurrency_is_refused():
+    app = App()
+    app.capsule("io", concurrency=4, queues=["a", "b"])
+    app.queue("a", unknown="leave")
+    with pytest.raises(ConfigurationError, match="queue 'b' is in capsule 'io'"):
+        app.queue("b", concurrency=1)
+    with pytest.raises(ConfigurationError, match="declared twice"):
+        app.capsule("io", concurrency=4, queues=["c"])
+    app.handler("a", "A")(Started("redis://h", 1, ["x"])._handler("a"))
+    with pytest.raises(ConfigurationError, match="queue 'b' has no handler"):
+        app.check()
+
+
+def test_command_line_makes_two_fleets_of_one_app():
+    app = App()
+    app.capsule("io", concurrency=4, queues={"a": 2, "b": 1, "c": 1})
+    app.queue("d", concurrency=5)
+    narrow(app, read_queues("a, d", None))
+    assert app.queues == {"a": 4, "d": 5}
+    assert [(each.name, each.concurrency, dict(each.weights)) for each in app.capsules] == [
+        ("io", 4, {"a": 2}),
+        ("d", 5, {"d": 1}),
+    ]
+    other = App()
+    other.capsule("io", concurrency=4, queues=["a", "b", "c"])
+    narrow(other, read_queues("b=3,a=1", 50))
+    assert other.queues == {"b": 50, "a": 50}
+    (capsule,) = other.capsules
+    assert (capsule.concurrency, dict(capsule.weights), capsule.strict) == (50, {"b": 3, "a": 1}, False)
+    another = App()
+    another.capsule("io", concurrency=4, queues={"a": 1, "b": 9})
+    narrow(another, read_queues("b,a", 2))
+    assert another.capsules[0].strict
+    with pytest.raises(WrongUsage, match="--queues: the App has no queue 'x'; it has a, b"):
+        narrow(another, read_queues("x", None))
+
+
+@pytest.mark.parametrize(
+    ("text", "concurrency", "why"),
+    [
+        (None, 5, "--concurrency is for --queues"),
+        ("a=6,b", 5, "weights are for all queues"),
+        ("a=6", None, "and for --concurrency"),
+        ("a=x", 5, "a weight is a whole number from 1 on, not 'x'"),
+        ("a=0", 5, "a weight is a whole number from 1 to 1000, not 0"),
+        ("a=1,a=2", 5, "named twice"),
+        ("a,a", None, "named twice"),
+        ("a", 0, "--concurrency: concurrency is a whole number from 1 on"),
+    ],
+)
+def test_command_line_that_makes_no_sense_is_refused(text: str | None, concurrency: int | None, why: str):
+    with pytest.raises(WrongUsage) as caught:
+        read_queues(text, concurrency)
+    assert why in str(caught.value)

@@ -1,0 +1,58 @@
+"""A capsule: queues that share the slots of one worker, in a strict order or by weight. Sidekiq's word, and as its tools read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+MAX_WEIGHT = 1000
+MAX_QUEUES = 100
+"""Each queue has a connection of its own, which waits for its jobs."""
+
+
+@attrs.frozen
+class Capsule:
+    """`weights`: each queue's share under full load, in the order in which they were told. `strict`: that order is all that counts."""
+
+    name: str
+    concurrency: int
+    weights: Mapping[str, int]
+    strict: bool = False
+
+    def shown(self) -> dict[str, Any]:
+        """What Sidekiq's tools see: a strict one has no weights."""
+        if self.strict:
+            return {"concurrency": self.concurrency, "mode": "strict", "weights": dict.fromkeys(self.weights, 0)}
+        return {"concurrency": self.concurrency, "mode": "weighted", "weights": dict(self.weights)}
+
+
+def of_one(queue: str, concurrency: int) -> Capsule:
+    """A queue that shares with none."""
+    return Capsule(queue, concurrency, {queue: 1}, strict=True)
+
+
+def why_not(name: object, concurrency: object, queues: object) -> str:
+    """Why this can't be a capsule; "" if it can."""
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 128:
+        return f"a capsule's name is a text, not {name!r:.80}"
+    if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
+        return f"concurrency is a whole number from 1 on, not {concurrency!r:.80}"
+    if isinstance(queues, str) or not isinstance(queues, Mapping | list | tuple) or not queues:
+        return f"queues is a list of names, first things first, or a dict of names and weights, not {queues!r:.80}"
+    if len(queues) > MAX_QUEUES:
+        return f"{len(queues)} queues are too many for one capsule, {MAX_QUEUES} are not"
+    return _why_no_weights(queues) if isinstance(queues, Mapping) else _named_twice(queues)
+
+
+def _named_twice(queues: Sequence[object]) -> str:
+    twice = [queue for number, queue in enumerate(queues) if queue in queues[:number]]
+    return f"queue {twice[0]!r:.80} is named twice" if twice else ""
+
+
+def _why_no_weights(queues: Mapping[object, object]) -> str:
+    for queue, weight in queues.items():
+        if not isinstance(weight, int) or isinstance(weight, bool) or not 0 < weight <= MAX_WEIGHT:
+            return f"queue {queue!r:.80}: a weight is a whole number from 1 to {MAX_WEIGHT}, not {weight!r:.80}"
+    return ""
