@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from process_app import note
 
-from trioworkers import App, Context, FleetLimit
+from trioworkers import App, Context, FleetLimit, RateLimited
 
 app = App()
 app.queue("q", concurrency=20)
@@ -67,3 +67,16 @@ async def both(ctx: Context, seconds: float) -> None:
 async def part(ctx: Context, seconds: float) -> None:
     async with ctx.limit(FleetLimit("part", concurrency=3)):
         await run_for(ctx, seconds)
+
+
+refused: list[str] = []
+
+
+@app.handler("q", "Refused", limit=FleetLimit("refusing", concurrency=2))
+async def refused_once(ctx: Context, seconds: float) -> None:
+    note("start", ctx)
+    if not refused:  # in each worker
+        refused.append(ctx.job.jid)
+        note("refused", ctx)
+        raise RateLimited(retry_after=seconds)
+    note("end", ctx)

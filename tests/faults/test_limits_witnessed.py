@@ -12,6 +12,9 @@ import attrs
 import pytest
 from harness import Jobs
 from servers import Server, Worker, wait_for
+from typer.testing import CliRunner
+
+from trioworkers.cli.commands import app
 
 LIMIT = 4
 Start = Callable[..., Worker]
@@ -68,6 +71,12 @@ def start(run_worker: Callable[..., Worker], server: Server, jobs: Jobs) -> Star
         return jobs.workers[-1].wait_started()
 
     return begin
+
+
+def act(server: Server, *words: str) -> str:
+    done = CliRunner().invoke(app, [*words, "--redis", server.url])
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def nothing_is_held(server: Server) -> bool:
@@ -196,6 +205,65 @@ def test_paused_queue_keeps_its_parked_jobs_and_nobody_elses(
     assert not parked & set(jobs.counted("start"))
     server.command("SREM", "paused", "q")
     jobs.expect_all_done(extra_runs=0)
+    wait_for(lambda: nothing_is_held(server), "nothing is held")
+
+
+def test_clocks_of_workers_change_nothing(
+    run_worker: Callable[..., Worker], jobs: Jobs, witness: Witness, server: Server
+):
+    for name, ahead_s in (("w1", 3600), ("w2", -3600)):
+        options = ("--process-id", name, "--lease", "2", "--shutdown-timeout", "1")
+        env = {"RUNS": str(jobs.runs), "CLOCK_AHEAD_S": str(ahead_s)}
+        jobs.workers.append(run_worker(server.url, "limits_app:app", *options, **env).wait_started())
+    began_at = time.time()
+    pushed = witness.push(61, "Rated") | witness.push(61, "QueueRated", queue="rated")
+    jobs.expect_all_done(extra_runs=0)
+    assert time.time() - began_at >= 2.9, "60 starts after the first are 3 s at 20/s"
+    assert len(witness.starts(pushed)) == 122
+    wait_for(lambda: nothing_is_held(server), "nothing is held")
+
+
+def test_whoever_is_refused_closes_the_limit_for_the_fleet(start: Start, jobs: Jobs, witness: Witness, server: Server):
+    start("w1")
+    pushed = witness.push(1, "Refused", 2)
+    wait_for(lambda: jobs.counted("refused"), "it was refused")
+    start("w2")
+    others = witness.push(20, "Refused", 2)
+    jobs.expect_all_done(extra_runs=2)
+    refused_at = witness.starts(pushed)[0]
+    assert min(witness.starts(others)) >= refused_at + 2
+    wait_for(lambda: nothing_is_held(server), "nothing is held")
+
+
+def test_paused_class_gives_its_permits_back(start: Start, jobs: Jobs, witness: Witness, server: Server):
+    server.command("SADD", "tw:paused:classes", "Limited")
+    start("w1")
+    held = witness.push(30, "Limited", 0)
+    wait_for(lambda: jobs.jids("schedule") == held, "all are held")
+    witness.push(10, "Both", 0)
+    wait_for(lambda: len(jobs.counted("end")) == 10, "others under the same limit run")
+    assert not held & set(jobs.counted("start"))
+    server.command("SREM", "tw:paused:classes", "Limited")
+    for jid in held:
+        jobs.payloads.pop(jid)
+    wait_for(lambda: nothing_is_held(server), "nothing is held")
+
+
+def test_what_an_operator_takes_from_where_it_is_parked_holds_nobody_up(
+    start: Start, jobs: Jobs, witness: Witness, server: Server
+):
+    start("w1")
+    jobs.push(LIMIT, "Limited", 2)
+    wait_for(lambda: len(jobs.counted("start")) == LIMIT, "all permits are held")
+    taken = witness.push(50, "Limited", 0)
+    wait_for(lambda: server.command("ZCARD", "tw:parked") == 50, "the others are parked")
+    assert "50" in act(server, "delete", "--in", "parked", "--all", "--yes")
+    act(server, "purge", "q", "--yes")
+    jobs.push(10, "Limited", 0)
+    for jid in taken:
+        jobs.payloads.pop(jid)
+    jobs.expect_all_done(extra_runs=0)
+    assert not taken & set(jobs.counted("start"))
     wait_for(lambda: nothing_is_held(server), "nothing is held")
 
 
