@@ -25,7 +25,6 @@ from typing import Any, Self
 import attrs
 
 from trioworkers.errors import BadJob, BrokerError, DuplicateJob
-from trioworkers.exits import on_exit
 from trioworkers.outcome import Send
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
@@ -197,6 +196,8 @@ class Sending:
             raise BadJob(f"{job.job_class}: it waits for other jobs, and can't wait for a time as well")
         dialect, keys = self.spoken_on(job.queue)
         way = (job.queue, keys.queue(job.queue), dialect.pushed_with, keys.queues)
+        from trioworkers.exits import on_exit  # noqa: PLC0415 - as in `_item`
+
         ends = [effect for effect in on_exit(payload, "skipped") if effect[0] != "member"]
         return (job.jid, payload, way, membership.after, membership.on_failure, ends)
 
@@ -252,6 +253,8 @@ class _Counted(Iterator[Send]):
 
 def _item(payload: bytes, job: Job, lock: Lock, number: int) -> tuple[Any, ...]:
     """What stands for the payload of a unique job: see `take_locks` in `unique.lua`."""
+    from trioworkers.exits import on_exit  # noqa: PLC0415 - few jobs need it, and it takes 7 ms of a web program's start
+
     ends = () if job.keep_result is None and not job.extra else on_exit(payload, "replaced")
     every_ms = math.ceil(lock.every_s * 1000)
     return (payload, job.jid, lock.key, lock.on_conflict, every_ms, lock.max_wait_s, ends, number)

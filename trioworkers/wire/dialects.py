@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from trioworkers.errors import ConfigurationError
 from trioworkers.wire.dialect import Dialect
-from trioworkers.wire.goworkers import GoWorkers
 from trioworkers.wire.keys import hides_a_queue
-from trioworkers.wire.resque import Resque
 
-FAMILIES: dict[str, type[Dialect]] = {kind.family: kind for kind in (Dialect, Resque, GoWorkers)}
+FAMILIES = {"sidekiq": ("dialect", "Dialect"), "resque": ("resque", "Resque"), "goworkers": ("goworkers", "GoWorkers")}
+"""Where each is. Most programs speak one of them, and import no other."""
+
+
+def _kind(family: str) -> type[Dialect] | None:
+    if family == Dialect.family:
+        return Dialect
+    if family not in FAMILIES:
+        return None
+    module, name = FAMILIES[family]
+    found: type[Dialect] = getattr(import_module(f"trioworkers.wire.{module}"), name)
+    return found
 
 
 def dialect_named(text: str, namespace: str = "") -> Dialect:
@@ -17,7 +28,7 @@ def dialect_named(text: str, namespace: str = "") -> Dialect:
     Raises ConfigurationError.
     """
     family, colon, given = text.partition(":") if isinstance(text, str) else ("", "", "")
-    kind = FAMILIES.get(family)
+    kind = _kind(family)
     if kind is None:
         raise ConfigurationError(f"a dialect is one of {', '.join(FAMILIES)}, with or without :NAMESPACE, not {text!r}")
     if hides_a_queue(given):
