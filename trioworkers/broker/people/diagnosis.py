@@ -20,6 +20,7 @@ from trioworkers.broker.checks import (
 )
 from trioworkers.broker.people.fleet_control import FleetControl
 from trioworkers.broker.people.inspection import Inspector
+from trioworkers.broker.people.limit_findings import limit_findings
 from trioworkers.broker.people.permissions import forbidden
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import BrokerError, Unavailable, WrongLogin
@@ -45,6 +46,7 @@ async def diagnose(connection: Connection, keys: Keys) -> AsyncGenerator[Finding
         examiner.paused,
         examiner.shared_queues,
         examiner.orphans,
+        examiner.limits,
     ):
         for finding in await _guarded(check):
             yield finding
@@ -66,6 +68,9 @@ class _Examiner:
         self._keys = keys
         self._inspector = Inspector(connection, keys)
         self._fleet = FleetControl(connection, keys)
+
+    async def limits(self) -> Sequence[Finding]:
+        return await limit_findings(self._connection, self._keys)
 
     async def round_trip(self) -> Sequence[Finding]:
         times: list[float] = []

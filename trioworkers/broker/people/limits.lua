@@ -12,8 +12,10 @@ local function add(name)
   end
 end
 local holders, waiting = {}, {}
-for _, name in ipairs(redis.call('HKEYS', own .. 'limits')) do add(name) end
-for _, name in ipairs(redis.call('HKEYS', own .. 'overrides')) do add(name) end
+for _, key in ipairs({'limits', 'overrides'}) do
+  local all = redis.call('HGETALL', own .. key)
+  for i = 1, #all, 2 do add(all[i]) end
+end
 for _, name in ipairs(redis.call('ZRANGE', own .. 'waits', 0, at_most)) do add(name) end
 for _, entry in ipairs(redis.call('HVALS', registry)) do
   local ok, attempts = pcall(record_of, own .. 'holds:' .. entry)

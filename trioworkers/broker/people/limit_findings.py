@@ -1,0 +1,75 @@
+"""What `doctor` says of limits, and of keys of ours that somebody has written over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trioworkers.broker.checks import Finding
+from trioworkers.broker.people.limits import FleetLimits, LimitState
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.registry import KEYS
+from trioworkers.wire.keys import Keys
+from trioworkers.wording import counted
+
+OF_A_LIMIT = ("permits", "reserved", "waiting", "gate", "lists")
+MAX_LIMITS = 200
+_TYPES = {"sorted set": "zset"}
+_RESQUES = ("retry", "schedule")
+
+
+async def limit_findings(connection: Connection, keys: Keys) -> Sequence[Finding]:
+    """Limits that are closed, are otherwise than the code says, or that nobody declares; broken keys; what waits to be repaired. Raises BrokerError."""
+    kinds = {key.name.partition(":")[2]: key.type for key in KEYS}
+    once = {name: kind for name, kind in kinds.items() if name == name.lower() and name not in _RESQUES}
+    findings = list(await _broken(connection, keys, once))
+    if findings:  # then nobody can look further
+        return findings
+    states = (await FleetLimits(connection, keys).look(most=MAX_LIMITS)).limits
+    findings += [finding for state in states for finding in _of_state(state)]
+    each = {f"{kind}:{state.name}": kinds[f"{kind}:LIMIT"] for state in states for kind in OF_A_LIMIT}
+    findings += await _broken(connection, keys, each)
+    count = await connection.call("doctor", lambda client: client.llen(keys.repairs))
+    if count:
+        text = f"{counted(count, 'effect')} of jobs that ended could not be written yet"
+        findings.append(Finding("limits", "warning", text, "mend the keys that are named here; upkeep does the rest"))
+    if not findings and states:
+        waiting = sum(state.waiting for state in states)
+        text = f"{counted(len(states), 'limit')}, at which {counted(waiting, 'job')} wait"
+        findings.append(Finding("limits", "ok", text))
+    return findings
+
+
+def _of_state(state: LimitState) -> Sequence[Finding]:
+    found = []
+    waits = f"; {counted(state.waiting, 'job')} wait" if state.waiting else ""
+    if state.closed_until_s is not None and state.code is not None:
+        how = "until somebody opens it" if state.closed_until_s == float("inf") else "for a while"
+        advice = f"trioworkers limits open {state.name}"
+        found.append(Finding("limits", "warning", f"{state.name} is closed {how}{waits}", advice))
+    if state.override is not None and any(state.override):
+        text = f"{state.name}: {state.spec}, though the code says {state.code or 'nothing'}"
+        found.append(Finding("limits", "note", text, f"trioworkers limits reset {state.name}"))
+    if state.code is None and state.waiting:
+        text = f"{counted(state.waiting, 'job')} wait at {state.name}, which no worker declares"
+        found.append(
+            Finding("limits", "warning", text, "start a worker that does; else they go on within eleven minutes")
+        )
+    return found
+
+
+async def _broken(connection: Connection, keys: Keys, kinds: Mapping[str, str]) -> Sequence[Finding]:
+    """Of keys of ours, by their names and types, those that somebody has written over."""
+    found = []
+    for name, kind in kinds.items():
+        key = f"{keys.own}{name}"
+        is_type = await _type_of(connection, key)
+        if is_type not in ("none", _TYPES.get(kind, kind)):
+            said = f"{key} is a {is_type}, and should be a {kind}: somebody has written over it"
+            advice = f"look what it is, then DEL {key}; what of it can be known again is"
+            found.append(Finding("keys", "problem", said, advice))
+    return found
+
+
+async def _type_of(connection: Connection, key: str) -> str:
+    text = await connection.call("doctor", lambda client: client.type(key))
+    return text.decode() if isinstance(text, bytes) else str(text or "none")
