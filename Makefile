@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint unit pythons faults docs soak bench bench-fan-out bench-publish bench-quick costs changelog clean
+.PHONY: help demo test lint unit pythons faults docs soak bench bench-fan-out bench-flows bench-publish bench-quick costs changelog clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-quick  what a job costs, in under a minute: for use before and after a change"
 	@echo "make bench  ourselves and our peers on the same work, 25 minutes (ONLY=trioworkers,arq WORK=empty,wait ROUNDS=1)"
 	@echo "make bench-fan-out  HTTP calls beside httpx, httpx2 and aiohttp, about ten minutes (ROUNDS=3)"
+	@echo "make bench-flows  batches, steps and iterations beside plain jobs, about a minute"
 	@echo "make bench-publish  write the last full run of make bench into docs/performance.md"
 	@echo "make docs   docs/cli.md, from the commands themselves"
 	@echo "make changelog  what docs/changes/ comes to; with VERSION=0.2.0 move it into docs/changelog.md, under that version"
@@ -72,6 +73,9 @@ bench: .venv/ready
 # Peers get an environment of their own in build/.
 bench-fan-out: .venv/ready
 	$(BIN)/python benchmarks/fan_out.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+bench-flows: .venv/ready
+	$(BIN)/python benchmarks/flows.py
 
 bench-publish: .venv/ready
 	$(BIN)/python -m benchmarks --report benchmarks/results/full.json

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
+from types import MethodType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -16,6 +18,7 @@ from trioworkers.jobs.conversion import Conversion
 from trioworkers.jobs.progress import Progress
 from trioworkers.wire.record import decode_step, encode_step
 
+_conversions: WeakKeyDictionary[Callable[..., Any], Any] = WeakKeyDictionary()
 LookUp = Callable[[str, str], Awaitable[tuple[bytes | None, int]]]
 """(jid, name of a step) → what is recorded beside the payload of that job under that name, and how many results are there."""
 
@@ -75,8 +78,18 @@ def _returned(name: str, function: Callable[..., Any], result: msgspec.Raw, *, e
 
 def _conversion(function: Callable[..., Any]) -> Conversion | None:
     """How a result becomes what its function says that it returns; None where it doesn't say, or JSON has nothing that could."""
-    while isinstance(function, partial):
-        function = function.func
+    while isinstance(function, partial | MethodType):
+        function = function.func if isinstance(function, partial) else function.__func__
+    try:
+        if function not in _conversions:
+            _conversions[function] = _found(function)
+        known: Conversion | None = _conversions[function]
+    except TypeError:  # an object that is called, and can't be a key
+        return _found(function)
+    return known
+
+
+def _found(function: Callable[..., Any]) -> Conversion | None:
     try:
         said = hints(function).get("return", Any)
         return None if said in (Any, object) else Conversion(said)
