@@ -11,13 +11,13 @@ from acting import act, refused
 from servers import Server, Worker, wait_for
 from unique_app import app, latest, once
 
-from trioworkers import App, Client, Throttle
+from trioworkers import App, Client, Job, Throttle
 
 
-def sent(server: Server, *jobs: object) -> list[str]:
+def sent(server: Server, *jobs: Job, delay_s: float = 0.0) -> list[str]:
     async def send() -> list[str]:
         async with Client(server.url) as client:
-            return [*await client.enqueue(*jobs)]  # type: ignore[arg-type]
+            return [*await (client.schedule(delay_s, *jobs) if delay_s else client.enqueue(*jobs))]
 
     return trio.run(send)
 
@@ -57,8 +57,7 @@ def test_what_is_to_follow_is_a_place_like_others(server: Server):
 
 def test_released_lock_is_free_and_a_worker_notes_it(run_worker: Callable[..., Worker], server: Server):
     worker = run_worker(server.url, "unique_app:app", RUNS="/dev/null").wait_started()
-    act(server.url, "pause", "q")
-    [jid] = sent(server, once.job(1))
+    [jid] = sent(server, once.job(1), delay_s=600)
     [key] = [json.loads(line)["lock"] for line in act(server.url, "unique", "--json").stdout.splitlines()]
     assert "Nobody is there to say yes" in refused(server.url, "unique", "release", key)
     assert act(server.url, "unique", "release", key, "--yes").stdout == f"{key}: let go; job {jid} had it\n"
