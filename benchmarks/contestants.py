@@ -74,7 +74,7 @@ def _sender(environment: str) -> Command:
     return (_program(environment, "python"), _script(f"{environment}_app.py"))
 
 
-BARE = ("empty", "payload", "wait", "backlog1m")
+BARE = ("empty", "payload", "installed", "wait", "backlog1m")
 """What the bare loop can do."""
 
 ONE_QUEUE = "one queue a worker"
@@ -85,7 +85,8 @@ ONE_JOB = "one job at a time"
 def _trioworkers(work: Work) -> Command:
     options = ("--shutdown-timeout", "0") if work.kind == "hold" else ()
     target = f"{_script('trioworkers_app.py')}:app"
-    return (sys.executable, "-m", "trioworkers", "run", target, "--log-level", "error", *options)
+    level = "info" if work.name == "installed" else "error"
+    return (sys.executable, "-m", "trioworkers", "run", target, "--log-level", level, *options)
 
 
 def _streaq(_: Work) -> Command:

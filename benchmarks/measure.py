@@ -158,7 +158,7 @@ def _bursts(place: Stage, sizes: Sizes, _: Pace) -> Figures:
 def _enqueue(place: Stage, sizes: Sizes, pace: Pace) -> Figures:
     """Nobody takes the jobs out; the sender times itself."""
     work = place.work
-    action, default = ("one", 3000) if work.name == "one" else ("fill", 20_000)
+    action, default = ("one", 3000) if work.name.startswith("one") else ("fill", 20_000)
     count = max(100, int(pace.guess(place.contestant, work, default) * sizes.window_s * 0.75))
     rate = count / place.send(action, work.job, count, work.size)
     pace.learn(place.contestant, work, rate)

@@ -205,7 +205,30 @@ async def _unique(options: argparse.Namespace) -> dict[str, float]:
         return {"jobs": options.jobs, "seconds": time.perf_counter() - began, "cpu_s": cpu_s() - used}
 
 
-MEASUREMENTS = {f.__name__: f for f in (throughput, running, idle, latency, one_by_one, in_bulk, unique)}
+def handlers_one_by_one(options: argparse.Namespace) -> dict[str, Any]:
+    """Enqueue from one task, jobs of a handler's own."""
+    return trio.run(_of_handler, options, 1)
+
+
+def handlers_in_bulk(options: argparse.Namespace) -> dict[str, Any]:
+    """Ten thousand of a handler's own jobs at a time; making them counts, too."""
+    return trio.run(_of_handler, options, 10_000)
+
+
+async def _of_handler(options: argparse.Namespace, at_a_time: int) -> dict[str, float]:
+    async def other(ctx: Context, number: int, text: str) -> None: ...
+
+    handler = App(options.redis).handler("other", "Empty", timeout=30)(other)
+    async with Client(options.redis) as client:
+        await client.enqueue(handler.job(0, "two"))
+        began, used = time.perf_counter(), cpu_s()
+        for _ in range(options.jobs // at_a_time):
+            await client.enqueue(*(handler.job(n, "two") for n in range(at_a_time)))
+        return {"jobs": options.jobs, "seconds": time.perf_counter() - began, "cpu_s": cpu_s() - used}
+
+
+_ALL = (throughput, running, idle, latency, one_by_one, in_bulk, unique, handlers_one_by_one, handlers_in_bulk)
+MEASUREMENTS = {f.__name__: f for f in _ALL}
 
 
 def main() -> None:

@@ -115,10 +115,13 @@ class _Redis:
 
 
 def _enqueue(store: Store) -> None:
-    for name, jobs in (("one_by_one", 10_000), ("in_bulk", 100_000)):
+    works = {"one_by_one": 10_000, "in_bulk": 100_000, "handlers_one_by_one": 5_000, "handlers_in_bulk": 100_000}
+    for name, jobs in works.items():
         ours = _run("ours.py", store, name, "--jobs", str(jobs))
         rate, cpu = jobs / ours["seconds"], ours["cpu_s"] / jobs * 1e6
-        _show(f"enqueue {name.replace('_', ' ')}", f"{rate:.0f} jobs/s, {cpu:.1f} µs CPU")
+        whose = ", handler.job" if name.startswith("handlers_") else ""
+        what = name.removeprefix("handlers_").replace("_", " ")
+        _show(f"enqueue {what}{whose}", f"{rate:.0f} jobs/s, {cpu:.1f} µs CPU")
         store("DEL", "queue:other")
 
 

@@ -56,17 +56,21 @@ class Work:
         return self.figures[0]
 
 
-OURS_AND_BARE = ("trioworkers", "bare-loop")
+OURS = ("trioworkers",)
+OURS_AND_BARE = (*OURS, "bare-loop")
 
 WORKS = (
     Work("empty", "empty jobs, 300 B", "throughput", "empty", (*THROUGHPUT, SENT, EXECUTED)),
     Work("payload", "empty jobs, 50 KB", "throughput", "empty", THROUGHPUT, size=LARGE, rounds=2),
+    Work("installed", "empty jobs as installed: two lines of the log each", "throughput", "empty", (RATE, CPU), only=OURS_AND_BARE),
     Work("wait", "50 ms of waiting, 1000 at once", "throughput", "wait", THROUGHPUT, at_once=1000),
     Work("fanout100", "4 HTTP calls of 20 ms, 100 jobs at once", "throughput", "fan_out", THROUGHPUT, at_once=100),
     Work("fanout1000", "4 HTTP calls of 20 ms, 1000 jobs at once", "throughput", "fan_out", THROUGHPUT, at_once=1000, rounds=2),
     Work("sudoku", "CPU work, 2 processes", "throughput", "sudoku", (RATE, CPU), at_once=10, processes=2, rounds=2),
     Work("one", "enqueue one by one", "enqueue", "empty", (RATE,)),
     Work("bulk", "enqueue in bulk", "enqueue", "empty", (RATE,)),
+    Work("one_handler", "enqueue one by one, one task, `handler.job(…)`", "enqueue", "handler", (RATE,), only=OURS),
+    Work("bulk_handler", "enqueue in bulk, `handler.job(…)`", "enqueue", "handler", (RATE,), only=OURS),
     Work("latency", "enqueue to start, idle worker", "latency", "stamp", (P50, P99)),
     Work("idle1", "idle worker, 1 queue", "idle", "empty", (IDLE,), rounds=1),
     Work("idle10", "idle worker, 10 queues", "idle", "empty", (IDLE,), queues=10, rounds=1),

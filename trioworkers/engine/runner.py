@@ -144,7 +144,7 @@ class Runner:
         if delivery.cancellation is not None and not isinstance(end, Succeeded):
             end = STOPPED  # when it is cancelled, what else goes wrong is only clean-up going wrong
         outcome = self._conclude(delivery, handler, ctx, end)
-        if self.hooks and isinstance(end, Failed):
+        if isinstance(end, Failed) and self.hooks:
             await self.hooks.tell(delivery, ctx, own_part(end.error), outcome)
         return outcome
 
