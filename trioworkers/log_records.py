@@ -39,19 +39,14 @@ class RecordMaker:
             return self._made(level, text, args, fields, error)
         pattern = self._patterns.get(level) or self._pattern(level)
         now_s, thread = time.time(), threading.current_thread()
+        said = pattern.copy()
+        said.update(fields)
+        said["msg"], said["args"], said["exc_info"] = text, args, error
+        said["created"], said["msecs"] = now_s, float(int(now_s % 1 * 1000))
+        said["relativeCreated"] = pattern["relativeCreated"] + (now_s - pattern["created"]) * 1000
+        said["thread"], said["threadName"] = thread.ident, thread.name
         record = object.__new__(PrintableRecord)
-        record.__dict__.update(
-            pattern,
-            msg=text,
-            args=args,
-            exc_info=error,
-            created=now_s,
-            msecs=float(int(now_s % 1 * 1000)),
-            relativeCreated=pattern["relativeCreated"] + (now_s - pattern["created"]) * 1000,
-            thread=thread.ident,
-            threadName=thread.name,
-            **fields,
-        )
+        record.__dict__ = said
         return record
 
     def _pattern(self, level: int) -> dict[str, Any]:
