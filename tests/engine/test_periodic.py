@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trioworkers import App, ConfigurationError, Context, Job, Unique
+from trioworkers import App, Bury, ConfigurationError, Context, Discard, Job, Unique
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.holds.fake_ticks import FakeEntry
 from trioworkers.cron import schedule
@@ -313,3 +313,22 @@ def decoded(payload: bytes) -> object:
     from trioworkers.wire.decode import decode  # noqa: PLC0415 - only here
 
     return decode(payload, "q").extra["tw_tick"]
+
+
+async def test_history_says_how_each_run_ended(autojump_clock: MockClock):
+    app = App()
+    ends: list[Exception | None] = [None, Discard("not wanted"), Bury("never again"), None]
+
+    @app.periodic("@every 10s")
+    @app.handler("q", "Ends")
+    async def end(ctx: Context) -> None:
+        assert ctx.tick is not None
+        how = ends[int(ctx.tick.timestamp()) // 10 % 4]
+        if how is not None:
+            raise how
+
+    async with run(app, now=datetime(2026, 1, 1, tzinfo=UTC)) as test:
+        await trio.sleep(45)
+        assert sorted(run.how for run in test._broker.ticks.runs["q/Ends"].values()) == [
+            *("dead", "discarded", "succeeded", "succeeded")
+        ]

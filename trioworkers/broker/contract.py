@@ -22,6 +22,7 @@ from trioworkers.wire.dialect import Dialect, Failure
 from trioworkers.wire.ended import Ended
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.membership import Opening
+from trioworkers.wire.periodic import Periodic
 
 if TYPE_CHECKING:
     from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
@@ -132,6 +133,12 @@ class Sends(Protocol):
 
     async def ended(self, jid: str) -> Ended | None:
         """See `Sender.ended`."""
+
+    async def put_periodic(self, entry: Periodic) -> None:
+        """See `Sender.put_periodic`."""
+
+    async def delete_periodic(self, name: str) -> bool:
+        """See `Sender.delete_periodic`."""
 
     async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
         """See `Sender.recorded`."""

@@ -35,6 +35,7 @@ from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec
 from trioworkers.wire.membership import Opening
+from trioworkers.wire.periodic import Periodic
 
 DUE_SETS = ("retry", "schedule", "delayed")
 EPOCH_S = 1_700_000_000.0
@@ -299,6 +300,14 @@ class FakeBroker:
     async def within(self, wants: Wants) -> Granted:
         """See `Broker.within`."""
         return await self._call(lambda: self.held.within(wants), looks=True)
+
+    async def put_periodic(self, entry: Periodic) -> None:
+        """See `Sender.put_periodic`."""
+        await self._call(lambda: self.ticks.put(entry))
+
+    async def delete_periodic(self, name: str) -> bool:
+        """See `Sender.delete_periodic`."""
+        return await self._call(lambda: self.ticks.delete(name))
 
     async def ended(self, jid: str) -> Ended | None:
         """See `Sender.ended`."""

@@ -21,6 +21,7 @@ from trioworkers.wire.ended import Ended, decode_ended
 from trioworkers.wire.job import new_jid
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.membership import Opening
+from trioworkers.wire.periodic import Periodic
 
 
 class Sender:
@@ -117,6 +118,18 @@ class Sender:
     async def cancel_batch(self, batch: str) -> bool:
         """See `batches.cancel_batch`."""
         return await cancel_batch(self.connection, self.keys, batch)
+
+    async def put_periodic(self, entry: Periodic) -> None:
+        """See `ticks.put`."""
+        from trioworkers.broker.holds import ticks  # noqa: PLC0415 - few clients have periodic jobs
+
+        await ticks.put(self.connection, self.keys, entry)
+
+    async def delete_periodic(self, name: str) -> bool:
+        """See `ticks.delete`."""
+        from trioworkers.broker.holds import ticks  # noqa: PLC0415 - as above
+
+        return await ticks.delete(self.connection, self.keys, name)
 
     def work(self, sends: Iterable[outcomes.Send]) -> tuple[Any, ...]:
         """What goes out with an outcome: see `Sending.work`."""

@@ -60,6 +60,13 @@ async def limits(session: Session) -> list[str]:
     return [state.name for state in (await FleetLimits(session.connection, session.keys).look()).limits]
 
 
+async def periodic(session: Session) -> list[str]:
+    """The names of periodic jobs."""
+    from trioworkers.broker.people.periodic import PeriodicJobs  # noqa: PLC0415 - seldom needed
+
+    return [entry.name for entry in await PeriodicJobs(session.connection, session.keys).entries()]
+
+
 async def places(session: Session) -> list[str]:
     """What `--in` and `export` take."""
     return [*(each.name for each in sets()), *(f"queue:{name}" for name in await session.inspector.queue_names())]

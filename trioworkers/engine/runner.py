@@ -41,6 +41,7 @@ from trioworkers.wire.encode import addressed, amend, encode
 from trioworkers.wire.ended import encode_result
 from trioworkers.wire.job import HELD_FIELD, Job, new_jid
 from trioworkers.wire.limit_spec import queue_limit_name
+from trioworkers.wire.periodic import TICK_FIELD
 
 logger = logging.getLogger("trioworkers")
 
@@ -360,10 +361,10 @@ def _unreadable(delivery: Delivery, error: Exception) -> Bury:
 
 
 def _is_wanted_for_a_time(job: Job, handler: AnyHandler | None) -> bool:
-    """Whether the job or its handler says anything of how long it is wanted, or it holds a lock. Most don't, so this is all that it costs them."""
+    """Whether the job or its handler says anything of how long it is wanted, holds a lock, or has its end noted. Most don't, so this is all that it costs them."""
     if job.expires_at_s is not None or job.deadline is not None or job.keep_result is not None or job.lock is not None:
         return True
-    if job.batch is not None or (job.recorded is not None and job.recorded.beside):
+    if job.batch is not None or TICK_FIELD in job.extra or (job.recorded is not None and job.recorded.beside):
         return True
     return handler is not None and (handler.keep_result_s is not None or handler.expires_in_s is not None)
 

@@ -15,6 +15,8 @@ from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.sender import Sender
+from trioworkers.cron import Missed, Overlap
+from trioworkers.errors import ConfigurationError
 from trioworkers.jobs.batch import Batch, OpenBatch, opening
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import AskEnded, Pause, result
@@ -23,6 +25,8 @@ from trioworkers.outcome import Send, moment
 from trioworkers.redis_url import shown_url
 from trioworkers.sending import Sent, sent
 from trioworkers.wire.job import Job
+from trioworkers.wire.periodic import Periodic, is_own_name
+from trioworkers.wire.periodic import check as check_entry
 
 
 class Client:
@@ -126,6 +130,41 @@ class Client:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
         delay_s, at_s = moment(when)
         return await self._send(jobs, delay_s, at_s)
+
+    async def periodic(
+        self,
+        name: str,
+        expression: str,
+        job: Job,
+        *,
+        tz: str = "UTC",
+        missed: Missed = "one",
+        within: float = 3600.0,
+        overlap: Overlap = "allow",
+        jitter: float = 0.0,
+    ) -> None:
+        """Have `job` sent whenever `expression` is due, until `delete_periodic`: an entry that lives in Redis only, whatever workers' code says.
+
+        A second time with the same name it becomes what is said then; its next tick stays if that didn't change. The options are those of `App.periodic`. Any worker of
+        the fleet sends the ticks. Raises ConfigurationError or BadJob for what can't be; Unavailable or Refused if Redis fails: then it may be there or not. Cancelled: likewise.
+        """
+        if not is_own_name(name):
+            raise ConfigurationError(
+                f"a periodic job's name has at most 128 letters, digits or _.:- , not {name!r:.80}"
+            )
+        sender = self._opened()
+        dialect, keys = sender.spoken_on(job.queue)
+        entry = Periodic(name, expression, job, tz, missed, within, overlap, jitter, keys.tag)
+        try:
+            check_entry(entry)
+        except ValueError as error:
+            raise ConfigurationError(f"periodic job {name}: {error}") from None
+        sender.guard.check(job, dialect.encode(job, sender.clock.now_s()))
+        await sender.put_periodic(entry)
+
+    async def delete_periodic(self, name: str) -> bool:
+        """Have an entry that lives in Redis only be gone, with its history. Whether there was one. Raises ConfigurationError for one that code declares."""
+        return await self._opened().delete_periodic(name)
 
     async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - what waits is told of by jid, not by scope
         """What a job returned that keeps its result, as soon as it has ended; waits for that up to `timeout` seconds (None: for ever).

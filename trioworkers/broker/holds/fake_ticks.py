@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from trioworkers.broker.holds.ticks import FORGOTTEN_AFTER_S, Declaration, DueEntry, Registered, Take, Taken
+from trioworkers.errors import ConfigurationError
 from trioworkers.outcome import Send
-from trioworkers.wire.periodic import KEPT_RUNS, Run
+from trioworkers.wire.periodic import KEPT_RUNS, Periodic, Run, encode_entry
 
 
 @attrs.define
@@ -107,6 +108,28 @@ class FakeTicks:
         run = self.runs.get(entry, {}).get(jid)
         if run is not None:
             self.runs[entry][jid] = attrs.evolve(run, how=how, ended_s=self.now_s())
+
+    def put(self, entry: Periodic) -> None:
+        """See `ticks.put`."""
+        try:
+            definition, following = encode_entry(entry), entry.when.after(int(self.now_s()))
+        except ValueError as error:
+            raise ConfigurationError(f"periodic job {entry.name}: {error}") from None
+        name = entry.name.encode()
+        before = self.entries.get(name)
+        if before is not None and before.origin == "code" and self._is_declared(name):
+            raise ConfigurationError(f"periodic job {entry.name} is declared in code, and is changed there")
+        self.entries[name] = FakeEntry(definition, entry.timing, self.now_s(), "dynamic")
+        if before is None or before.timing != entry.timing:
+            self.next[name] = math.inf if following is None else following
+
+    def delete(self, name: str) -> bool:
+        """See `ticks.delete`."""
+        there = self.entries.get(name.encode())
+        if there is not None and there.origin == "code" and self._is_declared(name.encode()):
+            raise ConfigurationError(f"periodic job {name} is declared in code: pause it, or take it out there")
+        self._forget(name.encode())
+        return there is not None
 
     def register(self, schedule: str, declared: Sequence[Declaration], since: str, *, sweep: bool) -> Registered:
         """See `ticks.register`."""

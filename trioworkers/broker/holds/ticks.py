@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.errors import ConfigurationError
 from trioworkers.outcome import Send
 from trioworkers.sending import Sending
 from trioworkers.size_guard import SizeGuard
@@ -16,7 +17,7 @@ from trioworkers.wire.dialect import SIDEKIQ
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.packing import pack, unpack, unpack_bytes
-from trioworkers.wire.periodic import KEPT_RUNS, Run
+from trioworkers.wire.periodic import KEPT_RUNS, Periodic, Run, encode_entry
 
 TAKE_TICKS = script(
     __file__, "ticks", keys=("cron",), args=("own", "takes", "forgotten_after_s", "kept_runs"), preludes=ENDS
@@ -28,6 +29,16 @@ REGISTER_CRON = script(
     args=("own", "entries", "schedule", "since", "sweep", "forgotten_after_s"),
     preludes=("send",),
 )
+
+EDIT_CRON = script(
+    __file__,
+    "edit_cron",
+    keys=("cron",),
+    args=("own", "name", "action", "definition", "timing", "following", "work", "forgotten_after_s"),
+    preludes=ENDS,
+)
+
+Action = Literal["put", "delete", "pause", "resume", "run"]
 
 FORGOTTEN_AFTER_S = 600
 """An entry of code that no live process has declared for so long leaves."""
@@ -131,6 +142,42 @@ async def register(
     args = [keys.own, pack(entries), schedule, since, int(sweep), FORGOTTEN_AFTER_S]
     since, changed, left = unpack(await connection.run(REGISTER_CRON, [keys.cron], args))
     return Registered(since, changed, left)
+
+
+async def edit(
+    connection: Connection,
+    keys: Keys,
+    name: str,
+    action: Action,
+    definition: bytes = b"",
+    timing: str = "",
+    next_s: float = float("inf"),
+    work: tuple[Any, ...] = (),
+) -> str:
+    """What people want of an entry; what comes of it `edit_cron.lua` says. Raises BrokerError."""
+    args = [keys.own, name, action, definition, timing, _score(next_s), pack(work), FORGOTTEN_AFTER_S]
+    answer = await connection.run(EDIT_CRON, [keys.cron], args)
+    return str(answer.decode(errors="replace"))
+
+
+async def put(connection: Connection, keys: Keys, entry: Periodic) -> None:
+    """Have an entry that lives in Redis only. Raises BadJob, ConfigurationError for one that can't be, or that code declares; BrokerError."""
+    now_s = await connection.commands("periodic").time_s()
+    try:
+        definition, following = encode_entry(entry), entry.when.after(int(now_s))
+    except ValueError as error:
+        raise ConfigurationError(f"periodic job {entry.name}: {error}") from None
+    next_s = float("inf") if following is None else float(following)
+    if await edit(connection, keys, entry.name, "put", definition, entry.timing, next_s) == "CODE":
+        raise ConfigurationError(f"periodic job {entry.name} is declared in code, and is changed there")
+
+
+async def delete(connection: Connection, keys: Keys, name: str) -> bool:
+    """Have an entry be gone, with its history; whether there was one. Raises ConfigurationError for one that code declares; BrokerError."""
+    answer = await edit(connection, keys, name, "delete")
+    if answer == "CODE":
+        raise ConfigurationError(f"periodic job {name} is declared in code: pause it, or take it out there")
+    return answer == "OK"
 
 
 def _score(seconds: float) -> str:

@@ -17,6 +17,7 @@ from trioworkers import __version__
 from trioworkers.cli.commands.act import bury, delete, purge, requeue, retry, run_now
 from trioworkers.cli.commands.batches import batch, batches
 from trioworkers.cli.commands.control import cancel, pause, quiet, resume, stop
+from trioworkers.cli.commands.cron import cron
 from trioworkers.cli.commands.demo import demo
 from trioworkers.cli.commands.dev import dev
 from trioworkers.cli.commands.doctor import doctor
@@ -34,7 +35,7 @@ SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Work": (dev, new, run, enqueue, demo),
     "Look": (ps, queues, jobs, *LISTS, show, batches, batch, stats, web),
     "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
-    "Control": (cancel, pause, resume, limits, unique, quiet, stop),
+    "Control": (cancel, pause, resume, limits, unique, cron, quiet, stop),
     "Care": (doctor,),
 }
 

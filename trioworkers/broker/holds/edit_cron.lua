@@ -1,0 +1,61 @@
+-- What people want of one periodic job.
+-- name, action  'put' an entry that lives in Redis only; 'delete' it, or one of code that nobody declares any more; 'pause', 'resume'; 'run' it now
+-- definition, timing, following  put: what it is from now on, with its next tick. Of 'resume' and 'run' the definition is the one that was read: the next tick, or the job, is
+--           made from it
+-- work      packed {push, later, own or '', jid, tick} of 'run'
+-- result    'OK'; 'NONE': there is no such entry; 'CODE': it is declared in code; 'CHANGED': it is another one by now; or the jid of who was there already, of a unique job
+local cron, entry = own .. 'cron', own .. 'cron:' .. name
+local score = redis.call('ZSCORE', cron, name)
+
+local function is_declared()
+  local found = redis.call('HGETALL', own .. 'cron_declared')
+  for i = 1, #found, 2 do
+    if (tonumber(found[i + 1]) or 0) > now() - tonumber(forgotten_after_s)
+      and redis.call('SISMEMBER', own .. 'cron_names:' .. found[i], name) == 1 then return true end
+  end
+  return false
+end
+
+if action == 'put' then
+  local found = redis.pcall('HMGET', entry, 'origin', 'timing', 'paused')
+  if found.err then
+    redis.call('UNLINK', entry)
+    found = {false, false, false}
+  end
+  if found[1] == 'code' and is_declared() then return 'CODE' end
+  redis.call('HSET', entry, 'definition', definition, 'timing', timing, 'since', string.format('%.6f', now()), 'origin', 'dynamic')
+  redis.call('HDEL', entry, 'broken')
+  if found[3] then
+    redis.call('ZADD', cron, 'inf', name)
+  elseif not score or score == 'inf' or found[2] ~= timing then
+    redis.call('ZADD', cron, following, name)
+  end
+  return 'OK'
+end
+
+if not score then return 'NONE' end
+if action == 'delete' then
+  if redis.pcall('HGET', entry, 'origin') == 'code' and is_declared() then return 'CODE' end
+  redis.call('ZREM', cron, name)
+  redis.call('UNLINK', entry, own .. 'runs:' .. name)
+  return 'OK'
+end
+if action == 'pause' then
+  redis.call('HSET', entry, 'paused', '1')
+  redis.call('ZADD', cron, 'inf', name)
+  return 'OK'
+end
+if redis.call('HGET', entry, 'definition') ~= definition then return 'CHANGED' end
+if action == 'resume' then
+  if redis.call('HDEL', entry, 'paused', 'broken') > 0 or score == 'inf' then redis.call('ZADD', cron, following, name) end
+  return 'OK'
+end
+local push, later, locked, jid, tick = unpack(cmsgpack.unpack(work))
+local there = {}
+look('HLEN', own .. 'unique')
+look_at(push, later)
+if locked ~= '' then there = take_locks(own, push, later) end
+send(push, later)
+local t = now()
+redis.call('HSET', own .. 'runs:' .. name, jid, cmsgpack.pack({tick, t, 'sent', false}))
+return there[2] or 'OK'

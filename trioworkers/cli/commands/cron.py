@@ -1,0 +1,81 @@
+"""The command of periodic jobs: what is due when, how runs ended; run one now, pause, resume, create, delete, explain an expression."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from trioworkers.cli.commands.completion import complete
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Json, Namespace, Redis, a_number
+
+Action = Literal["show", "history", "run", "pause", "resume", "explain", "create", "delete"]
+
+
+@examples(
+    ("trioworkers cron", "all of them, the next to be due first"),
+    ("trioworkers cron show Report", "its next five times, in its zone and in UTC"),
+    ("trioworkers cron history Report", "its last 20 runs, and how each ended"),
+    ("trioworkers cron run Report", "now, besides"),
+    ("trioworkers cron pause Report", "until `cron resume Report`"),
+    ('trioworkers cron explain "30 2 * * *" --tz Europe/Berlin', "when that would be"),
+    ('trioworkers cron create nightly "0 4 * * *" reports Report 7', "an entry that lives in Redis only"),
+)
+def cron(
+    action: Annotated[
+        Action | None,
+        typer.Argument(metavar="[ACTION]", help="show, history, run, pause, resume, explain, create or delete."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="QUEUE/CLASS, its class, or the name it was given; with explain an expression.",
+            autocompletion=complete("periodic"),
+        ),
+    ] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[EXPRESSION QUEUE CLASS [ARG]...]", help="With create: when, and which job."),
+    ] = None,
+    *,
+    tz: Annotated[str, typer.Option(help="With explain and create: an IANA zone.")] = "UTC",
+    missed: Annotated[
+        Literal["one", "all", "skip"], typer.Option(help="With create: which missed ticks are made up for.")
+    ] = "one",
+    overlap: Annotated[
+        Literal["allow", "skip", "wait"], typer.Option(help="With create: whether a run may begin while another runs.")
+    ] = "allow",
+    jitter: Annotated[
+        float, typer.Option(min=0, callback=a_number, help="With create: up to so many seconds later.")
+    ] = 0.0,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show periodic jobs: what is due when, and how it went; run, pause, resume one; create and delete those that live in Redis only.
+
+    What code declares is changed there; it leaves when no live worker has declared it for 10 minutes. A paused entry misses its ticks, and none is made up for when it
+    is resumed.
+    """
+    from trioworkers.cli import periodic as what  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
+
+    if action is None:
+        in_session(lambda session: what.entries(session, as_json=json), redis, namespace)
+        return
+    if name is None:
+        raise typer.BadParameter("which? Give an EXPRESSION" if action == "explain" else "which? Give a NAME")
+    if words and action != "create":
+        raise typer.BadParameter(f"{words[0]!r}: one NAME is enough")
+    if action == "explain":
+        what.explain(name, tz, as_json=json)
+    elif action == "create":
+        entry = what.created(name, words or (), tz, missed, overlap, jitter)
+        in_session(lambda session: what.create(session, entry), redis, namespace)
+    elif action in ("show", "history"):
+        show = what.one_entry if action == "show" else what.history
+        in_session(lambda session: show(session, name, as_json=json), redis, namespace)
+    else:
+        in_session(lambda session: what.change(session, name, action), redis, namespace)

@@ -1,0 +1,190 @@
+"""What `cron` does: shows periodic jobs and their runs, explains expressions, and has entries run, pause, go on, be there or not."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from trioworkers.broker.people.periodic import MOST, EntryState, PeriodicJobs
+from trioworkers.cli.commands.enqueue import parse_argument
+from trioworkers.cli.session import Session
+from trioworkers.cli.tables import Column, Rows, duration, moment, remark, say
+from trioworkers.cron import Missed, Overlap, coming, schedule, zone_named
+from trioworkers.errors import NotFound, WrongUsage
+from trioworkers.wire.job import Job
+from trioworkers.wire.periodic import Periodic, encode_entry, is_own_name
+
+SHOWN = 5
+_COLUMNS = (
+    Column("name", lambda row: row["name"], wide=True),
+    Column("expression", lambda row: row["expression"]),
+    Column("zone", lambda row: row["zone"]),
+    Column("next", lambda row: "" if row["next"] is None else moment(row["next"]), right=True),
+    Column("in", lambda row: duration(row["due"]), right=True),
+    Column("", lambda row: row["remark"], wide=True),
+)
+_TIMES = (
+    Column("zone", lambda row: row["local"]),
+    Column("UTC", lambda row: row["utc"]),
+    Column("in", lambda row: duration(row["due"]), right=True),
+)
+_RUNS = (
+    Column("tick (UTC)", lambda row: row["utc"]),
+    Column("jid", lambda row: row["jid"]),
+    Column("sent", lambda row: moment(row["sent_at"])),
+    Column("how", lambda row: row["how"]),
+    Column("after", lambda row: duration(row["took"]), right=True),
+)
+
+
+async def entries(session: Session, *, as_json: bool) -> None:
+    """All of them."""
+    found = await PeriodicJobs(session.connection, session.keys).entries()
+    now_s = await session.inspector.now_s()
+    rows = Rows(_COLUMNS, as_json=as_json)
+    for state in found:
+        rows.add(_row(state, now_s))
+    rows.end()
+    if not found:
+        remark("no periodic job: no worker that declares one has run here lately")
+    if len(found) == MOST:
+        remark(f"… and perhaps more: {MOST:,} are shown")
+
+
+def _row(state: EntryState, now_s: float) -> dict[str, Any]:
+    entry, is_due = state.entry, math.isfinite(state.next_s)
+    remarks = [word for word, said in (("paused", state.paused), ("dynamic", state.origin == "dynamic")) if said]
+    if state.problem:
+        remarks.append(f"broken: {state.problem}")
+    elif not is_due and not state.paused:
+        remarks.append("never due again")
+    return {
+        "name": state.name,
+        "expression": "" if entry is None else entry.expression,
+        "zone": "" if entry is None else entry.zone,
+        "next": state.next_s if is_due else None,
+        "due": state.next_s - now_s if is_due else None,
+        "origin": state.origin,
+        "paused": state.paused,
+        "problem": state.problem,
+        "queue": "" if entry is None else entry.job.queue,
+        "class": "" if entry is None else entry.job.job_class,
+        "args": None if entry is None else list(entry.job.args),
+        "missed": "" if entry is None else entry.missed,
+        "overlap": "" if entry is None else entry.overlap,
+        "jitter": None if entry is None else entry.jitter_s,
+        "remark": ", ".join(remarks),
+    }
+
+
+async def one_entry(session: Session, name: str, *, as_json: bool) -> None:
+    """One entry, and its next times. Raises NotFound."""
+    state = await PeriodicJobs(session.connection, session.keys).named(name)
+    now_s = await session.inspector.now_s()
+    rows = Rows(_COLUMNS, as_json=as_json)
+    rows.add(_row(state, now_s))
+    rows.end()
+    if state.entry is not None and not state.paused:
+        _times(state.entry.expression, state.entry.zone, now_s, as_json=as_json)
+
+
+async def history(session: Session, name: str, *, as_json: bool) -> None:
+    """The last runs of an entry, the latest first. Raises NotFound."""
+    jobs = PeriodicJobs(session.connection, session.keys)
+    state = await jobs.named(name)
+    rows = Rows(_RUNS, as_json=as_json)
+    found = await jobs.runs(state.name)
+    for run in found:
+        rows.add(
+            {
+                "utc": _utc(run.tick_s),
+                "tick": run.tick_s,
+                "jid": run.jid,
+                "sent_at": run.at_s,
+                "how": run.how,
+                "took": None if run.ended_s is None else run.ended_s - run.at_s,
+            }
+        )
+    rows.end()
+    if not found:
+        remark(f"{state.name} has not run yet")
+
+
+def explain(expression: str, zone: str, *, as_json: bool) -> None:
+    """When an expression is due next. Raises WrongUsage."""
+    try:
+        schedule(expression, zone)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    _times(expression, zone, time.time(), as_json=as_json)
+
+
+def _times(expression: str, zone: str, now_s: float, *, as_json: bool) -> None:
+    rows = Rows(_TIMES, as_json=as_json)
+    for tick_s in coming(schedule(expression, zone), now_s, SHOWN):
+        rows.add(_time(tick_s, zone, now_s))
+    rows.end()
+
+
+def _time(tick_s: int, zone: str, now_s: float) -> Mapping[str, Any]:
+    local = datetime.fromtimestamp(tick_s, zone_named(zone))
+    return {
+        "local": f"{local:%a %Y-%m-%d %H:%M:%S %z} {zone}",
+        "utc": _utc(tick_s),
+        "tick": tick_s,
+        "due": tick_s - now_s,
+    }
+
+
+def _utc(epoch_s: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%d %H:%M:%S}"
+    except (OverflowError, ValueError, OSError):
+        return f"{epoch_s:g}"
+
+
+def created(name: str, words: Sequence[str], zone: str, missed: Missed, overlap: Overlap, jitter_s: float) -> Periodic:
+    """The entry that a command line means. Raises WrongUsage, BadJob."""
+    if len(words) < 3:
+        raise WrongUsage("create NAME EXPRESSION QUEUE CLASS [ARG]...: something is missing")
+    if not is_own_name(name):
+        raise WrongUsage(f"a periodic job's name has at most 128 letters, digits or _.:- , not {name!r:.80}")
+    expression, queue, job_class, *args = words
+    job = Job(queue, job_class, [parse_argument(arg) for arg in args])
+    entry = Periodic(name, expression, job, zone, missed, overlap=overlap, jitter_s=jitter_s)
+    try:
+        encode_entry(entry)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    return entry
+
+
+async def create(session: Session, entry: Periodic) -> None:
+    """Have an entry be there, or be this. Raises ConfigurationError for one that code declares."""
+    jobs = PeriodicJobs(session.connection, session.keys)
+    await jobs.put(entry)
+    state = await jobs.named(entry.name)
+    say(f"{entry.name}: next {_utc(state.next_s)} UTC" if not state.paused else f"{entry.name}: paused")
+
+
+async def change(session: Session, name: str, action: str) -> None:
+    """Run it now, pause it, have it go on, delete it. Raises NotFound."""
+    jobs = PeriodicJobs(session.connection, session.keys)
+    state = await jobs.named(name)
+    if action == "run":
+        jid, there = await jobs.run(state)
+        if there is not None:
+            remark(f"{state.name}: job {there} waits or runs already")
+        say(jid if there is None else there)
+    elif action == "pause":
+        await jobs.pause(state.name)
+        say(f"{state.name}: paused, until `trioworkers cron resume {state.name}`")
+    elif action == "resume":
+        say(f"{state.name}: next {_utc(await jobs.resume(state))} UTC")
+    elif await jobs.delete(state.name):
+        say(f"{state.name}: deleted")
+    else:
+        raise NotFound(f"no periodic job is called {state.name}")
