@@ -19,7 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LEFT_OUT = (
     *("tests/cli", "tests/faults", "tests/interop", "tests/web"),
-    *(f"tests/test_{name}.py" for name in ("benchmarks", "changes", "costs", "exits", "package", "picture", "walls")),
+    *(
+        f"tests/test_{name}.py"
+        for name in ("benchmarks", "changes", "costs", "exits", "frameworks", "package", "picture", "walls")
+    ),
 )
 REDIS_ONLY = (
     *("tests/broker/holds", "tests/broker/people"),

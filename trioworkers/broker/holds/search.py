@@ -135,7 +135,7 @@ class HoldsSearch(LockSearch):
         while batch_at != -1 and len(held) < MOST:
             args = [self._keys.own, batch_at, member_at, for_s, PAGE]
             batch_at, member_at, *found = await self._connection.run(HELD_MEMBERS, [], args)
-            batch, touched, *jids = [text.decode() for text in found] or ["", ""]
+            batch, touched, *jids = [text.decode(errors="replace") for text in found] or ["", ""]
             held += [HeldLock(f"{MEMBER}{batch} {jid}", jid, touched) for jid in jids]
         return held, lost
 
