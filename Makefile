@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint unit pythons faults docs soak bench bench-fan-out bench-flows bench-publish bench-quick costs changelog clean
+.PHONY: help demo test lint unit pythons faults docs soak bench bench-fan-out bench-flows bench-publish bench-quick bench-dashboard pictures costs changelog clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -21,6 +21,8 @@ help:
 	@echo "make bench-publish  write the last full run of make bench into docs/performance.md"
 	@echo "make docs   docs/cli.md, from the commands themselves"
 	@echo "make changelog  what docs/changes/ comes to; with VERSION=0.2.0 move it into docs/changelog.md, under that version"
+	@echo "make pictures  the pictures of docs/dashboard.md, anew, with chromium"
+	@echo "make bench-dashboard  how fast the dashboard's pages are over a million jobs, in a minute"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"
 
 .venv/ready: pyproject.toml
@@ -52,6 +54,12 @@ docs: .venv/ready
 	$(BIN)/python -m trioworkers.cli.docs > docs/cli.md
 	$(BIN)/python -m trioworkers.registry > docs/in-redis.md
 	$(BIN)/python docs/draw_joints.py > docs/joints.svg
+
+pictures: .venv/ready
+	$(BIN)/python docs/draw_pictures.py
+
+bench-dashboard: .venv/ready
+	$(BIN)/python -m benchmarks.dashboard
 
 changelog: .venv/ready
 	$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version Unreleased)

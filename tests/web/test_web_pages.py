@@ -223,3 +223,11 @@ def test_every_page_of_the_menu_is_tried_here():
 def test_an_embedded_redis_has_no_address():
     with pytest.raises(ConfigurationError, match="worker's own"):
         asgi("embedded:")
+
+
+async def test_doctor_finds_what_the_command_finds_and_says_nothing_in_the_log(
+    visitor: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+):
+    found = (await visitor.get("/doctor")).text
+    assert all(f"<strong>{check}</strong>" in found for check in ("round trip", "clock", "permissions", "orphans"))
+    assert "unreachable" not in caplog.text

@@ -11,6 +11,7 @@ import trio
 from trioworkers.broker.people.session import Session, open_session
 from trioworkers.broker.redis.link import Link
 from trioworkers.chosen_redis import ChosenRedis
+from trioworkers.errors import BrokerError
 from trioworkers.redis_url import shown_url
 from trioworkers.web.operations import Operations
 from trioworkers.web.redaction import Redact
@@ -22,6 +23,13 @@ REPLY_TIMEOUT_S = 2.0
 PAGES_AT_ONCE = 8
 SCANS_AT_ONCE = 2
 FRESH_S = 1.0
+
+
+class _QuietLink(Link):
+    """What goes wrong is said on the page that wanted it; a line in the log about running jobs would be a worker's to write."""
+
+    def failed(self, operation: str, error: BrokerError, started_at: float) -> None:
+        """Nothing."""
 
 
 class Site:
@@ -44,7 +52,7 @@ class Site:
         """So many pages ask Redis at once, however many tabs are open; the others wait."""
         self.scans = trio.CapacityLimiter(SCANS_AT_ONCE)
         """So many of them, and of what runs in the background, walk through many jobs."""
-        self._link = Link(shown_url(redis.url))
+        self._link = _QuietLink(shown_url(redis.url))
         self._kept: dict[str, tuple[float, Any]] = {}
 
     @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import attrs
 
 from trioworkers.broker.people.contents import QueueState
 from trioworkers.broker.people.inspection import Totals
-from trioworkers.cli.tables import duration, number
+from trioworkers.cli.tables import duration
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.pages.rates import SPANS
 from trioworkers.web.visit import Visit
@@ -19,6 +19,7 @@ from trioworkers.wire.process_records import Process
 from trioworkers.wording import counted
 
 SHOWN_QUEUES = 8
+NAMED = 5
 LATE_S = 300.0
 SILENT_S = 60.0
 
@@ -84,29 +85,36 @@ def consumers(processes: Sequence[Process]) -> dict[str, list[Process]]:
 
 def problems(snapshot: Snapshot) -> list[tuple[str, str]]:
     """What is wrong right now: where to look, and a sentence. The whole examination is `doctor`'s."""
+    if not snapshot.processes and snapshot.totals.enqueued:
+        return [("/processes", f"no process runs, and {counted(snapshot.totals.enqueued, 'job')} wait")]
+    found = [*_of_queues(snapshot), *_of_processes(snapshot)]
+    return found + [("/queues", f"class {name} is paused: its jobs are held") for name in snapshot.paused_classes]
+
+
+def _of_queues(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     serving = consumers([process for process in snapshot.processes if not process.quiet])
-    found: list[tuple[str, str]] = []
+    left = [queue for queue in snapshot.queues if queue.size and not queue.paused and queue.name not in serving]
+    if left:
+        names = [queue.name for queue in left[:NAMED]] + (["others"] if len(left) > NAMED else [])
+        where = " and ".join([", ".join(names[:-1]), names[-1]]) if names[1:] else names[0]
+        count = counted(sum(queue.size for queue in left), "job")
+        yield "/queues", f"{count} in {where}, and nobody fetches from there"
     for queue in snapshot.queues:
         if queue.problem:
-            found.append(("/queues", f"queue {queue.name} can't be looked at: {queue.problem}"))
+            yield "/queues", f"queue {queue.name} can't be looked at: {queue.problem}"
         elif queue.paused and queue.size:
-            found.append(("/queues", f"{counted(queue.size, 'job')} in {queue.name}, which is paused"))
-        elif queue.size and queue.name not in serving:
-            found.append(("/queues", f"{counted(queue.size, 'job')} in {queue.name}, and nobody fetches from it"))
-        elif (queue.latency_s or 0.0) > LATE_S:
-            found.append(("/queues", f"what is next in {queue.name} has waited for {duration(queue.latency_s)}"))
+            yield "/queues", f"{counted(queue.size, 'job')} in {queue.name}, which is paused"
+        elif queue.name in serving and (queue.latency_s or 0.0) > LATE_S:
+            yield "/queues", f"what is next in {queue.name} has waited for {duration(queue.latency_s)}"
+
+
+def _of_processes(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for process in snapshot.processes:
-        name = process.process_id or process.identity
-        if snapshot.now_s - process.beat_s > SILENT_S:
-            found.append(
-                ("/processes", f"process {name} was last heard of {duration(snapshot.now_s - process.beat_s)} ago")
-            )
+        name, silent_s = process.process_id or process.identity, snapshot.now_s - process.beat_s
+        if silent_s > SILENT_S:
+            yield "/processes", f"process {name} was last heard of {duration(silent_s)} ago"
         if process.quiet:
-            found.append(("/processes", f"process {name} is quiet: it fetches no more"))
-    found += [("/queues", f"class {name} is paused: its jobs are held") for name in snapshot.paused_classes]
-    if not snapshot.processes and any(queue.size for queue in snapshot.queues):
-        found = [("/processes", f"no process runs, and {number(snapshot.totals.enqueued)} jobs wait")]
-    return found
+            yield "/processes", f"process {name} is quiet: it fetches no more"
 
 
 OVERVIEW = Page("/", "Overview", _parts, live=True)
