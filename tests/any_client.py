@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -39,6 +39,26 @@ class AnyClient:
 
     def result(self, jid: str, **options: Any) -> Any:
         return self._do(lambda client: client.result(jid, **options))
+
+    def batch(self, jobs: Sequence[Job], *, error: Exception | None = None, **callbacks: Job) -> str:
+        """An open batch, to which jobs are added one by one, and which ends by an error, if any."""
+        if self._kind == "sync":
+            with self.client.batch("many", **callbacks) as batch:
+                for job in jobs:
+                    batch.add(job)
+                if error is not None:
+                    raise error
+            return str(batch.id)
+
+        async def filled(client: Any) -> str:
+            async with client.batch("many", **callbacks) as batch:
+                for job in jobs:
+                    await batch.add(job)
+                if error is not None:
+                    raise error
+            return str(batch.id)
+
+        return str(self._do(filled))
 
     def close(self) -> None:
         if self._runner is not None:

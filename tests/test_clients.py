@@ -20,7 +20,7 @@ from tls import Certificates, TLSProxy
 import trioworkers
 import trioworkers.asyncio
 import trioworkers.sync
-from trioworkers import App, BadJob, ConfigurationError, Job, JobFailed, JobGone, Refused, Sent, Unavailable
+from trioworkers import App, BadJob, Batch, ConfigurationError, Job, JobFailed, JobGone, Refused, Sent, Unavailable
 from trioworkers.dev_note import keeping_note
 from trioworkers.wire.ended import encode_ended
 from trioworkers.wire.keys import Keys
@@ -99,6 +99,32 @@ def test_result_of_a_job(open_client: Open, redis_url: str, shared_server: Serve
     ends("c", encode_ended("expired"))
     with pytest.raises(JobGone, match="expired"):
         client.result("c")
+
+
+def test_batches_of_any_kind(open_client: Open, redis_url: str, shared_server: Server):
+    client = open_client(redis_url)
+    batch = Batch("one step")
+    batch.add(Job("q", "Work", [1]))
+    assert client.enqueue(batch) == [batch.id]
+    done = Job("done", "Done", [0])
+    many = client.batch([Job("q", "Work", [n]) for n in (2, 3)], on_success=done)
+    assert numbers(shared_server) == {1: 1, 2: 1, 3: 1}
+    assert shared_server.command("SCARD", f"tw:batch:{many}:jids") == 2
+    assert shared_server.command("LLEN", "queue:done") == 0
+    client.batch([], on_success=done)  # without members it is over when it is sealed
+    assert shared_server.command("LLEN", "queue:done") == 1
+    with pytest.raises(KeyError):
+        client.batch([Job("q", "Work", [4])], error=KeyError("mine"), on_success=done)
+    with pytest.raises(BadJob, match="on_success is a job"):
+        client.batch([], on_success="done")  # type: ignore[arg-type]
+
+
+def test_members_are_added_inside_the_block(redis_url: str):
+    with trioworkers.sync.Client(redis_url) as client:
+        with client.batch() as batch:
+            pass
+        with pytest.raises(RuntimeError, match="inside the block"):
+            batch.add(Job("q", "Work"))
 
 
 def test_redis_that_is_away_is_unavailable(open_client: Open, kind: str):

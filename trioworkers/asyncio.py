@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trioworkers.broker.enqueue import script_of
 from trioworkers.errors import BrokerError
-from trioworkers.jobs.batch import Batch
+from trioworkers.jobs.batch import Batch, OpenBatch, opening
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
@@ -23,15 +23,18 @@ from trioworkers.jobs.exchanges import (
     Exchange,
     Exchanges,
     Pause,
+    Run,
     Step,
     checked_retry_for,
     result,
 )
+from trioworkers.outcome import Send
 from trioworkers.redis_url import RedisUrl, Tls, parse_redis_url
 from trioworkers.sending import Sent
 from trioworkers.sync import MAX_CONNECTIONS, check_usable, checked_connections
 from trioworkers.wire.ended import decode_ended
 from trioworkers.wire.job import Job
+from trioworkers.wire.membership import Opening
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -123,6 +126,23 @@ class Client:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
         return await self._do(self._exchanges.send(jobs, when))
 
+    def batch(
+        self,
+        description: str = "",
+        *,
+        on_success: Job | None = None,
+        on_finished: Job | None = None,
+        on_death: Job | None = None,
+    ) -> OpenBatch:
+        """A batch of any number of jobs: `async with client.batch("import", on_success=job) as batch: await batch.add(*jobs)`.
+
+        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: what waits of
+        it still runs, but `on_success` never comes. A program that dies in the block leaves the batch open: `trioworkers batches` shows it. The callbacks
+        are as those of `Batch`. Raises BadJob; in the block as `enqueue`.
+        """
+        what = opening(description, on_success, on_finished, on_death)
+        return OpenBatch(_Sends(self), what)
+
     async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as trioworkers.Client has it
         """What a job returned that keeps its result, as soon as it has ended; waits for that up to `timeout` seconds (None: for ever).
 
@@ -160,7 +180,8 @@ class Client:
                 return None if text is None else decode_ended(text)
             if isinstance(step, Command):
                 return await client.execute_command(*step.words)
-            script, words = script_of(step), (len(step.keys), *step.keys, *step.args)
+            script = step.script if isinstance(step, Run) else script_of(step)
+            words = (len(step.keys), *step.keys, *step.args)
             try:
                 return await client.execute_command("EVALSHA", script.sha, *words)
             except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts
@@ -177,6 +198,29 @@ class Client:
         if self._redis is None:
             self._redis, self._loop = _open_client(self._url, self._max_connections), loop
         return self._redis
+
+
+class _Sends:
+    """What an open batch needs of a client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def send(self, sends: Iterable[Send]) -> object:
+        """Send members."""
+        return await self._client.enqueue(*(send.job for send in sends))
+
+    async def open_batch(self, batch: str, opening: Opening) -> None:
+        """See `Exchanges`."""
+        await self._client._do(self._client._exchanges.open_batch(batch, opening))  # noqa: SLF001 - one of our own
+
+    async def seal_batch(self, batch: str) -> None:
+        """See `Exchanges`."""
+        await self._client._do(self._client._exchanges.seal_batch(batch))  # noqa: SLF001 - as above
+
+    async def cancel_batch(self, batch: str) -> bool:
+        """See `Exchanges`."""
+        return await self._client._do(self._client._exchanges.cancel_batch(batch))  # noqa: SLF001 - as above
 
 
 def _open_client(url: RedisUrl, max_connections: int) -> redis.asyncio.Redis:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import attrs
+
 from trioworkers.broker.enqueue import script_of
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.errors import BrokerError, ConfigurationError
-from trioworkers.jobs.batch import Batch
+from trioworkers.jobs.batch import Batch, members_of, opening
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
@@ -25,6 +28,7 @@ from trioworkers.jobs.exchanges import (
     Exchange,
     Exchanges,
     Pause,
+    Run,
     Step,
     checked_retry_for,
     result,
@@ -32,8 +36,9 @@ from trioworkers.jobs.exchanges import (
 from trioworkers.redis_url import parse_redis_url
 from trioworkers.sending import Sent
 from trioworkers.wire.ended import decode_ended
-from trioworkers.wire.job import Job
+from trioworkers.wire.job import Job, new_jid
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.membership import Opening
 
 if TYPE_CHECKING:
     import redis
@@ -42,6 +47,40 @@ __all__ = ["Client"]
 
 T = TypeVar("T")
 MAX_CONNECTIONS = 50
+
+
+class OpenBatch:
+    """A batch to which members are added while some of them may run already: any number, sent as they come. See `Client.batch`."""
+
+    def __init__(self, do: Callable[[Exchange[Any]], Any], exchanges: Exchanges, opening: Opening) -> None:
+        self.id = new_jid()
+        self._do = do
+        self._exchanges = exchanges
+        self._opening = attrs.evolve(opening, sealed=False)
+        self._is_open = False
+
+    def __repr__(self) -> str:
+        return f"<OpenBatch {self.id} {self._opening.description!r}>"
+
+    def add(self, *jobs: Job) -> None:
+        """Send members. Raises as `Client.enqueue` does."""
+        if not self._is_open:
+            raise RuntimeError("members are added inside the block: with client.batch() as batch")
+        self._do(self._exchanges.send([*members_of(jobs, self.id)]))
+
+    def __enter__(self) -> Self:
+        self._do(self._exchanges.open_batch(self.id, self._opening))
+        self._is_open = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        if error is None:
+            self._do(self._exchanges.seal_batch(self.id))
+        elif isinstance(error, Exception):
+            self._do(self._exchanges.cancel_batch(self.id))
 
 
 class Client:
@@ -123,6 +162,23 @@ class Client:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
         return self._do(self._exchanges.send(jobs, when))
 
+    def batch(
+        self,
+        description: str = "",
+        *,
+        on_success: Job | None = None,
+        on_finished: Job | None = None,
+        on_death: Job | None = None,
+    ) -> OpenBatch:
+        """A batch of any number of jobs: `with client.batch("import", on_success=job) as batch: batch.add(*jobs)`.
+
+        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: what waits of
+        it still runs, but `on_success` never comes. A program that dies in the block leaves the batch open: `trioworkers batches` shows it. The callbacks
+        are as those of `Batch`. Raises BadJob; in the block as `enqueue`.
+        """
+        what = opening(description, on_success, on_finished, on_death)
+        return OpenBatch(self._do, self._exchanges, what)
+
     def result(self, jid: str, *, timeout: float | None = None) -> Any:
         """What a job returned that keeps its result, as soon as it has ended; waits for that up to `timeout` seconds (None: for ever).
 
@@ -180,7 +236,8 @@ class Client:
                 return None if text is None else decode_ended(text)
             if isinstance(step, Command):
                 return client.execute_command(*step.words)
-            script, words = script_of(step), (len(step.keys), *step.keys, *step.args)
+            script = step.script if isinstance(step, Run) else script_of(step)
+            words = (len(step.keys), *step.keys, *step.args)
             try:
                 return client.execute_command("EVALSHA", script.sha, *words)
             except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import attrs
 
 from trioworkers.broker.clock import Clock
+from trioworkers.broker.redis.scripts import Script
 from trioworkers.errors import BrokerError, ConfigurationError, JobFailed, JobGone, Unavailable
 from trioworkers.jobs.batch import Batch
 from trioworkers.outcome import Send, moment
@@ -27,6 +28,7 @@ from trioworkers.sending import Call, Met, Sending, Sent, late, met, read, sent
 from trioworkers.wire.ended import Ended, value_of
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.membership import Opening
 
 if TYPE_CHECKING:
     from trioworkers.jobs.telemetry import Telemetry
@@ -60,7 +62,16 @@ class Command:
     words: tuple[str | bytes | int, ...]
 
 
-Step = Call | Pause | AskEnded | Command
+@attrs.frozen
+class Run:
+    """A script that does no harm twice. What comes of it: its reply."""
+
+    script: Script
+    keys: list[str]
+    args: list[str]
+
+
+Step = Call | Pause | AskEnded | Command | Run
 """What is to be done next; of a `Call` comes the script's reply."""
 Exchange = Generator[Step, Any, T]
 
@@ -119,6 +130,25 @@ class Exchanges:
             if answers:
                 there.update(met(parcel, answers[0]))
         return sent(jobs, there)
+
+    def open_batch(self, batch: str, opening: Opening) -> Exchange[None]:
+        """Have a batch come into being, without members. Raises BadJob before the first step."""
+        yield from self._send_batch(self._sending.batch_parcel(batch, opening, self._clock.now_s()))
+
+    def seal_batch(self, batch: str) -> Exchange[None]:
+        """No more members come from outside."""
+        yield from self._send_batch(self._sending.batch_parcel(batch, None, self._clock.now_s()))
+
+    def _send_batch(self, parcel: bytes) -> Exchange[None]:
+        call = partial(self._sending.repeatable, parcel, os.urandom(12).hex(), 0)
+        met(parcel, read((yield from self._repeated(call))).get(0))
+
+    def cancel_batch(self, batch: str) -> Exchange[bool]:
+        """Have it take no more members, and say that it is cancelled; False if it is over."""
+        from trioworkers.broker.holds.batches import CANCEL_BATCH  # noqa: PLC0415 - seldom
+
+        keys = self._sending.keys
+        return bool((yield from self._repeated(lambda _: Run(CANCEL_BATCH, [keys.batch(batch)], [keys.own, batch]))))
 
     def check(self, job: Job) -> None:
         """Raise BadJob if a job could not be sent."""

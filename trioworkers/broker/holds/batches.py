@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from trioworkers.broker.redis.connection import Connection
+from typing import TYPE_CHECKING
+
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.wire.keys import Keys
+
+if TYPE_CHECKING:  # a client without Trio runs the script, too
+    from trioworkers.broker.redis.connection import Connection
 
 CANCEL_BATCH = script(__file__, "cancel_batch", keys=("batch",), args=("own", "id"), preludes=ENDS)
 
