@@ -36,6 +36,10 @@ def test_who_holds_and_who_waits(worker: Worker, server: Server, jobs: Jobs):
     jobs.push(4, "Part", 60)
     wait_for(lambda: len(jobs.counted("start")) == 4 + 2 + 3 + 3, "as many run as may")
     wait_for(lambda: server.command("ZCARD", "tw:parked") == 4, "the others are parked")
+    queues = [json.loads(line) for line in act(server.url, "queues", "--json").stdout.splitlines()]
+    assert {row["queue"]: row["parked"] for row in queues if row["parked"]} == {
+        "q": 4
+    }  # who waits within its slot isn't
     found = {row["limit"]: (row["held"], row["waiting"]) for row in rows(server)}
     assert found["crm"] == (4, 2)
     assert found['tenant:"a"'] == (2, 2)

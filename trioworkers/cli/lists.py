@@ -6,6 +6,7 @@ import sys
 from contextlib import aclosing
 
 from trioworkers.broker.people.contents import FIRST_PAGE, QueueState
+from trioworkers.broker.people.limits import FleetLimits
 from trioworkers.cli.rows import QUEUE, columns_of, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, duration, number, remark
@@ -44,6 +45,7 @@ async def entries(session: Session, source: Location, where: Where, *, limit: in
 _QUEUE_COLUMNS = (
     QUEUE,
     Column("size", lambda row: number(row["size"]), right=True),
+    Column("parked", lambda row: "?" if row["parked"] is None else number(row["parked"]), right=True),
     Column("latency", lambda row: duration(row["latency"]), right=True),
     Column("rate/s", lambda row: number(row["rate"]), right=True),
     Column("processes", lambda row: str(row["processes"]), right=True),
@@ -64,7 +66,8 @@ async def queues(session: Session, *, as_json: bool) -> None:
     processes = await session.inspector.processes()
     paused = await session.fleet.paused()
     rows = Rows(_QUEUE_COLUMNS, as_json=as_json)
-    names = {*known, *paused.queues, *(name for process in processes for name in process.queues)}
+    parked = await FleetLimits(session.connection, session.keys).parked_by_queue()
+    names = {*known, *paused.queues, *(parked or ()), *(name for process in processes for name in process.queues)}
     for name in sorted(names):
         look = known.get(name) or QueueState(name, 0, None, name in paused.queues)
         serving = [process for process in processes if name in process.queues]
@@ -72,6 +75,7 @@ async def queues(session: Session, *, as_json: bool) -> None:
             {
                 "queue": name,
                 "size": look.size,
+                "parked": None if parked is None else parked.get(name, 0),
                 "latency": None if look.latency_s is None else round(look.latency_s, 3),
                 "rate": round(sum(process.rates.get(name, 0.0) for process in serving), 1),
                 "processes": len(serving),

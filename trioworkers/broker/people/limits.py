@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -12,13 +13,14 @@ from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.errors import NotFound
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec
-from trioworkers.wire.packing import pack, unpack
+from trioworkers.wire.packing import pack, unpack, unpack_bytes
 
 LOOK = script(__file__, "limits", keys=("registry",), args=("own", "only", "most"), preludes=ENDS)
 OVERRIDE = script(
     __file__, "override_limit", keys=("limits",), args=("own", "name", "wanted", "how", "close_s"), preludes=ENDS
 )
 
+MOST_COUNTED = 50_000
 How = Literal["set", "close", "open", "reset"]
 
 
@@ -89,6 +91,18 @@ class FleetLimits:
             [Waiter(name, jid, queue, float(moment), bool(within)) for name, moment, jid, queue, within in waiters],
         )
 
+    async def parked_by_queue(self) -> Mapping[str, int] | None:
+        """How many jobs of each queue are parked; None if that are too many to count. Raises BrokerError."""
+        key = f"{self._keys.own}parked_jobs"
+        if await self._connection.call("limits", lambda client: client.hlen(key)) > MOST_COUNTED:
+            return None
+        counts: Counter[str] = Counter()
+        for packed in await self._connection.call("limits", lambda client: client.hvals(key)):
+            queue = _queue_of_parked(packed)
+            if queue is not None:
+                counts[queue] += 1
+        return counts
+
     async def override(
         self,
         name: str,
@@ -105,6 +119,15 @@ class FleetLimits:
         if not await self._connection.run(OVERRIDE, [self._keys.limits], args, "limits"):
             known = ", ".join(state.name for state in (await self.look()).limits) or "none"
             raise NotFound(f"no limit is called {name}; there are: {known}")
+
+
+def _queue_of_parked(packed: bytes) -> str | None:
+    """The queue of one that is parked; None for what waits within its slot, or is none of ours."""
+    try:
+        _, queue, _, _, _, _, _, *within = unpack_bytes(packed)
+    except (ValueError, TypeError):
+        return None
+    return queue.decode(errors="replace") if isinstance(queue, bytes) and not within else None
 
 
 def _state(found: Sequence[Any]) -> LimitState:

@@ -54,7 +54,7 @@ def ps(
     ("trioworkers queues --json | jq -r 'select(.size > 1000).queue'", "those that are long"),
 )
 def queues(*, json: Json = False, redis: Redis = None, namespace: Namespace = None) -> None:
-    """Show queues: size, latency, rate, consumers.
+    """Show queues: size, parked jobs, latency, rate, consumers.
 
     Latency: how long the job that is fetched next has waited. Rate: jobs settled a second by our workers, in their last heartbeat's
     interval. Slots: how many jobs of it the live processes may run at once.
