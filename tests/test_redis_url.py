@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers import App, Client, ConfigurationError
-from trioworkers.redis_url import RedisUrl, Sentinels, Tls, parse_redis_url
+from trioworkers.redis_url import Cluster, RedisUrl, Sentinels, Tls, at_namespace, parse_redis_url
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,16 @@ def test_sentinels_are_read(url: str, says: Sentinels):
     assert (found.tls is not None) == url.startswith("rediss")
 
 
+def test_nodes_of_a_cluster_are_read():
+    found = parse_redis_url("rediss+cluster://me:pw@a:1,b,[::1]:3/0?ssl_ca_certs=/c")
+    assert found.cluster == Cluster((("a", 1), ("b", 6379), ("::1", 3)))
+    assert (found.username, found.password, found.tls) == ("me", "pw", Tls("/c"))
+    placed = at_namespace(found, "{shop}").cluster
+    assert placed is not None
+    assert placed.key == "{shop}:tw:inprogress"
+    assert at_namespace(RedisUrl("h"), "shop") == RedisUrl("h")
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [
@@ -107,6 +117,9 @@ def test_sentinels_are_read(url: str, says: Sentinels):
         ("redis+sentinel://h/main?ssl_cert_reqs=none", "is for TLS"),
         ("redis://h?sentinel_password=x", "sentinel_password is for Sentinels: redis+sentinel://"),
         ("sentinel://h/main", "no Redis URL"),
+        ("redis+cluster://h/1", "a cluster has one database, 0"),
+        ("redis+cluster://h,,k", "no Redis URL"),
+        ("redis+cluster://h?sentinel_password=x", "is for Sentinels"),
     ],
 )
 def test_what_nobody_would_obey_is_refused(url: str, why: str):
@@ -144,6 +157,7 @@ def test_any_text_is_a_url_or_refused(text: str):
         f"rediss://h?{text}",
         f"unix://{text}",
         f"redis+sentinel://{text}",
+        f"redis+cluster://{text}",
         f"redis+sentinel://h,{text}/x",
     ):
         try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class App(Declarations):
     """Queues and handlers, and how to run them.
 
-    `redis_url`: redis://, rediss://, redis+sentinel://, unix:// or embedded:; not given: REDIS_URL, or redis://localhost:6379/0. `process_id`: a name
+    `redis_url`: redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded:; not given: REDIS_URL, or redis://localhost:6379/0. `process_id`: a name
     for this worker that it keeps over restarts; not given: a new one each time. `namespace`: goes before all keys. `dialect`: whose
     jobs are run and sent, "sidekiq", "resque" or "goworkers"; "resque:prod" for another namespace than that family's usual one.
     `shutdown_timeout`, `lease`: seconds, see `Settings`. `lifespan`: a function that returns an async context manager; what it

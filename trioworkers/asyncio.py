@@ -29,7 +29,7 @@ from trioworkers.jobs.exchanges import (
     result,
 )
 from trioworkers.outcome import Send
-from trioworkers.redis_url import RedisUrl, Tls, parse_redis_url
+from trioworkers.redis_url import RedisUrl, Tls, at_namespace, parse_redis_url
 from trioworkers.sending import Sent
 from trioworkers.sync import MAX_CONNECTIONS, check_usable, checked_connections
 from trioworkers.wire.ended import decode_ended
@@ -82,7 +82,7 @@ class Client:
     def _begin(self, options: ClientOptions, retry_for: float, max_connections: int) -> None:
         check_usable(options, "trioworkers.asyncio")
         self._options = options
-        self._url = parse_redis_url(options.chosen.url)
+        self._url = at_namespace(parse_redis_url(options.chosen.url), options.chosen.namespace)
         self._exchanges = Exchanges(options.sending(), checked_retry_for(retry_for), options.telemetry)
         self._max_connections = checked_connections(max_connections)
         self._redis: redis.asyncio.Redis | None = None
@@ -187,6 +187,8 @@ class Client:
             except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts
                 return await client.execute_command("EVAL", script.text, *words)
         except redis_py.FOREIGN as error:
+            if redis_py.is_elsewhere(error):
+                await client.connection_pool.disconnect()  # the next one is opened to where it is now
             raise redis_py.translate(error, self._url) from error
 
     def _client(self) -> redis.asyncio.Redis:
@@ -250,7 +252,7 @@ def _open_client(url: RedisUrl, max_connections: int) -> redis.asyncio.Redis:
     kind: type[Any] = redis.asyncio.Connection
     if url.path is not None:
         kind = redis.asyncio.UnixDomainSocketConnection
-    elif url.sentinels is not None:
+    elif url.sentinels is not None or url.cluster is not None:
         kind = FoundConnection
     elif url.tls is not None:
         kind = TlsConnection

@@ -12,8 +12,8 @@ import attrs
 
 from trioworkers.errors import ConfigurationError
 
-_FORMS = "redis://HOST:PORT/DB, rediss://…, redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB, unix:///PATH or embedded:[DIRECTORY]"
-SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix")
+_FORMS = "redis://HOST:PORT/DB, rediss://…, redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB, redis+cluster://HOST:PORT,HOST:PORT, unix:///PATH or embedded:[DIRECTORY]"
+SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix")
 SENTINEL_PORT = 26379
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -46,10 +46,18 @@ class Sentinels:
 
 
 @attrs.frozen
+class Cluster:
+    """Some nodes of one. `key`: a key of ours, which says in what slot all of them lie; "" as long as nobody has said the namespace."""
+
+    nodes: tuple[tuple[str, int], ...]
+    key: str = ""
+
+
+@attrs.frozen
 class RedisUrl:
     """The parts of a URL, decoded. `path`: of a unix socket, else None. `tls`: None for none. `connect_timeout_s`: None if it says nothing.
 
-    `sentinels`: None where the server's address is known; else `host` and `port` say nothing.
+    `sentinels`, `cluster`: None where the server's address is known; else `host` and `port` say nothing.
     """
 
     host: str = ""
@@ -62,6 +70,7 @@ class RedisUrl:
     connect_timeout_s: float | None = None
     tls: Tls | None = None
     sentinels: Sentinels | None = None
+    cluster: Cluster | None = None
 
 
 def shown_url(url: str) -> str:
@@ -86,11 +95,28 @@ def parse_redis_url(url: str) -> RedisUrl:
     if parts.fragment:
         _refuse(url, "what follows '#' is for nobody; in a password it is written %23")
     has_tls = parts.scheme.startswith("rediss")
-    given = _parameters(url, parts.query, of_tls=has_tls, of_sentinels=bool(nodes))
+    of_sentinels = parts.scheme.endswith("+sentinel")
+    given = _parameters(url, parts.query, of_tls=has_tls, of_sentinels=of_sentinels)
     tls = _tls(url, given) if has_tls else None
-    if nodes:
+    if of_sentinels:
         return _of_sentinels(url, parts, nodes, given, tls)
-    return RedisUrl(**(_of_path(url, parts) | given), tls=tls)
+    said = RedisUrl(**(_of_path(url, parts) | given), tls=tls)
+    if not nodes:
+        return said
+    if said.db:
+        _refuse(url, "a cluster has one database, 0")
+    return attrs.evolve(said, host="", port=0, cluster=Cluster(nodes))
+
+
+def at_namespace(url: RedisUrl, namespace: str) -> RedisUrl:
+    """Where the keys of that namespace lie. Raises ConfigurationError if that is not one place of a cluster."""
+    if url.cluster is None:
+        return url
+    if not (namespace.startswith("{") and namespace.endswith("}")):
+        raise ConfigurationError(
+            f"in a cluster all keys of a namespace lie in one slot: it is one pair of braces, like '{{shop}}', not {namespace!r}"
+        )
+    return attrs.evolve(url, cluster=attrs.evolve(url.cluster, key=f"{namespace}:tw:inprogress"))
 
 
 def _tls(url: str, given: dict[str, Any]) -> Tls:
@@ -104,16 +130,17 @@ def _tls(url: str, given: dict[str, Any]) -> Tls:
 
 
 def _without_list(url: str) -> tuple[str, tuple[tuple[str, int], ...]]:
-    """A URL of Sentinels with the first of them only, as urlsplit wants it, and all of them. Raises ValueError."""
+    """A URL of Sentinels or of a cluster with the first address only, as urlsplit wants it, and all of them. Raises ValueError."""
     scheme, _, rest = url.partition("://")
-    if not scheme.endswith("+sentinel"):
+    if not scheme.endswith(("+sentinel", "+cluster")):
         return url, ()
+    usual_port = SENTINEL_PORT if scheme.endswith("+sentinel") else 6379
     authority, after = _split_at(rest, "/?#")
     login, at, hosts = authority.rpartition("@")
     each = [urlsplit(f"redis://{host}") for host in hosts.split(",")]
     if any(not host.hostname or host.port == 0 or host.username is not None for host in each):
         raise ValueError(hosts)
-    nodes = tuple((unquote(host.hostname or ""), host.port or SENTINEL_PORT) for host in each)
+    nodes = tuple((unquote(host.hostname or ""), host.port or usual_port) for host in each)
     return f"{scheme}://{login}{at}{each[0].netloc}{after}", tuple(dict.fromkeys(nodes))
 
 

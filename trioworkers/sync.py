@@ -33,7 +33,7 @@ from trioworkers.jobs.exchanges import (
     checked_retry_for,
     result,
 )
-from trioworkers.redis_url import parse_redis_url
+from trioworkers.redis_url import at_namespace, parse_redis_url
 from trioworkers.sending import Sent
 from trioworkers.wire.ended import decode_ended
 from trioworkers.wire.job import Job, new_jid
@@ -121,7 +121,7 @@ class Client:
     def _begin(self, options: ClientOptions, retry_for: float, max_connections: int) -> None:
         check_usable(options, "trioworkers.sync")
         self._options = options
-        self._url = parse_redis_url(options.chosen.url)
+        self._url = at_namespace(parse_redis_url(options.chosen.url), options.chosen.namespace)
         self._exchanges = Exchanges(options.sending(), checked_retry_for(retry_for), options.telemetry)
         self._max_connections = checked_connections(max_connections)
 
@@ -243,6 +243,8 @@ class Client:
             except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts
                 return client.execute_command("EVAL", script.text, *words)
         except redis_py.FOREIGN as error:
+            if redis_py.is_elsewhere(error):
+                client.connection_pool.disconnect()  # the next one is opened to where it is now
             raise redis_py.translate(error, self._url) from error
 
     def _client(self, open_client: Any) -> redis.Redis:

@@ -40,7 +40,7 @@ def primary_of(url: RedisUrl, sentinels: Sentinels, timeout_s: float) -> tuple[s
         if found and not contradiction(found[0], place, named):
             break
         try:
-            replies = _exchange(place.host, place.port, url.tls, hello(url.username, url.password), timeout_s)
+            replies = exchange(place.host, place.port, url.tls, hello(url.username, url.password), timeout_s)
             if why := why_no_primary(replies):
                 refused.append(f"{place}: {why}")
             else:
@@ -60,7 +60,7 @@ def _ask_each(sentinels: Sentinels) -> tuple[dict[str, Named], list[str]]:
     question = where_is(sentinels.name, sentinels.username, sentinels.password)
     for host, port in sentinels.nodes:
         try:
-            replies = _exchange(host, port, sentinels.tls, question, ANSWER_WITHIN_S)
+            replies = exchange(host, port, sentinels.tls, question, ANSWER_WITHIN_S)
             named[f"{host}:{port}"] = read_named(sentinels.name, replies)
         except OSError as error:
             silent.append(on_one_line(f"{host}:{port}: {unreachable(error, RedisUrl(host, port, tls=sentinels.tls))}"))
@@ -71,7 +71,7 @@ def _ask_each(sentinels: Sentinels) -> tuple[dict[str, Named], list[str]]:
     return named, silent
 
 
-def _exchange(host: str, port: int, tls: Tls | None, question: Question, within_s: float) -> list[Reply]:
+def exchange(host: str, port: int, tls: Tls | None, question: Question, within_s: float) -> list[Reply]:
     """Ask, within that time in all. Raises OSError or NoReply."""
     deadline = time.monotonic() + within_s
     connection = socket.create_connection((host, port), timeout=within_s)

@@ -32,7 +32,9 @@ class Lists:
 
 async def release_all(lists: Lists) -> None:
     """Move everything in the lists back to the fetch end of its queue, and deregister. Raises BrokerError."""
-    async with connect(lists.url, Link(shown_url(lists.url)), reply_timeout_s=0.4) as connection:
+    async with connect(
+        lists.url, Link(shown_url(lists.url)), namespace=lists.keys.worker_namespace, reply_timeout_s=0.4
+    ) as connection:
         brokers = {
             queue: RedisBroker(connection, dialect.keys(lists.keys.worker_namespace), lists.holder, dialect=dialect)
             for queue, dialect in lists.queues.items()
@@ -46,6 +48,8 @@ async def release_all(lists: Lists) -> None:
 async def renew_lease(lists: Lists) -> bool:
     """Renew the worker's lease if it still has it; returns whether. Raises BrokerError."""
     holder = lists.holder
-    async with connect(lists.url, Link(shown_url(lists.url)), reply_timeout_s=1.0) as connection:
+    async with connect(
+        lists.url, Link(shown_url(lists.url)), namespace=lists.keys.worker_namespace, reply_timeout_s=1.0
+    ) as connection:
         args = [holder.lease, holder.lease_ms]
         return bool(await connection.run(RENEW, [lists.keys.lease(holder.process_id)], args))

@@ -47,7 +47,7 @@ UNBLOCK_PATIENCE_S = 1.0
 @asynccontextmanager
 async def open_intake(broker: RedisBroker, url: str, block_s: float, queue: str) -> AsyncIterator[RedisIntake]:
     """An intake for `queue` that blocks until the next multiple of `block_s` seconds; closed at the end of the block."""
-    async with connect(url, broker.connection.link) as connection:
+    async with connect(url, broker.connection.link, namespace=broker.keys.worker_namespace) as connection:
         intake = RedisIntake(broker, connection, queue, block_s)
         if queue in broker.cut_off:  # the wait before this one ended in the middle of what it brought
             await intake.bury_huge()

@@ -33,6 +33,7 @@ _TEMPORARY = (
     redis.exceptions.MasterDownError,
     redis.exceptions.ClusterDownError,
     redis.exceptions.TryAgainError,
+    redis.exceptions.AskError,
     redis.exceptions.InvalidResponse,
 )
 
@@ -80,12 +81,17 @@ class FoundConnection(redis.Connection):  # type: ignore[misc]  # of whatever ve
 
 
 def find_primary(url: RedisUrl) -> tuple[str, int]:
-    """The host and port of the primary: that which Sentinels name, if the URL has some. Blocks; raises Unreachable."""
+    """The host and port of the server to use: the primary that Sentinels name, or a cluster's node. Blocks; raises Unreachable."""
+    timeout_s = url.connect_timeout_s or CONNECT_TIMEOUT_S
+    if url.cluster is not None:
+        from trioworkers.broker.blocking_nodes import owner_of  # noqa: PLC0415 - only where somebody has a cluster
+
+        return owner_of(url, url.cluster, timeout_s)
     if url.sentinels is None:
         return url.host, url.port
     from trioworkers.broker.blocking_sentinels import primary_of  # noqa: PLC0415 - only where somebody has Sentinels
 
-    return primary_of(url, url.sentinels, url.connect_timeout_s or CONNECT_TIMEOUT_S)
+    return primary_of(url, url.sentinels, timeout_s)
 
 
 class TlsConnection(redis.Connection):  # type: ignore[misc]  # of whatever version
@@ -110,7 +116,7 @@ def open_client(url: RedisUrl, max_connections: int) -> redis.Redis:
     told = {**options(url), "retry": Retry(NoBackoff(), 0)}
     if url.path is not None:
         kind = redis.UnixDomainSocketConnection
-    elif url.sentinels is not None:
+    elif url.sentinels is not None or url.cluster is not None:
         kind = FoundConnection
         told["found_by"] = url
     elif url.tls is not None:
@@ -122,10 +128,17 @@ def open_client(url: RedisUrl, max_connections: int) -> redis.Redis:
     return redis.Redis(connection_pool=pool)
 
 
+def is_elsewhere(error: BaseException) -> bool:
+    """Whether it says that our connections lead to the wrong server: one that was demoted, or has our slot no more."""
+    return isinstance(error, redis.exceptions.ReadOnlyError | redis.exceptions.MovedError)
+
+
 def translate(error: BaseException, url: RedisUrl) -> BrokerError:
     """Our error for one of redis-py or the operating system."""
     text = str(error) or type(error).__name__
     match error:
+        case redis.exceptions.MovedError() | redis.exceptions.AskError():
+            return Unavailable("the slot of our keys has moved to another node")
         case redis.exceptions.AuthenticationError() | redis.exceptions.AuthenticationWrongNumberOfArgsError():
             return WrongLogin(text)
         case redis.exceptions.AuthorizationError() | redis.exceptions.NoPermissionError():

@@ -61,7 +61,10 @@ def _check_redis(place: ChosenRedis) -> list[Finding]:
     findings: list[Finding] = []
 
     async def ask() -> None:
-        async with open_server(place.url) as url, connect(url, Link(shown_url(url))) as connection:
+        async with (
+            open_server(place.url) as url,
+            connect(url, Link(shown_url(url)), namespace=place.namespace) as connection,
+        ):
             async for finding in diagnose(connection, Keys(place.namespace)):
                 if not findings:
                     findings.append(Finding("redis", "ok", f"answers at {where}"))

@@ -90,7 +90,9 @@ class _Session:
         app, settings = self._app, self._app.settings
         async with AsyncExitStack() as stack:
             url = await stack.enter_async_context(open_server(settings.redis_url))
-            connection = await stack.enter_async_context(connect(url, Link(shown_url(url))))
+            connection = await stack.enter_async_context(
+                connect(url, Link(shown_url(url)), namespace=settings.namespace)
+            )
             await _check(connection)
             broker, self.worker = _assemble(app, settings, url, connection)
             await self.worker.check_neighbours()

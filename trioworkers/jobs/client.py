@@ -83,7 +83,9 @@ class Client:
         options = self._options
         async with AsyncExitStack() as stack:  # what is open is closed if the next fails
             url = await stack.enter_async_context(open_server(options.chosen.url))
-            connection = await stack.enter_async_context(connect(url, Link(shown_url(url))))
+            connection = await stack.enter_async_context(
+                connect(url, Link(shown_url(url)), namespace=self._options.chosen.namespace)
+            )
             self._stack = stack.pop_all()
         self._sender = Sender.of(connection, options.sending())
         return self

@@ -29,6 +29,7 @@ from trioworkers.jobs.observers import Observer
 from trioworkers.jobs.options import check_carried, checked
 from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.jobs.unique import AnyUnique, UniqueClass, checked_unique
+from trioworkers.redis_url import at_namespace, parse_redis_url
 from trioworkers.settings import DEFAULT_CONCURRENCY, Settings, Unknown, check_unknown, settings
 from trioworkers.wire.capsule import Capsule, of_one, why_not
 from trioworkers.wire.dialect import Dialect
@@ -481,6 +482,19 @@ class Declarations:
         idle = set(self.queues) - {queue for queue, _ in self._handlers}
         if idle:
             raise ConfigurationError(f"queue {min(idle)!r} has no handler: its jobs would all fail")
+        self._check_cluster()
+
+    def _check_cluster(self) -> None:
+        """Raise ConfigurationError if there is a cluster, and our keys would lie in several of its slots."""
+        url, namespace = self.settings.redis_url, self.settings.namespace
+        if url.startswith("embedded:") or parse_redis_url(url).cluster is None:
+            return
+        at_namespace(parse_redis_url(url), namespace)
+        for queue, dialect in self.dialects.items():
+            if dialect.family == "resque" or not dialect.keys(namespace).queue(queue).startswith(namespace):
+                raise ConfigurationError(
+                    f"queue {queue!r}: {dialect.family}'s workers know no cluster, and its keys would lie in many slots; give it a Redis of its own"
+                )
 
 
 def _shares(queue: str, capsule: str) -> str:

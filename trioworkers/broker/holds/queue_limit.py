@@ -18,7 +18,7 @@ async def open_limited_intake(
     broker: RedisBroker, url: str, block_s: float, name: str, spec: LimitSpec, queue: str
 ) -> AsyncIterator[LimitedIntake]:
     """An intake for `queue`, which is under the limit that Redis knows as `name`; see `open_intake`."""
-    async with connect(url, broker.connection.link) as connection:
+    async with connect(url, broker.connection.link, namespace=broker.keys.worker_namespace) as connection:
         yield LimitedIntake(broker, connection, queue, block_s, name, spec)
 
 

@@ -42,5 +42,5 @@ async def open_session(
     url: str, namespace: str, link: Link, reply_timeout_s: float = REPLY_TIMEOUT_S
 ) -> AsyncIterator[Session]:
     """A session over a connection of its own, which is made when it is first used. Raises and cancelled as `connect`."""
-    async with connect(url, link, reply_timeout_s=reply_timeout_s) as connection:
+    async with connect(url, link, namespace=namespace, reply_timeout_s=reply_timeout_s) as connection:
         yield session_over(connection, Keys(namespace))

@@ -30,7 +30,7 @@ from trioworkers.broker.redis.opening import Address, Socket
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.redis.translation import FOREIGN, first_leaf, translated, why_not_open
 from trioworkers.errors import BrokerError, Superseded, Unavailable
-from trioworkers.redis_url import RedisUrl, parse_redis_url
+from trioworkers.redis_url import RedisUrl, at_namespace, parse_redis_url
 from trioworkers.tls_context import tls_context
 
 logger = logging.getLogger("trioworkers")
@@ -249,12 +249,16 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(url: str, link: Link, *, reply_timeout_s: float = REPLY_TIMEOUT_S) -> AsyncIterator[Connection]:
+async def connect(
+    url: str, link: Link, *, namespace: str = "", reply_timeout_s: float = REPLY_TIMEOUT_S
+) -> AsyncIterator[Connection]:
     """A client of its own, closed at the end of the block. Connects when first used. Raises ConfigurationError for a bad URL.
+
+    `namespace`: which of a cluster's nodes is meant.
 
     Cancellation: the block's body is cancelled as usual; calls under way end first.
     """
-    where = parse_redis_url(url)
+    where = at_namespace(parse_redis_url(url), namespace)
     if where.tls is not None:
         tls_context(where.tls)  # a file that can't be used shows now, not with each attempt
     raised: BaseException | None = None

@@ -95,7 +95,7 @@ async def _ask(sentinels: Sentinels, host: str, port: int) -> Named:
     with trio.move_on_after(ANSWER_WITHIN_S):
         stream = await open_socket(RedisUrl(host, port, tls=sentinels.tls))
         try:
-            return read_named(sentinels.name, await _exchange(stream, question))
+            return read_named(sentinels.name, await exchange(stream, question))
         finally:
             await close(stream)
     raise Unreachable(f"no answer within {ANSWER_WITHIN_S:g} s")
@@ -106,7 +106,7 @@ async def _open_if_primary(url: RedisUrl) -> ByteStream:
     why = "it takes connections and says nothing"
     try:
         with trio.move_on_after(url.connect_timeout_s or CONNECT_TIMEOUT_S):
-            why = why_no_primary(await _exchange(stream, hello(url.username, url.password)))
+            why = why_no_primary(await exchange(stream, hello(url.username, url.password)))
     except NoReply as error:
         why = str(error)
     except BaseException:
@@ -118,7 +118,7 @@ async def _open_if_primary(url: RedisUrl) -> ByteStream:
     raise Unreachable(why)
 
 
-async def _exchange(stream: ByteStream, question: Question) -> list[Reply]:
+async def exchange(stream: ByteStream, question: Question) -> list[Reply]:
     """Ask, and read exactly the replies. Raises Unreachable or NoReply."""
     data = b""
     try:

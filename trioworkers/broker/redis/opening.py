@@ -42,6 +42,8 @@ class Address(Location):
     def __repr__(self) -> str:
         if self.url.sentinels is not None:
             return self.url.sentinels.name
+        if self.url.cluster is not None:
+            return f"cluster of {self.url.cluster.nodes[0][0]}"
         return self.url.path or f"{self.url.host}:{self.url.port}"
 
     async def check(self) -> bool:
@@ -134,6 +136,10 @@ class Socket(BaseConnection):
 
 async def open_place(url: RedisUrl) -> ByteStream:
     """A stream to the server, wherever it is at this moment. Raises Unreachable. Cancelled, it leaves nothing open."""
+    if url.cluster is not None:
+        from trioworkers.broker.redis.finding_nodes import open_owner  # noqa: PLC0415 - only where somebody has a cluster
+
+        return await open_owner(url, url.cluster)
     if url.sentinels is None:
         return await open_socket(url)
     from trioworkers.broker.redis.finding import open_primary  # noqa: PLC0415 - only where somebody has Sentinels

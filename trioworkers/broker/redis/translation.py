@@ -52,7 +52,10 @@ def translate(error: BaseException) -> BrokerError:
         return WrongLogin("a password is needed")
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.WrongTypeError):
         return (WrongLogin if isinstance(error, exceptions.AuthenticationError) else Refused)(text)
-    if isinstance(error, exceptions.NoScriptError | exceptions.UnblockedError | exceptions.ReadOnlyError):
+    if isinstance(
+        error,
+        exceptions.NoScriptError | exceptions.UnblockedError | exceptions.ReadOnlyError | exceptions.RedisClusterError,
+    ):
         return Unavailable(text)
     # The builtin TimeoutError is an OSError; anyio's errors come from a socket that is just being closed.
     if isinstance(error, exceptions.ConnectionError | OSError | anyio.ClosedResourceError | anyio.BrokenResourceError):

@@ -22,7 +22,7 @@ def dev(
     redis: Annotated[
         str | None,
         typer.Option(
-            help="redis://, rediss://, redis+sentinel://, unix:// or embedded:[DIRECTORY]. Default: what the App says, REDIS_URL, "
+            help="redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded:[DIRECTORY]. Default: what the App says, REDIS_URL, "
             "redis://localhost:6379/0 if one is there, else one of its own."
         ),
     ] = None,

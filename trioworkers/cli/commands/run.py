@@ -28,7 +28,7 @@ def run(
     redis: Annotated[
         str | None,
         typer.Option(
-            help="redis://, rediss://, redis+sentinel://, unix:// or embedded:[DIRECTORY]. Default: what the App says."
+            help="redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded:[DIRECTORY]. Default: what the App says."
         ),
     ] = None,
     process_id: Annotated[str | None, typer.Option(help="A name for this worker that it keeps over restarts.")] = None,

@@ -1,0 +1,261 @@
+"""A real Redis Cluster of six: three primaries and their replicas. Every job is counted over a killed primary and a slot that moves."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from servers import ROOT, Server, Worker, free_port, wait_for
+
+import trioworkers
+import trioworkers.asyncio
+import trioworkers.sync
+from trioworkers import App, ConfigurationError, Job
+from trioworkers.errors import Unavailable
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
+NAMESPACE = "{shop}"
+SLOTS = 16384
+
+
+@attrs.define
+class Nodes:
+    """All six, and who is who."""
+
+    servers: list[Server]
+
+    def url(self, *servers: Server) -> str:
+        return f"redis+cluster://{','.join(f'127.0.0.1:{each.port}' for each in servers or self.servers)}"
+
+    @property
+    def slot(self) -> int:
+        return int(str(self.living()[0].command("CLUSTER", "KEYSLOT", f"{NAMESPACE}:queue:q")))
+
+    def living(self) -> list[Server]:
+        return [each for each in self.servers if answers(each)]
+
+    def owner(self) -> Server:
+        """The primary that has our slot, as one of those says that live."""
+        told = self.living()[0].command("CLUSTER", "SLOTS")
+        assert isinstance(told, list)
+        port = next(int(node[1]) for first, last, node, *_ in told if int(first) <= self.slot <= int(last))
+        return next(each for each in self.servers if each.port == port)
+
+    def primaries(self) -> list[Server]:
+        return [each for each in self.living() if "role:master" in str(each.command("INFO", "replication"))]
+
+    def is_whole(self) -> bool:
+        with suppress(OSError, AssertionError):
+            return all(
+                "cluster_state:ok" in str(each.command("CLUSTER", "INFO"))
+                and "cluster_known_nodes:6" in str(each.command("CLUSTER", "INFO"))
+                and str(each.command("CLUSTER", "NODES")).count("fail") == 0
+                for each in self.servers
+            ) and all("state=online" in str(each.command("INFO", "replication")) for each in self.primaries())
+        return False
+
+
+def answers(server: Server) -> bool:
+    try:
+        return server.command("PING") == "PONG"
+    except (OSError, AssertionError):
+        return False
+
+
+def ids(server: Server) -> str:
+    return str(server.command("CLUSTER", "MYID"))
+
+
+OPTIONS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+
+
+def bus_port(server: Server) -> tuple[str, str]:
+    return ("--cluster-port", str(free_port()))
+
+
+@pytest.fixture(scope="module")
+def all_six(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    servers, buses = [], []
+    for _ in range(6):
+        server, bus = Server(tmp_path_factory.mktemp("node")), free_port()
+        servers.append(server.start(*OPTIONS, "--cluster-port", str(bus)))
+        buses.append(bus)
+    nodes = Nodes(servers)
+    try:
+        share = SLOTS // 3 + 1
+        for number, primary in enumerate(servers[:3]):
+            last = min((number + 1) * share, SLOTS) - 1
+            primary.command("CLUSTER", "ADDSLOTSRANGE", number * share, last)
+            primary.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for server, bus in zip(servers[1:], buses[1:], strict=True):
+            servers[0].command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
+        for primary, replica in zip(servers[:3], servers[3:], strict=True):
+            wanted = ids(primary)
+            wait_for(lambda: wanted in str(replica.command("CLUSTER", "NODES")), "it knows its primary")  # noqa: B023 - used at once
+            replica.command("CLUSTER", "REPLICATE", wanted)
+        yield nodes
+    finally:
+        for server in servers:
+            server.kill()
+
+
+@pytest.fixture
+def nodes(all_six: Nodes) -> Nodes:
+    """All well, and nothing in it."""
+    wait_for(all_six.is_whole, "the cluster is whole")
+    for primary in all_six.primaries():
+        primary.command("FLUSHALL")
+    return all_six
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def ended(runs: Path) -> set[str]:
+    lines = runs.read_text().splitlines() if runs.exists() else []
+    return {line.split()[1] for line in lines if line.startswith("end ")}
+
+
+def jobs(count: int) -> list[Job]:
+    return [Job("q", "Sleep", [0.02]) for _ in range(count)]
+
+
+def sent_by(client: trioworkers.sync.Client, count: int) -> set[str]:
+    return {str(jid) for jid in client.enqueue(*jobs(count))}
+
+
+def test_no_job_is_lost_when_the_primary_is_killed_or_its_slot_moves(
+    nodes: Nodes, run_worker: Callable[..., Worker], runs: Path
+):
+    options = ("--namespace", NAMESPACE, "--process-id", "w1", "--lease", "5", "--shutdown-timeout", "1")
+    worker = run_worker(nodes.url(), "process_app:app", *options, RUNS=str(runs), CONCURRENCY="20").wait_started()
+    with trioworkers.sync.Client(nodes.url(), namespace=NAMESPACE, retry_for=30) as client:
+        sent = sent_by(client, 300)
+        wait_for(lambda: len(ended(runs)) > 20, "it works")
+        move_slot(nodes)
+        sent |= sent_by(client, 100)
+        wait_for(lambda: sent <= ended(runs), f"all run over a slot that moves: {worker.text[-2000:]}")
+
+        sent |= sent_by(client, 200)
+        before = nodes.owner()
+        before.command("WAIT", 1, 5000)
+        before.kill()
+        wait_for(
+            lambda: (
+                "cluster_state:ok" in str(nodes.living()[0].command("CLUSTER", "INFO")) and nodes.owner() is not before
+            ),
+            "a replica was promoted",
+        )
+        sent |= sent_by(client, 100)
+        wait_for(lambda: sent <= ended(runs), f"all run over a kill: {worker.text[-2000:]}")
+    assert worker.process.poll() is None
+    assert "Traceback" not in worker.text
+    before.start(*OPTIONS, *bus_port(before))
+
+
+def move_slot(nodes: Nodes) -> None:
+    """Hand our slot to another primary, key by key, as redis-cli does it."""
+    slot, source = nodes.slot, nodes.owner()
+    target = next(each for each in nodes.primaries() if each is not source)
+    target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids(source))
+    source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids(target))
+    while keys := source.command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+        assert isinstance(keys, list)
+        with suppress(AssertionError):  # gone or changed meanwhile
+            source.command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+    wanted = ids(target)
+    for each in (target, source, *(other for other in nodes.primaries() if other not in (target, source))):
+        each.command("CLUSTER", "SETSLOT", slot, "NODE", wanted)
+    wait_for(lambda: nodes.owner() is target, "all know that it has moved")
+
+
+def test_all_clients_and_commands_find_the_node_from_any_other(nodes: Nodes):
+    for each in nodes.servers:
+        url = nodes.url(each)
+
+        async def by_trio(url: str = url) -> None:
+            async with trioworkers.Client(url, namespace=NAMESPACE) as client:
+                await client.enqueue(*jobs(1))
+
+        trio.run(by_trio)
+    url = nodes.url(nodes.servers[-1])
+
+    async def by_asyncio() -> None:
+        async with trioworkers.asyncio.Client(url, namespace=NAMESPACE) as client:
+            await client.enqueue(*jobs(1))
+
+    asyncio.run(by_asyncio())
+    with trioworkers.sync.Client(url, namespace=NAMESPACE) as client:
+        client.enqueue(*jobs(1))
+    command = [sys.executable, "-m", "trioworkers"]
+    where = ["--redis", url, "--namespace", NAMESPACE]
+    told = subprocess.run([*command, "queues", *where, "--json"], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert '"size":8' in told.stdout.replace(" ", ""), told.stderr
+    told = subprocess.run([*command, "doctor", *where], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "could not be checked" not in told.stdout
+    assert "every command that workers use is allowed" in told.stdout
+
+
+def test_every_kind_of_job_runs_in_a_cluster(nodes: Nodes, run_worker: Callable[..., Worker], runs: Path):
+    """Limits, results, retries, schedules: their scripts read names from their arguments, too."""
+    options = ("--namespace", NAMESPACE, "--process-id", "w2", "--lease", "5", "--shutdown-timeout", "1")
+    worker = run_worker(nodes.url(), "limits_app:app", *options, RUNS=str(runs)).wait_started()
+    with trioworkers.sync.Client(nodes.url(), namespace=NAMESPACE) as client:
+        sent = client.enqueue(*[Job("q", "Limited", [0.01], keep_result=60) for _ in range(30)])
+        sent += client.schedule(0.1, Job("q", "Limited", [0.01], keep_result=60))
+        client.enqueue(Job("q", "Nobody"))
+        for jid in sent:
+            client.result(jid, timeout=60)
+    wait_for(lambda: nodes.owner().command("ZCARD", f"{NAMESPACE}:retry") == 1, "the unknown one is retried later")
+    assert "CROSSSLOT" not in worker.text
+    assert "non local key" not in worker.text
+
+
+def test_cluster_without_our_slot_is_an_outage_that_says_so(nodes: Nodes, tmp_path: Path):
+    lonely = Server(tmp_path).start("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    try:
+        with pytest.raises(Unavailable, match=r"no node has the slot of '\{shop\}.*CLUSTERDOWN Hash slot not served"):
+            trioworkers.sync.Client(nodes.url(lonely), namespace=NAMESPACE, retry_for=0).enqueue(*jobs(1))
+    finally:
+        lonely.kill()
+
+
+def test_namespace_that_lies_in_many_slots_is_refused():
+    url = "redis+cluster://h:7000"
+    with pytest.raises(ConfigurationError, match=r"one pair of braces, like '\{shop\}', not 'shop'"):
+        trioworkers.sync.Client(url, namespace="shop")
+    with pytest.raises(ConfigurationError, match="one pair of braces"):
+        trioworkers.asyncio.Client(url)
+    app = App(url, namespace="{shop}")
+
+    async def handler() -> None: ...
+
+    app.handler("q", "A")(handler)
+    app.check()
+    app.queue("q", dialect="resque")
+    with pytest.raises(ConfigurationError, match="queue 'q': resque's workers know no cluster"):
+        app.check()
+    other = App(url)
+    other.handler("q", "A")(handler)
+    with pytest.raises(ConfigurationError, match="one pair of braces"):
+        other.check()
+    told = subprocess.run(
+        [sys.executable, "-m", "trioworkers", "stats", "--redis", url],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert told.returncode in (1, 2)
+    assert "one pair of braces" in told.stderr
+    assert "Traceback" not in told.stderr
