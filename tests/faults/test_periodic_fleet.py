@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -119,6 +121,74 @@ def test_three_workers_of_which_one_is_killed_and_one_frozen_send_each_tick_once
     seen = len(fleet.ticks()["q/Tick/each0"])
     wait_for(lambda: len(fleet.ticks()["q/Tick/each0"]) >= seen + 2, "two go on")
     fleet.check()
+
+
+def calls(server: Server) -> dict[str, int]:
+    """How often each command was executed, those within scripts, too."""
+    found = server.command("INFO", "commandstats")
+    assert isinstance(found, str)
+    lines = [line.partition(":") for line in found.splitlines() if line.startswith("cmdstat_")]
+    return {name[8:]: int(rest.split(",")[0].removeprefix("calls=")) for name, _, rest in lines}
+
+
+def sent_by(server: Server) -> int:
+    """How many calls workers have made: of scripts, for an idle one makes no others."""
+    return calls(server).get("evalsha", 0)
+
+
+def test_thousand_entries_of_which_none_is_due_cost_an_idle_worker_no_call(
+    run_worker: RunWorker, server: Server, tmp_path: Path
+):
+    made = []
+    for idle in ("0", "1000"):
+        worker = run_worker(
+            server.url,
+            "cron_app:app",
+            *("--process-id", "idle", "--lease", "60"),
+            RUNS=str(tmp_path / "runs"),
+            ENTRIES="0",
+            IDLE=idle,
+        ).wait_started()
+        assert server.command("ZCARD", "tw:cron") == int(idle)
+        time.sleep(1)
+        server.command("CONFIG", "RESETSTAT")
+        time.sleep(5)
+        made.append((sent_by(server), calls(server).get("hset", 0)))
+        worker.signal(signal.SIGTERM)
+        worker.ended()
+    (before, _), (after, _) = made
+    assert after <= before + 1  # where the five seconds begin and end
+    assert after <= 6
+
+
+def test_doctor_tells_of_broken_entries_and_of_different_time_zone_data(
+    run_worker: RunWorker, server: Server, tmp_path: Path
+):
+    run_worker(server.url, "cron_app:app", RUNS=str(tmp_path / "runs")).wait_started()
+    findings = doctor(server)
+    assert "periodic jobs" in findings
+    assert "all can be read" in findings
+    server.command("ZADD", "tw:cron", "inf", "forged")
+    server.command("HSET", "tw:cron:forged", "definition", "junk")
+    [identity] = server.command("SMEMBERS", "processes")
+    fields = server.command("HGETALL", identity)
+    assert "tw_zones" in fields
+    server.command("HSET", "other", *fields, "tw_zones", "1999a")
+    server.command("SADD", "processes", "other")
+    findings = doctor(server)
+    assert "forged is never sent" in findings
+    assert "different releases of the time zone data: 1999a, 20" in findings
+
+
+def doctor(server: Server) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "trioworkers", "doctor", "--redis", server.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
 
 
 @pytest.mark.slow

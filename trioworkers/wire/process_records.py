@@ -34,6 +34,8 @@ class Process:
     """Those for which it has handlers, by queue. Ours only; a queue that is missing is one of which it doesn't tell."""
     parent: str = ""
     """What has started it and others; "" for none. Ours only."""
+    zones: str = ""
+    """The release of the time zone data by which it computes ticks. Of ours that declare periodic jobs only."""
 
 
 @attrs.frozen
@@ -81,6 +83,7 @@ def decode_process(identity: str, record: Mapping[bytes, bytes]) -> Process:
         rates=_rates(record.get(b"tw_rates", b"{}")),
         classes=_classes(record.get(b"tw_classes", b"{}")) if is_ours else {},
         parent=record.get(b"tw_parent", b"").decode(errors="replace")[:200] if is_ours else "",
+        zones=record.get(b"tw_zones", b"").decode(errors="replace")[:20] if is_ours else "",
     )
 
 

@@ -21,6 +21,7 @@ from trioworkers.broker.checks import (
 from trioworkers.broker.people.fleet_control import FleetControl
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.people.limit_findings import limit_findings
+from trioworkers.broker.people.periodic import PeriodicJobs
 from trioworkers.broker.people.permissions import forbidden
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import BrokerError, Unavailable, WrongLogin
@@ -32,6 +33,7 @@ PINGS = 20
 SLOW_S = 0.02
 CLOCK_DIFFERENCE_S = 5.0
 MAX_LISTS = 1000
+MAX_ENTRIES = 1000
 
 
 async def diagnose(connection: Connection, keys: Keys) -> AsyncGenerator[Finding, None]:
@@ -45,6 +47,7 @@ async def diagnose(connection: Connection, keys: Keys) -> AsyncGenerator[Finding
         examiner.queues,
         examiner.paused,
         examiner.shared_queues,
+        examiner.periodic_jobs,
         examiner.orphans,
         examiner.limits,
     ):
@@ -146,6 +149,24 @@ class _Examiner:
                 text = f"{queue} is consumed by {' and by '.join(sorted(kinds))}: each takes jobs that are the other's"
                 findings.append(Finding("shared queues", "problem", text, "give each kind of worker queues of its own"))
         return findings or [Finding("shared queues", "ok", "no queue is consumed by two kinds of worker")]
+
+    async def periodic_jobs(self) -> Sequence[Finding]:
+        entries = await PeriodicJobs(self._connection, self._keys).entries(MAX_ENTRIES)
+        findings = [
+            Finding(
+                "periodic jobs",
+                "problem",
+                f"{state.name} is never sent: {state.problem}",
+                f"trioworkers cron delete {state.name}",
+            )
+            for state in entries
+            if state.problem
+        ]
+        releases = sorted({process.zones for process in await self._inspector.processes() if process.zones})
+        if len(releases) > 1:
+            text = f"workers compute ticks with different releases of the time zone data: {', '.join(releases)}"
+            findings.append(Finding("periodic jobs", "warning", text, "give all machines the same tzdata"))
+        return findings or [Finding("periodic jobs", "ok", f"{counted(len(entries), 'periodic job')}, all can be read")]
 
     async def orphans(self) -> Sequence[Finding]:
         registry: Mapping[bytes, bytes] = await self._connection.commands("registry").hgetall(
