@@ -44,6 +44,7 @@ PAGES = (
     "/queue?name=default",
     *LISTS,
     "/search?q=sync",
+    "/cron",
     "/batches",
     "/limits",
     "/limits?name=x",

@@ -23,3 +23,8 @@ async def import_(ctx: Context, flag: str) -> None:
 async def report(_: Context, seconds: float) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.sleep, seconds)
+
+
+@app.periodic("0 4 * * *", tz="Europe/Berlin")
+@app.handler("work", "NightlyJob")
+async def nightly(_: Context) -> None: ...

@@ -140,6 +140,10 @@ def test_a_persons_day(
     assert server.command("SMEMBERS", "paused") == ["work"]
     page.get_by_role("button", name="Resume").first.click()
     page.get_by_text("work: resumed").wait_for()
+    # What comes in the night is run by day.
+    page.get_by_role("navigation").get_by_role("link", name="Cron").click()
+    page.get_by_role("button", name="Run now").click()
+    page.get_by_text("work/NightlyJob: job").wait_for()
     # What is dead is deleted, by keyboard; and put back.
     page.get_by_role("navigation").get_by_role("link", name="Dead").click()
     page.locator('input[name="pick"]').first.focus()
@@ -150,7 +154,7 @@ def test_a_persons_day(
     page.get_by_role("button", name="Undo").click()
     page.get_by_text("1 job back in the dead set").wait_for()
     page.get_by_role("navigation").get_by_role("link", name="Done here").click()
-    assert page.locator(".finding").count() == 6
+    assert page.locator(".finding").count() == 7
     # The worker is told to stop.
     page.get_by_role("navigation").get_by_role("link", name="Processes").click()
     page.get_by_role("button", name="Stop").first.click()

@@ -90,6 +90,30 @@ async def test_a_lock_is_let_go(visitor: httpx.AsyncClient, redis_url: str, comm
     assert command("HLEN", "tw:unique") == 0
 
 
+async def test_periodic_jobs(visitor: httpx.AsyncClient, redis_url: str, command: Callable[..., Any]):
+    async with Client(redis_url) as client:
+        await client.periodic("nightly", "0 4 * * *", Job("q", NAME, [NAME]), tz="Europe/Berlin")
+        await client.periodic("often", "@every 10s", Job("q", "Tick"))
+    command("HSET", "tw:cron:broken", "definition", NAME)
+    command("ZADD", "tw:cron", 5, "broken")
+    for path in ("/cron", "/cron?name=nightly", "/cron?name=broken"):
+        page = await visitor.get(path)
+        assert page.status_code == 200
+        harmless_text(page.text)
+    assert "0 4 * * *" in (await visitor.get("/cron")).text
+    assert "Europe/Berlin" in (await visitor.get("/cron?name=nightly")).text
+    assert "sent" in await press(visitor, "/do/cron", name="nightly", what="run")
+    assert command("LLEN", "queue:q") == 1
+    assert "nightly: paused" in await press(visitor, "/do/cron", name="nightly", what="pause")
+    assert "paused" in (await visitor.get("/cron?name=nightly")).text
+    assert "nightly: next 2" in await press(visitor, "/do/cron", name="nightly", what="resume")
+    asked = await visitor.post("/do/cron", data={"name": "often", "what": "delete"})
+    assert "will be deleted" in asked.text
+    assert "often: deleted" in await press(visitor, "/do/cron", name="often", what="delete", sure="1")
+    assert "no periodic job is called often" in await press(visitor, "/do/cron", name="often", what="run")
+    assert (await visitor.post("/do/cron", data={"name": "nightly", "what": "explode"})).status_code == 400
+
+
 async def press(visitor: httpx.AsyncClient, path: str, **fields: Any) -> str:
     done = await visitor.post(path, data={"back": "/limits", **fields})
     assert done.status_code == 303, done.text

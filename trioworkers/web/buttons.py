@@ -18,7 +18,7 @@ from trioworkers.broker.people.session import Session
 from trioworkers.cli.tables import number
 from trioworkers.errors import BadPayload, NotFound, WrongUsage
 from trioworkers.web.filters import parse_filter
-from trioworkers.web.hold_buttons import cancel_batch, limit, unlock
+from trioworkers.web.hold_buttons import cancel_batch, cron, limit, unlock
 from trioworkers.web.operations import Confirm, Operation, Pressed
 from trioworkers.web.picks import Pick, find_all
 from trioworkers.web.redaction import redacted
@@ -283,7 +283,7 @@ async def _begin(visit: Visit, what: str, work: Callable[[Session, Operation], A
 
 BUTTONS: Mapping[str, Callable[[Visit], Awaitable[Pressed]]] = {
     f"/do/{button.__name__.replace('_', '-')}": button
-    for button in (act, purge, pause, resume, signal, cancel, undo, stop, limit, unlock, cancel_batch)
+    for button in (act, purge, pause, resume, signal, cancel, undo, stop, limit, unlock, cancel_batch, cron)
 }
 
 

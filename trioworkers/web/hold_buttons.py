@@ -1,4 +1,4 @@
-"""Buttons for what jobs hold and belong to: limits, locks, batches. As those of `buttons.py`."""
+"""Buttons for what jobs hold and belong to, and for those that come by the clock: limits, locks, batches, cron. As those of `buttons.py`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import cast
 from trioworkers.broker.people import batches
 from trioworkers.broker.people.limits import FleetLimits, How
 from trioworkers.broker.people.locks import LockDesk
+from trioworkers.broker.people.periodic import PeriodicJobs
 from trioworkers.broker.people.session import Session
-from trioworkers.cli.tables import number
+from trioworkers.cli.tables import moment, number
 from trioworkers.errors import NotFound, WrongUsage
 from trioworkers.web.operations import Confirm, Operation, Pressed
 from trioworkers.web.visit import Visit
@@ -67,3 +68,29 @@ async def cancel_batch(visit: Visit) -> Pressed:
             operation.say(problem)
 
     return await visit.site.operations.begin(f"cancel batch {batch}", visit.visitor.who, work)
+
+
+async def cron(visit: Visit) -> Pressed:
+    """Run a periodic job now, pause it, have it go on, delete it."""
+    name, what = visit.request.get("name"), visit.request.get("what")
+    if what not in ("run", "pause", "resume", "delete"):
+        raise WrongUsage("a periodic job can be told to run, pause, resume, or be deleted")
+    if what == "delete" and not visit.request.get("sure"):
+        fields = [("name", name), ("what", what), ("sure", "1"), ("back", "/cron")]
+        return Confirm(f"The periodic job {name} will be deleted, and its history with it.", "/do/cron", fields, what)
+
+    async def work(session: Session, operation: Operation) -> None:
+        jobs = PeriodicJobs(session.connection, session.keys)
+        state = await jobs.named(name)
+        if what == "run":
+            jid, there = await jobs.run(state)
+            operation.say(f"{state.name}: job {jid} sent" if there is None else f"job {there} waits or runs already")
+        elif what == "pause":
+            await jobs.pause(state.name)
+            operation.say(f"{state.name}: paused")
+        elif what == "resume":
+            operation.say(f"{state.name}: next {moment(await jobs.resume(state))}")
+        elif await jobs.delete(state.name):
+            operation.say(f"{state.name}: deleted")
+
+    return await visit.site.operations.begin(f"{what} periodic job {name}", visit.visitor.who, work)
