@@ -54,12 +54,12 @@ class Reclaims(InProgress):
             most = min(most, self.connection.link.pace.bytes)
             await self._reclaim_huge(process_id, queue, most)
         _, payloads, huge = await self._page("peek", key, 0, limit, huge_bytes=most)
-        if huge and await self._reclaim_huge(process_id, queue, most):
-            _, payloads, _ = await self._page("peek", key, 0, limit, huge_bytes=most)
+        while huge and await self._reclaim_huge(process_id, queue, most):
+            _, payloads, huge = await self._page("peek", key, 0, limit, huge_bytes=most)
         return payloads
 
-    async def _reclaim_huge(self, process_id: str, queue: str, most: int) -> int:
-        """Returns how many were moved."""
+    async def _reclaim_huge(self, process_id: str, queue: str, most: int) -> bool:
+        """Whether there was one that could be moved."""
         keys, own = self.keys, process_id == self.holder.process_id
         names = [
             keys.lease(process_id),
@@ -80,7 +80,7 @@ class Reclaims(InProgress):
             where = "to dead, time and again workers died with it" if is_buried else "back to its queue as it came"
             text = "a payload of %d bytes that worker %s, which died, had from %s, too large to be read, goes %s"
             logger.warning(text, size, process_id, queue, where)
-        return len(found) // 2
+        return bool(found)
 
     async def reclaim(
         self, process_id: str, queue: str, entries: Sequence[tuple[bytes, str, bool, bytes | None]]

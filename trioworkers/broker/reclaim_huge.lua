@@ -1,12 +1,12 @@
--- Give what lies in the list of a worker that died and is too large to be moved about back to the fetch end of its queue, as it came and without leaving
--- Redis: whoever fetches there knows what may be a job. It is charged with the death, where its jid stands among its first or last
--- fields; charged too often, it is buried, unread.
+-- Give the first payload that is too large to be moved about, in the list of a worker that died, back to the fetch end of its queue: as it
+-- came, and without leaving Redis. Whoever fetches there knows what may be a job. It is charged with the death, where its jid stands among its
+-- first or last fields; charged too often, it is buried, unread.
 -- lease, list    the dead worker's; expected_holder: as in reclaim.lua
 -- huge_bytes     what is larger; push: LPUSH or RPUSH
 -- before, after  of a record around it, where what is dead lies in a list; else ''
 -- most_crashes   with so many it is buried
 -- drained        as in reclaim.lua
--- result  {size, buried 0|1, size, …}
+-- result  {size, buried 0|1} of the first that there is, or {}
 local holder = redis.call('GET', lease) or ''
 if holder ~= expected_holder then return {} end
 if holder == '' and redis.call('SISMEMBER', drained, list) == 1 then return {} end
@@ -33,16 +33,15 @@ local function move(payload)
   note_unread(unread, payload)
   return 1
 end
-local found, index, most = {}, 0, tonumber(huge_bytes)
+local index, most = 0, tonumber(huge_bytes)
 while true do
   local payload = redis.call('LINDEX', list, index)
-  if not payload then return found end
+  if not payload then return {} end
   local ok, buried
   if #payload > most then ok, buried = pcall(move, payload) end
   if ok then
     redis.call('LREM', list, 1, payload)
-    found[#found + 1], found[#found + 2] = #payload, buried
-  else
-    index = index + 1
+    return {#payload, buried} -- each for itself: meanwhile Redis serves nobody else
   end
+  index = index + 1
 end
