@@ -447,7 +447,7 @@ class Holds:
             assert not self.redis(lambda client, limit=limit: client.exists([f"{self.keys.own}permits:{limit}"]))
 
 
-SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(int(os.environ.get("EXAMPLES", "20")))
+SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(int(os.environ.get("EXAMPLES", "10")))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
