@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trioworkers.errors import BadJob, BadPayload
 from trioworkers.wire.decode import _SELDOM, decode, destination, jid_of
 from trioworkers.wire.encode import addressed, amend, encode
-from trioworkers.wire.job import Job
+from trioworkers.wire.job import _SAID_BY_MOST, Job
 from trioworkers.wire.numbers import epoch_s
 
 SIDEKIQ_7 = (
@@ -303,6 +303,15 @@ def test_a_job_can_be_copied_and_pickled_and_is_frozen():
     assert copy.deepcopy(job) == pickle.loads(pickle.dumps(job)) == job
     with pytest.raises(AttributeError):
         job.queue = "other"  # type: ignore[misc]
+
+
+def test_plain_job_says_no_more_than_most():
+    """What is looked for in jobs that say more isn't looked for in it."""
+    assert vars(decode(SIDEKIQ_7, "default")).keys() == _SAID_BY_MOST
+    assert not decode(SIDEKIQ_7, "default").may_say_more
+    for payload in (SIDEKIQ_8, RETRIED_8, PRO, GO):
+        assert decode(payload, "q").may_say_more
+    assert attrs.evolve(decode(SIDEKIQ_7, "q")).may_say_more
 
 
 @pytest.mark.parametrize(

@@ -362,11 +362,17 @@ def _unreadable(delivery: Delivery, error: Exception) -> Bury:
 
 def _is_wanted_for_a_time(job: Job, handler: AnyHandler | None) -> bool:
     """Whether the job or its handler says anything of how long it is wanted, holds a lock, or has its end noted. Most don't, so this is all that it costs them."""
-    if job.expires_at_s is not None or job.deadline is not None or job.keep_result is not None or job.lock is not None:
-        return True
-    if job.batch is not None or TICK_FIELD in job.extra or (job.recorded is not None and job.recorded.beside):
+    if job.may_say_more and _says_more(job):
         return True
     return handler is not None and (handler.keep_result_s is not None or handler.expires_in_s is not None)
+
+
+def _says_more(job: Job) -> bool:
+    if job.expires_at_s is not None or job.deadline is not None or job.keep_result is not None or job.lock is not None:
+        return True
+    if job.batch is not None or TICK_FIELD in job.extra:
+        return True
+    return job.recorded is not None and bool(job.recorded.beside)
 
 
 def hold(payload: bytes, queue: str) -> Snooze:

@@ -15,7 +15,7 @@ MAX_NAME = 80
 
 def bind(taken: Signature, job: Job) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """`(args, kwargs)` to call the handler with. Raises BadArguments, which names the parameter, expected and got."""
-    args, kwargs = _given(taken, job)
+    args, kwargs = _given(taken, job) if job.active_job else (job.args, job.kwargs)
     if taken.types and not kwargs and [*map(type, args)] == taken.types:
         return args, kwargs
     name = job.job_class
@@ -29,7 +29,7 @@ def bind(taken: Signature, job: Job) -> tuple[Sequence[Any], Mapping[str, Any]]:
 def _given(taken: Signature, job: Job) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """The job's arguments; before Rails 6.0.3 keyword arguments came as a last hash, told only by what the method took."""
     args = job.args
-    if job.active_job and taken.keyword_only and args and not job.kwargs:
+    if taken.keyword_only and args and not job.kwargs:
         last, required = args[-1], sum(p.required for p in taken.positional)
         if isinstance(last, dict) and last and len(args) > required and last.keys() <= taken.keyword_only.keys():
             return args[:-1], last

@@ -88,7 +88,7 @@ class Handler(Generic[P, C, R_co]):
 
     def start(self, job: Job, ctx: object) -> Awaitable[R_co]:
         """Call the function with the job's arguments, and the context if it wants it. Raises BadArguments."""
-        args, kwargs = self.bind(job)
+        args, kwargs = bind(self._signature, job)
         function: Callable[..., Awaitable[R_co]] = self.function
         return function(ctx, *args, **kwargs) if self.wants_context else function(*args, **kwargs)
 

@@ -107,6 +107,11 @@ class Job:
     active_job_fields: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
 
     @property
+    def may_say_more(self) -> bool:
+        """Whether it may say anything besides what nearly all jobs say. Quick to ask; True of any that was not read."""
+        return len(self.__dict__) > len(_SAID_BY_MOST)
+
+    @property
     def has_options(self) -> bool:
         """Whether it says anything of retries, of its end or for people that most jobs don't."""
         return (
@@ -147,6 +152,9 @@ class Job:
 for _field in attrs.fields(Job):  # for jobs that say less than all, see `job_that_says`
     if _field.default is not attrs.NOTHING and not isinstance(_field.default, attrs.Factory):  # type: ignore[arg-type]
         setattr(Job, _field.name, _field.default)
+
+
+_SAID_BY_MOST = frozenset({"queue", "job_class", "args", "jid", "retry", "created_at_s", "enqueued_at_s"})
 
 
 def job_that_says(**said: Any) -> Job:
