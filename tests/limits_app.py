@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import trio
 from process_app import note
 
 from trioworkers import App, Context, FleetLimit, RateLimited
 
+CRM = FleetLimit("crm", concurrency=int(os.environ.get("CRM", "4")))
 app = App()
 app.queue("q", concurrency=20)
 
 
-@app.handler("q", "Limited", limit=FleetLimit("crm", concurrency=4))
+@app.handler("q", "Limited", limit=CRM)
 async def limited(ctx: Context, seconds: float) -> None:
     note("start", ctx)
     try:
@@ -58,7 +61,7 @@ async def of_a_tenant(ctx: Context, seconds: float, tenant: str) -> None:
     await run_for(ctx, seconds)
 
 
-@app.handler("q", "Both", limit=[FleetLimit("crm", concurrency=4), FleetLimit("other", concurrency=2)])
+@app.handler("q", "Both", limit=[CRM, FleetLimit("other", concurrency=2)])
 async def both(ctx: Context, seconds: float) -> None:
     await run_for(ctx, seconds)
 

@@ -309,3 +309,41 @@ def test_fleet_under_faults_of_all_kinds(start: Start, jobs: Jobs, witness: Witn
     for kind, jids in pushed.items():
         assert witness.highest(jids) <= MOST[kind], kind
     wait_for(lambda: nothing_is_held(server), "nothing is held")
+
+
+def test_frozen_worker_loses_what_it_holds_within_slots_and_does_no_harm_when_it_thaws(
+    start: Start, jobs: Jobs, witness: Witness, server: Server
+):
+    first = start("w1")
+    witness.push(6, "Part", 2)
+    wait_for(lambda: len(jobs.counted("start")) == 3, "three are inside, three wait in their slots")
+    first.signal(signal.SIGSTOP)
+    witness.note("frozen", first)
+    start("w2")
+    wait_for(lambda: sum(jobs.counted("start").values()) >= 6, "another worker has them", 20)
+    first.signal(signal.SIGCONT)
+    jobs.fault_is_over()
+    jobs.expect_all_done(extra_runs=8)
+    assert witness.highest() <= 3
+    wait_for(lambda: nothing_is_held(server), "nothing is held", 20)
+
+
+def test_number_of_the_version_that_started_last_holds_for_all(
+    run_worker: Callable[..., Worker], jobs: Jobs, witness: Witness, server: Server
+):
+    def version(process_id: str, crm: int) -> None:
+        options = ("--process-id", process_id, "--lease", "2", "--shutdown-timeout", "1")
+        worker = run_worker(server.url, "limits_app:app", *options, RUNS=str(jobs.runs), CRM=str(crm))
+        jobs.workers.append(worker.wait_started())
+
+    version("w1", 4)
+    jobs.push(20, "Limited", 60)
+    wait_for(lambda: len(jobs.counted("start")) == 4, "as many run as the old version says")
+    version("w2", 7)
+    wait_for(lambda: len(jobs.counted("start")) == 7, "as many run as the new one says")
+    time.sleep(2)  # the old one is heard of all the while
+    assert len(jobs.counted("start")) == 7
+    version("w3", 2)  # a rollback: what runs goes on
+    jobs.push(5, "Limited", 0)
+    time.sleep(2)
+    assert len(jobs.counted("start")) == 7
