@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint unit pythons faults docs soak bench bench-fan-out bench-flows bench-publish bench-quick bench-dashboard pictures costs changelog clean
+.PHONY: help demo test lint unit pythons faults docs site soak bench bench-fan-out bench-flows bench-publish bench-quick bench-dashboard pictures costs changelog clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-flows  batches, steps and iterations beside plain jobs, about a minute"
 	@echo "make bench-publish  write the last full run of make bench into docs/performance.md"
 	@echo "make docs   docs/cli.md, from the commands themselves"
+	@echo "make site   the pages as a site, in build/site"
 	@echo "make changelog  what docs/changes/ comes to; with VERSION=0.2.0 move it into docs/changelog.md, under that version"
 	@echo "make pictures  the pictures of docs/dashboard.md, anew, with chromium"
 	@echo "make bench-dashboard  how fast the dashboard's pages are over a million jobs, in a minute"
@@ -54,6 +55,9 @@ docs: .venv/ready
 	$(BIN)/python -m trioworkers.cli.docs > docs/cli.md
 	$(BIN)/python -m trioworkers.registry > docs/in-redis.md
 	$(BIN)/python docs/draw_joints.py > docs/joints.svg
+
+site: .venv/ready
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/site
 
 pictures: .venv/ready
 	$(BIN)/python docs/draw_pictures.py

@@ -21,7 +21,7 @@ LEFT_OUT = (
     *("tests/cli", "tests/faults", "tests/interop", "tests/web"),
     *(
         f"tests/test_{name}.py"
-        for name in ("benchmarks", "changes", "costs", "exits", "frameworks", "package", "picture", "walls")
+        for name in ("benchmarks", "changes", "costs", "exits", "frameworks", "package", "picture", "site", "walls")
     ),
 )
 REDIS_ONLY = (
