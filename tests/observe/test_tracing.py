@@ -21,6 +21,7 @@ from servers import Server
 
 import trioworkers.asyncio
 from trioworkers import App, Bury, ConfigurationError, Context, Job, RetryAfter
+from trioworkers.observe.metrics import Metrics
 from trioworkers.observe.tracing import OpenTelemetry
 from trioworkers.process.logs import JsonFormatter
 
@@ -250,6 +251,7 @@ async def test_calls_of_a_job_are_spans_and_services_are_told(redis_url: str, sh
     threading.Thread(target=service.serve_forever, daemon=True).start()
     root = f"http://127.0.0.1:{service.server_port}"
     app = make_app(redis_url, spans)
+    metrics = Metrics(app)
 
     @app.handler("q", "Fine")
     async def fine(ctx: Context) -> None:
@@ -263,6 +265,9 @@ async def test_calls_of_a_job_are_spans_and_services_are_told(redis_url: str, sh
     service.shutdown()
     service.server_close()
     good, bad = spans.all("GET")
+    counted = metrics.text().decode()
+    for outcome in ("2xx", "5xx"):
+        assert f'trioworkers_http_calls_total{{host="127.0.0.1",outcome="{outcome}"}} 1.0' in counted
     attempt = spans.one("process q")
     assert {good.parent and good.parent.span_id, bad.parent and bad.parent.span_id} == {
         attempt.context and attempt.context.span_id

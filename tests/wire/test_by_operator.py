@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -102,3 +105,11 @@ def test_record_of_any_process_is_read(info: dict[str, object]):
     assert decode_running(process, b'{"queue":"q","payload":{"class":"Old"},"run_at":1}') is not None
     for odd in (b"", b"{}", b'{"queue":1,"payload":"","run_at":1}', b'{"queue":"q","payload":"","run_at":"x"}'):
         assert decode_running(process, odd) is None
+
+
+@pytest.mark.parametrize("encode", [base64.encodebytes, base64.b64encode])
+def test_a_backtrace_is_read_as_any_sidekiq_writes_it(encode: Callable[[bytes], bytes]):
+    """Before 7 with line breaks, from then on without."""
+    lines = [f"/srv/app/jobs/{number:040}.rb:7:in `perform'" for number in range(20)]
+    text = encode(zlib.compress(json.dumps(lines).encode())).decode()
+    assert decode_backtrace(text) == lines

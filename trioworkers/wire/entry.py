@@ -207,7 +207,7 @@ class Entry:
 def decode_backtrace(text: str) -> list[str]:
     """Sidekiq's form of a backtrace: base64 of zlib of a JSON array of lines. Empty if it is something else."""
     try:
-        packed = base64.b64decode(text, validate=True)
+        packed = base64.b64decode("".join(text.split()), validate=True)  # Sidekiq before 7 breaks it into lines
         plain = zlib.decompressobj().decompress(packed, MAX_BACKTRACE_BYTES)
         return msgspec.json.decode(plain, type=list[str])
     except (binascii.Error, zlib.error, ValueError, RecursionError):
