@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -289,3 +290,39 @@ def test_parent_knows_no_trio_no_app_and_no_redis():
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     modules = set(told.stdout.split())
     assert not modules & {"trio", "anyio", "coredis", "redis", "httpx", "trioworkers.app", "trioworkers.engine.worker"}
+
+
+AS_FIRST = """
+import sys, os, signal, threading, time
+sys.path[:0] = {paths!r}
+import test_supervisor as tests
+from pathlib import Path
+
+def drive(those):
+    tests.wait_for(lambda: those.ready("1"), "it is ready")
+    stranger = os.fork()  # as what a job's process has left to us
+    if stranger == 0:
+        os._exit(0)
+    tests.wait_for(lambda: not Path(f"/proc/{{stranger}}").exists(), "it doesn't stay a zombie", 10)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+assert os.getpid() == 1
+those = tests.under(count=1)
+print("status", those.run(drive))
+"""
+
+
+def may_have_its_own_pids() -> bool:
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(command, check=False, capture_output=True).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not may_have_its_own_pids(), reason="may not make a namespace of pids")
+def test_first_process_of_a_container_leaves_no_zombies():
+    script = AS_FIRST.format(paths=[str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)])
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", script]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
+    assert told.stdout.strip().endswith("status 0"), told.stderr

@@ -100,18 +100,23 @@ class Life:
             return True
         if self.ends_by is not None and now >= self.ends_by:
             self.kill()
-        # Before its pid is free again: then its group could be somebody else's.
-        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None:
+        if not self._has_ended():
             return False
-        if ended.si_code != os.CLD_EXITED:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
         self.listen()  # its last words
         self._process.wait()
         self.on_end()
         self.link.close()
         return True
+
+    def _has_ended(self) -> bool:
+        if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+            return self._process.poll() is not None
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is not None and ended.si_code != os.CLD_EXITED:
+            # Before its pid is free again: then its group could be somebody else's.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        return ended is not None
 
     def rss_bytes(self) -> int:
         """Its resident memory; 0 if this system doesn't tell."""

@@ -8,6 +8,7 @@ killed they read its end, and stop.
 from __future__ import annotations
 
 import logging
+import os
 import selectors
 import signal
 import socket
@@ -164,6 +165,7 @@ class Supervisor:
         return nobody and (self._stopping or all(place.is_closed for place in self._places))
 
     def _step(self, now: float) -> None:
+        self._bury_strangers()
         # The first one alone until its App is loaded: what is wrong with that is said once.
         is_loaded = self._ever_ready or any(life.is_loaded for life in self._lives())
         for place in self._places:
@@ -179,6 +181,15 @@ class Supervisor:
             self._announce()
         if all(life.told_at is None or health_of(life.pulse, now - life.told_at).live for life in self._lives()):
             self._notifier.feed(now)
+
+    def _bury_strangers(self) -> None:
+        """In a container we are the first process: what jobs' processes leave behind becomes ours, and stays a zombie until we ask for it."""
+        if os.getpid() != 1 or not hasattr(os, "waitid"):
+            return
+        ours = {life.pid for life in self._lives()}
+        with suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in ours:
+                os.waitpid(ended.si_pid, 0)
 
     def _count_failures(self) -> None:
         self._ever_ready = self._ever_ready or any(life.is_ready for life in self._lives())
