@@ -586,3 +586,31 @@ async def test_thousands_of_values_leave_nothing_behind(fleet: Fleet):
         await fleet.broker().settle(page + 1, settlements)
     left = await fleet.connection.call("t", lambda c: c.keys("tw:*"))
     assert sorted(left) == [b"tw:admitted:w1 q", b"tw:lease:w1", b"tw:limits", b"tw:settled:w1"]
+
+
+async def test_walk_over_heavy_jobs_reads_a_few_at_a_time_and_gets_round(fleet: Fleet):
+    heavy = [b"%d" % number + b"x" * 400_000 for number in range(12)]
+    await fleet.fetched("w1", b"a", b"b", *heavy)
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b", *heavy)
+    await fleet.connection.call("t", lambda c: c.delete([f"{KEYS.own}parked_jobs"]))
+    found, cursor = set(), 0
+    for _ in range(12):
+        tended = await fleet.tend(cursor=cursor)
+        assert sum(map(len, tended.lost)) < 1_500_000
+        found |= set(tended.lost)
+        cursor = tended.cursor
+        if not cursor:
+            break
+    assert found == set(heavy)
+
+
+async def test_heavy_jobs_are_woken_a_few_at_a_time_and_all_in_the_end(fleet: Fleet):
+    heavy = [b"%d" % number + b"x" * 900_000 for number in range(8)]
+    await fleet.fetched("w1", b"a", b"b", *heavy)
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b", *heavy)
+    raised = await fleet.tend(declared={"crm": LimitSpec(100)})
+    assert (raised.woken, raised.next_in_s) == (3, 0)
+    assert [(await fleet.tend(only_due=True)).woken for _ in range(3)] == [3, 2, 0]
+    assert await fleet.queue() == [*heavy[6:], *heavy[3:6], *heavy[:3]]

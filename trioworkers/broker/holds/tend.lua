@@ -83,20 +83,30 @@ local function waits_somewhere(moment, job)
   return redis.call('ZSCORE', own .. 'passed:' .. job[2], moment)
 end
 
--- A page of what is parked: whoever stands nowhere any more, since some key of ours is lost, is set to rights.
-local function walk(from)
-  local page, size = redis.call('ZRANGE', own .. 'parked', from, from + PAGE - 1, 'WITHSCORES'), 0
-  for i = 1, #page, 2 do
-    local moment = string.format('%.17g', tonumber(page[i + 1]))
-    local job = job_at(own, moment)
-    if not job and size < PAGE_BYTES then
-      found[#found + 1] = page[i]
-      size = size + #page[i]
-    elseif job and job[5][1] and not waits_somewhere(moment, job) then
-      wait_at(limit_of(own, job[5][1]), moment)
-    end
+-- One that stands nowhere any more, since some key of ours is lost, is set to rights.
+local function look_at(payload, score)
+  local moment = string.format('%.17g', tonumber(score))
+  local job = job_at(own, moment)
+  if not job then
+    found[#found + 1] = payload
+  elseif job[5][1] and not waits_somewhere(moment, job) then
+    wait_at(limit_of(own, job[5][1]), moment)
   end
-  return #page < 2 * PAGE and 0 or from + PAGE
+end
+
+-- A page of what is parked, one first and then more and more, as long as they should fit by what those before weigh.
+local function walk(from)
+  local seen, size, step = 0, 0, 1
+  while seen < PAGE and size < PAGE_BYTES do
+    local page = redis.call('ZRANGE', own .. 'parked', from + seen, from + seen + step - 1, 'WITHSCORES')
+    for i = 1, #page, 2 do
+      look_at(page[i], page[i + 1])
+      seen, size = seen + 1, size + #page[i]
+    end
+    if #page < 2 * step then return 0 end
+    step = math.max(1, math.min(step * 4, PAGE - seen, math.floor((PAGE_BYTES - size) * seen / math.max(1, size))))
+  end
+  return from + seen
 end
 
 local next_cursor = tonumber(cursor)

@@ -19,7 +19,7 @@
 -- Who has a permit in none of these has none: nothing here rests on a timer but the reservations.
 
 local RESERVED_S, LOOK_AGAIN_S, CATCH_UP_S, LONGEST_CLOSED_S = 30, 10, 1, 100000
-local FILL_PAGE, FILL_PAGES = 50, 4
+local FILL_PAGE, FILL_PAGES, FILL_BYTES = 50, 4, 2000000 -- no more in one step: upkeep goes on with what is left
 
 local function unpacked(text)
   local known, value = pcall(cmsgpack.unpack, text or '')
@@ -247,6 +247,7 @@ local function grant(own, moment, job, payload, woken)
   if payload then
     redis.call('ZREM', own .. 'parked', payload)
     woken[#woken + 1] = {job[4], job[3], payload}
+    woken.bytes = (woken.bytes or 0) + #payload
   else
     redis.call('HSET', job[8], job[9], cmsgpack.pack({job[1], job[5], 1}))
   end
@@ -301,12 +302,12 @@ end
 local function fill(own, name)
   local l, woken = limit_of(own, name), {}
   for _ = 1, FILL_PAGES do
-    if l.parked <= 0 or free_at(l) ~= 0 then break end
+    if l.parked <= 0 or free_at(l) ~= 0 or (woken.bytes or 0) > FILL_BYTES then break end
     local moments = redis.call('ZRANGE', l.waiting, 0, FILL_PAGE - 1)
     if #moments == 0 then break end
     local packed = redis.call('HMGET', own .. 'parked_jobs', unpack(moments))
     for i, moment in ipairs(moments) do
-      if free_at(l) ~= 0 then break end
+      if free_at(l) ~= 0 or (woken.bytes or 0) > FILL_BYTES then break end
       serve(own, l, moment, packed[i], woken)
     end
   end
