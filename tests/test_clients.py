@@ -21,6 +21,7 @@ import trioworkers
 import trioworkers.asyncio
 import trioworkers.sync
 from trioworkers import App, BadJob, Batch, ConfigurationError, Job, JobFailed, JobGone, Refused, Sent, Unavailable
+from trioworkers.chosen_redis import noted_elsewhere
 from trioworkers.dev_note import keeping_note
 from trioworkers.wire.ended import encode_ended
 from trioworkers.wire.keys import Keys
@@ -280,6 +281,21 @@ def test_namespaces_that_differ_are_different_redises(kind: str, nowhere: Path, 
     AnyClient(kind, namespace="shop").close()
     monkeypatch.setenv("TRIOWORKERS_NAMESPACE", "shop")
     AnyClient(kind).close()
+
+
+def test_worker_that_is_told_nothing_says_that_clients_send_elsewhere(nowhere: Path, monkeypatch: pytest.MonkeyPatch):
+    assert noted_elsewhere(App()) == ""
+    with keeping_note(nowhere) as note:
+        note.write("unix:///run/dev.sock")
+        told = noted_elsewhere(App())
+        assert "this worker is at redis://localhost:6379/0" in told
+        assert "unix:///run/dev.sock" in told
+        assert noted_elsewhere(App("redis://elsewhere")) == ""  # who says so means it
+        monkeypatch.setenv("REDIS_URL", "redis://env")
+        assert noted_elsewhere(App()) == ""
+        monkeypatch.delenv("REDIS_URL")
+        note.write("redis://localhost:6379/0")
+        assert noted_elsewhere(App()) == ""
 
 
 def test_secret_of_an_app_is_not_told(kind: str, nowhere: Path):
