@@ -37,6 +37,12 @@ class AnyClient:
     def schedule(self, when: Any, *jobs: Job) -> list[Sent]:
         return self._do(lambda client: client.schedule(when, *jobs))
 
+    def periodic(self, name: str, expression: str, job: Job, **options: Any) -> None:
+        self._do(lambda client: client.periodic(name, expression, job, **options))
+
+    def delete_periodic(self, name: str) -> bool:
+        return bool(self._do(lambda client: client.delete_periodic(name)))
+
     def result(self, jid: str, **options: Any) -> Any:
         return self._do(lambda client: client.result(jid, **options))
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trioworkers.broker.enqueue import script_of
+from trioworkers.cron import Missed, Overlap
 from trioworkers.errors import BrokerError
 from trioworkers.jobs.batch import Batch, OpenBatch, opening
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
@@ -125,6 +126,26 @@ class Client:
     async def schedule(self, when: datetime | timedelta | float, *jobs: Job | Batch) -> list[Sent]:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
         return await self._do(self._exchanges.send(jobs, when))
+
+    async def periodic(
+        self,
+        name: str,
+        expression: str,
+        job: Job,
+        *,
+        tz: str = "UTC",
+        missed: Missed = "one",
+        within: float = 3600.0,
+        overlap: Overlap = "allow",
+        jitter: float = 0.0,
+    ) -> None:
+        """As `trioworkers.Client.periodic`."""
+        said = {"zone": tz, "missed": missed, "within_s": within, "overlap": overlap, "jitter_s": jitter}
+        await self._do(self._exchanges.periodic(name, expression, job, **said))
+
+    async def delete_periodic(self, name: str) -> bool:
+        """As `trioworkers.Client.delete_periodic`."""
+        return await self._do(self._exchanges.delete_periodic(name))
 
     def batch(
         self,

@@ -18,6 +18,7 @@ import attrs
 
 from trioworkers.broker.enqueue import script_of
 from trioworkers.chosen_redis import ChosenRedis
+from trioworkers.cron import Missed, Overlap
 from trioworkers.errors import BrokerError, ConfigurationError
 from trioworkers.jobs.batch import Batch, members_of, opening
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
@@ -161,6 +162,26 @@ class Client:
     def schedule(self, when: datetime | timedelta | float, *jobs: Job | Batch) -> list[Sent]:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
         return self._do(self._exchanges.send(jobs, when))
+
+    def periodic(
+        self,
+        name: str,
+        expression: str,
+        job: Job,
+        *,
+        tz: str = "UTC",
+        missed: Missed = "one",
+        within: float = 3600.0,
+        overlap: Overlap = "allow",
+        jitter: float = 0.0,
+    ) -> None:
+        """As `trioworkers.Client.periodic`."""
+        said = {"zone": tz, "missed": missed, "within_s": within, "overlap": overlap, "jitter_s": jitter}
+        self._do(self._exchanges.periodic(name, expression, job, **said))
+
+    def delete_periodic(self, name: str) -> bool:
+        """As `trioworkers.Client.delete_periodic`."""
+        return self._do(self._exchanges.delete_periodic(name))
 
     def batch(
         self,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from acting import act, refused
+from any_client import KINDS, AnyClient
 from servers import Server, Worker, wait_for
 
 from trioworkers import ConfigurationError, Job
-from trioworkers.jobs.client import Client
 
 RunWorker = Callable[..., Worker]
 
@@ -113,17 +114,18 @@ def test_what_others_wrote_there_is_shown_as_broken_and_can_be_deleted(server: S
     assert server.command("EXISTS", "tw:cron:list") == 0
 
 
-async def test_client_makes_and_deletes_entries_and_refuses_what_cannot_be(server: Server):
-    async with Client(server.url) as client:
-        await client.periodic("n", "@every 10s", Job("q", "A", [1]), jitter=3)
-        [row] = rows_of(server)
-        assert row == "n"
+@pytest.mark.parametrize("kind", KINDS)
+def test_client_makes_and_deletes_entries_and_refuses_what_cannot_be(server: Server, kind: str):
+    with closing(AnyClient(kind, server.url)) as client:
+        client.periodic("n", "@every 10s", Job("q", "A", [1]), jitter=3)
+        assert rows_of(server) == ["n"]
+        assert rows(server)[0]["jitter"] == 3
         with pytest.raises(ConfigurationError, match="has 4 fields"):
-            await client.periodic("n", "* * * *", Job("q", "A"))
+            client.periodic("n", "* * * *", Job("q", "A"))
         with pytest.raises(ConfigurationError, match="a periodic job's name"):
-            await client.periodic("a/b", "@daily", Job("q", "A"))
-        assert await client.delete_periodic("n")
-        assert not await client.delete_periodic("n")
+            client.periodic("a/b", "@daily", Job("q", "A"))
+        assert client.delete_periodic("n")
+        assert not client.delete_periodic("n")
     assert rows_of(server) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -204,7 +205,7 @@ def test_ten_workers_killed_stopped_and_cut_off_at_random_send_each_tick_once(fl
     try:
         for _ in range(10):
             start()
-        ends_at = time.monotonic() + 120
+        ends_at = time.monotonic() + float(os.environ.get("CHAOS_S", "75"))
         while time.monotonic() < ends_at:
             time.sleep(chance.uniform(0.2, 1.5))
             number = chance.randrange(len(workers))
@@ -225,7 +226,7 @@ def test_ten_workers_killed_stopped_and_cut_off_at_random_send_each_tick_once(fl
                 case "cut":
                     proxies[number].reset_all()
         time.sleep(3)
-        assert fleet.check() > 300
+        assert fleet.check() > 200
     finally:
         for proxy in proxies:
             proxy.close()

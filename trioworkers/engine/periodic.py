@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 import trio
 
 from trioworkers.broker.contract import Broker, Due
-from trioworkers.broker.holds.ticks import FORGOTTEN_AFTER_S, Declaration, DueEntry, Take, Taken
+from trioworkers.broker.holds.cron_entries import FORGOTTEN_AFTER_S
+from trioworkers.broker.holds.ticks import Declaration, DueEntry, Take, Taken
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.cron import Plan, plan
 from trioworkers.errors import Refused, Superseded

@@ -68,7 +68,7 @@ class Run:
 
     script: Script
     keys: list[str]
-    args: list[str]
+    args: Sequence[str | bytes | int]
 
 
 Step = Call | Pause | AskEnded | Command | Run
@@ -130,6 +130,25 @@ class Exchanges:
             if answers:
                 there.update(met(parcel, answers[0]))
         return sent(jobs, there)
+
+    def periodic(self, name: str, expression: str, job: Job, **options: Any) -> Exchange[None]:
+        """Have an entry of a periodic job that lives in Redis only. Raises ConfigurationError, BadJob before the first step, and if code declares one of this name."""
+        from trioworkers.broker.holds import cron_entries as entries  # noqa: PLC0415 - few clients have periodic jobs
+        from trioworkers.jobs.periodic import named_entry  # noqa: PLC0415 - as above
+
+        entry = named_entry(self._sending, name, expression, job, self._clock.now_s(), **options)
+        seconds, _ = yield from self.command("TIME")
+        edit = entries.putting(self.keys, entry, int(seconds))
+        reply = yield from self._repeated(lambda _: Run(entries.EDIT_CRON, [self.keys.cron], edit.args))
+        entries.check_put(name, entries.answer_of(reply))
+
+    def delete_periodic(self, name: str) -> Exchange[bool]:
+        """Have such an entry be gone; whether there was one. Raises ConfigurationError if code declares it."""
+        from trioworkers.broker.holds import cron_entries as entries  # noqa: PLC0415 - as above
+
+        edit = entries.Edit(self.keys, name, "delete")
+        reply = yield from self._repeated(lambda _: Run(entries.EDIT_CRON, [self.keys.cron], edit.args))
+        return entries.check_deleted(name, entries.answer_of(reply))
 
     def open_batch(self, batch: str, opening: Opening) -> Exchange[None]:
         """Have a batch come into being, without members. Raises BadJob before the first step."""

@@ -10,6 +10,8 @@ import attrs
 
 from trioworkers.errors import BadJob, ConfigurationError
 from trioworkers.jobs.handler import AnyHandler, Handler
+from trioworkers.sending import Sending
+from trioworkers.wire.job import Job
 from trioworkers.wire.periodic import Periodic, encode_entry, entry_name, is_own_name
 
 F = TypeVar("F")
@@ -59,6 +61,20 @@ def declared(
             else f"{where}: {handler.where} is periodic already; a second time it needs name="
         )
     return made
+
+
+def named_entry(sending: Sending, name: str, expression: str, job: Job, now_s: float, **options: Any) -> Periodic:
+    """An entry that lives in Redis only, as a client was told. Raises ConfigurationError, BadJob."""
+    if not is_own_name(name):
+        raise ConfigurationError(f"a periodic job's name has at most 128 letters, digits or _.:- , not {name!r:.80}")
+    dialect, keys = sending.spoken_on(job.queue)
+    entry = Periodic(name, expression, job, dialect=keys.tag, **options)
+    try:
+        encode_entry(entry)
+    except ValueError as error:
+        raise ConfigurationError(f"periodic job {name}: {error}") from None
+    sending.guard.check(job, dialect.encode(job, now_s))
+    return entry
 
 
 def caller() -> str:

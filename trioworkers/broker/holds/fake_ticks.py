@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from trioworkers.broker.holds.ticks import FORGOTTEN_AFTER_S, Declaration, DueEntry, Registered, Take, Taken
+from trioworkers.broker.holds.cron_entries import FORGOTTEN_AFTER_S
+from trioworkers.broker.holds.ticks import Declaration, DueEntry, Registered, Take, Taken
 from trioworkers.errors import ConfigurationError
 from trioworkers.outcome import Send
 from trioworkers.wire.periodic import KEPT_RUNS, Periodic, Run, encode_entry

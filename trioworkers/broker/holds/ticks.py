@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
+from trioworkers.broker.holds.cron_entries import (
+    EDIT_CRON,
+    FORGOTTEN_AFTER_S,
+    Edit,
+    answer_of,
+    check_deleted,
+    check_put,
+    putting,
+    score,
+)
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
-from trioworkers.errors import ConfigurationError
 from trioworkers.outcome import Send
 from trioworkers.sending import Sending
 from trioworkers.size_guard import SizeGuard
@@ -17,7 +26,7 @@ from trioworkers.wire.dialect import SIDEKIQ
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.packing import pack, unpack, unpack_bytes
-from trioworkers.wire.periodic import KEPT_RUNS, Periodic, Run, encode_entry
+from trioworkers.wire.periodic import KEPT_RUNS, Periodic, Run
 
 TAKE_TICKS = script(
     __file__, "ticks", keys=("cron",), args=("own", "takes", "forgotten_after_s", "kept_runs"), preludes=ENDS
@@ -29,19 +38,6 @@ REGISTER_CRON = script(
     args=("own", "entries", "schedule", "since", "sweep", "forgotten_after_s"),
     preludes=("send",),
 )
-
-EDIT_CRON = script(
-    __file__,
-    "edit_cron",
-    keys=("cron",),
-    args=("own", "name", "action", "definition", "timing", "following", "work", "forgotten_after_s"),
-    preludes=ENDS,
-)
-
-Action = Literal["put", "delete", "pause", "resume", "run"]
-
-FORGOTTEN_AFTER_S = 600
-"""An entry of code that no live process has declared for so long leaves."""
 
 
 @attrs.frozen
@@ -138,47 +134,24 @@ async def register(
     sweep: bool = False,
 ) -> Registered:
     """Declare entries of a process's code. May be repeated. Raises BrokerError."""
-    entries = [(each.name, each.definition, each.timing, _score(each.next_s)) for each in declared]
+    entries = [(each.name, each.definition, each.timing, score(each.next_s)) for each in declared]
     args = [keys.own, pack(entries), schedule, since, int(sweep), FORGOTTEN_AFTER_S]
     since, changed, left = unpack(await connection.run(REGISTER_CRON, [keys.cron], args))
     return Registered(since, changed, left)
 
 
-async def edit(
-    connection: Connection,
-    keys: Keys,
-    name: str,
-    action: Action,
-    definition: bytes = b"",
-    timing: str = "",
-    next_s: float = float("inf"),
-    work: tuple[Any, ...] = (),
-) -> str:
+async def edit(connection: Connection, edit: Edit) -> str:
     """What people want of an entry; what comes of it `edit_cron.lua` says. Raises BrokerError."""
-    args = [keys.own, name, action, definition, timing, _score(next_s), pack(work), FORGOTTEN_AFTER_S]
-    answer = await connection.run(EDIT_CRON, [keys.cron], args)
-    return str(answer.decode(errors="replace"))
+    answer = await connection.run(EDIT_CRON, [edit.keys.cron], edit.args)
+    return answer_of(answer)
 
 
 async def put(connection: Connection, keys: Keys, entry: Periodic) -> None:
     """Have an entry that lives in Redis only. Raises BadJob, ConfigurationError for one that can't be, or that code declares; BrokerError."""
     now_s = await connection.commands("periodic").time_s()
-    try:
-        definition, following = encode_entry(entry), entry.when.after(int(now_s))
-    except ValueError as error:
-        raise ConfigurationError(f"periodic job {entry.name}: {error}") from None
-    next_s = float("inf") if following is None else float(following)
-    if await edit(connection, keys, entry.name, "put", definition, entry.timing, next_s) == "CODE":
-        raise ConfigurationError(f"periodic job {entry.name} is declared in code, and is changed there")
+    check_put(entry.name, await edit(connection, putting(keys, entry, now_s)))
 
 
 async def delete(connection: Connection, keys: Keys, name: str) -> bool:
     """Have an entry be gone, with its history; whether there was one. Raises ConfigurationError for one that code declares; BrokerError."""
-    answer = await edit(connection, keys, name, "delete")
-    if answer == "CODE":
-        raise ConfigurationError(f"periodic job {name} is declared in code: pause it, or take it out there")
-    return answer == "OK"
-
-
-def _score(seconds: float) -> str:
-    return "inf" if seconds == float("inf") else f"{seconds:.0f}"
+    return check_deleted(name, await edit(connection, Edit(keys, name, "delete")))

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from trioworkers.broker.holds import ticks
+from trioworkers.broker.holds.cron_entries import Edit
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import NotFound, Refused
 from trioworkers.outcome import Send
@@ -85,7 +86,7 @@ class PeriodicJobs:
 
     async def pause(self, name: str) -> None:
         """Have it be due no more, until it is resumed. Raises NotFound."""
-        self._check(name, await ticks.edit(self._connection, self._keys, name, "pause"))
+        self._check(name, await ticks.edit(self._connection, Edit(self._keys, name, "pause")))
 
     async def resume(self, state: EntryState) -> float:
         """Have it be due again, from now on. Returns its next tick. Raises NotFound, Refused."""
@@ -93,7 +94,9 @@ class PeriodicJobs:
         now_s = await self._read.time_s()
         following = entry.when.after(math.floor(now_s))
         next_s = math.inf if following is None else following
-        answer = await ticks.edit(self._connection, self._keys, state.name, "resume", state.definition, next_s=next_s)
+        answer = await ticks.edit(
+            self._connection, Edit(self._keys, state.name, "resume", state.definition, next_s=next_s)
+        )
         self._check(state.name, answer)
         return next_s
 
@@ -106,7 +109,7 @@ class PeriodicJobs:
         take = ticks.Take(due, sends=[Send(entry.job_at(tick_s, jid))], dialect=entry.dialect)
         *_, push, later, locked, _runs = ticks.packed_take(take, self._keys, SizeGuard(), now_s)
         work = (push, later, locked, jid, tick_s)
-        answer = await ticks.edit(self._connection, self._keys, state.name, "run", state.definition, work=work)
+        answer = await ticks.edit(self._connection, Edit(self._keys, state.name, "run", state.definition, work=work))
         if answer not in ("NONE", "CHANGED", "OK"):
             return jid, answer
         self._check(state.name, answer)
