@@ -30,9 +30,10 @@ def tell(server: Server, what: Callable[[FleetControl], Any]) -> Any:
     return trio.run(main)
 
 
-def asked(server: Server, process_id: str = "w1", **what: Any) -> Reply | None:
-    message = ControlMessage(secrets.token_hex(8), **what)
-    return tell(server, lambda fleet: fleet.send(process_id, message, 10.0))
+def asked(server: Server, process_id: str = "w1", *, patience_s: float = 40.0, **what: Any) -> Reply | None:
+    """Patient, for the machine may be slow: a computing child that has to be killed, say, is an interpreter that just starts."""
+    message = ControlMessage(secrets.token_hex(8), patience_s=patience_s, **what)
+    return tell(server, lambda fleet: fleet.send(process_id, message, 60.0))
 
 
 def test_cancelled_job_is_buried_with_the_reason_and_its_computation_is_killed(
