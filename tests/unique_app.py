@@ -47,6 +47,11 @@ async def chain(ctx: Context, key: int, left: int) -> None:
     note("end", ctx)
 
 
+@app.handler("q", "Free")
+async def free(ctx: Context) -> None:
+    note("end", ctx)
+
+
 async def push(url: str, file: Path, count: int, keys: int, seed: int) -> None:
     chance = random.Random(seed)
     async with Client(url) as client:

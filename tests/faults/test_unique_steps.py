@@ -14,7 +14,7 @@ from proxy import Proxy
 from servers import Server, Worker, wait_for
 from unique_app import latest, once
 
-from trioworkers import Job, Unavailable
+from trioworkers import Job, Refused, Unavailable
 from trioworkers.broker.enqueue import ENQUEUE_UNIQUE
 from trioworkers.broker.holds.locks import CLAIM_LOCKS
 from trioworkers.broker.redis.scripts import Script
@@ -123,3 +123,34 @@ def test_lock_of_a_job_that_somebody_deleted_is_let_go_by_the_workers_that_run(
     time.sleep(2)
     assert sum(worker.text.count(told) for worker in workers) == 1
     assert server.command("HLEN", "tw:unique") == 1
+
+
+@pytest.mark.parametrize("key", ["tw:unique", "tw:next"])
+def test_key_of_the_wrong_type_stops_unique_jobs_with_one_line_and_nobody_else(
+    start: Start, server: Server, jobs: Jobs, client: AnyClient, key: str
+):
+    [sent] = client.enqueue(once.job(1))
+    server.command("DEL", key)
+    server.command("SET", key, "somebody's")
+    worker = start("w1").wait_started()
+    plain = [Job("q", "Free") for _ in range(20)]
+    for job in plain:
+        client.enqueue(job)
+    wait_for(lambda: {job.jid for job in plain} <= jobs.counted("end").keys(), "others run on")
+    wait_for(lambda: jobs.jids("schedule") == {sent}, "it is tried again in a while")
+    with pytest.raises(Refused):
+        client.enqueue(once.job(2))
+    time.sleep(1)
+    assert worker.text.count("unique jobs can't be held to their locks") == 1
+    assert worker.text.count("ERROR") <= 2
+
+
+def test_broken_locks_are_none(start: Start, server: Server, jobs: Jobs, client: AnyClient):
+    [sent] = client.enqueue(once.job(1))
+    [key] = server.command("HKEYS", "tw:unique")  # type: ignore[misc]
+    server.command("HSET", "tw:unique", key, "somebody's", "Once:else", "junk")
+    worker = start("w1").wait_started()
+    wait_for(lambda: sent in jobs.counted("end"), "it takes its lock again, and runs")
+    wait_for(lambda: server.command("EXISTS", "tw:unique") == 0, "and lets it go; the broken one is removed")
+    wait_for(lambda: worker.text.count("could not be read") == 1, "in one line")
+    assert "ERROR" not in worker.text

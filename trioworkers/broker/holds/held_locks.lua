@@ -11,7 +11,7 @@ end
 local function add(key, jid, touched)
   held[#held + 1], held[#held + 2], held[#held + 3] = key, jid, touched
 end
-local locks_at = through('HSCAN', own .. 'unique', unique_at, function(key, packed)
+local locks_at = through('HSCAN', unique, unique_at, function(key, packed)
   local lock = read_lock(packed)
   if not lock then
     add(key, '', '0')

@@ -10,7 +10,7 @@ local over = {}
 for _, h in ipairs(held) do
   local lock = locks[h[1]]
   if h[2] == '' and lock == false then
-    gone = gone + redis.call('HDEL', own .. 'unique', h[1])
+    gone = gone + redis.call('HDEL', unique, h[1])
   elseif lock and lock[1] == h[2] and string.format('%.17g', lock[3]) == h[3] then
     over[#over + 1] = {'unlock', h[1], h[2]}
     gone = gone + 1

@@ -22,9 +22,13 @@ SEARCH_PAGE = script(
     preludes=(*ENDS, "pages"),
 )
 HELD_LOCKS = script(
-    __file__, "held_locks", keys=(), args=("own", "unique_at", "next_at", "untouched_s", "limit"), preludes=ENDS
+    __file__,
+    "held_locks",
+    keys=("unique",),
+    args=("own", "unique_at", "next_at", "untouched_s", "limit"),
+    preludes=ENDS,
 )
-LET_LOCKS_GO = script(__file__, "let_locks_go", keys=(), args=("own", "work"), preludes=ENDS)
+LET_LOCKS_GO = script(__file__, "let_locks_go", keys=("unique",), args=("own", "work"), preludes=ENDS)
 
 HELD_MEMBERS = script(
     __file__,
@@ -70,7 +74,7 @@ class LockSearch:
         unique_at, next_at = self._cursor, b"0"
         while (unique_at, next_at) != (b"-1", b"-1") and len(held) + len(lost) < MOST:
             args = [self._keys.own, unique_at, next_at, for_s, PAGE]
-            unique_at, next_at, found, payloads = await self._connection.run(HELD_LOCKS, [], args)
+            unique_at, next_at, found, payloads = await self._connection.run(HELD_LOCKS, [self._keys.unique], args)
             texts = [text.decode(errors="surrogateescape") for text in found]
             held.update(
                 (key, HeldLock(key, jid, touched))
@@ -117,7 +121,9 @@ class LockSearch:
             (h.key.encode(errors="surrogateescape"), h.jid.encode(errors="surrogateescape"), h.touched) for h in held
         ]
         back = [(payload, queue, keys.queue(queue), push, keys.queues) for payload, queue, keys, push in lost]
-        gone, given_back = await self._connection.run(LET_LOCKS_GO, [], [self._keys.own, pack((over, back))])
+        gone, given_back = await self._connection.run(
+            LET_LOCKS_GO, [self._keys.unique], [self._keys.own, pack((over, back))]
+        )
         return gone, given_back
 
 

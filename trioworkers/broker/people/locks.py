@@ -11,7 +11,7 @@ from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.lock import LockState, decode_lock
 
-RELEASE_LOCK = script(__file__, "release_lock", keys=(), args=("own", "key"), preludes=ENDS)
+RELEASE_LOCK = script(__file__, "release_lock", keys=("unique",), args=("own", "key"), preludes=ENDS)
 PAGE = 500
 
 
@@ -56,5 +56,5 @@ class LockDesk:
 
     async def release(self, key: str) -> str:
         """Let it go. Returns the jid of who had it, "?" if that could not be read, "" if nobody had it."""
-        jid: bytes = await self._connection.run(RELEASE_LOCK, [], [self._keys.own, key])
+        jid: bytes = await self._connection.run(RELEASE_LOCK, [self._keys.unique], [self._keys.own, key])
         return jid.decode(errors="replace")

@@ -5,7 +5,7 @@ local spell = redis.pcall('GET', own .. 'throttle:' .. key)
 if type(spell) == 'string' then redis.call('DEL', own .. 'throttle:' .. key) end
 local lock = locks[key]
 if not lock then
-  local broken = redis.call('HDEL', own .. 'unique', key) == 1 and '?'
+  local broken = redis.call('HDEL', unique, key) == 1 and '?'
   return broken or type(spell) == 'string' and spell or ''
 end
 local jid = lock[1]
