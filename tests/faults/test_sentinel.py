@@ -15,6 +15,7 @@ import attrs
 import pytest
 import trio
 from servers import ROOT, Sentinel, Server, Worker, free_port, wait_for
+from tls import Certificates, TLSProxy
 
 import trioworkers
 import trioworkers.asyncio
@@ -285,6 +286,39 @@ def test_both_kinds_of_server_may_want_a_password(tmp_path: Path):
         with pytest.raises(trioworkers.errors.WrongLogin):
             send(url.replace("me:pw", "me:wrong"), 1)
     finally:
+        sentinel.kill()
+        primary.kill()
+
+
+@pytest.mark.parametrize("sentinels_speak_tls", [True, False])
+def test_tls_to_both_kinds_of_server_or_to_the_redis_only(tmp_path: Path, sentinels_speak_tls: bool):
+    for name in ("redis", "sentinel"):
+        (tmp_path / name).mkdir()
+    certificates = Certificates(tmp_path)
+    primary = Server(tmp_path / "redis").start()
+    before_primary = TLSProxy(primary.port, certificates)
+    # Only what it names matters here: that it can't speak to it in plain text doesn't change that.
+    sentinel = Sentinel(tmp_path / "sentinel", before_primary).start()  # type: ignore[arg-type]
+    before_sentinel = TLSProxy(sentinel.port, certificates)
+    try:
+        port = before_sentinel.port if sentinels_speak_tls else sentinel.port
+        url = f"rediss+sentinel://localhost:{port}/main?ssl_ca_certs={certificates.ca}&ssl_check_hostname=no"
+        url += "" if sentinels_speak_tls else "&sentinel_tls=no"
+        assert send(url, 1) == 1
+        with trioworkers.sync.Client(url) as client:
+            assert len(client.enqueue(*jobs(1))) == 1
+
+        async def by_asyncio() -> None:
+            async with trioworkers.asyncio.Client(url) as client:
+                await client.enqueue(*jobs(1))
+
+        asyncio.run(by_asyncio())
+        assert primary.command("LLEN", "queue:q") == 3
+        with pytest.raises(Unavailable, match="not trusted"):
+            send(url.replace(f"ssl_ca_certs={certificates.ca}&", ""), 1)
+    finally:
+        for each in (before_sentinel, before_primary):
+            each.close()
         sentinel.kill()
         primary.kill()
 
