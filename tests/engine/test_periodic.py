@@ -12,14 +12,16 @@ import trio
 from trio.testing import MockClock
 
 from trioworkers import App, Bury, ConfigurationError, Context, Discard, Job, Unique
+from trioworkers.broker.contract import Due
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.holds.fake_ticks import FakeEntry
 from trioworkers.cron import schedule
 from trioworkers.engine.maintenance import Promoter
 from trioworkers.engine.periodic import Ticker
-from trioworkers.errors import Unavailable
+from trioworkers.errors import Refused, Unavailable
+from trioworkers.outcome import Send
 from trioworkers.testing import run
-from trioworkers.wire.decode import jid_of
+from trioworkers.wire.decode import decode, jid_of
 from trioworkers.wire.periodic import Periodic, Tick, decode_entry, encode_entry, entry_name, tick_in
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -269,6 +271,50 @@ async def test_tick_is_sent_once_though_a_call_fails_or_its_reply_is_lost(autoju
     assert len(jids) == len(set(jids)) == 6
 
 
+@pytest.mark.parametrize("count", [60, 200])
+async def test_more_entries_for_others_than_a_page_holds_keep_none_of_ours_waiting(
+    autojump_clock: MockClock, count: int
+):
+    broker = FakeBroker(["q"])
+    declared, promoter = ticker(broker, [Periodic("q/A", "@every 10s", Job("q", "A"))])
+    await declared.register()
+    unknown = b'{"v":1,"expression":"@daily","zone":"Mars/Base","job":{"queue":"q","class":"A","args":[]}}'
+    for number in range(count):
+        name = b"mars%d" % number
+        broker.ticks.next[name], broker.ticks.entries[name] = 1.0, FakeEntry(unknown, "", 0.0, "dynamic")
+    looks, due = [0], broker.due
+
+    async def counted(limit: int, ticks: int = 0) -> Due:
+        looks[0] += 1
+        return await due(limit, ticks)
+
+    broker.due = counted  # type: ignore[method-assign]
+    with trio.move_on_after(61):
+        await promoter.run()
+    assert len(broker.queues["q"]) >= 5
+    assert looks[0] < 100
+    assert broker.ticks.next[b"mars7"] == 1.0
+
+
+async def test_redis_that_refuses_ticks_keeps_other_due_jobs_going(autojump_clock: MockClock):
+    broker = FakeBroker(["q"])
+    declared, promoter = ticker(broker, [Periodic("q/A", "@every 10s", Job("q", "A"))])
+    await declared.register()
+    await broker.send([Send(Job("q", "B"), delay_s=5)])
+    await trio.sleep(12)
+    take = broker.take_ticks
+
+    async def full(takes: Sequence[object]) -> list[object]:
+        raise Refused("OOM")
+
+    broker.take_ticks = full  # type: ignore[assignment, method-assign]
+    assert await promoter.promote() == float("inf")
+    assert [decode(payload, "q").job_class for payload in broker.queues["q"]] == ["B"]
+    broker.take_ticks = take  # type: ignore[method-assign]
+    await promoter.promote()
+    assert len(broker.queues["q"]) == 2
+
+
 async def test_redis_that_lost_everything_is_told_again_and_starts_from_now(autojump_clock: MockClock):
     broker = FakeBroker(["q"])
     declared, promoter = ticker(broker, [Periodic("q/A", "@every 10s", Job("q", "A"))])
@@ -310,8 +356,6 @@ async def test_missed_ticks_are_made_up_for_as_the_entry_says(
 
 
 def decoded(payload: bytes) -> object:
-    from trioworkers.wire.decode import decode  # noqa: PLC0415 - only here
-
     return decode(payload, "q").extra["tw_tick"]
 
 

@@ -17,7 +17,6 @@ import trio
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker, Due, DueSet, Reclaiming
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
-from trioworkers.engine.periodic import PAGE as TICKS_PAGE
 from trioworkers.engine.periodic import Ticker
 from trioworkers.engine.quarantine import MAX_CRASHES, QUARANTINE_AFTER_CRASHES, WORKER_DIED
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
@@ -70,9 +69,12 @@ class Promoter:
 
         Raises BrokerError.
         """
-        due = await self._broker.due(PROMOTE_PAGE, 0 if self._ticker is None else TICKS_PAGE)
+        due = await self._broker.due(PROMOTE_PAGE, 0 if self._ticker is None else self._ticker.page)
         self._hear(due)
-        next_tick_s = math.inf if self._ticker is None or not due.entries else await self._ticker.take(due)
+        next_tick_s, is_stuck = math.inf, False
+        if self._ticker is not None and due.entries:
+            next_tick_s = await self._ticker.take(due)
+            is_stuck = self._ticker.is_stuck
         errors: list[str] = []
         sources: tuple[tuple[DueSet, Sequence[bytes]], ...]
         sources = (("retry", due.retry), ("schedule", due.schedule), ("delayed", due.delayed))
@@ -82,7 +84,7 @@ class Promoter:
                 errors += (await self._broker.promote(source, entries))[1]
         for error in set(errors):
             logger.error("a due job can't be enqueued, it stays where it is: %s", error)
-        return min(next_tick_s, math.inf if errors or due.next_in_s is None else due.next_in_s)
+        return min(next_tick_s, math.inf if errors or is_stuck or due.next_in_s is None else due.next_in_s)
 
     def _entry(self, payload: bytes) -> tuple[bytes, str | None, bytes]:
         """What becomes of a due payload. It may be no job of ours: where it names a queue, it goes there as it came, whatever else it says."""

@@ -25,8 +25,8 @@ from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
 
-PAGE = 50
-"""How many due entries are dealt with in one step."""
+PAGE, MOST = 50, 5000
+"""How many due entries are dealt with in one step, and how many are looked at if most can't be."""
 _DECLARED_AT_ONCE = 200
 
 
@@ -41,6 +41,10 @@ class Ticker:
         self._since = ""
         self._unknown = trio.Event()
         self._told: set[str] = set()
+        self.page = PAGE
+        """How many due entries to ask for: some more than those that are in the way, since they are left to others or can't be sent."""
+        self.is_stuck = False
+        """Whether nothing came of the last look, so that it is of no use to look again at once."""
 
     @property
     def schedule(self) -> str:
@@ -97,18 +101,34 @@ class Ticker:
     # ── tick ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def take(self, due: Due) -> float:
-        """Deal with the entries that are due. Returns seconds until one of them is due again; inf if nobody knows. Raises BrokerError."""
-        found = {number: take for number, entry in enumerate(due.entries) if (take := self._decide(entry, due.now_s))}
-        if not found:
-            return math.inf
-        takes = list(found.values())
-        answers = await self._broker.take_ticks(takes)
-        next_s = math.inf
+        """Deal with the entries that are due. Returns seconds until one of them is due again; inf if nobody knows. Raises BrokerError, but for Refused, which is told once."""
+        takes = [take for entry in due.entries if (take := self._decide_safely(entry, due.now_s))]
+        try:
+            answers = await self._broker.take_ticks(takes) if takes else []
+        except Superseded:
+            raise
+        except Refused as error:  # Redis is full, say: that keeps no other due job waiting
+            self._tell(f"periodic jobs can't be sent, they are tried again: {error}")
+            answers = [Taken("error", str(error))] * len(takes)
+        next_s, done = math.inf, 0
         for take, taken in zip(takes, answers, strict=True):
             if taken.how != "error":
-                next_s = min(next_s, take.next_s)
+                next_s, done = min(next_s, take.next_s), done + 1
             self._say(take, taken)
+        self.page, self.is_stuck = min(MOST, PAGE + len(due.entries) - done), not done
         return max(0.0, next_s - due.now_s)
+
+    def _decide_safely(self, due: DueEntry, now_s: float) -> Take | None:
+        try:
+            return self._decide(due, now_s)
+        except (
+            Exception
+        ):  # a fault of ours, which must be this entry's trouble alone: whoever looks would meet it again and again
+            name = due.name.decode(errors="replace")
+            if name not in self._told:
+                self._told.add(name)
+                logger.exception("periodic job %s can't be dealt with here", name)
+            return None
 
     def _decide(self, due: DueEntry, now_s: float) -> Take | None:
         """What is to be done about an entry, whoever wrote it; None: it is for workers of a newer version."""
