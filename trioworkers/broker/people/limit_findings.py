@@ -28,7 +28,7 @@ async def limit_findings(connection: Connection, keys: Keys) -> Sequence[Finding
     findings += [finding for state in states for finding in _of_state(state)]
     each = {f"{kind}:{state.name}": kinds[f"{kind}:LIMIT"] for state in states for kind in OF_A_LIMIT}
     findings += await _broken(connection, keys, each)
-    count = await connection.call("doctor", lambda client: client.llen(keys.repairs))
+    count = await connection.commands("doctor").llen(keys.repairs)
     if count:
         text = f"{counted(count, 'effect')} of jobs that ended could not be written yet"
         findings.append(Finding("limits", "warning", text, "mend the keys that are named here; upkeep does the rest"))
@@ -62,14 +62,9 @@ async def _broken(connection: Connection, keys: Keys, kinds: Mapping[str, str]) 
     found = []
     for name, kind in kinds.items():
         key = f"{keys.own}{name}"
-        is_type = await _type_of(connection, key)
+        is_type = await connection.commands("doctor").type_of(key)
         if is_type not in ("none", _TYPES.get(kind, kind)):
             said = f"{key} is a {is_type}, and should be a {kind}: somebody has written over it"
             advice = f"look what it is, then DEL {key}; what of it can be known again is"
             found.append(Finding("keys", "problem", said, advice))
     return found
-
-
-async def _type_of(connection: Connection, key: str) -> str:
-    text = await connection.call("doctor", lambda client: client.type(key))
-    return text.decode() if isinstance(text, bytes) else str(text or "none")

@@ -93,11 +93,11 @@ class FleetLimits:
 
     async def parked_by_queue(self) -> Mapping[str, int] | None:
         """How many jobs of each queue are parked; None if that are too many to count. Raises BrokerError."""
-        key = f"{self._keys.own}parked_jobs"
-        if await self._connection.call("limits", lambda client: client.hlen(key)) > MOST_COUNTED:
+        key, read = f"{self._keys.own}parked_jobs", self._connection.commands("limits")
+        if await read.hlen(key) > MOST_COUNTED:
             return None
         counts: Counter[str] = Counter()
-        for packed in await self._connection.call("limits", lambda client: client.hvals(key)):
+        for packed in (await read.hgetall(key)).values():
             queue = _queue_of_parked(packed)
             if queue is not None:
                 counts[queue] += 1

@@ -35,6 +35,11 @@ class Commands:
         """Whether there is such a key."""
         return bool(await self._do(lambda client: client.exists([key])))
 
+    async def type_of(self, key: str) -> str:
+        """Of which type it is, in Redis's word; none if there is no such key."""
+        found: object = await self._do(lambda client: client.type(key))
+        return found.decode() if isinstance(found, bytes) else str(found or "none")
+
     async def scan_lists(self, cursor: int, pattern: str, count: int) -> tuple[int, Sequence[bytes]]:
         """One step through the key space: where the next one begins (0: it is done), and the keys of lists that match."""
         return await self._do(lambda client: client.scan(cursor, match=pattern, count=count, type_="list"))
