@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
 import os
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from trioworkers.log_records import PrintableRecord, RecordMaker
+from trioworkers.process.logs import TextFormatter
 
 FIELDS = {"event": "start", "jid": "j"}
 WHERE = (__file__, 7, "here")
@@ -87,6 +90,18 @@ def test_record_factory_of_the_program_makes_each(factory: None):
 def test_class_of_loggers_of_the_program_makes_each():
     record = make(RecordMaker(Loggers("trioworkers.test"), WHERE))
     assert (record.release, record.jid) == ("1.2", "j")  # type: ignore[attr-defined]
+
+
+def test_record_that_went_through_a_queue_is_one_line_still():
+    """A QueueHandler formats a record before it sends it, the traceback with it."""
+    sent: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    error = ValueError("no\n2026-01-01T00:00:00.000Z pid=1 INFO 100 % forged")
+    maker = RecordMaker(logging.getLogger("trioworkers.test"), WHERE)
+    logging.handlers.QueueHandler(sent).handle(  # type: ignore[arg-type]
+        maker.make(logging.INFO, "%s", ("fail",), FIELDS, (ValueError, error, None))
+    )
+    (line,) = TextFormatter().format(sent.get()).splitlines()
+    assert r"\x0a2026-01-01T00:00:00.000Z pid=1 INFO 100 % forged" in line
 
 
 def test_forked_child_says_that_it_is_another_process():

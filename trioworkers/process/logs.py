@@ -16,7 +16,6 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
-from trioworkers.log_records import PrintableRecord
 from trioworkers.loggers import NAMES
 from trioworkers.printable import as_text, json_line, on_lines, on_one_line
 from trioworkers.process.log_writer import LogWriter
@@ -169,8 +168,6 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _message(record: logging.LogRecord) -> str:
-    if isinstance(record, PrintableRecord):
-        return str(record.msg % record.args)
     text = record.getMessage()
     if hasattr(record, "event"):
         return on_one_line(text)
