@@ -77,12 +77,12 @@ def push(server: Server, queue: str, count: int, job_class: str = "Note") -> Non
 
 async def test_shares_under_full_load_are_the_weights(redis_url: str, shared_server: Server):
     capsule = Started(redis_url, 20, {"critical": 6, "default": 3, "low": 1})
-    for queue, count in (("critical", 3600), ("default", 2100), ("low", 1100)):
+    for queue, count in (("critical", 7200), ("default", 4200), ("low", 2200)):
         push(shared_server, queue, count)
     async with capsule.working():
-        await capsule.until(lambda: len(capsule.order) > 5000)
-    got = Counter(capsule.order[:5000])
-    for queue, share in (("critical", 3000), ("default", 1500), ("low", 500)):
+        await capsule.until(lambda: len(capsule.order) > 10_000)
+    got = Counter(capsule.order[:10_000])
+    for queue, share in (("critical", 6000), ("default", 3000), ("low", 1000)):
         assert abs(got[queue] - share) < share / 10, got
 
 

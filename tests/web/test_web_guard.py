@@ -97,7 +97,7 @@ async def test_tokens(redis_url: str, command: Callable[..., Any]):
 
 
 async def test_writes_are_logged_with_who_and_tokens_never_are(redis_url: str, caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, logger="trioworkers"):
         async with visiting(asgi(redis_url, token=TOKEN), host="x") as visitor:
             await visitor.get("/", headers=basic("a", TOKEN + "x"))
             await visitor.post("/do/pause", data=FORM, headers={**basic("ada\x1b[31m", TOKEN), **HERE})
