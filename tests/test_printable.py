@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import trioworkers
 from trioworkers.loggers import NAMES
 from trioworkers.printable import Lines, json_line, on_lines, on_one_line
 
@@ -164,3 +167,11 @@ def test_nothing_is_configured_by_the_library():
         f"assert not any(logging.getLogger(name).handlers for name in (None, *{NAMES!r}))"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_every_logger_of_ours_is_known():
+    """Else its records are not made printable, and anybody's `dictConfig` switches it off."""
+    package = Path(trioworkers.__file__).parent
+    texts = [path.read_text() for path in package.rglob("*.py")]
+    used = {name for text in texts for name in re.findall(r'getLogger\("(trioworkers[^"]*)"\)', text)}
+    assert used == set(NAMES)

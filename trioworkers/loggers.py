@@ -13,7 +13,7 @@ from typing import Any
 from trioworkers.log_records import PrintableRecord
 from trioworkers.printable import Lines, as_text, on_one_line
 
-NAMES = ("trioworkers", "trioworkers.job", "trioworkers.dev")
+NAMES = ("trioworkers", "trioworkers.job", "trioworkers.dev", "trioworkers.web", "trioworkers.web.server")
 FIELDS = ("jid", "job_class", "queue", "error", "next")
 """What records carry beside their text, and others may have written."""
 
