@@ -21,7 +21,7 @@ from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.operator_actions import Delete, OperatorActions, ToDead
 from trioworkers.broker.redis.connection import Connection, Link, connect
-from trioworkers.exits import Held, Permit, on_departure, on_end, on_exit, on_outcome, on_unread_exit
+from trioworkers.exits import Held, Permit, held_unread, on_departure, on_end, on_exit, on_outcome, on_unread_exit
 from trioworkers.jobs.recording import Record
 from trioworkers.outcome import (
     LET_GO,
@@ -264,3 +264,17 @@ async def test_what_a_huge_payload_holds_is_let_go_though_nobody_reads_it(
 @pytest.mark.parametrize("noted", [b"", b"\xc1", b"\x92\x01\x02", b"\x93aab", b"\x92\xa1{\xa2,}"])
 def test_what_somebody_forged_of_it_lets_nothing_go(noted: bytes):
     assert on_unread_exit(noted, "dead") == ()
+
+
+def test_job_that_its_own_worker_buries_unread_lets_go_what_anybody_else_would():
+    fields = {
+        "jid": "j",
+        "tw_keep": 60,
+        "tw_lock": "A:1",
+        "tw_batch": "b",
+        "tw_record": {"beside": [1, 9]},
+    }
+    payload = json.dumps(fields).encode()
+    by_others = {effect[0] for effect in on_exit(payload, "dead")}
+    by_its_worker = {effect[0] for effect in on_outcome(Bury(payload), held_unread(payload, None))}
+    assert by_its_worker == by_others == {"result", "unlock", "member", "steps"}

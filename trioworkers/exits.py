@@ -182,8 +182,9 @@ def held_unread(payload: bytes, known: Held | None) -> Held | None:
     key = "" if lock is None or lock.until == "spell" else lock.key
     batch, tick = batch_in(holds.batch), tick_in(holds.tick)
     permit = None if known is None else known.permit
-    named = "" if batch is None else batch.batch
-    return Held(jid, permit, kept_s(holds.keep), key, batch=named, entry="" if tick is None else tick.entry)
+    record = Kept() if beside(holds.record)[0] else None
+    named, entry = "" if batch is None else batch.batch, "" if tick is None else tick.entry
+    return Held(jid, permit, kept_s(holds.keep), key, record, batch=named, entry=entry)
 
 
 def on_move(payload: bytes) -> tuple[Effect, ...]:
