@@ -30,9 +30,11 @@ class Started:
         self.running = 0
         self.most = 0
         self.gate = trio.Event()
+        self.one_goes = trio.Semaphore(0)
         for queue in queues:
             self.app.handler(queue, "Note")(self._handler(queue))
             self.app.handler(queue, "Hold")(self._holding(queue))
+            self.app.handler(queue, "Turn")(self._taking_turns(queue))
 
     def _handler(self, queue: str) -> Any:
         async def note() -> None:
@@ -50,6 +52,16 @@ class Started:
             self.running -= 1
 
         return hold
+
+    def _taking_turns(self, queue: str) -> Any:
+        async def turn() -> None:
+            self.order.append(queue)
+            self.running += 1
+            self.most = max(self.most, self.running)
+            await self.one_goes.acquire()
+            self.running -= 1
+
+        return turn
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[Worker]:
@@ -100,15 +112,23 @@ async def test_strict_order_lets_the_first_go_first(redis_url: str, shared_serve
 async def test_empty_queues_take_no_slot_from_one_that_is_full(redis_url: str, shared_server: Server):
     capsule = Started(redis_url, 3, {"critical": 6, "default": 3, "low": 1})
     async with capsule.working() as worker:
-        push(shared_server, "low", 5, "Hold")
+        push(shared_server, "low", 20, "Turn")
         await capsule.until(lambda: capsule.running == 3)
         assert worker.stats().free["critical"] == 0
-        push(shared_server, "critical", 1)
+        push(shared_server, "critical", 1, "Turn")
         await capsule.until(lambda: worker._consumers["critical"].slots.waits)
-        capsule.gate.set()
-        await capsule.until(lambda: len(capsule.order) == 6)
+        # Shares are exact over as many slots as the weights add up to: each that becomes free is one.
+        for _ in range(10):
+            if "critical" in capsule.order:
+                break
+            started = len(capsule.order)
+            capsule.one_goes.release()
+            await capsule.until(lambda: len(capsule.order) > started)  # noqa: B023 - used at once
+        assert "critical" in capsule.order
+        for _ in range(21):
+            capsule.one_goes.release()
+        await capsule.until(lambda: len(capsule.order) == 21 and not capsule.running)
     assert capsule.most == 3
-    assert capsule.order[3] == "critical"  # its turn is before the rest of the others
 
 
 @pytest.mark.parametrize("queues", [{"critical": 6, "default": 3, "low": 1}, list(QUEUES)])
