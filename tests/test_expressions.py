@@ -27,7 +27,7 @@ LENGTH = 100_000
 OPERATORS_OWN = {("trioworkers/cli/where.py", "re.compile(value, re.IGNORECASE)")}
 """`--where 'args ~ …'`: the expression of who types it."""
 
-MADE = {"trioworkers/registry.py": may_stay}
+MADE = {"trioworkers/registry/keys.py": may_stay}
 """Those that are made when they are wanted, each the only one in its file."""
 
 FEED = """
