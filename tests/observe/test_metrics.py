@@ -17,6 +17,8 @@ from servers import ROOT, Server, Worker, free_port, wait_for
 from visiting import HERE, failed, get, payload, visiting
 
 from trioworkers import App, Client, Context, Job
+from trioworkers.engine import told
+from trioworkers.errors import ConfigurationError
 from trioworkers.observe.metrics import MOST_HOSTS, OTHER, Metrics
 from trioworkers.outcome import ACKNOWLEDGE
 from trioworkers.web import asgi
@@ -97,6 +99,7 @@ async def test_a_workers_own(redis_url: str):
             while worker.stats().settled < len(names):
                 await trio.sleep(0.01)
         found = samples(metrics.text().decode())
+        assert samples(worker.metrics().decode()).keys() == found.keys()
         worker.stop()
     counts = {
         labels: value for (name, labels), value in found.items() if name == "trioworkers_job_duration_seconds_count"
@@ -111,6 +114,11 @@ async def test_a_workers_own(redis_url: str):
     assert 1 <= found["trioworkers_settle_groups_total", ()] <= 23
     assert found["trioworkers_redis_up", ()] == 1
     assert found["trioworkers_slots", (("queue", "q"), ("state", "free"))] == 3
+
+
+def test_a_worker_whose_app_has_no_metrics_says_how_to_have_them():
+    with pytest.raises(ConfigurationError, match="make Metrics"):
+        told.metrics([])
 
 
 def test_labels_are_bounded():

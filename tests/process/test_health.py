@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers.errors import ConfigurationError
+from trioworkers.health import Health, Pulse, health_of
 from trioworkers.process import health
-from trioworkers.process.health import Health, Told, answer, health_of, read_address, serving_health
-from trioworkers.process.pulse import Pulse
+from trioworkers.process.health import Told, answer, read_address, serving_health
 
 READY = Health(live=True, ready=True, drained=False, text="running, 3 running")
 

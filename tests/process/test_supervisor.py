@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from servers import ROOT, wait_for
 
+from trioworkers.health import Pulse, decode
 from trioworkers.process import place, supervisor
 from trioworkers.process.life import Life
 from trioworkers.process.notify import Notifier
-from trioworkers.process.pulse import Pulse, decode
 from trioworkers.process.supervisor import Supervisor
 
 CHILD = """

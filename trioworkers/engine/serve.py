@@ -117,6 +117,7 @@ class _Session:
                 resources.around_call = app.telemetry.call
             if isinstance(runner, ObservedRunner):
                 resources.on_call = runner.called
+                self.worker.observers = app.observers
                 for observer in app.observers:
                     observer.started(self.worker, connection.link)
             await self.worker.run(runner, self._on_started)

@@ -81,6 +81,7 @@ class Upkeep:
         self.metrics = JobMetrics()
         self.settled = dict.fromkeys(queues, 0)
         """By queue, how many outcomes are written."""
+        self._clock = trio.lowlevel.current_clock()
         self._presence = Presence(broker, str(identity), list(queues), brokers.by_queue)
         beat_s = self._presence.beat_interval_s
         lease_s = beat_s * BEATS_PER_LEASE
@@ -131,9 +132,9 @@ class Upkeep:
 
     @property
     def is_registered(self) -> bool:
-        """Whether the last heartbeat reached Redis within a lease."""
+        """Whether the last heartbeat reached Redis within a lease. May be asked from any thread."""
         lease_s = self._presence.beat_interval_s * BEATS_PER_LEASE
-        return trio.current_time() - self._heartbeat.beaten_at < lease_s
+        return self._clock.current_time() - self._heartbeat.beaten_at < lease_s
 
     async def check_neighbours(self) -> None:
         """The check before anything begins. Raises SharedQueue if we are strict and not alone on our queues."""

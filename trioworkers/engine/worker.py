@@ -19,6 +19,7 @@ from trioworkers.broker.emergency import Lists
 from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.engine import told
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import RUNNING, Delivery
 from trioworkers.engine.job_nursery import JobNursery
@@ -31,7 +32,9 @@ from trioworkers.engine.slots import Draw, Slots
 from trioworkers.engine.upkeep import Upkeep
 from trioworkers.engine.within_limits import WithinLimits
 from trioworkers.errors import Superseded, TrioworkersError
+from trioworkers.health import Health, Pulse
 from trioworkers.jobs.limits import FleetLimit, Limits, declared_specs
+from trioworkers.jobs.observers import Observer
 from trioworkers.jobs.unique import UniqueClass
 from trioworkers.printable import Lines
 from trioworkers.wire.capsule import Capsule
@@ -92,6 +95,9 @@ class Worker:
         self._shutdown = Shutdown(shutdown_timeout_s, self.running, self._put_back)
         self._chores = trio.CancelScope()
         self._to_blame: list[str] = []
+        self._token: trio.lowlevel.TrioToken | None = None
+        self.observers: Sequence[Observer] = ()
+        """Who watches it."""
         self._upkeep = Upkeep(
             brokers,
             connection,
@@ -185,6 +191,23 @@ class Worker:
             quiet=self._shutdown.quieted.is_set(),
             stopping=self.stopping,
         )
+
+    def pulse(self) -> Pulse:
+        """How it is, as far as it knows itself."""
+        stats = self.stats()
+        busy = sum(stats.running.values())
+        return Pulse(self.is_registered, stats.quiet, stats.stopping, busy, self.shutdown_timeout_s)
+
+    def health(self) -> Health:
+        """Whether it is live, ready, drained, and why: what `--health` answers. May be called from any thread, which waits a second for a blocked event loop."""
+        return told.health(self.pulse(), self._token, self._connection.link.heard_at)
+
+    def metrics(self) -> bytes:
+        """What it does, as Prometheus reads it. `Metrics(app)` (extra `metrics`) must have been made before it started; raises ConfigurationError if not.
+
+        May be called from any thread, and there says how long the event loop takes to answer, too.
+        """
+        return told.metrics(self.observers)
 
     @property
     def settle_groups(self) -> int:
@@ -280,6 +303,7 @@ class Worker:
         Raises what it stopped for, if it did so by itself (`stopped_for`): Superseded and SharedQueue, say; at the start Refused.
         """
         self._runner = runner
+        self._token = trio.lowlevel.current_trio_token()
         runner.metrics = self._upkeep.metrics
         self._consumers = self._make_consumers(runner)
         async with trio.open_nursery() as upkeep:

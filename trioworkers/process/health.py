@@ -17,24 +17,12 @@ from contextlib import contextmanager, suppress
 import attrs
 
 from trioworkers.errors import ConfigurationError
-from trioworkers.process.pulse import Pulse
+from trioworkers.health import Health, Pulse, health_of
 
 MAX_REQUEST = 4096
 MAX_CONNECTIONS = 64
 PATIENCE_S = 2.0
-STUCK_AFTER_S = 10.0
-"""An event loop that has not got on for so long is stuck: a job blocks it, and nothing runs."""
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:\s]*)):(\d{1,5})")
-
-
-@attrs.frozen
-class Health:
-    """What is answered. `text`: why, for people."""
-
-    live: bool
-    ready: bool
-    drained: bool
-    text: str
 
 
 class Told:
@@ -53,20 +41,6 @@ class Told:
         if self._told_at is None:
             return Health(live=True, ready=False, drained=False, text="starting")
         return health_of(self._pulse, time.monotonic() - self._told_at)
-
-
-def health_of(pulse: Pulse, age_s: float) -> Health:
-    """The health of a worker that last told of itself `age_s` seconds ago."""
-    if age_s > STUCK_AFTER_S and not pulse.stopping:
-        text = f"the event loop has been blocked for {age_s:.0f} s"
-        return Health(live=False, ready=False, drained=False, text=text)
-    if pulse.stopping:
-        state = "stopping"
-    elif pulse.quiet:
-        state = "quiet"
-    else:
-        state = "running" if pulse.registered else "no heartbeat reaches Redis"
-    return Health(live=True, ready=pulse.is_ready, drained=pulse.is_drained, text=f"{state}, {pulse.busy} running")
 
 
 def read_address(text: str) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from trioworkers.process.pulse import Pulse, decode
+from trioworkers.health import Pulse, decode
 
 MAX_LINE = 1000
 _PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -9,7 +9,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from trioworkers.process.pulse import Pulse
+from trioworkers.health import Pulse
 
 MAX_ORDER = 1 << 20
 

@@ -11,11 +11,12 @@ import trio
 
 from trioworkers.broker.emergency import release_all
 from trioworkers.engine.serve import serve, ungrouped
+from trioworkers.health import Pulse
 from trioworkers.jobs.importing import check_not_imported
 from trioworkers.process.collector import patient_collector
 from trioworkers.process.ending import ending
 from trioworkers.process.logs import ensure_logging
-from trioworkers.process.pulse import Pulse, keep_telling
+from trioworkers.process.pulse import keep_telling
 from trioworkers.process.signals import Ear, hearing
 from trioworkers.process.streams import fill_closed_streams
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from trioworkers.process.health import Health, health_of
+from trioworkers.health import Health, health_of
 from trioworkers.process.life import Life
 from trioworkers.process.notify import Notifier
 from trioworkers.process.place import PATIENCE_S, Place
