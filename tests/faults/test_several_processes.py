@@ -33,12 +33,12 @@ def run(run_worker: Run, server: Server, jobs: Jobs) -> Iterator[Run]:
         environment = {"RUNS": str(jobs.runs), "CONCURRENCY": "10", **environment}
         parent = run_worker(server.url, "process_app:app", *fixed, *options, **environment)
         wait_for(lambda: f"all {count} processes are ready" in parent.text, f"they are ready: {parent.text}")
-        pids.update(workers_of(parent))
+        pids.update(workers_of(parent), pages_of(parent))
         return parent
 
     yield start
     for pid in pids:
-        if "trioworkers.cli.child" in command_of(pid):
+        if "trioworkers.cli." in command_of(pid):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -94,6 +94,45 @@ def test_rolled_under_load_each_job_runs_once_and_capacity_is_never_missing(run:
     parent.signal(signal.SIGTERM)
     assert parent.ended() == 0
     assert names_of(jobs.server) == set()
+    assert "Traceback" not in parent.text
+
+
+def pages_of(parent: Worker) -> list[int]:
+    return [pid for pid, command in children_of(parent.process.pid) if "trioworkers.cli.page_child" in command]
+
+
+def settled_in(port: int) -> int:
+    """By the metrics of all processes; -1 while nobody serves them."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as reply:
+            found = re.search(r"^trioworkers_settled_total (\S+)$", reply.read().decode(), re.MULTILINE)
+    except OSError:
+        return -1
+    return int(float(found[1])) if found else 0
+
+
+def test_one_port_has_pages_and_what_all_processes_count_whoever_is_killed(run: Run, jobs: Jobs):
+    port = free_port()
+    parent = run(2, "--web", f"127.0.0.1:{port}")
+    jobs.push(60, "Sleep", 0.05)
+    jobs.expect_all_done(extra_runs=0)
+    assert len(jobs.pids()) == 2
+    wait_for(lambda: settled_in(port) == 60, "all of both are counted")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/processes", timeout=30) as reply:
+        shown = reply.read().decode()
+    assert all(name in shown for name in ("w-1", "w-2"))
+    os.kill(workers_of(parent)[0], signal.SIGKILL)
+    wait_for(lambda: names_of(jobs.server) == {"w-1", "w-2"} and len(workers_of(parent)) == 2, "another one is there")
+    assert settled_in(port) == 60
+    before = pages_of(parent)
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: pages_of(parent) not in ([], before), "the page is served anew")
+    wait_for(lambda: settled_in(port) >= 0, "by somebody who answers")
+    assert settled_in(port) == 0  # from now on: to Prometheus all have begun anew
+    parent.signal(signal.SIGTERM)
+    assert parent.ended() == 0
+    assert pages_of(parent) == []
+    assert "process web ended with signal 9" in parent.text
     assert "Traceback" not in parent.text
 
 
@@ -182,7 +221,8 @@ def test_numbers_and_sizes_are_read():
         (["--processes", "2", "--max-rss", "much"], "--max-rss is a size"),
         (["--max-rss", "600M"], "--max-rss is for --processes"),
         (["--health", "127.0.0.1:x"], "--health is HOST:PORT"),
-        (["--processes", "2", "--web", "127.0.0.1:0"], "--web is for one process"),
+        (["--processes", "2", "--web", "0.0.0.0:0"], "needs a login"),
+        (["--processes", "2", "--web", "127.0.0.1:x"], "HOST:PORT"),
         (["--processes", "2", "--redis", "embedded:"], "an embedded: Redis of its own"),
         (["--processes", "2", "--process-id", "a" * 128], "process_id"),
     ],

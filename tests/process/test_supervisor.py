@@ -49,8 +49,13 @@ class Under:
 
     def __init__(self, orders: Callable[[int], str], count: int, notifier: Notifier, max_rss: int | None) -> None:
         self.started: list[Life] = []
+        self.pages: list[Life] = []
         self._orders = orders
-        self.supervisor = Supervisor(count, self._start, notifier, max_rss)
+        self.supervisor = Supervisor(count, self._start, notifier, max_rss, self._start_page)
+
+    def _start_page(self) -> Life:
+        self.pages.append(Life("web", [sys.executable, "-S", "-c", CHILD], b"never ready", dict(os.environ)))
+        return self.pages[-1]
 
     def _start(self, number: int, suffix: str) -> Life:
         order = self._orders(len(self.started)).encode()
@@ -81,6 +86,7 @@ class Under:
         if errors:
             raise errors[0]
         assert self.living() == []
+        assert [life for life in self.pages if life.status is None] == []
         return status
 
 
@@ -110,6 +116,23 @@ def test_stop_ends_all():
         tell(signal.SIGTERM)
 
     assert under().run(drive) == 0
+
+
+def test_the_page_is_served_anew_however_its_process_ends_and_no_worker_waits_for_it():
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2") and those.pages, "both are ready, though the page never is")
+        those.pages[0].kill()
+        wait_for(lambda: len(those.pages) == 2, "another one serves")
+        wait_for(lambda: those.pages[1].hears_signals, "it has begun")
+        tell(signal.SIGHUP)
+        wait_for(lambda: those.ready("1b", "2b"), "workers are replaced")
+        wait_for(lambda: len(those.pages) == 3, "and so is it")
+        assert those.supervisor.health().ready
+        tell(signal.SIGTERM)
+
+    those = under()
+    assert those.run(drive) == 0
+    assert [life.status for life in those.pages[:2]] == [-signal.SIGKILL, 0]
 
 
 def test_who_does_not_stop_is_killed():

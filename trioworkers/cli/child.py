@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import msgspec
@@ -19,12 +21,18 @@ from trioworkers.process.parent import Parent
 from trioworkers.process.run import run
 from trioworkers.process.signals import hearing
 
+if TYPE_CHECKING:
+    from trioworkers.app import App
+
 INTERRUPTED = 130
 
 
 @attrs.frozen
 class Order:
-    """What the parent tells it first. `base`: of the process ids, where neither App nor environment names one. `suffix`: of this one's."""
+    """What the parent tells it first. `base`: of the process ids, where neither App nor environment names one. `suffix`: of this one's.
+
+    `metrics`: the directory in which it tells what it counts; None: nobody wants to know.
+    """
 
     target: str
     redis: str | None
@@ -35,6 +43,7 @@ class Order:
     log_format: str
     log_level: str
     log_name: str
+    metrics: str | None = None
 
 
 def main(fd: int) -> int:
@@ -71,8 +80,21 @@ def _work(order: Order, parent: Parent) -> None:
         )
     app.configure(process_id=f"{app.settings.process_id or order.base}{order.suffix}")
     app.check()
-    parent.say("loaded")
-    run(app, parent.tell)
+    with _metrics_told(app, order):
+        parent.say("loaded")
+        run(app, parent.tell)
+
+
+@contextmanager
+def _metrics_told(app: App, order: Order) -> Iterator[None]:
+    if order.metrics is None:
+        yield
+        return
+    from trioworkers.observe.metrics import Metrics  # noqa: PLC0415 - only who serves them has the extra
+    from trioworkers.observe.shared import telling  # noqa: PLC0415 - as above
+
+    with telling(Path(order.metrics), order.log_name, Metrics(app)):
+        yield
 
 
 def _guarded(function: Callable[[], int]) -> int:

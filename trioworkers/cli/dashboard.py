@@ -16,6 +16,7 @@ from trioworkers.cli.loader import load_app
 from trioworkers.cli.tables import say
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import ConfigurationError
+from trioworkers.process.page_address import check_installed, shown_address
 
 if TYPE_CHECKING:
     from trioworkers.web.serving import Serving
@@ -25,9 +26,7 @@ def serving(
     bind: str, token: str | None, read_token: str | None, hosts: Sequence[str] | None, *, read_only: bool
 ) -> Serving:
     """How it is served. Raises ConfigurationError if the extra isn't installed."""
-    missing = [name for name in ("jinja2", "anycorn") if find_spec(name) is None]
-    if missing:
-        raise ConfigurationError(f"the dashboard needs {' and '.join(missing)}: pip install 'trioworkers[web]'")
+    check_installed()
     from trioworkers.web.serving import Serving  # noqa: PLC0415 - may not be installed
 
     return Serving(bind, token, read_token, read_only, tuple(hosts or ()))
@@ -36,12 +35,12 @@ def serving(
 def serve_alone(target: str | None, redis: str | None, namespace: str | None, how: Serving) -> None:
     """Until interrupted. Raises ConfigurationError."""
     from trioworkers.process.logs import configure_logging  # noqa: PLC0415 - see `serving`
-    from trioworkers.web.serving import serve, shown_address  # noqa: PLC0415 - as above
+    from trioworkers.web.serving import serve  # noqa: PLC0415 - as above
 
     app = None if target is None else load_app(target)
     named = app is not None and redis is None and app.redis_named
     chosen = redis_of(app) if named and app is not None else which_redis(redis, namespace)
-    dashboard = how.application(_known(chosen))
+    dashboard = how.application(known(chosen))
     listener = how.listen()
     configure_logging("text", "info")
     say(f"dashboard of {chosen} at {shown_address(listener)}")
@@ -54,7 +53,7 @@ def beside_worker(app: App, how: Serving) -> Iterator[None]:
     """While the block runs. Raises ConfigurationError."""
     import logging  # noqa: PLC0415 - see `serving`
 
-    from trioworkers.web.serving import beside, shown_address  # noqa: PLC0415 - as above
+    from trioworkers.web.serving import beside  # noqa: PLC0415 - as above
 
     settings = app.settings
     metrics = None
@@ -62,14 +61,15 @@ def beside_worker(app: App, how: Serving) -> Iterator[None]:
         from trioworkers.observe.metrics import Metrics  # noqa: PLC0415 - may not be installed
 
         metrics = Metrics(app)
-    dashboard = how.application(_known(ChosenRedis(settings.redis_url, settings.namespace, "the App")), metrics)
+    dashboard = how.application(known(ChosenRedis(settings.redis_url, settings.namespace, "the App")), metrics)
     listener = how.listen()
     logging.getLogger("trioworkers").info("dashboard at %s", shown_address(listener))
     with beside(dashboard, listener):
         yield
 
 
-def _known(chosen: ChosenRedis) -> ChosenRedis:
+def known(chosen: ChosenRedis) -> ChosenRedis:
+    """It, if pages can ask it. Raises ConfigurationError."""
     if chosen.url.startswith("embedded:"):
         raise ConfigurationError("the dashboard needs a Redis with an address; an embedded one is its worker's own")
     return chosen

@@ -10,11 +10,13 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from trioworkers.cli.processes_page import Page, Web
 from trioworkers.cli.served_queues import Only
 from trioworkers.errors import ConfigurationError, WrongUsage
 from trioworkers.identity import PARENT
@@ -77,9 +79,11 @@ def supervise(
     options: Mapping[str, Any],
     only: Only | None,
     log: tuple[str, str],
+    web: Web | None = None,
 ) -> int:
     """Run until stopped. `options`: the App's, from the command line; `log`: its format and level. Returns the exit status. Raises WrongUsage."""
     base = _base()
+    page = None if web is None else Page(web, target, redis, options, log)
     environment = {**os.environ, PARENT: f"{socket.gethostname()}:{os.getpid()}"}
     notifier = Notifier(environment)
 
@@ -95,12 +99,16 @@ def supervise(
             "log_format": log[0],
             "log_level": log[1],
             "log_name": name,
+            "metrics": None if page is None else page.metrics,
         }
         command = [sys.executable, "-m", "trioworkers.cli.child", target]
         return Life(name, command, msgspec.json.encode(order), environment)
 
-    supervisor = Supervisor(count, start, notifier, max_rss)
+    start_page = None if page is None else partial(page.start, environment)
+    supervisor = Supervisor(count, start, notifier, max_rss, start_page)
     with ExitStack() as stack:
+        if page is not None:
+            stack.enter_context(page)
         if health is not None:
             try:
                 stack.enter_context(serving_health(health, supervisor.health))

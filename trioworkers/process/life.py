@@ -20,14 +20,21 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Life:
     """It has a process group of its own: what a terminal sends to ours is relayed once, and what it has started can be ended with it."""
 
-    def __init__(self, name: str, command: Sequence[str], order: bytes, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        order: bytes,
+        environment: Mapping[str, str],
+        more_fds: Sequence[int] = (),
+    ) -> None:
         self.name = name
         self.began_at = time.monotonic()
         self.link, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
                 [*command, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *more_fds],
                 stdin=subprocess.DEVNULL,
                 process_group=0,
                 env=environment,

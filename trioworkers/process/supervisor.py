@@ -30,6 +30,7 @@ MEMORY_PAUSE_S = 60.0
 """A leak must not become a storm of restarts."""
 FIRST_FAILURES = 5
 """So many ends before any process was ever ready are one end of all."""
+PAGE_ENDS_WITHIN_S = 1.0
 WRONG_USAGE = 2
 RELAYED = (signal.SIGTSTP, signal.SIGTTIN)
 REPLACE = (signal.SIGHUP, signal.SIGUSR2)
@@ -37,13 +38,22 @@ STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 class Supervisor:
-    """`start` starts the process of a place (its number, "" or "b"). `max_rss_bytes`: above it a process is replaced; None: never."""
+    """`start` starts the process of a place (its number, "" or "b"). `max_rss_bytes`: above it a process is replaced; None: never.
+
+    `start_page`: starts the process that serves their dashboard, if one does. It is started anew however it ends, no worker waits for it, and it goes last.
+    """
 
     def __init__(
-        self, count: int, start: Callable[[int, str], Life], notifier: Notifier, max_rss_bytes: int | None = None
+        self,
+        count: int,
+        start: Callable[[int, str], Life],
+        notifier: Notifier,
+        max_rss_bytes: int | None = None,
+        start_page: Callable[[], Life] | None = None,
     ) -> None:
         self._begin = start
         self._places = [Place(number, self._start) for number in range(1, count + 1)]
+        self._page = None if start_page is None else Place(0, lambda *_: self._attend(start_page()))
         self._notifier = notifier
         self._max_rss = max_rss_bytes
         self._selector = selectors.DefaultSelector()
@@ -73,6 +83,7 @@ class Supervisor:
                 self._notifier.stopping()
                 for life in self._lives():  # only after an error of ours: nobody is left otherwise
                     life.kill()
+                self._end_page()
         return self._status
 
     def health(self) -> Health:
@@ -144,11 +155,15 @@ class Supervisor:
         self._notifier.reloading()
         self._reloading = True
         self._to_replace.extend(place for place in self._places if place not in self._to_replace)
+        if self._page is not None and self._page.current is not None:  # who comes meanwhile waits for the next one
+            self._page.current.stop(time.monotonic(), PAGE_ENDS_WITHIN_S)
 
     # ── what it does ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self, number: int, suffix: str) -> Life:
-        life = self._begin(number, suffix)
+        return self._attend(self._begin(number, suffix))
+
+    def _attend(self, life: Life) -> Life:
         self._selector.register(life.link, selectors.EVENT_READ, life)
         life.on_end = lambda: self._ignore(life.link)
         return life
@@ -160,6 +175,16 @@ class Supervisor:
     def _lives(self) -> Iterator[Life]:
         return (life for place in self._places for life in place.lives())
 
+    def _end_page(self) -> None:
+        """It keeps nothing that would be lost: a signal that it doesn't hear ends it."""
+        until = time.monotonic() + PAGE_ENDS_WITHIN_S
+        for life in [] if self._page is None else list(self._page.lives()):
+            life.send(signal.SIGTERM)
+            while not life.see(now := time.monotonic()):
+                if now > until:
+                    life.kill()
+                time.sleep(0.01)
+
     def _is_over(self) -> bool:
         nobody = not any(True for _ in self._lives())
         return nobody and (self._stopping or all(place.is_closed for place in self._places))
@@ -170,6 +195,8 @@ class Supervisor:
         is_loaded = self._ever_ready or any(life.is_loaded for life in self._lives())
         for place in self._places:
             place.step(now, may_start=not self._stopping and (is_loaded or place is self._places[0]))
+        if self._page is not None:
+            self._page.step(now, may_start=is_loaded and not self._stopping)
         if self._quiet:
             for life in self._lives():
                 if life.hears_signals and not life.pulse.quiet and life.told_at is not None:
@@ -186,7 +213,7 @@ class Supervisor:
         """In a container we are the first process: what jobs' processes leave behind becomes ours, and stays a zombie until we ask for it."""
         if os.getpid() != 1 or not hasattr(os, "waitid"):
             return
-        ours = {life.pid for life in self._lives()}
+        ours = {life.pid for life in (*self._lives(), *(self._page.lives() if self._page is not None else ()))}
         with suppress(ChildProcessError):
             while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in ours:
                 os.waitpid(ended.si_pid, 0)

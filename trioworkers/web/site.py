@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import trio
 
@@ -15,9 +15,6 @@ from trioworkers.errors import BrokerError
 from trioworkers.redis_url import shown_url
 from trioworkers.web.operations import Operations
 from trioworkers.web.redaction import Redact
-
-if TYPE_CHECKING:
-    from trioworkers.observe.metrics import Metrics
 
 REPLY_TIMEOUT_S = 2.0
 PAGES_AT_ONCE = 8
@@ -32,6 +29,14 @@ class _QuietLink(Link):
         """Nothing."""
 
 
+class OwnMetrics(Protocol):
+    """What the worker does that serves this dashboard, or what all processes beside it do."""
+
+    def text(self) -> bytes:
+        """As Prometheus reads it. From any thread; may take a second."""
+        ...
+
+
 class Site:
     """One dashboard."""
 
@@ -41,7 +46,7 @@ class Site:
         *,
         read_only: bool = False,
         redact: Redact | None = None,
-        metrics: Metrics | None = None,
+        metrics: OwnMetrics | None = None,
     ) -> None:
         self.redis = redis
         self.metrics = metrics

@@ -47,7 +47,8 @@ def run(
     web: Annotated[
         str | None,
         typer.Option(
-            metavar="HOST:PORT", help="Serve the dashboard, too, from a thread of its own; see `trioworkers web`."
+            metavar="HOST:PORT",
+            help="Serve the dashboard, too, from a thread of its own; with --processes from a process of its own; see `trioworkers web`.",
         ),
     ] = None,
     web_token: Token = None,
@@ -112,13 +113,16 @@ def run(
 
         check_health(health)
         if processes is not None:
+            from trioworkers.cli.processes_page import Web  # noqa: PLC0415 - as above
+
             count, limit = read_count(processes), None if max_rss is None else read_size(max_rss)
-            if web is not None:
-                raise WrongUsage("--web is for one process; beside several: `trioworkers web`")
             configure_logging(log_format, log_level)
             log = (log_format, log_level)
+            page = None if web is None else Web(web, web_token, web_read_token)
             raise typer.Exit(
-                supervise(count, limit, health, target=target, redis=redis, options=options, only=only, log=log)
+                supervise(
+                    count, limit, health, target=target, redis=redis, options=options, only=only, log=log, web=page
+                )
             )
     configure_logging(log_format, log_level)
     with hearing():  # from now on: a module may take its time, and a stop is a stop

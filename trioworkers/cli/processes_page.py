@@ -1,0 +1,79 @@
+"""The dashboard of `run --processes --web`: its port, the process that serves it, the directory in which all others tell what they count. Imports no Trio and no App."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+import msgspec
+
+from trioworkers.errors import ConfigurationError, WrongUsage
+from trioworkers.process.life import Life
+from trioworkers.process.page_address import check_installed, check_login, listen, shown_address
+
+logger = logging.getLogger("trioworkers")
+
+
+@attrs.frozen
+class Web:
+    """What the command line says of it."""
+
+    bind: str
+    token: str | None
+    read_token: str | None
+
+
+class Page:
+    """To be used as a context manager, around the life of all processes. Raises WrongUsage if there can be none."""
+
+    def __init__(
+        self, web: Web, target: str, redis: str | None, options: Mapping[str, Any], log: tuple[str, str]
+    ) -> None:
+        try:
+            check_installed()
+            check_login(web.bind, web.token, web.read_token)
+            self._listener = listen(web.bind)
+        except ConfigurationError as error:
+            raise WrongUsage(str(error)) from None
+        has_metrics = find_spec("prometheus_client") is not None
+        self.metrics = tempfile.mkdtemp(prefix="trioworkers-") if has_metrics else None
+        """The directory for them, which only we may read; None without the extra."""
+        self._started = 0
+        self._target = target
+        self._order: dict[str, Any] = {
+            "target": target,
+            "redis": redis,
+            "options": dict(options),
+            "bind": web.bind,
+            "token": web.token,
+            "read_token": web.read_token,
+            "listener": self._listener.fileno(),
+            "metrics": self.metrics,
+            "log_format": log[0],
+            "log_level": log[1],
+        }
+        logger.info("dashboard at %s", shown_address(self._listener))
+
+    def start(self, environment: Mapping[str, str]) -> Life:
+        """Start the process that serves it."""
+        order = msgspec.json.encode({**self._order, "is_first": self._started == 0})
+        self._started += 1
+        command = [sys.executable, "-m", "trioworkers.cli.page_child", self._target]
+        return Life("web", command, order, environment, [self._listener.fileno()])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
+        if self.metrics is not None:
+            shutil.rmtree(self.metrics, ignore_errors=True)

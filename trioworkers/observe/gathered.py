@@ -1,0 +1,168 @@
+"""What several processes count, as if they were one: gathered from each (`shared`) when somebody wants to know.
+
+A process that has ended is still counted, else sums would fall, and Prometheus would take that for a new beginning of all. Its last word is the file that it
+left; of one that was killed, what it said last. Who gathers may be started anew itself: then what is there already isn't counted again.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from trioworkers.observe.metrics import render
+from trioworkers.observe.shared import Told, decode
+
+PATIENCE_S = 2.0
+"""All together have so long to answer."""
+MOST_BYTES = 16 << 20
+_NOT_ADDED = {"trioworkers_redis_up": min, "trioworkers_event_loop_lag_seconds": max}
+"""Gauges of which the worst counts; all others are added."""
+
+Sample = tuple[str, tuple[tuple[str, str], ...]]
+"""Its name, and its labels."""
+Values = dict[Sample, float]
+
+
+@attrs.define
+class _Family:
+    kind: str
+    about: str
+    values: Values = attrs.field(factory=dict)
+
+
+class Gathered:
+    """Of all processes that tell in `directory`. `goes_on`: whether somebody has gathered there before."""
+
+    def __init__(self, directory: Path, *, goes_on: bool = False) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._last: dict[str, list[Told]] = {}
+        """By process, what it said last."""
+        self._ended: dict[str, _Family] = {}
+        """Counted by those that have ended."""
+        self._before: dict[str, dict[str, _Family]] = {}
+        """By process, what it had counted when we began."""
+        if goes_on:
+            self._begin_anew()
+
+    def text(self) -> bytes:
+        """As Prometheus reads it. From any thread; takes two seconds at most."""
+        with self._lock:
+            return render(self._families())
+
+    def _begin_anew(self) -> None:
+        for path in self._directory.glob("*.ended"):
+            path.unlink(missing_ok=True)
+        for name, told in self._ask().items():
+            if told is not None:
+                self._before[name] = _added({}, told, counted_only=True)
+
+    def _families(self) -> Iterator[Metric]:
+        answers = self._ask()
+        for name, told in answers.items():
+            if told is not None:
+                self._last[name] = told
+        self._bury({name for name, told in answers.items() if told is not None}, set(answers))
+        found = {name: _Family(each.kind, each.about, dict(each.values)) for name, each in self._ended.items()}
+        for name, told in self._last.items():
+            _added(found, told, counted_only=answers.get(name) is None)
+            _subtracted(found, self._before.get(name, {}))
+        yield GaugeMetricFamily(
+            "trioworkers_worker_processes",
+            "Processes whose figures are in this",
+            value=sum(told is not None for told in answers.values()),
+        )
+        for name, family in found.items():
+            yield _metric(name, family)
+
+    def _bury(self, answered: set[str], there: set[str]) -> None:
+        """Count what those have left that are gone since."""
+        for path in self._directory.glob("*.ended"):
+            if path.stem not in answered:  # else next time
+                with suppress(OSError):
+                    if (told := decode(path.read_bytes())) is not None:
+                        self._last[path.stem] = told
+                    there.discard(path.stem)
+                    path.unlink()
+        for name in [name for name in self._last if name not in there and name not in answered]:
+            _added(self._ended, self._last.pop(name), counted_only=True)
+            _subtracted(self._ended, self._before.pop(name, {}))
+
+    def _ask(self) -> dict[str, list[Told] | None]:
+        """What each process says; None for one that is there, and silent. Those that were killed are cleared away."""
+        found: dict[str, list[Told] | None] = {}
+        with selectors.DefaultSelector() as selector:
+            for path in self._directory.glob("*.sock"):
+                connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                connection.setblocking(False)  # noqa: FBT003 - the socket's own interface
+                try:
+                    connection.connect(str(path))
+                except BlockingIOError:  # many wait there already
+                    found[path.stem] = None
+                    connection.close()
+                except OSError:
+                    connection.close()
+                    path.unlink(missing_ok=True)
+                else:
+                    found[path.stem] = None
+                    selector.register(connection, selectors.EVENT_READ, (path.stem, bytearray()))
+            for name, text in _read(selector, time.monotonic() + PATIENCE_S):
+                found[name] = decode(text)
+        return found
+
+
+def _read(selector: selectors.BaseSelector, until: float) -> Iterator[tuple[str, bytes]]:
+    """What comes from each in time. Closes all."""
+    while selector.get_map() and (left_s := until - time.monotonic()) > 0:
+        for key, _ in selector.select(left_s):
+            name, text = key.data
+            try:
+                part = key.fileobj.recv(1 << 18)  # type: ignore[union-attr]
+            except BlockingIOError:
+                continue
+            except OSError:
+                part = b""
+            text += part
+            if not part or len(text) > MOST_BYTES:
+                selector.unregister(key.fileobj)
+                key.fileobj.close()  # type: ignore[union-attr]
+                yield name, bytes(text)
+    for key in list(selector.get_map().values()):
+        key.fileobj.close()  # type: ignore[union-attr]
+
+
+def _added(into: dict[str, _Family], told: Iterable[Told], *, counted_only: bool) -> dict[str, _Family]:
+    for each in told:
+        is_gauge = each.kind == "gauge"
+        if is_gauge and counted_only:
+            continue
+        values = into.setdefault(each.name, _Family(each.kind, each.about)).values
+        for name, labels, value in each.samples:
+            sample = name, tuple(labels)
+            if is_gauge and each.name in _NOT_ADDED:
+                values[sample] = _NOT_ADDED[each.name](values.get(sample, value), value)
+            else:
+                values[sample] = values.get(sample, 0.0) + value
+    return into
+
+
+def _subtracted(from_: dict[str, _Family], before: dict[str, _Family]) -> None:
+    for name, family in before.items():
+        if name in from_:
+            for sample, value in family.values.items():
+                from_[name].values[sample] = from_[name].values.get(sample, 0.0) - value
+
+
+def _metric(name: str, family: _Family) -> Metric:
+    metric = Metric(name, family.about, family.kind)
+    for (sample, labels), value in family.values.items():
+        metric.add_sample(sample, dict(labels), value)
+    return metric
