@@ -116,7 +116,7 @@ async def test_empty_queues_take_no_slot_from_one_that_is_full(redis_url: str, s
         await capsule.until(lambda: capsule.running == 3)
         assert worker.stats().free["critical"] == 0
         push(shared_server, "critical", 1, "Turn")
-        await capsule.until(lambda: worker._consumers["critical"].slots.waits)
+        await capsule.until(lambda: worker._served["critical"].slots.waits)
         # Shares are exact over as many slots as the weights add up to: each that becomes free is one.
         for _ in range(10):
             if "critical" in capsule.order:

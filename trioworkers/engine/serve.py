@@ -18,6 +18,7 @@ from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.chosen_redis import noted_elsewhere
 from trioworkers.engine.observed_runner import ObservedRunner, observed
+from trioworkers.engine.queues import Declared
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.watchdog import watching
 from trioworkers.engine.worker import Worker
@@ -159,11 +160,8 @@ def _assemble(app: Declarations, settings: Settings, url: str, connection: Conne
         url=url,
         shutdown_timeout_s=timeout_s,
         strict=settings.strict,
-        capsules=app.capsules,
         classes={queue: app.classes(queue) for queue in app.queues},
-        limits=app.limits,
-        queue_limits=app.queue_limits,
-        unique=app.unique,
+        declared=Declared(app.capsules, app.limits, app.queue_limits, app.unique),
         periodic=app.periodic_jobs,
     )
     return brokers.main, worker

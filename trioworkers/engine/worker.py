@@ -7,38 +7,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from functools import partial
 
 import attrs
 import trio
 
 from trioworkers.broker.brokers import Brokers
-from trioworkers.broker.contract import Due, Intake, LeaseGone
+from trioworkers.broker.contract import Due, LeaseGone
 from trioworkers.broker.emergency import Lists
-from trioworkers.broker.intake import open_intake
-from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.engine import told
-from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import RUNNING, Delivery
-from trioworkers.engine.job_nursery import JobNursery
-from trioworkers.engine.locks import Locks
-from trioworkers.engine.permits import Permits
-from trioworkers.engine.quarantine import Quarantine
+from trioworkers.engine.queues import Declared, Queues
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.shutdown import Shutdown
-from trioworkers.engine.slots import Draw, Slots
 from trioworkers.engine.upkeep import Upkeep
 from trioworkers.engine.within_limits import WithinLimits
 from trioworkers.errors import Superseded, TrioworkersError
 from trioworkers.health import Health, Pulse
-from trioworkers.jobs.limits import FleetLimit, Limits, declared_specs
+from trioworkers.jobs.limits import declared_specs
 from trioworkers.jobs.observers import Observer
-from trioworkers.jobs.unique import UniqueClass
 from trioworkers.printable import Lines
-from trioworkers.wire.capsule import Capsule
-from trioworkers.wire.limit_spec import queue_limit_name
 from trioworkers.wire.own_record import Identity
 from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
@@ -75,22 +65,15 @@ class Worker:
         shutdown_timeout_s: float,
         strict: bool,
         classes: Mapping[str, Sequence[str]],
-        capsules: Sequence[Capsule],
-        limits: Mapping[str, Limits] | None = None,
-        queue_limits: Mapping[str, FleetLimit] | None = None,
-        unique: Mapping[str, Mapping[str, UniqueClass]] | None = None,
+        declared: Declared,
         periodic: Sequence[Periodic] = (),
     ) -> None:
         self.identity = identity
         self._brokers = brokers
         self._connection = connection
-        self._queues = queues
-        self._capsules = capsules
         self._url = url
-        self._limits = limits or {}
-        self._queue_limits = queue_limits or {}
-        self._unique = unique or {}
-        self._consumers: dict[str, Consumer] = {}
+        self._queues = Queues(brokers, url, declared)
+        self._served = self._queues.served
         self._runner: Runner | None = None
         self._shutdown = Shutdown(shutdown_timeout_s, self.running, self._put_back)
         self._chores = trio.CancelScope()
@@ -104,14 +87,14 @@ class Worker:
             identity,
             queues,
             strict=strict,
-            limits=declared_specs(self._limits.values(), self._queue_limits.values()),
+            limits=declared_specs(declared.limits.values(), declared.queue_limits.values()),
             periodic=periodic,
             classes=classes,
-            capsules=capsules,
+            capsules=declared.capsules,
             running=self.running,
             is_quiet=self._shutdown.quieted.is_set,
             is_leaving=lambda: trio.current_time() >= self.deadline,
-            on_settled=lambda queue, deliveries: self._consumers[queue].settled(deliveries),
+            on_settled=lambda queue, deliveries: self._served[queue].settled(deliveries),
             on_lease_gone=self._on_lease_gone,
             on_signal=self._obey,
             on_due=self._hear,
@@ -123,9 +106,9 @@ class Worker:
             brokers.main,
             brokers.by_queue.__getitem__,
             self.running,
-            declared_specs(self._limits.values()),
+            declared_specs(declared.limits.values()),
             declare=self._upkeep.tending.add,
-            on_use=lambda queue: self._consumers[queue].note_permits(),
+            on_use=lambda queue: self._served[queue].note_permits(),
         )
         """The limits around parts of its jobs."""
 
@@ -179,13 +162,13 @@ class Worker:
 
     def running(self) -> Iterable[Delivery]:
         """What takes a slot: jobs that run or are about to, and those that have ended and whose outcome isn't written yet."""
-        return (delivery for consumer in self._consumers.values() for delivery in consumer.deliveries)
+        return self._queues.running()
 
     def stats(self) -> Stats:
         """What it is doing now."""
         return Stats(
-            running={queue: len(consumer.deliveries) for queue, consumer in self._consumers.items()},
-            free={queue: consumer.free for queue, consumer in self._consumers.items()},
+            running={queue: len(served.deliveries) for queue, served in self._served.items()},
+            free={queue: served.free for queue, served in self._served.items()},
             settled=sum(self._upkeep.settled.values()),
             left={} if self._runner is None else dict(self._runner.skipped.by_queue),
             quiet=self._shutdown.quieted.is_set(),
@@ -274,8 +257,8 @@ class Worker:
             logger.warning("running jobs:\n%s", Lines("\n".join(self.describe_jobs()) or "none"))
 
     def _hear(self, due: Due) -> None:
-        for queue, consumer in self._consumers.items():
-            consumer.pause(queue in due.paused_queues)
+        for queue, served in self._served.items():
+            served.pause(queue in due.paused_queues)
         if self._runner is not None:
             self._runner.paused_classes = due.paused_classes
 
@@ -288,8 +271,8 @@ class Worker:
             logger.warning("Redis lost its data: running jobs go on, but are in no list any more")
         else:
             logger.warning("our lease ran out while we were cut off; looking what other workers took over")
-        for consumer in self._consumers.values():
-            consumer.doubt(taken_over=gone is LeaseGone.EXPIRED)
+        for served in self._served.values():
+            served.doubt(taken_over=gone is LeaseGone.EXPIRED)
 
     # ── what it does ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -305,7 +288,7 @@ class Worker:
         self._runner = runner
         self._token = trio.lowlevel.current_trio_token()
         runner.metrics = self._upkeep.metrics
-        self._consumers = self._make_consumers(runner)
+        self._queues.open(runner, self._upkeep.settlers, self._upkeep.tending, self._on_lease_gone)
         async with trio.open_nursery() as upkeep:
             await self._upkeep.start()
             for settler in self._upkeep.settlers.values():
@@ -314,9 +297,7 @@ class Worker:
             upkeep.start_soon(self._do_chores)
             started()
             try:
-                async with trio.open_nursery() as queues:
-                    for queue in self._queues:
-                        queues.start_soon(self._serve_queue, queue)
+                await self._queues.run(self._shutdown, self._mind, partial(self.stop, 0.0))
             finally:
                 self._shutdown.drained()
             if await self._depart():
@@ -327,56 +308,6 @@ class Worker:
         if self.stopped_for is not None:
             raise self.stopped_for
 
-    def _make_consumers(self, runner: Runner) -> dict[str, Consumer]:
-        block_s = max(5.0, len(self._queues) / 2)  # many queues: the same number of commands in all
-        quarantine = Quarantine(self._brokers.main)
-        draws = _draws(self._capsules)
-        return {
-            queue: Consumer(
-                queue,
-                draws[queue],
-                broker=(broker := self._brokers.by_queue[queue]),
-                open_intake=self._intake(queue, broker, block_s),
-                runner=runner,
-                settler=self._upkeep.settlers[broker],
-                quarantine=quarantine,
-                on_lease_gone=self._on_lease_gone,
-                permits=self._permits(queue, broker),
-                locks=Locks(queue, broker, self._unique[queue]) if queue in self._unique else None,
-            )
-            for queue in self._queues
-        }
-
-    def _intake(
-        self, queue: str, broker: RedisBroker, block_s: float
-    ) -> Callable[[str], AbstractAsyncContextManager[Intake]]:
-        limit = self._queue_limits.get(queue)
-        if limit is None:
-            return partial(open_intake, broker, self._url, block_s)
-        from trioworkers.broker.holds.queue_limit import open_limited_intake  # noqa: PLC0415 - few queues have one
-
-        return partial(open_limited_intake, broker, self._url, block_s, queue_limit_name(limit.name), limit.spec)
-
-    def _permits(self, queue: str, broker: RedisBroker) -> Permits | None:
-        limits = self._limits.get(queue)
-        return None if limits is None else Permits(queue, broker, limits, self._upkeep.tending.expect)
-
-    async def _serve_queue(self, queue: str) -> None:
-        jobs = JobNursery(queue)
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(jobs.run)
-                with self._shutdown.intake():
-                    await self._mind(self._consumers[queue].run, jobs)
-                # A quiet worker stays until it is stopped, however idle: who made it quiet may want to look at it first.
-                await self._shutdown.told.wait()
-                jobs.close()
-        except BaseException:
-            self.stop(
-                0.0
-            )  # jobs are shielded from what goes on around them: nobody else would end those of the other queues
-            raise
-
     async def _do_chores(self) -> None:
         with self._chores:
             async with trio.open_nursery() as nursery:
@@ -385,8 +316,8 @@ class Worker:
                 if self._runner is not None and self._runner.hooks:
                     nursery.start_soon(self._mind, self._runner.hooks.run)
                 await self._shutdown.quieted.wait()  # until then consumers compare between two fetches
-                for consumer in self._consumers.values():
-                    nursery.start_soon(self._mind, consumer.watch)
+                for served in self._served.values():
+                    nursery.start_soon(self._mind, served.watch)
 
     async def _mind(self, part: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run a part of us. If it fails, all ends in good order; whoever sees to it that the process ends must know of it before that."""
@@ -396,7 +327,7 @@ class Worker:
             self._stop_for(error, timeout_s=0.0)
 
     def _put_back(self, delivery: Delivery) -> None:
-        self._consumers[delivery.queue].put_back(delivery)
+        self._served[delivery.queue].put_back(delivery)
 
     async def _depart(self) -> bool:
         return await self._shutdown.depart(self._upkeep.flush, self._leave)
@@ -407,13 +338,4 @@ class Worker:
         with suppress(Superseded):  # then nothing there is ours any more
             if blamed:
                 await self._upkeep.charge(blamed)
-            await self._upkeep.leave(lambda queue: self._consumers[queue].has_running)
-
-
-def _draws(capsules: Sequence[Capsule]) -> dict[str, Draw]:
-    """Each queue's way to the slots of its capsule."""
-    found: dict[str, Draw] = {}
-    for capsule in capsules:
-        slots = Slots(capsule.concurrency, "strict" if capsule.strict else "weighted")
-        found |= {queue: slots.draw(weight) for queue, weight in capsule.weights.items()}
-    return found
+            await self._upkeep.leave(lambda queue: self._served[queue].has_running)

@@ -105,8 +105,8 @@ class _Interruption(trio.abc.Instrument):
     def _find(self, task: trio.lowlevel.Task) -> Delivery | None:
         """The first attempt of such a job; once it has one, there is no other."""
         assert self._test is not None  # noqa: S101 - `after_task_step` has looked
-        for consumer in self._test._consumers.values():
-            for delivery in consumer.deliveries:
+        for each in self._test._served.values():
+            for delivery in each.deliveries:
                 if delivery.task is task and self._class in (None, delivery.job_class):
                     return delivery
         return None

@@ -23,13 +23,13 @@ from trioworkers.broker.fake import EPOCH_S
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery, by_queue
-from trioworkers.engine.job_nursery import JobNursery
 from trioworkers.engine.locks import Locks
 from trioworkers.engine.maintenance import Promoter
 from trioworkers.engine.periodic import Ticker
 from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import MAX_CRASHES, Quarantine
 from trioworkers.engine.runner import Runner
+from trioworkers.engine.served_queue import ServedQueue
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.slots import Slots
 from trioworkers.engine.tending import Tending
@@ -68,7 +68,7 @@ class RunningApp:
         self._broker = broker
         self._manual = manual
         self._runner: Runner
-        self._consumers: dict[str, Consumer] = {}
+        self._served: dict[str, ServedQueue] = {}
         self._worker = trio.CancelScope()
         self._is_over = False
         self._performed: list[Delivery] = []
@@ -128,8 +128,8 @@ class RunningApp:
 
     def _pause(self, *, paused: bool) -> None:
         if self._manual:
-            for consumer in self._consumers.values():
-                consumer.pause(paused)
+            for each in self._served.values():
+                each.pause(paused)
 
     # ── one thing at a time ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -143,8 +143,8 @@ class RunningApp:
 
     def _deliveries(self) -> Iterator[Delivery]:
         yield from self._performed
-        for consumer in self._consumers.values():
-            yield from consumer.deliveries
+        for each in self._served.values():
+            yield from each.deliveries
 
     async def _perform(self, job: Job) -> Any:
         dialect, _ = self._broker.spoken_on(job.queue)
@@ -181,10 +181,10 @@ class RunningApp:
         name = next((each for each in ([queue] if queue else self._app.queues) if waiting.get(each)), None)
         if name is None:
             raise AssertionError(f"no job waits {f'on {queue}' if queue else 'on the queues of the app'}")
-        had, count, consumer = len(waiting[name]), len(self.ran), self._consumers[name]
-        consumer.pause(paused=False)
+        had, count, served = len(waiting[name]), len(self.ran), self._served[name]
+        served.pause(paused=False)
         await self._until(lambda: len(waiting[name]) < had)
-        consumer.pause(paused=True)  # it has one slot, which is taken: no other is fetched
+        served.pause(paused=True)  # it has one slot, which is taken: no other is fetched
         await self._until(lambda: not self._broker.lists.get((name, self._broker.holder.process_id)))
         await trio.testing.wait_all_tasks_blocked()
         if len(self.ran) == count:
@@ -225,8 +225,8 @@ class RunningApp:
         await trio.testing.wait_all_tasks_blocked()
 
     def _crash(self) -> None:
-        for consumer in self._consumers.values():
-            consumer.cancel_jobs()
+        for each in self._served.values():
+            each.cancel_jobs()
         self._worker.cancel()
 
     async def _recover(self) -> None:
@@ -349,8 +349,8 @@ async def _work(
     resources: SharedResources,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    consumers: dict[str, Consumer] = {}
-    test._consumers = consumers
+    served: dict[str, ServedQueue] = {}
+    test._served = served
 
     def on_settled(deliveries: Sequence[Delivery]) -> None:
         test.completed += len(deliveries)
@@ -358,7 +358,7 @@ async def _work(
 
     def free_slots(deliveries: Sequence[Delivery]) -> None:
         for queue, its in by_queue(deliveries).items():
-            consumers[queue].settled(its)
+            served[queue].settled(its)
 
     settler = Settler(broker, on_settled, on_dismissed=free_slots)
     ticker = Ticker(broker, app.periodic_jobs)
@@ -369,22 +369,20 @@ async def _work(
     with trio.CancelScope() as test._worker:
         async with trio.open_nursery() as nursery:
             for queue, concurrency in app.queues.items():
-                consumers[queue] = Consumer(
+                served[queue] = ServedQueue(
                     queue,
                     Slots(1 if test._manual else concurrency).draw(),
                     broker=broker,
-                    open_intake=broker.open_intake,
                     runner=runner,
                     settler=settler,
                     quarantine=Quarantine(broker),
-                    on_lease_gone=lambda _: None,
                     permits=Permits(queue, broker, app.limits[queue], tending.expect) if queue in app.limits else None,
                     locks=Locks(queue, broker, app.unique[queue]) if queue in app.unique else None,
                 )
-                consumers[queue].paused = test._manual
-                jobs = JobNursery(queue)
-                await nursery.start(jobs.run)
-                nursery.start_soon(consumers[queue].run, jobs)
+                served[queue].paused = test._manual
+                await nursery.start(served[queue].jobs.run)
+                consumer = Consumer(served[queue], open_intake=broker.open_intake, on_lease_gone=lambda _: None)
+                nursery.start_soon(consumer.run)
             nursery.start_soon(settler.run)
             nursery.start_soon(_promote, broker, ticker)
             nursery.start_soon(runner.hooks.run)

@@ -1,0 +1,136 @@
+"""A worker's queues: who fetches for each, and the nursery in which its jobs run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+import attrs
+import trio
+
+from trioworkers.broker.brokers import Brokers
+from trioworkers.broker.contract import Broker, Intake, LeaseGone
+from trioworkers.broker.intake import open_intake
+from trioworkers.broker.moves import RedisBroker
+from trioworkers.engine.consumer import Consumer
+from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.locks import Locks
+from trioworkers.engine.permits import Permits
+from trioworkers.engine.quarantine import Quarantine
+from trioworkers.engine.runner import Runner
+from trioworkers.engine.served_queue import ServedQueue
+from trioworkers.engine.settler import Settler
+from trioworkers.engine.shutdown import Shutdown
+from trioworkers.engine.slots import Slots
+from trioworkers.engine.tending import Tending
+from trioworkers.jobs.limits import FleetLimit, Limits
+from trioworkers.jobs.unique import UniqueClass
+from trioworkers.wire.capsule import Capsule
+from trioworkers.wire.limit_spec import queue_limit_name
+
+Mind = Callable[..., Awaitable[None]]
+"""Runs a part of the worker, and sees to it that all ends in good order if that fails."""
+
+
+@attrs.frozen
+class Declared:
+    """What the app says of its queues, by their names."""
+
+    capsules: Sequence[Capsule]
+    limits: Mapping[str, Limits] = attrs.field(factory=dict)
+    queue_limits: Mapping[str, FleetLimit] = attrs.field(factory=dict)
+    unique: Mapping[str, Mapping[str, UniqueClass]] = attrs.field(factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many queues there are."""
+        return sum(len(capsule.weights) for capsule in self.capsules)
+
+
+class Queues:
+    """See the module. Before `open` there are none."""
+
+    def __init__(self, brokers: Brokers, url: str, declared: Declared) -> None:
+        self._brokers = brokers
+        self._url = url
+        self._declared = declared
+        self._block_s = max(5.0, declared.count / 2)  # many queues: the same number of commands in all
+        self._consumers: list[Consumer] = []
+        self.served: dict[str, ServedQueue] = {}
+
+    def __repr__(self) -> str:
+        return f"<Queues: {', '.join(self.served)}>"
+
+    def open(
+        self,
+        runner: Runner,
+        settlers: Mapping[RedisBroker, Settler],
+        tending: Tending,
+        on_lease_gone: Callable[[LeaseGone], None],
+    ) -> None:
+        """Make them, and who fetches for them; nothing is fetched yet. `on_lease_gone` is told when a fetch finds our lease missing."""
+        quarantine = Quarantine(self._brokers.main)
+        for capsule in self._declared.capsules:
+            slots = Slots(capsule.concurrency, "strict" if capsule.strict else "weighted")
+            for queue, weight in capsule.weights.items():
+                broker = self._brokers.by_queue[queue]
+                served = ServedQueue(
+                    queue,
+                    slots.draw(weight),
+                    broker=broker,
+                    runner=runner,
+                    settler=settlers[broker],
+                    quarantine=quarantine,
+                    permits=self._permits(queue, broker, tending),
+                    locks=self._locks(queue, broker),
+                )
+                self.served[queue] = served
+                opening = self._intake(queue, broker)
+                self._consumers.append(Consumer(served, open_intake=opening, on_lease_gone=on_lease_gone))
+
+    def _intake(self, queue: str, broker: RedisBroker) -> Callable[[str], AbstractAsyncContextManager[Intake]]:
+        limit = self._declared.queue_limits.get(queue)
+        if limit is None:
+            return partial(open_intake, broker, self._url, self._block_s)
+        from trioworkers.broker.holds.queue_limit import open_limited_intake  # noqa: PLC0415 - few queues have one
+
+        name = queue_limit_name(limit.name)
+        return partial(open_limited_intake, broker, self._url, self._block_s, name, limit.spec)
+
+    def _permits(self, queue: str, broker: Broker, tending: Tending) -> Permits | None:
+        limits = self._declared.limits.get(queue)
+        return None if limits is None else Permits(queue, broker, limits, tending.expect)
+
+    def _locks(self, queue: str, broker: Broker) -> Locks | None:
+        unique = self._declared.unique.get(queue)
+        return None if unique is None else Locks(queue, broker, unique)
+
+    def running(self) -> Iterator[Delivery]:
+        """All that takes a slot."""
+        return (delivery for served in self.served.values() for delivery in served.deliveries)
+
+    async def run(self, shutdown: Shutdown, mind: Mind, on_failure: Callable[[], None]) -> None:
+        """Serve them until the worker is told to stop and nothing runs any more.
+
+        `mind` runs an intake. `on_failure` is told when a nursery falls over: jobs are shielded from what goes on around them, so nobody
+        else would end those of the other queues.
+        """
+        async with trio.open_nursery() as nursery:
+            for consumer in self._consumers:
+                nursery.start_soon(self._serve, consumer, shutdown, mind, on_failure)
+
+    async def _serve(self, consumer: Consumer, shutdown: Shutdown, mind: Mind, on_failure: Callable[[], None]) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                for served in consumer.queues:
+                    await nursery.start(served.jobs.run)
+                with shutdown.intake():
+                    await mind(consumer.run)
+                # A quiet worker stays until it is stopped, however idle: who made it quiet may want to look at it first.
+                await shutdown.told.wait()
+                for served in consumer.queues:
+                    served.jobs.close()
+        except BaseException:
+            on_failure()
+            raise
