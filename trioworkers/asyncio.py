@@ -23,6 +23,7 @@ from trioworkers.jobs.exchanges import (
     Command,
     Exchange,
     Exchanges,
+    Listen,
     Pause,
     Run,
     Step,
@@ -39,6 +40,8 @@ from trioworkers.wire.membership import Opening
 
 if TYPE_CHECKING:
     import redis.asyncio
+
+    from trioworkers.broker.asyncio_news import Listener, News
 
 __all__ = ["Client"]
 
@@ -88,6 +91,7 @@ class Client:
         self._max_connections = checked_connections(max_connections)
         self._redis: redis.asyncio.Redis | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._listener: Listener | None = None
 
     def __repr__(self) -> str:
         return f"<trioworkers.asyncio.Client: {self._options.chosen}>"
@@ -111,7 +115,7 @@ class Client:
 
     async def aclose(self) -> None:
         """Close its connections. A later call opens new ones."""
-        client, self._redis, self._loop = self._redis, None, None
+        client, self._redis, self._loop, self._listener = self._redis, None, None, None
         if client is not None:
             await client.connection_pool.disconnect()
 
@@ -171,16 +175,23 @@ class Client:
         TimeoutError if it has not ended by then: also for a job that keeps no result, or whose result is not kept any more. Unavailable
         or Refused if Redis fails. Cancelled: nothing has happened.
         """
-        return await self._do(result(jid, timeout))
+        from trioworkers.broker.asyncio_news import News  # noqa: PLC0415 - it needs redis-py, which comes with the first call
 
-    async def _do(self, exchange: Exchange[T]) -> T:
+        _check_loop()
+        news = News(self._exchanges.keys.result(jid))
+        try:
+            return await self._do(result(jid, timeout), news)
+        finally:
+            await news.close()
+
+    async def _do(self, exchange: Exchange[T], news: News | None = None) -> T:
         _check_loop()
         try:
             step = next(exchange)
             with self._options.chosen.explained():
                 while True:
                     try:
-                        reply = await self._step(step)
+                        reply = await self._step(step, news)
                     except BrokerError as error:
                         step = exchange.throw(error)
                     else:
@@ -189,12 +200,14 @@ class Client:
             returned: T = end.value
             return returned
 
-    async def _step(self, step: Step) -> Any:
+    async def _step(self, step: Step, news: News | None) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
         from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
 
         client = self._client()
+        if isinstance(step, Listen):
+            return await self._listen(client, news, step.seconds)
         try:
             if isinstance(step, AskEnded):
                 text = await client.get(self._exchanges.keys.result(step.jid))
@@ -212,12 +225,22 @@ class Client:
                 await client.connection_pool.disconnect()  # the next one is opened to where it is now
             raise redis_py.translate(error, self._url) from error
 
+    async def _listen(self, client: redis.asyncio.Redis, news: News | None, seconds: float) -> bool:
+        if news is None or self._max_connections == 1:  # which others need
+            await asyncio.sleep(seconds)
+            return False
+        if self._listener is None or self._listener.is_over:
+            from trioworkers.broker.asyncio_news import Listener  # noqa: PLC0415 - as above
+
+            self._listener = Listener(client)
+        return await news.wait(self._listener, seconds)
+
     def _client(self) -> redis.asyncio.Redis:
         loop = asyncio.get_running_loop()
         if self._redis is not None and self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise RuntimeError("a trioworkers.asyncio.Client belongs to one event loop: make another one for this")
-            self._redis = None  # its sockets ended with their loop
+            self._redis = self._listener = None  # its sockets ended with their loop
         if self._redis is None:
             self._redis, self._loop = _open_client(self._url, self._max_connections), loop
         return self._redis

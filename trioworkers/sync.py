@@ -28,6 +28,7 @@ from trioworkers.jobs.exchanges import (
     Command,
     Exchange,
     Exchanges,
+    Listen,
     Pause,
     Run,
     Step,
@@ -43,6 +44,8 @@ from trioworkers.wire.membership import Opening
 
 if TYPE_CHECKING:
     import redis
+
+    from trioworkers.broker.blocking_news import News
 
 __all__ = ["Client"]
 
@@ -207,7 +210,15 @@ class Client:
         TimeoutError if it has not ended by then: also for a job that keeps no result, or whose result is not kept any more. Unavailable
         or Refused if Redis fails. RuntimeError inside an event loop.
         """
-        return self._do(result(jid, timeout))
+        check_may_block()
+        from trioworkers.broker.blocking_news import News  # noqa: PLC0415 - it needs redis-py, which comes with the first call
+
+        listening: set[tuple[int, int]] = self.__dict__.setdefault("_listening", set())
+        news = News(self._exchanges.keys.result(jid), listening, self._max_connections // 2)
+        try:
+            return self._do(result(jid, timeout), news)
+        finally:
+            news.close()
 
     # ── for our own house ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -229,14 +240,14 @@ class Client:
         """One command to Redis that does no harm twice, repeated like `enqueue`. Not for users. Raises Unavailable or Refused."""
         return self._do(self._exchanges.command(*words))
 
-    def _do(self, exchange: Exchange[T]) -> T:
+    def _do(self, exchange: Exchange[T], news: News | None = None) -> T:
         check_may_block()
         try:
             step = next(exchange)
             with self._options.chosen.explained():
                 while True:
                     try:
-                        reply = self._step(step)
+                        reply = self._step(step, news)
                     except BrokerError as error:
                         step = exchange.throw(error)
                     else:
@@ -245,12 +256,14 @@ class Client:
             returned: T = end.value
             return returned
 
-    def _step(self, step: Step) -> Any:
+    def _step(self, step: Step, news: News | None) -> Any:
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
         from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
 
         client = self._client(redis_py.open_client)
+        if isinstance(step, Listen):
+            return news is not None and news.wait(client, step.seconds)
         try:
             if isinstance(step, AskEnded):
                 text = client.get(self._exchanges.keys.result(step.jid))

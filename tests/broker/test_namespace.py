@@ -19,7 +19,7 @@ from trioworkers.broker.redis.link import Link
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.places import Location
 
-RULES = "~prod:* +@all -@admin -@dangerous +info +config|get +client|id +client|unblock"
+RULES = "~prod:* &prod:* +@all -@admin -@dangerous +info +config|get +client|id +client|unblock"
 """As docs/cli.md has them, but for the keys."""
 
 

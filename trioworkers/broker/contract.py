@@ -9,6 +9,7 @@ import enum
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import attrs
@@ -116,6 +117,13 @@ class Fetched:
     again_in_s: float | None = None
 
 
+class News(Protocol):
+    """That something has happened, for one who waits for it."""
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until it has, or so long; whether it would be heard of. It may be for nothing: look, and wait again."""
+
+
 class Sends(Protocol):
     """What a `Client` needs."""
 
@@ -133,6 +141,9 @@ class Sends(Protocol):
 
     async def ended(self, jid: str) -> Ended | None:
         """See `Sender.ended`."""
+
+    def news_of_end(self, jid: str) -> AbstractContextManager[News]:
+        """See `Sender.news_of_end`."""
 
     async def put_periodic(self, entry: Periodic) -> None:
         """See `Sender.put_periodic`."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import TypeVar
 
 import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
-from trioworkers.broker.contract import PAGE_BYTES, Due, DueSet, Fetched, Holder, Intake, Listed, Settlement
+from trioworkers.broker.contract import PAGE_BYTES, Due, DueSet, Fetched, Holder, Intake, Listed, News, Settlement
 from trioworkers.broker.holds.fake import FakeHolds
 from trioworkers.broker.holds.fake_batches import FakeBatches
 from trioworkers.broker.holds.fake_locks import FakeLocks
@@ -314,6 +314,11 @@ class FakeBroker:
         text = await self._call(lambda: self.held.ended(jid), looks=True)
         return None if text is None else decode_ended(text)
 
+    def news_of_end(self, jid: str) -> AbstractContextManager[News]:
+        """See `Sender.news_of_end`."""
+        del jid  # any move may be its end
+        return nullcontext(FakeNews(self))
+
     async def open_batch(self, batch: str, opening: Opening) -> None:
         """See `Sender.open_batch`."""
 
@@ -476,6 +481,19 @@ class FakeBroker:
             taken.append(self.queues[queue].pop())
             self._list(queue).insert(0, taken[-1])
         return taken
+
+
+class FakeNews:
+    """See `News`."""
+
+    def __init__(self, broker: FakeBroker) -> None:
+        self._fake = broker
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for the next move."""
+        with trio.move_on_after(seconds):
+            await self._fake.next_change.wait()
+        return True
 
 
 class FakeIntake:

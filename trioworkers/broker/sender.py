@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
+from trioworkers.broker.contract import News
 from trioworkers.broker.enqueue import script_of
 from trioworkers.broker.holds.batches import cancel_batch
 from trioworkers.broker.redis.connection import Connection
@@ -94,6 +96,10 @@ class Sender:
         key = self.keys.result(jid)
         text = await self.connection.commands("result").get(key)
         return None if text is None else decode_ended(text)
+
+    def news_of_end(self, jid: str) -> AbstractContextManager[News]:
+        """Wakes who waits for the end of a job that keeps its result, within the block."""
+        return self.connection.listen(self.keys.result(jid))
 
     async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
         """What step `name` of a job returned, if it is recorded beside the payload, and how many results are there. Raises BrokerError."""

@@ -50,10 +50,11 @@ COMMON = """\
 TAIL = """\
 ## A Redis user for workers
 
-All that workers and these commands need, and no more (`&*` from Redis 7 on is the default; with a namespace `~NAMESPACE:*` will do for `~*`); `trioworkers doctor` tells what is missing.
+All that workers and these commands need, and no more (with a namespace `~NAMESPACE:*` and `&NAMESPACE:*` will do for `~*` and `&*`); `trioworkers doctor` tells what is missing. `&*` is for who waits for results:
+without it they are found half a second later.
 
 ```
-ACL SETUSER worker on >PASSWORD ~* +@all -@admin -@dangerous +info +config|get +client|id +client|unblock
+ACL SETUSER worker on >PASSWORD ~* &* +@all -@admin -@dangerous +info +config|get +client|id +client|unblock
 ```
 """
 

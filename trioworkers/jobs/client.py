@@ -18,7 +18,7 @@ from trioworkers.broker.sender import Sender
 from trioworkers.cron import Missed, Overlap
 from trioworkers.jobs.batch import Batch, OpenBatch, opening
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
-from trioworkers.jobs.exchanges import AskEnded, Pause, result
+from trioworkers.jobs.exchanges import Listen, result
 from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.outcome import Send, moment
 from trioworkers.redis_url import shown_url
@@ -166,19 +166,16 @@ class Client:
         or Refused if Redis fails. Cancelled: nothing has happened.
         """
         sender, exchange = self._opened(), result(jid, timeout, trio.current_time)
-        try:
-            step = next(exchange)
-            while True:
-                match step:
-                    case Pause(seconds):
-                        await trio.sleep(seconds)
-                        step = exchange.send(None)
-                    case AskEnded(wanted):
-                        step = exchange.send(await sender.ended(wanted))
-                    case _:
-                        raise AssertionError(f"who waits for a result doesn't {step}")
-        except StopIteration as end:
-            return end.value
+        with sender.news_of_end(jid) as news:
+            try:
+                step = next(exchange)
+                while True:
+                    if isinstance(step, Listen):
+                        step = exchange.send(await news.wait(step.seconds))
+                    else:
+                        step = exchange.send(await sender.ended(jid))
+            except StopIteration as end:
+                return end.value
 
     async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
         """What a step of a job returned, if that is recorded beside its payload, and how many results are: for `Context.step`."""

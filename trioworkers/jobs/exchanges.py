@@ -39,6 +39,8 @@ MOST_RETRY_FOR_S = 60.0
 """Tokens are remembered for two minutes; a copy under way counts, too."""
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
 """Between two looks for a result, or two tries: the longer it takes, the rarer."""
+LOOK_AGAIN_S = 5.0
+"""Between two looks for a result by one who is told when it is there: what tells may be lost."""
 
 
 @attrs.frozen
@@ -53,6 +55,14 @@ class AskEnded:
     """Ask how a job ended. What comes of it: an `Ended`, or None."""
 
     jid: str
+
+
+@attrs.frozen
+class Listen:
+    """Wait until that job has ended, as far as that is heard, or so long; the first time, begin to listen. What comes of it: whether it would be heard."""
+
+    jid: str
+    seconds: float
 
 
 @attrs.frozen
@@ -71,7 +81,7 @@ class Run:
     args: Sequence[str | bytes | int]
 
 
-Step = Call | Pause | AskEnded | Command | Run
+Step = Call | Pause | AskEnded | Listen | Command | Run
 """What is to be done next; of a `Call` comes the script's reply."""
 Exchange = Generator[Step, Any, T]
 
@@ -201,7 +211,7 @@ class Exchanges:
 def result(jid: str, timeout_s: float | None, now: Callable[[], float] = time.monotonic) -> Exchange[Any]:
     """Wait for how a job ended. Raises JobFailed, JobGone, TimeoutError. `now`: the clock by which time passes."""
     given_up_at = math.inf if timeout_s is None else now() + timeout_s
-    pauses = _pauses()
+    pauses, is_sure = _pauses(), False
     while True:
         ended: Ended | None = yield AskEnded(jid)
         if ended is not None:
@@ -209,7 +219,7 @@ def result(jid: str, timeout_s: float | None, now: Callable[[], float] = time.mo
         left_s = given_up_at - now()
         if left_s <= 0:
             raise TimeoutError(f"job {jid} has not ended within {timeout_s:g} s, or keeps no result")
-        yield Pause(min(next(pauses), left_s))
+        is_sure = yield Listen(jid, min(LOOK_AGAIN_S if is_sure else next(pauses), left_s))
 
 
 def _returned(jid: str, ended: Ended) -> Any:

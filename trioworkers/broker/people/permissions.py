@@ -53,6 +53,7 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "PERSIST": (K,),
     "PEXPIRE": (K, "1"),
     "PTTL": (K,),
+    "PUBLISH": (K, ""),
     "RPOP": (K, "1"),
     "RPUSH": (K, "x"),
     "SADD": (K, "x"),

@@ -21,7 +21,10 @@ local effect = {
     for id in pairs(ids) do touch_batches(own, {id}) end
   end,
   result = function(own, list)
-    for _, e in ipairs(list) do redis.call('SET', own .. 'result:' .. e[2], e[3], 'EX', e[4]) end
+    for _, e in ipairs(list) do
+      redis.call('SET', own .. 'result:' .. e[2], e[3], 'EX', e[4])
+      redis.pcall('PUBLISH', own .. 'result:' .. e[2], '') -- who may not publish lets others look for it
+    end
   end,
   close = function(own, list)
     for _, e in ipairs(list) do

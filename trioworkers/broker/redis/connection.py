@@ -14,9 +14,9 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import coredis
 import trio
@@ -33,6 +33,9 @@ from trioworkers.errors import BrokerError, Superseded, Unavailable
 from trioworkers.redis_url import RedisUrl, at_namespace, parse_redis_url
 from trioworkers.tls_context import tls_context
 
+if TYPE_CHECKING:
+    from trioworkers.broker.redis.listening import Listener, News
+
 logger = logging.getLogger("trioworkers")
 
 REPLY_TIMEOUT_S = 3.0
@@ -45,7 +48,7 @@ MAX_CONNECTIONS = 4
 T = TypeVar("T")
 
 
-class _Epoch:
+class Epoch:
     """One coredis client's life. Its pool loses a slot whenever a socket dies in its hands, so after trouble it is given up whole."""
 
     def __init__(self, client: coredis.Redis[bytes], url: RedisUrl, silence_s: float) -> None:
@@ -165,7 +168,8 @@ class Connection:
         self._url = url
         self._reply_timeout_s = reply_timeout_s
         self._nursery = nursery
-        self._epoch: _Epoch | None = None
+        self._epoch: Epoch | None = None
+        self._listener: Listener | None = None
         self.link = link
 
     @property
@@ -207,7 +211,7 @@ class Connection:
         """
         return await self._ask(operation, lambda epoch: epoch.block(words, timeout_s, end), shield=False)
 
-    async def _ask(self, operation: str, question: Callable[[_Epoch], Awaitable[T]], *, shield: bool = True) -> T:
+    async def _ask(self, operation: str, question: Callable[[Epoch], Awaitable[T]], *, shield: bool = True) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         started_at = trio.current_time()
         epoch = self._current_epoch()
@@ -235,17 +239,34 @@ class Connection:
         self.link.succeeded(operation)
         return reply
 
-    def _current_epoch(self) -> _Epoch:
+    def _current_epoch(self) -> Epoch:
         if self._epoch is None or self._epoch.is_over:
-            self.close()
-            self._epoch = _Epoch(_client(self._url, self._reply_timeout_s), self._url, self._reply_timeout_s)
-            self._nursery.start_soon(self._epoch.live)
+            self._retire()
+            self._epoch = self._new_epoch()
         return self._epoch
 
-    def close(self) -> None:
-        """Let the socket go. There are no calls any more, or it is dead."""
+    def listen(self, channel: str) -> AbstractContextManager[News]:
+        """News of a channel, within the block: see `listening`."""
+        if self._listener is None:
+            from trioworkers.broker.redis.listening import Listener  # noqa: PLC0415 - few wait for results
+
+            self._listener = Listener(self._new_epoch, self._nursery)
+        return self._listener.listen(channel)
+
+    def _new_epoch(self) -> Epoch:
+        epoch = Epoch(_client(self._url, self._reply_timeout_s), self._url, self._reply_timeout_s)
+        self._nursery.start_soon(epoch.live)
+        return epoch
+
+    def _retire(self) -> None:
         if self._epoch is not None:
             self._epoch.retired.set()
+
+    def close(self) -> None:
+        """Let the sockets go. There are no calls any more."""
+        self._retire()
+        if self._listener is not None:
+            self._listener.close()
 
 
 @asynccontextmanager
