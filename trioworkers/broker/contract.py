@@ -207,7 +207,7 @@ class Broker(Sends, Protocol):
         """See `RedisBroker.take_ticks`."""
 
     async def register_cron(
-        self, schedule: str, declared: Sequence[Declaration], since: str, *, sweep: bool = False
+        self, schedule: str, declared: Sequence[Declaration], since_s: float, *, sweep: bool = False
     ) -> Registered:
         """See `ticks.register`."""
 

@@ -378,10 +378,10 @@ class FakeBroker:
         return await self._call(move)
 
     async def register_cron(
-        self, schedule: str, declared: Sequence[Declaration], since: str, *, sweep: bool = False
+        self, schedule: str, declared: Sequence[Declaration], since_s: float, *, sweep: bool = False
     ) -> Registered:
         """See `ticks.register`."""
-        return await self._call(lambda: self.ticks.register(schedule, declared, since, sweep=sweep))
+        return await self._call(lambda: self.ticks.register(schedule, declared, since_s, sweep=sweep))
 
     async def due(self, limit: int, ticks: int = 0) -> Due:
         """See `Promotes.due`."""

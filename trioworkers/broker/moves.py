@@ -86,10 +86,11 @@ class RedisBroker(Settles, Promotes, Reclaims):
         return answers
 
     async def register_cron(
-        self, schedule: str, declared: Sequence[ticks.Declaration], since: str, *, sweep: bool = False
+        self, schedule: str, declared: Sequence[ticks.Declaration], since_s: float, *, sweep: bool = False
     ) -> ticks.Registered:
         """See `ticks.register`."""
-        return await ticks.register(self.connection, self.keys, schedule, declared, since, sweep=sweep)
+        who = ticks.Registrar(self._lease_key, self.holder.lease, self.keys, schedule)
+        return await ticks.register(self.connection, who, declared, since_s, sweep=sweep)
 
     async def tend(self, round_: limits.Round) -> limits.Tended:
         """See `limits.tend`."""

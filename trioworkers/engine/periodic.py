@@ -38,7 +38,7 @@ class Ticker:
         self._namespace = broker.keys.worker_namespace
         self._declared = declared
         self._definitions = [encode_entry(entry) for entry in declared]
-        self._since = ""
+        self._since_s: float | None = None
         self._unknown = trio.Event()
         self._told: set[str] = set()
         self.page = PAGE
@@ -62,6 +62,8 @@ class Ticker:
     async def register(self, *, sweep: bool = True) -> None:
         """Tell the fleet of our entries. Raises BrokerError, but for Refused, which is told once: broken keys keep no job from running."""
         now_s = self._broker.clock.now_s()
+        if self._since_s is None:
+            self._since_s = now_s
         declared = [
             Declaration(entry.name, definition, entry.timing, _score(entry.when.after(math.floor(now_s))))
             for entry, definition in zip(self._declared, self._definitions, strict=True)
@@ -70,14 +72,13 @@ class Ticker:
             page = declared[begin : begin + _DECLARED_AT_ONCE]
             try:
                 found = await self._broker.register_cron(
-                    self.schedule, page, self._since, sweep=sweep and begin + _DECLARED_AT_ONCE >= len(declared)
+                    self.schedule, page, self._since_s, sweep=sweep and begin + _DECLARED_AT_ONCE >= len(declared)
                 )
             except Superseded:
                 raise
             except Refused as error:
                 self._tell(f"periodic jobs can't be declared: {error}")
                 return
-            self._since = found.since
             for name in found.changed:
                 logger.info("periodic job %s is declared as this worker's code has it", name)
             for name in found.left:
@@ -141,7 +142,7 @@ class Ticker:
                 made.next_s,
                 list(self._sends(entry, made, now_s)),
                 list(self._runs(entry, made)),
-                skips=_skips(entry),
+                skips=entry.skips,
                 dialect=entry.dialect,
             )
         except NewerEntry as error:
@@ -184,12 +185,6 @@ class Ticker:
         if text not in self._told:
             self._told = {text, *list(self._told)[:1000]}
             logger.error("%s", text)
-
-
-def _skips(entry: Periodic) -> bool:
-    """Whether a run in whose place there is another one is none."""
-    lock = entry.job.lock
-    return entry.overlap == "skip" or (lock is not None and lock.on_conflict in ("skip", "raise", "throttle"))
 
 
 def _score(tick_s: int | None) -> float:

@@ -105,6 +105,12 @@ class Periodic:
         """Equal for entries with the same ticks."""
         return f"{self.expression} {self.zone}"
 
+    @property
+    def skips(self) -> bool:
+        """Whether a run in whose place there is another one is none."""
+        lock = self.job.lock
+        return self.overlap == "skip" or (lock is not None and lock.on_conflict in ("skip", "raise", "throttle"))
+
     def jid_at(self, namespace: str, tick_s: int) -> str:
         """The jid of the run for a tick: the same whoever sends it, and if it is sent again after Redis lost it."""
         text = f"{namespace}\0{self.name}\0{tick_s}"

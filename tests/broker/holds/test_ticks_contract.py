@@ -17,9 +17,10 @@ from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.holds.fake_ticks import FakeEntry, spelled
 from trioworkers.broker.holds.ticks import Declaration, DueEntry, Take, Taken
 from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.broker.redis.scripts import ENDS, Script, _prelude
-from trioworkers.errors import Refused
+from trioworkers.errors import Refused, Superseded, Unavailable
 from trioworkers.exits import on_exit
 from trioworkers.outcome import Send
 from trioworkers.wire.dialect import SIDEKIQ
@@ -50,9 +51,11 @@ class Bench:
 
     async def declare(self, name: str = "q/A", definition: bytes = b"{}", next_s: float = 1.0, **options: Any) -> Any:
         timing = options.pop("timing", "1")
-        since, sweep = options.pop("since", ""), options.pop("sweep", False)
+        sweep, since_s = options.pop("sweep", False), options.pop("since_s", None)
         declared = [Declaration(name, definition, timing, next_s)]
-        return await self.broker.register_cron(options.pop("schedule", "one"), declared, since, sweep=sweep)
+        return await self.broker.register_cron(
+            options.pop("schedule", "one"), declared, await self.now() if since_s is None else since_s, sweep=sweep
+        )
 
     async def take(self, entry: DueEntry, next_s: float = NEVER, *jobs: Job, **options: Any) -> Taken:
         sends = [Send(job) for job in jobs]
@@ -105,7 +108,9 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         return
     url = request.getfixturevalue("redis_url")
     async with connect(url, Link(url)) as connection:
-        yield Bench(RedisBroker(connection, KEYS, Holder("w", "lease", 30_000)), connection)
+        broker = RedisBroker(connection, KEYS, Holder("w", "lease", 30_000))
+        await Presence(broker, "w", ["q"]).claim()
+        yield Bench(broker, connection)
 
 
 async def test_whoever_comes_first_has_the_tick_and_the_others_change_nothing(bench: Bench):
@@ -161,15 +166,34 @@ async def test_one_that_cannot_be_sent_keeps_no_other_waiting(bench: Bench):
 
 
 async def test_of_two_versions_the_latest_start_has_its_way(bench: Bench):
-    old = await bench.declare(definition=b"old", timing="old", next_s=2e9)
-    new = await bench.declare(definition=b"new", timing="new", next_s=2e9 + 1, schedule="two")
+    since_s = await bench.now() - 10
+    old = await bench.declare(definition=b"old", timing="old", next_s=2e9, since_s=since_s)
+    new = await bench.declare(definition=b"new", timing="new", next_s=2e9 + 1, schedule="two", since_s=since_s + 5)
     assert (old.changed, new.changed) == (["q/A"], ["q/A"])
-    again = await bench.declare(definition=b"old", timing="old", next_s=2e9, since=old.since)  # Redis lost it, say
+    # Redis lost it, say; or it is a copy that is carried out late
+    again = await bench.declare(definition=b"old", timing="old", next_s=2e9, since_s=since_s)
     assert again.changed == []
     assert await bench.score() == 2e9 + 1
+    # Who has the same, and began earlier, makes nobody else's way in between the latest one's.
+    assert (await bench.declare(definition=b"new", timing="new", schedule="two", since_s=since_s + 1)).changed == []
+    between = await bench.declare(definition=b"old", timing="old", next_s=2e9, since_s=since_s + 3)
+    assert between.changed == []
     rolled_back = await bench.declare(definition=b"old", timing="old", next_s=2e9)
     assert rolled_back.changed == ["q/A"]
     assert await bench.score() == 2e9
+
+
+async def test_registration_that_is_carried_out_when_its_process_is_no_more_declares_nothing(redis_url: str):
+    async with connect(redis_url, Link(redis_url)) as connection:
+        dead, alive = (RedisBroker(connection, KEYS, Holder("w", lease, 30_000)) for lease in ("last life", "lease"))
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="lease is gone"):
+                await Bench(dead, connection).declare()
+            await Presence(alive, "w", ["q"]).claim()
+            with pytest.raises(Superseded):
+                await Bench(dead, connection).declare()
+            assert not await connection.call("t", lambda client: client.exists([KEYS.cron, KEYS.cron_declared]))
+            await connection.call("t", lambda client: client.delete([KEYS.lease("w")]))
 
 
 async def test_second_worker_of_one_version_and_one_that_changed_only_the_job_leave_the_next_tick(bench: Bench):
@@ -216,6 +240,14 @@ async def test_history_has_the_last_runs_and_how_each_ended(bench: Bench):
     await apply(bench, effects)
     runs = await bench.runs()
     assert (runs["j9"], runs["j10"], "j1" in runs) == ("dead", "sent", False)
+
+
+async def test_of_several_runs_in_one_step_the_history_says_which_replaced_which(bench: Bench):
+    await bench.declare()
+    [entry] = (await bench.due()).entries
+    jobs = [Job("q", "A", jid=jid, lock=Lock("k", "done", "latest"), extra={"tw_tick": "1 UTC q/A"}) for jid in "abc"]
+    assert (await bench.take(entry, NEVER, *jobs)).how == "taken"
+    assert await bench.runs() == {"a": "sent", "b": "replaced", "c": "sent"}
 
 
 async def apply(bench: Bench, effects: Any) -> None:
@@ -277,6 +309,7 @@ async def test_page_of_due_entries_is_followed_by_the_next_at_once(bench: Bench)
 async def test_keys_of_the_wrong_type_are_overcome_or_told(redis_url: str, key: str, first: bool):
     async with connect(redis_url, Link(redis_url)) as connection:
         bench = Bench(RedisBroker(connection, KEYS, Holder("w", "lease", 30_000)), connection)
+        await Presence(bench.broker, "w", ["q"]).claim()
         if not first:
             await bench.declare()
             await connection.call("t", lambda client: client.delete([key]))

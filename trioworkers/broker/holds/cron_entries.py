@@ -11,13 +11,13 @@ from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.errors import ConfigurationError
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.packing import pack
-from trioworkers.wire.periodic import Periodic, encode_entry
+from trioworkers.wire.periodic import KEPT_RUNS, Periodic, encode_entry
 
 EDIT_CRON = script(
     __file__,
     "edit_cron",
     keys=("cron",),
-    args=("own", "name", "action", "definition", "timing", "following", "work", "forgotten_after_s"),
+    args=("own", "name", "action", "definition", "timing", "following", "work", "forgotten_after_s", "kept_runs"),
     preludes=ENDS,
 )
 
@@ -43,7 +43,7 @@ class Edit:
     def args(self) -> list[str | bytes | int]:
         """The script's."""
         said = (self.keys.own, self.name, self.action, self.definition, self.timing, score(self.next_s))
-        return [*said, pack(self.work), FORGOTTEN_AFTER_S]
+        return [*said, pack(self.work), FORGOTTEN_AFTER_S, KEPT_RUNS]
 
 
 def putting(keys: Keys, entry: Periodic, now_s: float) -> Edit:

@@ -2,7 +2,7 @@
 -- name, action  'put' an entry that lives in Redis only; 'delete' it, or one of code that nobody declares any more; 'pause', 'resume'; 'run' it now
 -- definition, timing, following  put: what it is from now on, with its next tick. Of 'resume' and 'run' the definition is the one that was read: the next tick, or the job, is
 --           made from it
--- work      packed {push, later, own or '', jid, tick} of 'run'
+-- work      packed {push, later, own or '', jid, tick, 1 if another one in its place means that it is skipped} of 'run'
 -- result    'OK'; 'NONE': there is no such entry; 'CODE': it is declared in code; 'CHANGED': it is another one by now; or the jid of who was there already, of a unique job
 local cron, entry = own .. 'cron', own .. 'cron:' .. name
 local score = redis.call('ZSCORE', cron, name)
@@ -50,12 +50,11 @@ if action == 'resume' then
   if redis.call('HDEL', entry, 'paused', 'broken') > 0 or score == 'inf' then redis.call('ZADD', cron, following, name) end
   return 'OK'
 end
-local push, later, locked, jid, tick = unpack(cmsgpack.unpack(work))
+local push, later, locked, jid, tick, skips = unpack(cmsgpack.unpack(work))
 local there = {}
 look('HLEN', own .. 'unique')
 look_at(push, later)
 if locked ~= '' then there = take_locks(own, push, later) end
 send(push, later)
-local t = now()
-redis.call('HSET', own .. 'runs:' .. name, jid, cmsgpack.pack({tick, t, 'sent', false}))
+note_runs(own, name, {{jid, tick, there[2] and skips == 1 and 'skipped' or 'sent'}}, tonumber(kept_runs))
 return there[2] or 'OK'

@@ -73,11 +73,13 @@ class FakeTicks:
             return Taken("forgotten")
         if not take.next_s > score:
             return Taken("error", "the next tick is not after this one")
+        for run in take.runs:  # first, for one of them may replace another
+            self._note(name, run)
         skipped = self.send(take.sends)
         self.next[name] = take.next_s
         for number, run in enumerate(take.runs):
-            how = "skipped" if take.skips and number in skipped else run.how
-            self._note(name, attrs.evolve(run, how=how))
+            if take.skips and number in skipped:
+                self.ended(take.entry.name.decode(errors="replace"), run.jid, "skipped")
         return Taken("taken", skipped=skipped)
 
     def _put_aside(self, name: bytes, entry: FakeEntry | None, reason: str) -> Taken:
@@ -132,17 +134,16 @@ class FakeTicks:
         self._forget(name.encode())
         return there is not None
 
-    def register(self, schedule: str, declared: Sequence[Declaration], since: str, *, sweep: bool) -> Registered:
+    def register(self, schedule: str, declared: Sequence[Declaration], since_s: float, *, sweep: bool) -> Registered:
         """See `ticks.register`."""
-        started = float(since) if since else self.now_s()
-        changed = [each.name for each in declared if self._declare(each, started)]
+        changed = [each.name for each in declared if self._declare(each, since_s)]
         if declared:
             self.names.setdefault(schedule, set()).update(each.name.encode() for each in declared)
             self.declared[schedule] = math.inf  # its one worker is heard of as long as it is there
         left = [name for name in self.entries if self._left(name)] if sweep else []
         for name in left:
             self._forget(name)
-        return Registered(f"{started:.6f}", changed, [name.decode() for name in left])
+        return Registered(changed, [name.decode() for name in left])
 
     def _left(self, name: bytes) -> bool:
         return self.entries[name].origin == "code" and not self._is_declared(name)
@@ -151,10 +152,11 @@ class FakeTicks:
         name = each.name.encode()
         before = self.entries.get(name)
         changed = before is None or before.definition != each.definition
-        if before is not None and changed and before.since_s >= started:
+        latest_s = 0.0 if before is None else before.since_s
+        if changed and latest_s >= started:
             return False
         paused = before is not None and before.paused
-        self.entries[name] = FakeEntry(each.definition, each.timing, started, paused=paused)
+        self.entries[name] = FakeEntry(each.definition, each.timing, max(latest_s, started), paused=paused)
         score = self.next.get(name, math.inf)
         if paused:
             self.next[name] = math.inf

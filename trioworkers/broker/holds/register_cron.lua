@@ -1,11 +1,15 @@
 -- A process declares the entries of its code. Of two versions the one that was started last has its way; an older one only says that it is there.
 -- entries   packed {{name, definition, timing, next tick}, …}; schedule: what stands for all of them together
--- since     when this process first did so, in epoch seconds, or '' if it does now
+-- since     when this process first did so, in epoch seconds by Redis's clock: the same each time, so that a copy that is carried out late has no later one
 -- sweep     1: entries of code that no live process has declared for so long leave
--- result    msgpack {since, {name of an entry that is new or changed, …}, {name of one that left, …}}
+-- result    msgpack {{name of an entry that is new or changed, …}, {name of one that left, …}}; error SUPERSEDED; nothing if the lease is gone: then
+--           this may be a copy that is carried out when its process is no more
+local holder = redis.call('GET', lease)
+if not holder then return false end
+if holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 local cron, declared = own .. 'cron', own .. 'cron_declared'
 local t = now()
-local started = tonumber(since) or t
+local started = tonumber(since)
 
 local function declare(name, definition, timing, following)
   local entry = own .. 'cron:' .. name
@@ -15,8 +19,9 @@ local function declare(name, definition, timing, following)
     found = {false, false, false, false}
   end
   local changed = found[1] ~= definition
-  if found[1] and changed and (tonumber(found[2]) or 0) >= started then return false end
-  redis.call('HSET', entry, 'definition', definition, 'timing', timing, 'since', string.format('%.6f', started), 'origin', 'code')
+  local latest = found[1] and tonumber(found[2]) or 0
+  if changed and latest >= started then return false end
+  redis.call('HSET', entry, 'definition', definition, 'timing', timing, 'since', string.format('%.6f', math.max(latest, started)), 'origin', 'code')
   redis.call('HDEL', entry, 'broken')
   local score = redis.call('ZSCORE', cron, name)
   if found[4] then
@@ -54,4 +59,4 @@ if sweep == '1' then
     end
   end
 end
-return cmsgpack.pack({string.format('%.6f', started), changed, left})
+return cmsgpack.pack({changed, left})

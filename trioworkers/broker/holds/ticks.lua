@@ -26,28 +26,6 @@ local function is_declared(name)
   return false
 end
 
-local function note(name, runs, duplicates)
-  local key = own .. 'runs:' .. name
-  for _, r in ipairs(runs) do
-    local how = duplicates[r[4]] and r[5] == 1 and 'skipped' or r[3]
-    local t = now()
-    local packed = cmsgpack.pack({r[2], t, how, how ~= 'sent' and t or false})
-    if type(redis.pcall('HSET', key, r[1], packed)) == 'table' then -- not a hash: none of ours wrote that
-      redis.call('UNLINK', key)
-      redis.call('HSET', key, r[1], packed)
-    end
-  end
-  if redis.call('HLEN', key) <= KEPT then return end
-  local all, found = {}, redis.call('HGETALL', key)
-  for i = 1, #found, 2 do
-    local known, r = pcall(cmsgpack.unpack, found[i + 1])
-    local at = known and type(r) == 'table' and tonumber(r[2]) or 0
-    all[#all + 1] = {at, found[i]}
-  end
-  table.sort(all, function(a, b) return a[1] > b[1] end)
-  for i = KEPT + 1, #all do redis.call('HDEL', key, all[i][2]) end
-end
-
 local function put_aside(name, reason)
   if type(redis.pcall('HSET', own .. 'cron:' .. name, 'broken', reason)) == 'table' or redis.call('HEXISTS', own .. 'cron:' .. name, 'definition') == 0 then
     redis.call('ZREM', cron, name) -- nothing is known of it
@@ -74,6 +52,7 @@ local function take_tick(name, tick, definition, following, broken, push, later,
   local answer, duplicates = {'taken'}, {}
   look('HLEN', own .. 'unique')
   look_at(push, later)
+  note_runs(own, name, runs, KEPT) -- first, for one of them may replace another
   if locked ~= '' then
     local there_already = take_locks(own, push, later)
     for i = 1, #there_already, 2 do
@@ -83,7 +62,9 @@ local function take_tick(name, tick, definition, following, broken, push, later,
   end
   send(push, later)
   redis.call('ZADD', cron, following, name)
-  note(name, runs, duplicates)
+  for _, r in ipairs(runs) do
+    if r[5] == 1 and duplicates[r[4]] then end_runs(own, {{'run', name, r[1], 'skipped'}}) end
+  end
   return answer
 end
 

@@ -19,6 +19,7 @@ from trioworkers.broker.holds.cron_entries import (
 )
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.errors import Unavailable
 from trioworkers.outcome import Send
 from trioworkers.sending import Sending
 from trioworkers.size_guard import SizeGuard
@@ -34,8 +35,8 @@ TAKE_TICKS = script(
 REGISTER_CRON = script(
     __file__,
     "register_cron",
-    keys=("cron",),
-    args=("own", "entries", "schedule", "since", "sweep", "forgotten_after_s"),
+    keys=("cron", "lease"),
+    args=("own", "entries", "schedule", "since", "sweep", "forgotten_after_s", "ours"),
     preludes=("send",),
 )
 
@@ -86,9 +87,8 @@ class Declaration:
 
 @attrs.frozen
 class Registered:
-    """`since`: when this process first declared anything; to be given again. `changed`, `left`: names of entries that are others now, or gone."""
+    """`changed`, `left`: names of entries that are others now, or gone."""
 
-    since: str
     changed: Sequence[str] = ()
     left: Sequence[str] = ()
 
@@ -124,20 +124,29 @@ def _taken(answer: Any) -> Taken:
     return Taken(how.decode(), skipped=skipped)
 
 
+@attrs.frozen
+class Registrar:
+    """Whose code it is: of the worker with `lease` (its key and value). `schedule`: what stands for all that it declares."""
+
+    lease_key: str
+    lease: str
+    keys: Keys
+    schedule: str
+
+
 async def register(
-    connection: Connection,
-    keys: Keys,
-    schedule: str,
-    declared: Sequence[Declaration],
-    since: str,
-    *,
-    sweep: bool = False,
+    connection: Connection, who: Registrar, declared: Sequence[Declaration], since_s: float, *, sweep: bool = False
 ) -> Registered:
-    """Declare entries of a process's code. May be repeated. Raises BrokerError."""
+    """Declare entries of a process's code. `since_s`: when it first did so, by Redis's clock; the same each time. May be repeated.
+
+    Raises BrokerError: Unavailable while there is no lease.
+    """
     entries = [(each.name, each.definition, each.timing, score(each.next_s)) for each in declared]
-    args = [keys.own, pack(entries), schedule, since, int(sweep), FORGOTTEN_AFTER_S]
-    since, changed, left = unpack(await connection.run(REGISTER_CRON, [keys.cron], args))
-    return Registered(since, changed, left)
+    args = [who.keys.own, pack(entries), who.schedule, f"{since_s:.6f}", int(sweep), FORGOTTEN_AFTER_S, who.lease]
+    reply = await connection.run(REGISTER_CRON, [who.keys.cron, who.lease_key], args)
+    if reply is None:
+        raise Unavailable("the lease is gone")
+    return Registered(*unpack(reply))
 
 
 async def edit(connection: Connection, edit: Edit) -> str:

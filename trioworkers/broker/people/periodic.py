@@ -108,7 +108,7 @@ class PeriodicJobs:
         due = ticks.DueEntry(state.name.encode(), b"", state.definition)
         take = ticks.Take(due, sends=[Send(entry.job_at(tick_s, jid))], dialect=entry.dialect)
         *_, push, later, locked, _runs = ticks.packed_take(take, self._keys, SizeGuard(), now_s)
-        work = (push, later, locked, jid, tick_s)
+        work = (push, later, locked, jid, tick_s, int(entry.skips))
         answer = await ticks.edit(self._connection, Edit(self._keys, state.name, "run", state.definition, work=work))
         if answer not in ("NONE", "CHANGED", "OK"):
             return jid, answer

@@ -48,13 +48,7 @@ local effect = {
       end
     end
   end,
-  run = function(own, list)
-    for _, e in ipairs(list) do
-      local key = own .. 'runs:' .. e[2]
-      local known, r = pcall(cmsgpack.unpack, redis.call('HGET', key, e[3]) or '')
-      if known and type(r) == 'table' then redis.call('HSET', key, e[3], cmsgpack.pack({r[1], r[2], e[4], now()})) end
-    end
-  end,
+  run = end_runs,
   permit = function(own, list)
     local by_holds = {}
     for _, e in ipairs(list) do
