@@ -85,10 +85,10 @@ def recording() -> Iterator[Recorded]:
     """
     recorded = Recorded()
 
-    def step(client: sync.Client, todo: Step) -> Any:
+    def step(client: sync.Client, todo: Step, _: object) -> Any:
         return recorded._reply(todo, client._exchanges._sending)
 
-    async def astep(client: asyncio.Client, todo: Step) -> Any:
+    async def astep(client: asyncio.Client, todo: Step, _: object) -> Any:
         return recorded._reply(todo, client._exchanges._sending)
 
     with mock.patch.object(sync.Client, "_step", step), mock.patch.object(asyncio.Client, "_step", astep):
