@@ -14,7 +14,8 @@ from __future__ import annotations
 from trioworkers.testing.broker import Ran
 from trioworkers.testing.interruptions import for_each_interruption
 from trioworkers.testing.recording import Recorded, recording
-from trioworkers.testing.running import RunningApp, run
+from trioworkers.testing.running import run
+from trioworkers.testing.running_app import RunningApp
 from trioworkers.testing.sent_jobs import SentJob, SentJobs
 
 __all__ = ["Ran", "Recorded", "RunningApp", "SentJob", "SentJobs", "for_each_interruption", "recording", "run"]

@@ -12,7 +12,8 @@ import trio
 from trioworkers.engine.delivery import RUNNING, Delivery
 from trioworkers.engine.task_tree import where
 from trioworkers.jobs.handler import AnyHandler, Handler
-from trioworkers.testing.running import RunningApp, run
+from trioworkers.testing.running import run
+from trioworkers.testing.running_app import RunningApp
 
 if TYPE_CHECKING:
     import httpx
