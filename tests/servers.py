@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -84,6 +85,16 @@ class Server:
         """One command over a connection of its own: a client that shares no code with what is tested."""
         with self.session() as command:
             return command(*words)
+
+    def wait_replicated(self) -> None:
+        """Until a replica has all that was written so far, by whomever. WAIT speaks of its own connection's writes only."""
+        written = int(re.findall(r"master_repl_offset:(\d+)", str(self.command("INFO", "replication")))[0])
+
+        def acknowledged() -> bool:
+            told = re.findall(r"state=online,offset=(\d+)", str(self.command("INFO", "replication")))
+            return any(int(offset) >= written for offset in told)
+
+        wait_for(acknowledged, "a replica has all that was written")
 
     @contextmanager
     def session(self) -> Iterator[Callable[..., Any]]:

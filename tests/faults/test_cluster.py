@@ -148,7 +148,7 @@ def test_no_job_is_lost_when_the_primary_is_killed_or_its_slot_moves(
 
         sent |= sent_by(client, 200)
         before = nodes.owner()
-        before.command("WAIT", 1, 5000)
+        before.wait_replicated()
         before.kill()
         wait_for(
             lambda: (

@@ -116,7 +116,7 @@ def test_sentinel_makes_a_replica_the_primary(work: Work, jobs: Jobs, server: Se
         stack.callback(proxy.close)
         worker = work("w1", "--redis", proxy.url, CONCURRENCY="20").wait_started()
         jobs.push(600, "Sleep", 0.1)
-        server.command("WAIT", 1, 5000)
+        server.wait_replicated()
         wait_for(lambda: len(jobs.counted("start")) > 50, "it works")
         jobs.fault_is_over()  # measured is the whole failover
         if how == "killed":

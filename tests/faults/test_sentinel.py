@@ -174,7 +174,7 @@ def test_no_job_is_lost_over_failovers_asked_for_and_suffered(
     worker = work(deployment.url)
     with trioworkers.sync.Client(deployment.url, retry_for=30) as client:
         sent = {str(jid) for jid in client.enqueue(*jobs(200))}
-        deployment.primary.command("WAIT", 1, 5000)
+        deployment.primary.wait_replicated()
         wait_for(lambda: len(ended(runs)) > 20, "it works")
 
         deployment.fail_over()
@@ -184,7 +184,7 @@ def test_no_job_is_lost_over_failovers_asked_for_and_suffered(
 
         sent |= {str(jid) for jid in client.enqueue(*jobs(200))}
         before = deployment.primary
-        before.command("WAIT", 1, 5000)
+        before.wait_replicated()
         before.kill()
         wait_for(lambda: deployment.primary is not before, "the other one was promoted")
         sent |= {str(jid) for jid in client.enqueue(*jobs(100))}

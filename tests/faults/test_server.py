@@ -258,7 +258,7 @@ def test_replica_takes_the_primarys_place(work: Work, jobs: Jobs, server: Server
         wait_for(lambda: "master_link_status:up" in str(replica.command("INFO", "replication")), "it replicates")
         worker = work("w1", "--redis", proxy.url, CONCURRENCY="20").wait_started()
         jobs.push(400, "Sleep", 0.05)
-        server.command("WAIT", 1, 5000)
+        server.wait_replicated()
         wait_for(lambda: len(jobs.counted("start")) > 50, "it works")
         server.kill()
         replica.command("REPLICAOF", "NO", "ONE")
