@@ -48,6 +48,8 @@ PANELS = (
         "ops",
         {"{{host}} {{outcome}}": "sum by (host, outcome) (rate(trioworkers_http_calls_total[5m]))"},
     ),
+    ("Calls that wait for their turn", "short", {"{{host}}": 'trioworkers_http_host_calls{state="waiting"}'}),
+    ("Hosts that are paused", "short", {"{{host}}": "sum by (host) (trioworkers_http_host_paused)"}),
     (
         "Outcomes written together",
         "short",

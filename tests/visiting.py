@@ -50,6 +50,7 @@ PAGES = (
     "/limits?name=x",
     "/locks",
     "/processes",
+    "/hosts",
     "/doctor",
     "/done",
 )

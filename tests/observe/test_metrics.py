@@ -171,8 +171,9 @@ def test_every_query_of_the_grafana_dashboard_finds_something(work: Callable[...
     jobs.push(3, "Sleep", 0, enqueued_at=time.time())
     wait_for(lambda: len(jobs.counted("end")) == 3, "jobs run")
     text = get(f"http://127.0.0.1:{port}/metrics")
-    found = {name for name, _ in samples(text)} | {"trioworkers_http_calls_total"}  # see below
-    assert "# TYPE trioworkers_http_calls_total counter" in text
+    of_calls = {"http_calls_total": "counter", "http_host_calls": "gauge", "http_host_paused": "gauge"}  # see below
+    found = {name for name, _ in samples(text)} | {f"trioworkers_{name}" for name in of_calls}
+    assert all(f"# TYPE trioworkers_{name} {kind}" in text for name, kind in of_calls.items())
     assert "# TYPE trioworkers_event_loop_lag_seconds gauge" in text
     dashboard = json.loads((ROOT / "deploy/grafana.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]

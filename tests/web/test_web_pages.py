@@ -38,6 +38,10 @@ def fill_with_markup(command: Callable[..., Any]) -> None:
         {"hostname": MARKUP, "tag": MARKUP, "queues": [MARKUP], "labels": [MARKUP], "version": MARKUP, "concurrency": 5}
     )
     command("HSET", MARKUP, "info", info, "busy", 1, "beat", time.time(), "quiet", "false")
+    ours = json.dumps({"hostname": MARKUP, "tag": MARKUP, "queues": [MARKUP], "labels": ["trioworkers"]})
+    hosts = json.dumps([[MARKUP, 1, 2, 3, 4, -1, MARKUP], ["h" * 100_000, 1, 10**18, 1, 1, 5, "e" * 100_000]])
+    command("SADD", "processes", "ours:1:x")
+    command("HSET", "ours:1:x", "info", ours, "busy", 1, "beat", time.time(), "quiet", "false", "tw_hosts", hosts)
     work = json.dumps({"queue": MARKUP, "payload": payload(3, **hostile), "run_at": time.time()})
     command("HSET", f"{MARKUP}:work", "t1", work)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
@@ -15,6 +16,7 @@ from trioworkers.engine.delivery import Delivery
 from trioworkers.identity import parent_name, rss_kb
 from trioworkers.ticks import next_tick
 from trioworkers.wire.capsule import Capsule
+from trioworkers.wire.hosts import HostState, encode_hosts
 from trioworkers.wire.own_record import Identity, Record, encode_classes, encode_running
 
 MAX_SHOWN = 1000
@@ -52,6 +54,10 @@ class Heartbeat:
         self._settled_before: tuple[float, Mapping[str, int]] = trio.current_time(), settled()
         self._started_at_s = time.time()
         self._rtt_us = 0
+        self.look_at_hosts: Callable[[], Sequence[HostState] | None] = lambda: None
+        """How the hosts do that jobs call; None: none has called one yet."""
+        self.hosts: Sequence[HostState] = ()
+        """What the last one told of them."""
         self.beaten_at = -math.inf
         """When the last one reached Redis, by `trio.current_time()`."""
 
@@ -67,6 +73,8 @@ class Heartbeat:
         running = list(self._running())
         now = trio.current_time()
         now_s = self._broker.clock.now_s()
+        hosts = self.look_at_hosts()
+        self.hosts = hosts or ()
         record = Record(
             identity=self._identity,
             process_id=self._broker.holder.process_id,
@@ -81,6 +89,8 @@ class Heartbeat:
             capsules=self._capsules,
             parent=parent_name(),
             classes=self._classes,
+            busy_in=Counter(delivery.queue for delivery in running),
+            hosts=None if hosts is None else encode_hosts(hosts),
         )
         beat = await self._presence.beat(record, _shown(running, now_s - now))
         self.beaten_at = trio.current_time()

@@ -101,6 +101,7 @@ class _Session:
                 open_resources(Client.around(broker, app.telemetry), app.http, settings.cpu_processes, app.lifespan)
             )
             resources.hold_limit = self.worker.within.hold
+            self.worker.tell_of_hosts(resources.hosts)
             stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
             make = partial(observed, app.observers) if app.observers else Runner
             runner = make(

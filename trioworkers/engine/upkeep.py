@@ -30,6 +30,7 @@ from trioworkers.engine.settler import Settler
 from trioworkers.engine.tending import Tending
 from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
 from trioworkers.wire.capsule import Capsule
+from trioworkers.wire.hosts import HostState
 from trioworkers.wire.own_record import Identity
 from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
@@ -135,6 +136,15 @@ class Upkeep:
         """Whether the last heartbeat reached Redis within a lease. May be asked from any thread."""
         lease_s = self._presence.beat_interval_s * BEATS_PER_LEASE
         return self._clock.current_time() - self._heartbeat.beaten_at < lease_s
+
+    @property
+    def hosts(self) -> Sequence[HostState]:
+        """How the hosts do that jobs call, as of the last heartbeat."""
+        return self._heartbeat.hosts
+
+    def tell_of_hosts(self, hosts: Callable[[], Sequence[HostState] | None]) -> None:
+        """With each heartbeat."""
+        self._heartbeat.look_at_hosts = hosts
 
     async def check_neighbours(self) -> None:
         """The check before anything begins. Raises SharedQueue if we are strict and not alone on our queues."""

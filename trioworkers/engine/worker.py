@@ -29,6 +29,7 @@ from trioworkers.health import Health, Pulse
 from trioworkers.jobs.limits import declared_specs
 from trioworkers.jobs.observers import Observer
 from trioworkers.printable import Lines
+from trioworkers.wire.hosts import HostState
 from trioworkers.wire.own_record import Identity
 from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
@@ -201,6 +202,15 @@ class Worker:
     def reclaimed(self) -> int:
         """How many jobs of dead workers it has put back."""
         return self._upkeep.reclaimed
+
+    @property
+    def hosts(self) -> Sequence[HostState]:
+        """How the hosts do that its jobs call over the shared client, as of the last heartbeat. From any thread."""
+        return self._upkeep.hosts
+
+    def tell_of_hosts(self, hosts: Callable[[], Sequence[HostState] | None]) -> None:
+        """From now on its heartbeat tells of them, once there is anything to tell."""
+        self._upkeep.tell_of_hosts(hosts)
 
     def describe_jobs(self) -> Sequence[str]:
         """One paragraph for each running job: class, jid, age, and where it awaits."""

@@ -10,8 +10,9 @@ them back, however the call ends; a turn only if nothing was sent.
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import httpx
@@ -22,6 +23,7 @@ from trioworkers.http.abandoned import GivenBack
 from trioworkers.http.idempotency import sign
 from trioworkers.http.names import check_host
 from trioworkers.http.time_left import tell
+from trioworkers.wire.hosts import HostState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -68,11 +70,28 @@ class Governor:
         self._epoch = 0
         self._probe: Call | None = None
         self._calls = 0
+        self._failure = ""
 
     @property
     def is_needed(self) -> bool:
         """Whether it holds something that a new one would not know."""
         return self._calls > 0 or max(self._paused_until, self._next_at) > trio.current_time()
+
+    def state(self) -> HostState:
+        """As it is told to people."""
+        waiting = int(self._turn.locked()) + self._turn.statistics().tasks_waiting
+        if self._limiter is not None:
+            waiting += self._limiter.statistics().tasks_waiting
+        left_s = self._paused_until - trio.current_time()
+        return HostState(
+            self._host,
+            self._calls - waiting,
+            waiting,
+            0 if self._limiter is None else int(self._limiter.total_tokens),
+            self._failures,
+            0.0 if not self._pause_s else left_s if left_s > 0 else math.inf,
+            self._failure if self._failures else "",
+        )
 
     async def admit(self, call: Call) -> None:
         """Wait for this call's turn. Raises HostPaused at once. Cancelled, it gives its place up."""
@@ -119,6 +138,7 @@ class Governor:
         if call.epoch != self._epoch:
             return
         self._failures += 1
+        self._failure = failure
         if self._failures >= breaker.failures:
             self._pause(breaker, failure)
 
@@ -195,6 +215,14 @@ class GovernedTransport(httpx.AsyncBaseTransport):
         else:
             response.stream = _Governed(response.stream, governor, call)
         return response
+
+    def hosts(self) -> Iterator[HostState]:
+        """Of those hosts of which there is anything to tell."""
+        return (
+            state
+            for governor in self._governors.values()
+            if (state := governor.state()).calls or state.waiting or state.failures or state.paused_s
+        )
 
     def _governor(self, url: httpx.URL) -> Governor:
         host = url.host.removesuffix(".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -22,6 +22,7 @@ from trioworkers.http.traced import Around, TracedTransport
 
 if TYPE_CHECKING:
     from trioworkers.http import Http
+    from trioworkers.wire.hosts import HostState
 
 logger = logging.getLogger("trioworkers")
 
@@ -105,6 +106,10 @@ class SharedClient(httpx.AsyncClient):
     def observe(self, on_call: Callable[[str, str], None] | None) -> None:
         """Have each call that has ended told: its host, and a class of status or an error's name."""
         self._governed.on_call = on_call
+
+    def hosts(self) -> Iterator[HostState]:
+        """How the hosts do that jobs call."""
+        return self._governed.hosts()
 
     def trace(self, around: Around) -> None:
         """Have each call go through `around`. To be said before the first one."""

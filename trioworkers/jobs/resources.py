@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trioworkers.http.traced import Around
     from trioworkers.jobs.compute import CPUPool
     from trioworkers.jobs.limits import FleetLimit
+    from trioworkers.wire.hosts import HostState
     from trioworkers.wire.job import Job
 
 T = TypeVar("T")
@@ -55,6 +56,10 @@ class SharedResources:
                 self._own_http.trace(self.around_call)
             self._nursery.start_soon(self._own_http.expire)
         return self._http
+
+    def hosts(self) -> list[HostState] | None:
+        """How the hosts do that jobs call; None if no job has called one yet, or over another client than ours."""
+        return None if self._own_http is None else list(self._own_http.hosts())
 
     def use(self, http: httpx.AsyncClient) -> None:
         """Have jobs use this client, before any has asked for one."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from trioworkers.jobs.declarations import Declarations
 from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Snooze
+from trioworkers.wire.hosts import HostState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "(other)"
@@ -96,11 +97,7 @@ class Metrics:
 
     def called(self, host: str, outcome: str) -> None:
         """See `Observer`."""
-        if host not in self._hosts:
-            if len(self._hosts) >= MOST_HOSTS:
-                host = OTHER
-            self._hosts.add(host)
-        self._calls.labels(host, outcome).inc()
+        self._calls.labels(self._host(host), outcome).inc()
 
     # ── what is asked when somebody wants to know ──────────────────────────────────────────────────────────────────────
 
@@ -125,6 +122,7 @@ class Metrics:
         yield CounterMetricFamily("trioworkers_redis_outages", "How often Redis was away", value=link.outages)
         yield GaugeMetricFamily("trioworkers_redis_up", "Whether Redis answers", value=float(link.is_up))
         yield GaugeMetricFamily("trioworkers_quiet", "Whether this worker fetches no more", value=float(stats.quiet))
+        yield from self._of_hosts(worker.hosts)
         lag_s = self._loop_lag()
         if lag_s is not None:
             yield GaugeMetricFamily(
@@ -132,6 +130,34 @@ class Metrics:
                 f"How long the event loop took to answer, {LOOP_PATIENCE_S:g} at most",
                 value=lag_s,
             )
+
+    def _of_hosts(self, hosts: Sequence[HostState]) -> Iterator[Metric]:
+        """As of the last heartbeat."""
+        calls = GaugeMetricFamily(
+            "trioworkers_http_host_calls", "HTTP calls by host, and whether they wait", labels=("host", "state")
+        )
+        paused = GaugeMetricFamily(
+            "trioworkers_http_host_paused", "Whether a breaker holds back the calls to a host", labels=("host",)
+        )
+        counts: dict[str, list[int]] = {}
+        for each in hosts:
+            count = counts.setdefault(self._host(each.host), [0, 0, 0])
+            for place, more in enumerate((each.calls, each.waiting, int(each.paused_s > 0))):
+                count[place] += more
+        for host, (running, waiting, is_paused) in counts.items():
+            calls.add_metric((host, "running"), running)
+            calls.add_metric((host, "waiting"), waiting)
+            paused.add_metric((host,), is_paused)
+        yield calls
+        yield paused
+
+    def _host(self, host: str) -> str:
+        """It, as long as they are not too many."""
+        if host not in self._hosts:
+            if len(self._hosts) >= MOST_HOSTS:
+                return OTHER
+            self._hosts.add(host)
+        return host
 
     def _loop_lag(self) -> float | None:
         """None in the loop itself, which can't wait for itself, and when it is over."""

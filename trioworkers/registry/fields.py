@@ -86,8 +86,16 @@ FIELDS = (
         *("heartbeat", "expiry of the record (a minute)"),
     ),
     Field(
+        *("tw_busy", "process record", "How many jobs run, by queue."),
+        *("heartbeat", "expiry of the record (a minute)"),
+    ),
+    Field(
         *("tw_parent", "process record", "The process that has started this one and others (`run --processes`)."),
         *("heartbeat", "expiry of the record (a minute)"),
+    ),
+    Field(
+        *("tw_hosts", "process record", "How the hosts do that its jobs call: calls, limits, breakers. 20 at most."),
+        *("heartbeat, once a job has called one", "expiry of the record (a minute)"),
     ),
     Field(
         *("tw_classes", "process record", "The classes that have a handler there, by queue."),

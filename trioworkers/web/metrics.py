@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from trioworkers.web.http import HttpError
-from trioworkers.web.pages.overview import Snapshot, snapshot_of
+from trioworkers.web.pages.snapshot import Snapshot, snapshot_of
 from trioworkers.web.visit import Visit
 
 OF_EACH = 1000

@@ -80,6 +80,10 @@ class Record:
     """Which queues share slots; none: each has its own."""
     parent: str = ""
     """The process that has started this one and others; "" for none."""
+    busy_in: Mapping[str, int] = attrs.field(factory=dict)
+    """Queue → jobs that run; those of which none does are missing."""
+    hosts: bytes | None = None
+    """See `encode_hosts`; None: no job has called any."""
 
     def fields(self, more: Mapping[str, str] | None = None) -> list[str | bytes]:
         """The hash's fields and values in turn; `more`: what another family wants to see there, or sees otherwise."""
@@ -92,10 +96,13 @@ class Record:
             "rtt_us": str(self.rtt_us),
             "rss": str(self.rss_kb),
             "tw_rates": msgspec.json.encode(self.rates),
+            "tw_busy": msgspec.json.encode(self.busy_in),
             "tw_classes": self.classes,
         }
         if self.parent:
             texts["tw_parent"] = self.parent
+        if self.hosts is not None:
+            texts["tw_hosts"] = self.hosts
         texts.update(more or {})
         return [item for pair in texts.items() for item in pair]
 

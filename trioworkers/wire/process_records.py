@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 import msgspec
 
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.hosts import HostState, decode_hosts
 from trioworkers.wire.own_record import GO_WORKERS_2
 
 
@@ -36,6 +37,10 @@ class Process:
     """What has started it and others; "" for none. Ours only."""
     zones: str = ""
     """The release of the time zone data by which it computes ticks. Of ours that declare periodic jobs only."""
+    busy_in: Mapping[str, int] = attrs.field(factory=dict)
+    """How many jobs of each queue run; a queue of which none does may be missing. Ours only."""
+    hosts: Sequence[HostState] = ()
+    """How those hosts do that its jobs call. Ours only."""
 
 
 @attrs.frozen
@@ -84,6 +89,8 @@ def decode_process(identity: str, record: Mapping[bytes, bytes]) -> Process:
         classes=_classes(record.get(b"tw_classes", b"{}")) if is_ours else {},
         parent=record.get(b"tw_parent", b"").decode(errors="replace")[:200] if is_ours else "",
         zones=record.get(b"tw_zones", b"").decode(errors="replace")[:20] if is_ours else "",
+        busy_in=_counts(record.get(b"tw_busy", b"{}")) if is_ours else {},
+        hosts=decode_hosts(record.get(b"tw_hosts", b"[]")) if is_ours else (),
     )
 
 
@@ -126,6 +133,13 @@ def _queues(info: _Info, concurrency: int) -> dict[str, int]:
 def _rates(text: bytes) -> dict[str, float]:
     try:
         return msgspec.json.decode(text, type=dict[str, float])
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _counts(text: bytes) -> dict[str, int]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, int])
     except (ValueError, RecursionError):
         return {}
 

@@ -6,8 +6,8 @@ from functools import partial
 
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.web.buttons import FATES
-from trioworkers.web.pages.overview import snapshot_of
 from trioworkers.web.pages.page import Page, Parts
+from trioworkers.web.pages.snapshot import snapshot_of
 from trioworkers.web.visit import Visit
 from trioworkers.wire.process_records import Process, Running
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trioworkers.web.pages.overview import snapshot_of
 from trioworkers.web.pages.page import Page, Parts
+from trioworkers.web.pages.snapshot import snapshot_of
 from trioworkers.web.visit import Visit
 
 ROWS = 100

@@ -5,8 +5,9 @@ from __future__ import annotations
 from trioworkers.broker.people.contents import QueueState
 from trioworkers.web.buttons import acts_for
 from trioworkers.web.pages.lists import listed
-from trioworkers.web.pages.overview import consumers, snapshot_of
 from trioworkers.web.pages.page import Page, Parts
+from trioworkers.web.pages.problems import consumers
+from trioworkers.web.pages.snapshot import snapshot_of
 from trioworkers.web.visit import Visit
 from trioworkers.wire.places import Location
 
