@@ -13,7 +13,7 @@ import trio.testing
 
 from trioworkers import asyncio, sync
 from trioworkers.errors import BadPayload
-from trioworkers.jobs.exchanges import Pause, Step
+from trioworkers.jobs.exchanges import Listen, Pause, Step
 from trioworkers.sending import Call, Sending
 from trioworkers.testing.running import run
 from trioworkers.testing.sent_jobs import SentJob, SentJobs
@@ -51,7 +51,7 @@ class Recorded(SentJobs):
 
     def _reply(self, step: Step, sending: Sending) -> Any:
         if not isinstance(step, Call):
-            return None if isinstance(step, Pause) else _nothing(step)
+            return None if isinstance(step, Pause | Listen) else _nothing(step)
         for parcel in step.args[1:]:
             push, later, *_ = unpack(parcel)
             for queue, _, payloads, *_ in push:
