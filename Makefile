@@ -40,9 +40,9 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Three at once: most tests wait for real processes most of their time.
+# Four at once, on two cores: most tests wait for real processes most of their time.
 unit: .venv/ready
-	$(BIN)/python -m pytest -m 'not slow' -n 3 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' -n 4 --dist loadgroup $(ARGS)
 
 # Those of commands, other programs and faults run on one Python: they start hundreds of processes.
 pythons: .venv/ready

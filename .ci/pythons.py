@@ -112,7 +112,7 @@ def tested(name: str, python: str, *options: str) -> bool:
         "-m",
         "not slow",
         "-n",
-        "3",
+        "4",
         "--dist",
         "loadgroup",
         "-q",

@@ -23,6 +23,21 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=LU
 settings.load_profile("any machine")
 
 
+LONG_FIRST = ("test_costs.py", "faults/", "process/", "test_types.py", "test_package.py", "web/", "interop/", "cli/")
+"""Where the long tests are. What begins last should be short: whoever has no test left waits for the others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long ones first. Each process of a distributed run sorts by itself, the same way."""
+    here = Path(__file__).parent
+
+    def turn(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
+        return next((number for number, each in enumerate(LONG_FIRST) if path.startswith(each)), len(LONG_FIRST))
+
+    items.sort(key=turn)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _every_script_gets_what_it_names() -> Iterator[None]:
     """Each call in this process has as many keys and arguments as the script's declaration; a list shifted by one would be another key."""

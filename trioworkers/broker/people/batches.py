@@ -9,10 +9,9 @@ import attrs
 
 from trioworkers.broker.holds.batches import cancel_batch
 from trioworkers.broker.people.operator_actions import Delete
-from trioworkers.broker.people.running_jobs import StillRuns, cancel_running
+from trioworkers.broker.people.running_jobs import cancel_all_running
 from trioworkers.broker.people.session import Session
 from trioworkers.broker.redis.connection import Connection
-from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.membership import EVENTS
 from trioworkers.wire.numbers import count_in, number_in
@@ -130,22 +129,13 @@ async def cancel(session: Session, batch: str) -> Cancelled | None:
         async with aclosing(session.inspector.members(batch)) as entries:
             members = [entry async for entry in entries if entry.place != "dead"]  # who is dead has ended
         for entry in members:
-            if entry.place == "running":
-                ended = await _stop(session, entry, problems)
-                stopped += ended
-            else:
-                ended = (await session.actions.move(Location(entry.place, entry.list_queue), entry, Delete())).moved
-                deleted += ended
-            found += ended
+            if entry.place != "running":
+                gone = (await session.actions.move(Location(entry.place, entry.list_queue), entry, Delete())).moved
+                deleted, found = deleted + gone, found + gone
+        running = [entry for entry in members if entry.place == "running"]
+        still = await cancel_all_running(session, running, "discard")
+        stopped, found = stopped + len(running) - len(still), found + len(running) - len(still)
+        problems += still
         if not found:
             break
     return Cancelled(deleted, stopped, problems)
-
-
-async def _stop(session: Session, entry: Entry, problems: list[str]) -> int:
-    try:
-        await cancel_running(session, entry, "discard")
-    except StillRuns as error:
-        problems.append(str(error))
-        return 0
-    return 1

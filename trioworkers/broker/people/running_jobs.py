@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
+
+import trio
 
 from trioworkers.broker.people.fleet_control import RECEIVED_WITHIN_S
 from trioworkers.broker.people.operator_actions import Next, Push
 from trioworkers.broker.people.session import Session
-from trioworkers.errors import BadPayload, TrioworkersError
+from trioworkers.errors import BadPayload, BrokerError, TrioworkersError
 from trioworkers.wire.by_operator import enqueued
 from trioworkers.wire.control_messages import ControlMessage, Fate, Reply
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.places import Location
+from trioworkers.wire.process_records import Process
 
 CANCEL_PATIENCE_S = 5.0
+AT_ONCE = 200
 REPLY_WITHIN_S = CANCEL_PATIENCE_S + RECEIVED_WITHIN_S
 
 
@@ -24,9 +28,44 @@ class StillRuns(TrioworkersError):
 
 
 async def cancel_running(session: Session, entry: Entry, then: Fate) -> str:
-    """Cancel a job where it runs; what came of it, in words. Raises StillRuns if it could not be stopped."""
+    """Cancel a job where it runs; what came of it, in words. Raises StillRuns if it could not be stopped, BrokerError."""
+    return await _cancel_one(session, await _processes(session), entry, then)
+
+
+async def cancel_all_running(session: Session, entries: Sequence[Entry], then: Fate) -> list[str]:
+    """Cancel jobs where they run, many at once: a worker hears of them once a second. What kept some from stopping, in words.
+
+    Raises BrokerError. Cancelled, some are told, and may stop.
+    """
+    problems: list[str] = []
+    broken: list[BrokerError] = []
+    processes = await _processes(session)
+    waiting = iter(entries)
+
+    async def cancel_in_turn() -> None:
+        for entry in waiting:
+            try:
+                await _cancel_one(session, processes, entry, then)
+            except StillRuns as error:
+                problems.append(str(error))
+            except BrokerError as error:  # raised below: from here it would come in a group
+                broken.append(error)
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(AT_ONCE, len(entries))):
+            nursery.start_soon(cancel_in_turn)
+    if broken:
+        raise broken[0]
+    return problems
+
+
+async def _processes(session: Session) -> dict[str, Process]:
+    return {process.process_id or process.identity: process for process in await session.inspector.processes()}
+
+
+async def _cancel_one(session: Session, processes: Mapping[str, Process], entry: Entry, then: Fate) -> str:
     worker, jid = entry.process_id, entry.jid
-    processes = {process.process_id or process.identity: process for process in await session.inspector.processes()}
     if worker in processes and not processes[worker].is_ours:
         raise StillRuns(f"job {jid} runs in {worker}, which is not one of ours: it can't be cancelled from here")
     if worker not in processes:
