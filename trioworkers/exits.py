@@ -26,6 +26,7 @@ from trioworkers.wire.membership import BATCH_FIELD, batch_in
 from trioworkers.wire.packing import unpack_bytes
 from trioworkers.wire.periodic import TICK_FIELD, tick_in
 from trioworkers.wire.record import RECORD_FIELD, beside
+from trioworkers.wire.reported import ENDED_S, RUNNING_S, Finished, Reported, encode_finished, encode_reported
 
 DEAD_S = 180 * 86_400
 """As long as Sidekiq keeps what is dead, and nobody tells us when it drops it."""
@@ -87,6 +88,10 @@ class Held:
     entry: str = ""
     name: str = ""
     """Of a member whose result others in its batch may ask for."""
+    told: Reported | None = None
+    """How far it said it was."""
+    finished: tuple[str, int, Finished] | None = None
+    """Its class, of how many of which it is kept how they ended, and what is kept of this one."""
 
     @property
     def wants_value(self) -> bool:
@@ -209,9 +214,30 @@ def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tupl
         effects = (("close", *held.closes), *effects)
     if held.batch:
         effects += _on_membership(outcome, held)
+    if held.told is not None or held.finished is not None:
+        effects += _on_look(outcome, held)
     if held.entry and (how := _how(outcome)) is not None:  # the history of a periodic job says how its runs ended
         effects += (("run", held.entry, held.jid, how),)
     return effects + _on_lock(outcome, held) if held.lock else effects
+
+
+def on_report(held: Held) -> tuple[Effect, ...]:
+    """What is to be written of how far a job is that goes on."""
+    return () if held.told is None else (("progress", held.jid, encode_reported(held.told), RUNNING_S),)
+
+
+def _on_look(outcome: Outcome | Checkpoint | LetGo, held: Held) -> tuple[Effect, ...]:
+    """What is kept for people to look at."""
+    how = _how(outcome)
+    if how is None:
+        return () if isinstance(outcome, Checkpoint | LetGo) else on_report(held)
+    effects: tuple[Effect, ...] = ()
+    if held.told is not None:
+        effects = (("progress", held.jid, encode_reported(held.told, how), ENDED_S),)
+    if held.finished is not None:
+        job_class, count, finished = held.finished
+        effects += (("finished", job_class, count, encode_finished(msgspec.structs.replace(finished, how=how))),)
+    return effects
 
 
 def _on_membership(outcome: Outcome | Checkpoint | LetGo, held: Held) -> tuple[Effect, ...]:

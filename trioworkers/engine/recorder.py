@@ -16,18 +16,20 @@ from trioworkers.outcome import Outcome, Requeue, Snooze
 from trioworkers.wire.encode import addressed
 from trioworkers.wire.fitting import fitted
 from trioworkers.wire.job import Job
+from trioworkers.wire.reported import Reported
 
 logger = logging.getLogger("trioworkers")
 
 
 @attrs.define(eq=False)
 class Recorder:
-    """One attempt's. `max_bytes`: no payload gets larger than that. `worker_stops`: whether this worker is about to stop."""
+    """One attempt's. `max_bytes`: no payload gets larger than that. `worker_stops`: whether this worker is about to stop. `reports`: told when the job has said how far it is."""
 
     delivery: Delivery
     job: Job
     max_bytes: float
     worker_stops: Callable[[], bool]
+    reports: Callable[[Delivery], None]
     progress: Progress = attrs.field(init=False)
     _begun: tuple[int, tuple[str, ...]] = attrs.field(default=(0, ()), init=False)
 
@@ -59,6 +61,11 @@ class Recorder:
         """See `Attempt.is_stopping`."""
         return self.worker_stops()
 
+    def report(self, told: Reported) -> None:
+        """See `Attempt.report`."""
+        self.delivery.held = attrs.evolve(self.delivery.held or Held(self.job.jid), told=told)
+        self.reports(self.delivery)
+
     def leave(self, *, to_others: bool = False) -> None:
         """See `Attempt.leave`."""
         self.delivery.cancel(self._behind if to_others else None)
@@ -74,9 +81,10 @@ def open_progress(
     save: Callable[[Delivery], trio.Event],
     max_bytes: float,
     worker_stops: Callable[[], bool],
+    reports: Callable[[Delivery], None],
 ) -> Progress:
     """The progress of `delivery`'s job. `save`: makes durable at once what `delivery.checkpoints` has to say. Else see `Recorder`."""
-    recorder = Recorder(delivery, job, max_bytes, worker_stops)
+    recorder = Recorder(delivery, job, max_bytes, worker_stops, reports)
     recorder.progress = progress = Progress.of(job, partial(save, delivery), recorder)
     # The payload of now: the checkpoints to come replace the delivery's.
     delivery.checkpoints = Checkpoints(partial(recorder.progressed, delivery.payload), recorder)

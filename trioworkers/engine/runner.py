@@ -126,6 +126,7 @@ class Runner:
         self.skipped = SkippedJobs()
         self._foreign = ForeignFields()
         self.metrics = JobMetrics()
+        self.report: Callable[[Delivery], None] = _ignore
 
     async def run(self, delivery: Delivery, save: Callable[[Delivery], trio.Event]) -> Outcome:
         """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue.
@@ -186,7 +187,7 @@ class Runner:
             job,
             deadline,
             self._resources,
-            partial(open_progress, delivery, job, save, self._most_bytes, self.is_stopping),
+            partial(open_progress, delivery, job, save, self._most_bytes, self.is_stopping, self.report),
         )
         return handler, ctx
 
@@ -295,6 +296,8 @@ class Runner:
         if handler is not None and not isinstance(outcome, _NO_ATTEMPT):
             self.metrics.count(ctx.job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
         joblog.log_end(ctx.job, outcome, failure, elapsed_s)
+        if delivery.held is not None and delivery.held.finished is not None:
+            delivery.held = wanted.timed(delivery.held, elapsed_s)
         return outcome
 
     def _close_limits(self, delivery: Delivery, failure: BaseException, outcome: Outcome) -> Outcome:
@@ -352,6 +355,10 @@ class Runner:
         )
 
 
+def _ignore(delivery: Delivery) -> None:
+    """Nobody writes what jobs tell of how far they are."""
+
+
 def _unreadable(delivery: Delivery, error: Exception) -> Bury:
     name, message = summary(error)
     reason = message if isinstance(error, BadPayload) else f"{name}: {message}"
@@ -364,7 +371,7 @@ def _is_wanted_for_a_time(job: Job, handler: AnyHandler | None) -> bool:
     """Whether the job or its handler says anything of how long it is wanted, holds a lock, or has its end noted. Most don't, so this is all that it costs them."""
     if job.may_say_more and _says_more(job):
         return True
-    return handler is not None and (handler.keep_result_s is not None or handler.expires_in_s is not None)
+    return handler is not None and handler.says_more
 
 
 def _says_more(job: Job) -> bool:

@@ -18,7 +18,7 @@ from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.engine.delivery import LOST, SETTLED, SETTLING, Delivery
 from trioworkers.engine.unwritable import Unmade, Unwritable
 from trioworkers.errors import BrokerError
-from trioworkers.exits import Held, on_outcome
+from trioworkers.exits import Effect, Held, on_outcome
 from trioworkers.failures import summary
 from trioworkers.outcome import (
     ACKNOWLEDGE,
@@ -73,6 +73,7 @@ class Settler:
         self._idle.set()
         self._groups = 0
         self._cleared: list[str] = []
+        self._notes: deque[Sequence[Effect]] = deque()
         self._unwritable = Unwritable()
 
     def __repr__(self) -> str:
@@ -135,10 +136,15 @@ class Settler:
         """A suspected job came through; said to Redis with the next group."""
         self._cleared.append(jid)
 
+    def note(self, effects: Sequence[Effect]) -> None:
+        """Have these written with the next group: about jobs that go on. Nobody waits for them, nor asks whether they are written."""
+        self._notes.append(effects)
+        self._arrived.set()
+
     async def run(self) -> None:
         """Write for ever. Cancellation: between two tries; what is not written then never is: its jobs are still in progress, and run again."""
         while True:
-            if not self._waiting:
+            if not self._waiting and not self._notes:
                 self._idle.set()
                 self._arrived = trio.Event()
                 await self._arrived.wait()
@@ -174,7 +180,7 @@ class Settler:
         return group
 
     async def _write(self, group: list[Entry]) -> None:
-        if not group:
+        if not group and not self._notes:
             return
         self._writing = len(group)
         settlements = [
@@ -183,6 +189,8 @@ class Settler:
             else Settlement(delivery.queue, delivery.payload, outcome, on_outcome(outcome, delivery.held))
             for delivery, outcome in group
         ]
+        if self._notes:
+            settlements.append(Settlement("", b"", LET_GO, self._notes.popleft()))
         problems = await self._settle(settlements)
         self._writing = 0
         written: list[Delivery] = []

@@ -24,6 +24,7 @@ from trioworkers.engine.neighbour_watch import NeighbourWatch
 from trioworkers.engine.periodic import Ticker
 from trioworkers.engine.quarantine import MAX_CRASHES
 from trioworkers.engine.remote_control import RemoteControl
+from trioworkers.engine.reports import Reports
 from trioworkers.engine.resque_registration import ResqueRegistration
 from trioworkers.engine.search import Search
 from trioworkers.engine.settler import Settler
@@ -39,7 +40,9 @@ logger = logging.getLogger("trioworkers")
 
 SHOWN = 10
 Chore = Callable[[], Awaitable[None]]
-_Part = Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | Search | Tending | Ticker
+_Part = (
+    Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | Reports | Search | Tending | Ticker
+)
 
 
 class Upkeep:
@@ -122,6 +125,7 @@ class Upkeep:
         )
         self._reporter = Reporter(broker, self.metrics, beat_s)
         self.tending = Tending(broker, limits)
+        self.reports = Reports(lambda queue: self.settlers[brokers.by_queue[queue]])
         spoken = [each.keys for each in brokers.in_use]
         self.search = Search(broker, connection.link, HoldsSearch(connection, broker.keys, spoken))
         self._registrations = list(self._make_registrations(beat_s))
@@ -181,6 +185,7 @@ class Upkeep:
             self._control,
             self._watch,
             self._reporter,
+            self.reports,
             self.search,
         ]
         return [part.run for part in [*parts, *self._registrations]]

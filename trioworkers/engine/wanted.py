@@ -5,6 +5,8 @@ Ruby's jobs say nothing of this; for those that our handlers run the handler's o
 
 from __future__ import annotations
 
+import attrs
+import msgspec
 import trio
 
 from trioworkers.errors import DeadlinePassed
@@ -13,6 +15,7 @@ from trioworkers.jobs.handler import AnyHandler
 from trioworkers.wire.job import Job
 from trioworkers.wire.lifetime import kept_s
 from trioworkers.wire.periodic import tick_of
+from trioworkers.wire.reported import Finished
 
 
 def has_expired(job: Job, handler: AnyHandler | None, now_s: float) -> bool:
@@ -33,9 +36,28 @@ def held_by(job: Job, handler: AnyHandler | None, permit: Permit | None) -> Held
     record = Kept() if job.recorded is not None and job.recorded.beside else None
     batch, name = ("", "") if job.batch is None else (job.batch.batch, job.batch.name)
     tick = tick_of(job.extra) if job.extra else None
-    if keep_s is None and permit is None and not key and record is None and not batch and tick is None:
+    count = None if handler is None else handler.keep_finished
+    if (
+        keep_s is None
+        and permit is None
+        and not key
+        and record is None
+        and not batch
+        and tick is None
+        and count is None
+    ):
         return None
-    return Held(job.jid, permit, keep_s, key, record, batch=batch, name=name, entry="" if tick is None else tick.entry)
+    finished = None if count is None else (job.job_class, count, Finished(job.jid, "", job.queue))
+    entry = "" if tick is None else tick.entry
+    return Held(job.jid, permit, keep_s, key, record, batch=batch, name=name, entry=entry, finished=finished)
+
+
+def timed(held: Held, took_s: float) -> Held:
+    """The same, with how long the attempt took, for what is kept of how it ended."""
+    if held.finished is None:
+        return held
+    job_class, count, finished = held.finished
+    return attrs.evolve(held, finished=(job_class, count, msgspec.structs.replace(finished, took_s=round(took_s, 3))))
 
 
 def seconds_left(job: Job, now_s: float) -> float | None:

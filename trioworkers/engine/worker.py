@@ -298,6 +298,7 @@ class Worker:
         self._runner = runner
         self._token = trio.lowlevel.current_trio_token()
         runner.metrics = self._upkeep.metrics
+        runner.report = self._upkeep.reports.add
         self._queues.open(runner, self._upkeep.settlers, self._upkeep.tending, self._on_lease_gone)
         async with trio.open_nursery() as upkeep:
             await self._upkeep.start()

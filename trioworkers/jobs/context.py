@@ -217,6 +217,18 @@ class Context:
 
         return Iteration(self._opened(), name, source, every=every, max_run=max_run, reset_retries=reset_retries)
 
+    def progress(self, at: float, total: float | None = None, message: str = "") -> None:
+        """Have people see how far this job is: `trioworkers watch JID`. `message`: up to 200 characters of it.
+
+        Kept in memory, and written once a second at most for all jobs of a worker together: call it as often as you like. Raises ValueError for numbers
+        that can't be.
+        """
+        from trioworkers.wire.reported import reported  # noqa: PLC0415 - few jobs tell
+
+        attempt, told = self._opened().attempt, reported(at, total, message)
+        if attempt is not None:
+            attempt.report(told)
+
     @property
     def idempotency_key(self) -> str:
         """`JID:NAME` inside a step of that name, which requests of `ctx.http` carry by themselves; elsewhere the jid. The same in every attempt."""

@@ -26,7 +26,7 @@ from trioworkers.jobs.hooks import Hook, Hooks, checked_hook
 from trioworkers.jobs.importing import check_not_imported
 from trioworkers.jobs.limits import ClassLimit, FleetLimit, Limits, checked_limits, checked_queue_limit
 from trioworkers.jobs.observers import Observer
-from trioworkers.jobs.options import check_carried, checked
+from trioworkers.jobs.options import check_carried, checked, checked_finished
 from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.jobs.unique import AnyUnique, UniqueClass, checked_unique
 from trioworkers.redis_url import at_namespace, parse_redis_url
@@ -226,6 +226,7 @@ class Declarations:
         check: bool = True,
         limit: FleetLimit | Sequence[FleetLimit] | None = None,
         unique: AnyUnique | None = None,
+        keep_finished: int | None = None,
     ) -> _Register:
         """Make an async function the handler of `job_class` (default: its own name; "*": any other class) on `queue`.
 
@@ -236,6 +237,7 @@ class Declarations:
         carry their class's `sidekiq_options`. `check=False`: `handler.job(…)` doesn't look at the types of its arguments.
         `limit`: at most so many of its jobs run at once over all workers; a list: under all of them.
         `unique`: `Unique(…)`, `Debounce(…)` or `Throttle(…)`: of which of its jobs there is but one.
+        `keep_finished`: of how many of its jobs it is kept how they ended, the newest ones; 10,000 at most.
         Raises ConfigurationError, also for a parameter that no job's JSON could become, or whose annotation nobody would obey.
         """
         _check_queue(queue)
@@ -256,6 +258,7 @@ class Declarations:
             checked(where, timeout, check, carried),
             limits=checked_limits(where, limit),
             unique=checked_unique(where, unique),
+            keep_finished=checked_finished(where, keep_finished, is_of_every_class=job_class == ANY_CLASS),
         )
         if job_class == ANY_CLASS:
             check_carried(where, options)

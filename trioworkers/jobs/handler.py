@@ -45,6 +45,9 @@ class Handler(Generic[P, C, R_co]):
         self._carried = options.carried
         self.keep_result_s: float | None = options.carried.get("keep_result")
         self.expires_in_s: float | None = options.carried.get("expires_in")
+        self.keep_finished = options.keep_finished
+        self.says_more = bool(self.keep_result_s or self.expires_in_s or self.keep_finished)
+        """Whether it matters for its jobs how long they are wanted, or how they ended."""
         self._says_retry = says_retry
         self.__name__ = getattr(function, "__name__", job_class)
         self.__qualname__ = getattr(function, "__qualname__", job_class)

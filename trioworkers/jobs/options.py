@@ -13,6 +13,7 @@ from trioworkers.jobs.unique import AnyUnique
 from trioworkers.seconds import MAX_SECONDS
 from trioworkers.wire.lifetime import MAX_EXPIRES_S, MAX_KEPT_S, checked_seconds
 from trioworkers.wire.options import check_option
+from trioworkers.wire.reported import MAX_FINISHED
 
 
 @attrs.frozen
@@ -28,6 +29,7 @@ class HandlerOptions:
     carried: Mapping[str, Any] = attrs.field(factory=dict)
     limits: Sequence[FleetLimit] = ()
     unique: AnyUnique | None = None
+    keep_finished: int | None = None
 
 
 _OF_ITS_JOBS_ALONE = ("retry_for", "retry_queue", "backtrace", "dead", "tags")
@@ -40,6 +42,19 @@ def check_carried(where: str, options: HandlerOptions) -> None:
         raise ConfigurationError(
             f"{where}: {lost[0]} is carried by a handler's own jobs, and one of every class builds none"
         )
+
+
+def checked_finished(where: str, count: object, *, is_of_every_class: bool) -> int | None:
+    """`keep_finished`. Raises ConfigurationError, which `where` begins."""
+    if count is None:
+        return None
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_FINISHED:
+        raise ConfigurationError(f"{where}: keep_finished is a number from 1 to {MAX_FINISHED:,}, not {count!r:.80}")
+    if is_of_every_class:
+        raise ConfigurationError(
+            f"{where}: keep_finished is kept for a class, and one of every class would keep it for any"
+        )
+    return count
 
 
 def checked(where: str, timeout: object, check: object, carried: Mapping[str, Any]) -> HandlerOptions:

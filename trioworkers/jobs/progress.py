@@ -18,6 +18,7 @@ from trioworkers.jobs.recording import Record
 from trioworkers.wire.digests import DIGEST_BYTES, digest, pack
 from trioworkers.wire.job import DONE_PACKED_FIELD, FAILED_FIELD, FAILED_PACKED_FIELD, PROGRESS_FIELD, Job
 from trioworkers.wire.record import Recorded
+from trioworkers.wire.reported import Reported
 
 READABLE_BYTES = 32 << 10
 """For names in full and reasons."""
@@ -38,6 +39,9 @@ class Attempt(Protocol):
 
     def hold(self) -> None:
         """From now on there is something beside the payload, which goes with the job."""
+
+    def report(self, told: Reported) -> None:
+        """Have people see how far it is."""
 
     def leave(self, *, to_others: bool = False) -> None:
         """End the attempt here, uncounted: the job is put back with its progress. `to_others`: behind those that wait."""

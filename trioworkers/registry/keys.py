@@ -237,6 +237,18 @@ KEYS = (
         *("every exit of the job", "expiry (`keep_result`)", True),
     ),
     Key(
+        *("tw:progress:JID", "string", "How far a job says it is, or was when it ended."),
+        *("a running job (`ctx.progress`), its end", "expiry (a day; half an hour after its end)", True),
+    ),
+    Key(
+        *("tw:finished:CLASS", "list", "How the last jobs of a class ended, the newest first."),
+        *("the end of a job that a worker of ours had (`keep_finished`)", "its length; expiry (30 days)", True),
+    ),
+    Key(
+        *("tw:finished", "set", "The classes of which it is kept how jobs ended."),
+        *("as `tw:finished:CLASS`", "`trioworkers finished`", True),
+    ),
+    Key(
         *("tw:task:JID", "string", "How far a task of Django's is: its arguments, times, failures."),
         *(
             "`TasksBackend`, and its worker at the begin and end of an attempt",

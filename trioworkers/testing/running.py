@@ -25,6 +25,7 @@ from trioworkers.engine.maintenance import Promoter
 from trioworkers.engine.periodic import Ticker
 from trioworkers.engine.permits import Permits
 from trioworkers.engine.quarantine import Quarantine
+from trioworkers.engine.reports import Reports
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.served_queue import ServedQueue
 from trioworkers.engine.settler import Settler
@@ -124,6 +125,8 @@ async def _work(
     settler = Settler(broker, on_settled, on_dismissed=free_slots)
     ticker = Ticker(broker, app.periodic_jobs)
     await retrying(ticker.register)
+    reports = Reports(lambda _: settler)
+    runner.report = reports.add
     tending = Tending(broker, declared_specs(app.limits.values(), app.queue_limits.values()))
     within = WithinLimits(broker, lambda _: broker, test._deliveries, declared_specs(app.limits.values()), tending.add)
     resources.hold_limit = within.hold
@@ -148,6 +151,7 @@ async def _work(
             nursery.start_soon(_promote, broker, ticker)
             nursery.start_soon(runner.hooks.run)
             nursery.start_soon(tending.run)
+            nursery.start_soon(reports.run)
             nursery.start_soon(within.run)
             task_status.started()
 

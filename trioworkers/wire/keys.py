@@ -305,3 +305,16 @@ class Keys:
     def result(self, jid: str) -> str:
         """String with expiry: how a job ended, and what it returned."""
         return self._own(f"tw:result:{jid}")
+
+    def progress(self, jid: str) -> str:
+        """String with expiry: how far a job says it is, or was when it ended."""
+        return self._own(f"tw:progress:{jid}")
+
+    @property
+    def finished_classes(self) -> str:
+        """Set: the classes of which it is kept how jobs ended."""
+        return self._own("tw:finished")
+
+    def finished(self, job_class: str) -> str:
+        """List with expiry: how the last jobs of a class ended, the newest first."""
+        return self._own(f"tw:finished:{job_class}")

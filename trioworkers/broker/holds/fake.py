@@ -6,6 +6,7 @@ import math
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import attrs
 
@@ -74,6 +75,8 @@ class FakeHolds:
     steps: defaultdict[str, dict[str, bytes]] = attrs.field(factory=lambda: defaultdict(dict))
     """What jobs recorded beside their payloads, by jid."""
     results: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
+    progress: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
+    finished: defaultdict[str, list[bytes]] = attrs.field(factory=lambda: defaultdict(list))
     """jid → (how it ended, until when that is kept)"""
 
     # ── admission ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -264,26 +267,43 @@ class FakeHolds:
     def apply(self, effects: Sequence[Effect]) -> None:
         """See `effects.lua`."""
         told: dict[str, Callable[..., None]]
-        told = {"unlock": self.unlock, "run": self.run_ended, "member": self.member_ended}
+        told = {
+            "unlock": self.unlock,
+            "run": self.run_ended,
+            "member": self.member_ended,
+            "result": self._keep_result,
+            "progress": self._keep_progress,
+            "finished": self._keep_finished,
+            "close": self._close,
+            "steps": self._keep_steps,
+            "permit": self._let_permit_go,
+        }
         for kind, *rest in sorted(effects, key=lambda effect: effect[0] != "close"):
-            if kind in told:
+            if kind not in ("touch", "moved"):  # nobody deletes anything here
                 told[kind](*rest)
-            elif kind == "result":
-                jid, text, keep_s = rest
-                self.results[jid] = (text, self.now_s() + keep_s)
-            elif kind in ("touch", "moved"):
-                continue  # nobody deletes anything here
-            elif kind == "close":
-                for name in rest[0]:
-                    self.gates[name].closed_s = max(self.gates[name].closed_s, self.now_s() + rest[1])
-            elif kind == "steps":
-                jid, new, stays = rest
-                self.steps[jid].update(zip(new[::2], new[1::2], strict=True))
-                if stays == 0:
-                    self.steps.pop(jid)
-            else:
-                _, member, limits, jid = rest
-                self._let_go(member, limits, jid)
+
+    def _keep_result(self, jid: str, text: bytes, keep_s: float) -> None:
+        self.results[jid] = (text, self.now_s() + keep_s)
+
+    def _keep_progress(self, jid: str, text: bytes, keep_s: float) -> None:
+        self.progress[jid] = (text, self.now_s() + keep_s)
+
+    def _keep_finished(self, job_class: str, count: int, text: bytes) -> None:
+        entry = b"%.3f %s" % (self.now_s(), text)
+        self.finished[job_class] = [entry, *self.finished[job_class]][:count]
+
+    def _close(self, limits: Sequence[str], seconds: float) -> None:
+        for name in limits:
+            self.gates[name].closed_s = max(self.gates[name].closed_s, self.now_s() + seconds)
+
+    def _keep_steps(self, jid: str, new: Sequence[Any], stays: int) -> None:
+        self.steps[jid].update(zip(new[::2], new[1::2], strict=True))
+        if stays == 0:
+            self.steps.pop(jid)
+
+    def _let_permit_go(self, record: str, member: str, limits: Sequence[str], jid: str) -> None:
+        del record
+        self._let_go(member, limits, jid)
 
     def let_list_go(self, queue: str, running: Sequence[str] = ()) -> None:
         """All that attempts of a queue hold, but for the members in `running`; kept for their jobs."""

@@ -2,6 +2,7 @@
 -- apply(own, effects): what becomes of what is held, once the jobs have moved: {{kind, …}, …}. Each can be repeated, and is whole or not
 -- there. One that can't be done (a key of the wrong type, say) undoes nothing: it waits in `repairs` for whoever does the upkeep.
 --   'result'  jid, text, seconds that it is kept
+--   'progress' jid, text, seconds: how far a job is, kept for so long    'finished' class, N, text: how a job ended, the newest N of its class
 --   'close'   {limit, …}, seconds: nothing starts under them for so long; before any permit is handed on
 --   'steps'   jid, {name, text, …}, what becomes of all that is there: 0 it goes, n it stays n seconds, -1 until somebody says otherwise
 --   'run'     entry, jid, how: the run of a periodic job that has ended, for its history
@@ -24,6 +25,21 @@ local effect = {
     for _, e in ipairs(list) do
       redis.call('SET', own .. 'result:' .. e[2], e[3], 'EX', e[4])
       redis.pcall('PUBLISH', own .. 'result:' .. e[2], '') -- who may not publish lets others look for it
+    end
+  end,
+  progress = function(own, list)
+    for _, e in ipairs(list) do redis.call('SET', own .. 'progress:' .. e[2], e[3], 'EX', e[4]) end
+  end,
+  finished = function(own, list)
+    local most = {}
+    for _, e in ipairs(list) do
+      redis.call('LPUSH', own .. 'finished:' .. e[2], string.format('%.3f ', now()) .. e[4])
+      most[e[2]] = e[3]
+    end
+    for class, count in pairs(most) do
+      redis.call('LTRIM', own .. 'finished:' .. class, 0, count - 1)
+      redis.call('EXPIRE', own .. 'finished:' .. class, 2592000)
+      redis.call('SADD', own .. 'finished', class)
     end
   end,
   close = function(own, list)

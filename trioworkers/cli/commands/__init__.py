@@ -21,6 +21,7 @@ from trioworkers.cli.commands.cron import cron
 from trioworkers.cli.commands.demo import demo
 from trioworkers.cli.commands.dev import dev
 from trioworkers.cli.commands.doctor import doctor
+from trioworkers.cli.commands.ended import finished, result, watch
 from trioworkers.cli.commands.enqueue import enqueue
 from trioworkers.cli.commands.examples import epilog
 from trioworkers.cli.commands.limits import limits
@@ -33,7 +34,7 @@ from trioworkers.cli.commands.web import web
 
 SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Work": (dev, new, run, enqueue, demo),
-    "Look": (ps, queues, jobs, *LISTS, show, batches, batch, stats, web),
+    "Look": (ps, queues, jobs, *LISTS, show, watch, result, finished, batches, batch, stats, web),
     "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
     "Control": (cancel, pause, resume, limits, unique, cron, quiet, stop),
     "Care": (doctor,),

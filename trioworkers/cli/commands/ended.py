@@ -1,0 +1,69 @@
+"""The commands about how far jobs are, and how they ended: watch, result, finished."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Redis, a_number
+
+
+@examples(
+    ("trioworkers watch 2f4c9a", "a progress bar, until the job has ended"),
+    ("trioworkers watch 2f4c9a && echo done", "status 0 if it succeeded"),
+)
+def watch(jid: Jid, *, json: Json = False, redis: Redis = None, namespace: Namespace = None) -> None:
+    """Show how far a job is, until it has ended.
+
+    What it says itself, by `ctx.progress(at, total, "message")`. Status 1 if it is dead, was deleted, or ended otherwise without success; of one that
+    neither says how far it is nor keeps its result only that it is over.
+    """
+    from trioworkers.cli import ended_jobs  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
+
+    in_session(lambda session: ended_jobs.Watch(session, jid, as_json=json).run(), redis, namespace)
+
+
+@examples(
+    ("trioworkers result 2f4c9a1be8d07c33f5a1b2c3", "what it returned, as JSON"),
+    ("trioworkers result --wait 60 2f4c9a1be8d07c33f5a1b2c3", "as soon as it has ended"),
+)
+def result(
+    jid: Jid,
+    *,
+    wait: Annotated[float, typer.Option(min=0, callback=a_number, help="Seconds to wait for its end.")] = 0.0,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show what a job returned that keeps its result (`keep_result`).
+
+    As JSON. Status 1, and the reason, for one that is dead, ended otherwise, or has not ended.
+    """
+    from trioworkers.cli import ended_jobs  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
+
+    in_session(lambda session: ended_jobs.result(session, jid, wait_s=wait), redis, namespace)
+
+
+@examples(
+    ("trioworkers finished", "which classes keep how their jobs ended"),
+    ("trioworkers finished ImportJob", "the last ones: when, how, how long it took"),
+    ("trioworkers finished ImportJob --json --limit 0 | jq .took", "for scripts"),
+)
+def finished(
+    job_class: Annotated[str | None, typer.Argument(metavar="CLASS", help="The class of the jobs.")] = None,
+    *,
+    limit: Limit = 25,
+    json: Json = False,
+    redis: Redis = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show how the last jobs of a class ended (`keep_finished`), the newest first."""
+    from trioworkers.cli import ended_jobs  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
+
+    in_session(
+        lambda session: ended_jobs.show_finished(session, job_class, limit=limit, as_json=json), redis, namespace
+    )
