@@ -34,6 +34,24 @@ def test_services_are_read_from_one_setting():
             services(wrong)
 
 
+async def test_book_is_bound_when_its_last_page_is_solved_and_told_of_once():
+    async with testing.run(app) as test:
+        await test.enqueue(Job("books", "PuzzleBook", [7, [EASY, HARD]]))
+        await test.drain()
+        assert sorted((job.job_class, *job.args) for job in test.jobs("solved")) == [
+            ("BookReadyJob", 7),
+            ("SolvedBookJob", 7, [solve(EASY), solve(HARD)]),
+        ]
+
+
+async def test_book_with_a_page_that_nobody_can_solve_waits_for_somebody():
+    async with testing.run(app) as test:
+        await test.enqueue(Job("books", "PuzzleBook", [7, [EASY, "55" + "." * 79]]))
+        await test.drain()
+        assert test.jobs("solved") == []
+        assert [job.job_class for job in test.dead] == ["PuzzlePage"]
+
+
 async def test_solved_puzzle_is_sent_to_ruby():
     async with testing.run(app) as test:
         await test.enqueue(

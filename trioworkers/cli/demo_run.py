@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
@@ -27,8 +28,11 @@ from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.cli.demo_services import NAMES, Services
 from trioworkers.redis_url import shown_url
+from trioworkers.wording import counted
 
-TRACKED, PUZZLES = 2000, 50
+TRACKED, PUZZLES, PAGES = 2000, 50, 12
+JOBS = TRACKED + PUZZLES + PAGES + 3
+"""Of a book: the job that sends its pages, one that binds them, and its callback."""
 TIME_LIMIT_S = 60.0
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 
@@ -40,6 +44,8 @@ class Seen:
     processed: int = 0
     failed: int = 0
     solved: dict[int, str] = attrs.field(factory=dict)
+    bound: list[list[str]] = attrs.field(factory=list)
+    ready: int = 0
     left: dict[str, int] = attrs.field(factory=dict)
 
     @property
@@ -67,7 +73,9 @@ async def _demo(redis: str, console: Console) -> str:
         async with trio.open_nursery() as nursery:
             services = Services()
             port = await nursery.start(services.serve)
-            console.print(f"{TRACKED} tracking jobs and {PUZZLES} puzzles are in Redis, as Ruby's Sidekiq writes them.")
+            console.print(
+                f"{TRACKED} tracking jobs, {PUZZLES} puzzles and a book of {PAGES} are in Redis, as Ruby's Sidekiq writes them."
+            )
             with _worker(url, port) as worker:
                 working = time.monotonic()
                 seen, problem = await _watch(connection, worker, console)
@@ -82,8 +90,9 @@ async def _demo(redis: str, console: Console) -> str:
 async def _push(connection: Connection) -> None:
     tracking = [_ruby_payload("track", "TrackUserJob", _user(number), number) for number in range(TRACKED)]
     puzzles = [_ruby_payload("unsolved_puzzles", "SudokuSolver", [n, _shifted(n)], n) for n in range(PUZZLES)]
+    book = [_ruby_payload("books", "PuzzleBook", [7, [_shifted(n) for n in range(PAGES)]], 0)]
     push = connection.commands("push")
-    for queue, payloads in (("track", tracking), ("unsolved_puzzles", puzzles)):
+    for queue, payloads in (("track", tracking), ("unsolved_puzzles", puzzles), ("books", book)):
         await push.sadd("queues", [queue])
         for first in range(0, len(payloads), 500):
             chunk = payloads[first : first + 500]
@@ -144,7 +153,7 @@ async def _watch(connection: Connection, worker: subprocess.Popen[bytes], consol
         while True:
             await _look(connection, seen)
             show(seen)
-            if seen.done >= TRACKED + PUZZLES and len(seen.solved) >= PUZZLES and not any(seen.left.values()):
+            if seen.done >= JOBS and len(seen.solved) >= PUZZLES and not any(seen.left.values()):
                 return seen, ""
             if worker.poll() is not None:
                 return seen, f"the worker ended with status {worker.returncode}"
@@ -158,13 +167,22 @@ async def _look(connection: Connection, seen: Seen) -> None:
     processed, failed = await read.mget(["stat:processed", "stat:failed"])
     seen.processed, seen.failed = int(processed or 0), int(failed or 0)
     while result := await read.lpop("queue:solved"):  # the demo plays Ruby here
-        number, solved = json.loads(result)["args"]
-        seen.solved[number] = solved
-    for queue in ("track", "unsolved_puzzles"):
+        _answer(seen, json.loads(result))
+    for queue in ("track", "unsolved_puzzles", "books"):
         for key in (f"queue:{queue}", f"queue:{queue}:demo:inprogress"):
             seen.left[key] = await read.llen(key)
-    for key in ("retry", "schedule", "dead"):
+    for key in ("retry", "schedule", "dead", "tw:successors"):
         seen.left[key] = await read.zcard(key)
+
+
+def _answer(seen: Seen, job: dict[str, Any]) -> None:
+    match job["class"], job["args"]:
+        case "SolvedPuzzleJob", [number, solved]:
+            seen.solved[number] = solved
+        case "SolvedBookJob", [_, solutions]:
+            seen.bound.append(solutions)
+        case "BookReadyJob", _:
+            seen.ready += 1
 
 
 @contextmanager
@@ -176,16 +194,14 @@ def _progress(console: Console) -> Iterator[Callable[[Seen], None]]:
             nonlocal shown
             if trio.current_time() - shown >= 1:
                 shown = trio.current_time()
-                console.print(
-                    f"done {seen.done} of {TRACKED + PUZZLES}, retried {seen.failed}, solved {len(seen.solved)}"
-                )
+                console.print(f"done {seen.done} of {JOBS}, retried {seen.failed}, solved {len(seen.solved)}")
 
         yield line
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         done, solved = (
-            progress.add_task("jobs done", total=TRACKED + PUZZLES),
+            progress.add_task("jobs done", total=JOBS),
             progress.add_task("puzzles", total=PUZZLES),
         )
 
@@ -215,6 +231,9 @@ def _tell(console: Console, seen: Seen, services: Services, elapsed_s: float) ->
     )
     spared = seen.failed * len(NAMES) - services.refused
     console.print(f"Partial retry   {spared} calls were not repeated, for they were done in an earlier attempt")
+    pages = sum(map(len, seen.bound))
+    pages, came = sum(map(len, seen.bound)), "once" if seen.ready == 1 else counted(seen.ready, "time")
+    console.print(f"Pages of a book {pages}, a batch: bound when the last was solved; its callback came {came}")
     console.print(f"Puzzles solved  {len(seen.solved)}, one of them:\n")
     if 0 in seen.solved:
         for before, after in zip(_grid(_shifted(0)), _grid(seen.solved[0]), strict=True):
@@ -232,6 +251,8 @@ def _verdict(seen: Seen, services: Services) -> str:
         return f"{services.delivered} calls arrived instead of {TRACKED * len(NAMES)}"
     if services.repeated:
         return f"{services.repeated} calls were made again although they had succeeded"
+    if seen.bound != [[seen.solved[number] for number in range(PAGES)]] or seen.ready != 1:
+        return f"the book was bound {len(seen.bound)} times, and told of {seen.ready} times"
     if any("." in solution for solution in seen.solved.values()):
         return "a puzzle was not solved"
     return ""

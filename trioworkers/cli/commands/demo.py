@@ -18,7 +18,7 @@ def demo(
 ) -> None:
     """Show a worker at work, on 2,050 jobs.
 
-    The two example handlers run 2,000 tracking jobs and solve 50 puzzles; at the end it is said what came of them.
+    The example handlers run 2,000 tracking jobs, solve 50 puzzles and bind a book of 12, a batch; at the end it is said what came of them.
     """
     from trioworkers.cli.demo_run import demo as run_demo  # noqa: PLC0415 - dear to import
     from trioworkers.cli.usage import check_url  # noqa: PLC0415 - as above
