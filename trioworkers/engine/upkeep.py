@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 import trio
 
@@ -18,6 +19,7 @@ from trioworkers.broker.redis.connection import Connection, retrying
 from trioworkers.broker.resque_broker import ResqueBroker
 from trioworkers.engine.delivery import Delivery, by_queue
 from trioworkers.engine.heartbeat import Heartbeat
+from trioworkers.engine.history import History
 from trioworkers.engine.job_metrics import JobMetrics, Reporter
 from trioworkers.engine.maintenance import Promoter, Reclaimer
 from trioworkers.engine.neighbour_watch import NeighbourWatch
@@ -40,9 +42,10 @@ logger = logging.getLogger("trioworkers")
 
 SHOWN = 10
 Chore = Callable[[], Awaitable[None]]
-_Part = (
-    Heartbeat | Promoter | Reclaimer | RemoteControl | NeighbourWatch | Reporter | Reports | Search | Tending | Ticker
-)
+
+
+class _Part(Protocol):
+    async def run(self) -> None: ...
 
 
 class Upkeep:
@@ -187,6 +190,7 @@ class Upkeep:
             self._reporter,
             self.reports,
             self.search,
+            History(self._broker),
         ]
         return [part.run for part in [*parts, *self._registrations]]
 

@@ -161,6 +161,14 @@ KEYS = (
         *("enqueue, settle, admission", "expiry (`every`); `unique release`", True),
     ),
     Key(
+        *("tw:history:HOUR", "hash", "By minute: how many jobs waited in all queues, and for how long the next one."),
+        *("a worker, once a minute", "expiry (76 hours)", True),
+    ),
+    Key(
+        *("tw:history:HOUR:queues", "hash", "The same by queue, of 20 at most."),
+        *("a worker, once a minute", "expiry (76 hours)", True),
+    ),
+    Key(
         *("tw:searching", "string", "Which worker began to search for what others deleted."),
         *("a worker, where locks are held", "expiry (three minutes)", True),
     ),

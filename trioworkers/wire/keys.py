@@ -239,6 +239,10 @@ class Keys:
         """String with expiry: jid of the throttled job that was sent; until this is gone no other is."""
         return self._own(f"tw:throttle:{key}")
 
+    def history(self, hour: str) -> str:
+        """Hash, of an hour since 1970: minute → how many jobs waited, and for how long the next one. Behind `:queues` the same by queue."""
+        return self._own(f"tw:history:{hour}")
+
     @property
     def searching(self) -> str:
         """String with expiry: who has begun to search for what others deleted."""

@@ -20,6 +20,7 @@ from trioworkers.web.pages.processes import PROCESSES
 from trioworkers.web.pages.queues import QUEUE, QUEUES
 from trioworkers.web.pages.rates import rates_picture
 from trioworkers.web.pages.search import SEARCH
+from trioworkers.web.pages.waiting import waiting_picture
 from trioworkers.web.visit import Visit
 
 __all__ = ["MENU", "PAGES", "PICTURES", "Page"]
@@ -29,4 +30,7 @@ MENU = (OVERVIEW, BUSY, QUEUES, *LISTS, SEARCH, CRON, BATCHES, LIMITS, LOCKS, PR
 
 PAGES: Mapping[str, Page] = {page.path: page for page in (*MENU, QUEUE, JOB, PAYLOAD, BATCH)}
 
-PICTURES: Mapping[str, Callable[[Visit], Awaitable[str]]] = {"/rates.svg": rates_picture}
+PICTURES: Mapping[str, Callable[[Visit], Awaitable[str]]] = {
+    "/rates.svg": rates_picture,
+    "/waiting.svg": waiting_picture,
+}

@@ -6,7 +6,7 @@ from typing import Any
 
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.pages.problems import consumers, problems
-from trioworkers.web.pages.rates import SPANS
+from trioworkers.web.pages.rates import SPANS, span_of
 from trioworkers.web.pages.snapshot import snapshot_of
 from trioworkers.web.visit import Visit
 from trioworkers.wire.places import sets
@@ -16,7 +16,6 @@ SHOWN_QUEUES = 8
 
 async def _parts(visit: Visit) -> Parts:
     snapshot = await snapshot_of(visit)
-    span = visit.request.get("span", "hour")
     processes = snapshot.processes
     queues = sorted(snapshot.queues, key=lambda queue: -queue.size)
     values: dict[str, Any] = {
@@ -31,7 +30,7 @@ async def _parts(visit: Visit) -> Parts:
         "rate": sum(sum(process.rates.values()) for process in processes),
         "sets": [place for place in sets() if place.command],
         "spans": SPANS,
-        "span": span if span in SPANS else "hour",
+        "span": span_of(visit),
         "minute": int(snapshot.now_s // 60),
     }
     yield "overview.html", values

@@ -7,6 +7,7 @@ from trioworkers.web.buttons import acts_for
 from trioworkers.web.pages.lists import listed
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.pages.problems import consumers
+from trioworkers.web.pages.rates import SPANS, span_of
 from trioworkers.web.pages.snapshot import snapshot_of
 from trioworkers.web.visit import Visit
 from trioworkers.wire.places import Location
@@ -39,6 +40,9 @@ async def _queue(visit: Visit) -> Parts:
         {
             "queue": known.get(name) or QueueState(name, 0, None, paused=False),
             "serving": consumers(snapshot.processes).get(name, []),
+            "spans": SPANS,
+            "span": span_of(visit),
+            "minute": int(snapshot.now_s // 60),
         },
     )
     async for part in listed(visit, source, acts_for(Location("queue", name))):

@@ -30,16 +30,23 @@ SPANS: Mapping[str, Span] = {
     "day": Span("last day", 600, 144, 2),
     "three-days": Span("three days", 1800, 144, 2),
 }
-WIDTH, HEIGHT = 720, 140
+WIDTH, NARROW, HEIGHT = 720, 360, 140
+"""Narrow: on a phone, where a wide one's words would be too small to be read."""
 Counts = tuple[int, int]
 """Ended well, and failed."""
+
+
+def span_of(visit: Visit) -> str:
+    """The name of the one that is asked for."""
+    span = visit.request.get("span")
+    return span if span in SPANS else "hour"
 
 
 async def rates_picture(visit: Visit) -> str:
     """An SVG, readable on light and dark."""
     span = SPANS.get(visit.request.get("span"), SPANS["hour"])
     counts = await visit.fresh(f"rates {span.title}", partial(read, visit, span), 10.0)
-    return draw(span, counts, await visit.now_s())
+    return draw(span, counts, await visit.now_s(), NARROW if visit.request.get("narrow") else WIDTH)
 
 
 async def read(visit: Visit, span: Span) -> Sequence[Counts]:
@@ -69,10 +76,19 @@ def _sum(counts: Sequence[Counts]) -> Counts:
     return sum(good for good, _ in counts), sum(bad for _, bad in counts)
 
 
-def draw(span: Span, counts: Sequence[Counts], now_s: float) -> str:
+def ticks(span: Span, now_s: float, width: int) -> list[tuple[float, datetime]]:
+    """Where moments are told below a picture, and which."""
+    parts = (0.0, 0.25, 0.5, 0.75) if width > NARROW else (0.0, 0.4)
+    reach_s = span.column_s * span.columns
+    return [
+        (round(width * part, 1), datetime.fromtimestamp(now_s - (1 - part) * reach_s).astimezone()) for part in parts
+    ]
+
+
+def draw(span: Span, counts: Sequence[Counts], now_s: float, full_width: int = WIDTH) -> str:
     """Bars: what ended well, and on it what failed."""
     most = max((good + bad for good, bad in counts), default=0) or 1
-    width = WIDTH / max(len(counts), 1)
+    width = full_width / max(len(counts), 1)
     bars = []
     for place, (good, bad) in enumerate(counts):
         low, high = HEIGHT * good / most, HEIGHT * bad / most
@@ -88,20 +104,16 @@ def draw(span: Span, counts: Sequence[Counts], now_s: float) -> str:
             )
         )
     good, bad = _sum(counts)
-    ticks = [
-        (round(WIDTH * part, 1), datetime.fromtimestamp(now_s - (1 - part) * span.column_s * span.columns).astimezone())
-        for part in (0.0, 0.25, 0.5, 0.75)
-    ]
     form = "%H:%M" if span.columns * span.column_s <= 86400 else "%a %H:%M"
     values = {
         "span": span,
         "bars": bars,
         "bar": round(max(width - 1, 0.5), 2),
-        "width": WIDTH,
+        "width": full_width,
         "height": HEIGHT,
         "most": most,
         "good": good,
         "bad": bad,
-        "ticks": [(x, at.strftime(form)) for x, at in ticks],
+        "ticks": [(x, at.strftime(form)) for x, at in ticks(span, now_s, full_width)],
     }
     return render("rates.svg", values)
