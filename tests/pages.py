@@ -1,19 +1,63 @@
-"""The programs in our pages: a block of Python whose first line is `# name.py` is a file of that name."""
+"""The code in our pages, block by block.
+
+A block of Python whose first line is `# name.py` is a file of that name. `<!-- not run: why -->` above a block says why no test runs it; readers
+don't see it.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import attrs
 from servers import ROOT
+
+_FENCE = re.compile(
+    r"(?:<!-- not run: (?P<why>[^\n]+) -->\n+)?^(?P<fence>`{3,})(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=fence)$",
+    re.MULTILINE | re.DOTALL,
+)
+_FILE = re.compile(r"# ([\w/]+\.py)\n")
+
+
+@attrs.frozen
+class Block:
+    """`line`: where its text begins; `why_not_run`: what the page says of that."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+    why_not_run: str | None
+
+    @property
+    def name(self) -> str | None:
+        """The file that it is."""
+        found = _FILE.match(self.text) if self.language == "python" else None
+        return found[1] if found else None
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def path_of(page: str) -> Path:
+    return ROOT / page if page == "README.md" else ROOT / "docs" / page
+
+
+PAGES = ["README.md", *sorted(path.name for path in (ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: str) -> list[Block]:
+    """All code of a page, in its order."""
+    text = path_of(page).read_text()
+    return [
+        Block(page, text.count("\n", 0, found.start("text")) + 1, found["language"], found["text"], found["why"])
+        for found in _FENCE.finditer(text)
+    ]
 
 
 def programs(page: str) -> dict[str, str]:
-    """The programs of a page under docs/, by file name."""
-    text = (ROOT / "docs" / page).read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    named = [(re.match(r"# ([\w/]+\.py)\n", block), block) for block in blocks]
-    return {name[1]: block for name, block in named if name}
+    """The programs of a page, by file name."""
+    return {block.name: block.text for block in blocks(page) if block.name}
 
 
 def write_programs(page: str, folder: Path) -> dict[str, Path]:

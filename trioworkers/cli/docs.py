@@ -53,7 +53,9 @@ TAIL = """\
 All that workers and these commands need, and no more (with a namespace `~NAMESPACE:*` and `&NAMESPACE:*` will do for `~*` and `&*`); `trioworkers doctor` tells what is missing. `&*` is for who waits for results:
 without it they are found half a second later.
 
-```
+<!-- not run: a command of Redis; tests/broker/test_namespace.py gives it with keys of its own -->
+
+```text
 ACL SETUSER worker on >PASSWORD ~* &* +@all -@admin -@dangerous +info +config|get +client|id +client|unblock
 ```
 """
