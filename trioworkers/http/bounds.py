@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import httpx
 import trio
@@ -14,8 +15,13 @@ OF_WHAT_IS_PACKED = 64 * 1024
 """Bytes that an answer may be longer packed than unpacked."""
 
 
+Fields = Sequence[tuple[bytes, bytes]]
+
 STEPS_AT_ONCE = 16
 """Pieces that are unpacked before others get their turn: a megabyte, in some milliseconds."""
+
+
+_NO_HEADERS = httpx.Headers()
 
 
 class BoundedResponse(httpx.Response):
@@ -29,15 +35,31 @@ class BoundedResponse(httpx.Response):
     _is_being_read = False
     _whole: bytes | None = None
     _unreadable: Exception | None = None
+    _fields: Fields = ()
+    _headers: httpx.Headers | None = None
+
+    @classmethod
+    def came_whole(cls, status: int, fields: Fields, body: bytes, extensions: dict[str, Any]) -> BoundedResponse:
+        """One whose body is here already, within the bound, and not encoded. Its headers are made into httpx's when somebody looks at them: few do."""
+        response = cls(status, headers=_NO_HEADERS, stream=httpx.ByteStream(body), extensions=extensions)
+        response._fields, response._headers, response._whole = fields, None, body
+        return response
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """Its headers."""
+        if self._headers is None:
+            self._headers = httpx.Headers(self._fields)
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: httpx.Headers) -> None:
+        self._headers = headers
 
     def bound(self, max_bytes: int, refuse: Callable[[Exception], None]) -> None:
         """Set the bound. `refuse`: has the innermost stream raise an error, so that all iterators around it end in order."""
         self._max_bytes = max_bytes
         self._refuse = refuse
-
-    def came_whole(self, body: bytes) -> None:
-        """The body is here already, within the bound, and not encoded: reading it takes a shorter way."""
-        self._whole = body
 
     def came_without_body(self, error: Exception) -> None:
         """The status counts, the body could not be read: who wants it gets this error."""
@@ -57,6 +79,13 @@ class BoundedResponse(httpx.Response):
 
     async def aread(self) -> bytes:
         """Read the whole body. Raises ResponseTooLarge."""
+        if self._whole is not None and not (self.is_closed or self.is_stream_consumed):
+            self.is_stream_consumed, self._content = True, self._whole  # where httpx keeps it
+            if isinstance(self.stream, httpx.ByteStream):  # ours, which nobody wants to see closed
+                self.is_closed = True
+            else:
+                await self.aclose()
+            return self._whole
         self._is_being_read = True
         try:
             return await super().aread()

@@ -22,6 +22,7 @@ from trioworkers.errors import HostPaused
 from trioworkers.http.abandoned import GivenBack
 from trioworkers.http.idempotency import sign
 from trioworkers.http.names import check_host
+from trioworkers.http.target import Target, target_of
 from trioworkers.http.time_left import tell
 from trioworkers.wire.hosts import HostState
 
@@ -193,7 +194,7 @@ class GovernedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request when its host may take it. Raises HostPaused, or what the inner transport raises."""
-        governor = self._governor(request.url)
+        governor = self._governor(target_of(request))
         call = Call()
         await governor.admit(call)
         sign(request)
@@ -224,11 +225,11 @@ class GovernedTransport(httpx.AsyncBaseTransport):
             if (state := governor.state()).calls or state.waiting or state.failures or state.paused_s
         )
 
-    def _governor(self, url: httpx.URL) -> Governor:
-        host = url.host.removesuffix(".")
+    def _governor(self, target: Target) -> Governor:
+        host = target.host
         governor = self._governors.get(host)
         if governor is None:
-            check_host(url.raw_host.decode("ascii"))
+            check_host(target.origin[1])
             if len(self._governors) >= self._look_again_at:
                 self._governors = {name: each for name, each in self._governors.items() if each.is_needed}
                 self._look_again_at = max(MANY_HOSTS, 2 * len(self._governors))

@@ -17,6 +17,7 @@ import httpx
 import trio
 
 from trioworkers.http.outgoing import announced_length, encode_head, measured, whole_body
+from trioworkers.http.plain_request import PlainRequest
 from trioworkers.http.reasons import reason
 from trioworkers.http.tcp import READ_BYTES, TCPStream
 
@@ -32,6 +33,14 @@ OK = 200
 
 Headers = list[tuple[bytes, bytes]]
 Timeouts = dict[str, float | None]
+
+
+def _head(request: httpx.Request) -> tuple[bytes, int | None]:
+    """What goes out before the body, and how long it says that is. Raises httpx.LocalProtocolError."""
+    if isinstance(request, PlainRequest) and (plain := request.encode_head()) is not None:
+        return plain, len(request.read())
+    head = encode_head(request)
+    return head, announced_length(request, head)
 
 
 class Connection:
@@ -75,8 +84,7 @@ class Connection:
         """
         self._busy = True
         self._begin()
-        head = encode_head(request)
-        announced = announced_length(request, head)
+        head, announced = _head(request)
         try:
             await self._exchange(request, head, announced, timeouts)
         except httpx.TransportError as error:

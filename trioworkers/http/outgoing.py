@@ -25,13 +25,18 @@ def encode_head(request: httpx.Request) -> bytes:
     lines += [b"%b: %b" % header for header in request.headers.raw]
     lines += (b"", b"")
     head = b"\r\n".join(lines)
-    if not _HEAD.fullmatch(head) or head.count(b"\n") != len(lines) - 1:
+    check_head(request, head, len(lines) - 3)
+    return head
+
+
+def check_head(request: httpx.Request, head: bytes, fields: int) -> None:
+    """Raise httpx.LocalProtocolError if a head could be read as something else than one request with so many header fields."""
+    if not _HEAD.fullmatch(head) or head.count(b"\n") != fields + 2:
         raise _refused(request, "its method, URL or headers contain what they must not")
     if request.url.port is not None and not 0 < request.url.port < 1 << 16:
         raise _refused(request, f"{request.url.port} is no port")
     if request.method == "CONNECT":
         raise _refused(request, "CONNECT makes a tunnel, which is no request")
-    return head
 
 
 def announced_length(request: httpx.Request, head: bytes) -> int | None:
@@ -41,7 +46,7 @@ def announced_length(request: httpx.Request, head: bytes) -> int | None:
     """
     found = _FRAMING.findall(head)
     framing = {name.lower(): value for name, value in found}
-    if not _HOST.fullmatch(framing.pop(b"host", b"\0")):
+    if not is_host(framing.pop(b"host", b"\0")):
         raise _refused(request, "it has one Host header, of visible characters")
     if len(found) > 1 + len(framing) or len(framing) > 1:
         raise _refused(
@@ -55,6 +60,11 @@ def announced_length(request: httpx.Request, head: bytes) -> int | None:
     if framing and (body is not None or framing[b"transfer-encoding"].strip().lower() != b"chunked"):
         raise _refused(request, "its body isn't sent as its Transfer-Encoding says; leave that header to us")
     return None if framing else 0
+
+
+def is_host(text: bytes) -> bool:
+    """Whether a Host header may say so."""
+    return _HOST.fullmatch(text) is not None
 
 
 def _length(request: httpx.Request, text: bytes, body: bytes | None) -> int:

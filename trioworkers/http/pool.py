@@ -20,12 +20,10 @@ from trioworkers.http.dial import dial
 from trioworkers.http.governor import UNSENT
 from trioworkers.http.http1 import Connection, Timeouts
 from trioworkers.http.names import look_up
+from trioworkers.http.target import PORTS, Origin, target_of
 
 if TYPE_CHECKING:
     from trioworkers.http import Http
-
-Origin = tuple[str, str, int]
-_PORTS = {"http": 80, "https": 443}
 
 
 @attrs.frozen
@@ -73,11 +71,9 @@ class PoolTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request. Raises httpx's exceptions. Cancelled, it closes the connection that it was using."""
-        url = request.url
-        scheme = url.scheme
-        if scheme not in _PORTS:
-            raise httpx.UnsupportedProtocol(f"no such protocol: {scheme!r} in {request.url!r}", request=request)
-        origin = (scheme, url.raw_host.decode("ascii"), _PORTS[scheme] if url.port is None else url.port)
+        origin = target_of(request).origin
+        if origin[0] not in PORTS:
+            raise httpx.UnsupportedProtocol(f"no such protocol: {origin[0]!r} in {request.url!r}", request=request)
         if not 0 < origin[2] < 1 << 16:
             raise httpx.LocalProtocolError(f"{origin[2]} is no port", request=request)
         timeouts: Timeouts = request.extensions.get("timeout", {})
@@ -134,8 +130,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
             response.bound(max_bytes, stream.refuse)
         else:
             self._give_back(origin, connection, permit)
-            response = BoundedResponse(status, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
-            response.came_whole(body)
+            response = BoundedResponse.came_whole(status, headers, body, extensions)
         return response
 
     async def aclose(self) -> None:

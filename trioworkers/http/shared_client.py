@@ -15,9 +15,11 @@ import httpx
 from trioworkers.http.bounds import BoundedResponse, Refusable
 from trioworkers.http.governor import GovernedTransport
 from trioworkers.http.outgoing import Measured, announced_length, encode_head, whole_body
+from trioworkers.http.plain_request import PlainRequest
 from trioworkers.http.pool import PoolTransport
 from trioworkers.http.reasons import with_reason
 from trioworkers.http.start_limiter import StartLimiter
+from trioworkers.http.target import Target, parsed
 from trioworkers.http.traced import Around, TracedTransport
 
 if TYPE_CHECKING:
@@ -35,7 +37,10 @@ _SENDING = frozenset({"auth", "follow_redirects"})
 
 _CANT_BE_MADE = (TypeError, ValueError, RecursionError)
 
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_PLAIN = frozenset({"json", "content", "timeout"})
+_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding"})
+"""Headers that say how a request is to be read: who sets one has it looked at as a whole."""
+_JSON = (b"Content-Type", b"application/json")
 
 
 class SharedClient(httpx.AsyncClient):
@@ -123,7 +128,7 @@ class SharedClient(httpx.AsyncClient):
     async def exchange(
         self,
         method: str,
-        url: httpx.URL,
+        url: httpx.URL | str,
         headers: Mapping[str, str],
         options: Mapping[str, Any],
         hear: Callable[[httpx.Response], None] = lambda _: None,
@@ -135,13 +140,14 @@ class SharedClient(httpx.AsyncClient):
         httpx's layers for authentication, redirects, cookies and hooks cost more than sending a small request. A call that uses none of
         them is built here from httpx's public parts and given to the transport.
         """
+        target = parsed(url)
         await self.start_limiter.pass_through()
         try:
-            request = self._plain_request(method, url, headers, options)
+            request = self._plain_request(method, target, headers, options)
         except _CANT_BE_MADE as error:
             raise _unmade(error) from error
         if request is None:
-            return await self._exchange_as_usual(method, url, headers, options, hear)
+            return await self._exchange_as_usual(method, target.url, headers, options, hear)
         started_at = time.perf_counter()
         try:
             response = await self._sent_by.handle_async_request(request)
@@ -199,10 +205,10 @@ class SharedClient(httpx.AsyncClient):
         return response
 
     def _plain_request(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], options: Mapping[str, Any]
-    ) -> httpx.Request | None:
+        self, method: str, target: Target, headers: Mapping[str, str], options: Mapping[str, Any]
+    ) -> PlainRequest | None:
         """The request, if nothing is asked for that needs more than this."""
-        if not options.keys() <= {"json", "content", "timeout"} or url.is_relative_url or url.userinfo:
+        if not options.keys() <= _PLAIN or not target.is_plain:
             return None
         if self.follow_redirects or self.auth is not None or self.params or any(self.event_hooks.values()):
             return None
@@ -211,20 +217,14 @@ class SharedClient(httpx.AsyncClient):
             own = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
         except AttributeError:  # given as bytes
             return None
-        names = {name.lower() for name, _ in own}
-        if body is None or names & _FRAMING:
+        names = [name.lower() for name, _ in own]
+        if body is None or not _FRAMING.isdisjoint(names):
             return None
-        timeout = options.get("timeout", self.timeout)
-        fields = [(b"Host", url.netloc), *self.headers.raw]
-        fields = [(name, value) for name, value in fields if name.lower() not in names] + own
-        if body or method in {"POST", "PUT", "PATCH"}:
-            fields.append((b"Content-Length", b"%d" % len(body)))
         if options.get("json") is not None and b"content-type" not in names:
-            fields.append((b"Content-Type", b"application/json"))
-        extensions = {"timeout": (timeout if isinstance(timeout, httpx.Timeout) else httpx.Timeout(timeout)).as_dict()}
-        request = httpx.Request(method, url, headers=fields, stream=httpx.ByteStream(body), extensions=extensions)
-        request.read()
-        return request
+            own.append(_JSON)
+        timeout = options.get("timeout", self.timeout)
+        timeouts = (timeout if isinstance(timeout, httpx.Timeout) else httpx.Timeout(timeout)).as_dict()
+        return PlainRequest(method, target, tuple(self.headers.raw), tuple(own), body, timeouts)
 
 
 def _unmade(error: Exception) -> httpx.LocalProtocolError:

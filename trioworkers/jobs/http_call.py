@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from trioworkers.errors import CallFailed
@@ -61,7 +60,7 @@ class HttpCall:
         hear = self._hear_ask if method.upper() in SAFE_METHODS else self._hear_change
         self._follows = options.get("follow_redirects", getattr(client, "follow_redirects", False)) is True
         if exchange is not None:
-            response: httpx.Response = await exchange(method, _parsed(url), headers, options, hear)
+            response: httpx.Response = await exchange(method, url, headers, options, hear)
             return response
         if not _streams(type(client)):
             return await client.request(method, url, headers=headers, **options)
@@ -103,11 +102,3 @@ def _streams(kind: type) -> bool:
     """Whether a client's `stream` does what its `request` does: not where somebody has overridden only that."""
     definers = [next((each for each in kind.__mro__ if name in vars(each)), None) for name in ("request", "stream")]
     return definers[0] is definers[1]
-
-
-@lru_cache(maxsize=1024)
-def _parsed(url: str) -> httpx.URL:
-    """Parsing costs about as much as sending; jobs of one kind call the same few URLs."""
-    import httpx  # noqa: PLC0415 - dear to import; who comes here has a client already
-
-    return httpx.URL(url)
