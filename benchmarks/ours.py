@@ -50,11 +50,16 @@ class Bench:
         self._app = App(options.redis, shutdown_timeout=0.001, lifespan=self._lifespan)
         for number in range(options.queues):
             queue = f"bench{number or ''}"
-            self._app.queue(queue, concurrency=concurrency)
+            if not options.capsule:
+                self._app.queue(queue, concurrency=concurrency)
             for job_class, handler in {"Empty": empty, "Wait": wait, "Stamp": self.stamp, "Forever": forever}.items():
                 limit = FleetLimit("bench", concurrency=options.limit) if options.limit else None
                 unique = Unique() if options.unique else None
                 self._app.handler(queue, job_class, timeout=30, limit=limit, unique=unique)(handler)
+        if options.capsule:
+            names = [f"bench{number or ''}" for number in range(options.queues)]
+            queues = names if options.capsule == "strict" else {name: 1 + n % 3 for n, name in enumerate(names)}
+            self._app.capsule("bench", concurrency=concurrency, queues=queues)
         self._app.middleware(self.count)
 
     def run(self, control: Callable[[Bench], Awaitable[None]]) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def idle(options: argparse.Namespace) -> dict[str, Any]:
         await trio.sleep(options.seconds)
         bench.figures["percent"] = (cpu_s() - used) / (time.perf_counter() - began) * 100
 
-    return Bench(options, 10).run(control)
+    return Bench(options, options.concurrency).run(control)
 
 
 def latency(options: argparse.Namespace) -> dict[str, Any]:
@@ -150,7 +155,7 @@ def latency(options: argparse.Namespace) -> dict[str, Any]:
         await bench.until(lambda: bench.done >= options.jobs)
         bench.figures["started_ns"] = bench.started_ns
 
-    return Bench(options, 10).run(control)
+    return Bench(options, options.concurrency).run(control)
 
 
 def one_by_one(options: argparse.Namespace) -> dict[str, Any]:
@@ -241,6 +246,7 @@ def main() -> None:
     parser.add_argument("--unique", action="store_true", help="have all jobs unique by their arguments")
     parser.add_argument("--log", type=argparse.FileType("w"), help="log as installed, to this file: two lines a job")
     parser.add_argument("--queues", type=int, default=1)
+    parser.add_argument("--capsule", choices=("weighted", "strict"), help="have the queues share the slots")
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
     if options.log is None:

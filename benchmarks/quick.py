@@ -25,9 +25,12 @@ ROUNDS = 3
 def main() -> None:
     with private_store() as store:
         began = time.perf_counter()
-        idle = [(queues, _begin(store, "idle", "--queues", str(queues), "--seconds", "8")) for queues in (1, 10, 50)]
+        ten = ("--concurrency", "10")
+        idle = [
+            (queues, begin(store, "idle", *ten, "--queues", str(queues), "--seconds", "8")) for queues in (1, 10, 50)
+        ]
         for queues, process in idle:  # side by side: each counts its own CPU, and hardly uses any
-            _show(f"idle CPU, {queues} queues", f"{_end(process)['percent']:.3f} %")
+            show(f"idle CPU, {queues} queues", f"{end(process)['percent']:.3f} %")
         _latency(store)
         _empty(store)
         with TemporaryDirectory() as folder:
@@ -45,30 +48,30 @@ def _empty(store: Store, jobs: int = 20_000, log: Path | None = None) -> None:
     arguments = ["--jobs", str(jobs), *(["--log", str(log)] if log else [])]
     for _ in range(ROUNDS):
         store.push(jobs, "Empty", 1, "two")
-        bare = _run("bare_loop.py", store, "--jobs", str(jobs))
+        bare = run("bare_loop.py", store, "--jobs", str(jobs))
         store.push(jobs, "Empty", 1, "two")
         redis = _Redis(store)
-        ours = _run("ours.py", store, "throughput", *arguments)
+        ours = run("ours.py", store, "throughput", *arguments)
         spent = redis.spent(jobs)
         rates.append(jobs / ours["seconds"])
         cpu.append(ours["cpu_s"] / jobs * 1e6)
         bare_cpu.append(bare["cpu_s"] / jobs * 1e6)
         ratios.append(bare["seconds"] / ours["seconds"])
-    _show(
+    show(
         "empty jobs as installed" if log else "empty jobs",
-        f"{_spread(rates, '.0f')} jobs/s, {_spread(ratios, '.2f')} of the bare loop's",
+        f"{spread(rates, '.0f')} jobs/s, {spread(ratios, '.2f')} of the bare loop's",
     )
     relative = statistics.median(bare_cpu) / statistics.median(cpu)
-    _show("  CPU per job", f"{_spread(cpu, '.1f')} µs; bare loop {_spread(bare_cpu, '.1f')} µs; ratio {relative:.2f}")
-    _show("  Redis", spent)
+    show("  CPU per job", f"{spread(cpu, '.1f')} µs; bare loop {spread(bare_cpu, '.1f')} µs; ratio {relative:.2f}")
+    show("  Redis", spent)
 
 
 def _waits(store: Store, jobs: int = 20_000) -> None:
     store.push(jobs, "Wait", 0.05)
     redis = _Redis(store)
-    ours = _run("ours.py", store, "throughput", "--jobs", str(jobs))
-    _show("50 ms waits, 1000 at once", f"{jobs / ours['seconds']:.0f} jobs/s, {ours['cpu_s'] / jobs * 1e6:.1f} µs CPU")
-    _show("  Redis", redis.spent(jobs))
+    ours = run("ours.py", store, "throughput", "--jobs", str(jobs))
+    show("50 ms waits, 1000 at once", f"{jobs / ours['seconds']:.0f} jobs/s, {ours['cpu_s'] / jobs * 1e6:.1f} µs CPU")
+    show("  Redis", redis.spent(jobs))
 
 
 def _limits(store: Store, jobs: int = 20_000) -> None:
@@ -81,23 +84,23 @@ def _limits(store: Store, jobs: int = 20_000) -> None:
     for _ in range(ROUNDS):
         for what, options in asked.items():
             if "--unique" in options:
-                _run("ours.py", store, "unique", "--jobs", str(jobs))
+                run("ours.py", store, "unique", "--jobs", str(jobs))
             else:
                 store.push(jobs, "Empty", 1, "two")
             before = store.commands()
-            ours = _run("ours.py", store, "throughput", "--jobs", str(jobs), *options)
+            ours = run("ours.py", store, "throughput", "--jobs", str(jobs), *options)
             cpu[what].append(ours["cpu_s"] / jobs * 1e6)
             executed[what].append((store.commands()[1] - before[1]) / jobs)
     for what in [*asked][1:]:
         extra_us = [more - plain for more, plain in zip(cpu[what], cpu["plain"], strict=True)]
         more_executed = [more - plain for more, plain in zip(executed[what], executed["plain"], strict=True)]
-        _show(what, f"{_spread(extra_us, '.1f')} µs CPU more, {_spread(more_executed, '.2f')} commands executed more")
+        show(what, f"{spread(extra_us, '.1f')} µs CPU more, {spread(more_executed, '.2f')} commands executed more")
     for _ in range(ROUNDS):
         store.push(10_000, "Wait", 0.05)
-        ours = _run("ours.py", store, "throughput", "--jobs", "500", "--limit", "10")
+        ours = run("ours.py", store, "throughput", "--jobs", "500", "--limit", "10")
         narrow.append(500 / ours["seconds"] / (10 / 0.05))
         store("FLUSHALL")
-    _show("10,000 parked, 10 permits", f"{_spread(narrow, '.2f')} of what the permits allow")
+    show("10,000 parked, 10 permits", f"{spread(narrow, '.2f')} of what the permits allow")
 
 
 class _Redis:
@@ -117,25 +120,25 @@ class _Redis:
 def _enqueue(store: Store) -> None:
     works = {"one_by_one": 10_000, "in_bulk": 100_000, "handlers_one_by_one": 5_000, "handlers_in_bulk": 100_000}
     for name, jobs in works.items():
-        ours = _run("ours.py", store, name, "--jobs", str(jobs))
+        ours = run("ours.py", store, name, "--jobs", str(jobs))
         rate, cpu = jobs / ours["seconds"], ours["cpu_s"] / jobs * 1e6
         whose = ", handler.job" if name.startswith("handlers_") else ""
         what = name.removeprefix("handlers_").replace("_", " ")
-        _show(f"enqueue {what}{whose}", f"{rate:.0f} jobs/s, {cpu:.1f} µs CPU")
+        show(f"enqueue {what}{whose}", f"{rate:.0f} jobs/s, {cpu:.1f} µs CPU")
         store("DEL", "queue:other")
 
 
 def _running(store: Store, jobs: int) -> None:
     store.push(jobs, "Forever")
-    ours = _run("ours.py", store, "running", "--jobs", str(jobs))
+    ours = run("ours.py", store, "running", "--jobs", str(jobs))
     back = store("LLEN", "queue:bench")
     stop = f"stop in {ours['seconds']:.2f} s ({ours['cpu_s']:.2f} s CPU), {back} back on their queue"
-    _show(f"{jobs} running jobs", f"{ours['memory_mb']:.0f} MB, {stop}")
+    show(f"{jobs} running jobs", f"{ours['memory_mb']:.0f} MB, {stop}")
     store("FLUSHALL")
 
 
 def _latency(store: Store, jobs: int = 300) -> None:
-    process = _begin(store, "latency", "--jobs", str(jobs))
+    process = begin(store, "latency", "--concurrency", "10", "--jobs", str(jobs))
     assert process.stdout is not None
     process.stdout.readline()
     pushed = []
@@ -143,16 +146,16 @@ def _latency(store: Store, jobs: int = 300) -> None:
         time.sleep(random.uniform(0.005, 0.025))
         pushed.append(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
         store("LPUSH", "queue:bench", payload)
-    waited = sorted((b - a) / 1e6 for a, b in zip(pushed, _end(process)["started_ns"], strict=True))
-    _show("latency, enqueue to start", f"p50 {waited[jobs // 2]:.2f} ms, p99 {waited[jobs * 99 // 100]:.2f} ms")
+    waited = sorted((b - a) / 1e6 for a, b in zip(pushed, end(process)["started_ns"], strict=True))
+    show("latency, enqueue to start", f"p50 {waited[jobs // 2]:.2f} ms, p99 {waited[jobs * 99 // 100]:.2f} ms")
 
 
-def _begin(store: Store, *arguments: str, program: str = "ours.py") -> subprocess.Popen[str]:
+def begin(store: Store, *arguments: str, program: str = "ours.py") -> subprocess.Popen[str]:
     command = [sys.executable, str(HERE / program), "--redis", store.url, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
+def end(process: subprocess.Popen[str]) -> dict[str, Any]:
     output, _ = process.communicate(timeout=120)
     if process.returncode:
         raise SystemExit(f"failed: {process.args!r}")
@@ -160,15 +163,15 @@ def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
     return figures
 
 
-def _run(program: str, store: Store, *arguments: str) -> dict[str, Any]:
-    return _end(_begin(store, *arguments, program=program))
+def run(program: str, store: Store, *arguments: str) -> dict[str, Any]:
+    return end(begin(store, *arguments, program=program))
 
 
-def _spread(values: list[float], form: str) -> str:
+def spread(values: list[float], form: str) -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def _show(what: str, figure: str) -> None:
+def show(what: str, figure: str) -> None:
     print(f"{what:28} {figure}", flush=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +103,17 @@ def run_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
 
 
 @pytest.fixture(scope="session")
-def held_by_a_fresh_worker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Held]:
+def held_by_a_fresh_worker(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Held]:
     """What a worker of the tests' app holds that has never done anything."""
 
     @cache
-    def measure() -> Held:
+    def measure(*, in_capsule: bool = False) -> Held:
         folder = tmp_path_factory.mktemp("fresh")
         server = Server(folder).start()
         jobs = Jobs(server, folder)
-        worker = start_worker(folder, server.url, "process_app:app", RUNS=str(jobs.runs)).wait_started()
+        worker = start_worker(
+            folder, server.url, "process_app:app", RUNS=str(jobs.runs), **({"CAPSULE": "1"} if in_capsule else {})
+        ).wait_started()
         try:
             wait_for(lambda: blocked_fetches(server) == 2, "it has nothing to do")
             return jobs.held(worker)
@@ -126,7 +128,7 @@ def held_by_a_fresh_worker(tmp_path_factory: pytest.TempPathFactory) -> Callable
 def jobs(
     server: Server,
     tmp_path: Path,
-    held_by_a_fresh_worker: Callable[[], Held],
+    held_by_a_fresh_worker: Callable[..., Held],
     record_property: Callable[[str, object], None],
 ) -> Iterator[Jobs]:
     jobs = Jobs(server, tmp_path)
@@ -136,13 +138,17 @@ def jobs(
 
 
 @pytest.fixture
-def work(run_worker: Callable[..., Worker], server: Server, jobs: Jobs) -> Callable[..., Worker]:
+def work(
+    run_worker: Callable[..., Worker], server: Server, jobs: Jobs, held_by_a_fresh_worker: Callable[..., Held]
+) -> Callable[..., Worker]:
     """Starts a worker of the tests' app; `lease` and so on as options."""
 
     def start(process_id: str = "w1", *options: str, **environment: str) -> Worker:
         options = ("--process-id", process_id, "--lease", "2", "--shutdown-timeout", "1", *options)
         worker = run_worker(server.url, "process_app:app", *options, RUNS=str(jobs.runs), **environment)
         jobs.workers.append(worker)
+        if "CAPSULE" in environment:
+            jobs.baseline = partial(held_by_a_fresh_worker, in_capsule=True)
         return worker
 
     return start

@@ -59,6 +59,7 @@ HOLD_NOTHING = {
     "due.lua": "takes control messages; due payloads are only read, but for what is too large for that and is moved unread",
     "due_delayed.lua": "reads; what it removes are seconds whose list is empty",
     "fetch.lua": "a way in: what is fetched is let go by whoever settles it; what is too large for that is buried unread",
+    "fetch_capsule.lua": "as fetch.lua",
     "edit_cron.lua": "touches entries of periodic jobs and their histories, which are no payloads",
     "go_disown.lua": "touches go-workers2's records of workers",
     "go_prune.lua": "touches records of workers",

@@ -12,7 +12,7 @@ import pytest
 import trio
 from servers import Server
 
-from trioworkers import App, ConfigurationError
+from trioworkers import App, ConfigurationError, Context, FleetLimit
 from trioworkers.cli.served_queues import narrow, read_queues
 from trioworkers.engine.worker import Worker
 from trioworkers.errors import WrongUsage
@@ -153,6 +153,114 @@ async def test_share_of_a_paused_queue_goes_to_the_others(redis_url: str, shared
         assert set(capsule.order) == {"low"}
 
 
+async def test_queue_that_is_resumed_has_its_share_again(redis_url: str, shared_server: Server):
+    capsule = Started(redis_url, 4, {"critical": 6, "default": 3, "low": 1})
+    shared_server.command("SADD", "paused", "critical")
+    async with capsule.working():
+        push(shared_server, "critical", 3)
+        push(shared_server, "low", 3)
+        await capsule.until(lambda: len(capsule.order) == 3)
+        shared_server.command("SREM", "paused", "critical")
+        await capsule.until(lambda: len(capsule.order) == 6)
+    assert capsule.order == ["low"] * 3 + ["critical"] * 3
+
+
+async def test_queue_that_is_no_list_keeps_none_of_the_others_up(redis_url: str, shared_server: Server):
+    capsule = Started(redis_url, 8, {"critical": 6, "default": 3, "low": 1})
+    shared_server.command("SET", "queue:critical", "forged")
+    async with capsule.working():
+        for _ in range(3):
+            before = len(capsule.order)
+            push(shared_server, "default", 2)
+            push(shared_server, "low", 2)
+            await capsule.until(lambda: len(capsule.order) == before + 4)  # noqa: B023 - used at once
+        shared_server.command("DEL", "queue:critical")
+        push(shared_server, "critical", 1)
+        await capsule.until(lambda: capsule.order[-1] == "critical")
+
+
+async def test_job_in_any_of_two_hundred_queues_starts_and_few_sockets_are_held(redis_url: str, shared_server: Server):
+    names = [f"q{number}" for number in range(200)]
+    before = connected(shared_server)
+    capsule = Started(redis_url, 50, {name: 1 + number % 3 for number, name in enumerate(names)})
+    async with capsule.working():
+        for queue in ("q0", "q150", "q199", "q0"):
+            push(shared_server, queue, 1)
+            await capsule.until(lambda: capsule.order[-1:] == [queue])  # noqa: B023 - used at once
+            capsule.order.clear()
+        assert connected(shared_server) - before <= 10
+        for queue in names:
+            push(shared_server, queue, 3)
+        await capsule.until(lambda: len(capsule.order) == 600)
+    assert Counter(capsule.order) == dict.fromkeys(names, 3)
+
+
+def connected(server: Server) -> int:
+    """How many clients it has."""
+    return int(str(server.command("INFO", "clients")).split("connected_clients:")[1].split()[0])
+
+
+async def test_families_share_slots(redis_url: str, shared_server: Server):
+    app = App(redis_url)
+    app.queue("ruby")
+    app.queue("resque", dialect="resque")
+    app.queue("go", dialect="goworkers")
+    app.capsule("io", concurrency=3, queues={"ruby": 1, "resque": 1, "go": 1})
+    ran: Counter[str] = Counter()
+    for queue in ("ruby", "resque", "go"):
+
+        async def note(ctx: Context, queue: str = queue) -> None:
+            ran[queue] += 1
+
+        app.handler(queue, "Note")(note)
+    push(shared_server, "ruby", 10)
+    push(shared_server, "go", 10)
+    for _ in range(10):
+        shared_server.command("RPUSH", "resque:queue:resque", json.dumps({"class": "Note", "args": []}))
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(app.serve)
+        with trio.fail_after(60):
+            while ran.total() < 30:
+                await trio.sleep(0.01)
+        for _ in range(2):  # it is idle, and each comes by itself
+            shared_server.command("RPUSH", "resque:queue:resque", json.dumps({"class": "Note", "args": []}))
+        with trio.fail_after(60):
+            while ran["resque"] < 12:
+                await trio.sleep(0.01)
+        worker.stop()
+    assert ran == {"ruby": 10, "resque": 12, "go": 10}
+
+
+async def test_queue_under_a_limit_shares_slots(redis_url: str, shared_server: Server):
+    app = App(redis_url)
+    app.queue("narrow", limit=FleetLimit("crm", concurrency=1))
+    app.queue("wide")
+    app.capsule("io", concurrency=4, queues={"narrow": 3, "wide": 1})
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
+    for queue in ("narrow", "wide"):
+
+        async def note(ctx: Context, queue: str = queue) -> None:
+            running[queue] += 1
+            most[queue] = max(most[queue], running[queue])
+            await trio.sleep(0.002)
+            running[queue] -= 1
+            ended[queue] += 1
+
+        app.handler(queue, "Note")(note)
+    push(shared_server, "narrow", 20)
+    push(shared_server, "wide", 20)
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(app.serve)
+        with trio.fail_after(60):
+            while ended.total() < 40:
+                await trio.sleep(0.01)
+        worker.stop()
+    assert most["narrow"] == 1
+    assert most["wide"] > 1
+
+
 async def test_sidekiq_s_tools_see_it(redis_url: str, shared_server: Server):
     capsule = Started(redis_url, 7, {"critical": 6, "low": 1})
     capsule.app.capsule("rest", concurrency=2, queues=["a", "b"])
@@ -189,7 +297,7 @@ async def test_sidekiq_s_tools_see_it(redis_url: str, shared_server: Server):
         (5, ["a", "a"], "queue 'a' is named twice"),
         (5, ["a b"], "a queue's name"),
         (5, [["a"]], "a queue's name"),
-        (5, [f"q{number}" for number in range(200)], "200 queues are too many"),
+        (5, [f"q{number}" for number in range(1001)], "1001 queues are too many"),
         (5, {"taken": 1}, "queue 'taken' is in two capsules, 'first' and 'io'"),
         (5, {"own": 1}, "queue 'own' is in capsule 'io': it has no concurrency of its own"),
     ],

@@ -230,7 +230,7 @@ async def test_the_programs_of_a_page_run(page: str, redis_url: str, monkeypatch
 
 def test_client_says_that_it_needs_trio():
     async def main() -> None:
-        async with Client():
+        async with Client("redis://127.0.0.1"):
             pass
 
     with pytest.raises(RuntimeError, match=r"trio\.run"):

@@ -11,6 +11,7 @@ from harness import Jobs, all_scripts
 from proxy import Proxy
 from servers import Server, Worker, wait_for
 
+from trioworkers.broker.capsule_intake import FETCH_CAPSULE
 from trioworkers.broker.in_progress import PAGE, PUT_BACK, RELEASE
 from trioworkers.broker.intake import FETCH
 from trioworkers.broker.presence import BEAT, CLAIM, DEREGISTER
@@ -21,7 +22,7 @@ from trioworkers.broker.settle import SETTLE
 
 Work = Callable[..., Worker]
 ALL = all_scripts().values()
-IN_A_HURRY = [FETCH, SETTLE, PROMOTE, RECLAIM]
+IN_A_HURRY = [FETCH, FETCH_CAPSULE, SETTLE, PROMOTE, RECLAIM]
 SELDOM = [CLAIM, BEAT, PAGE, DUE, PUT_BACK, RELEASE, DEREGISTER]
 
 
@@ -39,8 +40,9 @@ def test_worker_is_killed_at_a_step(work: Work, jobs: Jobs, server: Server, prox
     jobs.push_elsewhere(10, "queue:q:dead:inprogress", "Sleep", 0.2)
     server.command("HSET", "tw:inprogress", "queue:q:dead:inprogress", "dead q")
 
+    in_capsule = {"CAPSULE": "1"} if script is FETCH_CAPSULE else {}
     proxy.stop_at(script.sha.encode(), when)
-    worker = work("w1", "--redis", proxy.url, "--lease", "1")
+    worker = work("w1", "--redis", proxy.url, "--lease", "1", **in_capsule)
     if script is PUT_BACK:
         worker.wait_started()
         jobs.push_elsewhere(5, "queue:q:w1:inprogress", "Sleep", 0.2)
@@ -53,8 +55,22 @@ def test_worker_is_killed_at_a_step(work: Work, jobs: Jobs, server: Server, prox
     proxy.close()
     jobs.fault_is_over()
 
-    work("w2", "--lease", "1").wait_started()
+    work("w2", "--lease", "1", **in_capsule).wait_started()
     jobs.expect_all_done(extra_runs=len(jobs.payloads))
+
+
+def test_reply_of_a_capsule_s_fetch_is_lost(work: Work, jobs: Jobs, server: Server, proxy: Proxy):
+    server.command("SCRIPT", "LOAD", FETCH_CAPSULE.text)
+    jobs.push(40, "Sleep", 0.05)
+    jobs.push_elsewhere(40, "queue:other", "Sleep", 0.05)
+    proxy.stop_at(FETCH_CAPSULE.sha.encode(), "after")
+    worker = work("w1", "--redis", proxy.url, "--lease", "30", CAPSULE="1", CONCURRENCY="50")
+    wait_for(proxy.caught.is_set, "it fetches")
+    wait_for(lambda: jobs.in_progress() == 50, "the script has moved what it could")
+    proxy.reset_all()
+    proxy.go_on()
+    jobs.expect_all_done(extra_runs=0)
+    assert "never arrived here: put back" in worker.text
 
 
 def test_worker_is_cut_off_at_each_beat(work: Work, jobs: Jobs, proxy: Proxy):

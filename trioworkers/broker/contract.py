@@ -117,6 +117,16 @@ class Fetched:
     again_in_s: float | None = None
 
 
+@attrs.frozen
+class FetchedTogether:
+    """What one fetch brought from several queues: payloads by queue. `refused`: those that can't be read. The rest as in `Fetched`."""
+
+    payloads: Mapping[str, list[bytes]]
+    refused: Collection[str] = ()
+    lease_gone: LeaseGone = LeaseGone.NO
+    suspects: bool = False
+
+
 class News(Protocol):
     """That something has happened, for one who waits for it."""
 
@@ -278,3 +288,23 @@ class Intake(Protocol):
 
     async def wait_for_news(self) -> None:
         """See `RedisIntake.wait_for_news`."""
+
+
+class CapsuleIntake(Protocol):
+    """The fetching side of several queues at once."""
+
+    waits: Mapping[str, Intake]
+    """By queue, what blocks for its next job; nothing if there are too many of them."""
+
+    @property
+    def may_wait(self) -> bool:
+        """See `RedisIntake.may_wait`."""
+
+    async def fetch(self, limit: int, queues: Sequence[str]) -> FetchedTogether:
+        """See `RedisCapsuleIntake.fetch`."""
+
+    async def lengths(self) -> Sequence[int]:
+        """See `RedisCapsuleIntake.lengths`."""
+
+    async def wait_for_news(self, queues: Sequence[str]) -> Collection[str]:
+        """See `RedisCapsuleIntake.wait_for_news`."""

@@ -19,6 +19,7 @@ from trioworkers.wire.packing import pack
 logger = logging.getLogger("trioworkers")
 
 COUNT = script(__file__, "count", keys=("list",), args=("*payloads",))
+LENGTHS = script(__file__, "lengths", keys=("*lists",))
 PAGE = script(
     __file__,
     "page",
@@ -90,6 +91,11 @@ class InProgress(Owner):
             counts = await self.connection.run(COUNT, [self.in_progress(queue)], page)
             found.update(dict(zip(page, counts, strict=True)))
         return found
+
+    async def lengths(self, lists: Sequence[str]) -> list[int]:
+        """How long these lists are; -1 for a key that is something else."""
+        lengths: list[int] = await self.connection.run(LENGTHS, [*lists], [])
+        return lengths
 
     async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[Permit] = ()) -> int:
         """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there.

@@ -24,9 +24,10 @@ _FETCH = partial(
     script, __file__, "fetch", keys=("queue", "list", "registry", "lease", "crashes", "drained", "dead", "unread")
 )
 _ARGS = ("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end", "huge_bytes", "before", "after", "renew")
-FETCH = _FETCH(args=_ARGS, preludes=("pages", "unread", "unlimited"))
+FETCH = _FETCH(args=_ARGS, preludes=("pages", "unread", "fetching", "unlimited"))
 FETCH_LIMITED = _FETCH(
-    args=(*_ARGS, "own", "limit_name", "limit_spec"), preludes=("pages", "unread", "send", "limits", "queue_limit")
+    args=(*_ARGS, "own", "limit_name", "limit_spec"),
+    preludes=("pages", "unread", "fetching", "send", "limits", "queue_limit"),
 )
 """For queues with a limit over the fleet: see `holds/queue_limit.py`."""
 BURY_HUGE = script(
@@ -159,9 +160,14 @@ class RedisIntake:
         self._tell(await self._connection.run(BURY_HUGE, names, [holder.lease, self._huge_bytes, *self._around]))
 
     def _tell(self, sizes: Sequence[int]) -> None:
-        for size in sizes:
-            text = "a payload of %d bytes on queue %s goes to the dead set unread: too large to be moved (max_payload_bytes=%d)"
-            logger.error(text, size, self._name, self._broker.guard.max_bytes)
+        tell_of_huge(self._name, sizes, self._broker.guard.max_bytes)
 
     async def _end_wait(self, client_id: int) -> None:
         await self._broker.connection.commands("unblock").unblock(client_id)
+
+
+def tell_of_huge(queue: str, sizes: Sequence[int], max_bytes: int) -> None:
+    """Say of payloads on this queue that they were buried unread."""
+    for size in sizes:
+        text = "a payload of %d bytes on queue %s goes to the dead set unread: too large to be moved (max_payload_bytes=%d)"
+        logger.error(text, size, queue, max_bytes)

@@ -53,12 +53,22 @@ class Audit:
         self._next_after_s = FIRST_AUDIT_AFTER_S
         self._taken_over = self._taken_over or taken_over
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a list that is just as long as it should be says it all."""
+        return not self.has_permits
+
+    def passed(self) -> None:
+        """There is nothing to be compared this time."""
+        self.due_at = trio.current_time() + self._next_after_s
+        self._next_after_s = min(self._next_after_s * 2, AUDIT_INTERVAL_S)
+        self._taken_over = False
+
     async def run(self) -> None:
         """Compare once, put back what nobody runs, cancel what is no longer ours. Nothing may be fetched meanwhile. Raises BrokerError."""
         compared = await self._compare()
-        self.due_at = trio.current_time() + self._next_after_s
-        self._next_after_s = min(self._next_after_s * 2, AUDIT_INTERVAL_S)
-        taken_over, self._taken_over = self._taken_over, False
+        taken_over = self._taken_over
+        self.passed()
         missing, strays = compared or ([], Counter())
         if taken_over:
             _cancel_lost(missing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -22,13 +23,17 @@ from trioworkers.engine.runner import Runner
 from trioworkers.engine.served_queue import ServedQueue
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.shutdown import Shutdown
-from trioworkers.engine.slots import Slots
+from trioworkers.engine.slots import Draw, Slots
 from trioworkers.engine.tending import Tending
 from trioworkers.jobs.limits import FleetLimit, Limits
 from trioworkers.jobs.unique import UniqueClass
 from trioworkers.wire.capsule import Capsule
 from trioworkers.wire.limit_spec import queue_limit_name
 
+if TYPE_CHECKING:
+    from trioworkers.engine.capsule_consumer import CapsuleConsumer
+
+OnLeaseGone = Callable[[LeaseGone], None]
 Mind = Callable[..., Awaitable[None]]
 """Runs a part of the worker, and sees to it that all ends in good order if that fails."""
 
@@ -56,7 +61,7 @@ class Queues:
         self._url = url
         self._declared = declared
         self._block_s = max(5.0, declared.count / 2)  # many queues: the same number of commands in all
-        self._consumers: list[Consumer] = []
+        self._consumers: list[Consumer | CapsuleConsumer] = []
         self.served: dict[str, ServedQueue] = {}
 
     def __repr__(self) -> str:
@@ -67,27 +72,55 @@ class Queues:
         runner: Runner,
         settlers: Mapping[RedisBroker, Settler],
         tending: Tending,
-        on_lease_gone: Callable[[LeaseGone], None],
+        on_lease_gone: OnLeaseGone,
     ) -> None:
         """Make them, and who fetches for them; nothing is fetched yet. `on_lease_gone` is told when a fetch finds our lease missing."""
-        quarantine = Quarantine(self._brokers.main)
+        make = partial(self._serve_queue, runner, settlers, tending, Quarantine(self._brokers.main))
         for capsule in self._declared.capsules:
             slots = Slots(capsule.concurrency, "strict" if capsule.strict else "weighted")
+            if len(capsule.weights) > 1 and self._declared.queue_limits.keys().isdisjoint(capsule.weights):
+                self._fetch_together(capsule, slots.draw(), make, on_lease_gone)
+                continue
             for queue, weight in capsule.weights.items():
-                broker = self._brokers.by_queue[queue]
-                served = ServedQueue(
-                    queue,
-                    slots.draw(weight),
-                    broker=broker,
-                    runner=runner,
-                    settler=settlers[broker],
-                    quarantine=quarantine,
-                    permits=self._permits(queue, broker, tending),
-                    locks=self._locks(queue, broker),
-                )
-                self.served[queue] = served
-                opening = self._intake(queue, broker)
+                self.served[queue] = served = make(queue, slots.draw(weight))
+                opening = self._intake(queue, self._brokers.by_queue[queue])
                 self._consumers.append(Consumer(served, open_intake=opening, on_lease_gone=on_lease_gone))
+
+    def _serve_queue(
+        self,
+        runner: Runner,
+        settlers: Mapping[RedisBroker, Settler],
+        tending: Tending,
+        quarantine: Quarantine,
+        queue: str,
+        slots: Draw,
+        *,
+        is_fetched_with_others: bool = False,
+    ) -> ServedQueue:
+        broker = self._brokers.by_queue[queue]
+        return ServedQueue(
+            queue,
+            slots,
+            broker=broker,
+            runner=runner,
+            settler=settlers[broker],
+            quarantine=quarantine,
+            permits=self._permits(queue, broker, tending),
+            locks=self._locks(queue, broker),
+            is_fetched_with_others=is_fetched_with_others,
+        )
+
+    def _fetch_together(
+        self, capsule: Capsule, slots: Draw, make: Callable[..., ServedQueue], on_lease_gone: OnLeaseGone
+    ) -> None:
+        from trioworkers.broker.capsule_intake import open_capsule_intake  # noqa: PLC0415 - not every app has capsules
+        from trioworkers.engine.capsule_consumer import CapsuleConsumer  # noqa: PLC0415 - as above
+
+        its = {queue: make(queue, slots, is_fetched_with_others=True) for queue in capsule.weights}
+        self.served |= its
+        brokers = {queue: self._brokers.by_queue[queue] for queue in its}
+        opening = partial(open_capsule_intake, brokers, self._url, self._block_s, capsule)
+        self._consumers.append(CapsuleConsumer([*its.values()], open_intake=opening, on_lease_gone=on_lease_gone))
 
     def _intake(self, queue: str, broker: RedisBroker) -> Callable[[str], AbstractAsyncContextManager[Intake]]:
         limit = self._declared.queue_limits.get(queue)
@@ -120,7 +153,9 @@ class Queues:
             for consumer in self._consumers:
                 nursery.start_soon(self._serve, consumer, shutdown, mind, on_failure)
 
-    async def _serve(self, consumer: Consumer, shutdown: Shutdown, mind: Mind, on_failure: Callable[[], None]) -> None:
+    async def _serve(
+        self, consumer: Consumer | CapsuleConsumer, shutdown: Shutdown, mind: Mind, on_failure: Callable[[], None]
+    ) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 for served in consumer.queues:

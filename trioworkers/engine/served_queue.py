@@ -35,7 +35,7 @@ STARTS_PER_ROUND = 50
 
 
 class ServedQueue:
-    """See the module. `slots`: from which whoever fetches for it draws."""
+    """See the module. `slots`: from which whoever fetches for it draws; `is_fetched_with_others`: and who fetches for others draws from, too."""
 
     def __init__(
         self,
@@ -48,9 +48,13 @@ class ServedQueue:
         quarantine: Quarantine,
         permits: Permits | None = None,
         locks: Locks | None = None,
+        is_fetched_with_others: bool = False,
     ) -> None:
         self.queue = queue
         self.slots = slots
+        self.on_news = slots.wake
+        """Called when whoever fetches for it is to look around."""
+        self._is_fetched_with_others = is_fetched_with_others
         self.deliveries: set[Delivery] = set()
         self.jobs = JobNursery(queue)
         self.audit = Audit(queue, broker, self.deliveries, has_permits=permits is not None)
@@ -76,7 +80,11 @@ class ServedQueue:
     @property
     def free(self) -> int:
         """Slots without a delivery, running or being settled. One of them may be held by a fetch that waits for a job."""
-        return self.slots.free if self.slots.is_shared else self.slots.count - len(self.deliveries)
+        return (
+            self.slots.free
+            if self._is_fetched_with_others or self.slots.is_shared
+            else self.slots.count - len(self.deliveries)
+        )
 
     def deliver(self, payloads: Sequence[bytes]) -> list[Delivery]:
         """What was fetched just now: from here on it is ours to run, and to settle."""
@@ -95,7 +103,7 @@ class ServedQueue:
     def doubt(self, *, taken_over: bool = False) -> None:
         """Compare the in-progress list with what runs before the next fetch. `taken_over`: others may have been at our list."""
         self.audit.doubt(taken_over=taken_over)
-        self.slots.wake()
+        self.on_news()
 
     def note_permits(self) -> None:
         """From now on attempts may hold permits: audits say which."""
@@ -109,7 +117,7 @@ class ServedQueue:
         logger.info("queue %s is %s", self.queue, "paused: fetching no more" if paused else "resumed")
         if paused:
             self.blocked.cancel()
-        self.slots.wake()
+        self.on_news()
 
     @property
     def has_running(self) -> bool:
@@ -124,6 +132,11 @@ class ServedQueue:
     def put_back(self, delivery: Delivery) -> None:
         """Hand in a requeue for a job that doesn't stop. Its own outcome will not count any more."""
         self._settler.submit(delivery, delivery.when_stopped())
+
+    def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """These were fetched and can't be started: back to their queue."""
+        for delivery in deliveries:
+            self._settler.submit(delivery, REQUEUE)
 
     async def watch(self) -> None:
         """Compare on for ever when `run` has ended: it may have left behind what came in its last moment, and what runs may yet be lost."""

@@ -41,6 +41,8 @@ from trioworkers.wording import counted
 logger = logging.getLogger("trioworkers")
 
 SHOWN = 10
+FEW_QUEUES = 2
+"""So many are released without asking first whether there is anything to release."""
 Chore = Callable[[], Awaitable[None]]
 
 
@@ -222,12 +224,21 @@ class Upkeep:
             logger.warning("jobs are left in %s: the next worker takes them over", counted(left, "in-progress list"))
 
     async def _leave(self, has_running: Callable[[str], bool]) -> int:
-        for queue, broker in self._brokers.by_queue.items():
-            if not has_running(queue):
-                await broker.release(queue)
+        for queue in await self._left_in(each for each in self._brokers.by_queue if not has_running(each)):
+            await self._brokers.by_queue[queue].release(queue)
         for registration in self._registrations:
             await registration.leave()
         return await self._presence.deregister()
+
+    async def _left_in(self, queues: Iterable[str]) -> list[str]:
+        """Those of them in whose lists something is left, or beside them: of many queues most are empty, and the time is short."""
+        by_queue, asked = self._brokers.by_queue, list(queues)
+        if len(asked) <= FEW_QUEUES:
+            return asked
+        lists = [by_queue[queue].in_progress(queue) for queue in asked]
+        holds = [by_queue[queue].holds(queue) for queue in asked]
+        lengths = await self._broker.lengths([*lists, *holds])
+        return [queue for n, queue in enumerate(asked) if lengths[n] or lengths[n + len(asked)]]
 
     async def report(self) -> None:
         """Write what the metrics have counted since the last report."""

@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 MAX_WEIGHT = 1000
-MAX_QUEUES = 100
-"""Each queue has a connection of its own, which waits for its jobs."""
+MAX_QUEUES = 1000
+"""Each fetch looks at all of them."""
 
 
 @attrs.frozen

@@ -35,6 +35,10 @@ class Commands:
         """Whether there is such a key."""
         return bool(await self._do(lambda client: client.exists([key])))
 
+    async def any_exists(self, keys: Sequence[str]) -> bool:
+        """Whether there is any of these."""
+        return bool(await self._do(lambda client: client.exists(keys)))
+
     async def type_of(self, key: str) -> str:
         """Of which type it is, in Redis's word; none if there is no such key."""
         found: object = await self._do(lambda client: client.type(key))

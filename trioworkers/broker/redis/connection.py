@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -58,6 +58,7 @@ class Epoch:
         self.retired = trio.Event()
         self._silence_s = silence_s
         self._connection: Socket | None = None
+        self._is_told = False
         self._error: BaseException | None = None
 
     @property
@@ -142,6 +143,21 @@ class Epoch:
                     return
         self.retired.set()
 
+    async def until_changed(self, keys: Sequence[bytes], ends_at: float) -> Collection[bytes]:
+        """See `Connection.until_changed`."""
+        connection = await self.connection()
+        if not self._is_told:
+            await self._patiently(connection, connection.create_request(b"CLIENT TRACKING", b"ON"))
+            self._is_told = True
+        connection.forget_changes()
+        # Redis remembers that we have looked, and tells of the first change of each. What comes first is told by the reply.
+        if await self._patiently(connection, connection.create_request(b"EXISTS", *keys)):
+            return keys
+        with trio.move_on_at(ends_at):
+            changed = await connection.changed()
+            return keys if changed is None else changed
+        return ()
+
     async def live(self) -> None:
         """Keep the client open until it is retired, however its owner is cancelled. It may fall over before: its callers hear of it."""
         try:
@@ -210,6 +226,13 @@ class Connection:
         Cancellation: `end` is called with the connection's number as Redis counts, until the reply is there; it is lost.
         """
         return await self._ask(operation, lambda epoch: epoch.block(words, timeout_s, end), shield=False)
+
+    async def until_changed(self, operation: str, keys: Sequence[bytes], ends_at: float) -> Collection[bytes]:
+        """Wait until there is any of these keys, or until a moment on Trio's clock; which there may be. Raises Unavailable, Refused or Superseded.
+
+        For connections that do nothing else: Redis goes on telling of keys that were looked at over it. Cancellation: nothing is left behind.
+        """
+        return await self._ask(operation, lambda epoch: epoch.until_changed(keys, ends_at), shield=False)
 
     async def _ask(self, operation: str, question: Callable[[Epoch], Awaitable[T]], *, shield: bool = True) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -22,7 +22,7 @@ from anyio.streams.tls import TLSStream
 from coredis.connection import BaseConnection, Location
 
 from trioworkers.broker.redis.reasons import unreachable
-from trioworkers.errors import ConfigurationError, Unreachable
+from trioworkers.errors import ConfigurationError, Unavailable, Unreachable
 from trioworkers.lookup import addresses_of, remember
 from trioworkers.redis_url import RedisUrl, Tls
 from trioworkers.tls_context import tls_context
@@ -128,6 +128,21 @@ class Socket(BaseConnection):
         stream = self.stream
         sent = stream.sent - stream.unacknowledged() if isinstance(stream, Metered) else 0
         return self.statistics.bytes_read + sent
+
+    async def changed(self) -> Sequence[bytes] | None:
+        """Wait until Redis tells of keys that changed, and of which; None: of all, or it told something else. Raises Unavailable."""
+        try:
+            told = await self._push_message_buffer_out.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
+            raise Unavailable("the connection broke") from error
+        keys = told[1] if len(told) == 2 and told[0] in (b"invalidate", "invalidate") else None
+        return [key for key in keys if isinstance(key, bytes)] if isinstance(keys, list) else None
+
+    def forget_changes(self) -> None:
+        """What it has told until now is old."""
+        with suppress(anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
+            while True:
+                self._push_message_buffer_out.receive_nowait()
 
     def describe(self) -> str:
         """See coredis."""

@@ -1,0 +1,226 @@
+"""One fetch for all queues of a capsule: what it takes, in which shares, and what it does on a bad day; and how it hears of jobs."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from servers import Server
+
+from trioworkers.broker.capsule_intake import RedisCapsuleIntake, open_capsule_intake
+from trioworkers.broker.contract import FetchedTogether, Holder, LeaseGone
+from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
+from trioworkers.errors import Superseded
+from trioworkers.settings import Settings
+from trioworkers.size_guard import SizeGuard
+from trioworkers.wire.capsule import Capsule
+from trioworkers.wire.keys import Keys
+
+LONG_S = 3600.0
+
+
+@asynccontextmanager
+async def opened(
+    url: str, queues: Mapping[str, int] | Sequence[str], *, guard: SizeGuard | None = None
+) -> AsyncIterator[RedisCapsuleIntake]:
+    weights = dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1)
+    capsule = Capsule("io", 10, weights, strict=not isinstance(queues, Mapping))
+    async with connect(url, Link(url)) as connection:
+        broker = RedisBroker(connection, Keys(), Holder("w", "ours", 30_000), guard=guard)
+        async with open_capsule_intake(dict.fromkeys(weights, broker), url, LONG_S, capsule) as intake:
+            yield intake
+
+
+def counts(fetched: FetchedTogether) -> dict[str, int]:
+    return {queue: len(payloads) for queue, payloads in fetched.payloads.items()}
+
+
+def push(server: Server, queue: str, count: int, size: int = 1) -> None:
+    server.command("LPUSH", f"queue:{queue}", *[f"{queue}{number}".ljust(size, ".") for number in range(count)])
+
+
+def in_progress(server: Server, queue: str) -> object:
+    return server.command("LRANGE", f"queue:{queue}:w:inprogress", 0, -1)
+
+
+async def test_one_call_moves_from_each_in_its_order(redis_url: str, shared_server: Server):
+    for queue in ("a", "b", "c"):
+        push(shared_server, queue, 3)
+    async with opened(redis_url, {"a": 2, "b": 1, "c": 1}) as intake:
+        fetched = await intake.fetch(4, ["a", "b", "c"])
+        assert fetched.payloads == {"a": [b"a0", b"a1"], "b": [b"b0"], "c": [b"c0"]}
+        assert (in_progress(shared_server, "a"), in_progress(shared_server, "b")) == (["a1", "a0"], ["b0"])
+        assert counts(await intake.fetch(100, ["a", "b", "c"])) == {"a": 1, "b": 2, "c": 2}
+        assert await intake.lengths() == [3, 3, 3]
+        assert (await intake.fetch(100, ["a", "b", "c"])).payloads == {}
+
+
+async def test_strict_order_takes_from_the_first_that_has_something(redis_url: str, shared_server: Server):
+    for queue in ("a", "b", "c"):
+        push(shared_server, queue, 3)
+    async with opened(redis_url, ["a", "b", "c"]) as intake:
+        assert counts(await intake.fetch(4, ["a", "b", "c"])) == {"a": 3, "b": 1}
+        assert counts(await intake.fetch(4, ["c"])) == {"c": 3}
+        assert counts(await intake.fetch(4, ["a", "c"])) == {}
+        assert counts(await intake.fetch(4, ["b", "c"])) == {"b": 2}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 9), min_size=1, max_size=6),
+    st.lists(st.integers(1, 12), min_size=5, max_size=30),
+)
+async def test_shares_are_exact_to_a_job_under_full_load(
+    redis_url: str, shared_server: Server, weights: dict[str, int], slots: list[int]
+):
+    shared_server.command("FLUSHALL")
+    for queue in weights:
+        push(shared_server, queue, sum(slots))
+    got: Counter[str] = Counter()
+    async with opened(redis_url, weights) as intake:
+        for free in slots:
+            took = counts(await intake.fetch(free, [*weights]))
+            assert sum(took.values()) == free
+            got.update(took)
+            for queue, weight in weights.items():
+                assert abs(got[queue] - got.total() * weight / sum(weights.values())) < len(weights)
+
+
+async def test_who_has_nothing_is_owed_nothing(redis_url: str, shared_server: Server):
+    push(shared_server, "a", 300)
+    async with opened(redis_url, {"a": 1, "b": 1}) as intake:
+        for _ in range(20):
+            await intake.fetch(5, ["a", "b"])
+        push(shared_server, "b", 100)
+        took = Counter[str]()
+        for _ in range(20):
+            took.update(counts(await intake.fetch(5, ["a", "b"])))
+        assert took == {"a": 50, "b": 50}
+
+
+async def test_heavy_jobs_of_one_queue_take_no_bytes_from_the_share_of_the_others(
+    redis_url: str, shared_server: Server
+):
+    push(shared_server, "a", 200, size=200_000)
+    push(shared_server, "b", 200, size=200_000)
+    async with opened(redis_url, {"a": 1, "b": 1}) as intake:
+        took = Counter[str]()
+        while took.total() < 150:
+            took.update(counts(await intake.fetch(100, ["a", "b"])))
+        assert abs(took["a"] - took["b"]) <= 60  # as many as one call may bring
+        assert min(took.values()) > 40
+
+
+async def test_queue_and_list_that_are_none_keep_no_other_up(
+    redis_url: str, shared_server: Server, caplog: pytest.LogCaptureFixture
+):
+    shared_server.command("SET", "queue:b", "forged")
+    shared_server.command("SET", "queue:c:w:inprogress", "forged")
+    for queue in ("a", "c", "d"):
+        push(shared_server, queue, 2)
+    async with opened(redis_url, {"a": 1, "b": 1, "c": 1, "d": 1}) as intake:
+        for _ in range(2):
+            fetched = await intake.fetch(2, ["a", "b", "c", "d"])
+            assert (counts(fetched), set(fetched.refused)) == ({"a": 1, "d": 1}, {"b", "c"})
+        assert await intake.lengths() == [2, 0, -1, 2]
+        assert (await intake.fetch(2, ["b"])).refused == ["b"]
+        shared_server.command("DEL", "queue:b", "queue:c:w:inprogress")
+        assert counts(await intake.fetch(9, ["a", "b", "c", "d"])) == {"c": 2}
+    told = [record.getMessage() for record in caplog.records if "fetch from" in record.getMessage()]
+    assert len(told) == 4, told
+    assert sum("refuses fetch from" in line for line in told) == 2
+
+
+async def test_what_is_too_large_is_buried_and_named(
+    redis_url: str, shared_server: Server, caplog: pytest.LogCaptureFixture
+):
+    guard = SizeGuard(Settings(max_payload_bytes=100_000))
+    push(shared_server, "a", 1, size=guard.huge_bytes + 1)
+    push(shared_server, "b", 1)
+    async with opened(redis_url, {"a": 1, "b": 1}, guard=guard) as intake:
+        assert counts(await intake.fetch(5, ["a", "b"])) == {"b": 1, "a": 0}
+    assert shared_server.command("ZCARD", "dead") == 1
+    assert f"a payload of {guard.huge_bytes + 1} bytes on queue a goes to the dead set unread" in caplog.text
+
+
+async def test_lease_that_was_gone_is_taken_with_all_lists(redis_url: str, shared_server: Server):
+    async with opened(redis_url, {"a": 1, "b": 1, "c": 1}) as intake:
+        assert (await intake.fetch(1, ["a", "b", "c"])).lease_gone is LeaseGone.FORGOTTEN
+        assert shared_server.command("HVALS", "tw:inprogress") == ["w a", "w b", "w c"]
+        shared_server.command("DEL", "tw:lease:w")
+        assert (await intake.fetch(1, ["a", "b"])).lease_gone is LeaseGone.EXPIRED
+        assert (await intake.fetch(1, ["a", "b"])).lease_gone is LeaseGone.NO
+        shared_server.command("SET", "tw:lease:w", "another's")
+        push(shared_server, "a", 1)
+        with pytest.raises(Superseded):
+            await intake.fetch(1, ["a", "b"])
+        assert shared_server.command("LLEN", "queue:a") == 1
+
+
+# ── news ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_news_say_which_queue_and_take_nothing(redis_url: str, shared_server: Server):
+    names = [f"q{number}" for number in range(200)]
+    async with opened(redis_url, names) as intake, trio.open_nursery() as nursery:
+        assert intake.waits == {}
+        for queue in ("q7", "q199"):
+            heard: list[object] = []
+
+            async def listen(heard: list[object] = heard) -> None:
+                heard.append(await intake.wait_for_news(names))
+
+            nursery.start_soon(listen)
+            with trio.fail_after(20):
+                while _looked_at(shared_server) < len(names):
+                    await trio.sleep(0.01)
+                push(shared_server, queue, 1)
+                while not heard:
+                    await trio.sleep(0.01)
+            assert heard == [[queue]]
+            assert await intake.wait_for_news(names) == names  # there is something: at once
+            assert counts(await intake.fetch(5, [queue])) == {queue: 1}
+            shared_server.command("DEL", f"queue:{queue}:w:inprogress")
+
+
+def _looked_at(server: Server) -> int:
+    """How many keys Redis is to tell somebody of."""
+    info = str(server.command("INFO", "stats"))
+    return int(info.split("tracking_total_keys:")[1].split(maxsplit=1)[0])
+
+
+async def test_wait_for_news_ends_with_its_time_and_can_be_cancelled(redis_url: str):
+    async with opened(redis_url, {"a": 1, "b": 1}) as intake:
+        intake._block_s = 0.2
+        assert not await intake.wait_for_news(["a", "b"])
+        intake._block_s = LONG_S
+        with trio.move_on_after(0.05):
+            await intake.wait_for_news(["a", "b"])
+        intake._block_s = 0.2
+        assert not await intake.wait_for_news(["a", "b"])
+
+
+async def test_who_may_not_hear_of_changes_looks_now_and_then(
+    redis_url: str, shared_server: Server, caplog: pytest.LogCaptureFixture
+):
+    shared_server.command("ACL", "SETUSER", "deaf", "on", ">x", "~*", "+@all", "-client|tracking")
+    try:
+        url = redis_url.replace("redis://", "redis://deaf:x@")
+        async with opened(url, {"a": 1, "b": 1}) as intake:
+            await intake.fetch(1, ["a", "b"])
+            push(shared_server, "b", 1)
+            with trio.fail_after(20):
+                assert set(await intake.wait_for_news(["a", "b"])) == {"a", "b"}
+    finally:
+        shared_server.command("ACL", "DELUSER", "deaf")
+    assert [record.levelno for record in caplog.records if "refuses news of capsule io" in record.getMessage()] == [
+        logging.ERROR
+    ]

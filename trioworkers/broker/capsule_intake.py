@@ -1,0 +1,178 @@
+"""The fetching side of a capsule's queues: one script takes from all of them, one connection hears news of all of them.
+
+Up to `MOST_BLOCKED` queues have a connection each besides, on which the next job comes by itself, as in a queue that shares with none.
+Each connection is an epoch, see `intake.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import trio
+
+from trioworkers.broker.contract import FetchedTogether, Intake, LeaseGone
+from trioworkers.broker.intake import SHORTEST_BLOCK_S, RedisIntake, open_intake, tell_of_huge
+from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.redis.connection import Connection, connect
+from trioworkers.broker.redis.scripts import script
+from trioworkers.errors import Refused, Unavailable
+from trioworkers.ticks import next_tick
+from trioworkers.wire.capsule import Capsule
+from trioworkers.wire.packing import pack
+
+FETCH_CAPSULE = script(
+    __file__,
+    "fetch_capsule",
+    keys=("lease", "registry", "crashes", "drained", "unread", "*places"),
+    args=("limit", "max_bytes", "ours", "lease_ms", "renew", "huge_bytes", "queues", "passed", "owed"),
+    preludes=("pages", "unread", "fetching"),
+)
+
+MOST_BLOCKED = 10
+"""Queues of a capsule that are waited for with a connection each. Of more it hears with one, and then a job costs a round trip more."""
+POLL_S = 0.2
+"""How often is looked where Redis, or our user there, doesn't let us hear of changes."""
+
+
+@asynccontextmanager
+async def open_capsule_intake(
+    brokers: Mapping[str, RedisBroker], url: str, block_s: float, capsule: Capsule
+) -> AsyncIterator[RedisCapsuleIntake]:
+    """An intake for the capsule's queues, each with its broker, that waits until the next multiple of `block_s` seconds; closed at the end of the block."""
+    broker = next(iter(brokers.values()))
+    link, namespace = broker.connection.link, broker.keys.worker_namespace
+    async with AsyncExitStack() as stack:
+        fetching = await stack.enter_async_context(connect(url, link, namespace=namespace))
+        hearing = await stack.enter_async_context(connect(url, link, namespace=namespace))
+        waits: dict[str, Intake] = {}
+        if len(brokers) <= MOST_BLOCKED:
+            for queue, its in brokers.items():
+                waits[queue] = await stack.enter_async_context(open_intake(its, url, block_s, queue))
+        yield RedisCapsuleIntake(brokers, fetching, hearing, waits, block_s, capsule)
+
+
+class RedisCapsuleIntake:
+    """See `open_capsule_intake`. `waits`: see `CapsuleIntake`."""
+
+    def __init__(
+        self,
+        brokers: Mapping[str, RedisBroker],
+        fetching: Connection,
+        hearing: Connection,
+        waits: Mapping[str, Intake],
+        block_s: float,
+        capsule: Capsule,
+    ) -> None:
+        self.waits = waits
+        self._broker = broker = next(iter(brokers.values()))
+        self._fetching = fetching
+        self._hearing = hearing
+        self._block_s = block_s
+        self._names = list(brokers)
+        self._alone = {queue: RedisIntake(its, fetching, queue, block_s) for queue, its in brokers.items()}
+        self._queues = {queue: its.keys.queue(queue) for queue, its in brokers.items()}
+        self._lists = [its.in_progress(queue) for queue, its in brokers.items()]
+        keys, process_id = broker.keys, broker.holder.process_id
+        self._keys = [
+            keys.lease(process_id),
+            keys.in_progress_lists,
+            keys.crashes,
+            keys.drained(process_id),
+            keys.unread,
+        ]
+        for (queue, its), held in zip(brokers.items(), self._lists, strict=True):
+            self._keys += [self._queues[queue], held, its.keys.dead]
+        self._told = pack([_told(queue, its, capsule) for queue, its in brokers.items()])
+        self._owed = pack({})
+        self._operation = f"fetch from capsule {capsule.name}"
+        self._listening = f"news of capsule {capsule.name}"
+        self._is_deaf = False
+        self._refused: set[str] = set()
+
+    @property
+    def may_wait(self) -> bool:
+        """See `RedisIntake.may_wait`."""
+        return self._broker.holder.sure_until - trio.current_time() > SHORTEST_BLOCK_S
+
+    async def fetch(self, limit: int, queues: Sequence[str]) -> FetchedTogether:
+        """Move up to `limit` payloads of these queues into our in-progress lists, shared by weight or in their order, without waiting.
+
+        No more than the link carries in about a second. A lost reply leaves strays for `InProgress.audit`.
+        """
+        if len(queues) == 1:  # a job that came by itself, mostly
+            return await self._fetch_alone(queues[0], limit)
+        pace, holder = self._fetching.link.pace, self._broker.holder
+        passed = b"" if len(queues) == len(self._names) else pack([*self._numbers_but(queues)])
+        renew = int(not self.may_wait)
+        args = [limit, pace.bytes, holder.lease, holder.lease_ms, renew, self._broker.guard.huge_bytes]
+        asked_at = trio.current_time()
+        try:
+            gone, suspects, fetched, self._owed, errors = await self._fetching.run(
+                FETCH_CAPSULE, self._keys, [*args, self._told, passed, self._owed], self._operation
+            )
+        except Unavailable:
+            pace.failed()
+            raise
+        payloads = {self._names[number - 1]: its for number, its, _ in fetched}
+        if payloads:
+            pace.took(sum(sum(map(len, its)) for its in payloads.values()), trio.current_time() - asked_at)
+        for number, _, sizes in fetched:
+            tell_of_huge(self._names[number - 1], sizes, self._broker.guard.max_bytes)
+        if gone or renew:
+            holder.renewed_at = asked_at
+        refused = {self._names[number - 1]: text for number, text in zip(errors[::2], errors[1::2], strict=True)}
+        if refused or self._refused:
+            self._tell_of_refused(refused, queues, asked_at)
+        return FetchedTogether(payloads, [*refused], LeaseGone(gone), bool(suspects))
+
+    async def _fetch_alone(self, queue: str, limit: int) -> FetchedTogether:
+        try:
+            its = await self._alone[queue].fetch(limit)
+        except Refused:  # the log says so
+            self._refused.add(queue)
+            return FetchedTogether({}, [queue])
+        self._refused.discard(queue)
+        return FetchedTogether({queue: its.payloads} if its.payloads else {}, (), its.lease_gone, its.suspects)
+
+    def _numbers_but(self, queues: Collection[str]) -> Iterator[int]:
+        looked_at = set(queues)
+        return (number for number, name in enumerate(self._names, 1) if name not in looked_at)
+
+    def _tell_of_refused(self, refused: Mapping[str, bytes], queues: Collection[str], asked_at: float) -> None:
+        """A queue that is no list keeps none of the others up; the log says once that it is refused, and once that it is not any more."""
+        link = self._fetching.link
+        for queue, text in refused.items():
+            link.failed(f"fetch from {queue}", Refused(text.decode(errors="replace")), asked_at)
+        for queue in (self._refused - refused.keys()) & set(queues):
+            link.succeeded(f"fetch from {queue}")
+        self._refused = (self._refused - set(queues)) | refused.keys()
+
+    async def lengths(self) -> Sequence[int]:
+        """How many payloads our in-progress lists hold, in the order of the queues; -1 for what is no list."""
+        return await self._broker.lengths(self._lists)
+
+    async def wait_for_news(self, queues: Sequence[str]) -> Collection[str]:
+        """Wait until there is something in one of these queues, until all that the worker does now and then comes round; in which there may be.
+
+        Nothing is taken. Cancellation: leaves nothing behind.
+        """
+        keys = {self._queues[queue].encode(): queue for queue in queues}
+        ends_at = next_tick(self._block_s)
+        if not self._is_deaf:
+            try:
+                changed = await self._hearing.until_changed(self._listening, [*keys], ends_at)
+                return [keys[key] for key in changed if key in keys]
+            except Refused:  # the log says so; a new epoch tries again
+                self._is_deaf = True
+        while trio.current_time() < ends_at:
+            await trio.sleep(POLL_S)
+            if await self._fetching.commands(self._listening).any_exists([self._queues[queue] for queue in queues]):
+                return queues
+        return ()
+
+
+def _told(queue: str, broker: RedisBroker, capsule: Capsule) -> tuple[object, ...]:
+    """What the script is told of a queue; see there."""
+    weight = 0 if capsule.strict else capsule.weights[queue]
+    return (weight, broker.registry_entry(queue), broker.dialect.fetched_from, *broker.around_dead(queue))
