@@ -22,6 +22,7 @@ NEEDS_ITS_OWN_REASON = {
     "httpcore": "as httpx",
     "httptools": "as httpx",
     "trioworkers.jobs.compute": "a job computes in another process",
+    "trioworkers.jobs.kept_log": "a handler with keep_log",
     "multiprocessing": "as trioworkers.jobs.compute",
     "tblib": "a computation fails",
     "rich": "a table or a bar on a terminal",

@@ -22,6 +22,8 @@ from trioworkers.wire.decode import jid_of
 from trioworkers.wire.ended import Exit, encode_ended
 from trioworkers.wire.lifetime import KEEP_FIELD, kept_s
 from trioworkers.wire.lock import LOCK_FIELD, lock_in
+from trioworkers.wire.log_lines import ENDED_S as LOG_S
+from trioworkers.wire.log_lines import FAILED_S, LogLines
 from trioworkers.wire.membership import BATCH_FIELD, batch_in
 from trioworkers.wire.packing import unpack_bytes
 from trioworkers.wire.periodic import TICK_FIELD, tick_in
@@ -92,6 +94,8 @@ class Held:
     """How far it said it was."""
     finished: tuple[str, int, Finished] | None = None
     """Its class, of how many of which it is kept how they ended, and what is kept of this one."""
+    log: LogLines | None = None
+    """What the attempt has logged, as far as that is kept."""
 
     @property
     def wants_value(self) -> bool:
@@ -214,7 +218,7 @@ def on_outcome(outcome: Outcome | Checkpoint | LetGo, held: Held | None) -> tupl
         effects = (("close", *held.closes), *effects)
     if held.batch:
         effects += _on_membership(outcome, held)
-    if held.told is not None or held.finished is not None:
+    if held.told is not None or held.finished is not None or held.log is not None:
         effects += _on_look(outcome, held)
     if held.entry and (how := _how(outcome)) is not None:  # the history of a periodic job says how its runs ended
         effects += (("run", held.entry, held.jid, how),)
@@ -229,15 +233,23 @@ def on_report(held: Held) -> tuple[Effect, ...]:
 def _on_look(outcome: Outcome | Checkpoint | LetGo, held: Held) -> tuple[Effect, ...]:
     """What is kept for people to look at."""
     how = _how(outcome)
+    if isinstance(outcome, Checkpoint | LetGo):
+        return ()
+    effects = _on_log(how, held)
     if how is None:
-        return () if isinstance(outcome, Checkpoint | LetGo) else on_report(held)
-    effects: tuple[Effect, ...] = ()
+        return effects + on_report(held)
     if held.told is not None:
-        effects = (("progress", held.jid, encode_reported(held.told, how), ENDED_S),)
+        effects += (("progress", held.jid, encode_reported(held.told, how), ENDED_S),)
     if held.finished is not None:
         job_class, count, finished = held.finished
         effects += (("finished", job_class, count, encode_finished(msgspec.structs.replace(finished, how=how))),)
     return effects
+
+
+def _on_log(how: Exit | None, held: Held) -> tuple[Effect, ...]:
+    """Of an attempt that logged nothing nothing is written, and what an earlier one did stays."""
+    text = b"" if held.log is None else held.log.encode()
+    return (("log", held.jid, text, FAILED_S if how in (None, "dead") else LOG_S),) if text else ()
 
 
 def _on_membership(outcome: Outcome | Checkpoint | LetGo, held: Held) -> tuple[Effect, ...]:

@@ -10,8 +10,9 @@ import trio
 from trioworkers.broker.people.ended import finished, finished_classes, look_at
 from trioworkers.broker.sender import Sender
 from trioworkers.cli.jids import find_job, place_of
+from trioworkers.cli.progress_bar import shown
 from trioworkers.cli.session import Session
-from trioworkers.cli.tables import Column, Rows, clean, duration, moment, number, remark, say, short, write_json
+from trioworkers.cli.tables import Column, Rows, clean, duration, moment, remark, say, write_json
 from trioworkers.errors import JobFailed, JobGone, NotFound
 from trioworkers.jobs.client import Client
 from trioworkers.wire.ended import Ended
@@ -19,7 +20,6 @@ from trioworkers.wire.reported import Reported
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 5.0
 """Between two looks; between two looks through all places, when nothing else tells that a job is over."""
-BAR = 30
 _COLUMNS = (
     Column("ended", lambda row: moment(row["ended"])),
     Column("how", lambda row: row["how"]),
@@ -139,18 +139,3 @@ class Watch:
             raise JobGone(self._jid, how)
         if not self._as_json:
             say(f"{self._jid} succeeded")
-
-
-def shown(told: Reported | None) -> str:
-    """A bar, as far as the job says."""
-    if told is None:
-        return "has not said how far it is"
-    if not told.total:
-        return f"{_plain(told.at)}  {told.message}"
-    part = min(1.0, told.at / told.total)
-    bar = "#" * int(part * BAR)
-    return f"[{bar:<{BAR}}] {part:4.0%}  {_plain(told.at)}/{_plain(told.total)}  {short(told.message, 60)}"
-
-
-def _plain(value: float) -> str:
-    return number(int(value)) if value == int(value) else f"{value:,.2f}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from trioworkers.broker.people.besides import Besides, look_besides
 from trioworkers.broker.people.running_jobs import tree_of
 from trioworkers.cli.jids import find_job, place_of
+from trioworkers.cli.progress_bar import shown
 from trioworkers.cli.rows import Row, error_text, payload_fields, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, duration, moment, write_json, write_paragraphs
@@ -36,10 +38,17 @@ async def _show_one(session: Session, entry: Entry, now_s: float, *, as_json: bo
     row["backtrace"] = entry.backtrace
     if entry.place == "running":
         row["tree"] = None if reply is None else reply.jobs
+    besides = await look_besides(session, entry.jid, entry.payload, () if reply is None else reply.log)
+    row["progress"] = (
+        None
+        if besides.told is None
+        else {"at": besides.told.at, "total": besides.told.total, "message": besides.told.message}
+    )
+    row["log"] = [{"at": line.at_s, "level": line.level, "text": line.text} for line in besides.log]
     if as_json:
         write_json({**row, **payload_fields(entry.payload)})
         return
-    for title, text in _lines(entry, row, now_s):
+    for title, text in [*_lines(entry, row, now_s), *_done(besides)]:
         sys.stdout.write(f"{title:<10}  {clean(text)}\n")
     if entry.backtrace:
         sys.stdout.write("backtrace\n")
@@ -47,6 +56,9 @@ async def _show_one(session: Session, entry: Entry, now_s: float, *, as_json: bo
     if reply is not None and reply.jobs:
         sys.stdout.write("awaits\n")
         write_paragraphs(reply.jobs)
+    if besides.log:
+        sys.stdout.write("log\n")
+        write_paragraphs([f"{moment(line.at_s)} {line.level} {line.text}" for line in besides.log])
     sys.stdout.write(f"payload\n  {clean(entry.payload.decode(errors='replace'))}\n")
 
 
@@ -73,6 +85,14 @@ def _lines(entry: Entry, row: Row, now_s: float) -> list[tuple[str, str]]:
     if error := error_text(row):
         lines.append(("error", error))
     return lines
+
+
+def _done(besides: Besides) -> list[tuple[str, str]]:
+    lines = [] if besides.told is None else [("progress", shown(besides.told))]
+    lines += [("step", f"{name}: {result}") for name, result in besides.steps.items()]
+    if besides.more_steps:
+        lines.append(("step", f"… and {besides.more_steps:,} more"))
+    return lines + [("iteration", f"{name}: {where}") for name, (where, _) in besides.iterations.items()]
 
 
 def _when(epoch_s: float, now_s: float) -> str:

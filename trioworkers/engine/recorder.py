@@ -16,6 +16,7 @@ from trioworkers.outcome import Outcome, Requeue, Snooze
 from trioworkers.wire.encode import addressed
 from trioworkers.wire.fitting import fitted
 from trioworkers.wire.job import Job
+from trioworkers.wire.log_lines import LogLines
 from trioworkers.wire.reported import Reported
 
 logger = logging.getLogger("trioworkers")
@@ -65,6 +66,10 @@ class Recorder:
         """See `Attempt.report`."""
         self.delivery.held = attrs.evolve(self.delivery.held or Held(self.job.jid), told=told)
         self.reports(self.delivery)
+
+    def keep_log(self, lines: LogLines) -> None:
+        """See `Attempt.keep_log`."""
+        self.delivery.held = attrs.evolve(self.delivery.held or Held(self.job.jid), log=lines)
 
     def leave(self, *, to_others: bool = False) -> None:
         """See `Attempt.leave`."""

@@ -121,7 +121,9 @@ class RemoteControl:
             size += len(jobs[-1])
             if size > MAX_ANSWER_CHARS:
                 break
-        return Reply("done" if wanted else "unknown", jobs, len(wanted) - len(jobs))
+        held = wanted[0].held if message.jid and wanted else None
+        log = [] if held is None or held.log is None else held.log.newest()
+        return Reply("done" if wanted else "unknown", jobs, len(wanted) - len(jobs), log)
 
 
 def _is(delivery: Delivery, jid: str) -> bool:

@@ -26,7 +26,7 @@ from trioworkers.jobs.hooks import Hook, Hooks, checked_hook
 from trioworkers.jobs.importing import check_not_imported
 from trioworkers.jobs.limits import ClassLimit, FleetLimit, Limits, checked_limits, checked_queue_limit
 from trioworkers.jobs.observers import Observer
-from trioworkers.jobs.options import check_carried, checked, checked_finished
+from trioworkers.jobs.options import check_carried, checked, checked_finished, checked_log
 from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.jobs.unique import AnyUnique, UniqueClass, checked_unique
 from trioworkers.redis_url import at_namespace, parse_redis_url
@@ -227,6 +227,7 @@ class Declarations:
         limit: FleetLimit | Sequence[FleetLimit] | None = None,
         unique: AnyUnique | None = None,
         keep_finished: int | None = None,
+        keep_log: int | None = None,
     ) -> _Register:
         """Make an async function the handler of `job_class` (default: its own name; "*": any other class) on `queue`.
 
@@ -238,6 +239,7 @@ class Declarations:
         `limit`: at most so many of its jobs run at once over all workers; a list: under all of them.
         `unique`: `Unique(…)`, `Debounce(…)` or `Throttle(…)`: of which of its jobs there is but one.
         `keep_finished`: of how many of its jobs it is kept how they ended, the newest ones; 10,000 at most.
+        `keep_log`: so many of the last log lines of each attempt are kept for people to see, 1,000 and 32 KB at most.
         Raises ConfigurationError, also for a parameter that no job's JSON could become, or whose annotation nobody would obey.
         """
         _check_queue(queue)
@@ -259,6 +261,7 @@ class Declarations:
             limits=checked_limits(where, limit),
             unique=checked_unique(where, unique),
             keep_finished=checked_finished(where, keep_finished, is_of_every_class=job_class == ANY_CLASS),
+            keep_log=checked_log(where, keep_log),
         )
         if job_class == ANY_CLASS:
             check_carried(where, options)
@@ -408,7 +411,15 @@ class Declarations:
     @property
     def middlewares(self) -> Sequence[Middleware]:
         """The middleware, outermost first."""
-        return tuple(self._middleware) if self.telemetry is None else (self.telemetry.attempt, *self._middleware)
+        ours = [self._keep_log] if any(handler.keep_log for handler in self._handlers.values()) else []
+        traced = [] if self.telemetry is None else [self.telemetry.attempt]
+        return (*traced, *ours, *self._middleware)
+
+    def _keep_log(self, ctx: Context, call_next: CallNext) -> Awaitable[Any]:
+        from trioworkers.jobs.kept_log import keep_log  # noqa: PLC0415 - few apps have a handler that wants it
+
+        handler = self.find(ctx.job.queue, ctx.job.job_class)
+        return keep_log(handler.keep_log, ctx, call_next) if handler and handler.keep_log else call_next()
 
     @property
     def hooks(self) -> Hooks:

@@ -46,6 +46,7 @@ class Handler(Generic[P, C, R_co]):
         self.keep_result_s: float | None = options.carried.get("keep_result")
         self.expires_in_s: float | None = options.carried.get("expires_in")
         self.keep_finished = options.keep_finished
+        self.keep_log = options.keep_log
         self.says_more = bool(self.keep_result_s or self.expires_in_s or self.keep_finished)
         """Whether it matters for its jobs how long they are wanted, or how they ended."""
         self._says_retry = says_retry

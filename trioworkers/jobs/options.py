@@ -12,6 +12,7 @@ from trioworkers.jobs.limits import FleetLimit
 from trioworkers.jobs.unique import AnyUnique
 from trioworkers.seconds import MAX_SECONDS
 from trioworkers.wire.lifetime import MAX_EXPIRES_S, MAX_KEPT_S, checked_seconds
+from trioworkers.wire.log_lines import MAX_LINES
 from trioworkers.wire.options import check_option
 from trioworkers.wire.reported import MAX_FINISHED
 
@@ -30,6 +31,7 @@ class HandlerOptions:
     limits: Sequence[FleetLimit] = ()
     unique: AnyUnique | None = None
     keep_finished: int | None = None
+    keep_log: int | None = None
 
 
 _OF_ITS_JOBS_ALONE = ("retry_for", "retry_queue", "backtrace", "dead", "tags")
@@ -54,6 +56,15 @@ def checked_finished(where: str, count: object, *, is_of_every_class: bool) -> i
         raise ConfigurationError(
             f"{where}: keep_finished is kept for a class, and one of every class would keep it for any"
         )
+    return count
+
+
+def checked_log(where: str, count: object) -> int | None:
+    """`keep_log`. Raises ConfigurationError, which `where` begins."""
+    if count is None:
+        return None
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_LINES:
+        raise ConfigurationError(f"{where}: keep_log is a number from 1 to {MAX_LINES:,}, not {count!r:.80}")
     return count
 
 

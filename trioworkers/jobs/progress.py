@@ -17,6 +17,7 @@ from trioworkers.errors import CallFailed, NotRecorded
 from trioworkers.jobs.recording import Record
 from trioworkers.wire.digests import DIGEST_BYTES, digest, pack
 from trioworkers.wire.job import DONE_PACKED_FIELD, FAILED_FIELD, FAILED_PACKED_FIELD, PROGRESS_FIELD, Job
+from trioworkers.wire.log_lines import LogLines
 from trioworkers.wire.record import Recorded
 from trioworkers.wire.reported import Reported
 
@@ -42,6 +43,9 @@ class Attempt(Protocol):
 
     def report(self, told: Reported) -> None:
         """Have people see how far it is."""
+
+    def keep_log(self, lines: LogLines) -> None:
+        """Keep for people what the attempt logs."""
 
     def leave(self, *, to_others: bool = False) -> None:
         """End the attempt here, uncounted: the job is put back with its progress. `to_others`: behind those that wait."""

@@ -249,6 +249,10 @@ KEYS = (
         *("a running job (`ctx.progress`), its end", "expiry (a day; half an hour after its end)", True),
     ),
     Key(
+        *("tw:log:JID", "string", "The last log lines of a job's last attempt, of those that keep them (`keep_log`)."),
+        *("the end of an attempt", "expiry (a week; half an hour after a good end)", True),
+    ),
+    Key(
         *("tw:finished:CLASS", "list", "How the last jobs of a class ended, the newest first."),
         *("the end of a job that a worker of ours had (`keep_finished`)", "its length; expiry (30 days)", True),
     ),

@@ -9,12 +9,44 @@ from typing import Any
 import attrs
 import msgspec
 
+from trioworkers.broker.people.besides import Besides
+from trioworkers.wire.ended import Ended
 from trioworkers.wire.entry import Entry
 
 logger = logging.getLogger("trioworkers.web")
 
 Redact = Callable[[dict[str, Any]], dict[str, Any]]
-"""Is given a job's fields, a copy (`class`, `args`, `error_message`, …), and returns those that are shown. What it hides can't be searched for, either."""
+"""Is given a job's fields, a copy (`class`, `args`, `error_message`, …), and returns those that are shown. What it hides can't be searched for, either.
+
+On a job's own page it is also given what is known besides: `progress` (a text), `steps` (by name), `iterations`, `log` (a list of texts)."""
+
+
+def redacted_besides(entry: Entry, besides: Besides, redact: Redact | None) -> Besides:
+    """What is known besides the payload, as it may be shown: the function is given that, too, as `progress`, `steps`, `log` and so on, and what it leaves out isn't shown."""
+    if redact is None or not besides:
+        return besides
+    texts: dict[str, Any] = {
+        "progress": besides.told.message if besides.told else "",
+        "steps": dict(besides.steps),
+        "iterations": {name: where for name, (where, _) in besides.iterations.items()},
+        "log": [line.text for line in besides.log],
+    }
+    try:
+        job = msgspec.json.decode(entry.payload, type=dict[str, Any]) if entry.readable else {}
+        left = redact({**job, **texts})
+        steps, where, log = (left.get(name, type(texts[name])()) for name in ("steps", "iterations", "log"))
+        return attrs.evolve(
+            besides,
+            told=besides.told and msgspec.structs.replace(besides.told, message=str(left.get("progress", ""))),
+            steps={str(name): str(text) for name, text in steps.items()},
+            iterations={
+                name: (str(where[name]), over) for name, (_, over) in besides.iterations.items() if name in where
+            },
+            log=[msgspec.structs.replace(line, text=str(text)) for line, text in zip(besides.log, log, strict=False)],
+        )
+    except Exception as error:  # noqa: BLE001 - as above
+        logger.error("redact failed for job %s, nothing of it is shown: %s", entry.jid, type(error).__name__)
+        return Besides(ended=besides.ended and Ended(besides.ended.how))
 
 
 def redacted(entry: Entry, redact: Redact | None) -> Entry:

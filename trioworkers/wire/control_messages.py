@@ -7,6 +7,8 @@ from typing import Literal
 import attrs
 import msgspec
 
+from trioworkers.wire.log_lines import LogLine
+
 IDLE_CHECK_INTERVAL_S = 2.5
 """How often a worker checks that runs nothing: nobody cancels there, and its checks are most of what it does."""
 
@@ -41,6 +43,8 @@ class Reply:
     result: Literal["done", "ended", "stubborn", "unknown"]
     jobs: list[str] = attrs.field(factory=list)
     more: int = 0
+    log: list[LogLine] = attrs.field(factory=list)
+    """Of the one job that was asked for, if it keeps them: what it has logged last."""
 
 
 def encode(value: ControlMessage | Reply) -> bytes:

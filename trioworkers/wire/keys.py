@@ -314,6 +314,10 @@ class Keys:
         """String with expiry: how far a job says it is, or was when it ended."""
         return self._own(f"tw:progress:{jid}")
 
+    def log(self, jid: str) -> str:
+        """String with expiry: the last log lines of a job that keeps them."""
+        return self._own(f"tw:log:{jid}")
+
     @property
     def finished_classes(self) -> str:
         """Set: the classes of which it is kept how jobs ended."""

@@ -31,6 +31,11 @@ class Recorded:
     beside: int = 0
     beside_bytes: int = 0
 
+    @property
+    def texts(self) -> Mapping[str, tuple[bytes, bool]]:
+        """The cursors in JSON, for people, and whether each is through."""
+        return {name: (bytes(_raw(where)), over) for name, (where, over) in self.cursors.items()}
+
 
 def read_record(value: object) -> Recorded | None:
     """The record in a payload's field, whatever strangers wrote there; None for nothing of use."""
@@ -44,6 +49,23 @@ def read_record(value: object) -> Recorded | None:
     }
     count, size = beside(value)
     return Recorded(steps, cursors, count, size) if steps or cursors or count else None
+
+
+class _Of(msgspec.Struct, rename={"record": RECORD_FIELD}):
+    record: Any = None
+
+
+_decode_of = msgspec.json.Decoder(_Of).decode
+
+
+def record_in(payload: bytes) -> Recorded | None:
+    """That of a payload, whoever wrote it."""
+    if RECORD_FIELD.encode() not in payload:
+        return None
+    try:
+        return read_record(_decode_of(payload).record)
+    except (ValueError, RecursionError, MemoryError):
+        return None
 
 
 def beside(value: object) -> tuple[int, int]:

@@ -76,6 +76,7 @@ class FakeHolds:
     """What jobs recorded beside their payloads, by jid."""
     results: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
     progress: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
+    logs: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
     finished: defaultdict[str, list[bytes]] = attrs.field(factory=lambda: defaultdict(list))
     """jid → (how it ended, until when that is kept)"""
 
@@ -273,6 +274,7 @@ class FakeHolds:
             "member": self.member_ended,
             "result": self._keep_result,
             "progress": self._keep_progress,
+            "log": self._keep_log,
             "finished": self._keep_finished,
             "close": self._close,
             "steps": self._keep_steps,
@@ -287,6 +289,9 @@ class FakeHolds:
 
     def _keep_progress(self, jid: str, text: bytes, keep_s: float) -> None:
         self.progress[jid] = (text, self.now_s() + keep_s)
+
+    def _keep_log(self, jid: str, text: bytes, keep_s: float) -> None:
+        self.logs[jid] = (text, self.now_s() + keep_s)
 
     def _keep_finished(self, job_class: str, count: int, text: bytes) -> None:
         entry = b"%.3f %s" % (self.now_s(), text)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from trioworkers.broker.people.session import Session
 from trioworkers.wire.ended import Ended, decode_ended
+from trioworkers.wire.log_lines import LogLine, decode_log
 from trioworkers.wire.reported import MAX_FINISHED, Finished, Reported, decode_finished, decode_reported
 
 
@@ -15,6 +16,12 @@ async def look_at(session: Session, jid: str) -> tuple[Reported | None, Ended | 
         [session.keys.progress(jid), session.keys.result(jid)]
     )
     return None if told is None else decode_reported(told), None if ended is None else decode_ended(ended)
+
+
+async def kept_log(session: Session, jid: str) -> Sequence[LogLine]:
+    """The last log lines of a job's last attempt that has ended, as far as they are kept. Raises BrokerError."""
+    (text,) = await session.connection.commands("show").mget([session.keys.log(jid)])
+    return () if text is None else decode_log(text)
 
 
 async def finished_classes(session: Session) -> list[str]:

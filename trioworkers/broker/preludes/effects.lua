@@ -2,7 +2,7 @@
 -- apply(own, effects): what becomes of what is held, once the jobs have moved: {{kind, …}, …}. Each can be repeated, and is whole or not
 -- there. One that can't be done (a key of the wrong type, say) undoes nothing: it waits in `repairs` for whoever does the upkeep.
 --   'result'  jid, text, seconds that it is kept
---   'progress' jid, text, seconds: how far a job is, kept for so long    'finished' class, N, text: how a job ended, the newest N of its class
+--   'progress' jid, text, seconds: how far a job is, kept for so long    'log' jid, text, seconds: its last log lines    'finished' class, N, text: how a job ended, the newest N of its class
 --   'close'   {limit, …}, seconds: nothing starts under them for so long; before any permit is handed on
 --   'steps'   jid, {name, text, …}, what becomes of all that is there: 0 it goes, n it stays n seconds, -1 until somebody says otherwise
 --   'run'     entry, jid, how: the run of a periodic job that has ended, for its history
@@ -29,6 +29,9 @@ local effect = {
   end,
   progress = function(own, list)
     for _, e in ipairs(list) do redis.call('SET', own .. 'progress:' .. e[2], e[3], 'EX', e[4]) end
+  end,
+  log = function(own, list)
+    for _, e in ipairs(list) do redis.call('SET', own .. 'log:' .. e[2], e[3], 'EX', e[4]) end
   end,
   finished = function(own, list)
     local most = {}

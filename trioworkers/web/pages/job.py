@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import msgspec
 
+from trioworkers.broker.people.besides import Besides, look_besides
 from trioworkers.broker.people.running_jobs import tree_of
-from trioworkers.cli.jids import find_job
+from trioworkers.cli.jids import Found, find_job
 from trioworkers.errors import NotFound, WrongUsage
 from trioworkers.web.buttons import FATES, acts_for
 from trioworkers.web.filters import exactly
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.picks import Pick, find_all, pick_of
+from trioworkers.web.redaction import redacted_besides
 from trioworkers.web.visit import Visit
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.log_lines import LogLine
 from trioworkers.wire.places import Location
 
 SHOWN_BYTES = 12_000
@@ -23,7 +27,7 @@ SHOWN_LINES = 60
 
 
 async def _entries(visit: Visit) -> list[Entry]:
-    """Where the job is that is meant. Raises NotFound or Ambiguous."""
+    """Where the job is that is meant; nowhere if it has ended. Raises Ambiguous."""
     inspector = visit.session.inspector
     if text := visit.request.get("pick"):
         picks = [Pick.decode(text)]
@@ -38,13 +42,24 @@ async def _entries(visit: Visit) -> list[Entry]:
         raise WrongUsage("say which job, by its jid")
     async with visit.site.scans:
         found_job = await find_job(inspector, jid)
-    if not found_job.entries:
-        raise NotFound(str(found_job.missing()))
     return list(found_job.entries)
+
+
+async def _ended(visit: Visit, jid: str) -> Besides:
+    """What is left of a job that is in no place any more. Raises NotFound if nothing is."""
+    found = await look_besides(visit.session, jid)
+    if not found:
+        raise NotFound(str(Found(jid, ()).missing()))
+    return redacted_besides(Entry("ended", b"{}"), found, visit.site.redact)
 
 
 async def _parts(visit: Visit) -> Parts:
     entries = await _entries(visit)
+    if not entries:
+        jid = visit.request.get("jid").strip()
+        besides = await _ended(visit, jid)
+        yield "ended.html", {"jid": jid, "besides": besides}
+        yield "besides.html", {"besides": besides, "number": 1}
     now_s = await visit.now_s()
     for number, entry in enumerate(entries, 1):
         shown = visit.shown(entry)
@@ -69,9 +84,13 @@ async def _parts(visit: Visit) -> Parts:
                 "backtrace": shown.backtrace[:SHOWN_LINES],
             },
         )
+        log: Sequence[LogLine] = ()
         if entry.place == "running":
             reply = await tree_of(visit.session, entry.process_id, jid=entry.jid)
+            log = () if reply is None else reply.log
             yield "tree.html", {"reply": reply}
+        found = await look_besides(visit.session, entry.jid, entry.payload, log)
+        yield "besides.html", {"besides": redacted_besides(entry, found, visit.site.redact), "number": number}
 
 
 def pretty(payload: bytes) -> str:
@@ -88,7 +107,10 @@ WHOLE_BYTES = 8_000_000
 
 
 async def _payload(visit: Visit) -> Parts:
-    entry = visit.shown((await _entries(visit))[0])
+    entries = await _entries(visit)
+    if not entries:
+        raise NotFound(str(Found(visit.request.get("jid"), ()).missing()))
+    entry = visit.shown(entries[0])
     yield "payload.html", {"entry": entry, "text": entry.payload[:WHOLE_BYTES].decode(errors="replace")}
 
 
