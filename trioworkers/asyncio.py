@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from trioworkers.broker.enqueue import script_of
 from trioworkers.cron import Missed, Overlap
 from trioworkers.errors import BrokerError
-from trioworkers.jobs.batch import Batch, OpenBatch, opening
+from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, OpenBatch, opening, streamed
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
@@ -158,14 +158,16 @@ class Client:
         on_success: Job | None = None,
         on_finished: Job | None = None,
         on_death: Job | None = None,
+        abandoned_after: float | None = ABANDONED_AFTER_S,
     ) -> OpenBatch:
         """A batch of any number of jobs: `async with client.batch("import", on_success=job) as batch: await batch.add(*jobs)`.
 
-        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: what waits of
-        it still runs, but `on_success` never comes. A program that dies in the block leaves the batch open: `trioworkers batches` shows it. The callbacks
+        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: it takes no more members,
+        those that wait don't run, and `on_success` never comes. So it is done, too, when no member was added for `abandoned_after` seconds, for then the program that did so is
+        gone; None: never. The callbacks
         are as those of `Batch`. Raises BadJob; in the block as `enqueue`.
         """
-        what = opening(description, on_success, on_finished, on_death)
+        what = streamed(opening(description, on_success, on_finished, on_death), abandoned_after)
         return OpenBatch(_Sends(self), what)
 
     async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as trioworkers.Client has it

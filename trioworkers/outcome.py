@@ -121,9 +121,9 @@ class Discard:
 
 @attrs.frozen
 class Expire:
-    """Over before it began: nobody wants it any more. Forgotten, and counted apart from failures. `how`: its time is over, or there is another one already."""
+    """Over before it began: nobody wants it any more. Forgotten, and counted apart from failures. `how`: its time is over, there is another one already, or its batch is cancelled."""
 
-    how: Literal["expired", "skipped"] = "expired"
+    how: Literal["expired", "skipped", "deleted"] = "expired"
 
 
 @attrs.frozen

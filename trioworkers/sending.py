@@ -205,7 +205,13 @@ class Sending:
         if opening is None:
             return (batch, [], False, 0, [])
         callbacks = {event: self._callback(f"{batch}-{event}", job, now_s) for event, job in opening.callbacks.items()}
-        return (batch, [], (opening.description, opening.parent or False, callbacks), int(opening.sealed), [])
+        return (
+            batch,
+            [],
+            (opening.description, opening.parent or False, callbacks, opening.abandoned_after_s or False),
+            int(opening.sealed),
+            [],
+        )
 
     def _callback(self, jid: str, job: Job, now_s: float) -> tuple[Any, ...]:
         """A job that Redis sends: where to, and its payload before and after the time at which it does."""

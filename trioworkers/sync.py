@@ -14,13 +14,11 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import attrs
-
 from trioworkers.broker.enqueue import script_of
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.cron import Missed, Overlap
 from trioworkers.errors import BrokerError, ConfigurationError
-from trioworkers.jobs.batch import Batch, members_of, opening
+from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, members_of, not_cancelled, opening, streamed
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
@@ -60,7 +58,7 @@ class OpenBatch:
         self.id = new_jid()
         self._do = do
         self._exchanges = exchanges
-        self._opening = attrs.evolve(opening, sealed=False)
+        self._opening = opening
         self._is_open = False
 
     def __repr__(self) -> str:
@@ -83,8 +81,11 @@ class OpenBatch:
         self._is_open = False
         if error is None:
             self._do(self._exchanges.seal_batch(self.id))
-        elif isinstance(error, Exception):
-            self._do(self._exchanges.cancel_batch(self.id))
+        elif not isinstance(error, GeneratorExit):
+            try:
+                self._do(self._exchanges.cancel_batch(self.id))
+            except BrokerError as second:
+                error.add_note(not_cancelled(self.id, second))
 
 
 class Client:
@@ -193,14 +194,16 @@ class Client:
         on_success: Job | None = None,
         on_finished: Job | None = None,
         on_death: Job | None = None,
+        abandoned_after: float | None = ABANDONED_AFTER_S,
     ) -> OpenBatch:
         """A batch of any number of jobs: `with client.batch("import", on_success=job) as batch: batch.add(*jobs)`.
 
-        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: what waits of
-        it still runs, but `on_success` never comes. A program that dies in the block leaves the batch open: `trioworkers batches` shows it. The callbacks
+        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: it takes no more members,
+        those that wait don't run, and `on_success` never comes. So it is done, too, when no member was added for `abandoned_after` seconds, for then the program that did so is
+        gone; None: never. The callbacks
         are as those of `Batch`. Raises BadJob; in the block as `enqueue`.
         """
-        what = opening(description, on_success, on_finished, on_death)
+        what = streamed(opening(description, on_success, on_finished, on_death), abandoned_after)
         return OpenBatch(self._do, self._exchanges, what)
 
     def result(self, jid: str, *, timeout: float | None = None) -> Any:

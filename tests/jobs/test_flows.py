@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 
 from trioworkers import App, BadJob, Batch, Bury, Context, JobGone, RetryAfter, chain, group, testing
 
@@ -109,6 +110,32 @@ async def test_batch_is_sent_and_grows_from_inside(autojump_clock: Any):
         await test.enqueue(begin.job())
         await test.drain()
     assert seen == [3, 2, 1, 0, "inner", "success"]
+
+
+async def test_what_waits_of_a_cancelled_batch_does_not_run(autojump_clock: Any):
+    slow = App()
+    slow.queue("q", concurrency=2)
+    began: list[int] = []
+
+    @slow.handler("q", "Works")
+    async def works(number: int) -> None:
+        began.append(number)
+        await trio.sleep(10)
+
+    @slow.handler("q", "Ends")
+    async def ends() -> None:
+        began.append(-1)
+
+    async with testing.run(slow) as test:
+        with pytest.raises(KeyError):
+            async with test.client.batch(on_finished=ends.job()) as batch:
+                await batch.add(*(works.job(number) for number in range(50)))
+                await trio.sleep(5)
+                raise KeyError
+        await test.enqueue(works.job(100))  # of no batch
+        await test.drain()
+        assert began in ([0, 1, 100, -1], [0, 1, -1, 100])
+        assert test.dead == []
 
 
 def test_names_that_can_not_be_are_refused():

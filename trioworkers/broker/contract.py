@@ -106,7 +106,7 @@ class LeaseGone(enum.IntEnum):
 
 @attrs.frozen
 class Fetched:
-    """What a fetch brought. `lease_gone`: see `LeaseGone`. `suspects`: some job's worker died under it, look closer.
+    """What a fetch brought. `lease_gone`: see `LeaseGone`. `suspects`: some job's worker died under it, or some batch is cancelled: look closer.
 
     `again_in_s`: of a queue with a limit, in which there is more: when somebody may run; sooner, if one of our own ends.
     """
@@ -200,6 +200,9 @@ class Broker(Sends, Protocol):
 
     async def admit(self, queue: str, number: int, declared: Declared, batch: Sequence[Candidate]) -> list[int | str]:
         """See `limits.admit`."""
+
+    async def cancelled(self, batches: Sequence[str]) -> set[str]:
+        """See `batches.cancelled`."""
 
     async def claim(self, queue: str, number: int, batch: Sequence[Claim]) -> list[Answer]:
         """See `locks.claim`."""

@@ -276,6 +276,10 @@ class FakeBroker:
 
         return await self._call(move)
 
+    async def cancelled(self, batches: Sequence[str]) -> set[str]:
+        """See `Broker.cancelled`."""
+        return await self._call(lambda: set(filter(self.batches.is_cancelled, batches)), looks=True)
+
     async def claim(self, queue: str, number: int, batch: Sequence[Claim]) -> list[Answer]:
         """See `Broker.claim`."""
         known = self._claimed.get(queue, (0, []))
@@ -341,7 +345,9 @@ class FakeBroker:
 
     async def cancel_batch(self, batch: str) -> bool:
         """See `Sender.cancel_batch`."""
-        return await self._call(lambda: self.batches.cancel(batch))
+        with trio.CancelScope(shield=True):
+            is_cancelled = await self._call(lambda: self.batches.cancel(batch))
+        return is_cancelled  # noqa: RET504 - for mypy a scope may swallow what returns inside it
 
     async def member_result(self, batch: str, name: str) -> bytes | None:
         """See `Sender.member_result`."""
@@ -517,7 +523,9 @@ class FakeIntake:
         payloads = fake.take(self._name, most)
         if self._limit is not None:
             again_in_s = fake.held.took(self._limit[0], len(payloads), waits=bool(fake.queues.get(self._name)))
-        return Fetched(payloads, suspects=bool(fake.crash_counts), again_in_s=again_in_s)
+        return Fetched(
+            payloads, suspects=bool(fake.crash_counts) or fake.batches.some_are_cancelled, again_in_s=again_in_s
+        )
 
     @property
     def may_wait(self) -> bool:

@@ -4,7 +4,7 @@
 -- huge_bytes, before, after  see fetching.lua
 -- limit_name    '' or the name of the queue's limit over the fleet; limit_spec: that as our code has it (see limits.lua). Then this script is
 --         given queue_limit.lua, and the result has one item more: after how many ms to come again, or -1: when something is in the queue
--- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, {payload, …}, sizes of what was buried or nothing}; error SUPERSEDED if another holds our process id
+-- result  {lease was gone 0|1, or 2: and so was all that we had written, 1 or 2 if somebody is suspected, or a batch cancelled, {payload, …}, sizes of what was buried or nothing}; error SUPERSEDED if another holds our process id
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 -- Changes nothing, but fails here, before anything is taken, if that is no list; and who began with it may go on when Redis is full.
@@ -17,7 +17,7 @@ if not holder then -- we were cut off; who fetches is alive
   gone = 2 - redis.call('HEXISTS', registry, list)
   redis.call('HSET', registry, list, entry)
 end
-local suspects = redis.call('EXISTS', crashes)
+local suspects = redis.call('EXISTS', crashes, cancelled)
 local limited, wanted = nil, tonumber(limit)
 if limit_name ~= '' then
   limited = queue_limit(own, limit_name, cmsgpack.unpack(limit_spec), list)

@@ -21,7 +21,10 @@ from trioworkers.errors import Unavailable
 from trioworkers.ticks import next_tick
 
 _FETCH = partial(
-    script, __file__, "fetch", keys=("queue", "list", "registry", "lease", "crashes", "drained", "dead", "unread")
+    script,
+    __file__,
+    "fetch",
+    keys=("queue", "list", "registry", "lease", "crashes", "drained", "dead", "unread", "cancelled"),
 )
 _ARGS = ("limit", "max_bytes", "ours", "lease_ms", "entry", "fetch_end", "huge_bytes", "before", "after", "renew")
 FETCH = _FETCH(args=_ARGS, preludes=("pages", "unread", "fetching", "unlimited"))
@@ -73,7 +76,7 @@ class RedisIntake:
         keys, process_id = broker.keys, broker.holder.process_id
         lease, drained = keys.lease(process_id), keys.drained(process_id)
         self._names = [self._queue, self._list, keys.in_progress_lists, lease, keys.crashes, drained]
-        self._names += [keys.dead, keys.unread]
+        self._names += [keys.dead, keys.unread, keys.cancelled_batches]
         # Two names: a full Redis lets us fetch, but not wait, and says so once.
         self._operation = f"fetch from {queue}"
         self._waiting = f"waiting for {queue}"

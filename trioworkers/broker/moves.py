@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from trioworkers.broker.holds import limits, locks, ticks
+from trioworkers.broker.holds import batches, limits, locks, ticks
 from trioworkers.broker.holds.within import Granted, Wants, within
 from trioworkers.broker.neighbours import Neighbours, SidekiqNeighbours
 from trioworkers.broker.promote import Promotes
@@ -69,6 +69,10 @@ class RedisBroker(Settles, Promotes, Reclaims):
             keys.queues,
         )
         return await locks.claim(self.connection, at, number, batch)
+
+    async def cancelled(self, wanted: Sequence[str]) -> set[str]:
+        """See `batches.cancelled`."""
+        return await batches.cancelled(self.connection, self.keys, wanted)
 
     async def take_ticks(self, takes: Sequence[ticks.Take]) -> list[ticks.Taken]:
         """See `ticks.take_ticks`. What can't be sent is an error of that one alone."""

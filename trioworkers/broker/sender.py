@@ -13,9 +13,9 @@ from trioworkers.broker.clock import Clock
 from trioworkers.broker.contract import News
 from trioworkers.broker.enqueue import script_of
 from trioworkers.broker.holds.batches import cancel_batch
-from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S, Connection
 from trioworkers.broker.redis.outbox import Outbox
-from trioworkers.errors import BrokerError
+from trioworkers.errors import BrokerError, Unavailable
 from trioworkers.sending import Call, Met, Sending, late, met, read
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
@@ -122,8 +122,10 @@ class Sender:
         met(parcel, (await self._send_repeatable(parcel, new_jid(), 0)).get(0))
 
     async def cancel_batch(self, batch: str) -> bool:
-        """See `batches.cancel_batch`."""
-        return await cancel_batch(self.connection, self.keys, batch)
+        """See `batches.cancel_batch`. Whoever asks may be cancelled, which is why; bounded, as Redis may be away."""
+        with trio.move_on_after(REPLY_TIMEOUT_S, shield=True):
+            return await cancel_batch(self.connection, self.keys, batch)
+        raise Unavailable("no answer in time")
 
     async def put_periodic(self, entry: Periodic) -> None:
         """See `ticks.put`."""

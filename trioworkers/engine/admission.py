@@ -15,6 +15,7 @@ import trio
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker
 from trioworkers.engine.delivery import FETCHED, Delivery
 from trioworkers.engine.locks import Locks
+from trioworkers.engine.memberships import without_cancelled
 from trioworkers.engine.permits import Permits, Verdict
 from trioworkers.engine.quarantine import WORKER_DIED
 from trioworkers.engine.settler import Settler
@@ -64,6 +65,7 @@ class Admission:
             if suspects:
                 await self._note_crashes(deliveries)
                 deliveries = [delivery for delivery in deliveries if not self._bury_killer(delivery)]
+                deliveries = await without_cancelled(deliveries, self._broker, self._settler)
             # Not cancelled between a script and what comes of it here. Each ends within the reply timeout.
             with trio.CancelScope(shield=True):
                 if self._locks is not None:  # first: who is swapped for another is under that one's limits

@@ -13,6 +13,7 @@ import trio
 from trioworkers.broker.contract import Fetched, Intake, LeaseGone
 from trioworkers.broker.redis.connection import backoff
 from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.memberships import is_member
 from trioworkers.engine.served_queue import ServedQueue
 from trioworkers.errors import BrokerError, Superseded
 
@@ -135,6 +136,8 @@ class Consumer:
             self._slots.idle = served.blocked.cancel
             payload = await intake.wait()
             again_in_s = intake.again_after_wait_s
-            return Fetched([] if payload is None else [payload], suspects=served.suspects, again_in_s=again_in_s)
+            # No script said anything of it: for a member of a batch it is asked whether that is cancelled.
+            suspects = served.suspects or (payload is not None and is_member(payload))
+            return Fetched([] if payload is None else [payload], suspects=suspects, again_in_s=again_in_s)
         served.doubt()  # paused meanwhile, or others need the slot: something may have been delivered to nobody
         return Fetched([], suspects=served.suspects)

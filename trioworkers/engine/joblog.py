@@ -68,6 +68,12 @@ def log_expired(job: Job) -> None:
         _say(logging.INFO, "expired", job, _OF_ALL)
 
 
+def log_cancelled(job: Job) -> None:
+    """It was not begun, as its batch is cancelled."""
+    if logger.isEnabledFor(logging.INFO):
+        _say(logging.INFO, "cancelled", job, _OF_ALL)
+
+
 def log_skipped(job: Job, other: str) -> None:
     """It was not begun, as another job like it waits or runs."""
     if logger.isEnabledFor(logging.INFO):

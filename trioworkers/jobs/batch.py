@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Protocol, Self, get_args
 
 import attrs
 
-from trioworkers.errors import BadJob
+from trioworkers.errors import BadJob, BrokerError
 from trioworkers.outcome import Send
+from trioworkers.seconds import MAX_SECONDS
 from trioworkers.wire.job import Job, new_jid
+from trioworkers.wire.lifetime import checked_seconds
 from trioworkers.wire.membership import MAX_NAME, Membership, OnFailure, Opening
 
 if TYPE_CHECKING:
@@ -175,6 +177,18 @@ def opening(description: str, on_success: Job | None, on_finished: Job | None, o
     return Opening(description, {event: job for event, job in callbacks.items() if job is not None})
 
 
+ABANDONED_AFTER_S = 86_400.0
+
+
+def streamed(opening: Opening, abandoned_after: float | None) -> Opening:
+    """The same, of a batch whose members are streamed. Raises BadJob."""
+    try:
+        seconds = None if abandoned_after is None else checked_seconds("abandoned_after", abandoned_after, MAX_SECONDS)
+    except ValueError as error:
+        raise BadJob(str(error)) from None
+    return attrs.evolve(opening, sealed=False, abandoned_after_s=seconds)
+
+
 def check_member(job: Job) -> None:
     """Raise BadJob for what can't be a member."""
     if not isinstance(job, Job):
@@ -227,7 +241,7 @@ class OpenBatch:
     def __init__(self, sends: _Sends, opening: Opening) -> None:
         self.id = new_jid()
         self._sends = sends
-        self._opening = attrs.evolve(opening, sealed=False)
+        self._opening = opening
         self._is_open = False
 
     def __repr__(self) -> str:
@@ -250,5 +264,13 @@ class OpenBatch:
         self._is_open = False
         if error is None:
             await self._sends.seal_batch(self.id)
-        elif isinstance(error, Exception):
-            await self._sends.cancel_batch(self.id)
+        elif not isinstance(error, GeneratorExit):  # in which nothing can be awaited
+            try:
+                await self._sends.cancel_batch(self.id)
+            except BrokerError as second:
+                error.add_note(not_cancelled(self.id, second))
+
+
+def not_cancelled(batch: str, error: BrokerError) -> str:
+    """For the error by which a block ended whose batch can't even be cancelled."""
+    return f"batch {batch} stays open, as it could not be cancelled: {error}; `trioworkers batch cancel {batch}`"

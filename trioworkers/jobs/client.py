@@ -16,7 +16,7 @@ from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.sender import Sender
 from trioworkers.cron import Missed, Overlap
-from trioworkers.jobs.batch import Batch, OpenBatch, opening
+from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, OpenBatch, opening, streamed
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import Listen, result
 from trioworkers.jobs.telemetry import Telemetry
@@ -116,14 +116,18 @@ class Client:
         on_success: Job | None = None,
         on_finished: Job | None = None,
         on_death: Job | None = None,
+        abandoned_after: float | None = ABANDONED_AFTER_S,
     ) -> OpenBatch:
         """A batch of any number of jobs: `async with client.batch("import", on_success=job) as batch: await batch.add(*jobs)`.
 
-        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: what waits of
-        it still runs, but `on_success` never comes. A client that dies in the block leaves the batch open: `trioworkers batches` shows it. The callbacks
+        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: it takes no more members,
+        those that wait don't run, and `on_success` never comes. So it is done, too, when no member was added for `abandoned_after` seconds, for then the program that did so is
+        gone; None: never. The callbacks
         are as those of `Batch`. Raises BadJob; in the block as `enqueue`.
         """
-        return OpenBatch(self._opened(), opening(description, on_success, on_finished, on_death))
+        return OpenBatch(
+            self._opened(), streamed(opening(description, on_success, on_finished, on_death), abandoned_after)
+        )
 
     async def schedule(self, when: datetime | timedelta | float, *jobs: Job | Batch) -> list[Sent]:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""

@@ -177,7 +177,7 @@ class Exchanges:
         from trioworkers.broker.holds.batches import CANCEL_BATCH  # noqa: PLC0415 - seldom
 
         keys = self._sending.keys
-        return bool((yield from self._repeated(lambda _: Run(CANCEL_BATCH, [keys.batch(batch)], [keys.own, batch]))))
+        return bool((yield from self._repeated(lambda _: Run(CANCEL_BATCH, [], [keys.own, batch]))))
 
     def check(self, job: Job) -> None:
         """Raise BadJob if a job could not be sent."""

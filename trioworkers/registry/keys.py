@@ -233,6 +233,10 @@ KEYS = (
         *("the end of the member", "expiry, as of the batch", True),
     ),
     Key(
+        *("tw:cancelled", "set", "The ids of batches that are cancelled and not over."),
+        *("whoever cancels a batch", "the end of its last member", True),
+    ),
+    Key(
         *("tw:successors", "sorted set", "Payloads that wait for other jobs of their batch, by when they were sent."),
         *("whoever sends the batch", "the end of the last job that they wait for; operators"),
     ),

@@ -302,6 +302,11 @@ class Keys:
         """Hash: what a batch is, and how many of its members ended how. Beside it, behind `:jids` and `:dead`, sets of its members."""
         return self._own(f"tw:batch:{batch}")
 
+    @property
+    def cancelled_batches(self) -> str:
+        """Set: the ids of batches that are cancelled and not over."""
+        return self._own("tw:cancelled")
+
     def steps(self, jid: str) -> str:
         """Hash: what steps of a job returned, by name, where its payload has no room for it."""
         return self._own(f"tw:steps:{jid}")

@@ -24,13 +24,15 @@ MAX_DEPTH = 16
 class Opening:
     """A batch that comes into being with its first members. `callbacks`: jobs by event; `parent`: the batch whose member it is, if any.
 
-    `sealed`: no more members are to come from outside, so it is over when these have ended.
+    `sealed`: no more members are to come from outside, so it is over when these have ended. `abandoned_after_s`: of one that isn't, after how
+    many seconds without another member it is cancelled.
     """
 
     description: str
     callbacks: Mapping[str, Any]
     parent: str | None = None
     sealed: bool = True
+    abandoned_after_s: float | None = None
 
 
 @attrs.frozen

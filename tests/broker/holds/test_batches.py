@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from trioworkers import Batch, Job
 from trioworkers.broker.contract import Holder, Intake, Settlement
@@ -194,6 +195,36 @@ async def test_exception_in_the_block_cancels_the_batch(bench: Bench):
     await bench.fetch()
     await bench.end("a")
     assert await bench.called() == ["finished"]
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, trio.Cancelled])
+async def test_however_the_block_is_left_its_batch_is_cancelled(bench: Bench, error: type[BaseException]):
+    with trio.CancelScope() as scope:
+        try:
+            async with bench.client.batch(**callbacks()) as batch:
+                await batch.add(Job("q", "A", jid="a"))
+                if error is trio.Cancelled:
+                    scope.cancel()
+                    await trio.sleep_forever()
+                raise error
+        except (KeyError, KeyboardInterrupt):
+            pass
+    assert await bench.broker.cancelled([batch.id, "never"]) == {batch.id}
+    await bench.fetch()
+    await bench.end("a", Expire("deleted"))
+    assert await bench.called() == ["finished"]
+    assert await bench.broker.cancelled([batch.id]) == set()
+
+
+async def test_what_lies_in_a_cancelled_batch_is_cancelled(bench: Bench):
+    outer, inner = batch_of("a"), batch_of("b")
+    await bench.client.enqueue(outer)
+    await bench.broker.send(map(Send, inner.members(parent=outer.id)))
+    assert await bench.broker.cancelled([outer.id, inner.id]) == set()
+    assert (await bench.intake.fetch(1)).suspects is False
+    await bench.broker.cancel_batch(outer.id)
+    assert await bench.broker.cancelled([outer.id, inner.id]) == {outer.id, inner.id}
+    assert (await bench.intake.fetch(1)).suspects is True
 
 
 async def test_nothing_is_added_to_what_is_over_cancelled_or_was_never(bench: Bench):

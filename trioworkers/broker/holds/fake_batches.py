@@ -152,6 +152,20 @@ class FakeBatches:
         self._look(batch)
         return True
 
+    @property
+    def some_are_cancelled(self) -> bool:
+        """Whether any is, and isn't over."""
+        return any(each.cancelled and "finished" not in each.fired for each in self.by_id.values())
+
+    def is_cancelled(self, batch: str) -> bool:
+        """Whether it is, or lies in one that is, and that isn't over."""
+        known = self.by_id.get(batch)
+        while known is not None:
+            if known.cancelled and "finished" not in known.fired:
+                return True
+            known = self.by_id.get(known.opening.parent or "")
+        return False
+
     def ended(self, batch: str, jid: str, how: str, name: str = "", value: bytes = b"") -> None:
         """A member has ended."""
         known = self.by_id.get(batch)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
 import attrs
 
+from trioworkers.broker.holds.batches import cancel_abandoned
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.errors import ConfigurationError, Refused
@@ -13,6 +15,8 @@ from trioworkers.wire import places
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.packing import pack
+
+logger = logging.getLogger("trioworkers")
 
 SEARCH_PAGE = script(
     __file__,
@@ -136,6 +140,8 @@ class HoldsSearch(LockSearch):
 
     async def untouched(self, for_s: float) -> tuple[list[HeldLock], list[bytes]]:
         """See `LockSearch.untouched`; of batches in which nothing has moved for so long, all members that have not ended."""
+        for batch in await cancel_abandoned(self._connection, self._keys):
+            logger.warning("batch %s is cancelled: nobody has added to it for as long as it says, nor sealed it", batch)
         held, lost = await super().untouched(for_s)
         batch_at, member_at = 0, b"0"
         while batch_at != -1 and len(held) < MOST:

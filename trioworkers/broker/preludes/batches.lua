@@ -1,6 +1,6 @@
 -- Shared by the scripts by which members of batches are sent and end (a prelude, not a script of its own; after send.lua, before effects.lua).
 -- `own` is what all keys of ours begin with. Under it lie
---   batch:ID       hash: state open | sealed, description, created, total, how many ended how, cancelled, parent, depth;
+--   batch:ID       hash: state open | sealed, description, created, added (when members were last), abandoned_after, total, how many ended how, cancelled, parent, depth;
 --                  on_EVENT: a callback, msgpack {queue, its key, how to push, key of the set of queues, payload before the time of its sending, and after it or false};
 --                  fired_EVENT: when that was sent
 --   batch:ID:jids  set: members that have not ended; of a batch in a batch B:ID
@@ -10,6 +10,7 @@
 --   batch:ID:results  hash: name of a member → what it returned, in JSON
 --   successors     sorted set: payloads of those that wait, by when they were sent, no two at the same time
 --   batches        sorted set: ID by when it moved last
+--   cancelled      set: ID of those that are cancelled and not over
 -- Counts are made of what SREM says, so nothing counts twice, whoever says it how often.
 
 -- The batch of a payload, and whatever in it looks like a jid: its own is among them.
@@ -47,15 +48,18 @@ local function look_at_batches(own, ops)
     local id, jids, opening = op[1], op[2], op[3]
     local key = batch_key(own, id)
     local state = redis.call('HMGET', key, 'state', 'cancelled', 'fired_finished')
+    -- Whatever is to be written is looked at, for from there on nothing may fail: what was sent would seem not to be, and would be sent again.
     redis.call('SCARD', key .. ':jids')
+    redis.call('HLEN', key .. ':graph')
     redis.call('ZCARD', own .. 'batches')
     redis.call('ZCARD', own .. 'successors')
+    if opening and opening[2] then redis.call('SCARD', batch_key(own, opening[2]) .. ':jids') end
     if opening then
       if state[1] then error({err = 'ERR batch ' .. id .. ' is there already'}) end
       if opening[2] then
         local parent = redis.call('HMGET', batch_key(own, opening[2]), 'state', 'depth')
         if not parent[1] then error({err = 'ERR batch ' .. opening[2] .. ', in which this one is to be, is over, or never was'}) end
-        if tonumber(parent[2] or 1) >= 16 then error({err = 'ERR batches lie in one another 16 deep at most'}) end
+        if (tonumber(parent[2] or 1) or 16) >= 16 then error({err = 'ERR batches lie in one another 16 deep at most'}) end
       end
     elseif not state[1] or state[3] then
       error({err = 'ERR batch ' .. id .. ' is over, or never was: nothing can be added to it'})
@@ -93,6 +97,7 @@ local function look_whether_over(own, id)
   if dead > 0 then fire(own, key, 'death') end
   if fields[1] == 'sealed' and pending == 0 then
     fire(own, key, 'finished')
+    redis.pcall('SREM', own .. 'cancelled', id) -- is that no set, it says nothing of batches either
     if dead == 0 and not fields[3] then fire(own, key, 'success') end
     local stays = dead > 0 and DEAD_S or OVER_S
     for _, each in ipairs({key, key .. ':dead', key .. ':graph', key .. ':results'}) do redis.call('EXPIRE', each, stays) end
@@ -211,6 +216,22 @@ local function members_ended(own, list)
   end
 end
 
+-- What follows from how many members are left, where nothing may fail any more (a callback's queue is no list, say): then it is done by whoever does the upkeep.
+local function see_whether_over(own, id)
+  if not pcall(look_whether_over, own, id) then redis.pcall('RPUSH', own .. 'repairs', cmsgpack.pack({{'member', id}})) end
+end
+
+-- Takes no more members. What waits is dropped where it is fetched. Returns 0 if there is no such batch, or it is over.
+local function cancel_batch(own, id)
+  local key = batch_key(own, id)
+  local fields = redis.call('HMGET', key, 'state', 'fired_finished')
+  if not fields[1] or fields[2] then return 0 end
+  redis.call('SADD', own .. 'cancelled', id)
+  redis.call('HSET', key, 'cancelled', string.format('%.6f', now()), 'state', 'sealed', 'not_succeeded', 1)
+  see_whether_over(own, id)
+  return 1
+end
+
 -- After what is sent with them was.
 local function add_to_batches(own, ops)
   for _, op in ipairs(ops) do
@@ -218,10 +239,11 @@ local function add_to_batches(own, ops)
     local key = batch_key(own, id)
     if opening then
       redis.call('HSET', key, 'state', 'open', 'description', opening[1], 'created', string.format('%.6f', now()), 'total', 0)
+      if opening[4] then redis.call('HSET', key, 'abandoned_after', opening[4]) end
       for event, callback in pairs(opening[3]) do redis.call('HSET', key, 'on_' .. event, cmsgpack.pack(callback)) end
       redis.call('ZADD', own .. 'batches', now(), id)
       if opening[2] then
-        redis.call('HSET', key, 'parent', opening[2], 'depth', 1 + tonumber(redis.call('HGET', batch_key(own, opening[2]), 'depth') or 1))
+        redis.call('HSET', key, 'parent', opening[2], 'depth', 1 + (tonumber(redis.call('HGET', batch_key(own, opening[2]), 'depth') or 1) or 1))
         redis.call('SADD', batch_key(own, opening[2]) .. ':jids', 'B:' .. id)
         redis.call('HINCRBY', batch_key(own, opening[2]), 'total', 1)
       end
@@ -230,11 +252,12 @@ local function add_to_batches(own, ops)
       redis.call('SADD', key .. ':jids', unpack(jids, first, math.min(first + 999, #jids)))
     end
     count(key, 'total', #jids)
+    redis.call('HSET', key, 'added', string.format('%.6f', now()))
     if op[5][1] then add_successors(own, key, op[5]) end
     redis.call('ZADD', own .. 'batches', 'XX', now(), id)
     if seals then
       redis.call('HSET', key, 'state', 'sealed')
-      look_whether_over(own, id)
+      see_whether_over(own, id)
     end
   end
 end

@@ -1,0 +1,119 @@
+"""A batch whose keys are broken is refused before anything is sent; what can only fail when all is sent is done by the upkeep."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from servers import Server
+
+from trioworkers import Batch, Job
+from trioworkers.broker.contract import Holder
+from trioworkers.broker.holds.batches import cancel_abandoned
+from trioworkers.broker.holds.limits import Round
+from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.redis.connection import Link, connect
+from trioworkers.errors import Refused
+from trioworkers.jobs.client import Client
+from trioworkers.outcome import Send
+from trioworkers.wire.keys import Keys
+
+
+@pytest.fixture
+async def broker(redis_url: str) -> AsyncIterator[RedisBroker]:
+    async with connect(redis_url, Link(redis_url)) as connection:
+        yield RedisBroker(connection, Keys(), Holder("w", "lease", 30_000))
+
+
+def everything(server: Server) -> dict[str, Any]:
+    names = server.command("KEYS", "*")
+    assert isinstance(names, list)
+    return {name: server.command("DUMP", name) for name in sorted(names)}
+
+
+def graph() -> Batch:
+    batch = Batch("some", on_finished=Job("c", "finished"))
+    batch.add(Job("q", "B", jid="b"), after=[batch.add(Job("q", "A", jid="a"))])
+    return batch
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "tw:batch:ID",
+        "tw:batch:ID:jids",
+        "tw:batch:ID:graph",
+        "tw:batches",
+        "tw:successors",
+        "queue:q",
+        "tw:batch:OUTER:jids",
+    ],
+)
+async def test_nothing_is_sent_if_a_key_is_broken(broker: RedisBroker, shared_server: Server, key: str):
+    outer, inner = graph(), graph()
+    await Client.around(broker).enqueue(outer)
+    broken = key.replace("ID", inner.id).replace("OUTER", outer.id)
+    shared_server.command("DEL", broken)
+    shared_server.command("SET", broken, "of another kind")
+    before = everything(shared_server)
+    with pytest.raises(Refused, match="wrong kind"):
+        await broker.send(map(Send, inner.members(parent=outer.id)))
+    assert everything(shared_server) == before
+
+
+@pytest.mark.parametrize("key", ["tw:batch:ID:jids", "tw:batch:ID:graph", "tw:batches", "queue:q"])
+async def test_nothing_is_added_if_a_key_is_broken(broker: RedisBroker, shared_server: Server, key: str):
+    async with Client.around(broker).batch() as batch:
+        broken = key.replace("ID", batch.id)
+        shared_server.command("DEL", broken)
+        shared_server.command("SET", broken, "of another kind")
+        before = everything(shared_server)
+        with pytest.raises(Refused, match="wrong kind"):
+            await batch.add(Job("q", "A", jid="a"))
+        assert everything(shared_server) == before
+        shared_server.command("DEL", broken)
+
+
+async def test_callback_for_a_broken_queue_comes_when_that_is_mended(broker: RedisBroker, shared_server: Server):
+    shared_server.command("SET", "queue:c", "of another kind")
+    async with Client.around(broker).batch(on_finished=Job("c", "finished")) as batch:
+        pass
+    assert shared_server.command("LLEN", "tw:repairs") == 1
+    shared_server.command("DEL", "queue:c")
+    await broker.tend(Round())
+    assert shared_server.command("LLEN", "queue:c") == 1
+    assert shared_server.command("HGET", f"tw:batch:{batch.id}", "fired_finished")
+
+
+async def test_batch_that_nobody_streams_into_any_more_is_cancelled(broker: RedisBroker, shared_server: Server):
+    client, finished = Client.around(broker), Job("c", "finished")
+    short, long, never = (client.batch(on_finished=finished, abandoned_after=after) for after in (0.001, 3600, None))
+    for batch in (short, long, never):
+        await batch.__aenter__()
+        await batch.add(Job("q", "A"))
+    ended: list[str] = []
+    while not ended:
+        ended = await cancel_abandoned(broker.connection, broker.keys)
+    assert ended == [short.id]
+    assert await cancel_abandoned(broker.connection, broker.keys) == []
+    assert await broker.cancelled([short.id, long.id, never.id]) == {short.id}
+    with pytest.raises(Refused, match="is cancelled"):
+        await short.add(Job("q", "A"))
+    await long.__aexit__(None, None, None)
+    assert await cancel_abandoned(broker.connection, broker.keys) == []
+
+
+@pytest.mark.parametrize("after", [0, -1, "1", float("nan"), True], ids=repr)
+async def test_time_that_is_none_is_refused(broker: RedisBroker, after: Any):
+    with pytest.raises(Exception, match="abandoned_after is a number of seconds"):
+        Client.around(broker).batch(abandoned_after=after)
+
+
+async def test_list_of_those_cancelled_forgets_what_somebody_deleted(broker: RedisBroker, shared_server: Server):
+    async with Client.around(broker).batch() as batch:
+        await batch.add(Job("q", "A"))
+        await broker.cancel_batch(batch.id)
+    shared_server.command("DEL", f"tw:batch:{batch.id}")
+    assert await broker.cancelled([batch.id]) == set()
+    assert shared_server.command("EXISTS", "tw:cancelled") == 0
