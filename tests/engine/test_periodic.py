@@ -284,9 +284,9 @@ async def test_more_entries_for_others_than_a_page_holds_keep_none_of_ours_waiti
         broker.ticks.next[name], broker.ticks.entries[name] = 1.0, FakeEntry(unknown, "", 0.0, "dynamic")
     looks, due = [0], broker.due
 
-    async def counted(limit: int, ticks: int = 0) -> Due:
+    async def counted(limit: int, ticks: int = 0, *, look: bool = True) -> Due:
         looks[0] += 1
-        return await due(limit, ticks)
+        return await due(limit, ticks, look=look)
 
     broker.due = counted  # type: ignore[method-assign]
     with trio.move_on_after(61):

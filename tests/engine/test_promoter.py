@@ -14,9 +14,9 @@ from trioworkers.wire.dialect import Dialect
 class Counting(FakeBroker):
     looks = 0
 
-    async def due(self, limit: int, ticks: int = 0) -> Due:
+    async def due(self, limit: int, ticks: int = 0, *, look: bool = True) -> Due:
         self.looks += 1
-        return await super().due(limit, ticks)
+        return await super().due(limit, ticks, look=look)
 
 
 @pytest.mark.parametrize(("is_idle", "looks"), [(False, 50), (True, 20)])

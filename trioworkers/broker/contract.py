@@ -74,7 +74,8 @@ class Due:
     """What is due in the retry and the schedule set, up to a page, and the seconds until more is (0: there is; None: nothing).
 
     Besides, what people want: control `messages` for this worker, and the names of what is paused for all; periodic jobs that are due (`entries`) at `now_s`,
-    epoch seconds by Redis's clock.
+    epoch seconds by Redis's clock. `tick_in_s`: seconds until the next of those after these, inf if there is
+    none; None if that was not looked for.
     """
 
     retry: list[bytes]
@@ -86,6 +87,7 @@ class Due:
     paused_classes: frozenset[str] = frozenset()
     entries: Sequence[DueEntry] = ()
     now_s: float = 0.0
+    tick_in_s: float | None = None
 
 
 @attrs.frozen
@@ -213,7 +215,7 @@ class Broker(Sends, Protocol):
     async def within(self, wants: Wants) -> Granted:
         """See `within.within`."""
 
-    async def due(self, limit: int, ticks: int = 0) -> Due:
+    async def due(self, limit: int, ticks: int = 0, *, look: bool = True) -> Due:
         """See `Promotes.due`."""
 
     async def take_ticks(self, takes: Sequence[Take]) -> list[Taken]:

@@ -2,22 +2,26 @@
 -- an idle worker does again and again.
 -- result  {seconds until the next one after these, or '' ; due of retry; due of schedule; messages, oldest first; paused queues; paused classes;
 --          what of these can't be read, and why; {size, queue or '', size, …} of what was too large to be read and has been moved;
---          {our time, name of a periodic job that is due, its tick, its definition or '', …}}
--- cron        of who takes ticks: the entries of periodic jobs by their next one; up to `ticks` of those that are due come along, and the wait ends with the next
+--          {our time, name of a periodic job that is due, its tick, its definition or '', …}; seconds until the next of these, 'inf', or '' if nobody asked}
+-- cron        of who takes ticks: the entries of periodic jobs by their next one, and a key that is there for a while after one became due sooner;
+--             up to `ticks` of those that are due come along, and the wait ends with the next
+-- look_there  1: look which are due; 0: only if there is that key, for the caller knows when the next one is
 -- huge_bytes  what is larger goes to its queue here and now, as it came, without leaving Redis; or to the dead set where its queue
 --             doesn't stand among its first fields, as everybody who writes such payloads has it
 -- Most of the time there is nothing of all this; or only periodic jobs, none of which is due.
-local cron = KEYS[before_cron + 1]
-local there = redis.call('EXISTS', unpack({retry, schedule, control, paused_queues, paused_classes, cron}))
-if there == 0 then return {'', {}, {}, {}, {}, {}, {}, {}, {}} end
+local cron, news = KEYS[before_cron + 1], KEYS[before_cron + 2]
+local looks = cron and look_there == '1'
+local there = redis.call('EXISTS', unpack({retry, schedule, control, paused_queues, paused_classes, looks and cron or news}))
+if there == 0 then return {'', {}, {}, {}, {}, {}, {}, {}, {}, looks and 'inf' or ''} end
+looks = looks or cron and redis.call('EXISTS', news) == 1
 local problems, entries, coming, t = {}, {}, math.huge, now()
-local first = cron and redis.pcall('ZRANGE', cron, 0, 0, 'WITHSCORES') or {}
+local first = looks and redis.pcall('ZRANGE', cron, 0, 0, 'WITHSCORES') or {}
 if first.err then problems[1] = cron .. ': ' .. first.err end
 if first[2] then
   coming = tonumber(first[2])
   if there == 1 and coming > t then
     local wait = coming < math.huge and string.format('%.6f', coming - t) or ''
-    return {wait, {}, {}, {}, {}, {}, {}, {}, {}}
+    return {wait, {}, {}, {}, {}, {}, {}, {}, {}, wait ~= '' and wait or 'inf'}
   end
 end
 local soonest
@@ -92,4 +96,5 @@ while #messages < 100 do
   end
   messages[#messages + 1] = message
 end
-return {wait, result[1], result[2], messages, members(paused_queues), members(paused_classes), problems, huge, entries}
+local next_tick = (not looks or first.err) and '' or coming < math.huge and string.format('%.6f', math.max(0, coming - t)) or 'inf'
+return {wait, result[1], result[2], messages, members(paused_queues), members(paused_classes), problems, huge, entries, next_tick}

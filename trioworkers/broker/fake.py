@@ -5,6 +5,7 @@ It can be told to misbehave: `fail_next` raises in place of the next calls, befo
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -389,17 +390,17 @@ class FakeBroker:
         """See `ticks.register`."""
         return await self._call(lambda: self.ticks.register(schedule, declared, since_s, sweep=sweep))
 
-    async def due(self, limit: int, ticks: int = 0) -> Due:
+    async def due(self, limit: int, ticks: int = 0, *, look: bool = True) -> Due:
         """See `Promotes.due`."""
 
         def move() -> Due:
             now_s = self.clock.now_s()
             coming = [at for name in DUE_SETS if (at := self.sets[name].next_after(now_s)) is not None]
-            entries, next_s = self.ticks.due(ticks)
-            coming += [] if next_s is None else [now_s + next_s]
+            entries, tick_in_s = self.ticks.due(ticks, look=look)
+            coming += [] if tick_in_s in (None, math.inf) else [now_s + tick_in_s]
             retry, schedule, delayed = (self.sets[name].due(now_s, limit) for name in DUE_SETS)
             next_in_s = min(coming) - now_s if coming else None
-            return Due(retry, schedule, next_in_s, delayed, entries=entries, now_s=now_s)
+            return Due(retry, schedule, next_in_s, delayed, entries=entries, now_s=now_s, tick_in_s=tick_in_s)
 
         return await self._call(move, looks=True)
 

@@ -20,7 +20,7 @@ DUE = script(
     __file__,
     "due",
     keys=("retry", "schedule", "control", "paused_queues", "paused_classes", "queues", "dead", "*cron"),
-    args=("limit", "max_bytes", "huge_bytes", "queue_prefix", "push", "own", "ticks"),
+    args=("limit", "max_bytes", "huge_bytes", "queue_prefix", "push", "own", "ticks", "look_there"),
     preludes=("send", "pages"),
 )
 PROMOTE = script(
@@ -37,18 +37,30 @@ class Promotes(Owner):
 
     _told: frozenset[bytes] | set[bytes] = frozenset()
 
-    async def due(self, limit: int, ticks: int = 0) -> Due:
-        """Up to `limit` due payloads of each set, up to `ticks` periodic jobs that are due, and what people want. A lost reply loses the messages."""
+    async def due(self, limit: int, ticks: int = 0, *, look: bool = True) -> Due:
+        """Up to `limit` due payloads of each set, up to `ticks` periodic jobs that are due, and what people want. A lost reply loses the messages.
+
+        `look`: whether to look which periodic jobs are due; else only if one has become due sooner than it was, within the last NEWS_S seconds.
+        """
         keys = self.keys
         names = [keys.retry, keys.schedule, keys.control(self.holder.process_id), keys.paused, keys.paused_classes]
-        names += [keys.queues, keys.dead, *([keys.cron] if ticks else [])]
+        names += [keys.queues, keys.dead, *([keys.cron, keys.cron_news] if ticks else [])]
         # Where what is dead lies in records only we write what waits: nothing huge.
         huge_bytes = math.inf if self.dialect.keeps_records else self.guard.huge_bytes
         if "due" in self.too_slow:  # what is larger than the link carries in a second or so goes its way without us
             huge_bytes = min(huge_bytes, self.connection.link.pace.bytes)
-        args = [limit, self.at_once_bytes, huge_bytes, keys.queue(""), self.dialect.pushed_with, keys.own, ticks]
+        args = [
+            limit,
+            self.at_once_bytes,
+            huge_bytes,
+            keys.queue(""),
+            self.dialect.pushed_with,
+            keys.own,
+            ticks,
+            int(look),
+        ]
         with self.too_slow.watching("due"):
-            wait, retry, schedule, messages, *paused, problems, huge, entries = await self.connection.run(
+            wait, retry, schedule, messages, *paused, problems, huge, entries, tick = await self.connection.run(
                 DUE, names, args
             )
         self._say_huge(huge)
@@ -57,7 +69,8 @@ class Promotes(Owner):
         now_s = float(entries[0]) if entries else 0.0
         due_entries = [DueEntry(*each) for each in zip(entries[1::3], entries[2::3], entries[3::3], strict=True)]
         wait_s = float(wait) if wait else None
-        return Due(retry, schedule, wait_s, (), messages, queues, classes, due_entries, now_s)
+        tick_in_s = float(tick) if tick else None
+        return Due(retry, schedule, wait_s, (), messages, queues, classes, due_entries, now_s, tick_in_s)
 
     def _say_huge(self, found: Sequence[Any]) -> None:
         for size, queue in zip(found[::2], found[1::2], strict=True):

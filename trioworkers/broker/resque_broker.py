@@ -57,9 +57,9 @@ class ResqueBroker(RedisBroker):
     keys: ResqueKeys
     _scheduler = ""
 
-    async def due(self, limit: int, ticks: int = 0) -> Due:
+    async def due(self, limit: int, ticks: int = 0, *, look: bool = True) -> Due:
         """See `Promotes.due`."""
-        due = await super().due(limit, ticks)
+        due = await super().due(limit, ticks, look=look)
         keys = [*self.keys.waiting, *self.keys.scheduler_locks, self.keys.queues, self.keys.dead]
         args = [limit, self.at_once_bytes, self.guard.huge_bytes, self.keys.queue(""), *self.around_dead("")]
         wait, delayed, scheduler, huge = await self.connection.run(DUE_DELAYED, keys, args)

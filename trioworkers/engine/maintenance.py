@@ -17,6 +17,7 @@ import trio
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker, Due, DueSet, Reclaiming
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
+from trioworkers.engine.coming_tick import ComingTick
 from trioworkers.engine.periodic import Ticker
 from trioworkers.engine.quarantine import MAX_CRASHES, QUARANTINE_AFTER_CRASHES, WORKER_DIED
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
@@ -56,6 +57,7 @@ class Promoter:
         self._hear = hear
         self._is_idle = is_idle
         self._ticker = ticker
+        self._coming = ComingTick(broker.clock.now_s)
 
     async def run(self) -> None:
         """Look once a second (less often while idle), and at the very moment when the next job comes due. An outage only delays it."""
@@ -69,7 +71,9 @@ class Promoter:
 
         Raises BrokerError.
         """
-        due = await self._broker.due(PROMOTE_PAGE, 0 if self._ticker is None else self._ticker.page)
+        look = self._coming.begin()
+        due = await self._broker.due(PROMOTE_PAGE, 0 if self._ticker is None else self._ticker.page, look=look)
+        self._coming.end(due)
         self._hear(due)
         next_tick_s, is_stuck = math.inf, False
         if self._ticker is not None and due.entries:
@@ -84,7 +88,8 @@ class Promoter:
                 errors += (await self._broker.promote(source, entries))[1]
         for error in set(errors):
             logger.error("a due job can't be enqueued, it stays where it is: %s", error)
-        return min(next_tick_s, math.inf if errors or is_stuck or due.next_in_s is None else due.next_in_s)
+        next_in_s = math.inf if errors or is_stuck or due.next_in_s is None else due.next_in_s
+        return min(next_tick_s, next_in_s, self._coming.in_s)
 
     def _entry(self, payload: bytes) -> tuple[bytes, str | None, bytes]:
         """What becomes of a due payload. It may be no job of ours: where it names a queue, it goes there as it came, whatever else it says."""

@@ -193,6 +193,14 @@ KEYS = (
         *("whoever takes the tick; every exit of the job", "with the entry", True),
     ),
     Key(
+        *(
+            "tw:cron_news",
+            "string",
+            "There for ten seconds after a periodic job became due sooner than workers know.",
+        ),
+        *("declaring, resuming, `Client.periodic`, `cron`", "expiry", True),
+    ),
+    Key(
         *("tw:cron_declared", "hash", "When a process that declares these entries was last heard of, by schedule."),
         *("heartbeat of a worker that declares any", "such a worker, after 10 minutes without one", True),
     ),

@@ -257,6 +257,11 @@ class Keys:
         """Sorted set: names of periodic jobs' entries by their next tick, in epoch seconds; inf for what is paused, broken or never due again."""
         return self._own("tw:cron")
 
+    @property
+    def cron_news(self) -> str:
+        """String with expiry: there for some seconds after an entry became due sooner than workers know."""
+        return self._own("tw:cron_news")
+
     def cron_entry(self, name: str) -> str:
         """Hash: what a periodic job is, and who says so."""
         return self._own(f"tw:cron:{name}")

@@ -45,9 +45,15 @@ class Bench:
         now_s: float = self.broker.clock.now_s()
         return now_s
 
-    async def due(self, ticks: int = 10) -> Due:
-        found: Due = await self.broker.due(10, ticks)
+    async def due(self, ticks: int = 10, *, look: bool = True) -> Due:
+        found: Due = await self.broker.due(10, ticks, look=look)
         return found
+
+    async def news_are_over(self) -> None:
+        if self.connection is None:
+            self.broker.ticks.news_until_s = 0.0
+        else:
+            assert await self.connection.call("t", lambda client: client.delete([KEYS.cron_news])) == 1
 
     async def declare(self, name: str = "q/A", definition: bytes = b"{}", next_s: float = 1.0, **options: Any) -> Any:
         timing = options.pop("timing", "1")
@@ -302,6 +308,25 @@ async def test_page_of_due_entries_is_followed_by_the_next_at_once(bench: Bench)
     due = await bench.due(ticks=3)
     assert (len(due.entries), due.next_in_s) == (3, 0.0)
     assert (await bench.due(ticks=0)).entries in ((), [])
+
+
+async def test_who_knows_the_next_tick_is_told_only_of_one_that_is_sooner(bench: Bench):
+    """Else entries that aren't due would cost each look of an idle worker a command."""
+    assert (await bench.due()).tick_in_s == NEVER
+    assert (await bench.due(look=False)).tick_in_s is None
+    await bench.declare(next_s=2e9)
+    news = await bench.due(look=False)
+    assert news.tick_in_s == pytest.approx(2e9 - await bench.now(), abs=5)
+    assert news.next_in_s == news.tick_in_s
+    await bench.news_are_over()
+    known = await bench.due(look=False)
+    assert (known.tick_in_s, known.next_in_s, known.entries) == (None, None, [])
+    await bench.declare(next_s=2e9 + 5)
+    await bench.broker.send([Send(Job("q", "A"), 2.1e9)])
+    assert (await bench.due(look=False)).tick_in_s is None  # a second worker's start is no news
+    await bench.declare(next_s=1.0, timing="2")
+    [entry] = (await bench.due(look=False)).entries
+    assert entry.name == b"q/A"
 
 
 @pytest.mark.parametrize("key", ["tw:cron", "tw:cron:q/A", "tw:runs:q/A", "tw:cron_declared", "tw:unique"])

@@ -17,7 +17,18 @@ EDIT_CRON = script(
     __file__,
     "edit_cron",
     keys=("cron",),
-    args=("own", "name", "action", "definition", "timing", "following", "work", "forgotten_after_s", "kept_runs"),
+    args=(
+        "own",
+        "name",
+        "action",
+        "definition",
+        "timing",
+        "following",
+        "work",
+        "forgotten_after_s",
+        "kept_runs",
+        "news_s",
+    ),
     preludes=ENDS,
 )
 
@@ -25,6 +36,9 @@ Action = Literal["put", "delete", "pause", "resume", "run"]
 
 FORGOTTEN_AFTER_S = 600
 """An entry of code that no live process has declared for so long leaves."""
+
+NEWS_S = 10
+"""How long it is to be seen that an entry is due sooner than workers know: some looks of an idle one."""
 
 
 @attrs.frozen
@@ -43,7 +57,7 @@ class Edit:
     def args(self) -> list[str | bytes | int]:
         """The script's."""
         said = (self.keys.own, self.name, self.action, self.definition, self.timing, score(self.next_s))
-        return [*said, pack(self.work), FORGOTTEN_AFTER_S, KEPT_RUNS]
+        return [*said, pack(self.work), FORGOTTEN_AFTER_S, KEPT_RUNS, NEWS_S]
 
 
 def putting(keys: Keys, entry: Periodic, now_s: float) -> Edit:

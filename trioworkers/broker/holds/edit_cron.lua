@@ -7,6 +7,12 @@
 local cron, entry = own .. 'cron', own .. 'cron:' .. name
 local score = redis.call('ZSCORE', cron, name)
 
+-- Workers know when the next tick is, and look sooner while this key is there.
+local function be_due(following)
+  redis.call('ZADD', cron, following, name)
+  redis.call('SET', own .. 'cron_news', 1, 'EX', news_s)
+end
+
 local function is_declared()
   local found = redis.call('HGETALL', own .. 'cron_declared')
   for i = 1, #found, 2 do
@@ -28,7 +34,7 @@ if action == 'put' then
   if found[3] then
     redis.call('ZADD', cron, 'inf', name)
   elseif not score or score == 'inf' or found[2] ~= timing then
-    redis.call('ZADD', cron, following, name)
+    be_due(following)
   end
   return 'OK'
 end
@@ -47,7 +53,7 @@ if action == 'pause' then
 end
 if redis.call('HGET', entry, 'definition') ~= definition then return 'CHANGED' end
 if action == 'resume' then
-  if redis.call('HDEL', entry, 'paused', 'broken') > 0 or score == 'inf' then redis.call('ZADD', cron, following, name) end
+  if redis.call('HDEL', entry, 'paused', 'broken') > 0 or score == 'inf' then be_due(following) end
   return 'OK'
 end
 local push, later, locked, jid, tick, skips = unpack(cmsgpack.unpack(work))

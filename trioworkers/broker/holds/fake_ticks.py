@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from trioworkers.broker.holds.cron_entries import FORGOTTEN_AFTER_S
+from trioworkers.broker.holds.cron_entries import FORGOTTEN_AFTER_S, NEWS_S
 from trioworkers.broker.holds.ticks import Declaration, DueEntry, Registered, Take, Taken
 from trioworkers.errors import ConfigurationError
 from trioworkers.outcome import Send
@@ -43,17 +43,22 @@ class FakeTicks:
     runs: dict[str, dict[str, Run]] = attrs.field(factory=dict)
     declared: dict[str, float] = attrs.field(factory=dict)
     names: dict[str, set[bytes]] = attrs.field(factory=dict)
+    news_until_s: float = 0.0
 
-    def due(self, ticks: int) -> tuple[list[DueEntry], float | None]:
-        """Those that are due, and seconds until there is another one."""
-        if not ticks:
-            return [], None
+    def _set_next(self, name: bytes, next_s: float) -> None:
+        self.next[name] = next_s
+        self.news_until_s = self.now_s() + NEWS_S
+
+    def due(self, ticks: int, *, look: bool = True) -> tuple[list[DueEntry], float | None]:
+        """Those that are due, and seconds until there is another one: see `Due.tick_in_s`."""
         now_s = self.now_s()
+        if not ticks or not (look or now_s < self.news_until_s):
+            return [], None
         by_score = sorted((score, name) for name, score in self.next.items())
         due = [(name, score) for score, name in by_score if score <= now_s][:ticks]
         found = [DueEntry(name, spelled(score), self._definition(name)) for name, score in due]
         coming = [score - now_s for score, _ in by_score if now_s < score < math.inf]
-        return found, 0.0 if len(found) == ticks else min(coming, default=None)
+        return found, 0.0 if len(found) == ticks else min(coming, default=math.inf)
 
     def _definition(self, name: bytes) -> bytes:
         return self.entries[name].definition if name in self.entries else b""
@@ -124,7 +129,7 @@ class FakeTicks:
             raise ConfigurationError(f"periodic job {entry.name} is declared in code, and is changed there")
         self.entries[name] = FakeEntry(definition, entry.timing, self.now_s(), "dynamic")
         if before is None or before.timing != entry.timing:
-            self.next[name] = math.inf if following is None else following
+            self._set_next(name, math.inf if following is None else following)
 
     def delete(self, name: str) -> bool:
         """See `ticks.delete`."""
@@ -161,5 +166,5 @@ class FakeTicks:
         if paused:
             self.next[name] = math.inf
         elif score == math.inf or before is None or before.timing != each.timing:
-            self.next[name] = each.next_s
+            self._set_next(name, each.next_s)
         return changed

@@ -11,6 +11,8 @@ local cron, declared = own .. 'cron', own .. 'cron_declared'
 local t = now()
 local started = tonumber(since)
 
+local is_news = false
+
 local function declare(name, definition, timing, following)
   local entry = own .. 'cron:' .. name
   local found = redis.pcall('HMGET', entry, 'definition', 'since', 'timing', 'paused')
@@ -28,6 +30,7 @@ local function declare(name, definition, timing, following)
     if not score then redis.call('ZADD', cron, 'inf', name) end
   elseif not score or score == 'inf' or found[3] ~= timing then
     redis.call('ZADD', cron, following, name)
+    is_news = true
   end
   return changed
 end
@@ -37,6 +40,7 @@ for _, e in ipairs(cmsgpack.unpack(entries)) do
   if declare(unpack(e)) then changed[#changed + 1] = e[1] end
   names[#names + 1] = e[1]
 end
+if is_news then redis.call('SET', own .. 'cron_news', 1, 'EX', news_s) end -- workers know when the next tick is, and look sooner while this is there
 if #names > 0 then
   redis.call('SADD', own .. 'cron_names:' .. schedule, unpack(names))
   redis.call('HSET', declared, schedule, string.format('%.6f', t))

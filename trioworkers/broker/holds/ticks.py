@@ -10,6 +10,7 @@ import attrs
 from trioworkers.broker.holds.cron_entries import (
     EDIT_CRON,
     FORGOTTEN_AFTER_S,
+    NEWS_S,
     Edit,
     answer_of,
     check_deleted,
@@ -36,7 +37,7 @@ REGISTER_CRON = script(
     __file__,
     "register_cron",
     keys=("cron", "lease"),
-    args=("own", "entries", "schedule", "since", "sweep", "forgotten_after_s", "ours"),
+    args=("own", "entries", "schedule", "since", "sweep", "forgotten_after_s", "ours", "news_s"),
     preludes=("send",),
 )
 
@@ -142,7 +143,16 @@ async def register(
     Raises BrokerError: Unavailable while there is no lease.
     """
     entries = [(each.name, each.definition, each.timing, score(each.next_s)) for each in declared]
-    args = [who.keys.own, pack(entries), who.schedule, f"{since_s:.6f}", int(sweep), FORGOTTEN_AFTER_S, who.lease]
+    args = [
+        who.keys.own,
+        pack(entries),
+        who.schedule,
+        f"{since_s:.6f}",
+        int(sweep),
+        FORGOTTEN_AFTER_S,
+        who.lease,
+        NEWS_S,
+    ]
     reply = await connection.run(REGISTER_CRON, [who.keys.cron, who.lease_key], args)
     if reply is None:
         raise Unavailable("the lease is gone")
