@@ -349,6 +349,69 @@ def test_command_line_makes_two_fleets_of_one_app():
         narrow(another, read_queues("x", None))
 
 
+def named(app: App) -> list[tuple[str, int, dict[str, int], bool]]:
+    return [(each.name, each.concurrency, dict(each.weights), each.strict) for each in app.capsules]
+
+
+def test_command_line_chooses_and_makes_capsules():
+    def app() -> App:
+        made = App()
+        made.capsule("io", concurrency=4, queues={"a": 2, "b": 1})
+        made.capsule("reports", concurrency=1, queues=["c", "d"])
+        made.queue("e", concurrency=5)
+        return made
+
+    def narrowed(*capsules: str, queues: str | None = None, concurrency: int | None = None) -> App:
+        found = app()
+        narrow(found, read_queues(queues, concurrency, capsules))
+        return found
+
+    assert named(narrowed("reports")) == [("reports", 1, {"c": 1, "d": 1}, True)]
+    assert narrowed("reports").queues == {"c": 1, "d": 1}
+    assert named(narrowed("io=50", "e")) == [("io", 50, {"a": 2, "b": 1}, False), ("e", 5, {"e": 1}, True)]
+    assert named(narrowed("io=b,a")) == [("io", 4, {"b": 1, "a": 1}, True)]
+    assert named(narrowed("io=b=3,e=1")) == [("io", 4, {"b": 3, "e": 1}, False)]
+    assert named(narrowed("mine=7:a=1,c=2")) == [("mine", 7, {"a": 1, "c": 2}, False)]
+    assert named(narrowed("reports", queues="a,e", concurrency=9)) == [
+        ("queues", 9, {"a": 1, "e": 1}, True),
+        ("reports", 1, {"c": 1, "d": 1}, True),
+    ]
+    assert named(narrowed("reports", queues="a")) == [
+        ("io", 4, {"a": 2}, False),
+        ("reports", 1, {"c": 1, "d": 1}, True),
+    ]
+    with pytest.raises(WrongUsage, match="--capsule: the App has no capsule 'x'; it has io, reports, e, or say all"):
+        narrowed("x")
+    with pytest.raises(WrongUsage, match="--capsule: the App has no capsule 'x'"):
+        narrowed("x=a,b")
+    with pytest.raises(WrongUsage, match="--capsule: the App has no queue 'x'; it has a, b, c, d, e"):
+        narrowed("io=3:x")
+    with pytest.raises(WrongUsage, match="--capsule: queue 'a' is in two capsules, 'io' and 'mine'"):
+        narrowed("io", "mine=1:a")
+
+
+@pytest.mark.parametrize(
+    ("capsule", "why"),
+    [
+        ("io=0", "concurrency is a whole number from 1 on, not 0"),
+        ("io=0:a", "concurrency is a whole number from 1 on, not 0"),
+        ("=5:a", "a capsule's name is a text"),
+        ("io=5:a,a", "queue 'a' is named twice"),
+        ("io=5:a=1,a=2", "a queue is named twice"),
+        ("io=5:a=1,b", "weights are for all queues of a capsule"),
+        ("io=5:a=0", "a weight is a whole number from 1 to 1000, not 0"),
+        ("io=5:a=x", "a weight is a whole number from 1 on, not 'x'"),
+    ],
+)
+def test_capsule_of_the_command_line_that_makes_no_sense_is_refused(capsule: str, why: str):
+    with pytest.raises(WrongUsage) as caught:
+        read_queues(None, None, [capsule])
+    assert why in str(caught.value)
+    assert "--" in str(caught.value)
+    with pytest.raises(WrongUsage, match="'io' is named twice"):
+        read_queues(None, None, ["io", "io=5"])
+
+
 @pytest.mark.parametrize(
     ("text", "concurrency", "why"),
     [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
@@ -129,7 +129,7 @@ class Declarations:
         self.http = Http() if http is None else http
         self._concurrency: dict[str, int | None] = {}
         self._capsules: dict[str, Capsule] = {}
-        self._only: Capsule | None = None
+        self._only: tuple[Capsule, ...] | None = None
         self._queue_limits: dict[str, FleetLimit] = {}
         self._unknown: dict[str, Unknown] = {}
         self._dialects: dict[str, str] = {}
@@ -353,47 +353,41 @@ class Declarations:
         self._given = given
         self._retry_said.clear()
 
-    def narrow(self, queues: Mapping[str, int] | Sequence[str], concurrency: int | None = None) -> None:
-        """Serve these queues only; given a concurrency, as one capsule. For the command line. Raises ConfigurationError."""
-        if why := why_not("queues", 1 if concurrency is None else concurrency, queues):
-            raise ConfigurationError(why)
-        served = self.queues
-        if missing := [queue for queue in queues if queue not in served]:
-            raise ConfigurationError(
-                f"the App has no queue {missing[0]!r:.80}; it has {', '.join(sorted(served)) or 'none'}"
-            )
-        weights = dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1)
-        self._only = Capsule("queues", concurrency or 0, weights, strict=not isinstance(queues, Mapping))
+    def narrow(self, capsules: Sequence[Capsule]) -> None:
+        """Serve these only. For the command line. Raises ConfigurationError for a queue that the App hasn't, or that two of them have."""
+        served, taken = self.queues, dict[str, str]()
+        for capsule in capsules:
+            if why := why_not(capsule.name, capsule.concurrency, capsule.weights):
+                raise ConfigurationError(why)
+            for queue in capsule.weights:
+                if queue not in served:
+                    raise ConfigurationError(
+                        f"the App has no queue {queue!r:.80}; it has {', '.join(sorted(served)) or 'none'}"
+                    )
+                if taken.setdefault(queue, capsule.name) != capsule.name:
+                    raise ConfigurationError(
+                        f"queue {queue!r} is in two capsules, {taken[queue]!r} and {capsule.name!r}"
+                    )
+        self._only = tuple(capsules)
 
     @property
     def queues(self) -> dict[str, int]:
         """Of each queue, how many of its jobs may run at once."""
+        if self._only is not None:
+            return {queue: each.concurrency for each in self._only for queue in each.weights}
         found = {queue: DEFAULT_CONCURRENCY for queue, _ in self._handlers}
         found |= {queue: DEFAULT_CONCURRENCY if told is None else told for queue, told in self._concurrency.items()}
         found |= {queue: each.concurrency for each in self._capsules.values() for queue in each.weights}
-        if self._only is None:
-            return found
-        return {queue: self._only.concurrency or found[queue] for queue in self._only.weights}
+        return found
 
     @property
     def capsules(self) -> tuple[Capsule, ...]:
         """Which queues share slots: each queue is in one capsule, by itself if nothing was said."""
-        if self._only is not None and self._only.concurrency:
-            return (self._only,)
         if self._only is not None:
-            return self._narrowed(self._only.weights)
+            return self._only
         shared = {queue for capsule in self._capsules.values() for queue in capsule.weights}
         alone = (of_one(queue, count) for queue, count in self.queues.items() if queue not in shared)
         return (*self._capsules.values(), *alone)
-
-    def _narrowed(self, only: Collection[str]) -> tuple[Capsule, ...]:
-        found = []
-        for capsule in self._capsules.values():
-            weights = {queue: weight for queue, weight in capsule.weights.items() if queue in only}
-            if weights:
-                found.append(attrs.evolve(capsule, weights=weights))
-        shared = {queue for capsule in found for queue in capsule.weights}
-        return (*found, *(of_one(queue, count) for queue, count in self.queues.items() if queue not in shared))
 
     @property
     def dialect(self) -> Dialect:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Annotated, Literal
 
 import typer
@@ -10,7 +9,6 @@ import typer
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import LogFormat, LogLevel, Target
 from trioworkers.cli.commands.web import ReadToken, Token
-from trioworkers.errors import WrongUsage
 
 
 @examples(
@@ -19,6 +17,10 @@ from trioworkers.errors import WrongUsage
     ("trioworkers run app.py --redis redis://redis.internal:6379/1 --process-id w1", "its jobs come back to w1"),
     ("trioworkers run app.py --web 127.0.0.1:8090", "with the dashboard"),
     ("trioworkers run app.py --queues critical=6,default=3 --concurrency 50", "one fleet of two that this app makes"),
+    (
+        "trioworkers run app.py --capsule io=200 --capsule reports",
+        "two of the App's capsules, one of them with other slots",
+    ),
     ("trioworkers run app.py --processes auto --max-rss 600M", "one process a core; HUP replaces them in turn"),
     ("trioworkers run app.py --log-format json --log-level warning", "no line for jobs that go well"),
 )
@@ -64,6 +66,13 @@ def run(
         int | None,
         typer.Option(metavar="N", help="With --queues: so many of their jobs at once, in one capsule."),
     ] = None,
+    capsule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=N[:LIST]]",
+            help="Serve this capsule of the App's; io=50: with so many slots; io=50:critical=6,default=3: of these queues. Several times: several.",
+        ),
+    ] = None,
     processes: Annotated[
         str | None,
         typer.Option(
@@ -89,59 +98,27 @@ def run(
     third one exits at once. TSTP: fetch no more. TTIN: log where each running job is. With --processes, HUP or USR2: replace one process
     after the other, each when its successor is ready.
     """
-    from trioworkers.cli.loader import load_app  # noqa: PLC0415 - `--help` should not wait for it
-    from trioworkers.cli.served_queues import narrow, read_queues  # noqa: PLC0415 - as above
-    from trioworkers.cli.usage import check_environment, check_options, check_url  # noqa: PLC0415 - as above
-    from trioworkers.process.logs import configure_logging, ensure_logging  # noqa: PLC0415 - as above
-    from trioworkers.process.signals import hearing  # noqa: PLC0415 - as above
+    from trioworkers.cli.served_queues import read_queues  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.start import Asked, start  # noqa: PLC0415 - as above
 
-    check_url(redis, "--redis")
-    options = {
-        "process_id": process_id,
-        "namespace": namespace,
-        "shutdown_timeout": shutdown_timeout,
-        "lease": lease,
-        "unknown": unknown,
-        "strict": strict,
-    }
-    check_options(**options)
-    only = read_queues(queues, concurrency)
-    if processes is None and max_rss is not None:
-        raise WrongUsage("--max-rss is for --processes: who watches over a process is another one (--processes 1)")
-    if processes is not None or health is not None:
-        from trioworkers.cli.processes import check_health, read_count, read_size, supervise  # noqa: PLC0415 - few need it
-
-        check_health(health)
-        if processes is not None:
-            from trioworkers.cli.processes_page import Web  # noqa: PLC0415 - as above
-
-            count, limit = read_count(processes), None if max_rss is None else read_size(max_rss)
-            configure_logging(log_format, log_level)
-            log = (log_format, log_level)
-            page = None if web is None else Web(web, web_token, web_read_token)
-            raise typer.Exit(
-                supervise(
-                    count, limit, health, target=target, redis=redis, options=options, only=only, log=log, web=page
-                )
-            )
-    configure_logging(log_format, log_level)
-    with hearing():  # from now on: a module may take its time, and a stop is a stop
-        app = load_app(target)
-        ensure_logging()
-        app.configure(redis_url=redis, **options)
-        check_environment(app)
-        narrow(app, only)
-        with ExitStack() as stack:
-            if web is not None:
-                from trioworkers.cli.dashboard import beside_worker, serving  # noqa: PLC0415 - few need it
-
-                stack.enter_context(beside_worker(app, serving(web, web_token, web_read_token, None, read_only=False)))
-            if health is None:
-                app.run()
-                return
-            from trioworkers.process.health import Told, serving_health  # noqa: PLC0415 - few need it
-            from trioworkers.process.run import run as run_worker  # noqa: PLC0415 - `--help` should not wait for it
-
-            told = Told()
-            stack.enter_context(serving_health(health, told.health))
-            run_worker(app, told.tell)
+    asked = Asked(
+        target=target,
+        redis=redis,
+        options={
+            "process_id": process_id,
+            "namespace": namespace,
+            "shutdown_timeout": shutdown_timeout,
+            "lease": lease,
+            "unknown": unknown,
+            "strict": strict,
+        },
+        only=read_queues(queues, concurrency, capsule or ()),
+        processes=processes,
+        max_rss=max_rss,
+        health=health,
+        web=None if web is None else (web, web_token, web_read_token),
+        log_format=log_format,
+        log_level=log_level,
+    )
+    if status := start(asked):
+        raise typer.Exit(status)
