@@ -298,3 +298,25 @@ async def test_slot_comes_back_whose_jobs_follow_ups_redis_refuses(
     assert isinstance(again, list)
     assert len(again) == 10
     assert all("WRONGTYPE" in json.loads(payload)["error_message"] for payload in again)
+
+
+async def test_lists_of_all_queues_are_registered_again_as_soon_as_the_lease_was_gone(
+    redis_url: str, shared_server: Server
+):
+    ran: list[object] = []
+    app = App(redis_url, lease=600, process_id="w")
+    for queue in ("q", "other"):
+
+        async def note(ctx: Context, queue: str = queue) -> None:
+            ran.append(queue)
+
+        app.handler(queue, "Note")(note)
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(app.serve)
+        shared_server.command("DEL", "tw:lease:w", "tw:inprogress")
+        shared_server.command("LPUSH", "queue:q", '{"class":"Note","args":[],"jid":"j"}')
+        with trio.fail_after(60):
+            while sorted(shared_server.command("HVALS", "tw:inprogress")) != ["w other", "w q"]:  # type: ignore[arg-type]
+                await trio.sleep(0.01)
+        worker.stop()
+    assert ran == ["q"]

@@ -54,6 +54,7 @@ class Heartbeat:
         self._settled_before: tuple[float, Mapping[str, int]] = trio.current_time(), settled()
         self._started_at_s = time.time()
         self._rtt_us = 0
+        self._hurried = trio.Event()
         self.look_at_hosts: Callable[[], Sequence[HostState] | None] = lambda: None
         """How the hosts do that jobs call; None: none has called one yet."""
         self.hosts: Sequence[HostState] = ()
@@ -65,8 +66,14 @@ class Heartbeat:
         """Beat for ever; an outage only delays the next one. Raises Superseded if another worker has our process id."""
         interval_s = self._presence.beat_interval_s
         while True:
+            self._hurried = trio.Event()
             self._on_beat(await retrying(self.beat, longest_s=min(1.0, interval_s)))
-            await trio.sleep_until(next_tick(interval_s))
+            with trio.move_on_at(next_tick(interval_s)):
+                await self._hurried.wait()
+
+    def hurry(self) -> None:
+        """Beat at once: our lease was gone, and perhaps our lists with it, of which only a beat notes all."""
+        self._hurried.set()
 
     async def beat(self) -> Beat:
         """One heartbeat. Raises BrokerError."""

@@ -155,6 +155,10 @@ class Upkeep:
         """With each heartbeat."""
         self._heartbeat.look_at_hosts = hosts
 
+    def hurry(self) -> None:
+        """See `Heartbeat.hurry`."""
+        self._heartbeat.hurry()
+
     async def check_neighbours(self) -> None:
         """The check before anything begins. Raises SharedQueue if we are strict and not alone on our queues."""
         await self._watch.check()

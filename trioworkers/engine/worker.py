@@ -281,6 +281,7 @@ class Worker:
             logger.warning("Redis lost its data: running jobs go on, but are in no list any more")
         else:
             logger.warning("our lease ran out while we were cut off; looking what other workers took over")
+        self._upkeep.hurry()
         for served in self._served.values():
             served.doubt(taken_over=gone is LeaseGone.EXPIRED)
 
