@@ -27,9 +27,10 @@ RUN_BY = {
     "hooks.md": "test_hooks_page.py",
     "interop.md": "interop/test_interop_page.py",
     "testing.md": "testing/test_page.py",
+    "tutorial.md": "test_tutorial.py",
 }
 """Who runs the programs of a page, and what else it has in other languages; all other Python is run by test_pages_python.py."""
-WHOLE = ("README.md", "handlers.md", "interop.md")
+WHOLE = ("README.md", "handlers.md", "interop.md", "tutorial.md")
 """All of whose code that test runs, not only the programs that have names."""
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_HERE = ("opentelemetry-exporter-otlp",)
@@ -66,6 +67,8 @@ def why_nobody_runs(block: Block) -> str | None:
     """What is wrong with a block of code, as far as its page says."""
     if block.why_not_run is not None:
         return None if len(block.why_not_run) > 10 else "why not?"
+    if block.language == "text" and block.page == "tutorial.md":
+        return None
     if block.language not in ("python", "sh", "ruby"):
         return "say which language it is; or <!-- not run: why --> above it"
     if (block.name or block.language == "ruby") and block.page not in RUN_BY:
@@ -116,7 +119,11 @@ def fault_of(words: list[str], page: str) -> str | None:
     if program == "python":
         known = {*programs(page), "manage.py", "-m"}
         return None if rest[0] in known else f"no program {rest[0]}"
-    return None if program in ("curl", "echo", "jq", "gzip", "zcat", ">", "<", "cd", "mkdir") else f"what is {program}?"
+    return (
+        None
+        if program in (".", "curl", "echo", "jq", "gzip", "zcat", ">", "<", "cd", "mkdir", "pytest", "python3")
+        else f"what is {program}?"
+    )
 
 
 def parse(words: list[str]) -> None:
