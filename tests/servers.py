@@ -26,12 +26,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
-    """Wait until `condition()` is true, or fail the test."""
+def wait_for(condition: Callable[[], object], what: str | Callable[[], str], timeout_s: float = 60.0) -> None:
+    """Wait until `condition()` is true, or fail the test. `what` may be asked for when it is wanted: how a log ends, say."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout_s} s in vain: {what}")
+            raise AssertionError(f"waited {timeout_s} s in vain: {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
 
 
@@ -186,7 +186,11 @@ class Worker:
     log: Path
 
     def wait_started(self) -> Worker:
-        wait_for(lambda: "started:" in self.text, f"the worker starts: {self.text}")
+        def started() -> bool:
+            assert self.process.poll() is None or "started:" in self.text, f"it ended before that: {self.text}"
+            return "started:" in self.text
+
+        wait_for(started, lambda: f"the worker starts: {self.text}")
         return self
 
     @property

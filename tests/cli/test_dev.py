@@ -61,7 +61,7 @@ class Dev:
         return self.log.read_text(errors="replace")
 
     def wait(self, words: str, times: int = 1) -> Dev:
-        wait_for(lambda: self.text.count(words) >= times, f"{words!r} in {self.text}")
+        wait_for(lambda: self.text.count(words) >= times, lambda: f"{words!r} in {self.text}")
         return self
 
     def enqueue(self, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:

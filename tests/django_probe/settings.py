@@ -22,6 +22,6 @@ TASKS = {
     "killed": {
         "BACKEND": BACKEND,
         "QUEUES": ["killed"],
-        "OPTIONS": {"isolate": "process", "timeout": 3, "concurrency": 2},
+        "OPTIONS": {"isolate": "process", "timeout": 8, "concurrency": 2},
     },
 }

@@ -144,7 +144,7 @@ def test_no_job_is_lost_when_the_primary_is_killed_or_its_slot_moves(
         wait_for(lambda: len(ended(runs)) > 20, "it works")
         move_slot(nodes)
         sent |= sent_by(client, 100)
-        wait_for(lambda: sent <= ended(runs), f"all run over a slot that moves: {worker.text[-2000:]}")
+        wait_for(lambda: sent <= ended(runs), lambda: f"all run over a slot that moves: {worker.text[-2000:]}")
 
         sent |= sent_by(client, 200)
         before = nodes.owner()
@@ -157,7 +157,7 @@ def test_no_job_is_lost_when_the_primary_is_killed_or_its_slot_moves(
             "a replica was promoted",
         )
         sent |= sent_by(client, 100)
-        wait_for(lambda: sent <= ended(runs), f"all run over a kill: {worker.text[-2000:]}")
+        wait_for(lambda: sent <= ended(runs), lambda: f"all run over a kill: {worker.text[-2000:]}")
     assert worker.process.poll() is None
     assert "Traceback" not in worker.text
     before.start(*OPTIONS, *bus_port(before))

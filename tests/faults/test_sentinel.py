@@ -179,7 +179,7 @@ def test_no_job_is_lost_over_failovers_asked_for_and_suffered(
 
         deployment.fail_over()
         sent |= {str(jid) for jid in client.enqueue(*jobs(100))}
-        wait_for(lambda: sent <= ended(runs), f"all run over a failover asked for: {worker.text[-2000:]}")
+        wait_for(lambda: sent <= ended(runs), lambda: f"all run over a failover asked for: {worker.text[-2000:]}")
         wait_for(deployment.is_whole, "the old primary is a replica")
 
         sent |= {str(jid) for jid in client.enqueue(*jobs(200))}
@@ -188,7 +188,7 @@ def test_no_job_is_lost_over_failovers_asked_for_and_suffered(
         before.kill()
         wait_for(lambda: deployment.primary is not before, "the other one was promoted")
         sent |= {str(jid) for jid in client.enqueue(*jobs(100))}
-        wait_for(lambda: sent <= ended(runs), f"all run over a kill: {worker.text[-2000:]}")
+        wait_for(lambda: sent <= ended(runs), lambda: f"all run over a kill: {worker.text[-2000:]}")
 
         before.start()  # thinks that it is a primary until the Sentinels tell it
         wait_for(deployment.is_whole, "the killed one came back as replica")

@@ -32,7 +32,7 @@ def run(run_worker: Run, server: Server, jobs: Jobs) -> Iterator[Run]:
         fixed = ("--processes", str(count), "--process-id", "w", "--lease", "2", "--shutdown-timeout", "2")
         environment = {"RUNS": str(jobs.runs), "CONCURRENCY": "10", **environment}
         parent = run_worker(server.url, "process_app:app", *fixed, *options, **environment)
-        wait_for(lambda: f"all {count} processes are ready" in parent.text, f"they are ready: {parent.text}")
+        wait_for(lambda: f"all {count} processes are ready" in parent.text, lambda: f"they are ready: {parent.text}")
         pids.update(workers_of(parent), pages_of(parent))
         return parent
 
@@ -80,7 +80,7 @@ def test_rolled_under_load_each_job_runs_once_and_capacity_is_never_missing(run:
         ready.append(probe(port, "ready"))
         return parent.text.count("all 2 processes are ready") == 2
 
-    wait_for(rolled, f"all are replaced: {parent.text}")
+    wait_for(rolled, lambda: f"all are replaced: {parent.text}")
     assert set(ready) == {200}
     assert not first & set(workers_of(parent))
     jobs.push(100, "Sleep", 0.02)

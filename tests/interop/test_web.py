@@ -97,7 +97,7 @@ class Office:
 
     def await_ran(self, *texts: str) -> None:
         """Wait until exactly these have run."""
-        wait_for(lambda: set(self.ran()) >= set(texts), f"{texts} ran, not only {self.ran()}")
+        wait_for(lambda: set(self.ran()) >= set(texts), lambda: f"{texts} ran, not only {self.ran()}")
         assert self.ran() == sorted(texts)
 
     def members(self, key: str) -> list[str]:
@@ -117,7 +117,7 @@ class Office:
         wait_for(lambda: [running for _, _, running in self.ruby("works")] == [jid], f"{jid} runs")
 
     def await_failed(self, key: str, *texts: str) -> None:
-        wait_for(lambda: self.first_args(key) == sorted(texts), f"{texts} in {key}, not {self.first_args(key)}")
+        wait_for(lambda: self.first_args(key) == sorted(texts), lambda: f"{texts} in {key}, not {self.first_args(key)}")
 
     def page_of(self, listing: str, jid: str) -> str:
         """The path of one entry's own page."""

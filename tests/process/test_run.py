@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness import Jobs, children_of
-from servers import Server, Worker, wait_for
+from servers import Server, Worker, blocked_fetches, wait_for
 
 RunWorker = Callable[..., Worker]
 
@@ -89,6 +89,7 @@ def test_quiet_worker_fetches_no_more(work: RunWorker, jobs: Jobs):
     worker = work().wait_started()
     worker.signal(signal.SIGTSTP)
     wait_for(lambda: "quiet" in worker.text, "it is quiet")
+    wait_for(lambda: blocked_fetches(jobs.server) == 0, "the fetch that waited is over")
     jobs.push(1, "Sleep", 0)
     time.sleep(0.3)
     assert len(jobs.queued()) == 1

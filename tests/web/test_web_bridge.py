@@ -44,7 +44,7 @@ def fastapi_url(redis_url: str, tmp_path: Path) -> Iterator[str]:
         command = [sys.executable, "-c", IN_FASTAPI, redis_url, str(port)]
         process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=sink, stderr=sink)
     try:
-        wait_for(lambda: reachable(f"http://127.0.0.1:{port}/"), f"it starts: {log.read_text()}")
+        wait_for(lambda: reachable(f"http://127.0.0.1:{port}/"), lambda: f"it starts: {log.read_text()}")
         yield f"http://127.0.0.1:{port}/jobs"
     finally:
         process.terminate()

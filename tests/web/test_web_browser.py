@@ -51,7 +51,7 @@ def dashboard(server: Server, tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "trioworkers", "web", "--redis", server.url, "--bind", address]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    wait_for(lambda: reachable(f"http://{address}/"), f"it starts: {log.read_text()}")
+    wait_for(lambda: reachable(f"http://{address}/"), lambda: f"it starts: {log.read_text()}")
     yield f"http://{address}"
     process.terminate()
     process.wait()
