@@ -15,6 +15,7 @@ from trioworkers.broker.redis.connection import Connection
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.membership import EVENTS
 from trioworkers.wire.numbers import count_in, number_in
+from trioworkers.wire.packing import unpack_bytes
 from trioworkers.wire.places import Location
 
 HOWS = ("succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced", "skipped", "lost")
@@ -101,6 +102,26 @@ async def inner_batches(connection: Connection, keys: Keys, batch: str) -> list[
         found += [member.decode(errors="replace").removeprefix("B:") for member in members]
         if int(cursor) == 0:
             return found
+
+
+async def waits_for(connection: Connection, keys: Keys, batch: str, most: int) -> dict[str, list[str]]:
+    """Of a batch's members that wait for others: for which, as far as these have not ended; of `most` or so of them. Raises BrokerError."""
+    read, cursor, found = connection.commands("batches"), None, dict[str, list[str]]()
+    while cursor != 0 and len(found) < most:
+        cursor, fields = await read.hscan(f"{keys.batch(batch)}:graph", cursor, 200)
+        for name, packed in fields.items():
+            if name.startswith(b"w:") and (before := _before(packed)) is not None:
+                found[name[2:].decode(errors="replace")] = before
+    return found
+
+
+def _before(packed: bytes) -> list[str] | None:
+    """The jids in a record of a member that waits; None for what somebody else has written."""
+    try:
+        jids = unpack_bytes(packed)[5]
+        return [jid.decode(errors="replace") for jid in jids] if jids else []
+    except (ValueError, TypeError, AttributeError, LookupError):
+        return None
 
 
 @attrs.frozen

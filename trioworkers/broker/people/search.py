@@ -45,14 +45,17 @@ class Search(Contents, Processes):
         needle = text.encode()
         for key, owner in (await self._pairs(self._keys.in_progress_lists)).items():
             process_id, queue, _ = parted(owner)
-            async for payload in self._find_in_list(key, needle):
-                yield Entry("running", payload, queue, process_id=process_id)
+            async with aclosing(self._find_in_list(key, needle)) as payloads:
+                async for payload in payloads:
+                    yield Entry("running", payload, queue, process_id=process_id)
         for place in places.sets():
-            async for found in self._find_in_set(Location(place.name), text):
-                yield found
+            async with aclosing(self._find_in_set(Location(place.name), text)) as entries:
+                async for found in entries:
+                    yield found
         for queue in await self.queue_names():
-            async for payload in self._find_in_list(self._keys.queue(queue), needle):
-                yield Entry("queue", payload, queue)
+            async with aclosing(self._find_in_list(self._keys.queue(queue), needle)) as payloads:
+                async for payload in payloads:
+                    yield Entry("queue", payload, queue)
         for entry in await self._running_elsewhere(needle):
             yield entry
 
