@@ -60,6 +60,7 @@ PUBLIC = {
     "Middleware": "trioworkers.jobs.declarations.Middleware",
     "Range": "trioworkers.wire.ruby_values.Range",
     "Sent": "trioworkers.sending.Sent",
+    "Shard": "trioworkers.shards.Shard",
     "Stats": "trioworkers.engine.worker.Stats",
     "Symbol": "trioworkers.wire.ruby_values.Symbol",
     "Throttle": "trioworkers.jobs.unique.Throttle",

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from trioworkers.jobs.unique import Throttle as Throttle
     from trioworkers.jobs.unique import Unique as Unique
     from trioworkers.sending import Sent as Sent
+    from trioworkers.shards import Shard as Shard
     from trioworkers.wire.job import Job as Job
     from trioworkers.wire.ruby_values import GlobalID as GlobalID
     from trioworkers.wire.ruby_values import Range as Range
@@ -110,6 +111,7 @@ _HOMES = {
     "jobs.unique": ("Debounce", "Throttle", "Unique"),
     "http": ("Breaker", "Http", "Limit"),
     "sending": ("Sent",),
+    "shards": ("Shard",),
     "wire.job": ("Job",),
     "wire.ruby_values": ("GlobalID", "Range", "Symbol"),
 }

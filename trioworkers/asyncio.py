@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -20,6 +21,7 @@ from trioworkers.jobs.client_options import ClientOptions, Declared, given_optio
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
     AskEnded,
+    At,
     Command,
     Exchange,
     Exchanges,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     import redis.asyncio
 
     from trioworkers.broker.asyncio_news import Listener, News
+    from trioworkers.jobs.layout import Layout
 
 __all__ = ["Client"]
 
@@ -79,6 +82,9 @@ class Client:
         cls, app: Declared, *, retry_for: float = RETRY_FOR_S, max_connections: int = MAX_CONNECTIONS
     ) -> Client:
         """A client for the Redis, namespace and dialects of an App; `app.asyncio_client()` calls this. Raises ConfigurationError."""
+        layout = app.layout
+        if layout is not None:
+            return ShardedClient(app, layout, retry_for, max_connections)
         client = cls.__new__(cls)
         client._begin(options_of(app), retry_for, max_connections)  # noqa: SLF001 - one of our own
         return client
@@ -86,6 +92,7 @@ class Client:
     def _begin(self, options: ClientOptions, retry_for: float, max_connections: int) -> None:
         check_usable(options, "trioworkers.asyncio")
         self._options = options
+        self._explained: Callable[[], AbstractContextManager[None]] = options.chosen.explained
         self._url = at_namespace(parse_redis_url(options.chosen.url), options.chosen.namespace)
         self._exchanges = Exchanges(options.sending(), checked_retry_for(retry_for), options.telemetry)
         self._max_connections = checked_connections(max_connections)
@@ -190,7 +197,7 @@ class Client:
         _check_loop()
         try:
             step = next(exchange)
-            with self._options.chosen.explained():
+            with self._explained():
                 while True:
                     try:
                         reply = await self._step(step, news)
@@ -207,6 +214,8 @@ class Client:
             return await asyncio.sleep(step.seconds)
         from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
 
+        if isinstance(step, At):
+            raise TypeError("this client has one Redis")
         client = self._client()
         if isinstance(step, Listen):
             return await self._listen(client, news, step.seconds)
@@ -246,6 +255,60 @@ class Client:
         if self._redis is None:
             self._redis, self._loop = _open_client(self._url, self._max_connections), loop
         return self._redis
+
+
+class ShardedClient(Client):
+    """What an App with several Redises has for a client: one for each of them, and what decides between them."""
+
+    def __init__(self, app: Declared, layout: Layout, retry_for: float, max_connections: int) -> None:
+        from trioworkers.jobs.sharded_exchanges import ShardedExchanges  # noqa: PLC0415 - few apps have several Redises
+
+        self._parts = {
+            name: Client.for_app(app.at(name), retry_for=retry_for, max_connections=max_connections)
+            for name in layout.names
+        }
+        exchanges = {name: part._exchanges for name, part in self._parts.items()}  # noqa: SLF001 - one of our own
+        self._exchanges = ShardedExchanges(exchanges, layout, app.telemetry)
+        self._explained = nullcontext  # each part explains its own
+
+    def __repr__(self) -> str:
+        return f"<trioworkers.asyncio.Client: {', '.join(f'{name}: {part!r}' for name, part in self._parts.items())}>"
+
+    async def aclose(self) -> None:
+        """Close its connections. A later call opens new ones."""
+        for part in self._parts.values():
+            await part.aclose()
+
+    async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as in `Client`
+        """See `Client.result`. It is looked for in all shards."""
+        return await self._do(result(jid, timeout))
+
+    async def _step(self, step: Step, news: News | None) -> Any:
+        del news
+        match step:
+            case At(shard, its_step):
+                part = self._parts[shard]
+                with part._explained():  # noqa: SLF001 - one of our own
+                    return await part._step(its_step, None)  # noqa: SLF001 - as above
+            case AskEnded():
+                return await self._ask_all(step)
+            case Listen(seconds=seconds) | Pause(seconds):
+                return await asyncio.sleep(seconds)
+        raise AssertionError(f"nobody knows where to {step}")
+
+    async def _ask_all(self, step: AskEnded) -> Any:
+        failed: BrokerError | None = None
+        for shard in self._parts:
+            try:
+                ended = await self._step(At(shard, step), None)
+            except BrokerError as error:
+                failed = error
+            else:
+                if ended is not None:
+                    return ended
+        if failed is not None:  # it may be there
+            raise failed
+        return None
 
 
 class _Sends:

@@ -95,6 +95,9 @@ def check_apps_agree(chosen: ChosenRedis, who: str) -> None:
             other = redis_of(app)
         except ConfigurationError:  # it says so itself as soon as it is used
             continue
+        if app.redis_named is None and getattr(app, "shards", None):
+            means.append("its shards")
+            continue
         if (other.url, other.namespace) == (chosen.url, chosen.namespace):
             return
         means.append(str(other))

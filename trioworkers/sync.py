@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from importlib.util import find_spec
 from types import TracebackType
@@ -23,6 +24,7 @@ from trioworkers.jobs.client_options import ClientOptions, Declared, given_optio
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
     AskEnded,
+    At,
     Command,
     Exchange,
     Exchanges,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     import redis
 
     from trioworkers.broker.blocking_news import News
+    from trioworkers.jobs.layout import Layout
 
 __all__ = ["Client"]
 
@@ -119,6 +122,9 @@ class Client:
         cls, app: Declared, *, retry_for: float = RETRY_FOR_S, max_connections: int = MAX_CONNECTIONS
     ) -> Client:
         """A client for the Redis, namespace and dialects of an App; `app.sync_client()` calls this. Raises ConfigurationError."""
+        layout = app.layout
+        if layout is not None:
+            return ShardedClient(app, layout, retry_for, max_connections)
         client = cls.__new__(cls)
         client._begin(options_of(app), retry_for, max_connections)  # noqa: SLF001 - one of our own
         return client
@@ -126,6 +132,7 @@ class Client:
     def _begin(self, options: ClientOptions, retry_for: float, max_connections: int) -> None:
         check_usable(options, "trioworkers.sync")
         self._options = options
+        self._explained: Callable[[], AbstractContextManager[None]] = options.chosen.explained
         self._url = at_namespace(parse_redis_url(options.chosen.url), options.chosen.namespace)
         self._exchanges = Exchanges(options.sending(), checked_retry_for(retry_for), options.telemetry)
         self._max_connections = checked_connections(max_connections)
@@ -247,7 +254,7 @@ class Client:
         check_may_block()
         try:
             step = next(exchange)
-            with self._options.chosen.explained():
+            with self._explained():
                 while True:
                     try:
                         reply = self._step(step, news)
@@ -264,6 +271,8 @@ class Client:
             return time.sleep(step.seconds)
         from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
 
+        if isinstance(step, At):
+            raise TypeError("this client has one Redis")
         client = self._client(redis_py.open_client)
         if isinstance(step, Listen):
             return news is not None and news.wait(client, step.seconds)
@@ -290,6 +299,60 @@ class Client:
         if found is None:
             found = self.__dict__.setdefault("_redis", open_client(self._url, self._max_connections))
         return found
+
+
+class ShardedClient(Client):
+    """What an App with several Redises has for a client: one for each of them, and what decides between them."""
+
+    def __init__(self, app: Declared, layout: Layout, retry_for: float, max_connections: int) -> None:
+        from trioworkers.jobs.sharded_exchanges import ShardedExchanges  # noqa: PLC0415 - few apps have several Redises
+
+        self._parts = {
+            name: Client.for_app(app.at(name), retry_for=retry_for, max_connections=max_connections)
+            for name in layout.names
+        }
+        exchanges = {name: part._exchanges for name, part in self._parts.items()}  # noqa: SLF001 - one of our own
+        self._exchanges = ShardedExchanges(exchanges, layout, app.telemetry)
+        self._explained = nullcontext  # each part explains its own
+
+    def __repr__(self) -> str:
+        return f"<trioworkers.sync.Client: {', '.join(f'{name}: {part!r}' for name, part in self._parts.items())}>"
+
+    def close(self) -> None:
+        """Close this process's connections. A later call opens new ones."""
+        for part in self._parts.values():
+            part.close()
+
+    def result(self, jid: str, *, timeout: float | None = None) -> Any:
+        """See `Client.result`. It is looked for in all shards."""
+        return self._do(result(jid, timeout))
+
+    def _step(self, step: Step, news: News | None) -> Any:
+        del news
+        match step:
+            case At(shard, its_step):
+                part = self._parts[shard]
+                with part._explained():  # noqa: SLF001 - one of our own
+                    return part._step(its_step, None)  # noqa: SLF001 - as above
+            case AskEnded():
+                return self._ask_all(step)
+            case Listen(seconds=seconds) | Pause(seconds):
+                return time.sleep(seconds)
+        raise AssertionError(f"nobody knows where to {step}")
+
+    def _ask_all(self, step: AskEnded) -> Any:
+        failed: BrokerError | None = None
+        for shard in self._parts:
+            try:
+                ended = self._step(At(shard, step), None)
+            except BrokerError as error:
+                failed = error
+            else:
+                if ended is not None:
+                    return ended
+        if failed is not None:  # it may be there
+            raise failed
+        return None
 
 
 def check_usable(options: ClientOptions, module: str) -> None:

@@ -34,7 +34,7 @@ def lists() -> Lists:
 
 async def test_a_loop_that_waits_is_not_woken_to_be_asked():
     passes = Passes()
-    with watching(lists(), heard_at=lambda: -math.inf):
+    with watching([lists()], heard_at=lambda: -math.inf):
         await trio.sleep(LEASE_MS / 1000)
         trio.lowlevel.add_instrument(passes)
         await trio.sleep(LEASE_MS / 1000 * 3)
@@ -43,7 +43,7 @@ async def test_a_loop_that_waits_is_not_woken_to_be_asked():
 
 
 async def test_a_loop_that_is_blocked_is_named(caplog: pytest.LogCaptureFixture):
-    with watching(lists(), heard_at=lambda: -math.inf), caplog.at_level(logging.WARNING, "trioworkers"):
+    with watching([lists()], heard_at=lambda: -math.inf), caplog.at_level(logging.WARNING, "trioworkers"):
         await trio.sleep(LEASE_MS / 1000)
         time.sleep(LEASE_MS / 1000 * 3)  # noqa: ASYNC251 - this is the fault
         await trio.sleep(LEASE_MS / 1000)

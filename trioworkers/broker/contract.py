@@ -21,6 +21,7 @@ from trioworkers.sending import Met, Sending
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import Dialect, Failure
 from trioworkers.wire.ended import Ended
+from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.membership import Opening
 from trioworkers.wire.periodic import Periodic
@@ -180,6 +181,9 @@ class Sends(Protocol):
 
     def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:
         """See `Sender.spoken_on`."""
+
+    def sends_of(self, job: Job, name: str) -> Sends:
+        """See `Sender.sends_of`."""
 
 
 class Broker(Sends, Protocol):

@@ -15,7 +15,18 @@ import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
-from trioworkers.broker.contract import PAGE_BYTES, Due, DueSet, Fetched, Holder, Intake, Listed, News, Settlement
+from trioworkers.broker.contract import (
+    PAGE_BYTES,
+    Due,
+    DueSet,
+    Fetched,
+    Holder,
+    Intake,
+    Listed,
+    News,
+    Sends,
+    Settlement,
+)
 from trioworkers.broker.holds.fake import FakeHolds
 from trioworkers.broker.holds.fake_batches import FakeBatches
 from trioworkers.broker.holds.fake_locks import FakeLocks
@@ -111,6 +122,11 @@ class FakeBroker:
     def fail_next(self, error: BrokerError, *, after: bool = False, times: int = 1) -> None:
         """Have the next calls raise, before they take effect or (their reply is lost) after."""
         self._faults.extend([(error, after)] * times)
+
+    def sends_of(self, job: Job, name: str) -> Sends:
+        """See `Sender.sends_of`."""
+        del job, name
+        return self
 
     def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:
         """See `Sender.spoken_on`."""

@@ -10,7 +10,7 @@ import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
-from trioworkers.broker.contract import News
+from trioworkers.broker.contract import News, Sends
 from trioworkers.broker.enqueue import script_of
 from trioworkers.broker.holds.batches import cancel_batch
 from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S, Connection
@@ -20,7 +20,7 @@ from trioworkers.sending import Call, Met, Sending, late, met, read
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.ended import Ended, decode_ended
-from trioworkers.wire.job import new_jid
+from trioworkers.wire.job import Job, new_jid
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.membership import Opening
 from trioworkers.wire.periodic import Periodic
@@ -65,6 +65,10 @@ class Sender:
             if parcels:  # a hundred thousand jobs take a while to encode
                 await trio.lowlevel.checkpoint()
             parcels.append(parcel)
+        return await self.carry(parcels, token)
+
+    async def carry(self, parcels: Sequence[bytes], token: str = "") -> Met:
+        """Take parcels to Redis that were made before: see `send`. Raises BrokerError."""
         there: Met = {}
         for number, parcel in enumerate(parcels):
             if token:
@@ -146,3 +150,8 @@ class Sender:
     def spoken_on(self, queue: str) -> tuple[Dialect, Keys]:
         """What is spoken on a queue, and where it lies."""
         return self.sending.spoken_on(queue)
+
+    def sends_of(self, job: Job, name: str) -> Sends:
+        """Who deals with the periodic job of this name: of several shards, that in which it is to lie."""
+        del job, name
+        return self

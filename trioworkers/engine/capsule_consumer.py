@@ -38,6 +38,7 @@ class CapsuleConsumer:
     ) -> None:
         self.queues = queues
         self._slots = queues[0].slots
+        self._slots.idle = self._call_in  # another shard's consumer may need what is held here
         self._open_intake = open_intake
         self._on_lease_gone = on_lease_gone
         self._waited_for: set[ServedQueue] = set()
@@ -187,8 +188,7 @@ class CapsuleConsumer:
 
     async def _wait(self, intake: CapsuleIntake, ours: Sequence[ServedQueue], waiting: trio.Nursery) -> None:
         """For something in one of these queues, which were empty."""
-        if intake.waits and self._slots.free > len(ours):
-            self._slots.take(len(ours))
+        if intake.waits and self._slots.free > len(ours) and self._has_taken(len(ours)):
             for each in ours:
                 self._waited_for.add(each)
                 each.blocked = trio.CancelScope()  # now: it may be called in before it has begun to wait
@@ -197,6 +197,13 @@ class CapsuleConsumer:
         with trio.CancelScope(deadline=self._due_at) as self._hearing:
             news = {*await intake.wait_for_news([each.queue for each in ours])}
             self._unlooked.update(each for each in ours if each.queue in news)
+
+    def _has_taken(self, count: int) -> bool:
+        """Take so many slots, or none: some of those that are free may be promised to another shard's consumer."""
+        taken = self._slots.take(count)
+        if taken < count:
+            self._slots.give_back(taken)
+        return taken == count
 
     async def _wait_for_one(self, served: ServedQueue, intake: Intake) -> None:
         """Hold a slot until the next job of this queue is there, others need the slot, or it is time to compare."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -40,17 +40,29 @@ Mind = Callable[..., Awaitable[None]]
 
 @attrs.frozen
 class Declared:
-    """What the app says of its queues, by their names."""
+    """What the app says of its queues, by their names.
+
+    Of a worker with several shards: `draws`, its way to the slots that they share, by capsule and queue ("" where all are fetched together), and `drained`,
+    what lies elsewhere by now.
+    """
 
     capsules: Sequence[Capsule]
     limits: Mapping[str, Limits] = attrs.field(factory=dict)
     queue_limits: Mapping[str, FleetLimit] = attrs.field(factory=dict)
     unique: Mapping[str, Mapping[str, UniqueClass]] = attrs.field(factory=dict)
+    draws: Mapping[tuple[str, str], Draw] = attrs.field(factory=dict)
+    drained: Collection[str] = ()
 
     @property
     def count(self) -> int:
         """How many queues there are."""
         return sum(len(capsule.weights) for capsule in self.capsules)
+
+
+def fetched_together(capsule: Capsule, queue_limits: Mapping[str, FleetLimit], drained: Collection[str] = ()) -> bool:
+    """Whether one script fetches all queues of a capsule: else each goes by itself."""
+    queues = capsule.weights
+    return len(queues) > 1 and queue_limits.keys().isdisjoint(queues) and not all(each in drained for each in queues)
 
 
 class Queues:
@@ -76,13 +88,14 @@ class Queues:
     ) -> None:
         """Make them, and who fetches for them; nothing is fetched yet. `on_lease_gone` is told when a fetch finds our lease missing."""
         make = partial(self._serve_queue, runner, settlers, tending, Quarantine(self._brokers.main))
+        draws, drained = self._declared.draws, self._declared.drained
         for capsule in self._declared.capsules:
             slots = Slots(capsule.concurrency, "strict" if capsule.strict else "weighted")
-            if len(capsule.weights) > 1 and self._declared.queue_limits.keys().isdisjoint(capsule.weights):
-                self._fetch_together(capsule, slots.draw(), make, on_lease_gone)
+            if fetched_together(capsule, self._declared.queue_limits, drained):
+                self._fetch_together(capsule, draws.get((capsule.name, "")) or slots.draw(), make, on_lease_gone)
                 continue
             for queue, weight in capsule.weights.items():
-                self.served[queue] = served = make(queue, slots.draw(weight))
+                self.served[queue] = served = make(queue, draws.get((capsule.name, queue)) or slots.draw(weight))
                 opening = self._intake(queue, self._brokers.by_queue[queue])
                 self._consumers.append(Consumer(served, open_intake=opening, on_lease_gone=on_lease_gone))
 
@@ -123,6 +136,10 @@ class Queues:
         self._consumers.append(CapsuleConsumer([*its.values()], open_intake=opening, on_lease_gone=on_lease_gone))
 
     def _intake(self, queue: str, broker: RedisBroker) -> Callable[[str], AbstractAsyncContextManager[Intake]]:
+        if queue in self._declared.drained:
+            from trioworkers.broker.draining import open_drain  # noqa: PLC0415 - few apps have several Redises
+
+            return partial(open_drain, broker)
         limit = self._declared.queue_limits.get(queue)
         if limit is None:
             return partial(open_intake, broker, self._url, self._block_s)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from trioworkers.broker.brokers import Brokers
 from trioworkers.broker.checks import check_server
 from trioworkers.broker.contract import Broker, Holder
+from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, connect, retrying
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
@@ -20,13 +21,15 @@ from trioworkers.chosen_redis import noted_elsewhere
 from trioworkers.engine.observed_runner import ObservedRunner, observed
 from trioworkers.engine.queues import Declared
 from trioworkers.engine.runner import Runner
+from trioworkers.engine.slots import Draw
 from trioworkers.engine.watchdog import watching
 from trioworkers.engine.worker import Worker
 from trioworkers.errors import Refused, Superseded, TrioworkersError
 from trioworkers.failures import leaves
 from trioworkers.identity import current_identity
 from trioworkers.jobs.client import Client
-from trioworkers.jobs.resources import open_resources
+from trioworkers.jobs.context import Resources
+from trioworkers.jobs.resources import SharedResources, open_resources
 from trioworkers.redis_url import shown_url
 from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard
@@ -44,7 +47,7 @@ async def serve(app: Declarations, *, task_status: trio.TaskStatus[Worker] = tri
     app.check()
     if elsewhere := noted_elsewhere(app):
         logger.warning("%s", elsewhere)
-    session = _Session(app)
+    session = _session(app)
     with ungrouped():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.run)
@@ -57,7 +60,16 @@ async def serve(app: Declarations, *, task_status: trio.TaskStatus[Worker] = tri
                 session.stop()
 
 
-class _Session:
+def _session(app: Declarations) -> Session:
+    layout = app.layout
+    if layout is None:
+        return Session(app)
+    from trioworkers.engine.sharded_session import ShardedSession  # noqa: PLC0415 - few apps have several Redises
+
+    return ShardedSession(app, layout)
+
+
+class Session:
     """One worker's life. Shielded: a cancellation from outside must not reach its Redis clients before its jobs are safe."""
 
     def __init__(self, app: Declarations) -> None:
@@ -94,8 +106,8 @@ class _Session:
             connection = await stack.enter_async_context(
                 connect(url, Link(shown_url(url)), namespace=settings.namespace)
             )
-            await _check(connection)
-            broker, self.worker = _assemble(app, settings, url, connection)
+            await check(connection)
+            broker, self.worker = assemble(app, settings, url, connection)
             await self.worker.check_neighbours()
             resources = await stack.enter_async_context(
                 open_resources(Client.around(broker, app.telemetry), app.http, settings.cpu_processes, app.lifespan)
@@ -103,31 +115,40 @@ class _Session:
             resources.hold_limit = self.worker.within.hold
             self.worker.tell_of_hosts(resources.hosts)
             stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
-            make = partial(observed, app.observers) if app.observers else Runner
-            runner = make(
-                app,
-                app.middlewares,
-                resources,
-                broker.clock.now_s,
-                broker.guard,
-                app.dialects,
-                app.hooks,
-                self.worker.told_to_stop.is_set,
-                app.queue_limits,
-            )
-            if app.telemetry is not None:
-                resources.around_call = app.telemetry.call
-            if isinstance(runner, ObservedRunner):
-                resources.on_call = runner.called
-                self.worker.observers = app.observers
-                for observer in app.observers:
-                    observer.started(self.worker, connection.link)
+            runner = make_runner(app, self.worker, resources, broker)
+            observe(app, self.worker, runner, resources, connection.link)
             await self.worker.run(runner, self._on_started)
 
     def _on_started(self) -> None:
-        capsules = ", ".join(f"{_said(each)} ({each.concurrency} at once)" for each in self._app.capsules)
-        logger.info("started: worker %s on %s", self.worker.identity, capsules)
+        logger.info("started: worker %s on %s", self.worker.identity, said_of(self._app.capsules))
         self.started.set()
+
+
+def make_runner(app: Declarations, worker: Worker, resources: Resources, broker: Broker) -> Runner:
+    """What runs the jobs of a worker at one Redis."""
+    make = partial(observed, app.observers) if app.observers else Runner
+    return make(
+        app,
+        app.middlewares,
+        resources,
+        broker.clock.now_s,
+        broker.guard,
+        app.dialects,
+        app.hooks,
+        worker.told_to_stop.is_set,
+        app.queue_limits,
+    )
+
+
+def observe(app: Declarations, worker: Worker, runner: Runner, resources: SharedResources, link: Any) -> None:
+    """Tell who watches this app's workers that one is about to run."""
+    if app.telemetry is not None:
+        resources.around_call = app.telemetry.call
+    if isinstance(runner, ObservedRunner):
+        resources.on_call = runner.called
+        worker.observers = app.observers
+        for observer in app.observers:
+            observer.started(worker, link)
 
 
 def _a_system_task_failed() -> bool:
@@ -139,7 +160,7 @@ def _a_system_task_failed() -> bool:
     return root is not None and any(nursery.cancel_scope.cancel_called for nursery in root.child_nurseries[:2])
 
 
-async def _check(connection: Connection) -> None:
+async def check(connection: Connection) -> None:
     """Wait until Redis is there. Raises Refused, with its address, if it won't have us."""
     try:
         await retrying(lambda: check_server(connection), final=(Superseded, Refused))
@@ -147,7 +168,15 @@ async def _check(connection: Connection) -> None:
         raise Refused(f"Redis at {connection.link.address}: {error}") from error
 
 
-def _assemble(app: Declarations, settings: Settings, url: str, connection: Connection) -> tuple[Broker, Worker]:
+def assemble(
+    app: Declarations,
+    settings: Settings,
+    url: str,
+    connection: Connection,
+    draws: Mapping[tuple[str, str], Draw] | None = None,
+    drained: Collection[str] = (),
+) -> tuple[RedisBroker, Worker]:
+    """A worker at one Redis. `draws`, `drained`: see `Declared`."""
     identity = current_identity()
     holder = Holder(settings.process_id or str(identity), encode_lease(identity), int(settings.lease * 1000))
     guard = SizeGuard(settings)
@@ -162,10 +191,15 @@ def _assemble(app: Declarations, settings: Settings, url: str, connection: Conne
         shutdown_timeout_s=timeout_s,
         strict=settings.strict,
         classes={queue: app.classes(queue) for queue in app.queues},
-        declared=Declared(app.capsules, app.limits, app.queue_limits, app.unique),
+        declared=Declared(app.capsules, app.limits, app.queue_limits, app.unique, draws or {}, drained),
         periodic=app.periodic_jobs,
     )
     return brokers.main, worker
+
+
+def said_of(capsules: Iterable[Capsule]) -> str:
+    """Which queues share how many slots, for people."""
+    return ", ".join(f"{_said(each)} ({each.concurrency} at once)" for each in capsules)
 
 
 def _said(capsule: Capsule) -> str:

@@ -13,14 +13,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 import trio
 
 from trioworkers.aside import aside
-from trioworkers.broker.emergency import Lists, renew_lease
+from trioworkers.broker.emergency import Lists, renew_leases
 from trioworkers.printable import Lines
 
 TOLERANCE_S = 1.0
@@ -32,7 +32,7 @@ SHOWN_FRAMES = 4
 
 @contextmanager
 def watching(
-    lists: Lists, heard_at: Callable[[], float], *, longest_stall_s: float = LONGEST_STALL_S
+    lists: Sequence[Lists], heard_at: Callable[[], float], *, longest_stall_s: float = LONGEST_STALL_S
 ) -> Iterator[None]:
     """Watch the current event loop within the block, for the worker with these lists.
 
@@ -50,11 +50,11 @@ def watching(
 
 
 class _Watchdog:
-    def __init__(self, lists: Lists, heard_at: Callable[[], float], longest_stall_s: float) -> None:
+    def __init__(self, lists: Sequence[Lists], heard_at: Callable[[], float], longest_stall_s: float) -> None:
         self._lists = lists
         self._heard_at = heard_at
         self._longest_stall_s = longest_stall_s
-        self._tolerance_s = min(TOLERANCE_S, lists.holder.lease_ms / 4000)
+        self._tolerance_s = min(TOLERANCE_S, lists[0].holder.lease_ms / 4000)
         self._token = trio.lowlevel.current_trio_token()
         self._loop_thread = threading.get_ident()
         self.ended = threading.Event()
@@ -85,7 +85,7 @@ class _Watchdog:
         while not self.ended.is_set():
             if time.monotonic() - since < self._longest_stall_s:
                 with suppress(Exception):  # Redis may be away: next time
-                    trio.run(renew_lease, self._lists)
+                    trio.run(renew_leases, self._lists)
             elif not gave_up:
                 gave_up = True
                 aside.log(logging.ERROR, "blocked for %.0f s: other workers may take over", self._longest_stall_s)

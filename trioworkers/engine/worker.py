@@ -130,6 +130,11 @@ class Worker:
         return self._shutdown.told
 
     @property
+    def quieted(self) -> trio.Event:
+        """Set when it fetches no more."""
+        return self._shutdown.quieted
+
+    @property
     def stopped_for(self) -> Exception | None:
         """Why it stopped, if it did so by itself: `run` raises it, unless jobs that won't stop keep it from ending."""
         return self._shutdown.reason
@@ -155,11 +160,11 @@ class Worker:
         return self._shutdown.gone
 
     @property
-    def lists(self) -> Lists:
-        """Where its in-progress lists are, for whoever has to put its jobs back when it can't."""
+    def lists(self) -> Sequence[Lists]:
+        """Where its in-progress lists are, at each Redis, for whoever has to put its jobs back when it can't."""
         broker = self._brokers.main
         dialects = {queue: each.dialect for queue, each in self._brokers.by_queue.items()}
-        return Lists(self._url, broker.keys, broker.holder, str(self.identity), dialects)
+        return [Lists(self._url, broker.keys, broker.holder, str(self.identity), dialects)]
 
     def running(self) -> Iterable[Delivery]:
         """What takes a slot: jobs that run or are about to, and those that have ended and whose outcome isn't written yet."""

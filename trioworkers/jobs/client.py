@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
@@ -17,13 +17,16 @@ from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.sender import Sender
 from trioworkers.cron import Missed, Overlap
 from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, OpenBatch, opening, streamed
-from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
+from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_by_shard, options_of
 from trioworkers.jobs.exchanges import Listen, result
 from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.outcome import Send, moment
 from trioworkers.redis_url import shown_url
 from trioworkers.sending import Sent, sent
 from trioworkers.wire.job import Job
+
+if TYPE_CHECKING:
+    from trioworkers.jobs.layout import Layout
 
 
 class Client:
@@ -36,6 +39,8 @@ class Client:
     """
 
     _telemetry: Telemetry | None = None
+    _shards: Mapping[str, ClientOptions] = {}
+    _layout: Layout | None = None
 
     def __init__(
         self,
@@ -52,7 +57,13 @@ class Client:
     def for_app(cls, app: Declared) -> Client:
         """A client for the Redis, namespace and dialects of an App; `app.client()` calls this. Raises ConfigurationError."""
         client = cls.__new__(cls)
-        client._begin(options_of(app))  # noqa: SLF001 - one of our own
+        layout = app.layout
+        if layout is None:
+            client._begin(options_of(app))  # noqa: SLF001 - one of our own
+        else:
+            shards = options_by_shard(app, layout)
+            client._begin(next(iter(shards.values())))  # noqa: SLF001 - as above
+            client._shards, client._layout = shards, layout  # noqa: SLF001 - as above
         return client
 
     @classmethod
@@ -77,14 +88,15 @@ class Client:
             )
         if self._options is None:
             raise RuntimeError("this client is open already, and somebody else closes it")
-        options = self._options
         async with AsyncExitStack() as stack:  # what is open is closed if the next fails
-            url = await stack.enter_async_context(open_server(options.chosen.url))
-            connection = await stack.enter_async_context(
-                connect(url, Link(shown_url(url)), namespace=self._options.chosen.namespace)
-            )
+            if self._layout is None:
+                self._sender = await _open(stack, self._options)
+            else:
+                from trioworkers.broker.sharded_sends import ShardedSends  # noqa: PLC0415 - few apps have several Redises
+
+                senders = {name: await _open(stack, options) for name, options in self._shards.items()}
+                self._sender = ShardedSends(senders, self._layout)
             self._stack = stack.pop_all()
-        self._sender = Sender.of(connection, options.sending())
         return self
 
     def __enter__(self) -> Self:
@@ -153,7 +165,7 @@ class Client:
         """
         from trioworkers.jobs.periodic import named_entry  # noqa: PLC0415 - few clients have periodic jobs
 
-        sender = self._opened()
+        sender = self._opened().sends_of(job, name)
         said = {"zone": tz, "missed": missed, "within_s": within, "overlap": overlap, "jitter_s": jitter}
         entry = named_entry(sender.sending, name, expression, job, sender.clock.now_s(), **said)
         await sender.put_periodic(entry)
@@ -211,3 +223,9 @@ class Client:
             return (await self._send([job], delay_s, at_s))[0]
         await self._send(job.members(), delay_s, at_s)
         return Sent(job.id)
+
+
+async def _open(stack: AsyncExitStack, options: ClientOptions) -> Sender:
+    url = await stack.enter_async_context(open_server(options.chosen.url))
+    connection = await stack.enter_async_context(connect(url, Link(shown_url(url)), namespace=options.chosen.namespace))
+    return Sender.of(connection, options.sending())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 
@@ -18,6 +18,7 @@ from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import Keys
 
 if TYPE_CHECKING:
+    from trioworkers.jobs.layout import Layout
     from trioworkers.jobs.telemetry import Telemetry
 
 
@@ -31,6 +32,13 @@ class Declared(HasRedis, Protocol):
     @property
     def telemetry(self) -> Telemetry | None:
         """What traces what it sends."""
+
+    @property
+    def layout(self) -> Layout | None:
+        """Which queue lies in which shard."""
+
+    def at(self, shard: str) -> Self:
+        """The same app as one of its shards has it."""
 
 
 @attrs.frozen
@@ -92,3 +100,8 @@ def options_of(app: Declared) -> ClientOptions:
             "use ctx.client in its jobs, or embedded:DIRECTORY, or a server"
         )
     return ClientOptions(chosen, app.settings, app.dialects, app.telemetry)
+
+
+def options_by_shard(app: Declared, layout: Layout) -> dict[str, ClientOptions]:
+    """The same of each of its shards. Raises ConfigurationError."""
+    return {name: options_of(app.at(name)) for name in layout.names}

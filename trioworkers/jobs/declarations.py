@@ -6,12 +6,13 @@ so nothing here calls upward. Imports no Trio: a Django site declares the same h
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
 
 import attrs
 
@@ -37,6 +38,10 @@ from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import is_queue_name
 from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
+
+if TYPE_CHECKING:
+    from trioworkers.jobs.layout import Layout
+    from trioworkers.shards import Shard
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -98,6 +103,7 @@ class Declarations:
         lifespan: Lifespan | None = None,
         http: Http | None = None,
         telemetry: Telemetry | None = None,
+        shards: Mapping[str, Shard] | None = None,
     ) -> None:
         self._given: dict[str, Any] = {
             "redis_url": redis_url,
@@ -123,6 +129,16 @@ class Declarations:
             raise ConfigurationError(
                 f"telemetry is OpenTelemetry(), of trioworkers.observe.tracing, not {telemetry!r:.80}"
             )
+        self.shards: Mapping[str, Shard] = {}
+        """The Redises besides its own over which its queues may be spread, by name."""
+        if shards is not None:
+            from trioworkers.shards import checked_shards  # noqa: PLC0415 - few apps have several Redises
+
+            self.shards = checked_shards(shards)
+        self.queue_shards: dict[str, tuple[str, ...]] = {}
+        """The shards of each queue that says so."""
+        self._shard: str | None = None
+        self._whole: Layout | None = None
         APPS.add(self)
         self.telemetry = telemetry
         self.lifespan = lifespan
@@ -154,14 +170,16 @@ class Declarations:
         unknown: Unknown | None = None,
         dialect: str | None = None,
         limit: FleetLimit | None = None,
+        shards: Sequence[str] | None = None,
     ) -> None:
         """Have up to `concurrency` jobs of queue `name` run at once (10 if it isn't given). Raises ConfigurationError.
 
         `unknown`: what becomes of its jobs whose class has no handler; `dialect`: how its jobs are written. Not given: what the app says.
         `limit`: how many of its jobs run at once, or start, over all workers; what may not run yet stays in the queue. Queues whose limits
-        have one name share it.
+        have one name share it. `shards`: over which of the App's shards its jobs are spread; not given: they lie in the App's own Redis.
         """
         _check_queue(name)
+        spread = self._checked_shards(name, shards)
         fleet = checked_queue_limit(name, limit)
         other = next((each for each in self._queue_limits.values() if fleet and each.name == fleet.name), fleet)
         if fleet is not None and other is not None and other.spec != fleet.spec:
@@ -181,12 +199,21 @@ class Declarations:
         if concurrency is not None and capsule is not None:
             raise ConfigurationError(_shares(name, capsule))
         self._concurrency[name] = concurrency
+        if spread is not None:
+            self.queue_shards[name] = spread
         if fleet is not None:
             self._queue_limits[name] = fleet
         if dialect is not None:
             dialect_named(dialect)
             self._dialects[name] = dialect
             self._retry_said.clear()
+
+    def _checked_shards(self, queue: str, shards: object) -> tuple[str, ...] | None:
+        if shards is None:
+            return None
+        from trioworkers.shards import checked_names  # noqa: PLC0415 - as above
+
+        return checked_names(queue, shards, self.shards)
 
     def capsule(self, name: str, *, concurrency: int, queues: Mapping[str, int] | Sequence[str]) -> None:
         """Have up to `concurrency` jobs of several queues run at once, in one pool of slots. Raises ConfigurationError.
@@ -460,11 +487,49 @@ class Declarations:
     def periodic_jobs(self) -> Sequence[Periodic]:
         """What is due when, by the code."""
         home, spoken = self.settings.namespace, self.dialects
-        return [each.entry(spoken[each.handler.queue].keys(home).tag) for each in self._periodic]
+        entries = [each.entry(spoken[each.handler.queue].keys(home).tag) for each in self._periodic]
+        return entries if self._shard is None else [each for each in entries if self._is_ours(each)]
+
+    def _is_ours(self, entry: Periodic) -> bool:
+        return self._whole is None or self._whole.place(attrs.evolve(entry.job, jid=entry.name)) == self._shard
+
+    @property
+    def layout(self) -> Layout | None:
+        """Which queue lies in which shard; None where there is but one Redis. Raises ConfigurationError for what would have to lie in several."""
+        if not self.shards or self._shard is not None:
+            return None
+        from trioworkers.jobs.layout import layout_of  # noqa: PLC0415 - as above
+
+        return layout_of(self)
+
+    def settings_at(self, shard: str) -> Settings:
+        """The options of a worker's part at one of the shards."""
+        given = self._given
+        if shard:
+            there = self.shards[shard]
+            namespace = self.settings.namespace if there.namespace is None else there.namespace
+            given = given | {"redis_url": there.url, "namespace": namespace}
+        return settings(given, os.environ)
+
+    def at(self, shard: str) -> Self:
+        """The same app as one of its shards has it: with that Redis and namespace."""
+        view = copy.copy(self)
+        view._shard = shard  # noqa: SLF001 - one of our own
+        view._whole = self.layout  # noqa: SLF001 - as above
+        if shard:
+            there = self.settings_at(shard)
+            view._given = self._given | {"redis_url": there.redis_url, "namespace": there.namespace}  # noqa: SLF001 - as above
+        view._retry_said = {}  # noqa: SLF001 - as above
+        return view
 
     def find(self, queue: str, job_class: str) -> AnyHandler | None:
         """The handler for a class on a queue."""
         return self._handlers.get((queue, job_class)) or self._handlers.get((queue, ANY_CLASS))
+
+    @property
+    def handlers(self) -> Iterable[AnyHandler]:
+        """All of them."""
+        return self._handlers.values()
 
     def classes(self, queue: str) -> Sequence[str]:
         """The classes that have a handler on a queue."""
@@ -490,7 +555,9 @@ class Declarations:
         idle = set(self.queues) - {queue for queue, _ in self._handlers}
         if idle:
             raise ConfigurationError(f"queue {min(idle)!r} has no handler: its jobs would all fail")
-        self._check_cluster()
+        layout = self.layout
+        for each in (self,) if layout is None else map(self.at, layout.names):
+            each._check_cluster()  # noqa: SLF001 - one of our own
 
     def _check_cluster(self) -> None:
         """Raise ConfigurationError if there is a cluster, and our keys would lie in several of its slots."""

@@ -81,7 +81,15 @@ class Run:
     args: Sequence[str | bytes | int]
 
 
-Step = Call | Pause | AskEnded | Listen | Command | Run
+@attrs.frozen
+class At:
+    """Do `step` at this one of several Redises. What comes of it is what comes of that."""
+
+    shard: str
+    step: Step
+
+
+Step = Call | Pause | AskEnded | Listen | Command | Run | At
 """What is to be done next; of a `Call` comes the script's reply."""
 Exchange = Generator[Step, Any, T]
 
@@ -130,8 +138,15 @@ class Exchanges:
         return (yield from self._send_these(jobs, when))
 
     def _send_these(self, jobs: Sequence[Job], when: datetime | timedelta | float | None) -> Exchange[list[Sent]]:
+        return (yield from self.carry(jobs, self.parcels(jobs, when)))
+
+    def parcels(self, jobs: Sequence[Job], when: datetime | timedelta | float | None) -> list[bytes]:
+        """The jobs as they go to Redis, all of them encoded. Raises BadJob."""
         delay_s, at_s = (None, None) if when is None else moment(when)
-        parcels = [*self._sending.parcels([Send(job, delay_s, at_s) for job in jobs], self._clock.now_s())]
+        return [*self._sending.parcels([Send(job, delay_s, at_s) for job in jobs], self._clock.now_s())]
+
+    def carry(self, jobs: Sequence[Job], parcels: Sequence[bytes]) -> Exchange[list[Sent]]:
+        """Take parcels to Redis that were made of these jobs."""
         token = os.urandom(12).hex()  # without `random`, which takes 2 ms to import
         there: Met = {}
         for number, parcel in enumerate(parcels):

@@ -1,0 +1,219 @@
+"""One worker with several Redises: a part at each, which is a worker by itself, with its own lease, settler, promoter and reclaimer.
+
+They share nothing but the slots, so whatever becomes of one Redis is its part's business alone. What is told to one part of them, to stop or to be quiet, holds for all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
+
+import attrs
+import trio
+
+from trioworkers.broker.emergency import Lists
+from trioworkers.engine import told
+from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.queues import fetched_together
+from trioworkers.engine.slots import Draw, Slots
+from trioworkers.engine.worker import Stats, Worker
+from trioworkers.health import Health
+from trioworkers.jobs.limits import FleetLimit
+from trioworkers.jobs.observers import Observer
+from trioworkers.wire.capsule import Capsule
+
+logger = logging.getLogger("trioworkers")
+
+
+def shared_draws(
+    capsules: Iterable[Capsule], queue_limits: Mapping[str, FleetLimit], drained: Mapping[str, Collection[str]]
+) -> dict[str, dict[tuple[str, str], Draw]]:
+    """By shard its way to the slots of each capsule, of which there are no more than without shards: see `Declared`. `drained`: by shard what lies elsewhere.
+
+    A strict order of queues that are fetched together is kept within each shard: the shards take turns.
+    """
+    found: dict[str, dict[tuple[str, str], Draw]] = {shard: {} for shard in drained}
+    for capsule in capsules:
+        together = fetched_together(capsule, queue_limits)
+        slots = Slots(capsule.concurrency, "strict" if capsule.strict and not together else "weighted")
+        if together:
+            for shard, gone in drained.items():
+                names = ("",) if fetched_together(capsule, queue_limits, gone) else capsule.weights
+                found[shard] |= {(capsule.name, name): slots.draw() for name in names}
+            continue
+        for (
+            queue,
+            weight,
+        ) in capsule.weights.items():  # a strict order is that of the queues, in whatever shard they lie
+            for shard in drained:
+                found[shard][capsule.name, queue] = slots.draw(weight)
+    return found
+
+
+@attrs.define(eq=False)
+class Part:
+    """One Redis of such a worker: `begin` waits until it is there, `work` runs its jobs until it is stopped."""
+
+    worker: Worker
+    begin: Callable[[], Awaitable[None]]
+    work: Callable[[Callable[[], None]], Awaitable[None]]
+    heard_at: Callable[[], float]
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    has_started: bool = False
+
+
+class ShardedWorker(Worker):
+    """See the module; to users it is what `Worker` is. `parts`: by shard."""
+
+    def __init__(self, parts: Mapping[str, Part]) -> None:
+        self._parts = parts
+        self._workers = [part.worker for part in parts.values()]
+        self.identity = self._workers[0].identity
+        self.observers: Sequence[Observer] = ()
+        self._told = trio.Event()
+        self._gone = trio.Event()
+        self._quieted = trio.Event()
+        self._error: Exception | None = None
+        self._token = None
+
+    def __repr__(self) -> str:
+        return f"<ShardedWorker {', '.join(f'{name}: {part.worker!r}' for name, part in self._parts.items())}>"
+
+    # ── what it is doing ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._told.is_set()
+
+    @property
+    def told_to_stop(self) -> trio.Event:
+        """Set when it is."""
+        return self._told
+
+    @property
+    def quieted(self) -> trio.Event:
+        """Set when it fetches no more."""
+        return self._quieted
+
+    @property
+    def stopped_for(self) -> Exception | None:
+        """Why it stopped, if one of its parts did so by itself."""
+        return self._error or next((each.stopped_for for each in self._workers if each.stopped_for), None)
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether any of its Redises has heard of it within its lease."""
+        return any(each.is_registered for each in self._workers)
+
+    @property
+    def shutdown_timeout_s(self) -> float:
+        """What running jobs get to finish."""
+        return self._workers[0].shutdown_timeout_s
+
+    @property
+    def deadline(self) -> float:
+        """When running jobs are cancelled, by `trio.current_time()`; inf while the worker isn't stopping."""
+        return max(each.deadline for each in self._workers)
+
+    @property
+    def gone(self) -> trio.Event:
+        """Set when all its parts have departed."""
+        return self._gone
+
+    @property
+    def lists(self) -> Sequence[Lists]:
+        """Where its in-progress lists are, at each Redis."""
+        return [*chain.from_iterable(each.lists for each in self._workers)]
+
+    def running(self) -> Iterable[Delivery]:
+        """What takes a slot."""
+        return chain.from_iterable(each.running() for each in self._workers)
+
+    def stats(self) -> Stats:
+        """What it is doing now, at all its Redises together."""
+        parts = [each.stats() for each in self._workers]
+        running: Counter[str] = Counter()
+        left: Counter[str] = Counter()
+        for part in parts:
+            running.update(part.running)
+            left.update(part.left)
+        free = {queue: count for part in parts for queue, count in part.free.items()}  # the same slots
+        settled = sum(part.settled for part in parts)
+        return Stats(dict(running), free, settled, dict(left), self._quieted.is_set(), self.stopping)
+
+    def health(self) -> Health:
+        """See `Worker.health`. It is ready as long as one of its Redises is there."""
+        return told.health(self.pulse(), self._token, max(part.heard_at() for part in self._parts.values()))
+
+    @property
+    def settle_groups(self) -> int:
+        """In how many calls outcomes were written."""
+        return sum(each.settle_groups for each in self._workers)
+
+    @property
+    def reclaimed(self) -> int:
+        """How many jobs of dead workers it has put back."""
+        return sum(each.reclaimed for each in self._workers)
+
+    # ── what it is told ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def quiet(self) -> None:
+        """Fetch no more; running jobs go on. There is no way back but a restart."""
+        self._quieted.set()
+        for each in self._workers:
+            each.quiet()
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """See `Worker.stop`. A part whose Redis never came is given up."""
+        self._quieted.set()
+        for part in self._parts.values():
+            part.worker.stop(timeout_s)
+            if not part.has_started:
+                part.scope.cancel()
+        self._told.set()
+
+    def blame_jobs(self) -> None:
+        """See `Worker.blame_jobs`."""
+        for each in self._workers:
+            each.blame_jobs()
+
+    # ── what it does ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def serve(self, on_started: Callable[[str], None]) -> None:
+        """Work until stopped, as `Worker.run` does. `on_started`: told of each shard."""
+        self._token = trio.lowlevel.current_trio_token()
+        try:
+            async with trio.open_nursery() as listening:
+                async with trio.open_nursery() as nursery:
+                    for name, part in self._parts.items():
+                        nursery.start_soon(self._serve, name, part, on_started)
+                        listening.start_soon(self._pass_on, part)
+                listening.cancel_scope.cancel()
+        finally:
+            self._gone.set()
+        if self.stopped_for is not None:
+            raise self.stopped_for
+
+    async def _serve(self, name: str, part: Part, on_started: Callable[[str], None]) -> None:
+        def started() -> None:
+            part.has_started = True
+            on_started(name)
+
+        try:
+            with part.scope:
+                await part.begin()
+                await part.work(started)
+        except Exception as error:  # noqa: BLE001 - raised by `serve`, when the jobs of all parts are safe
+            if self._error is None:
+                self._error = error
+            self.stop()
+
+    async def _pass_on(self, part: Part) -> None:
+        """What one part is told by Sidekiq's tools, or stops for, is for all."""
+        await part.worker.quieted.wait()
+        self.quiet()
+        await part.worker.told_to_stop.wait()
+        self.stop(max(0.0, part.worker.deadline - trio.current_time()))
