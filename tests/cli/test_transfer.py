@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 from acting import act, fill, members, refused
 from servers import Server
 from typer.testing import CliRunner
 
+from trioworkers import Job
 from trioworkers.cli.commands import app
+from trioworkers.sync import Client
+from trioworkers.wire.lock import Lock
 
 
 def test_dead_set_is_kept_and_put_back_to_the_byte(redis_url: str, shared_server: Server, tmp_path: Path):
@@ -41,3 +46,108 @@ def test_queue_is_put_back_in_order_and_only_once(redis_url: str, shared_server:
         done = CliRunner().invoke(app, ["import", "-", "--redis", redis_url], input=b"".join(lines))
         assert done.exit_code == 0
         assert members(shared_server, "queue:q") == payloads
+
+
+def jid_and_lock(payload: object) -> tuple[str, str]:
+    fields = json.loads(str(payload))
+    return fields["jid"], fields["tw_lock"]
+
+
+def unique(number: int, key: str, on_conflict: str = "skip") -> Job:
+    return Job("reports", "A", [number], jid=f"job-{number:08}", lock=Lock(key, "done", on_conflict))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", ["queue:reports", "scheduled", "retry"])
+def test_imported_job_takes_its_lock_again(redis_url: str, shared_server: Server, tmp_path: Path, place: str):
+    file = str(tmp_path / "jobs.jsonl")
+    with Client(redis_url) as client:
+        client.schedule(600, unique(1, "A:1"), unique(2, "A:2"))
+        if place == "queue:reports":
+            act(redis_url, "run-now", "--all", "--yes")
+        if place == "retry":
+            shared_server.command("RENAME", "schedule", "retry")
+        act(redis_url, "export", place, "-o", file)
+        act(redis_url, "purge", "reports", "--yes") if ":" in place else act(
+            redis_url, "delete", "--all", "--in", place, "--yes"
+        )
+        assert shared_server.command("EXISTS", "tw:unique") == 0
+        [other] = client.enqueue(unique(3, "A:2"))
+        done = act(redis_url, "import", file)
+        assert done.stdout == "2 jobs imported\n"
+        assert f"1 unique job came back without the lock, which another one has (job-00000002: {other})" in done.stderr
+        assert set(shared_server.command("HKEYS", "tw:unique")) == {"A:1", "A:2"}  # type: ignore[arg-type]
+        [sent] = client.enqueue(unique(4, "A:1"))
+        assert sent.duplicate_of == "job-00000001"
+        assert act(redis_url, "import", file).stdout == "0 jobs imported, 2 there already\n"
+
+
+def test_what_waited_to_follow_another_one_does_so_again(redis_url: str, shared_server: Server, tmp_path: Path):
+    queue, following = str(tmp_path / "queue.jsonl"), str(tmp_path / "next.jsonl")
+    with Client(redis_url) as client:
+        client.enqueue(unique(1, "A:1"))
+        client.enqueue(unique(2, "A:1", "latest"))
+        act(redis_url, "export", "queue:reports", "-o", queue)
+        act(redis_url, "export", "next", "-o", following)
+        shared_server.command("FLUSHALL")
+        act(redis_url, "import", queue)
+        for _ in range(2):
+            assert act(redis_url, "import", following).stderr == ""
+            assert [jid_and_lock(payload) for payload in members(shared_server, "tw:next")] == [("job-00000002", "A:1")]
+            shared_server.command("DEL", *shared_server.command("KEYS", "tw:restored:*"))  # type: ignore[misc]
+        assert shared_server.command("SMEMBERS", "queues") == ["reports"]
+        assert shared_server.command("LLEN", "queue:reports") == 1
+        shared_server.command("FLUSHALL")
+        act(redis_url, "import", following)  # there is nobody to follow
+        assert shared_server.command("HLEN", "tw:unique") == shared_server.command("LLEN", "queue:reports") == 1
+
+
+def test_periodic_jobs_that_live_in_redis_only_are_kept(redis_url: str, shared_server: Server, tmp_path: Path):
+    file = tmp_path / "cron.jsonl"
+    with Client(redis_url) as client:
+        client.periodic("nightly", "0 4 * * *", Job("reports", "A", [1], retry=3), tz="Asia/Tokyo", jitter=60)
+        client.periodic("often", "@every 10s", Job("reports", "A"), overlap="skip")
+    shared_server.command("HSET", "tw:cron:code", "definition", "{}", "origin", "code")
+    shared_server.command("ZADD", "tw:cron", 1, "code", 2, "broken")
+    shared_server.command("HSET", "tw:cron:broken", "definition", "junk", "origin", "dynamic")
+    act(redis_url, "cron", "pause", "often")
+    before = act(redis_url, "cron", "--json").stdout
+    done = act(redis_url, "export", "cron", "-o", str(file))
+    assert "2 periodic jobs written" in done.stderr
+    assert "1 periodic job left out that can't be read" in done.stderr
+    assert "1 periodic job left out that code declares" in done.stderr
+    assert act(redis_url, "import", str(file)).stdout == "0 periodic jobs imported, 2 there already\n"
+    act(redis_url, "cron", "delete", "nightly")
+    assert act(redis_url, "import", str(file)).stdout == "1 periodic job imported, 1 there already\n"
+    act(redis_url, "cron", "delete", "often")
+    assert act(redis_url, "import", str(file)).stdout == "1 periodic job imported, 1 there already\n"
+    assert by_name(act(redis_url, "cron", "--json").stdout) == by_name(before)
+
+
+def by_name(lines: str) -> dict[str, object]:
+    found = [json.loads(line) for line in lines.splitlines()]
+    return {row.pop("name"): {name: value for name, value in row.items() if name != "due"} for row in found}
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('{"in":"cron"}', "no periodic job: Object missing required field"),
+        ('{"in":"cron","name":"a b","entry":ENTRY}', "is called 'a b'"),
+        ('{"in":"cron","name":"q/A","entry":ENTRY}', "is called 'q/A'"),
+        ('{"in":"cron","name":"a","entry":7}', "it is no definition of a periodic job"),
+        ('{"in": "cron", "name": "a", "entry": {"v": 2}}', "a newer version of trioworkers wrote it"),
+        (
+            '{"in":"cron","name":"a","entry":{"v":1,"expression":"* *","job":{"queue":"q","class":"A","args":[]}}}',
+            "2 fields",
+        ),
+    ],
+)
+def test_line_that_is_no_periodic_job_is_refused_with_its_number(redis_url: str, tmp_path: Path, line: str, why: str):
+    file = tmp_path / "cron.jsonl"
+    entry = '{"v":1,"expression":"@daily","job":{"queue":"q","class":"A","args":[]}}'
+    good = '{"in":"cron","name":"good","entry":ENTRY}'
+    file.write_text("\n".join(each.replace("ENTRY", entry) for each in (good, line)))
+    said = refused(redis_url, "import", str(file))
+    assert "line 2: " in said
+    assert why in said
+    assert "good" in act(redis_url, "cron", "--json").stdout

@@ -8,6 +8,10 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import IO
 
+import attrs
+
+from trioworkers.cli import periodic_lines
+from trioworkers.cli.periodic_lines import PeriodicLine
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark, say
 from trioworkers.cli.where import Where
@@ -34,7 +38,7 @@ def location_of(text: str) -> Location:
 async def export(session: Session, source: Location, where: Where, output: Path | None) -> None:
     """Write what matches, a line each. Raises ConfigurationError if the file can't be written."""
     now_s, count = await session.inspector.now_s(), 0
-    with _sink(output) as sink:
+    with sink_for(output) as sink:
         async with aclosing(session.inspector.pages(source)) as pages:
             async for page in pages:
                 chosen = [entry for entry in page if where.matches(entry, now_s)]
@@ -44,8 +48,16 @@ async def export(session: Session, source: Location, where: Where, output: Path 
     remark(f"{counted(count, 'job')} of {source} written")
 
 
+async def export_periodic(session: Session, output: Path | None) -> None:
+    """Write the periodic jobs that live in Redis only. Raises ConfigurationError if the file can't be written."""
+    with sink_for(output) as sink:
+        await periodic_lines.export(session, sink)
+        sink.flush()
+
+
 @contextmanager
-def _sink(output: Path | None) -> Iterator[IO[bytes]]:
+def sink_for(output: Path | None) -> Iterator[IO[bytes]]:
+    """Where lines go: a file that is there when it is complete, or standard output."""
     if output is None:
         yield sys.stdout.buffer
         return
@@ -60,20 +72,55 @@ def _sink(output: Path | None) -> Iterator[IO[bytes]]:
         unfinished.unlink(missing_ok=True)  # there only if we were interrupted
 
 
+@attrs.define
+class _Imported:
+    """What has come of an import so far."""
+
+    seen: int = 0
+    added: int = 0
+    periodic: int = 0
+    periodic_seen: int = 0
+    without_lock: list[tuple[str, str]] = attrs.field(factory=list)
+
+    def tell(self) -> None:
+        there = f", {number(self.seen - self.added)} there already" if self.seen - self.added else ""
+        if self.seen or not self.periodic_seen:
+            say(f"{counted(self.added, 'job')} imported{there}")
+        if self.periodic_seen:
+            left = self.periodic_seen - self.periodic
+            there = f", {number(left)} there already" if left else ""
+            say(f"{counted(self.periodic, 'periodic job')} imported{there}")
+        if self.without_lock:
+            jid, holder = self.without_lock[0]
+            remark(
+                f"{counted(len(self.without_lock), 'unique job')} came back without the lock, which another one has "
+                f"({jid}: {holder}): when it is fetched it runs if that has ended by then, else it goes to dead"
+            )
+
+
 async def import_(session: Session, file: str) -> None:
     """Put back what is in a file. Raises ConfigurationError at a bad line; what stands before it is put back."""
-    seen = added = 0
+    done = _Imported()
     with _source(file) as lines:
         try:
             for first, group in _groups(lines):
-                source = Location(group[0].place, group[0].list_queue)
-                added += await session.actions.restore(source, group, str(first))
-                seen += len(group)
+                await _put_back(session, first, group, done)
         except BadPayload as error:
             raise ConfigurationError(f"{file}: {error}") from None
         finally:
-            there = f", {number(seen - added)} there already" if seen - added else ""
-            say(f"{counted(added, 'job')} imported{there}")
+            done.tell()
+
+
+async def _put_back(session: Session, first: int, group: list[Entry] | PeriodicLine, done: _Imported) -> None:
+    if isinstance(group, PeriodicLine):
+        done.periodic_seen += 1
+        done.periodic += await periodic_lines.restore(session, group)
+        return
+    source = Location(group[0].place, group[0].list_queue)
+    done.seen += len(group)
+    restored = await session.actions.restore(source, group, str(first))
+    done.added += restored.added
+    done.without_lock += restored.without_lock
 
 
 @contextmanager
@@ -88,8 +135,8 @@ def _source(file: str) -> Iterator[IO[bytes]]:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
 
 
-def _groups(lines: Iterable[bytes]) -> Iterator[tuple[int, list[Entry]]]:
-    """Lines that go to one place, together, with the number of the first. The same file always makes the same groups.
+def _groups(lines: Iterable[bytes]) -> Iterator[tuple[int, list[Entry] | PeriodicLine]]:
+    """Lines that go to one place, together, with the number of the first; a periodic job by itself. The same file always makes the same groups.
 
     Raises BadPayload.
     """
@@ -99,19 +146,28 @@ def _groups(lines: Iterable[bytes]) -> Iterator[tuple[int, list[Entry]]]:
         if not line.strip():
             continue
         try:
-            entry = decode_entry(line)
+            entry = periodic_lines.decode_line(line) if periodic_lines.is_periodic(line) else decode_entry(line)
         except BadPayload as error:
             # What is collected is left, too: once the line is mended, the group shall be the one that it would have been.
             raise BadPayload(
                 f"line {count}: {error}; nothing from line {first if group else count} on is imported"
             ) from None
-        size += len(entry.payload)
-        same = not group or (group[0].place, group[0].list_queue) == (entry.place, entry.list_queue)
-        if group and (not same or len(group) == GROUP or size > GROUP_BYTES):
+        if group and _is_full(group, size, entry):
             yield first, group
-            group, size = [], len(entry.payload)
+            group, size = [], 0
+        if isinstance(entry, PeriodicLine):
+            yield count, entry
+            continue
         if not group:
             first = count
         group.append(entry)
+        size += len(entry.payload)
     if group:
         yield first, group
+
+
+def _is_full(group: list[Entry], size: int, entry: Entry | PeriodicLine) -> bool:
+    """Whether what follows begins another one."""
+    if isinstance(entry, PeriodicLine) or (group[0].place, group[0].list_queue) != (entry.place, entry.list_queue):
+        return True
+    return len(group) == GROUP or size + len(entry.payload) > GROUP_BYTES

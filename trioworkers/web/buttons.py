@@ -260,7 +260,7 @@ async def undo(visit: Visit) -> Pressed:
     (source, entries), done.undo = done.undo, None
 
     async def work(session: Session, operation: Operation) -> None:
-        added = await session.actions.restore(source, entries, f"undo {done.id}")
+        added = (await session.actions.restore(source, entries, f"undo {done.id}")).added
         operation.say(f"{counted(added, 'job')} back in {source}")
 
     return await _begin(visit, f"undo: {done.what}", work)

@@ -74,7 +74,7 @@ def decode_entry(text: bytes) -> Entry:
         payload = line.payload.encode()
     lies_in = {each.name: each for each in places_for("import")}.get(line.place)
     if lies_in is not None and lies_in.returns_to_queue:
-        return Entry("queue", payload, destination(payload)[0])
+        return Entry("queue", payload, destination(payload), came_from=line.place)
     if lies_in is not None and lies_in.kind == "queue":
         if not line.queue:
             raise BadPayload("not a line of an export: a queue without a name")

@@ -57,13 +57,17 @@ _decode_active_job = msgspec.json.Decoder(tuple[_ActiveJob]).decode
 
 @attrs.frozen
 class Entry:
-    """One payload where it lies; `place` by its name (see `places.py`). `score`: of the sorted sets, epoch seconds. `process_id`: who runs it. `list_queue`: of lists."""
+    """One payload where it lies; `place` by its name (see `places.py`). `score`: of the sorted sets, epoch seconds. `process_id`: who runs it. `list_queue`: of lists.
+
+    `came_from`: of an import, where it lay if it doesn't go back there.
+    """
 
     place: str
     payload: bytes = attrs.field(repr=False)
     list_queue: str = ""
     score: float | None = None
     process_id: str = ""
+    came_from: str = ""
 
     @cached_property
     def _fields(self) -> _Fields | None:

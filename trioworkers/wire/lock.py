@@ -51,6 +51,23 @@ def lock_in(value: object) -> Lock | None:
     return None if found is None else Lock(found[1], found[2] or "done")  # type: ignore[arg-type]
 
 
+class _Named(msgspec.Struct, rename={"lock": LOCK_FIELD}):
+    lock: Any = None
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+
+
+def lock_named(payload: bytes) -> Lock | None:
+    """The lock that a payload names; None for one that can't be read."""
+    if b'"' + LOCK_FIELD.encode() not in payload:
+        return None
+    try:
+        return lock_in(_decode_named(payload).lock)
+    except (ValueError, RecursionError, MemoryError):
+        return None
+
+
 def key_of(job_class: str, values: Any) -> str:
     """The key for these values, in JSON's types, of a class; its beginning is for people. Raises ValueError for what can't be one."""
     try:

@@ -188,11 +188,11 @@ async def test_nothing_is_pushed_where_the_set_of_queues_cannot_take_its_name(be
 
 async def test_restored_twice_is_there_once(bench: Bench):
     dead = [Entry("dead", b"\xff\x00%d" % n, score=1.7e9 + n / 3) for n in range(5)]
-    assert [await bench.moves.restore(Location("dead"), dead, "1") for _ in range(2)] == [5, 0]
+    assert [(await bench.moves.restore(Location("dead"), dead, "1")).added for _ in range(2)] == [5, 0]
     members = await bench.redis("ZRANGE", "dead", 0, -1, "WITHSCORES")
     assert isinstance(members, list)
     assert members[::2] == [entry.payload for entry in dead]
     assert [float(score) for score in members[1::2]] == [entry.score for entry in dead]
     queued = [Entry("queue", b"%d" % n, "q") for n in range(5)]
-    assert [await bench.moves.restore(QUEUE, queued, group) for group in ("1", "1", "6")] == [5, 0, 5]
+    assert [(await bench.moves.restore(QUEUE, queued, group)).added for group in ("1", "1", "6")] == [5, 0, 5]
     assert await bench.queue() == [entry.payload for entry in queued] * 2

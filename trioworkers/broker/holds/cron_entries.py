@@ -32,7 +32,7 @@ EDIT_CRON = script(
     preludes=ENDS,
 )
 
-Action = Literal["put", "delete", "pause", "resume", "run"]
+Action = Literal["put", "restore", "delete", "pause", "resume", "run"]
 
 FORGOTTEN_AFTER_S = 600
 """An entry of code that no live process has declared for so long leaves."""
@@ -68,6 +68,11 @@ def putting(keys: Keys, entry: Periodic, now_s: float) -> Edit:
         raise ConfigurationError(f"periodic job {entry.name}: {error}") from None
     next_s = math.inf if following is None else float(following)
     return Edit(keys, entry.name, "put", definition, entry.timing, next_s)
+
+
+def restoring(keys: Keys, entry: Periodic, now_s: float, *, paused: bool) -> Edit:
+    """Have one that was exported be there again, due from now on, if there is none of its name. Raises as `putting` does."""
+    return attrs.evolve(putting(keys, entry, now_s), action="restore", work=(int(paused),))
 
 
 def check_put(name: str, answer: str) -> None:

@@ -1,9 +1,9 @@
 -- What people want of one periodic job.
--- name, action  'put' an entry that lives in Redis only; 'delete' it, or one of code that nobody declares any more; 'pause', 'resume'; 'run' it now
--- definition, timing, following  put: what it is from now on, with its next tick. Of 'resume' and 'run' the definition is the one that was read: the next tick, or the job, is
+-- name, action  'put' an entry that lives in Redis only; 'restore' one that was exported, if there is none of that name; 'delete' it, or one of code that nobody declares any more; 'pause', 'resume'; 'run' it now
+-- definition, timing, following  put, restore: what it is from now on, with its next tick. Of 'resume' and 'run' the definition is the one that was read: the next tick, or the job, is
 --           made from it
--- work      packed {push, later, own or '', jid, tick, 1 if another one in its place means that it is skipped} of 'run'
--- result    'OK'; 'NONE': there is no such entry; 'CODE': it is declared in code; 'CHANGED': it is another one by now; or the jid of who was there already, of a unique job
+-- work      packed {1 if it is paused} of 'restore'; {push, later, own or '', jid, tick, 1 if another one in its place means that it is skipped} of 'run'
+-- result    'OK'; 'THERE': there is one, and it stays as it is; 'NONE': there is no such entry; 'CODE': it is declared in code; 'CHANGED': it is another one by now; or the jid of who was there already, of a unique job
 local cron, entry = own .. 'cron', own .. 'cron:' .. name
 local score = redis.call('ZSCORE', cron, name)
 
@@ -22,6 +22,18 @@ local function is_declared()
   return false
 end
 
+if action == 'restore' then
+  if score then return redis.pcall('HGET', entry, 'origin') == 'code' and is_declared() and 'CODE' or 'THERE' end
+  redis.call('UNLINK', entry)
+  redis.call('HSET', entry, 'definition', definition, 'timing', timing, 'since', string.format('%.6f', now()), 'origin', 'dynamic')
+  if cmsgpack.unpack(work)[1] == 1 then
+    redis.call('HSET', entry, 'paused', '1')
+    redis.call('ZADD', cron, 'inf', name)
+  else
+    be_due(following)
+  end
+  return 'OK'
+end
 if action == 'put' then
   local found = redis.pcall('HMGET', entry, 'origin', 'timing', 'paused')
   if found.err then

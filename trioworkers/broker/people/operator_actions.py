@@ -20,10 +20,12 @@ from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import on_exit, on_move
+from trioworkers.wire.decode import destination
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.lock import lock_named
 from trioworkers.wire.packing import pack
-from trioworkers.wire.places import Location
+from trioworkers.wire.places import Location, place
 
 PICK = script(
     __file__,
@@ -40,7 +42,13 @@ PURGE = script(
     preludes=(*ENDS, "pages"),
 )
 RELOCATE = script(__file__, "relocate", keys=("set", "queues", "dead"), args=("work", "own"), preludes=(*ENDS, "move"))
-RESTORE = script(__file__, "restore", keys=("target", "queues", "token"), args=("queue_name", "work", "token_kept_s"))
+RESTORE = script(
+    __file__,
+    "restore",
+    keys=("target", "queues", "token"),
+    args=("queue_name", "work", "token_kept_s", "own"),
+    preludes=ENDS,
+)
 
 PAGE = 200
 PURGE_PAGE, PURGE_PAGE_BYTES = 5000, 2_000_000
@@ -77,6 +85,14 @@ class Swept:
     wanted: int
     moved: int
     errors: Sequence[str] = ()
+
+
+@attrs.frozen
+class Restored:
+    """How many payloads were put back; of those that came without their locks the jids, each with that of the job that has it."""
+
+    added: int
+    without_lock: Sequence[tuple[str, str]] = ()
 
 
 class OperatorActions:
@@ -167,19 +183,42 @@ class OperatorActions:
             if total >= goal:
                 return total
 
-    async def restore(self, source: Location, entries: Sequence[Entry], group: str) -> int:
-        """Put exported payloads back; returns how many were added. What a set holds already is left as it is.
+    async def restore(self, source: Location, entries: Sequence[Entry], group: str) -> Restored:
+        """Put exported payloads back. What a set holds already is left as it is. Who names a lock takes it, if it is free. Raises BadPayload.
 
-        A queue can't tell: there, a `group` of the same name and content is put back once within a week.
+        A queue can't tell: there, a `group` of the same name and content is put back once within a week. What lay in a place for a reason that may be over
+        by now goes to its queue.
         """
+        if source.kind.returns_to_queue:
+            return await self._restore_to_queues(source, entries, group)
         digest = hashlib.sha256(group.encode())
         for entry in entries:
             digest.update(hashlib.sha256(entry.payload).digest())
         token = self._keys.restored(digest.hexdigest()[:32])
-        work = pack([(entry.payload, entry.score or 0.0) for entry in entries])
+        work = pack([(entry.payload, entry.score or 0.0, *_lock_of(entry)) for entry in entries])
         keys = [source.key(self._keys), self._keys.queues, token]
-        added: int = await self._connection.run(RESTORE, keys, [source.queue, work, TOKEN_KEPT_S])
-        return added
+        reply = await self._connection.run(RESTORE, keys, [source.queue, work, TOKEN_KEPT_S, self._keys.own])
+        jids = [jid.decode(errors="replace") for jid in reply[1:]]
+        return Restored(reply[0], list(zip(jids[::2], jids[1::2], strict=True)))
+
+    async def _restore_to_queues(self, source: Location, entries: Sequence[Entry], group: str) -> Restored:
+        by_queue: dict[str, list[Entry]] = {}
+        for entry in entries:
+            queue = destination(entry.payload)
+            by_queue.setdefault(queue, []).append(Entry("queue", entry.payload, queue, came_from=source.place))
+        done = [await self.restore(Location("queue", queue), its, group) for queue, its in by_queue.items()]
+        without_lock = [pair for each in done for pair in each.without_lock]
+        return Restored(sum(each.added for each in done), without_lock)
+
+
+def _lock_of(entry: Entry) -> tuple[Any, ...]:
+    """As `restore.lua` wants it: the lock that a job holds which lies there, if it says that it holds one."""
+    lock = lock_named(entry.payload)
+    holds = lock is not None and entry.place != "dead" and not (lock.until != "done" and place(entry.place).failed)
+    if lock is None or lock.until == "spell" or not holds:
+        return False, "", False, (), 0
+    due_s = entry.score if entry.place == "scheduled" and entry.score else False
+    return lock.key, entry.jid, due_s, on_exit(entry.payload, "replaced"), int(entry.came_from == "next")
 
 
 def _stays(source: Location, to: Next) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from trioworkers.broker.holds import ticks
-from trioworkers.broker.holds.cron_entries import Edit
+from trioworkers.broker.holds.cron_entries import Edit, restoring
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import NotFound, Refused
 from trioworkers.outcome import Send
@@ -118,6 +118,15 @@ class PeriodicJobs:
     async def put(self, entry: Periodic) -> None:
         """See `ticks.put`."""
         await ticks.put(self._connection, self._keys, entry)
+
+    async def restore(self, entry: Periodic, *, paused: bool) -> str:
+        """Have one that was exported be there again, if there is none of its name: "OK", "THERE", or "CODE" where code declares it.
+
+        Raises BadJob, ConfigurationError for one that can't be.
+        """
+        return await ticks.edit(
+            self._connection, restoring(self._keys, entry, await self._read.time_s(), paused=paused)
+        )
 
     async def delete(self, name: str) -> bool:
         """See `ticks.delete`."""

@@ -17,11 +17,14 @@ from trioworkers.wire.places import places_for, shown
     ("trioworkers export dead > dead.jsonl", "keep the dead set"),
     ("trioworkers export queue:track --where class=TrackUserJob -o track.jsonl", "part of a queue"),
     ("trioworkers export dead | gzip > dead.jsonl.gz", "any tool for text will do"),
+    ("trioworkers export cron > cron.jsonl", "periodic jobs that live in Redis only, also those that are paused"),
 )
 def export(
     place: Annotated[
         str,
-        typer.Argument(metavar="PLACE", help=f"{shown(places_for('export'))}.", autocompletion=complete("places")),
+        typer.Argument(
+            metavar="PLACE", help=f"{shown(places_for('export'))}; or cron.", autocompletion=complete("places")
+        ),
     ],
     *,
     where: Wheres = None,
@@ -36,11 +39,18 @@ def export(
 
     A line has `in` (the place), `queue` or `score`, and `payload`, exactly; `payload_base64` instead if it is no
     UTF-8. A queue comes in the order in which it would be fetched; what is fetched meanwhile may be missed, so `pause` a busy one first.
+
+    `cron` stands for periodic jobs that live in Redis only; those of code come with the code, and what ran is not kept.
     """
     from trioworkers.cli import json_lines  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
 
+    if place == "cron":
+        if where:
+            raise typer.BadParameter("--where chooses jobs, and cron has none")
+        in_session(lambda session: json_lines.export_periodic(session, output), redis, namespace)
+        return
     source, wanted = json_lines.location_of(place), parse_where(where or ())
     in_session(lambda session: json_lines.export(session, source, wanted, output), redis, namespace)
 
@@ -59,6 +69,9 @@ def import_(
 
     Twice does not double them: what a set holds already stays as it is, and what went into a queue from this file is not put there
     again for a week. So an import that was interrupted is just run again. To replay a dead set: import, then `retry --all --in dead`.
+
+    A unique job takes its lock if that is free. If another job has it, it comes back without: when it is fetched it runs if that job has ended by then, else it goes to
+    dead. A periodic job is due from now on, or paused as it was; one of that name that is there stays as it is.
     """
     from trioworkers.cli import json_lines  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
