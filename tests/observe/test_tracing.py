@@ -218,6 +218,46 @@ async def test_failures_and_what_is_none(redis_url: str, shared_server: Server, 
     assert [event.name for event in found["Later"].events] == ["retry", "RetryAfter"]
 
 
+async def test_checkpoints_are_events(redis_url: str, shared_server: Server, spans: Spans):
+    app = make_app(redis_url, spans)
+
+    @app.handler("q", "Fine")
+    async def fine(ctx: Context) -> None:
+        for name in ("charge", "pack"):
+            await ctx.step(name, trio.sleep, 0)
+
+    async with running(app) as settled:
+        push(shared_server)
+        await settled(1)
+    assert [event.name for event in spans.one("process q").events] == ["checkpoint", "checkpoint"]
+
+
+async def test_a_job_that_another_worker_took_over_says_so_and_is_no_error(
+    redis_url: str, shared_server: Server, spans: Spans
+):
+    app = make_app(redis_url, spans)
+    app.configure(process_id="w1", lease=1)
+    started = trio.Event()
+
+    @app.handler("q", "Fine")
+    async def fine(_: Context) -> None:
+        started.set()
+        await trio.sleep_forever()
+
+    async with running(app):
+        push(shared_server)
+        with trio.fail_after(30):
+            await started.wait()
+            # As it were after a long outage: our lease ran out, and somebody else has what was in our list.
+            shared_server.command("LTRIM", "queue:q:w1:inprogress", 1, 0)
+            shared_server.command("DEL", "tw:lease:w1")
+            while not spans.all("process q"):
+                await trio.sleep(0.02)
+    span = spans.one("process q")
+    assert [event.name for event in span.events] == ["taken over"]
+    assert span.status.status_code is StatusCode.UNSET
+
+
 async def test_clients_of_the_app_say_where_their_jobs_come_from(redis_url: str, shared_server: Server, spans: Spans):
     app = make_app(redis_url, spans)
     with spans.provider.get_tracer("test").start_as_current_span("a web request") as request:

@@ -9,7 +9,7 @@ from functools import partial
 import attrs
 import trio
 
-from trioworkers.engine.delivery import Checkpoints, Delivery
+from trioworkers.engine.delivery import LOST, Checkpoints, Delivery
 from trioworkers.exits import Held
 from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import Outcome, Requeue, Snooze
@@ -61,6 +61,11 @@ class Recorder:
     def is_stopping(self) -> bool:
         """See `Attempt.is_stopping`."""
         return self.worker_stops()
+
+    @property
+    def was_taken_over(self) -> bool:
+        """See `Attempt.was_taken_over`."""
+        return self.delivery.state is LOST
 
     def report(self, told: Reported) -> None:
         """See `Attempt.report`."""

@@ -38,6 +38,10 @@ class Attempt(Protocol):
     def is_stopping(self) -> bool:
         """Whether the worker stops: who can go on elsewhere should leave."""
 
+    @property
+    def was_taken_over(self) -> bool:
+        """Whether another worker has the job meanwhile."""
+
     def hold(self) -> None:
         """From now on there is something beside the payload, which goes with the job."""
 

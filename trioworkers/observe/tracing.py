@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -22,6 +23,7 @@ from trioworkers import __version__
 from trioworkers.errors import Steer
 from trioworkers.failures import summary
 from trioworkers.jobs.context import Context
+from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import Send
 from trioworkers.wire.job import Job
 
@@ -59,6 +61,7 @@ class OpenTelemetry:
             span.add_event("retry", {"attempt": job.attempt})
         if job.progress or job.recorded is not None:
             span.add_event("resumed", {"calls_done": len(job.progress)})
+        ctx._open_progress = partial(_telling, span, ctx._open_progress)  # noqa: SLF001 - our own; only what is traced pays for it
         # With what the sender's context says besides: its baggage goes on to whatever the job sends and calls.
         token = contexts.attach(trace.set_span_in_context(span, parent))
         try:
@@ -77,7 +80,9 @@ class OpenTelemetry:
             if ctx.deadline <= trio.current_time():
                 _fail(span, "TooSlowError", "the attempt took longer than it may")
             else:
-                span.add_event("stopped")
+                attempt = ctx._opened().attempt  # noqa: SLF001 - as above
+                is_lost = attempt is not None and attempt.was_taken_over
+                span.add_event("taken over" if is_lost else "stopped")
             raise
         except Steer as steer:
             span.add_event(type(steer).__name__, {"reason": str(steer)[:500]})
@@ -160,6 +165,19 @@ class OpenTelemetry:
             return response
         finally:
             span.end()
+
+
+def _telling(span: Span, open_progress: Callable[[], Progress]) -> Progress:
+    """The progress of a job, of which each checkpoint is an event: when it is handed in, as the attempt may not wait for it."""
+    progress = open_progress()
+    save = progress.save
+
+    def save_and_tell() -> trio.Event:
+        span.add_event("checkpoint", {"calls_done": len(progress.done) + len(progress.done_packed)})
+        return save()
+
+    progress.save = save_and_tell
+    return progress
 
 
 def _attributes(job: Job, operation: str, kind: str) -> dict[str, Any]:
