@@ -14,7 +14,7 @@ from types import MappingProxyType
 from trioworkers import errors
 from trioworkers.errors import TrioworkersError
 from trioworkers.failures import harmless, is_a, leaves, summary
-from trioworkers.log_records import RecordMaker
+from trioworkers.log_records import OF_ALL, RecordMaker
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
 from trioworkers.printable import on_one_line
 from trioworkers.wire.decode import jid_of
@@ -102,10 +102,12 @@ def _say(
     """Log a line about `job`. `more`: what it says at its end, in the order of `text`. Texts in it are printable."""
     try:
         job_class, jid, queue = on_one_line(job.job_class), on_one_line(job.jid), on_one_line(job.queue)
-        attempt = job.attempt
-        fields = {"event": event, "jid": jid, "job_class": job_class, "queue": queue, "attempt": attempt, **more}
-        args = (event, job_class, jid, queue, attempt, *more.values())
+        args = (event, job_class, jid, queue, job.attempt, *more.values())
+        writer = _records.only_writer(level) if raised is None else None
+        if writer is not None and writer.write_line((level, logger.name, text, args, more)):
+            return
         info = None if raised is None else (type(raised), raised, raised.__traceback__)
+        fields = dict(zip((*OF_ALL, *more), args, strict=True))
         logger.handle(_records.make(level, text, args, fields, info))
     except Exception:  # noqa: BLE001, S110 - a filter of the user's raised: a job's outcome depends on no log line, and where to say so?
         pass

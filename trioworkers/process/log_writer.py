@@ -12,9 +12,12 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TextIO
+from typing import Protocol, TextIO, runtime_checkable
+from weakref import WeakSet
+
+from trioworkers.log_records import LineWriter, Said
 
 ROOM_BYTES = 1 << 20
 
@@ -25,7 +28,15 @@ FLUSH_S = 0.25
 """How long an end waits for what is unwritten."""
 
 
-class LogWriter(logging.Handler):
+@runtime_checkable
+class LineFormatter(Protocol):
+    """A formatter that can do without records."""
+
+    def line(self, said: Said, created_s: float, pid: int) -> str | None:
+        """What it would make of the record; None if it needs one."""
+
+
+class LogWriter(LineWriter):
     """A handler for a stream. Its descriptor is kept: a job that closes `sys.stderr` doesn't end the log."""
 
     def __init__(self, stream: TextIO, *, shared: bool = False) -> None:
@@ -41,7 +52,9 @@ class LogWriter(logging.Handler):
         self._changed = threading.Condition(self._lock)
         self._idle = True
         self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
+        self._pid, self._is_forked = os.getpid(), False
+        _writers.add(self)
+        self._line: Callable[[Said, float, int], str | None] = _needs_a_record
 
     def handle(self, record: logging.LogRecord) -> bool:
         """As any handler, but for the lock around `emit`, which has its own where it needs one."""
@@ -58,7 +71,23 @@ class LogWriter(logging.Handler):
             line = f"a line of {record.pathname}:{record.lineno} that can't be formatted: {record.msg!r}\n".encode(
                 errors="backslashreplace"
             )
-        if os.getpid() != self._pid:  # a forked child: our thread is not in it, and what it says is little
+        self._put(line)
+
+    def write_line(self, said: Said) -> bool:
+        """See `LineWriter`."""
+        line = self._line(said, time.time(), self._pid)
+        if line is None:
+            return False
+        self._put((line + "\n").encode(errors="backslashreplace"))
+        return True
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802 - logging's name
+        """As any handler."""
+        super().setFormatter(fmt)
+        self._line = fmt.line if isinstance(fmt, LineFormatter) else _needs_a_record
+
+    def _put(self, line: bytes) -> None:
+        if self._is_forked:  # a forked child: our thread is not in it, and what it says is little
             self._write(line)
             return
         with self._lock:
@@ -79,7 +108,7 @@ class LogWriter(logging.Handler):
 
     def flush(self) -> None:
         """Wait until all is written, but no longer than `FLUSH_S`."""
-        if os.getpid() != self._pid:
+        if self._is_forked:
             return
         deadline = time.monotonic() + FLUSH_S
         with self._changed:
@@ -133,6 +162,21 @@ class LogWriter(logging.Handler):
                     view = view[os.write(self._fd, view) :]
                 except BlockingIOError:  # somebody who shares it has made it so
                     select.select([], [self._fd], [])
+
+
+_writers: WeakSet[LogWriter] = WeakSet()
+
+
+def _forked() -> None:
+    for writer in _writers:
+        writer._pid, writer._is_forked = os.getpid(), True  # noqa: SLF001 - its own
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def _needs_a_record(_: Said, __: float, ___: int) -> None:
+    return None
 
 
 def _in_pieces(lines: Iterable[bytes]) -> list[bytes]:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
+from trioworkers.log_records import OF_ALL, Said
 from trioworkers.loggers import NAMES
 from trioworkers.printable import as_text, json_line, on_lines, on_one_line
 from trioworkers.process.log_writer import LogWriter
@@ -50,35 +51,50 @@ class TextFormatter(logging.Formatter):
         self._terminal = terminal
         self._colours = colours
         self._second = (-1, "")
+        self._moment = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and below it the traceback if there is one."""
         if self._terminal:
             line = self._for_terminal(record)
         else:
-            line = f"{self._time(record)} pid={record.process} {_which()}{record.levelname} {_message(record)}"
+            line = f"{self._time(record.created)} pid={record.process} {_which()}{record.levelname} {_message(record)}"
         return f"{line}\n{trace}" if record.exc_info and (trace := _traceback(record)) else line
 
-    def _time(self, record: logging.LogRecord) -> str:
-        second = int(record.created)
-        if self._second[0] != second:  # a busy worker writes many lines a second
+    def line(self, said: Said, created_s: float, pid: int) -> str | None:
+        """See `LineFormatter`."""
+        if self._terminal:  # where nobody reads thousands of lines a second
+            return None
+        level, _, text, args, _ = said
+        return f"{self._time(created_s)} pid={pid} {_which()}{logging.getLevelName(level)} {text % args}"
+
+    def _time(self, created_s: float) -> str:
+        moment, text = self._moment
+        now = int(created_s * 1000)
+        if moment != now:  # a busy worker writes many lines a second
+            text = self._written(now)
+            self._moment = (now, text)
+        return text
+
+    def _written(self, now_ms: int) -> str:
+        second, milliseconds = divmod(now_ms, 1000)
+        if self._second[0] != second:
             form = "%H:%M:%S" if self._terminal else "%Y-%m-%dT%H:%M:%S"
             moment = time.localtime(second) if self._terminal else time.gmtime(second)
             self._second = (second, time.strftime(form, moment))
-        milliseconds = int((record.created - second) * 1000)
         return f"{self._second[1]}.{milliseconds:03d}" + ("" if self._terminal else "Z")
 
     def _for_terminal(self, record: logging.LogRecord) -> str:
         message, level = _message(record), record.levelname
         if not self._colours:
-            return f"{self._time(record)} {_which()}{level:7} {message}"
+            return f"{self._time(record.created)} {_which()}{level:7} {message}"
         colour = _LEVEL_COLOURS.get(record.levelno, "")
         event = getattr(record, "event", "")
         if event:
             word, _, rest = message.partition(" ")
             rest = _KEYS.sub(rf"{_DIM}\1{_RESET}", f" {rest}")
             message = f"{_EVENT_COLOURS.get(event, colour)}{word}{_RESET}{rest}"
-        return f"{_DIM}{self._time(record)} {_which()}{_RESET}{colour}{level:7}{_RESET if colour else ''} {message}"
+        return f"{_DIM}{self._time(record.created)} {_which()}{_RESET}{colour}{level:7}{_RESET if colour else ''} {message}"
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -86,7 +102,11 @@ class LogfmtFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's entry, values in quotes where they need them."""
-        return " ".join(f"{key}={_logfmt(value)}" for key, value in _entry(record).items())
+        return _pairs(_entry(record))
+
+    def line(self, said: Said, created_s: float, pid: int) -> str:
+        """See `LineFormatter`."""
+        return _pairs(_entry_of_job(said, created_s, pid))
 
 
 class JsonFormatter(logging.Formatter):
@@ -95,6 +115,10 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record's entry as JSON."""
         return json_line(_entry(record))
+
+    def line(self, said: Said, created_s: float, pid: int) -> str:
+        """See `LineFormatter`."""
+        return json_line(_entry_of_job(said, created_s, pid))
 
 
 def share_log(process: str) -> None:
@@ -183,18 +207,37 @@ def _entry(record: logging.LogRecord) -> dict[str, Any]:
     """What machines get: of our lines about jobs the event and its fields, of all others the message."""
     said = vars(record)
     event = said.get("event")
-    entry: dict[str, Any] = {
-        "time": _iso_time(record.created),
-        "level": record.levelname.lower(),
-        "logger": record.name,
-        "pid": record.process,
-        **({"process": _process} if _process else {}),
-        "message": record.getMessage() if event is None else event,
-    }
+    message = record.getMessage() if event is None else event
+    entry = _beginning(record.created, record.levelname, record.name, record.process, message)
     entry.update([(shown, said[name]) for name, shown in _FIELDS.items() if name in said])
     if trace := _traceback(record):
         entry["traceback"] = trace
     return entry
+
+
+def _entry_of_job(said: Said, created_s: float, pid: int) -> dict[str, Any]:
+    """The same for a line of ours without a record."""
+    level, name, _, args, more = said
+    fields = dict(zip((*OF_ALL, *more), args, strict=True))
+    entry = _beginning(created_s, logging.getLevelName(level), name, pid, fields["event"])
+    entry.update([(shown, fields[field]) for field, shown in _FIELDS.items() if field in fields])
+    return entry
+
+
+def _beginning(created_s: float, level: str, logger: str, pid: int | None, message: str) -> dict[str, Any]:
+    process = {"process": _process} if _process else {}
+    return {
+        "time": _iso_time(created_s),
+        "level": level.lower(),
+        "logger": logger,
+        "pid": pid,
+        **process,
+        "message": message,
+    }
+
+
+def _pairs(entry: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={_logfmt(value)}" for key, value in entry.items())
 
 
 def _iso_time(created: float) -> str:
