@@ -43,6 +43,8 @@ def path_of(page: str) -> Path:
     return ROOT / page if page == "README.md" else ROOT / "docs" / page
 
 
+WHOLE = ("README.md", "handlers.md", "interop.md", "tutorial.md")
+"""Pages all of whose Python is run by tests of their own, not only the programs that have names."""
 PAGES = ["README.md", *sorted(path.name for path in (ROOT / "docs").glob("*.md"))]
 
 

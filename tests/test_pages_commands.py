@@ -30,8 +30,6 @@ RUN_BY = {
     "tutorial.md": "test_tutorial.py",
 }
 """Who runs the programs of a page, and what else it has in other languages; all other Python is run by test_pages_python.py."""
-WHOLE = ("README.md", "handlers.md", "interop.md", "tutorial.md")
-"""All of whose code that test runs, not only the programs that have names."""
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_HERE = ("opentelemetry-exporter-otlp",)
 """Packages that readers are told to install and our tests have no use for."""

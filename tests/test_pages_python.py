@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from pages import PAGES, Block, blocks
+from pages import PAGES, WHOLE, Block, blocks
 from servers import Server
-from test_pages import WHOLE
 
 from trioworkers import Client, testing
 
