@@ -52,7 +52,11 @@ def tell_what_is_held(*_: object) -> None:
 
 signal.signal(signal.SIGUSR1, tell_what_is_held)
 
-app = App(http=Http(max_connections=200), lifespan=lag_is_noted if "NOTE_LAG" in os.environ else None)
+app = App(
+    http=Http(max_connections=200),
+    lifespan=lag_is_noted if "NOTE_LAG" in os.environ else None,
+    max_payload_bytes=int(os.environ.get("MAX_PAYLOAD_BYTES", str(1 << 20))),
+)
 CONCURRENCY = int(os.environ.get("CONCURRENCY", "100"))
 if "CAPSULE" in os.environ:
     app.capsule("shared", concurrency=CONCURRENCY, queues={"q": 3, "other": 1})

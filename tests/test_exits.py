@@ -220,7 +220,7 @@ async def test_burial_after_too_many_crashes_is_an_exit(connection: Connection):
     [payload] = await sent(connection, "j")
     broker = RedisBroker(connection, Keys(), Holder("w", "lease", 30_000))
     await connection.call("t", lambda client: client.lpush(Keys().in_progress("q", "dead one"), [payload]))
-    assert await broker.reclaim("dead one", "q", [(payload, "j", True, payload)]) == (1, "")
+    assert await broker.reclaim("dead one", "q", [(payload, "j", 1, payload)]) == (1, "")
     assert await told(connection, "j") == "dead"
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from servers import Server
 
 from trioworkers.broker.capsule_intake import RedisCapsuleIntake, open_capsule_intake
-from trioworkers.broker.contract import FetchedTogether, Holder, LeaseGone
+from trioworkers.broker.contract import LARGE_BYTES, FetchedTogether, Holder, LeaseGone
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
@@ -224,3 +224,22 @@ async def test_who_may_not_hear_of_changes_looks_now_and_then(
     assert [record.levelno for record in caplog.records if "refuses news of capsule io" in record.getMessage()] == [
         logging.ERROR
     ]
+
+
+@pytest.mark.parametrize("queues", [("a", "b", "c"), {"a": 1, "b": 1, "c": 1}], ids=["strict", "by weight"])
+async def test_what_is_large_goes_alone_and_no_order_changes(
+    redis_url: str, shared_server: Server, queues: Mapping[str, int] | Sequence[str]
+):
+    """Who dies of it takes nobody along, of another queue neither."""
+    large = "x" * (LARGE_BYTES + 1)
+    rows = {"a": ["a0", "a1"], "b": ["b0", large, "b1"], "c": [large + "!", "c0"]}
+    for queue, payloads in rows.items():
+        shared_server.command("LPUSH", f"queue:{queue}", *payloads)
+    came: dict[str, list[str]] = {queue: [] for queue in rows}
+    async with opened(redis_url, queues) as intake:
+        while pages := (await intake.fetch(100, list(rows))).payloads:
+            fetched = [(queue, payload.decode()) for queue, page in pages.items() for payload in page]
+            assert len(fetched) == 1 or all(len(payload) < LARGE_BYTES for _, payload in fetched)
+            for queue, payload in fetched:
+                came[queue].append(payload)
+    assert came == rows

@@ -122,15 +122,16 @@ async def test_crash_count_that_is_no_number_begins_anew(
         assert ["begins anew" in record.getMessage() for record in caplog.records] == [True]
         assert await Inspector(connection, Keys()).crashes("jid0") == 0
         server.command("LPUSH", "queue:q:w1:inprogress", payload(0))
-        assert await broker.reclaim("w1", "q", [(payload(0).encode(), "jid0", True, None)]) == (1, "")
+        assert await broker.reclaim("w1", "q", [(payload(0).encode(), "jid0", 1, None)]) == (1, "")
         assert await broker.crashes(["jid0"]) in ({"jid0": 1}, {"jid0": 0})  # -1 is a number to Redis
     assert server.command("LLEN", "queue:q") == 1
 
 
-async def test_quarantine_that_is_no_utf_8_is_read(server: Server):
-    server.command("SADD", "tw:quarantine:w1", BYTES, "jid0")
+async def test_notes_of_suspects_that_are_no_utf_8_are_read(server: Server):
+    server.command("HSET", "tw:suspects:w1", BYTES, BYTES, "jid0", "alone")
     async with connect(server.url, Link("")) as connection:
-        assert "jid0" in await RedisBroker(connection, Keys(), Holder("w2", "l", 1000)).quarantined("w1")
+        started = await RedisBroker(connection, Keys(), Holder("w2", "l", 1000)).started("w1")
+        assert (started["jid0"], list(started.values())) == (True, [False, True])
 
 
 @pytest.mark.parametrize("stored", [b"garbage", BYTES, b"", b"\x93\x01\x02\x03", b"\xc1"], ids=repr)

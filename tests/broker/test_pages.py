@@ -89,7 +89,7 @@ async def test_heavy_list_of_a_dead_worker_is_looked_at_in_parts(scale: Scale):
     await fill(scale, owner.in_progress("q"))
     total = 0
     while payloads := await alive.peek("owner", "q", 100):
-        moved, error = await alive.reclaim("owner", "q", [(payload, "", False, None) for payload in payloads])
+        moved, error = await alive.reclaim("owner", "q", [(payload, "", 0, None) for payload in payloads])
         assert (moved, error) == (len(payloads), "")
         total += moved
     assert total == 20

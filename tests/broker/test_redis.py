@@ -15,7 +15,7 @@ import trio.lowlevel
 from servers import Server
 
 from trioworkers import Client, Job, Refused, Superseded, Unavailable
-from trioworkers.broker.contract import DueSet, Holder, LeaseGone, Settlement
+from trioworkers.broker.contract import LARGE_BYTES, DueSet, Holder, LeaseGone, Settlement
 from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
@@ -89,7 +89,7 @@ async def test_dead_workers_payloads_come_back_in_order_and_are_charged(connecti
     dead, alive = broker(connection, "dead"), broker(connection, "alive")
     p = await fill(connection, redis_url, dead, 3)
     await redis(connection, "DEL", "tw:lease:dead")
-    entries = [(payload, f"jid{n}", True, None) for n, payload in reversed(list(enumerate(p)))]
+    entries = [(payload, f"jid{n}", 1, None) for n, payload in reversed(list(enumerate(p)))]
     assert await alive.reclaim("dead", "q", entries) == (3, "")
     assert await alive.peek("dead", "q", 10) == []
     assert await alive.crashes(["jid0", "jid1", "other"]) == {"jid0": 1, "jid1": 1}
@@ -101,7 +101,7 @@ async def test_dead_workers_payloads_come_back_in_order_and_are_charged(connecti
 async def test_worker_that_is_alive_is_not_reclaimed(connection: Connection, redis_url: str):
     owner, other = broker(connection, "owner"), broker(connection, "other")
     p = await fill(connection, redis_url, owner, 1)
-    assert await other.reclaim("owner", "q", [(p[0], "jid0", True, None)]) == (-1, "")
+    assert await other.reclaim("owner", "q", [(p[0], "jid0", 1, None)]) == (-1, "")
     assert await owner.peek("owner", "q", 10) == p
 
 
@@ -171,10 +171,12 @@ async def test_ten_thousand_suspects_that_came_through_are_cleared_at_once(conne
     p = await fill(connection, redis_url, owner, 1)
     jids = [f"jid{n}" for n in range(10_000)]
     await redis(connection, "HSET", owner.keys.crashes, "jid0", "2", "jid9999", "2", "other", "1")
-    await redis(connection, "SADD", owner.keys.quarantine("owner"), "jid0", "jid9999", "other")
+    await redis(
+        connection, "HSET", owner.keys.suspects("owner"), "jid0", "alone", "jid9999", "alone", "other", "together"
+    )
     assert await owner.settle(1, [Settlement("q", p[0], Acknowledge())], jids) == {}
     assert await redis(connection, "HKEYS", owner.keys.crashes) == [b"other"]
-    assert await owner.quarantined("owner") == {"other"}
+    assert await owner.started("owner") == {"other": False}
     assert await redis(connection, "GET", "stat:processed") == b"1"
 
 
@@ -195,13 +197,29 @@ async def test_thousands_of_the_same_bytes_that_wait_cost_a_command_or_two_each(
         assert all(json.loads(payload) == json.loads(same) for payload in waiting)
 
 
+@pytest.mark.parametrize("place", [0, 1, 20, 39])
+async def test_what_is_large_is_fetched_alone(connection: Connection, redis_url: str, place: int):
+    """Who dies of it takes nobody along; and the order stays."""
+    owner = broker(connection, "owner")
+    payloads = [b"%d" % n for n in range(40)]
+    payloads[place] = large = b"x" * (LARGE_BYTES + 1)
+    await redis(connection, "LPUSH", "queue:q", *payloads)
+    async with open_intake(owner, redis_url, 1.0, "q") as intake:
+        fetched: list[list[bytes]] = []
+        while page := [*(await intake.fetch(40)).payloads]:
+            fetched.append(page)
+    assert [payload for page in fetched for payload in page] == payloads
+    assert [large] in fetched
+    assert await owner.held_by("owner", "q") == 40
+
+
 async def test_fetch_stops_soon_after_its_bytes_are_full(connection: Connection, redis_url: str):
     owner = broker(connection, "owner")
-    heavy, small = b"x" * 3_000_000, b"y"
-    await redis(connection, "LPUSH", "queue:q", *[small] * 20, *[heavy] * 6)
+    heavy, small = b"x" * 1_000_000, b"y"
+    await redis(connection, "LPUSH", "queue:q", *[small] * 20, *[heavy] * 16)
     async with open_intake(owner, redis_url, 1.0, "q") as intake:
         assert (await intake.fetch(20)).payloads == [small] * 20
-        assert [len((await intake.fetch(20)).payloads) for _ in range(3)] == [3, 3, 0]
+        assert [len((await intake.fetch(20)).payloads) for _ in range(3)] == [8, 8, 0]
         for _ in range(5):
             await redis(connection, "LPUSH", "queue:q", *[small * 10_000] * 1000)
         assert 800 <= len((await intake.fetch(5000)).payloads) <= 900
@@ -320,14 +338,14 @@ async def test_list_of_a_dead_worker_that_others_fill_again_is_theirs(connection
     await fill(connection, redis_url, dead, 2)
     await redis(connection, "DEL", "tw:lease:1")
     payloads = await mine.peek("1", "q", 10)
-    entries = [(payload, f"jid{n}", True, None) for n, payload in enumerate(payloads)]
+    entries = [(payload, f"jid{n}", 1, None) for n, payload in enumerate(payloads)]
     assert await mine.reclaim("1", "q", entries[:1]) == (1, "")
     assert await mine.reclaim("1", "q", entries[1:]) == (1, "")
     await redis(connection, "LMOVE", "queue:q", "queue:q:1:inprogress", "RIGHT", "LEFT")
     before = await redis(connection, "HGETALL", "tw:crashes")
     theirs = await mine.peek("1", "q", 10)
     assert len(theirs) == 1
-    assert (await mine.reclaim("1", "q", [(theirs[0], "jid0", True, None)]))[0] == -2
+    assert (await mine.reclaim("1", "q", [(theirs[0], "jid0", 1, None)]))[0] == -2
     assert await redis(connection, "LLEN", "queue:q:1:inprogress") == 1
     assert await redis(connection, "HGETALL", "tw:crashes") == before
     await mine.forget("1", "q", strike=True)
@@ -351,7 +369,7 @@ async def test_late_copy_of_a_call_that_took_a_job_back_does_not_take_it_again(
     async def take_back() -> object:
         if call == "put back":
             return await me.put_back("q", [payload])
-        return (await me.reclaim("me", "q", [(payload, "jid0", True, None)]))[0]
+        return (await me.reclaim("me", "q", [(payload, "jid0", 1, None)]))[0]
 
     with monkeypatch.context() as patched:
         patched.setattr(connection, "run", noted)
@@ -386,7 +404,7 @@ async def test_worker_of_ours_that_is_back_has_its_lists_again(connection: Conne
     assert await redis(connection, "HEXISTS", "tw:inprogress", "queue:q:1:inprogress") == 1
     await redis(connection, "DEL", "tw:lease:1")
     (payload,) = await other.peek("1", "q", 10)
-    assert await other.reclaim("1", "q", [(payload, "jid0", True, None)]) == (1, "")
+    assert await other.reclaim("1", "q", [(payload, "jid0", 1, None)]) == (1, "")
 
 
 async def test_nothing_is_waited_for_when_others_may_think_us_dead(connection: Connection, redis_url: str):

@@ -155,7 +155,7 @@ async def test_list_of_the_wrong_type_costs_no_job_of_another_list(owner: RedisB
 async def test_counters_of_the_wrong_type_keep_no_outcome_back(owner: RedisBroker, shared_server: Server):
     p = payloads(2)
     await run(owner, p)
-    for key in ("stat:processed", "stat:failed", owner.keys.crashes, owner.keys.quarantine("owner")):
+    for key in ("stat:processed", "stat:failed", owner.keys.crashes, owner.keys.suspects("owner")):
         shared_server.command("SET", key, "no counter")
     group = [Settlement("q", p[0], Retry(p[0], 5)), Settlement("q", p[1], Acknowledge())]
     number = next(NUMBERS)

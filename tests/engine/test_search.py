@@ -151,7 +151,7 @@ async def test_every_move_is_noted(bench: Bench, move: str):
         case "put_back":
             await bench.broker.put_back("q", [payload])
         case "reclaim":
-            await bench.broker.reclaim("w", "q", [(payload, "a", False, None)])
+            await bench.broker.reclaim("w", "q", [(payload, "a", 0, None)])
         case "operator":
             from trioworkers.broker.people.operator_actions import Push  # noqa: PLC0415 - beside its use
 

@@ -253,10 +253,10 @@ class Moves(RuleBasedStateMachine):
         if name == other and self.known[name]:
             return  # only done before the first fetch
         found = self.do(lambda: self.brokers[name].peek(other, "q", 100))
-        entries: list[tuple[bytes, str, bool, bytes | None]] = []
+        entries: list[tuple[bytes, str, int, bytes | None]] = []
         for payload in found:
             jid = json.loads(payload)["jid"]
-            entries.append((payload, jid, True, payload if self.deaths[jid] + 1 >= MAX_CRASHES else None))
+            entries.append((payload, jid, 1, payload if self.deaths[jid] + 1 >= MAX_CRASHES else None))
         moved = [self.do(lambda: self.brokers[name].reclaim(other, "q", entries)) for _ in range(1 + again)]
         may = self.alive[name] if name == other else not self.alive[other]
         if may and name != other:  # once all was taken, what lies there is another program's, until the worker is back

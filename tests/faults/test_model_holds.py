@@ -295,7 +295,7 @@ class Holds:
         if name == other and self.running[name]:
             return
         found = self.do(lambda: self.brokers[name].peek(other, "q", page))
-        entries = [(payload, json.loads(payload)["jid"], True, payload if bury else None) for payload in found]
+        entries = [(payload, json.loads(payload)["jid"], 1, payload if bury else None) for payload in found]
         moved, _ = self.do(lambda: self.brokers[name].reclaim(other, "q", entries))
         if bury and moved > 0:
             self.ended.update((jid, "dead") for _, jid, _, _ in entries)

@@ -197,7 +197,7 @@ class Locks:
         self.redis(lambda client: client.delete([self.keys.lease(name)]))
         other = next(each for each in WORKERS if each != name)
         found, bury = self.do(lambda: self.brokers[other].peek(name, "q", 3)), self.chance.random() < 0.2
-        entries = [(payload, json.loads(payload)["jid"], True, payload if bury else None) for payload in found]
+        entries = [(payload, json.loads(payload)["jid"], 1, payload if bury else None) for payload in found]
         self.do(lambda: self.brokers[other].reclaim(name, "q", entries))
         self.start(name)
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 PAGE_BYTES = 4_000_000
 """What goes through Redis's Lua or over the wire in one piece holds all others up, so pages end after so many bytes."""
+LARGE_BYTES = 1 << 20
+"""A payload that is larger is fetched alone."""
+SUSPECTED = -1
+"""In the place of how many deaths a job is charged with: with none; but its next start is noted."""
 MAX_CRASHES_IN_COMPANY = 8
 """A job under which so many workers died is buried even if it never was alone in quarantine: its last time alone was more than an hour."""
 DueSet = Literal["retry", "schedule", "delayed"]
@@ -256,8 +260,8 @@ class Broker(Sends, Protocol):
     async def charge(self, jids: Sequence[str], times: int = 1) -> None:
         """See `Reclaims.charge`."""
 
-    async def quarantine(self, jid: str) -> None:
-        """See `Reclaims.quarantine`."""
+    async def note_start(self, jid: str, *, alone: bool) -> None:
+        """See `Reclaims.note_start`."""
 
 
 class Reclaiming(Broker, Protocol):
@@ -267,15 +271,18 @@ class Reclaiming(Broker, Protocol):
         """See `Reclaims.peek`."""
 
     async def reclaim(
-        self, process_id: str, queue: str, entries: Sequence[tuple[bytes, str, bool, bytes | None]]
+        self, process_id: str, queue: str, entries: Sequence[tuple[bytes, str, int, bytes | None]]
     ) -> tuple[int, str]:
         """See `Reclaims.reclaim`."""
 
     async def forget(self, process_id: str, queue: str, *, strike: bool) -> None:
         """See `Reclaims.forget`."""
 
-    async def quarantined(self, process_id: str) -> set[str]:
-        """See `Reclaims.quarantined`."""
+    async def held_by(self, process_id: str, queue: str) -> int:
+        """See `Reclaims.held_by`."""
+
+    async def started(self, process_id: str) -> Mapping[str, bool]:
+        """See `Reclaims.started`."""
 
 
 class Intake(Protocol):

@@ -9,5 +9,5 @@ local left = 0
 for i = before_lists + 1, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then left = left + 1 else redis.call('HDEL', registry, KEYS[i]) end
 end
-redis.call('DEL', lease, last_settle, quarantine, unpack(ARGV, before_admissions + 1))
+redis.call('DEL', lease, last_settle, suspects, unpack(ARGV, before_admissions + 1))
 return left

@@ -487,9 +487,9 @@ class FakeBroker:
         """See `Reclaims.charge`."""
         await self._call(lambda: self.crash_counts.update(dict.fromkeys(jids, times)))
 
-    async def quarantine(self, jid: str) -> None:
-        """See `Reclaims.quarantine`."""
-        await self._call(lambda: self.in_quarantine.add(jid))
+    async def note_start(self, jid: str, *, alone: bool) -> None:
+        """See `Reclaims.note_start`."""
+        await self._call(lambda: self.in_quarantine.add(jid) if alone else None)
 
     @asynccontextmanager
     async def open_intake(self, queue: str) -> AsyncIterator[Intake]:

@@ -85,11 +85,13 @@ else
   end
 end
 
-local suspects, bytes, fetched = redis.call('EXISTS', crashes), tonumber(max_bytes), {}
+local suspects, bytes, fetched, in_company = redis.call('EXISTS', crashes), tonumber(max_bytes), {}, false
 for _, q in ipairs(active) do
   if q.count > 0 and bytes > 0 then
-    local payloads, sizes = move_into(q, q.count, bytes)
+    local payloads, sizes, is_full = move_into(q, q.count, bytes, in_company)
     for _, payload in ipairs(payloads) do bytes = bytes - #payload end
+    if is_full then bytes = 0 end
+    in_company = in_company or #payloads > 0
     q.taken = #payloads + (sizes and #sizes or 0)
     fetched[#fetched + 1] = {q.number, payloads, sizes or {}}
   end

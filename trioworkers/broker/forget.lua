@@ -9,5 +9,5 @@ if redis.call('SISMEMBER', drained, list) == 0 then
   redis.call('EXPIRE', drained, 3600)
 end
 if strike ~= '1' then return 0 end
-redis.call('DEL', quarantine) -- what it sent last stays known for a day: a late copy of something older must find nothing to do
+redis.call('DEL', suspects) -- what it sent last stays known for a day: a late copy of something older must find nothing to do
 return redis.call('HDEL', registry, list)

@@ -53,7 +53,7 @@ DEREGISTER = script(
     __file__,
     "deregister",
     keys=(
-        *("lease", "registry", "processes", "our_record", "signals", "last_settle", "quarantine", "work", "workers"),
+        *("lease", "registry", "processes", "our_record", "signals", "last_settle", "suspects", "work", "workers"),
         "*lists",
     ),
     args=("ours", "identity", "lasts", "*admissions"),
@@ -234,7 +234,7 @@ class Presence:
         process_id = broker.holder.process_id
         names = [keys.lease(process_id), keys.in_progress_lists, keys.processes]
         names += [keys.process(self._identity), keys.signals(self._identity)]
-        names += [keys.last_settle(process_id), keys.quarantine(process_id), *keys.running(self._identity)]
+        names += [keys.last_settle(process_id), keys.suspects(process_id), *keys.running(self._identity)]
         names += [own.in_progress(queue) for own, queue in self._queues]
         admissions = [own.keys.last_admission(queue, process_id) for own, queue in self._queues]
         admissions += [own.keys.last_claim(queue, process_id) for own, queue in self._queues]

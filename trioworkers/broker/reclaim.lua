@@ -2,7 +2,7 @@
 -- with its death; those charged too often come with a payload for the dead set.
 -- lease, list, holds  the dead worker's
 -- expected_holder     '' for nobody; the lease's value when a worker takes its own list back
--- work                {{payload, jid, charged 0|1, payload for the dead set or false, effects of that}, …}, newest first
+-- work                {{payload, jid, deaths that it is charged with (-1: none, but it is suspected), payload for the dead set or false, effects of that}, …}, newest first
 -- push                LPUSH or RPUSH; in_list: 1 if what is dead lies in a list
 -- drained             lists from which all was taken; who fills them then writes no lease: go-workers, with the process id that was ours
 -- result  {how many were moved, error or nothing}; -1 moved if the worker is alive after all, -2 if the list is not of its filling any more
@@ -16,8 +16,12 @@ local moved, charged = 0, {}
 local held, within = held_by_job(holds)
 local let, effects = {}, {}
 -- The job has moved: nothing that is wrong with the counts may undo that. One that is no number begins anew.
-local function count_crash(jid)
-  if type(redis.pcall('HINCRBY', crashes, jid, 1)) == 'table' then redis.pcall('HSET', crashes, jid, 1) end
+local function count_crash(jid, times)
+  if times < 0 then
+    redis.pcall('HSETNX', crashes, jid, 0)
+  elseif type(redis.pcall('HINCRBY', crashes, jid, times)) == 'table' then
+    redis.pcall('HSET', crashes, jid, times)
+  end
   redis.pcall('EXPIRE', crashes, 259200)
 end
 -- What was held goes with its jobs, in this very step; with the last one what no job is left for.
@@ -54,9 +58,9 @@ for _, entry in ipairs(cmsgpack.unpack(work)) do
     for _, e in ipairs(ends) do effects[#effects + 1] = e end
     if buried then
       redis.pcall('HDEL', crashes, jid)
-    elseif charge == 1 and not charged[jid] then -- identical payloads share a jid: one death is one charge
+    elseif charge ~= 0 and not charged[jid] then -- identical payloads share a jid: one death is one charge
       charged[jid] = true
-      count_crash(jid)
+      count_crash(jid, charge)
     end
   end
 end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY
 from trioworkers.broker.in_progress import InProgress
@@ -18,7 +19,7 @@ logger = logging.getLogger("trioworkers")
 FORGET = script(
     __file__,
     "forget",
-    keys=("lease", "list", "registry", "quarantine", "holds", "drained"),
+    keys=("lease", "list", "registry", "suspects", "holds", "drained"),
     args=("own", "strike"),
     preludes=ENDS,
 )
@@ -38,6 +39,7 @@ RECLAIM_HUGE = script(
     preludes=("send", "unread"),
 )
 CRASHES_KEPT_S = 3 * 24 * 3600
+ALONE, TOGETHER = "alone", "together"
 
 
 class Reclaims(InProgress):
@@ -83,11 +85,11 @@ class Reclaims(InProgress):
         return bool(found)
 
     async def reclaim(
-        self, process_id: str, queue: str, entries: Sequence[tuple[bytes, str, bool, bytes | None]]
+        self, process_id: str, queue: str, entries: Sequence[tuple[bytes, str, int, bytes | None]]
     ) -> tuple[int, str]:
         """Give payloads of a dead worker's list, newest first, back to their queue, charging their jobs with its death.
 
-        `entries`: (payload, jid, charged, payload for the dead set or None). Returns `(moved, error)`; -1 if it is alive after all; -2 if
+        `entries`: (payload, jid, deaths that it is charged with or `SUSPECTED`, payload for the dead set or None). Returns `(moved, error)`; -1 if it is alive after all; -2 if
         all of its own was taken before, and what is there now is another program's.
         """
         keys = self.keys
@@ -96,11 +98,11 @@ class Reclaims(InProgress):
             (
                 payload,
                 jid,
-                int(charged),
+                charge,
                 buried or False,
                 on_move(payload) if buried is None else on_exit(buried, "dead"),
             )
-            for payload, jid, charged, buried in entries
+            for payload, jid, charge, buried in entries
         ]
         names = [
             keys.lease(process_id),
@@ -117,11 +119,15 @@ class Reclaims(InProgress):
         moved, *error = await self.connection.run(RECLAIM, names, args)
         return moved, error[0].decode(errors="replace") if error else ""
 
+    async def held_by(self, process_id: str, queue: str) -> int:
+        """How many payloads lie in a worker's in-progress list."""
+        return await self.connection.commands("held by another").llen(self.keys.in_progress(queue, process_id))
+
     async def forget(self, process_id: str, queue: str, *, strike: bool) -> None:
         """Note that a dead worker's list is empty, so that what lies there from now on is another program's; `strike`: it leaves the registry, too."""
         keys = self.keys
         names = [keys.lease(process_id), keys.in_progress(queue, process_id), keys.in_progress_lists]
-        names += [keys.quarantine(process_id), keys.holds(queue, process_id)]
+        names += [keys.suspects(process_id), keys.holds(queue, process_id)]
         names.append(keys.drained(process_id))
         await self.connection.run(FORGET, names, [keys.own, int(strike)])
 
@@ -141,15 +147,19 @@ class Reclaims(InProgress):
         if jids:
             await self.connection.run(CHARGE, [self.keys.crashes], [CRASHES_KEPT_S, times, *jids])
 
-    async def quarantine(self, jid: str) -> None:
-        """Note that a suspect runs here now: if we die, it alone is charged."""
-        key = self.keys.quarantine(self.holder.process_id)
-        await self.connection.commands("quarantine").sadd(key, [jid])
+    async def note_start(self, jid: str, *, alone: bool) -> None:
+        """Note that a suspect starts here now: if we die, none is charged that isn't noted; and nobody but who is `alone`, if there is such."""
+        key = self.keys.suspects(self.holder.process_id)
+        with suppress(Refused):  # of the wrong type, or Redis is full, as the log says: it runs all the same
+            await self.connection.commands("note a start").hset(key, jid, ALONE if alone else TOGETHER)
 
-    async def quarantined(self, process_id: str) -> set[str]:
-        """The suspects that ran in a worker when it was last heard of."""
-        key = self.keys.quarantine(process_id)
-        return set(await self.connection.commands("quarantine").smembers(key))
+    async def started(self, process_id: str) -> Mapping[str, bool]:
+        """The suspects that a worker had started when it was last heard of, each with whether it was alone."""
+        try:
+            noted = await self.connection.commands("what has started").hgetall(self.keys.suspects(process_id))
+        except Refused:  # as above: then nobody is charged
+            return {}
+        return {jid.decode(errors="replace"): how == ALONE.encode() for jid, how in noted.items()}
 
 
 def _count(jid: str, text: bytes) -> int:

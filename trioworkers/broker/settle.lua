@@ -83,7 +83,7 @@ end
 for first = 1, #cleared, 1000 do -- all suspects of a worker may come through at once, and Lua unpacks less than 8,000
   local last = math.min(first + 999, #cleared)
   redis.pcall('HDEL', crashes, unpack(cleared, first, last))
-  redis.pcall('SREM', quarantine, unpack(cleared, first, last))
+  redis.pcall('HDEL', suspects, unpack(cleared, first, last))
 end
 if counts_failures ~= '1' then processed = processed - failed end
 local function add_up(in_all, then_, n)

@@ -27,7 +27,7 @@ _SETTLE = partial(
         "retry",
         "dead",
         "crashes",
-        "quarantine",
+        "suspects",
         "processed_in_all",
         "processed_then",
         "failed_in_all",
@@ -124,7 +124,7 @@ class Settles(Owner):
             keys.retry,
             keys.dead,
             keys.crashes,
-            keys.quarantine(process_id),
+            keys.suspects(process_id),
             *stats,
         ]
 

@@ -91,11 +91,11 @@ class Admission:
         jids = [jid_of(delivery.payload) for delivery in deliveries]
         crashes = await self._broker.crashes(jids)
         for delivery, jid in zip(deliveries, jids, strict=True):
-            delivery.crashes = crashes.get(jid, 0)
+            delivery.crashes = crashes.get(jid)
 
     def _bury_killer(self, delivery: Delivery) -> bool:
         """Reclaim buries them where a worker died; this one comes from a worker that ended in good order because of it."""
-        if delivery.crashes < MAX_CRASHES_IN_COMPANY:
+        if delivery.crashes is None or delivery.crashes < MAX_CRASHES_IN_COMPANY:
             return False
         jid = jid_of(delivery.payload)
         logger.error("job %s goes to dead: time and again workers ended while they ran it", jid)

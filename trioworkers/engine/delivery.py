@@ -131,7 +131,7 @@ class Checkpoints:
 class Delivery:
     """A fetched payload, from its fetch until its outcome is written; it occupies a slot of its queue.
 
-    `crashes`: how many workers died under it. `job`, `task`, `scope`: once they are known: what it is, and what it runs in.
+    `crashes`: of a suspect, how many workers died under it, perhaps none. `job`, `task`, `scope`: once they are known: what it is, and what it runs in.
     `cancellation`: once it was cancelled. `checkpoints`: of a job that may want one. `held`: what the few hold that
     hold anything. `number`: in which order they were fetched.
     """
@@ -139,7 +139,7 @@ class Delivery:
     queue: str
     payload: bytes
     started_at: float
-    crashes: int = 0
+    crashes: int | None = None
     state: State = FETCHED
     job: Job | None = None
     task: trio.lowlevel.Task | None = None

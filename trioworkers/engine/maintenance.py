@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker, Due, DueSet, Reclaiming
+from trioworkers.broker.contract import Broker, Due, DueSet, Reclaiming
 from trioworkers.broker.redis.connection import backoff, retrying
 from trioworkers.broker.redis.link import Link
 from trioworkers.engine.coming_tick import ComingTick
 from trioworkers.engine.periodic import Ticker
-from trioworkers.engine.quarantine import MAX_CRASHES, QUARANTINE_AFTER_CRASHES, WORKER_DIED
+from trioworkers.engine.quarantine import WORKER_DIED, Blame
 from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
 from trioworkers.retry import buried
 from trioworkers.ticks import next_tick
@@ -204,11 +204,12 @@ class Reclaimer:
         queue, _, mark = marked.partition(" ")
         broker = self._broker_of(mark)
         total = 0
-        on_trial = None
+        blame: Blame | None = None
         while payloads := await broker.peek(process_id, queue, RECLAIM_PAGE):
-            if on_trial is None:
-                on_trial = await broker.quarantined(process_id)
-            entries = await self._entries(broker, queue, payloads, on_trial)
+            if blame is None:
+                is_alone = len(payloads) == 1 and await broker.held_by(process_id, queue) == 1
+                blame = Blame(await broker.started(process_id), is_alone=is_alone)
+            entries = await self._entries(broker, queue, payloads, blame)
             moved, error = await broker.reclaim(process_id, queue, entries)
             total += max(moved, 0)
             if moved > 0 and not error:
@@ -221,7 +222,7 @@ class Reclaimer:
                 break
         return total
 
-    def _tell(self, queue: str, entries: Sequence[tuple[bytes, str, bool, bytes | None]]) -> None:
+    def _tell(self, queue: str, entries: Sequence[tuple[bytes, str, int, bytes | None]]) -> None:
         for payload, _, _, buried_as in entries:
             if buried_as is not None:
                 self._on_killer(queue, payload)
@@ -233,22 +234,20 @@ class Reclaimer:
             logger.warning(text, process_id, queue)
 
     async def _entries(
-        self, broker: Reclaiming, queue: str, payloads: Sequence[bytes], on_trial: set[str]
-    ) -> list[tuple[bytes, str, bool, bytes | None]]:
+        self, broker: Reclaiming, queue: str, payloads: Sequence[bytes], blame: Blame
+    ) -> list[tuple[bytes, str, int, bytes | None]]:
         jids = [jid_of(payload) for payload in payloads]
         deaths = await broker.crashes(jids)
-        # A suspect in quarantine took its worker with it; else nobody knows who did, and all are charged. The charge that buries is only for
-        # those in quarantine, who had started: who lay beside them when the worker died, fetched and perhaps never begun, is not buried for it.
-        to_blame = on_trial or {jid for jid in jids if deaths.get(jid, 0) < QUARANTINE_AFTER_CRASHES}
-        enough = MAX_CRASHES if len(on_trial) == 1 else MAX_CRASHES_IN_COMPANY  # see `quarantine`
-        entries: list[tuple[bytes, str, bool, bytes | None]] = []
         for payload, jid in zip(payloads, jids, strict=True):
-            charged = jid in to_blame
-            crashes = deaths.get(jid, 0) + 1
-            buried = _buried(broker, queue, payload) if charged and crashes >= enough else None
+            blame.look(jid, deaths.get(jid), len(payload))
+        entries: list[tuple[bytes, str, int, bytes | None]] = []
+        for payload, jid in zip(payloads, jids, strict=True):
+            charge = blame.charge(jid, deaths.get(jid))
+            crashes = deaths.get(jid, 0) + charge
+            buried = _buried(broker, queue, payload) if charge > 0 and crashes >= blame.enough else None
             if buried is not None:
                 logger.error("job %s goes to dead: %d workers died while they ran it", jid, crashes)
-            entries.append((payload, jid, charged, buried))
+            entries.append((payload, jid, charge, buried))
         return entries
 
 

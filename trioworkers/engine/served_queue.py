@@ -20,7 +20,7 @@ from trioworkers.engine.job_nursery import JobNursery
 from trioworkers.engine.lanes import Lanes
 from trioworkers.engine.locks import Locks
 from trioworkers.engine.permits import Permits
-from trioworkers.engine.quarantine import QUARANTINE_AFTER_CRASHES, Quarantine
+from trioworkers.engine.quarantine import Quarantine
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.engine.slots import Draw
@@ -173,16 +173,17 @@ class ServedQueue:
             await self._lanes.start(batch, self.jobs)
 
     def _run_one(self, delivery: Delivery) -> Awaitable[Outcome]:
-        return self._run_suspect(delivery) if delivery.crashes else self._runner.run(delivery, self._save)
+        if delivery.crashes is None:
+            return self._runner.run(delivery, self._save)
+        return self._run_suspect(delivery, delivery.crashes)
 
-    async def _run_suspect(self, delivery: Delivery) -> Outcome:
+    async def _run_suspect(self, delivery: Delivery, crashes: int) -> Outcome:
         finished = trio.Event()
         try:
-            if delivery.crashes >= QUARANTINE_AFTER_CRASHES:
-                with delivery.wait():
-                    await self._quarantine.enter(jid_of(delivery.payload), finished, delivery.crashes)
-                if delivery.cancellation is not None:
-                    return delivery.stopped()
+            with delivery.wait():
+                await self._quarantine.enter(jid_of(delivery.payload), finished, crashes)
+            if delivery.cancellation is not None:
+                return delivery.stopped()
             if delivery.state is not FETCHED:  # put back or taken over while it waited for its turn
                 return REQUEUE
             outcome = await self._runner.run(delivery, self._save)

@@ -216,7 +216,8 @@ class Upkeep:
     async def charge(self, jids: Sequence[str]) -> None:
         """Charge jobs with our end: those in quarantine among them, if there are such, else all. Once: if Redis is away, who reclaims does it."""
         with suppress(BrokerError):
-            suspects = await self._broker.quarantined(self._broker.holder.process_id)
+            started = await self._broker.started(self._broker.holder.process_id)
+            suspects = {jid for jid, alone in started.items() if alone}
             to_blame = [jid for jid in jids if jid in suspects] or jids
             logger.error("%s charged with this end: %s", counted(len(to_blame), "job"), ", ".join(to_blame[:SHOWN]))
             await self._broker.charge(to_blame, await self._times(to_blame, suspects))

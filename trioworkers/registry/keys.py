@@ -44,11 +44,15 @@ KEYS = (
         *("admission", "deregistration; expiry (a day)", True),
     ),
     Key(
-        *("tw:crashes", "hash", "Crash counts: how many workers died under a job, by jid."),
+        *(
+            "tw:crashes",
+            "hash",
+            "Crash counts: how many workers died under a job, by jid; 0: under it or its neighbours.",
+        ),
         *("reclaim; a worker that ends because of a job", "settle, burial; expiry (3 days after the last crash)", True),
     ),
     Key(
-        *("tw:quarantine:PROCESS", "set", "Jids of the suspects that a worker runs, each alone."),
+        *("tw:suspects:PROCESS", "hash", "The suspects that a worker has started, by jid: together, or alone."),
         *("a worker, before it starts one", "settle, deregistration, reclaim", True),
     ),
     Key(

@@ -169,9 +169,9 @@ class Keys:
         """Hash: jid → its crash count: how many workers died under that job."""
         return self._own("tw:crashes")
 
-    def quarantine(self, process_id: str) -> str:
-        """Set: jids of the suspects that this worker has running, each alone (see `engine/quarantine.py`)."""
-        return self._own(f"tw:quarantine:{process_id}")
+    def suspects(self, process_id: str) -> str:
+        """Hash: jids of the suspects that this worker has started → whether each was alone (see `engine/quarantine.py`)."""
+        return self._own(f"tw:suspects:{process_id}")
 
     @property
     def paused_classes(self) -> str:

@@ -87,7 +87,7 @@ async def test_whatever_takes_a_job_out_of_its_list_frees_its_permit(fleet: Flee
         await broker.release("q")
     else:
         await fleet.do(lambda c: c.delete([KEYS.lease("w1")]))
-        await fleet.brokers["w2"].reclaim("w1", "q", [(payloads[0], "a", False, None)])
+        await fleet.brokers["w2"].reclaim("w1", "q", [(payloads[0], "a", 0, None)])
     count = {"settled": 1, "put back": 1, "released": 3, "reclaimed": 1}[way]
     assert len((await fleet.fetch("w2")).payloads) == count
 

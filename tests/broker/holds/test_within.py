@@ -160,6 +160,6 @@ async def test_part_of_a_job_that_is_taken_over_is_kept_for_nobody(real: Desk):
     await do(real, lambda c: c.delete([KEYS.lease("w")]))
     other = RedisBroker(real.broker.connection, KEYS, Holder("w2", "lease 2", 30_000))
     await Presence(other, "w2", ["q"]).claim()
-    assert await other.reclaim("w", "q", [(payloads[0], "j1", True, None)]) == (1, "")
+    assert await other.reclaim("w", "q", [(payloads[0], "j1", 1, None)]) == (1, "")
     assert await do(real, lambda c: c.smembers(f"{KEYS.own}permits:crm")) == {part(2).member.encode()}
     assert await do(real, lambda c: c.exists([f"{KEYS.own}reserved:crm"])) == 0

@@ -138,6 +138,10 @@ class Commands:
         """A field, if there is one."""
         return await self._do(lambda client: client.hget(key, field))
 
+    async def hset(self, key: str, field: str, value: str) -> None:
+        """Write a field."""
+        await self._do(lambda client: client.hset(key, {field: value}))
+
     async def hmget(self, key: str, fields: Sequence[str]) -> Sequence[bytes | None]:
         """Fields, where there are any."""
         return await self._do(lambda client: client.hmget(key, fields))
