@@ -21,7 +21,20 @@ LEFT_OUT = (
     *("tests/cli", "tests/faults", "tests/interop", "tests/web"),
     *(
         f"tests/test_{name}.py"
-        for name in ("benchmarks", "changes", "costs", "exits", "frameworks", "package", "picture", "site", "walls")
+        for name in (
+            "benchmarks",
+            "changes",
+            "costs",
+            "exits",
+            "frameworks",
+            "package",
+            "pages_commands",
+            "pages_python",
+            "picture",
+            "site",
+            "tutorial",
+            "walls",
+        )
     ),
 )
 REDIS_ONLY = (
