@@ -25,7 +25,7 @@ help:
 	@echo "make changelog  what docs/changes/ comes to; with VERSION=0.2.0 move it into docs/changelog.md, under that version"
 	@echo "make pictures  the pictures of docs/dashboard.md, anew, with chromium"
 	@echo "make bench-dashboard  how fast the dashboard's pages are over a million jobs, in a minute"
-	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7)"
+	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7 TOPOLOGY=processes|sentinel|cluster)"
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say which: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -70,7 +70,7 @@ changelog: .venv/ready
 	$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version Unreleased)
 SECONDS ?= 60
 soak: .venv/ready
-	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(TOPOLOGY),--topology $(TOPOLOGY))
 
 # Each Python has figures of its own; `.ci/run` makes the other environments.
 costs: .venv/ready

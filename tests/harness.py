@@ -16,9 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 import attrs
-from servers import Server, Worker, wait_for
+from servers import Worker, wait_for
 
 from trioworkers import broker
 from trioworkers.broker.redis.scripts import Script
@@ -49,10 +50,17 @@ class Measured:
     recovery_s: float | None = None
 
 
+class Asked(Protocol):
+    """Whom the tests ask what is in Redis."""
+
+    def command(self, *words: object) -> object:
+        """See `Server.command`."""
+
+
 class Jobs:
     """What the test enqueued, and what became of it."""
 
-    def __init__(self, server: Server, folder: Path) -> None:
+    def __init__(self, server: Asked, folder: Path) -> None:
         self.server = server
         self.runs = folder / "runs"
         self.payloads: dict[str, str] = {}

@@ -113,6 +113,13 @@ class Server:
             yield command
 
 
+class EmbeddedServer(Server):
+    """The Valkey that we embed, whatever else is installed."""
+
+    def _launch(self, *options: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([embedded_program(), *options], stdout=subprocess.DEVNULL)
+
+
 class ClockedServer(Server):
     """A server on a machine whose clock people set: Valkey under libfaketime, with which the allocator of Debian's Redis clashes."""
 
@@ -146,8 +153,12 @@ class Sentinel(Server):
             f"sentinel monitor main 127.0.0.1 {self._primary.port} {self._quorum}\n"
             "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
         )
+        return self.restart(*more, wait=wait)
+
+    def restart(self, *more: str, wait: bool = True) -> Sentinel:
+        """Start it with what it has written into its file."""
         self._process = subprocess.Popen(
-            [server_program(), str(config), "--sentinel", *more], stdout=subprocess.DEVNULL
+            [server_program(), str(self.folder / "sentinel.conf"), "--sentinel", *more], stdout=subprocess.DEVNULL
         )
         if wait:
             wait_for(self._answers, "the sentinel starts")

@@ -1,12 +1,13 @@
 """Everything at random, for a while: three workers under kills, stops, freezes, resets and outages; then nothing may be lost or stuck.
 
-`make soak SECONDS=600 SEED=7`. The seed decides which fault comes when; what it meets is up to the machine.
+`make soak SECONDS=600 SEED=7 TOPOLOGY=sentinel`: on what the workers stand, see `topologies.py`. The seed decides which fault comes when; what it meets is up to the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import signal
 import sys
@@ -15,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -23,13 +25,16 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from harness import Jobs, children_of, descriptors
-from proxy import Proxy
-from servers import Server, Worker, start_worker, wait_for
+from harness import Jobs, children_of
+from servers import Worker, start_worker, wait_for
+from topologies import TOPOLOGIES
 
 CONCURRENCY = 25
 LEASE_S = 2.0
 NAMES = ("w1", "w2", "w3")
+HALF = 0.5
+UNDONE = 2
+"""What a failover may undo of each worker, in fillings of its slots: what was settled last, and what was fetched."""
 
 
 @attrs.frozen
@@ -85,14 +90,12 @@ class Report:
 class Soak:
     """One soak in `folder`. `run` does it."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, topology: str = "one") -> None:
         self._folder = folder
         self._seed = seed
         self._chance = random.Random(seed)
-        (folder / "redis").mkdir()
-        self._server = Server(folder / "redis").start()
-        self._proxy = Proxy(self._server.port)
-        self._jobs = Jobs(self._server, folder)
+        self._topology = TOPOLOGIES[topology](folder, self._chance, LEASE_S)
+        self._jobs = Jobs(self._topology, folder)
         self._workers: dict[str, Worker] = {}
         self._logs: list[Worker] = []
         self._acknowledged: set[str] = set()
@@ -103,7 +106,6 @@ class Soak:
         self._frozen: set[str] = set()
         self._errors: list[str] = []
         self._faults: Counter[str] = Counter()
-        self._back_at: list[float] = []
         self._over = threading.Event()
 
     def run(self, seconds: float) -> Report:
@@ -125,8 +127,7 @@ class Soak:
             for worker in self._logs:
                 if worker.process.poll() is None:
                     worker.kill()
-            self._proxy.close()
-            self._server.kill()
+            self._topology.close()
 
     # ── jobs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -140,12 +141,10 @@ class Soak:
                 self._pushed += 1
                 batch.append({"class": job_class, "args": [chance.uniform(0, 0.2)], "jid": jid, "queue": "q"})
             jids = {str(job["jid"]) for job in batch}
-            try:
-                self._server.command("LPUSH", "queue:q", *[json.dumps(job) for job in batch])
-            except (OSError, AssertionError, ValueError):
-                self._unsure |= jids
-            else:
+            if self._topology.push("queue:q", [json.dumps(job) for job in batch]):
                 self._acknowledged |= jids
+            else:
+                self._unsure |= jids
 
     def _expected(self) -> set[str]:
         children = {f"{jid}-child" for jid in self._acknowledged if jid.startswith("p")}
@@ -154,9 +153,9 @@ class Soak:
     # ── faults ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self, name: str) -> None:
-        options = ["--process-id", name, "--lease", str(LEASE_S), "--shutdown-timeout", "0.5"]
+        options = ["--process-id", name, "--lease", str(LEASE_S), "--shutdown-timeout", "0.5", *self._topology.options]
         environment = {"RUNS": str(self._jobs.runs), "CONCURRENCY": str(CONCURRENCY), "NOTE_LAG": "1"}
-        self._workers[name] = start_worker(self._folder, self._proxy.url, "process_app:app", *options, **environment)
+        self._workers[name] = start_worker(self._folder, self._topology.url, "process_app:app", *options, **environment)
         self._logs.append(self._workers[name])
 
     def _cause_fault(self) -> None:
@@ -164,13 +163,8 @@ class Soak:
             "worker killed": self._kill_worker,
             "worker stopped": self._stop_worker,
             "worker frozen": self._freeze_worker,
-            "Redis killed": self._kill_redis,
-            "Redis frozen": self._freeze_redis,
-            "connections reset": self._proxy.reset_all,
-            "replies lost": self._lose_replies,
-            "clients killed": lambda: self._tell_redis("CLIENT", "KILL", "TYPE", "normal"),
-            "scripts flushed": lambda: self._tell_redis("SCRIPT", "FLUSH"),
-            "writes paused": lambda: self._tell_redis("CLIENT", "PAUSE", 300, "WRITE"),
+            **({"processes replaced": self._roll} if self._topology.processes > 1 else {}),
+            **self._topology.faults(),
         }
         name = self._chance.choice(list(faults))
         self._faults[name] += 1
@@ -178,8 +172,13 @@ class Soak:
 
     def _kill_worker(self) -> None:
         name = self._chance.choice(NAMES)
+        children = self._children(self._workers[name])
+        self._hits += self._topology.processes
+        if children and self._chance.random() < HALF:  # its parent starts another one
+            with suppress(ProcessLookupError):
+                os.kill(self._chance.choice(children), signal.SIGKILL)
+            return
         self._workers[name].kill()
-        self._hits += 1
         time.sleep(self._chance.choice([0, LEASE_S * 2]))
         self._start(name)
 
@@ -191,35 +190,29 @@ class Soak:
         status = worker.ended()
         if status != 0:
             self._errors.append(f"{name} ended with status {status}: {worker.text[-500:]}")
-        self._hits += 1  # what it could not write any more because Redis was away
+        self._hits += self._topology.processes  # what it could not write any more because Redis was away
         self._start(name)
 
     def _freeze_worker(self) -> None:
         worker = self._workers[self._chance.choice(NAMES)]
-        self._frozen.add(str(worker.process.pid))
-        worker.signal(signal.SIGSTOP)
+        pid = self._chance.choice(self._children(worker) or [worker.process.pid])
+        self._frozen.add(str(pid))
         seconds = self._chance.choice([0.3, LEASE_S * 2])
-        time.sleep(seconds)
-        worker.signal(signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(seconds)
+            os.kill(pid, signal.SIGCONT)
         self._hits += seconds > LEASE_S
 
-    def _kill_redis(self) -> None:
-        self._server.kill()
-        time.sleep(self._chance.choice([0, 0.5, LEASE_S * 1.5]))
-        self._server.start()
-        self._back_at.append(time.time())
+    def _roll(self) -> None:
+        """Have a parent replace its processes; what the old ones can't finish in time goes back."""
+        worker = self._workers[self._chance.choice(NAMES)]
+        wait_for(lambda: "started" in worker.text, "the worker whose processes are to be replaced has started")
+        worker.signal(signal.SIGHUP)
+        self._hits += self._topology.processes
 
-    def _freeze_redis(self) -> None:
-        self._server.send(signal.SIGSTOP)
-        time.sleep(self._chance.choice([0.3, 1.5, LEASE_S * 2]))
-        self._server.send(signal.SIGCONT)
-
-    def _lose_replies(self) -> None:
-        with self._proxy.losing_replies():
-            time.sleep(0.2)
-
-    def _tell_redis(self, *words: object) -> None:
-        self._server.command(*words)
+    def _children(self, worker: Worker) -> list[int]:
+        return [pid for pid, _ in children_of(worker.process.pid)] if self._topology.processes > 1 else []
 
     # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -232,7 +225,7 @@ class Soak:
         return []
 
     def _places(self) -> dict[str, int]:
-        counts = {name: int(str(self._server.command("ZCARD", name))) for name in ("retry", "schedule")}
+        counts = {name: int(str(self._topology.command("ZCARD", name))) for name in ("retry", "schedule")}
         counts |= {"queue": len(self._jobs.queued()), "in progress": self._jobs.in_progress()}
         return {name: count for name, count in counts.items() if count}
 
@@ -245,7 +238,7 @@ class Soak:
         runs = sum(started.values())
         extra = sum(count - 1 - (jid in again) for jid, count in started.items())
         ends = sorted(float(line.split()[3]) for line in self._lines("end"))
-        recoveries = [next((at - back for at in ends if at > back), 0.0) for back in self._back_at]
+        recoveries = [next((at - back for at in ends if at > back), 0.0) for back in self._topology.back_at]
         lags = [float(line.split()[1]) for line in self._lines("lag") if line.split()[2] not in self._frozen]
         texts = [worker.text for worker in self._logs]
         lines = sum(text.count("Redis at") for text in texts)
@@ -258,7 +251,7 @@ class Soak:
             stuck=stuck,
             buried=len(buried),
             extra=extra,
-            extra_bound=self._hits * CONCURRENCY,
+            extra_bound=(self._hits + self._topology.failovers * len(NAMES) * UNDONE) * CONCURRENCY,
             faults=self._faults,
             recoveries_s=recoveries,
             worst_lag_s=max(lags, default=0.0),
@@ -268,7 +261,7 @@ class Soak:
         )
 
     def _outages(self) -> int:
-        harmless = {"worker killed", "worker stopped", "worker frozen", "scripts flushed"}
+        harmless = {"worker killed", "worker stopped", "worker frozen", "processes replaced", *self._topology.harmless}
         return sum(count for name, count in self._faults.items() if name not in harmless)
 
     def _lines(self, event: str) -> list[str]:
@@ -278,15 +271,28 @@ class Soak:
         """Descriptors and children of the workers at rest, compared with a worker that has just started."""
         self._start("fresh")
         fresh = self._workers.pop("fresh").wait_started()
-        limit = descriptors(fresh) + 4  # two clients may hold up to two idle sockets more
+        wait_for(lambda: len(self._children(fresh)) in (0, self._topology.processes), "all of its processes start")
+        limit = max(map(descriptors_of, self._pids(fresh))) + 4  # two clients may hold up to two idle sockets more
         leaks = [
-            f"{name} has {descriptors(worker)} descriptors, a fresh worker {limit - 4}"
+            f"{name} has {held} descriptors, a fresh worker {limit - 4}"
             for name, worker in self._workers.items()
-            if descriptors(worker) > limit
+            for held in map(descriptors_of, self._pids(worker))
+            if held > limit
         ]
+        expected = self._topology.processes if self._topology.processes > 1 else 0
         return leaks + [
-            f"{name} has children" for name, worker in self._workers.items() if children_of(worker.process.pid)
+            f"{name} has {len(children)} children"
+            for name, worker in self._workers.items()
+            if len(children := children_of(worker.process.pid)) != expected
         ]
+
+    def _pids(self, worker: Worker) -> list[int]:
+        return self._children(worker) or [worker.process.pid]
+
+
+def descriptors_of(pid: int) -> int:
+    """How many a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def main() -> int:
@@ -294,9 +300,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--topology", choices=TOPOLOGIES, default="one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        report = Soak(Path(folder), options.seed).run(options.seconds)
+        report = Soak(Path(folder), options.seed, options.topology).run(options.seconds)
     Console().print(report.table())
     for jid in report.lost[:20]:
         print("lost:", jid)

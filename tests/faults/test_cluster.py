@@ -1,4 +1,4 @@
-"""A real Redis Cluster of six: three primaries and their replicas. Every job is counted over a killed primary and a slot that moves."""
+"""A real cluster of six, of Redis or Valkey: three primaries and their replicas. Every job is counted over a killed primary and a slot that moves."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
-from servers import ROOT, Server, Worker, free_port, wait_for
+from redundant import NAMESPACE, OPTIONS, Nodes, bus_port, in_cluster, move_slot
+from servers import ROOT, EmbeddedServer, Server, Worker, free_port, wait_for
 
 import trioworkers
 import trioworkers.asyncio
@@ -22,89 +21,12 @@ from trioworkers.errors import Unavailable
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
-NAMESPACE = "{shop}"
-SLOTS = 16384
 
-
-@attrs.define
-class Nodes:
-    """All six, and who is who."""
-
-    servers: list[Server]
-
-    def url(self, *servers: Server) -> str:
-        return f"redis+cluster://{','.join(f'127.0.0.1:{each.port}' for each in servers or self.servers)}"
-
-    @property
-    def slot(self) -> int:
-        return int(str(self.living()[0].command("CLUSTER", "KEYSLOT", f"{NAMESPACE}:queue:q")))
-
-    def living(self) -> list[Server]:
-        return [each for each in self.servers if answers(each)]
-
-    def owner(self) -> Server:
-        """The primary that has our slot, as one of those says that live."""
-        told = self.living()[0].command("CLUSTER", "SLOTS")
-        assert isinstance(told, list)
-        port = next(int(node[1]) for first, last, node, *_ in told if int(first) <= self.slot <= int(last))
-        return next(each for each in self.servers if each.port == port)
-
-    def primaries(self) -> list[Server]:
-        return [each for each in self.living() if "role:master" in str(each.command("INFO", "replication"))]
-
-    def is_whole(self) -> bool:
-        with suppress(OSError, AssertionError):
-            return all(
-                "cluster_state:ok" in str(each.command("CLUSTER", "INFO"))
-                and "cluster_known_nodes:6" in str(each.command("CLUSTER", "INFO"))
-                and str(each.command("CLUSTER", "NODES")).count("fail") == 0
-                for each in self.servers
-            ) and all("state=online" in str(each.command("INFO", "replication")) for each in self.primaries())
-        return False
-
-
-def answers(server: Server) -> bool:
-    try:
-        return server.command("PING") == "PONG"
-    except (OSError, AssertionError):
-        return False
-
-
-def ids(server: Server) -> str:
-    return str(server.command("CLUSTER", "MYID"))
-
-
-OPTIONS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
-
-
-def bus_port(server: Server) -> tuple[str, str]:
-    return ("--cluster-port", str(free_port()))
-
-
-@pytest.fixture(scope="module")
-def all_six(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    servers, buses = [], []
-    for _ in range(6):
-        server, bus = Server(tmp_path_factory.mktemp("node")), free_port()
-        servers.append(server.start(*OPTIONS, "--cluster-port", str(bus)))
-        buses.append(bus)
-    nodes = Nodes(servers)
-    try:
-        share = SLOTS // 3 + 1
-        for number, primary in enumerate(servers[:3]):
-            last = min((number + 1) * share, SLOTS) - 1
-            primary.command("CLUSTER", "ADDSLOTSRANGE", number * share, last)
-            primary.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for server, bus in zip(servers[1:], buses[1:], strict=True):
-            servers[0].command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
-        for primary, replica in zip(servers[:3], servers[3:], strict=True):
-            wanted = ids(primary)
-            wait_for(lambda: wanted in str(replica.command("CLUSTER", "NODES")), "it knows its primary")  # noqa: B023 - used at once
-            replica.command("CLUSTER", "REPLICATE", wanted)
+@pytest.fixture(scope="module", params=[Server, pytest.param(EmbeddedServer, marks=pytest.mark.slow)])
+def all_six(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Of Redis, and of Valkey."""
+    with in_cluster(tmp_path_factory.mktemp("cluster"), request.param) as nodes:
         yield nodes
-    finally:
-        for server in servers:
-            server.kill()
 
 
 @pytest.fixture
@@ -161,22 +83,6 @@ def test_no_job_is_lost_when_the_primary_is_killed_or_its_slot_moves(
     assert worker.process.poll() is None
     assert "Traceback" not in worker.text
     before.start(*OPTIONS, *bus_port(before))
-
-
-def move_slot(nodes: Nodes) -> None:
-    """Hand our slot to another primary, key by key, as redis-cli does it."""
-    slot, source = nodes.slot, nodes.owner()
-    target = next(each for each in nodes.primaries() if each is not source)
-    target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids(source))
-    source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids(target))
-    while keys := source.command("CLUSTER", "GETKEYSINSLOT", slot, 100):
-        assert isinstance(keys, list)
-        with suppress(AssertionError):  # gone or changed meanwhile
-            source.command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-    wanted = ids(target)
-    for each in (target, source, *(other for other in nodes.primaries() if other not in (target, source))):
-        each.command("CLUSTER", "SETSLOT", slot, "NODE", wanted)
-    wait_for(lambda: nodes.owner() is target, "all know that it has moved")
 
 
 def test_all_clients_and_commands_find_the_node_from_any_other(nodes: Nodes):

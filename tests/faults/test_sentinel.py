@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
+from redundant import Deployment, under_sentinels
 from servers import ROOT, Sentinel, Server, Worker, free_port, wait_for
 from tls import Certificates, TLSProxy
 
@@ -26,76 +27,10 @@ from trioworkers.errors import Unavailable
 pytestmark = pytest.mark.xdist_group("sentinel")
 
 
-@attrs.define
-class Deployment:
-    """Two servers, one of them the primary, and who watches them."""
-
-    servers: list[Server]
-    sentinels: list[Sentinel]
-
-    @property
-    def url(self) -> str:
-        return self.url_of(*(sentinel.port for sentinel in self.sentinels))
-
-    @staticmethod
-    def url_of(*ports: int, name: str = "main") -> str:
-        return f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)}/{name}/0"
-
-    @property
-    def primary(self) -> Server:
-        ports = {sentinel.primary_port() for sentinel in self.sentinels}
-        found = [server for server in self.servers if server.port in ports]
-        return found[0] if len(ports) == 1 and found else self.servers[0]
-
-    @property
-    def replica(self) -> Server:
-        return next(server for server in self.servers if server is not self.primary)
-
-    def is_whole(self) -> bool:
-        """Whether every Sentinel knows all, and one server replicates the other."""
-        with suppress(OSError, AssertionError):
-            info = str(self.primary.command("INFO", "replication"))
-            return (
-                "role:master" in info
-                and "state=online" in info
-                and "master_link_status:up" in str(self.replica.command("INFO", "replication"))
-                and len({sentinel.primary_port() for sentinel in self.sentinels}) == 1
-                and all(
-                    "status=ok" in (told := str(sentinel.command("INFO", "sentinel")))
-                    and "slaves=1,sentinels=3" in told
-                    for sentinel in self.sentinels
-                )
-            )
-        return False
-
-    def fail_over(self) -> None:
-        """Ask one of them for a failover, and wait until all name the other server."""
-        before = self.primary
-
-        def asked() -> bool:
-            try:
-                self.sentinels[0].command("SENTINEL", "FAILOVER", "main")
-            except AssertionError:  # NOGOODSLAVE: it has not seen yet that the replica is well
-                return False
-            return True
-
-        wait_for(asked, "the Sentinel begins the failover")
-        wait_for(lambda: self.primary is not before, "all Sentinels name the other one")
-
-
 @pytest.fixture(scope="module")
 def all_of_them(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    at_once = ("--repl-diskless-sync-delay", "0")  # else a replica waits five seconds for others
-    servers = [Server(tmp_path_factory.mktemp("redis")).start(*at_once) for _ in range(2)]
-    servers[1].command("REPLICAOF", "127.0.0.1", servers[0].port)
-    wait_for(lambda: "state=online" in str(servers[0].command("INFO", "replication")), "it replicates")
-    sentinels = [Sentinel(tmp_path_factory.mktemp("sentinel"), servers[0], quorum=2).start() for _ in range(3)]
-    for sentinel in sentinels:
-        with suppress(AssertionError):  # an older one: it looks every ten seconds
-            sentinel.command("SENTINEL", "DEBUG", "info-period", 500)
-    yield Deployment(servers, sentinels)
-    for process in (*sentinels, *servers):
-        process.kill()
+    with under_sentinels(tmp_path_factory.mktemp("sentinels")) as deployment:
+        yield deployment
 
 
 @pytest.fixture
@@ -196,6 +131,70 @@ def test_no_job_is_lost_over_failovers_asked_for_and_suffered(
         wait_for(lambda: sent <= ended(runs), "and jobs run")
     assert "Traceback" not in worker.text
     assert worker.process.poll() is None
+
+
+@pytest.mark.slow
+def test_no_job_is_lost_when_the_primary_freezes_and_comes_back_as_a_second_one(
+    deployment: Deployment, work: Callable[..., Worker], runs: Path
+):
+    worker = work(deployment.url)
+    with trioworkers.sync.Client(deployment.url, retry_for=30) as client:
+        sent = {str(jid) for jid in client.enqueue(*jobs(100))}
+        before = deployment.primary
+        before.wait_replicated()
+        before.send(signal.SIGSTOP)
+        wait_for(lambda: deployment.primary is not before, "the other one was promoted")
+        sent |= {str(jid) for jid in client.enqueue(*jobs(100))}
+        wait_for(lambda: sent <= ended(runs), f"all run at the other one: {worker.text[-2000:]}")
+
+        before.send(signal.SIGCONT)  # takes itself for the primary, with all its clients, until the Sentinels tell it
+        sent |= {str(jid) for jid in client.enqueue(*jobs(100))}
+        wait_for(deployment.is_whole, "it is a replica")
+        sent |= {str(jid) for jid in client.enqueue(*jobs(50))}
+        wait_for(lambda: sent <= ended(runs), f"and jobs run: {worker.text[-2000:]}")
+    wait_for(lambda: not left_in(deployment.primary), f"nothing is left: {left_in(deployment.primary)}")
+    assert "Traceback" not in worker.text
+    assert worker.process.poll() is None
+
+
+def left_in(server: Server) -> object:
+    """Jobs that wait or are in progress there."""
+    keys = server.command("KEYS", "queue:*")
+    assert isinstance(keys, list)
+    return keys
+
+
+@pytest.mark.slow
+def test_of_two_primaries_only_the_one_that_most_name_gets_jobs(
+    deployment: Deployment, work: Callable[..., Worker], runs: Path
+):
+    """Split brain: the old primary lives, cut off from its replica and the Sentinels, and whoever still reaches it is refused writes."""
+    before = deployment.primary
+    for server in deployment.servers:
+        server.command("CONFIG", "SET", "min-replicas-to-write", "1", "min-replicas-max-lag", "1")
+    worker = work(deployment.url)
+    try:
+        with trioworkers.sync.Client(deployment.url, retry_for=60) as client:
+            sent = {str(jid) for jid in client.enqueue(*jobs(100))}
+            wait_for(lambda: sent <= ended(runs), "it works")
+            before.wait_replicated()
+            # Cut off: who watches and who replicates is not let in any more; its clients are.
+            before.command(
+                "ACL", "SETUSER", "default", "-psync", "-replconf", "-info", "-ping", "-replicaof", "-slaveof"
+            )
+            before.command("CLIENT", "KILL", "TYPE", "replica")
+            wait_for(lambda: deployment.primary is not before, "the other one was promoted")
+            assert str(before.command("ROLE"))[:10] == "['master',"
+            deployment.primary.command("CONFIG", "SET", "min-replicas-to-write", "0")
+            sent |= {str(jid) for jid in client.enqueue(*jobs(100))}
+            wait_for(lambda: sent <= ended(runs), f"all run at the one that is named: {worker.text[-2000:]}")
+            with pytest.raises(AssertionError, match="NOREPLICAS"):
+                before.command("LPUSH", "queue:q", "lost")
+    finally:
+        before.command("ACL", "SETUSER", "default", "+@all")
+        for server in deployment.servers:
+            server.command("CONFIG", "SET", "min-replicas-to-write", "0")
+    wait_for(deployment.is_whole, "the old one is a replica")
 
 
 def test_all_clients_and_commands_take_the_url(deployment: Deployment):

@@ -128,9 +128,17 @@ def open_client(url: RedisUrl, max_connections: int) -> redis.Redis:
     return redis.Redis(connection_pool=pool)
 
 
+_ELSEWHERE = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.MovedError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.MasterDownError,
+)
+
+
 def is_elsewhere(error: BaseException) -> bool:
-    """Whether it says that our connections lead to the wrong server: one that was demoted, or has our slot no more."""
-    return isinstance(error, redis.exceptions.ReadOnlyError | redis.exceptions.MovedError)
+    """Whether it says that our connections may lead to the wrong server: one that was demoted, is cut off from its replicas or its cluster, or has our slot no more."""
+    return isinstance(error, _ELSEWHERE) or str(error).startswith("NOREPLICAS")
 
 
 def translate(error: BaseException, url: RedisUrl) -> BrokerError:
