@@ -133,3 +133,16 @@ def rows_of(server: Server) -> list[str]:
     found = server.command("ZRANGE", "tw:cron", 0, -1)
     assert isinstance(found, list)
     return found
+
+
+def test_history_says_where_a_run_is_that_has_not_ended(run_worker: RunWorker, server: Server, tmp_path: Path):
+    act(server.url, "cron", "create", "nightly", "0 4 * * *", "q", "Tick", "7")
+    for _ in range(22):  # a history has an end, also where nobody ticks
+        act(server.url, "cron", "run", "nightly")
+    newest = rows(server, "history", "nightly")[0]
+    assert (newest["how"], newest["where"]) == ("sent", "in queue q")
+    assert len(rows(server, "history", "nightly")) == 20
+    assert "in queue q" in act(server.url, "cron", "history", "nightly").stdout
+    server.command("HSET", "tw:inprogress", "queue:q:w:inprogress", "w q")
+    server.command("LMOVE", "queue:q", "queue:q:w:inprogress", "LEFT", "LEFT")
+    assert rows(server, "history", "nightly")[0]["where"] == "running on w"

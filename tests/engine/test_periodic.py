@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
-from trioworkers import App, Bury, ConfigurationError, Context, Discard, Job, Unique
+from trioworkers import App, Bury, ConfigurationError, Context, Discard, Job, Symbol, Unique
 from trioworkers.broker.contract import Due
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.holds.fake_ticks import FakeEntry
@@ -241,7 +242,7 @@ async def test_broken_entries_are_told_once_and_keep_nothing_else_waiting(
         name = b"forged%d" % number
         broker.ticks.next[name] = -1.0
         broker.ticks.entries[name] = FakeEntry(b"junk", "", 0.0, "dynamic")
-    newer = b'{"v":2,"new":true}'
+    newer = b'{"v":9,"new":true}'
     broker.ticks.next[b"newer"], broker.ticks.entries[b"newer"] = 5.0, FakeEntry(newer, "", 0.0, "dynamic")
     with caplog.at_level(logging.INFO, logger="trioworkers"):
         with trio.move_on_after(35):
@@ -253,6 +254,20 @@ async def test_broken_entries_are_told_once_and_keep_nothing_else_waiting(
     ]
     assert len(broker.queues["q"]) == 3
     assert broker.ticks.next[b"newer"] == 5.0
+
+
+def test_active_jobs_entry_keeps_rubys_types_and_is_left_alone_by_versions_that_would_send_another_job():
+    job = Job("q", "A", [date(2026, 1, 2), {Symbol("a"): 1}], kwargs={"at": 1}, active_job=True)
+    entry = Periodic("e", "@daily", attrs.evolve(job, active_job_fields={"locale": "de"}))
+    definition = encode_entry(entry)
+    found = decode_entry("e", definition)
+    assert (found.job.active_job, found.job.active_job_fields) == (True, {"locale": "de"})
+    assert found.shown_args == entry.shown_args
+    assert encode_entry(found) == definition
+    assert b'"v":2' in definition
+    assert b'"v":1' in encode_entry(Periodic("e", "@daily", Job("q", "A")))
+    with pytest.raises(ValueError, match="a job_id is one job's"):
+        encode_entry(Periodic("e", "@daily", attrs.evolve(job, active_job_fields={"job_id": "1"})))
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -164,6 +164,22 @@ def test_our_argument_arrives_as_rubys_value(shop: Shop, value: Any, got: Any):
     assert (ran["class"], ran["args"], ran["kwargs"]) == ("EchoJob", [got], [])
 
 
+def test_periodic_job_of_ours_is_run_by_ruby(shop: Shop):
+    async def send() -> None:
+        async with Client(shop.server.url) as client:
+            job = Job("rails", "EchoJob", [date(2024, 1, 2)], kwargs={"who": Symbol("me")}, active_job=True)
+            await client.periodic("echo", "@every 1s", job)
+
+    trio.run(send)
+    wait_for(lambda: shop.server.command("HLEN", "tw:runs:echo") >= 2, "a worker sends it")  # type: ignore[operator]
+    shop.server.command("ZREM", "tw:cron", "echo")
+    runs = [shop.ran_in_ruby(str(jid)) for jid in shop.server.command("HKEYS", "tw:runs:echo")]  # type: ignore[union-attr]
+    for ran in runs:
+        assert ran["args"] == [["Date", "Tue, 02 Jan 2024"]]
+        assert ran["kwargs"] == [[["Symbol", ":who"], ["Symbol", ":me"]]]
+    assert len({ran["job_id"] for ran in runs}) == len(runs)
+
+
 def test_our_range_and_tagged_decimal_arrive_where_rails_has_them(shop: Shop):
     tagged = {"_aj_serialized": "ActiveJob::Serializers::BigDecimalSerializer", "value": "1.5"}
     job = Job("rails", "EchoJob", [Range(1, 3), Range(date(2024, 1, 2), None), tagged], active_job=True)

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
+
 from trioworkers.broker.people.periodic import MOST, EntryState, PeriodicJobs
 from trioworkers.cli.commands.enqueue import parse_argument
+from trioworkers.cli.jids import place_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, duration, moment, remark, say
 from trioworkers.cron import Missed, Overlap, coming, schedule, zone_named
@@ -35,7 +38,7 @@ _RUNS = (
     Column("tick (UTC)", lambda row: row["utc"]),
     Column("jid", lambda row: row["jid"]),
     Column("sent", lambda row: moment(row["sent_at"])),
-    Column("how", lambda row: row["how"]),
+    Column("how", lambda row: row["where"] or row["how"]),
     Column("after", lambda row: duration(row["took"]), right=True),
 )
 
@@ -72,7 +75,7 @@ def _row(state: EntryState, now_s: float) -> dict[str, Any]:
         "problem": state.problem,
         "queue": "" if entry is None else entry.job.queue,
         "class": "" if entry is None else entry.job.job_class,
-        "args": None if entry is None else list(entry.job.args),
+        "args": None if entry is None else entry.shown_args,
         "missed": "" if entry is None else entry.missed,
         "overlap": "" if entry is None else entry.overlap,
         "jitter": None if entry is None else entry.jitter_s,
@@ -92,11 +95,13 @@ async def one_entry(session: Session, name: str, *, as_json: bool) -> None:
 
 
 async def history(session: Session, name: str, *, as_json: bool) -> None:
-    """The last runs of an entry, the latest first. Raises NotFound."""
+    """The last runs of an entry, the latest first; of those that have not ended, where they are. Raises NotFound."""
     jobs = PeriodicJobs(session.connection, session.keys)
     state = await jobs.named(name)
     rows = Rows(_RUNS, as_json=as_json)
     found = await jobs.runs(state.name)
+    open_runs = {run.jid for run in found if run.how == "sent"}
+    places = {jid: place_of(entry) for jid, entry in (await session.inspector.runs(state.name, open_runs)).items()}
     for run in found:
         rows.add(
             {
@@ -105,6 +110,7 @@ async def history(session: Session, name: str, *, as_json: bool) -> None:
                 "jid": run.jid,
                 "sent_at": run.at_s,
                 "how": run.how,
+                "where": places.get(run.jid, ""),
                 "took": None if run.ended_s is None else run.ended_s - run.at_s,
             }
         )
@@ -146,15 +152,28 @@ def _utc(epoch_s: float) -> str:
         return f"{epoch_s:g}"
 
 
-def created(name: str, words: Sequence[str], zone: str, missed: Missed, overlap: Overlap, jitter_s: float) -> Periodic:
+@attrs.frozen
+class Options:
+    """What a command line says of an entry besides its job."""
+
+    zone: str
+    missed: Missed
+    overlap: Overlap
+    jitter_s: float
+    active_job: bool
+
+
+def created(name: str, words: Sequence[str], options: Options) -> Periodic:
     """The entry that a command line means. Raises WrongUsage, BadJob."""
     if len(words) < 3:
         raise WrongUsage("create NAME EXPRESSION QUEUE CLASS [ARG]...: something is missing")
     if not is_own_name(name):
         raise WrongUsage(f"a periodic job's name has at most 128 letters, digits or _.:- , not {name!r:.80}")
     expression, queue, job_class, *args = words
-    job = Job(queue, job_class, [parse_argument(arg) for arg in args])
-    entry = Periodic(name, expression, job, zone, missed, overlap=overlap, jitter_s=jitter_s)
+    job = Job(queue, job_class, [parse_argument(arg) for arg in args], active_job=options.active_job)
+    entry = Periodic(
+        *(name, expression, job, options.zone, options.missed), overlap=options.overlap, jitter_s=options.jitter_s
+    )
     try:
         encode_entry(entry)
     except ValueError as error:

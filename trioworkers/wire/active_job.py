@@ -70,12 +70,7 @@ def wrap(
     now_s: float,
 ) -> dict[str, Any]:
     """The wrapper's one argument, as every Rails from 5.2 to 8 reads it. Raises BadJob for arguments without a form there."""
-    try:
-        arguments = [to_ruby(item) for item in args]
-        if kwargs:
-            arguments.append(keywords_to_ruby(kwargs))
-    except RecursionError:
-        raise BadJob(f"{job_class}: arguments nested too deep for Ruby to read") from None
+    arguments = encoded(job_class, args, kwargs)
     return {
         "job_class": job_class,
         "job_id": _job_id(jid),
@@ -90,6 +85,17 @@ def wrap(
         "arguments": arguments,
         "enqueued_at": moment_text(datetime.fromtimestamp(now_s, UTC)),
     }
+
+
+def encoded(job_class: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Arguments as ActiveJob writes them. Raises BadJob for such as have no form there."""
+    try:
+        arguments = [to_ruby(item) for item in args]
+        if kwargs:
+            arguments.append(keywords_to_ruby(kwargs))
+    except RecursionError:
+        raise BadJob(f"{job_class}: arguments nested too deep for Ruby to read") from None
+    return arguments
 
 
 def count_execution(payload: bytes) -> dict[str, Any]:

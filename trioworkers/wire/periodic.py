@@ -14,11 +14,13 @@ import msgspec
 
 from trioworkers.cron import Missed, Overlap, Schedule, schedule, zone_named
 from trioworkers.errors import BadJob
+from trioworkers.wire.active_job import encoded
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.lock import Lock, key_of
 from trioworkers.wire.options import check_option
 from trioworkers.wire.plain import plain
+from trioworkers.wire.ruby_values import Encoded
 
 TICK_FIELD = "tw_tick"
 """Which tick a job was sent for: the epoch second, the zone, and the name of its entry."""
@@ -27,7 +29,8 @@ MAX_NAME = 400
 MAX_DEFINITION_BYTES = 1_000_000
 MAX_JITTER_S = 86_400
 MAX_WITHIN_S = 100 * 365.25 * 86_400
-VERSION = 1
+VERSION = 2
+"""The latest that we know: 1 had no ActiveJob jobs, and is still written for all others."""
 KEPT_RUNS = 20
 
 _OWN_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -52,6 +55,9 @@ class _Job(msgspec.Struct, omit_defaults=True, rename={"job_class": "class"}):
     expires_in: float | None = None
     keep_result: float | None = None
     lock: tuple[str, str, str, float, float, float] | None = None
+    active_job: bool = False
+    """Then its arguments are as ActiveJob writes them."""
+    fields: dict[str, Any] | None = None
 
 
 class _Definition(msgspec.Struct, omit_defaults=True):
@@ -106,6 +112,13 @@ class Periodic:
         return f"{self.expression} {self.zone}"
 
     @property
+    def shown_args(self) -> list[Any]:
+        """Its arguments in JSON's types; of an ActiveJob job as ActiveJob writes them."""
+        return (
+            encoded(self.job.job_class, self.job.args, self.job.kwargs) if self.job.active_job else list(self.job.args)
+        )
+
+    @property
     def skips(self) -> bool:
         """Whether a run in whose place there is another one is none."""
         lock = self.job.lock
@@ -153,8 +166,8 @@ def check(entry: Periodic) -> None:
             raise ValueError(f"{what} is a number of seconds from 0 to {most:,.0f}, not {number!r:.80}")
     if entry.overlap != "allow" and entry.job.lock is not None:
         raise ValueError(f"overlap={entry.overlap!r} and unique= of one handler are two locks; say one of them")
-    if entry.job.active_job:
-        raise ValueError("a periodic job is no ActiveJob job: its arguments are JSON's")
+    if "job_id" in entry.job.active_job_fields:
+        raise ValueError("a job_id is one job's, and a periodic job has many: leave it out")
     if entry.job.batch is not None:
         raise ValueError("a periodic job is no member of a batch; it can send one")
     if entry.job.deadline is not None:
@@ -173,9 +186,11 @@ def encode_entry(entry: Periodic) -> bytes:
         if lock is None
         else (lock.key, lock.until, lock.on_conflict, float(lock.wait_s), float(lock.max_wait_s), float(lock.every_s))
     )
-    kept = _Job(job.queue, job.job_class, list(plain(job.args)), lock=spelled, **said)
+    args = encoded(job.job_class, job.args, job.kwargs) if job.active_job else list(plain(job.args))
+    fields = dict(job.active_job_fields) or None
+    kept = _Job(job.queue, job.job_class, args, lock=spelled, active_job=job.active_job, fields=fields, **said)
     definition = _Definition(
-        VERSION,
+        VERSION if job.active_job else 1,
         entry.expression,
         kept,
         entry.zone,
@@ -206,7 +221,7 @@ def decode_entry(name: str, definition: bytes) -> Periodic:
         found = _decode(definition)
         lock = None if found.job.lock is None else Lock(*found.job.lock)  # type: ignore[arg-type]
         said = {field: getattr(found.job, field) for field in _CARRIED}
-        job = Job(found.job.queue, found.job.job_class, found.job.args, lock=lock, **said)
+        job = Job(found.job.queue, found.job.job_class, lock=lock, **_arguments(found.job), **said)
         entry = Periodic(
             *(name, found.expression, job, found.zone, found.missed, found.within, found.overlap, found.jitter),
             found.dialect,
@@ -216,6 +231,12 @@ def decode_entry(name: str, definition: bytes) -> Periodic:
     except (ValueError, TypeError, RecursionError, MemoryError, BadJob) as error:
         raise ValueError(str(error) or type(error).__name__) from None
     return entry
+
+
+def _arguments(job: _Job) -> dict[str, Any]:
+    if not job.active_job:
+        return {"args": job.args}
+    return {"args": map(Encoded, job.args), "active_job": True, "active_job_fields": job.fields or {}}
 
 
 def _check_job(job: Job) -> None:
@@ -249,6 +270,11 @@ def tick_in(value: object) -> Tick | None:
     """What a payload's field says; None for what is no tick."""
     found = _TICK.fullmatch(value) if isinstance(value, str) else None
     return None if found is None else Tick(int(found[1]), found[2], found[3])
+
+
+def end_of_tick(entry: str) -> str:
+    """How that field ends in the payload of each run of an entry."""
+    return f" {msgspec.json.encode(entry)[1:].decode()}"
 
 
 def tick_of(extra: Mapping[str, Any]) -> Tick | None:

@@ -84,6 +84,13 @@ class Symbol(str):
 # ── from Ruby ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@attrs.frozen
+class Encoded:
+    """An argument as ActiveJob wrote it, to be written so again: not all of what Ruby tells apart are two things in Python."""
+
+    value: Any
+
+
 def from_ruby(value: Any) -> Any:
     """The Python value of one of ActiveJob's encoded arguments. Raises nothing but RecursionError."""
     if isinstance(value, list):
@@ -178,6 +185,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 def to_ruby(value: Any) -> Any:  # noqa: C901, PLR0911 - one line for each kind of value
     """One argument as ActiveJob encodes it. Raises BadJob for what has no form there."""
     match value:
+        case Encoded():
+            return value.value
         case Symbol():
             return _serialized("Symbol", value=str(value))
         case None | str() | int() | float():

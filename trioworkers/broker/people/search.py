@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from functools import partial
 
@@ -13,6 +13,7 @@ from trioworkers.wire import places
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.membership import BATCH_FIELD
 from trioworkers.wire.numbers import count_in
+from trioworkers.wire.periodic import end_of_tick
 from trioworkers.wire.places import Location
 
 FIND = script(__file__, "find", keys=("list",), args=("start", "length", "text"))
@@ -40,6 +41,19 @@ class Search(Contents, Processes):
             async for entry in entries:
                 if entry.batch == batch:
                     yield entry
+
+    async def runs(self, name: str, jids: Collection[str]) -> dict[str, Entry]:
+        """Where these runs of a periodic job are; without those that are nowhere. Looks no further when it has all."""
+        found: dict[str, Entry] = {}
+        if not jids:
+            return found
+        async with aclosing(self._holding(end_of_tick(name))) as entries:
+            async for entry in entries:
+                if entry.jid in jids:
+                    found.setdefault(entry.jid, entry)
+                if len(found) == len(jids):
+                    break
+        return found
 
     async def _holding(self, text: str) -> AsyncGenerator[Entry, None]:
         needle = text.encode()

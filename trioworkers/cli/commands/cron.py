@@ -50,6 +50,7 @@ def cron(
     jitter: Annotated[
         float, typer.Option(min=0, callback=a_number, help="With create: up to so many seconds later.")
     ] = 0.0,
+    active_job: Annotated[bool, typer.Option("--active-job", help="With create: a job of Rails' ActiveJob.")] = False,
     json: Json = False,
     redis: Redis = None,
     namespace: Namespace = None,
@@ -72,7 +73,8 @@ def cron(
     if action == "explain":
         what.explain(name, tz, as_json=json)
     elif action == "create":
-        entry = what.created(name, words or (), tz, missed, overlap, jitter)
+        options = what.Options(tz, missed, overlap, jitter, active_job)
+        entry = what.created(name, words or (), options)
         in_session(lambda session: what.create(session, entry), redis, namespace)
     elif action in ("show", "history"):
         show = what.one_entry if action == "show" else what.history
