@@ -23,19 +23,8 @@ from trioworkers.broker.people.operator_actions import Delete, OperatorActions, 
 from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.exits import Held, Permit, held_unread, on_departure, on_end, on_exit, on_outcome, on_unread_exit
 from trioworkers.jobs.recording import Record
-from trioworkers.outcome import (
-    LET_GO,
-    Acknowledge,
-    Bury,
-    Checkpoint,
-    Discard,
-    Expire,
-    Outcome,
-    Requeue,
-    Retry,
-    Send,
-    Snooze,
-)
+from trioworkers.outcome import LET_GO, Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Retry, Snooze
+from trioworkers.send import Send
 from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.entry import Entry

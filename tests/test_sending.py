@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trioworkers import BadJob, Job, Refused, Sent, Unavailable
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.sending import CALL_LIFE_S, PARCEL_BYTES, PARCEL_JOBS, TOKEN_S, Sending, late, read
 from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trioworkers.broker.enqueue import script_of
-from trioworkers.cron import Missed, Overlap
 from trioworkers.errors import BrokerError
 from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, OpenBatch, opening, streamed
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
@@ -32,8 +31,8 @@ from trioworkers.jobs.exchanges import (
     checked_retry_for,
     result,
 )
-from trioworkers.outcome import Send
 from trioworkers.redis_url import RedisUrl, Tls, at_namespace, parse_redis_url
+from trioworkers.send import Send
 from trioworkers.sending import Sent
 from trioworkers.sync import MAX_CONNECTIONS, check_usable, checked_connections
 from trioworkers.wire.ended import decode_ended
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     import redis.asyncio
 
     from trioworkers.broker.asyncio_news import Listener, News
+    from trioworkers.cron import Missed, Overlap
     from trioworkers.jobs.layout import Layout
 
 __all__ = ["Client"]

@@ -17,46 +17,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import attrs
 
-from trioworkers.errors import BadJob
-from trioworkers.seconds import is_moment, said_of_moment
+from trioworkers.send import MAX_DELAY_S, Send
 from trioworkers.wire.dialect import Failure
-from trioworkers.wire.job import Job
-
-
-@attrs.frozen
-class Send:
-    """A job that goes out with an outcome, in the same atomic step: now, or `delay_s` seconds later, or at epoch `at_s`."""
-
-    job: Job
-    delay_s: float | None = None
-    at_s: float | None = None
-
-    def due_s(self, now_s: float) -> float:
-        """When it is due, in epoch seconds, if it is sent at `now_s`."""
-        return now_s + (self.delay_s or 0.0) if self.at_s is None else self.at_s
-
-
-def moment(when: datetime | timedelta | float) -> tuple[float | None, float | None]:
-    """`(delay_s, at_s)` for a moment given as a datetime, a timedelta or seconds from now. Raises BadJob, also for a number that is a moment.
-
-    A datetime without a time zone is local time, as everywhere in Python.
-    """
-    if isinstance(when, datetime):
-        try:
-            return None, when.astimezone(UTC).timestamp()
-        except (OverflowError, ValueError, OSError):
-            raise BadJob(f"{when} is no moment at which a job could run") from None
-    delay_s = when.total_seconds() if isinstance(when, timedelta) else when
-    if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or not -math.inf < delay_s < math.inf:
-        raise BadJob(f"when to run is a datetime, a timedelta or seconds from now, not {when!r:.80}")
-    if is_moment(delay_s) and not isinstance(when, timedelta):
-        raise BadJob(f"when to run is seconds from now, not {said_of_moment(delay_s)}")
-    return min(max(0.0, float(delay_s)), MAX_DELAY_S), None
 
 
 @attrs.frozen
@@ -74,10 +40,6 @@ class Acknowledge:
 
 ACKNOWLEDGE = Acknowledge()
 """How most jobs end: nothing goes out with it."""
-
-
-MAX_DELAY_S = 100 * 365.25 * 24 * 3600
-"""What is put off for longer waits a hundred years: other programs read these times as dates, and a date has an end."""
 
 
 def _delay(seconds: float) -> float:

@@ -6,6 +6,7 @@ of what is read, nor be what UTF-8 can't say.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 _TURNS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -14,14 +15,19 @@ _TURNS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)
 _HIDDEN = (0xFEFF, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080))
 """A byte order mark, annotations, tags: they aren't seen."""
 
-_BYTES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-_WIDE = {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *_TURNS, *_HIDDEN[:4], *range(0xD800, 0xE000))}
-_WIDER = {code: f"\\U{code:08x}" for code in _HIDDEN[4:]}
-_ON_ONE_LINE = _BYTES | _WIDE | _WIDER
-_ON_LINES = {code: shown for code, shown in _ON_ONE_LINE.items() if code not in (0x09, 0x0A)}
-_IN_JSON = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_WIDE)} | {
-    code: f"\\u{0xD800 + ((code - 0x10000) >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}" for code in _WIDER
-}
+
+@cache
+def _tables() -> tuple[dict[int, str], dict[int, str], dict[int, str]]:
+    """What stands for what: on one line, on lines, in JSON. Made when first needed: there are 2,200 of them in each, and most programs meet none."""
+    of_bytes = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+    wide = {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *_TURNS, *_HIDDEN[:4], *range(0xD800, 0xE000))}
+    wider = {code: f"\\U{code:08x}" for code in _HIDDEN[4:]}
+    on_one_line = of_bytes | wide | wider
+    on_lines = {code: shown for code, shown in on_one_line.items() if code not in (0x09, 0x0A)}
+    in_json = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *wide)} | {
+        code: f"\\u{0xD800 + ((code - 0x10000) >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}" for code in wider
+    }
+    return on_one_line, on_lines, in_json
 
 
 class Lines(str):
@@ -32,12 +38,12 @@ class Lines(str):
 
 def on_one_line(text: str) -> str:
     """`text` with everything escaped that is no plain character, line ends and tabs too."""
-    return text if text.isprintable() else text.translate(_ON_ONE_LINE)
+    return text if text.isprintable() else text.translate(_tables()[0])
 
 
 def on_lines(text: str) -> str:
     """The same, but lines stay lines; those after the first are indented, so that none looks like the beginning of a record."""
-    return text if text.isprintable() else text.translate(_ON_LINES).replace("\n", "\n  ")
+    return text if text.isprintable() else text.translate(_tables()[1]).replace("\n", "\n  ")
 
 
 def json_line(value: Any) -> str:
@@ -51,7 +57,7 @@ def json_line(value: Any) -> str:
         text = msgspec.json.encode(value, enc_hook=as_text).decode()
     except (UnicodeEncodeError, RecursionError, OverflowError, ValueError, TypeError):
         text = msgspec.json.encode(_plain(value)).decode()
-    return text if text.isprintable() else text.translate(_IN_JSON)
+    return text if text.isprintable() else text.translate(_tables()[2])
 
 
 def as_text(value: object) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Self
 import attrs
 
 from trioworkers.errors import BadJob, BrokerError, DuplicateJob
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.error_replies import refusal

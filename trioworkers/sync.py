@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trioworkers.broker.enqueue import script_of
 from trioworkers.chosen_redis import ChosenRedis
-from trioworkers.cron import Missed, Overlap
 from trioworkers.errors import BrokerError, ConfigurationError
 from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, members_of, not_cancelled, opening, streamed
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     import redis
 
     from trioworkers.broker.blocking_news import News
+    from trioworkers.cron import Missed, Overlap
     from trioworkers.jobs.layout import Layout
 
 __all__ = ["Client"]

@@ -13,7 +13,8 @@ from trioworkers.broker.contract import Holder, Settlement
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
-from trioworkers.outcome import Acknowledge, Bury, Retry, Send
+from trioworkers.outcome import Acknowledge, Bury, Retry
+from trioworkers.send import Send
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.own_record import Identity

@@ -23,7 +23,8 @@ from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
-from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, Retry, Send, Snooze
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, Retry, Snooze
+from trioworkers.send import Send
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named

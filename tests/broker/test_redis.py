@@ -24,7 +24,8 @@ from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.errors import BrokerError
 from trioworkers.identity import current_identity, is_certainly_dead
-from trioworkers.outcome import Acknowledge, Requeue, Retry, Send, Snooze
+from trioworkers.outcome import Acknowledge, Requeue, Retry, Snooze
+from trioworkers.send import Send
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.own_record import Identity, Record, decode_lease, encode_lease
 

@@ -13,7 +13,7 @@ from trioworkers.broker.enqueue import ENQUEUE
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.sender import Sender
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.sending import PARCEL_JOBS, Call
 from trioworkers.wire.dialect import SIDEKIQ
 

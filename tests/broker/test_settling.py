@@ -15,7 +15,8 @@ from trioworkers.broker.contract import Holder, Settlement
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
-from trioworkers.outcome import Acknowledge, Checkpoint, Discard, Outcome, Requeue, Retry, Send
+from trioworkers.outcome import Acknowledge, Checkpoint, Discard, Outcome, Requeue, Retry
+from trioworkers.send import Send
 from trioworkers.wire.keys import Keys
 
 NUMBERS = count(1)

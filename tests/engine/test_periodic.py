@@ -20,7 +20,7 @@ from trioworkers.cron import schedule
 from trioworkers.engine.maintenance import Promoter
 from trioworkers.engine.periodic import Ticker
 from trioworkers.errors import Refused, Unavailable
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.testing import run
 from trioworkers.wire.decode import decode, jid_of
 from trioworkers.wire.periodic import Periodic, Tick, decode_entry, encode_entry, entry_name, tick_in

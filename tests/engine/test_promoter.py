@@ -7,7 +7,7 @@ from trioworkers import Job
 from trioworkers.broker.contract import Due
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine.maintenance import Promoter
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.wire.dialect import Dialect
 
 

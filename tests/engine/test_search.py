@@ -22,7 +22,7 @@ from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.engine import search as module
 from trioworkers.engine.search import Search
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys

@@ -15,7 +15,8 @@ from trioworkers.broker.intake import open_intake
 from trioworkers.engine import search as module
 from trioworkers.engine.search import Search
 from trioworkers.exits import Held, on_outcome
-from trioworkers.outcome import Retry, Send
+from trioworkers.outcome import Retry
+from trioworkers.send import Send
 
 __all__ = ["bench"]
 

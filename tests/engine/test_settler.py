@@ -12,7 +12,8 @@ from trioworkers.broker.contract import Settlement
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.settler import Settler
-from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Discard, Outcome, Retry, Send
+from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Discard, Outcome, Retry
+from trioworkers.send import Send
 from trioworkers.wire.job import Job
 
 

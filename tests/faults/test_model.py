@@ -24,7 +24,8 @@ from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.engine.quarantine import MAX_CRASHES
-from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, Retry, Send, Snooze
+from trioworkers.outcome import Acknowledge, Bury, Checkpoint, Discard, Outcome, Requeue, Retry, Snooze
+from trioworkers.send import Send
 from trioworkers.wire import places
 from trioworkers.wire.keys import Keys
 

@@ -31,7 +31,8 @@ from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.errors import BrokerError
 from trioworkers.exits import Held, Permit, on_outcome
-from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Send, Snooze
+from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
+from trioworkers.send import Send
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec

@@ -29,7 +29,8 @@ from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.errors import BrokerError
 from trioworkers.exits import Held, on_exit, on_outcome
-from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Send, Snooze
+from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Snooze
+from trioworkers.send import Send
 from trioworkers.wire.encode import amend
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys

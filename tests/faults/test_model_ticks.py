@@ -32,7 +32,8 @@ from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.errors import Superseded, Unavailable
 from trioworkers.exits import Held, on_outcome
-from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Send
+from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry
+from trioworkers.send import Send
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from trioworkers import App, BadJob, Breaker, ConfigurationError, Context, Http, Job, Limit, RetryAfter, testing
-from trioworkers.outcome import moment
+from trioworkers.send import moment
 from trioworkers.testing import running
 from trioworkers.wire.dialects import dialect_named
 

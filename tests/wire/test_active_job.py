@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from trioworkers import BadJob, GlobalID, Job, Range, Symbol
 from trioworkers.errors import BadPayload
-from trioworkers.wire.active_job import WRAPPER, count_execution
+from trioworkers.wire.active_job import count_execution
 from trioworkers.wire.decode import decode, jid_of
 from trioworkers.wire.encode import amend, encode
 from trioworkers.wire.ruby_values import from_ruby, to_ruby
+from trioworkers.wire.wrappers import WRAPPER
 
 SERIALIZER = "ActiveJob::Serializers::"
 NEW_YORK = ZoneInfo("America/New_York")

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers.errors import BadPayload
-from trioworkers.wire.active_job import WRAPPER
 from trioworkers.wire.decode import decode, destination, jid_of
 from trioworkers.wire.depth import MAX_DEPTH, MAX_DEPTH_FOR_RUBY, is_nested_deeper
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.encode import amend
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.wrappers import WRAPPER
 
 
 def nested(levels: int, opening: str = "[", closing: str = "]") -> str:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers import BadJob, Job
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.sending import Sending
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import Keys

@@ -17,6 +17,7 @@ import attrs
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
 from trioworkers.exits import Effect, Permit
+from trioworkers.send import Send
 from trioworkers.sending import Met, Sending
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import Dialect, Failure
@@ -153,7 +154,7 @@ class Sends(Protocol):
     def keys(self) -> Keys:
         """The names of our dialect's keys, and of ours."""
 
-    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> Met:
+    async def send(self, sends: Iterable[Send], token: str = "") -> Met:
         """See `Sender.send`."""
 
     async def ended(self, jid: str) -> Ended | None:

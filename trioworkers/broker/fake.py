@@ -38,6 +38,7 @@ from trioworkers.broker.holds.within import Granted, Wants
 from trioworkers.broker.sorted_payloads import SortedPayloads
 from trioworkers.errors import BadJob, BrokerError, Refused
 from trioworkers.exits import Permit, given_up
+from trioworkers.send import Send
 from trioworkers.sending import Met, Sending, debounced, duplicate
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire import places
@@ -175,7 +176,7 @@ class FakeBroker:
 
     # ── the moves ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> Met:
+    async def send(self, sends: Iterable[Send], token: str = "") -> Met:
         """See `Sender.send`."""
         sends = list(sends)
         self.sending.work(sends, self.clock.now_s(), self.guard.check)  # refuses what can't be sent before anything is
@@ -189,7 +190,7 @@ class FakeBroker:
 
         return await self._call(move)
 
-    def _send(self, sends: Sequence[outcomes.Send], given_up: tuple[str, str] | None = None) -> Met:
+    def _send(self, sends: Sequence[Send], given_up: tuple[str, str] | None = None) -> Met:
         now_s, met = self.clock.now_s(), {}
         for number, send in enumerate(sends):
             job = send.job

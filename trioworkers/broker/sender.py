@@ -8,7 +8,6 @@ from typing import Any
 
 import trio
 
-from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
 from trioworkers.broker.contract import News, Sends
 from trioworkers.broker.enqueue import script_of
@@ -16,6 +15,7 @@ from trioworkers.broker.holds.batches import cancel_batch
 from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S, Connection
 from trioworkers.broker.redis.outbox import Outbox
 from trioworkers.errors import BrokerError, Unavailable
+from trioworkers.send import Send
 from trioworkers.sending import Call, Met, Sending, late, met, read
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
@@ -55,7 +55,7 @@ class Sender:
         self.sending = sending
         self._outbox = Outbox(self._deliver)
 
-    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> Met:
+    async def send(self, sends: Iterable[Send], token: str = "") -> Met:
         """Put jobs into their queues or the schedule set, a thousand or 8 MB at a time, of these all or none. Returns which unique jobs met another one.
 
         Calls of many tasks share round trips. With a `token` the call may be repeated within two minutes after a lost reply. Raises BadJob before anything is sent.
@@ -143,7 +143,7 @@ class Sender:
 
         return await ticks.delete(self.connection, self.keys, name)
 
-    def work(self, sends: Iterable[outcomes.Send]) -> tuple[Any, ...]:
+    def work(self, sends: Iterable[Send]) -> tuple[Any, ...]:
         """What goes out with an outcome: see `Sending.work`."""
         return self.sending.work(sends, self.clock.now_s())
 

@@ -13,7 +13,7 @@ from trioworkers.broker.contract import News, Sends
 from trioworkers.broker.sender import Sender
 from trioworkers.broker.spread import Places, Spread
 from trioworkers.errors import BrokerError
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.sending import Met
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.ended import Ended

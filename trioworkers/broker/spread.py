@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from trioworkers.errors import BadJob
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.shards import chosen
 from trioworkers.wire.job import Job
 from trioworkers.wire.membership import Opening

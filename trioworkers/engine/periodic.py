@@ -19,7 +19,7 @@ from trioworkers.broker.holds.ticks import Declaration, DueEntry, Take, Taken
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.cron import Plan, plan
 from trioworkers.errors import Refused, Superseded
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.wire.periodic import NewerEntry, Periodic, Run, decode_entry, encode_entry
 from trioworkers.wording import counted
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol, Self, get_args
 import attrs
 
 from trioworkers.errors import BadJob, BrokerError
-from trioworkers.outcome import Send
 from trioworkers.seconds import MAX_SECONDS
+from trioworkers.send import Send
 from trioworkers.wire.job import Job, new_jid
 from trioworkers.wire.lifetime import checked_seconds
 from trioworkers.wire.membership import MAX_NAME, Membership, OnFailure, Opening

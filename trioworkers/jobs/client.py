@@ -15,17 +15,17 @@ from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.sender import Sender
-from trioworkers.cron import Missed, Overlap
 from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, OpenBatch, opening, streamed
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_by_shard, options_of
 from trioworkers.jobs.exchanges import Listen, result
 from trioworkers.jobs.telemetry import Telemetry
-from trioworkers.outcome import Send, moment
 from trioworkers.redis_url import shown_url
+from trioworkers.send import Send, moment
 from trioworkers.sending import Sent, sent
 from trioworkers.wire.job import Job
 
 if TYPE_CHECKING:
+    from trioworkers.cron import Missed, Overlap
     from trioworkers.jobs.layout import Layout
 
 

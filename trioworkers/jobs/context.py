@@ -14,8 +14,8 @@ import attrs
 
 from trioworkers.errors import BadJob, JobGone
 from trioworkers.jobs.batch import Batch, JobBatch
-from trioworkers.outcome import Send, moment
 from trioworkers.seconds import MAX_SECONDS
+from trioworkers.send import Send, moment
 from trioworkers.wire.ended import decode_value
 from trioworkers.wire.job import Job
 from trioworkers.wire.lifetime import checked_seconds

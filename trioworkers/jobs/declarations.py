@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, T
 import attrs
 
 from trioworkers.chosen_redis import APPS
-from trioworkers.cron import Missed, Overlap
 from trioworkers.errors import ConfigurationError
 from trioworkers.http import Http
 from trioworkers.jobs import periodic
@@ -40,6 +39,7 @@ from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
 
 if TYPE_CHECKING:
+    from trioworkers.cron import Missed, Overlap
     from trioworkers.jobs.layout import Layout
     from trioworkers.shards import Shard
 

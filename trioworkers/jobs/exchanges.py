@@ -23,7 +23,7 @@ from trioworkers.broker.clock import Clock
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.errors import BrokerError, ConfigurationError, JobFailed, JobGone, Unavailable
 from trioworkers.jobs.batch import Batch
-from trioworkers.outcome import Send, moment
+from trioworkers.send import Send, moment
 from trioworkers.sending import Call, Met, Sending, Sent, late, met, read, sent
 from trioworkers.wire.ended import Ended, value_of
 from trioworkers.wire.job import Job

@@ -11,7 +11,7 @@ import attrs
 from trioworkers.broker.spread import Places, Spread
 from trioworkers.errors import BrokerError, ConfigurationError
 from trioworkers.jobs.exchanges import At, Exchange, Exchanges
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.sending import Sent
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys

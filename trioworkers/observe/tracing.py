@@ -24,7 +24,7 @@ from trioworkers.errors import Steer
 from trioworkers.failures import summary
 from trioworkers.jobs.context import Context
 from trioworkers.jobs.progress import Progress
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.wire.job import Job
 
 FIELDS = ("traceparent", "tracestate", "baggage")

@@ -14,6 +14,7 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.contract import Settlement
 from trioworkers.broker.fake import EPOCH_S, FakeBroker
 from trioworkers.errors import BadPayload, Unavailable
+from trioworkers.send import Send
 from trioworkers.sending import Met
 from trioworkers.testing.sent_jobs import SentJob, SentJobs
 from trioworkers.wire.job import Job
@@ -80,13 +81,13 @@ class TestBroker(FakeBroker):
             raise Unavailable("Redis is down, as the test wants it")
         return await super()._call(move, looks=looks)
 
-    async def send(self, sends: Iterable[outcomes.Send], token: str = "") -> Met:
+    async def send(self, sends: Iterable[Send], token: str = "") -> Met:
         """See `FakeBroker`."""
         met = await super().send(sends, token)
         self._lose("send")
         return met
 
-    def _send(self, sends: Sequence[outcomes.Send], given_up: tuple[str, str] | None = None) -> Met:
+    def _send(self, sends: Sequence[Send], given_up: tuple[str, str] | None = None) -> Met:
         met = super()._send(sends, given_up)
         now_s = self.clock.now_s()
         for number, send in enumerate(sends):

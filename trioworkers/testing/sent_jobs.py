@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from trioworkers.jobs.handler import AnyHandler, Handler
-from trioworkers.outcome import moment
+from trioworkers.send import moment
 from trioworkers.wire.job import Job
 from trioworkers.wire.plain import plain
 

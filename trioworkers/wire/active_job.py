@@ -24,11 +24,6 @@ from trioworkers.errors import BadJob, BadPayload
 from trioworkers.wire import numbers
 from trioworkers.wire.ruby_values import are_keywords, from_ruby, hash_from_ruby, keywords_to_ruby, moment_text, to_ruby
 
-WRAPPER = "ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper"
-"""What Rails up to 8.1 writes; Sidekiq's own adapter, which writes the next, knows it, too."""
-
-WRAPPERS = frozenset({WRAPPER, "Sidekiq::ActiveJob::Wrapper", "ActiveJob::QueueAdapters::ResqueAdapter::JobWrapper"})
-
 _decode_raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from trioworkers.errors import BadPayload
-from trioworkers.wire import active_job, lifetime, numbers
+from trioworkers.wire import lifetime, numbers
 from trioworkers.wire.depth import MAX_DEPTH, MAX_DEPTH_FOR_RUBY, is_nested_deeper
 from trioworkers.wire.digests import unpack
 from trioworkers.wire.job import (
@@ -26,6 +26,10 @@ from trioworkers.wire.membership import BATCH_FIELD, batch_in
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.plain import shown
 from trioworkers.wire.record import RECORD_FIELD, read_record
+from trioworkers.wire.wrappers import WRAPPERS
+
+if TYPE_CHECKING:
+    from trioworkers.wire.active_job import Unwrapped
 
 MAX_FOREIGN_JID = 255
 """Sidekiq has no limit; what is longer is known here by its fingerprint, and keeps its spelling in the payload."""
@@ -57,7 +61,7 @@ def job_of(fields: dict[str, Any], payload: bytes, queue: str) -> Job:
         args = _splat(args)
     take("queue", None)
     seldom: dict[str, Any] = {}
-    if job_class in active_job.WRAPPERS and (inner := _unwrapped(args, payload)) is not None:
+    if job_class in WRAPPERS and (inner := _unwrapped(args, payload)) is not None:
         take("wrapped", None)
         job_class, args = inner.job_class, inner.args
         seldom.update(kwargs=inner.kwargs, active_job=True, active_job_fields=inner.fields)
@@ -80,9 +84,11 @@ def job_of(fields: dict[str, Any], payload: bytes, queue: str) -> Job:
     )
 
 
-def _unwrapped(args: list[Any], payload: bytes) -> active_job.Unwrapped:
+def _unwrapped(args: list[Any], payload: bytes) -> Unwrapped:
+    from trioworkers.wire.active_job import unwrap  # noqa: PLC0415 - a program that only sends need not import it
+
     _check_depth(payload, MAX_DEPTH_FOR_RUBY)  # only Ruby writes these; they are read by functions that call themselves
-    return active_job.unwrap(args)
+    return unwrap(args)
 
 
 def destination(payload: bytes) -> str:

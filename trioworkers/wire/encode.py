@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from trioworkers.errors import BadJob
-from trioworkers.wire import active_job, lifetime
+from trioworkers.wire import lifetime
 from trioworkers.wire.decode import own_jid, raw_fields
 from trioworkers.wire.job import MAX_JID, Job
 from trioworkers.wire.keys import check_sent_to
@@ -23,6 +23,7 @@ from trioworkers.wire.lock import LOCK_FIELD
 from trioworkers.wire.membership import BATCH_FIELD
 from trioworkers.wire.options import check_option
 from trioworkers.wire.plain import plain
+from trioworkers.wire.wrappers import WRAPPER
 
 
 def _as_plain(value: Any) -> Any:
@@ -96,9 +97,11 @@ def spelled_value(raw: Any) -> object:
         return None
 
 
-def wrapped(job: Job, now_s: float, wrapper: str = active_job.WRAPPER) -> dict[str, Any]:
+def wrapped(job: Job, now_s: float, wrapper: str = WRAPPER) -> dict[str, Any]:
     """The fields that an ActiveJob has instead of its class and arguments. Raises BadJob."""
-    inner = active_job.wrap(job.job_class, job.queue, job.jid, job.args, job.kwargs, job.active_job_fields, now_s)
+    from trioworkers.wire.active_job import wrap  # noqa: PLC0415 - a program that only sends need not import it
+
+    inner = wrap(job.job_class, job.queue, job.jid, job.args, job.kwargs, job.active_job_fields, now_s)
     return {"wrapped": job.job_class, "class": wrapper, "args": plain([inner])}
 
 

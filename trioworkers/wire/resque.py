@@ -29,11 +29,11 @@ from trioworkers.wire.keys import Keys
 from trioworkers.wire.lock import LOCK_FIELD
 from trioworkers.wire.membership import BATCH_FIELD
 from trioworkers.wire.plain import plain
+from trioworkers.wire.wrappers import RESQUE_WRAPPER
 
 NODE_ORDER = ["class", "queue", "args"]
 """How node-resque's payloads begin; they keep their `queue`, which Ruby's don't have."""
 
-WRAPPER = "ActiveJob::QueueAdapters::ResqueAdapter::JobWrapper"
 UNREADABLE = "(unreadable)"
 BYTES_FIELD = "tw_bytes"
 """In the record of a payload that is no UTF-8: its bytes in base64."""
@@ -136,7 +136,7 @@ class Resque(Dialect):
         check(job)
         fields: dict[str, Any] = {"class": job.job_class, "args": plain(job.args)}
         if job.active_job:
-            fields = wrapped(job, now_s, WRAPPER)
+            fields = wrapped(job, now_s, RESQUE_WRAPPER)
             del fields["wrapped"]
         if not enqueued:
             fields["queue"] = job.queue

@@ -19,7 +19,8 @@ from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.errors import BadJob, Refused
 from trioworkers.exits import Held, on_outcome
 from trioworkers.jobs.client import Client
-from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Send, Snooze
+from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Snooze
+from trioworkers.send import Send
 from trioworkers.wire.decode import decode
 from trioworkers.wire.keys import Keys
 

@@ -16,7 +16,7 @@ from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.errors import Refused
 from trioworkers.jobs.client import Client
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.wire.keys import Keys
 
 

@@ -18,7 +18,8 @@ from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.errors import BrokerError
 from trioworkers.exits import Permit, on_departure
-from trioworkers.outcome import Acknowledge, Outcome, Requeue, Retry, Send
+from trioworkers.outcome import Acknowledge, Outcome, Requeue, Retry
+from trioworkers.send import Send
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec

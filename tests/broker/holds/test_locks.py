@@ -18,7 +18,8 @@ from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.errors import BrokerError
 from trioworkers.exits import Held, on_exit, on_outcome
-from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Send, Snooze
+from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Snooze
+from trioworkers.send import Send
 from trioworkers.wire.decode import decode, jid_of
 from trioworkers.wire.encode import amend
 from trioworkers.wire.job import new_jid

@@ -17,7 +17,8 @@ from trioworkers.broker.holds.queue_limit import LimitedIntake, open_limited_int
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, Link, connect
-from trioworkers.outcome import Acknowledge, Send
+from trioworkers.outcome import Acknowledge
+from trioworkers.send import Send
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec

@@ -22,7 +22,7 @@ from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.broker.redis.scripts import ENDS, Script, _prelude
 from trioworkers.errors import Refused, Superseded, Unavailable
 from trioworkers.exits import on_exit
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.wire.dialect import SIDEKIQ
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.lock import Lock

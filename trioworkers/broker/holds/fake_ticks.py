@@ -10,7 +10,7 @@ import attrs
 from trioworkers.broker.holds.cron_entries import FORGOTTEN_AFTER_S, NEWS_S
 from trioworkers.broker.holds.ticks import Declaration, DueEntry, Registered, Take, Taken
 from trioworkers.errors import ConfigurationError
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.wire.periodic import KEPT_RUNS, Periodic, Run, encode_entry
 
 

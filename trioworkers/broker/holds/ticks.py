@@ -21,7 +21,7 @@ from trioworkers.broker.holds.cron_entries import (
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.errors import Unavailable
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.sending import Sending
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ

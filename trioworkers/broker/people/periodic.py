@@ -12,7 +12,7 @@ from trioworkers.broker.holds import ticks
 from trioworkers.broker.holds.cron_entries import Edit, restoring
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import NotFound, Refused
-from trioworkers.outcome import Send
+from trioworkers.send import Send
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.job import new_jid
 from trioworkers.wire.keys import Keys
