@@ -10,13 +10,18 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import trio
 from store import private_store
 
-from trioworkers import App, Client, Context, sources
+from trioworkers import App, Client, Context, Discard, sources
 
 JOBS = 20_000
+SUCCESSORS = 100_000
+NOTED_US = 1000
+"""What takes Redis longer is noted: no script of ours may take more than ten times that. On a busy machine the longest is one that had to wait itself."""
 ROWS = 1_000_000
 ROUNDS = 3
 Send = Callable[[Client], Awaitable[None]]
@@ -46,13 +51,18 @@ class Bench:
             await ctx.step("one", _nothing)
             self._end()
 
+        @app.handler("bench", "Ends")
+        async def ends() -> None:
+            self._end()
+            raise Discard
+
         @app.handler("bench", "Rows")
         async def rows(ctx: Context) -> None:
             async for _ in ctx.iterate("rows", sources.numbers(ROWS), every=timedelta(seconds=1)):
                 self.rows += 1
             self._end()
 
-        self.empty, self.step, self.iterate = empty, step, rows
+        self.empty, self.step, self.iterate, self.ends = empty, step, rows, ends
 
     def _end(self) -> None:
         self.ended += 1
@@ -107,8 +117,30 @@ async def _compare(bench: Bench) -> None:
         print(
             f"{what:<8} {JOBS / took_s:8.0f} jobs/s, {base_s / took_s:.2f} of plain; {cpu_us:6.1f} µs CPU, {cpu_us - base_cpu:+.1f}"
         )
+    await _follow(bench)
     took_s, _ = await bench.run(1, rows)
     print(f"rows     {ROWS / took_s:8.0f} rows/s, a record every second")
+
+
+async def _follow(bench: Bench) -> None:
+    """So many successors of one job, that succeeds, or ends so that all of them are skipped; and how long Redis was at the longest script."""
+    for what, first, ended in (("follow", bench.empty, SUCCESSORS + 1), ("skip", bench.ends, 2)):
+
+        async def successors(client: Client, first: Any = first) -> None:
+            async with client.batch(on_finished=bench.empty.job()) as batch:
+                before = await batch.add(first.job())
+                for _ in range(SUCCESSORS // 1000):
+                    await batch.add(*(bench.empty.job() for _ in range(1000)), after=[before])
+
+        async with Client(bench.app.settings.redis_url) as client:
+            slow = partial(client._opened().connection.execute, "bench")
+            await slow("CONFIG", "SET", "slowlog-log-slower-than", NOTED_US, "slowlog-max-len", 1000)
+            await slow("SLOWLOG", "RESET")
+            took_s, _ = await bench.run(ended + (what == "follow"), successors)
+            took = [int(entry[2]) / 1000 for entry in await slow("SLOWLOG", "GET", 1000)] or [0]
+        print(
+            f"{what:<8} {SUCCESSORS / took_s:8.0f} successors/s; of what took Redis 1 ms or more half took {statistics.median(took):.1f} ms at most, the longest {max(took):.1f} ms"
+        )
 
 
 def main() -> None:

@@ -43,6 +43,10 @@ CALL_BYTES = 1_000_000
 """How much of several callers' goes together in one call."""
 BATCH_BYTES = 1_000_000
 """Of a batch that is sent in one step."""
+MAX_EDGES = 10_000
+"""Of who waits for whom, in what is sent in one step."""
+SUCCESSOR_EDGES = 25
+"""To keep somebody who waits takes Redis as long as to note that he waits for so many."""
 TOKEN_S = 120
 CALL_LIFE_S = 60.0
 """How long after it was made a call with a token may be carried out; less than `TOKEN_S`, by more than clocks differ."""
@@ -115,8 +119,7 @@ class Sending:
         while True:
             first = remaining.count
             work = self.work(islice(remaining, PARCEL_JOBS), now_s, self.guard.check, PARCEL_BYTES)
-            push, later = work[:2]
-            if not push and not later:
+            if not any(work):
                 return
             if work[2:]:
                 parcel = LockedParcel(pack(work))
@@ -125,7 +128,7 @@ class Sending:
             else:
                 yield pack(work)
 
-    def work(
+    def work(  # noqa: C901 - one pass over what is sent: a call for each step would be most of what a job costs
         self,
         sends: Iterable[Send],
         now_s: float,
@@ -155,8 +158,11 @@ class Sending:
             size += len(payload)
             if job.batch is not None:
                 members.append((job, job.batch, payload if at_once else b""))
-                if job.batch.after:
-                    continue  # it waits for others
+                if job.batch.after:  # it waits for others
+                    size += _weight_of_edges(members)
+                    if size >= max_bytes:
+                        break
+                    continue
             if job.lock is not None:
                 has_locks = True
                 way = () if at_once else ((job.queue, keys.queue(job.queue), dialect.pushed_with, keys.queues),)
@@ -186,8 +192,13 @@ class Sending:
             ops[membership.batch][1].append(job.jid)
             if membership.after:
                 ops[membership.batch][4].append(self._successor(job, membership, payload))
-        if size > BATCH_BYTES and any(op[2] and op[3] for op in ops.values()):
-            raise BadJob(f"a batch that is sent in one step has {BATCH_BYTES:,} bytes at most: use client.batch(…)")
+        if any(op[2] and op[3] for op in ops.values()):
+            if size > BATCH_BYTES:
+                raise BadJob(f"a batch that is sent in one step has {BATCH_BYTES:,} bytes at most: use client.batch(…)")
+            if sum(len(member.after) for _, member, _ in members) > MAX_EDGES:
+                raise BadJob(
+                    f"in a batch that is sent in one step jobs wait for {MAX_EDGES:,} others at most, all told: put one job between the many and the many"
+                )
         return list(ops.values())
 
     def _successor(self, job: Job, membership: Membership, payload: bytes) -> tuple[Any, ...]:
@@ -234,6 +245,12 @@ class Sending:
         """The call of the `number`th parcel of what `token` stands for. It may be repeated, by this very function, for a minute and a half."""
         key = self.keys.sent(f"{token}-{number}" if number else token)
         return Call([key], [b"%.3f" % (now_s + CALL_LIFE_S), parcel], type(parcel) is LockedParcel)
+
+
+def _weight_of_edges(members: Sequence[tuple[Job, Membership, bytes]]) -> int:
+    """What it weighs in a parcel that the last one waits for others: for Redis that is more than to push it. Those with whom a batch comes into being go together, however many."""
+    edges = len(members[-1][1].after)
+    return 0 if members[0][1].opening is not None else (edges + SUCCESSOR_EDGES) * (PARCEL_BYTES // MAX_EDGES)
 
 
 def _admit(admit: Callable[[Job, bytes], None] | None, job: Job, payload: bytes, now_s: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from importlib.util import find_spec
@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from trioworkers.broker.enqueue import script_of
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.errors import BrokerError, ConfigurationError
-from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, members_of, not_cancelled, opening, streamed
+from trioworkers.jobs.batch import (
+    ABANDONED_AFTER_S,
+    Batch,
+    Members,
+    check_name,
+    members_of,
+    not_cancelled,
+    opening,
+    streamed,
+    waited_for,
+)
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
@@ -39,7 +49,7 @@ from trioworkers.sending import Sent
 from trioworkers.wire.ended import decode_ended
 from trioworkers.wire.job import Job, new_jid
 from trioworkers.wire.keys import Keys
-from trioworkers.wire.membership import Opening
+from trioworkers.wire.membership import OnFailure, Opening
 
 if TYPE_CHECKING:
     import redis
@@ -62,16 +72,25 @@ class OpenBatch:
         self._do = do
         self._exchanges = exchanges
         self._opening = opening
+        self._names: set[str] = set()
         self._is_open = False
 
     def __repr__(self) -> str:
         return f"<OpenBatch {self.id} {self._opening.description!r}>"
 
-    def add(self, *jobs: Job) -> None:
-        """Send members. Raises as `Client.enqueue` does."""
+    def add(self, *jobs: Job, name: str = "", after: Iterable[Members] = (), on_failure: OnFailure = "wait") -> Members:
+        """Send members; returns what other members can wait for. The options are as those of `Batch.add`; whoever is waited for may have ended by then.
+
+        Raises as `Client.enqueue` does.
+        """
         if not self._is_open:
             raise RuntimeError("members are added inside the block: with client.batch() as batch")
-        self._do(self._exchanges.send([*members_of(jobs, self.id)]))
+        members = members_of(jobs, self.id, waited_for(self.id, after, on_failure), on_failure, name)
+        if name:
+            check_name(name, len(jobs), self._names)
+            self._names.add(name)
+        self._do(self._exchanges.send(members))
+        return Members.of(self.id, members)
 
     def __enter__(self) -> Self:
         self._do(self._exchanges.open_batch(self.id, self._opening))

@@ -35,9 +35,9 @@ for _, key in ipairs(#running > 0 and {work, workers} or {}) do
 end
 local t = redis.call('TIME')
 local signal, held = '', 0
-if redis.call('EXISTS', signals, limits, repairs, unread, unique, successors, batches) > 0 then
+if redis.call('EXISTS', signals, limits, repairs, unread, moving, unique, successors, batches) > 0 then
   signal = redis.call('RPOP', signals) or ''
-  held = (redis.call('EXISTS', limits, repairs, unread) > 0 and 1 or 0) + (redis.call('EXISTS', unique, successors, batches) > 0 and 2 or 0)
+  held = (redis.call('EXISTS', limits, repairs, unread, moving) > 0 and 1 or 0) + (redis.call('EXISTS', unique, successors, batches) > 0 and 2 or 0)
 end
 local declared = KEYS[before_cron_declared + 1]
 if declared and redis.pcall('HSET', declared, schedule, t[1] .. '.' .. string.format('%06d', t[2])) ~= 0 then held = held + 4 end

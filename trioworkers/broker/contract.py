@@ -212,6 +212,9 @@ class Broker(Sends, Protocol):
     async def admit(self, queue: str, number: int, declared: Declared, batch: Sequence[Candidate]) -> list[int | str]:
         """See `limits.admit`."""
 
+    async def move_on(self) -> int:
+        """See `batches.move_on`."""
+
     async def cancelled(self, batches: Sequence[str]) -> set[str]:
         """See `batches.cancelled`."""
 

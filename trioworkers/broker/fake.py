@@ -294,6 +294,10 @@ class FakeBroker:
 
         return await self._call(move)
 
+    async def move_on(self) -> int:
+        """See `Broker.move_on`. Here all is done at once."""
+        return await self._call(lambda: 0, looks=True)
+
     async def cancelled(self, batches: Sequence[str]) -> set[str]:
         """See `Broker.cancelled`."""
         return await self._call(lambda: set(filter(self.batches.is_cancelled, batches)), looks=True)

@@ -70,6 +70,10 @@ class RedisBroker(Settles, Promotes, Reclaims):
         )
         return await locks.claim(self.connection, at, number, batch)
 
+    async def move_on(self) -> int:
+        """See `batches.move_on`."""
+        return await batches.move_on(self.connection, self.keys)
+
     async def cancelled(self, wanted: Sequence[str]) -> set[str]:
         """See `batches.cancelled`."""
         return await batches.cancelled(self.connection, self.keys, wanted)

@@ -12,7 +12,7 @@
 --         cleared  jids that are suspected no longer
 --         effects  {what our keys begin with, {{which of the payloads, 1 if it is done even for what is not ours any more, effect}, …}}: see effects.lua,
 --                  which this script is only given where there are any
--- result  msgpack {{number, 'gone' or an error}, …}, by their index among the payloads: what was not ours any more, or could not be written and is still ours;
+-- result  msgpack {{number, 'gone' or an error}, …}, by their index among the payloads: what was not ours any more, or could not be written and is still ours; with the index 0 that there is more to be moved than this script had time for;
 --         error SUPERSEDED, or LATE for a copy of a group that was carried out after a newer one, and so finds nothing to do
 local holder, previous = unpack(redis.call('MGET', lease, last_settle))
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
@@ -99,6 +99,7 @@ if effects then
     if not kept[e[1]] or kept[e[1]] == 1 and e[2] == 1 then due[#due + 1] = e[3] end
   end
   apply(effects[1], due)
+  if moves_wait then result[#result + 1] = {0, 'moves'} end -- batches.lua
 end
 local packed = cmsgpack.pack(result)
 redis.call('SET', last_settle, cmsgpack.pack({ours, number, packed}), 'EX', 86400)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -47,6 +47,8 @@ class Settles(Owner):
     """See the module."""
 
     _keys_of: tuple[int, list[str]] = (-1, [])
+    on_moves: Callable[[], None] = staticmethod(lambda: None)
+    """Told when an end has others follow, more than there was time for in its step."""
 
     async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
         """Write outcomes: each takes its payload from in-progress to its next place, if it is still ours.
@@ -79,8 +81,10 @@ class Settles(Owner):
         args: list[Any] = [number, self.holder.lease, work, int(self.dialect.processed_counts_failures)]
         args.extend(group[index].payload for index in indexes)
         script = SETTLE_HELD if holding or sends_unique else SETTLE
-        reply = await self.connection.run(script, self._settle_keys(), args)
-        return {indexes[number - 1]: problem for number, problem in unpack(reply) or ()}
+        problems = dict(unpack(await self.connection.run(script, self._settle_keys(), args)) or ())
+        if problems.pop(0, None) is not None:
+            self.on_moves()
+        return {indexes[number - 1]: problem for number, problem in problems.items()}
 
     def _action(self, queue: str, payload: bytes, outcome: outcomes.Outcome | outcomes.Checkpoint) -> Sequence[Any]:
         """What `settle.lua` calls it, and what it wants to know."""

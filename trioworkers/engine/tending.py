@@ -26,6 +26,8 @@ logger = logging.getLogger("trioworkers")
 
 SOONEST_S, RAREST_S = 0.05, 1.0
 """How soon after a look the next one is. What was due meanwhile is made up for, up to a second's."""
+MOVE_PAUSE_S = 0.002
+"""Between two pages of what waits for jobs of batches."""
 
 
 class Tending:
@@ -43,6 +45,7 @@ class Tending:
         self._pause_s = SOONEST_S
         self._news = trio.Event()
         self._told: set[str] = set()
+        self._moves_wait = False
 
     async def declare(self) -> None:
         """Tell the fleet of our limits, before the first job of ours. Raises BrokerError."""
@@ -70,9 +73,16 @@ class Tending:
         self._due_at = min(self._due_at, trio.current_time() + max(in_s, SOONEST_S))
         self._news.set()
 
+    def move_on(self) -> None:
+        """The end of a member has more others follow than there was time for."""
+        self._moves_wait = True
+        self._news.set()
+
     async def run(self) -> None:
         """Tend whenever a beat says so, or somebody may start, for ever. Cancellation: between two rounds."""
         while True:
+            if self._moves_wait:
+                await self._move_all()
             if not self._full_is_due:
                 with trio.move_on_at(self._due_at):
                     await self._news.wait()
@@ -82,6 +92,18 @@ class Tending:
                 continue
             self._full_is_due = False
             await self._round(only_due=only_due)
+            self._moves_wait = self._moves_wait or not only_due  # others may have left something
+
+    async def _move_all(self) -> None:
+        """A page at a time: Redis is there for the jobs."""
+        self._moves_wait = False
+        try:
+            left = 1
+            while left:
+                left = await retrying(self._broker.move_on, final=(Superseded, Refused))
+                await trio.sleep(MOVE_PAUSE_S)
+        except Refused as error:  # looked at again with the next beat
+            self._tell(logging.ERROR, f"what waits for jobs of a batch can't be moved: {error}")
 
     async def _round(self, *, only_due: bool) -> None:
         round_ = Round(self._declared, self._since, self._cursor, self._lost, self._ended)

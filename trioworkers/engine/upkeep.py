@@ -130,6 +130,8 @@ class Upkeep:
         )
         self._reporter = Reporter(broker, self.metrics, beat_s)
         self.tending = Tending(broker, limits)
+        for each in brokers.in_use:
+            each.on_moves = self.tending.move_on
         self.reports = Reports(lambda queue: self.settlers[brokers.by_queue[queue]])
         spoken = [each.keys for each in brokers.in_use]
         self.search = Search(broker, connection.link, HoldsSearch(connection, broker.keys, spoken))

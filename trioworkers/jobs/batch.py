@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self, get_args
 
 import attrs
@@ -12,7 +12,7 @@ from trioworkers.seconds import MAX_SECONDS
 from trioworkers.send import Send
 from trioworkers.wire.job import Job, new_jid
 from trioworkers.wire.lifetime import checked_seconds
-from trioworkers.wire.membership import MAX_NAME, Membership, OnFailure, Opening
+from trioworkers.wire.membership import MAX_BEFORE, MAX_NAME, Membership, OnFailure, Opening
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,10 +22,17 @@ MAX_JOBS = 1000
 MAX_DESCRIPTION = 200
 
 
-class Members(tuple[str, ...]):
-    """Some members of a batch: what `batch.add` returns, and `after` takes."""
+class Members(tuple[str, ...]):  # noqa: SLOT001 - a tuple can have none, and this is one that says more
+    """Some members of a batch: what `batch.add` returns, and `after` takes. `batch`: its id."""
 
-    __slots__ = ()
+    batch = ""
+
+    @classmethod
+    def of(cls, batch: str, jobs: Iterable[Job]) -> Self:
+        """Those that these jobs are."""
+        members = cls(job.jid for job in jobs)
+        members.batch = batch
+        return members
 
 
 class Batch:
@@ -79,11 +86,9 @@ class Batch:
 
         Raises BadJob for one that can't be, for more than 1,000, for a name that is there already, for one that is there already, and for an `after` that is not in this batch.
         """
-        before = self._before(after)
+        before = waited_for(self.id, after, on_failure)
         if name:
-            self._check_name(name, len(jobs))
-        if on_failure not in get_args(OnFailure):
-            raise BadJob(f"on_failure is one of {', '.join(map(repr, get_args(OnFailure)))}, not {on_failure!r:.80}")
+            check_name(name, len(jobs), self._names)
         for job in jobs:
             check_member(job)
             if job.jid in self._jobs:
@@ -97,25 +102,7 @@ class Batch:
                 self._after[job.jid] = before, on_failure
             if name:
                 self._names[name] = job.jid
-        return Members(job.jid for job in jobs)
-
-    def _check_name(self, name: object, count: int) -> None:
-        if not isinstance(name, str) or len(name) > MAX_NAME or not name.isprintable():
-            raise BadJob(f"a member's name is a printable text of at most {MAX_NAME} characters, not {name!r:.80}")
-        if count != 1:
-            raise BadJob(f"name={name!r} is for one job, not for {count}")
-        if name in self._names:
-            raise BadJob(f"this batch has a member named {name!r} already")
-
-    def _before(self, after: Iterable[Members]) -> tuple[str, ...]:
-        before: dict[str, None] = {}
-        for each in after:
-            if not isinstance(each, Members):
-                raise BadJob(f"after is a list of what batch.add(…) returned, not {each!r:.80}")
-            before.update(dict.fromkeys(each))
-        if not before.keys() <= self._jobs.keys():
-            raise BadJob("after names a job of another batch: only members of this one can be waited for")
-        return tuple(before)
+        return Members.of(self.id, jobs)
 
     def members(self, parent: str | None = None) -> list[Job]:
         """Its jobs as they are sent, the first of which brings the batch along. Without any: its callbacks, for it is over at once."""
@@ -189,6 +176,32 @@ def streamed(opening: Opening, abandoned_after: float | None) -> Opening:
     return attrs.evolve(opening, sealed=False, abandoned_after_s=seconds)
 
 
+def check_name(name: object, count: int, known: Collection[str]) -> None:
+    """Raise BadJob for a name that `count` members of a batch with these names can't have."""
+    if not isinstance(name, str) or len(name) > MAX_NAME or not name.isprintable():
+        raise BadJob(f"a member's name is a printable text of at most {MAX_NAME} characters, not {name!r:.80}")
+    if count != 1:
+        raise BadJob(f"name={name!r} is for one job, not for {count}")
+    if name in known:
+        raise BadJob(f"this batch has a member named {name!r} already")
+
+
+def waited_for(batch: str, after: Iterable[Members], on_failure: object) -> tuple[str, ...]:
+    """The jids of all those before. Raises BadJob for what can't be waited for in that batch."""
+    before: dict[str, None] = {}
+    for each in after:
+        if not isinstance(each, Members):
+            raise BadJob(f"after is a list of what batch.add(…) returned, not {each!r:.80}")
+        if each.batch != batch:
+            raise BadJob("after names a job of another batch: only members of this one can be waited for")
+        before.update(dict.fromkeys(each))
+    if len(before) > MAX_BEFORE:
+        raise BadJob(f"a job waits for {MAX_BEFORE:,} others at most: let other jobs wait for some of them each")
+    if on_failure not in get_args(OnFailure):
+        raise BadJob(f"on_failure is one of {', '.join(map(repr, get_args(OnFailure)))}, not {on_failure!r:.80}")
+    return tuple(before)
+
+
 def check_member(job: Job) -> None:
     """Raise BadJob for what can't be a member."""
     if not isinstance(job, Job):
@@ -199,11 +212,13 @@ def check_member(job: Job) -> None:
         raise BadJob(f"{job.job_class} is unique: whether it is sent nobody knows before, so it can't be in a batch")
 
 
-def members_of(jobs: Sequence[Job], batch: str) -> Iterator[Job]:
-    """`jobs` as members of a batch that is there already."""
+def members_of(
+    jobs: Sequence[Job], batch: str, before: tuple[str, ...] = (), on_failure: OnFailure = "wait", name: str = ""
+) -> list[Job]:
+    """`jobs` as members of a batch that is there already. Raises BadJob."""
     for job in jobs:
         check_member(job)
-        yield attrs.evolve(job, batch=Membership(batch))
+    return [attrs.evolve(job, batch=Membership(batch, None, before, on_failure, name=name)) for job in jobs]
 
 
 @attrs.frozen
@@ -213,10 +228,21 @@ class JobBatch:
     id: str
     _send: Callable[[Sequence[Job]], None] = attrs.field(repr=False, eq=False)
 
-    def add(self, *jobs: Job | Batch) -> None:
-        """Send members together with this job's success, in one step; so the batch can't be over before. A Batch becomes one that lies in this one. Raises BadJob."""
+    def add(self, *jobs: Job | Batch, after: Iterable[Members] = (), on_failure: OnFailure = "wait") -> Members:
+        """Send members together with this job's success, in one step; so the batch can't be over before. A Batch becomes one that lies in this one.
+
+        `after`, `on_failure`: as `Batch.add` has them, for what this attempt has added before. Raises BadJob.
+        """
+        before = waited_for(self.id, after, on_failure)
+        plain = [job for job in jobs if not isinstance(job, Batch)]
+        if before and len(plain) < len(jobs):
+            raise BadJob("a batch in a batch waits for nothing: have its first jobs added by one that does")
+        members = members_of(plain, self.id, before, on_failure)
         for job in jobs:
-            self._send(job.members(parent=self.id) if isinstance(job, Batch) else [*members_of([job], self.id)])
+            if isinstance(job, Batch):
+                self._send(job.members(parent=self.id))
+        self._send(members)
+        return Members.of(self.id, members)
 
 
 class _Sends(Protocol):
@@ -242,16 +268,27 @@ class OpenBatch:
         self.id = new_jid()
         self._sends = sends
         self._opening = opening
+        self._names: set[str] = set()
         self._is_open = False
 
     def __repr__(self) -> str:
         return f"<OpenBatch {self.id} {self._opening.description!r}>"
 
-    async def add(self, *jobs: Job) -> None:
-        """Send members. Raises as `Client.enqueue` does. Cancelled: likewise."""
+    async def add(
+        self, *jobs: Job, name: str = "", after: Iterable[Members] = (), on_failure: OnFailure = "wait"
+    ) -> Members:
+        """Send members; returns what other members can wait for. The options are as those of `Batch.add`; whoever is waited for may have ended by then.
+
+        Raises as `Client.enqueue` does. Cancelled: likewise.
+        """
         if not self._is_open:
             raise RuntimeError("members are added inside the block: async with client.batch() as batch")
-        await self._sends.send([Send(job) for job in members_of(jobs, self.id)])
+        members = members_of(jobs, self.id, waited_for(self.id, after, on_failure), on_failure, name)
+        if name:
+            check_name(name, len(jobs), self._names)
+            self._names.add(name)
+        await self._sends.send(map(Send, members))
+        return Members.of(self.id, members)
 
     async def __aenter__(self) -> Self:
         await self._sends.open_batch(self.id, self._opening)

@@ -249,6 +249,10 @@ KEYS = (
         *("whoever cancels a batch", "the end of its last member", True),
     ),
     Key(
+        *("tw:moving", "list", "What the ends of members have others do, more than there was time for in one step."),
+        *("every exit of a member", "upkeep, a page at a time"),
+    ),
+    Key(
         *("tw:successors", "sorted set", "Payloads that wait for other jobs of their batch, by when they were sent."),
         *("whoever sends the batch", "the end of the last job that they wait for; operators"),
     ),

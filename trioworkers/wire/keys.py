@@ -312,6 +312,11 @@ class Keys:
         """Set: the ids of batches that are cancelled and not over."""
         return self._own("tw:cancelled")
 
+    @property
+    def moving(self) -> str:
+        """List: what the ends of members have others do, and what is still to be done of it."""
+        return self._own("tw:moving")
+
     def steps(self, jid: str) -> str:
         """Hash: what steps of a job returned, by name, where its payload has no room for it."""
         return self._own(f"tw:steps:{jid}")

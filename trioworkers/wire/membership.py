@@ -16,6 +16,8 @@ _FIELD = re.compile(rf"([A-Za-z0-9_-]{{1,64}})(?: ([^\x00-\x1f\x7f]{{1,{MAX_NAME
 OnFailure = Literal["wait", "cancel", "run"]
 EVENTS = ("success", "finished", "death")
 """When a batch's callbacks are sent: all members succeeded; all ended, however; the first one is dead."""
+MAX_BEFORE = 5_000
+"""For how many others a job can wait."""
 MAX_DEPTH = 16
 """How deep batches may lie in one another."""
 

@@ -59,7 +59,10 @@ class Bench:
         held = Held(jid, batch="" if membership is None else membership.batch)
         outcome = Acknowledge() if outcome is None else outcome
         self.group += not again
-        return await self.broker.settle(self.group, [Settlement("q", payload, outcome, on_outcome(outcome, held))])
+        problems = await self.broker.settle(self.group, [Settlement("q", payload, outcome, on_outcome(outcome, held))])
+        while await self.broker.move_on():
+            pass
+        return problems
 
     async def called(self) -> list[str]:
         """The callbacks that have been sent since this was asked last."""

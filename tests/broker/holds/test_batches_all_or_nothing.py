@@ -13,6 +13,7 @@ from trioworkers.broker.contract import Holder
 from trioworkers.broker.holds.batches import cancel_abandoned
 from trioworkers.broker.holds.limits import Round
 from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.people.operator_actions import OperatorActions
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.errors import Refused
 from trioworkers.jobs.client import Client
@@ -117,3 +118,36 @@ async def test_list_of_those_cancelled_forgets_what_somebody_deleted(broker: Red
     shared_server.command("DEL", f"tw:batch:{batch.id}")
     assert await broker.cancelled([batch.id]) == set()
     assert shared_server.command("EXISTS", "tw:cancelled") == 0
+
+
+async def test_successors_for_a_broken_queue_go_on_when_that_is_mended(broker: RedisBroker, shared_server: Server):
+    batch = Batch()
+    first = batch.add(Job("q", "A", jid="a"))
+    batch.add(*(Job("other", "B") for _ in range(300)), after=[first])
+    await Client.around(broker).enqueue(batch)
+    shared_server.command("SET", "queue:other", "of another kind")
+    actions = OperatorActions(broker.connection, broker.keys)
+    await actions.purge("q")
+    assert shared_server.command("ZCARD", "tw:successors") == 0  # it was deleted: they are skipped, and need no queue
+    shared_server.command("DEL", "queue:other")
+    batch = Batch()
+    first = batch.add(Job("q", "A", jid="a"))
+    batch.add(*(Job("other", "B") for _ in range(300)), after=[first], on_failure="run")
+    await Client.around(broker).enqueue(batch)
+    shared_server.command("SET", "queue:other", "of another kind")
+    await actions.purge("q")
+    assert shared_server.command("ZCARD", "tw:successors") == 300
+    shared_server.command("DEL", "queue:other")
+    await broker.tend(Round())
+    while await broker.move_on():
+        pass
+    assert shared_server.command("LLEN", "queue:other") == 300
+    assert shared_server.command("ZCARD", "tw:successors") == 0
+    assert shared_server.command("HLEN", f"tw:batch:{batch.id}:graph") == 0
+
+
+async def test_moves_that_others_wrote_there_are_passed_over(broker: RedisBroker, shared_server: Server):
+    shared_server.command("RPUSH", "tw:moving", "garbage", "\xc1", "")
+    while await broker.move_on():
+        pass
+    assert shared_server.command("EXISTS", "tw:moving") == 0

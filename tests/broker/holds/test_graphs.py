@@ -10,8 +10,8 @@ from test_batches import Bench, again, bench, callbacks
 
 from trioworkers import Batch, Job
 from trioworkers.errors import BadJob
-from trioworkers.jobs.batch import Members
-from trioworkers.outcome import Acknowledge, Bury, Discard
+from trioworkers.jobs.batch import JobBatch, Members
+from trioworkers.outcome import Acknowledge, Bury, Discard, Send
 
 __all__ = ["bench"]
 
@@ -197,3 +197,97 @@ async def test_chain_of_a_thousand_that_is_cancelled(bench: Bench):
     await bench.fetch()
     await bench.end("n0", Bury(bench.payloads["n0"]))
     assert await bench.called() == ["death", "finished"]
+
+
+# ── members that come later ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("end", "on_failure", "runs"),
+    [
+        (None, "wait", True),
+        (None, "cancel", True),
+        (Discard(), "wait", False),
+        (Discard(), "cancel", False),
+        (Discard(), "run", True),
+        ("bury", "wait", False),
+        ("bury", "cancel", False),
+        ("bury", "run", True),
+    ],
+)
+async def test_who_comes_later_can_wait_for_what_has_ended(bench: Bench, end: Any, on_failure: Any, runs: bool):
+    async with bench.client.batch(**callbacks()) as batch:
+        a = await batch.add(job("a"))
+        await bench.fetch()
+        await bench.end("a", Bury(bench.payloads["a"]) if end == "bury" else end)
+        b = await batch.add(job("b"), after=[a], on_failure=on_failure)
+        await batch.add(job("c"), after=[b], on_failure="run")
+        first = "b" if runs else "" if on_failure == "wait" and end == "bury" else "c"
+        assert await bench.fetch() == [first] * bool(first)
+    if first == "b":
+        await bench.end("b")
+        assert await bench.fetch() == ["c"]
+    if first:
+        await bench.end("c")
+        assert (await bench.called())[-1] == ("success" if end is None else "finished")
+
+
+async def test_streamed_successor_goes_on_when_the_dead_one_is_retried(bench: Bench):
+    async with bench.client.batch(**callbacks()) as batch:
+        a = await batch.add(job("a"))
+        await bench.fetch()
+        await bench.end("a", Bury(bench.payloads["a"]))
+        await batch.add(job("b"), after=[a])
+    assert await bench.fetch() == []
+    await again(bench, "a")
+    assert await bench.fetch() == ["b"]
+    await bench.end("b")
+    assert await bench.called() == ["death", "finished", "success"]
+
+
+async def test_streamed_batch_has_names_and_refuses_the_same_twice(bench: Bench):
+    async with bench.client.batch() as batch:
+        named = await batch.add(job("a"), name="first")
+        assert isinstance(named, Members)
+        with pytest.raises(BadJob, match="named 'first' already"):
+            await batch.add(job("b"), name="first")
+        with pytest.raises(BadJob, match="another batch"):
+            await batch.add(job("b"), after=[Batch().add(job("z"))])
+        with pytest.raises(BadJob, match="5,000 others at most"):
+            await batch.add(job("b"), after=[Members.of(batch.id, [job(str(n)) for n in range(5001)])])
+
+
+async def test_graph_of_too_many_edges_is_refused(bench: Bench):
+    batch = Batch()
+    many = batch.add(*(job(f"a{number}") for number in range(101)))
+    batch.add(*(job(f"b{number}") for number in range(100)), after=[many])
+    with pytest.raises(BadJob, match="10,000 others at most"):
+        await sent(bench, batch)
+
+
+async def test_streams_of_edges_go_in_several_steps(bench: Bench):
+    async with bench.client.batch() as batch:
+        many = await batch.add(*(job(f"a{number}") for number in range(300)))
+        await batch.add(*(job(f"b{number}") for number in range(100)), after=[many])
+    assert len(await bench.fetch()) == 300
+    for number in range(300):
+        await bench.end(f"a{number}")
+    assert len(await bench.fetch()) == 100
+
+
+async def test_members_that_are_added_from_inside_wait_for_one_another(bench: Bench):
+    batch = Batch(**callbacks())
+    batch.add(job("a"))
+    await sent(bench, batch)
+    await bench.fetch()
+    sends: list[Job] = []
+    inside = JobBatch(batch.id, sends.extend)
+    inside.add(job("c"), after=[inside.add(job("b"))], on_failure="cancel")
+    with pytest.raises(BadJob, match="waits for nothing"):
+        inside.add(Batch(), after=[inside.add(job("x"))])
+    await bench.end("a", Acknowledge(tuple(Send(each) for each in sends if each.jid != "x")))
+    assert await bench.fetch() == ["b"]
+    await bench.end("b")
+    assert await bench.fetch() == ["c"]
+    await bench.end("c")
+    assert await bench.called() == ["finished", "success"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a client without Trio runs the script, too
 CANCEL_BATCH = script(__file__, "cancel_batch", keys=(), args=("own", "id"), preludes=ENDS)
 CANCELLED = script(__file__, "cancelled", keys=(), args=("own", "ids"), preludes=ENDS)
 ABANDONED = script(__file__, "abandoned", keys=(), args=("own", "at", "limit"), preludes=ENDS)
+MOVE_ON = script(__file__, "move_on", keys=("moving",), args=("own",), preludes=ENDS)
 PAGE = 1000
 
 
@@ -36,3 +37,9 @@ async def cancel_abandoned(connection: Connection, keys: Keys) -> list[str]:
         at, *found = await connection.run(ABANDONED, [], [keys.own, at, PAGE])
         ended += [batch.decode(errors="replace") for batch in found]
     return ended
+
+
+async def move_on(connection: Connection, keys: Keys) -> int:
+    """Do a page of what the ends of members have others do; how much is left. Raises BrokerError."""
+    left: int = await connection.run(MOVE_ON, [keys.moving], [keys.own])
+    return left

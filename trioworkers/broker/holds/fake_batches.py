@@ -27,7 +27,7 @@ class Successor:
 
 @attrs.define
 class FakeBatch:
-    """One batch. `ended`: how many members ended how; `fired`: the events that have been."""
+    """One batch. `ended`: how many members ended how; `ends`: which did how; `fired`: the events that have been."""
 
     opening: Opening
     depth: int = 1
@@ -36,6 +36,7 @@ class FakeBatch:
     pending: set[str] = attrs.field(factory=set)
     dead: set[str] = attrs.field(factory=set)
     ended: Counter[str] = attrs.field(factory=Counter)
+    ends: dict[str, str] = attrs.field(factory=dict)
     fired: set[str] = attrs.field(factory=set)
     total: int = 0
     waiting: dict[str, Successor] = attrs.field(factory=dict)
@@ -104,10 +105,19 @@ class FakeBatches:
                 self.seal(batch)
 
     def _keep(self, known: FakeBatch, job: Job, membership: Membership) -> None:
-        payload = self.encode(job)
+        payload, policy = self.encode(job), membership.on_failure
         ends = [effect for effect in on_exit(payload, "skipped") if effect[0] != "member"]
+        hows = {jid: known.ends.get(jid, "pending") for jid in membership.after}
+        before = {jid for jid, how in hows.items() if how == "pending" or (how == "dead" and policy == "wait")}
+        if policy != "run" and any(hows[jid] != "succeeded" for jid in hows.keys() - before):
+            self.apply(ends)
+            self.ended(membership.batch, job.jid, "skipped")
+            return
+        if not before:
+            self.push(job.queue, payload)
+            return
         lies = self.place.add_another(payload, self.now_s())
-        known.waiting[job.jid] = Successor(lies, job.queue, set(membership.after), membership.on_failure, ends)
+        known.waiting[job.jid] = Successor(lies, job.queue, before, policy, ends)
 
     def _follow(self, known: FakeBatch, jid: str, how: str) -> list[str]:
         """What waits for a member that has ended goes on, or is skipped. Returns the jids of those that are skipped."""
@@ -178,6 +188,7 @@ class FakeBatches:
             if jid in known.pending or jid in known.dead:
                 known.pending.discard(jid)
                 known.dead.discard(jid)
+                known.ends[jid] = how
                 if how == "dead":
                     known.dead.add(jid)
                 else:

@@ -1,14 +1,12 @@
--- Shared by the scripts by which members of batches are sent and end (a prelude, not a script of its own; after send.lua, before effects.lua).
+-- Shared by the scripts by which members of batches are sent and end (a prelude, not a script of its own; after graphs.lua, before effects.lua).
 -- `own` is what all keys of ours begin with. Under it lie
 --   batch:ID       hash: state open | sealed, description, created, added (when members were last), abandoned_after, total, how many ended how, cancelled, parent, depth;
 --                  on_EVENT: a callback, msgpack {queue, its key, how to push, key of the set of queues, payload before the time of its sending, and after it or false};
 --                  fired_EVENT: when that was sent
 --   batch:ID:jids  set: members that have not ended; of a batch in a batch B:ID
 --   batch:ID:dead  set: members that are dead
---   batch:ID:graph hash: w:JID, a member that waits: msgpack {score among the successors, queue, its key, how to push, key of the set of queues,
---                  {jid that it waits for, …}, on_failure, effects if it is not run}; f:JID, who waits for it: msgpack {jid, …}
+--   batch:ID:graph who waits for whom: see graphs.lua
 --   batch:ID:results  hash: name of a member → what it returned, in JSON
---   successors     sorted set: payloads of those that wait, by when they were sent, no two at the same time
 --   batches        sorted set: ID by when it moved last
 --   cancelled      set: ID of those that are cancelled and not over
 -- Counts are made of what SREM says, so nothing counts twice, whoever says it how often.
@@ -50,7 +48,9 @@ local function look_at_batches(own, ops)
     local state = redis.call('HMGET', key, 'state', 'cancelled', 'fired_finished')
     -- Whatever is to be written is looked at, for from there on nothing may fail: what was sent would seem not to be, and would be sent again.
     redis.call('SCARD', key .. ':jids')
+    redis.call('SCARD', key .. ':dead')
     redis.call('HLEN', key .. ':graph')
+    for _, s in ipairs(op[5]) do look('LLEN', s[3][2]) end
     redis.call('ZCARD', own .. 'batches')
     redis.call('ZCARD', own .. 'successors')
     if opening and opening[2] then redis.call('SCARD', batch_key(own, opening[2]) .. ':jids') end
@@ -111,67 +111,30 @@ local function count(key, name, n)
   if n > 0 then redis.call('HINCRBY', key, name, n) end
 end
 
-local function add_successors(own, key, successors)
-  local followers, fields = {}, {}
-  for _, s in ipairs(successors) do
-    local jid, payload, way = s[1], s[2], s[3]
-    local at = string.format('%.17g', now())
-    while redis.call('ZCOUNT', own .. 'successors', at, at) > 0 do at = string.format('%.17g', now()) end
-    while redis.call('ZADD', own .. 'successors', 'NX', at, payload) == 0 do payload = payload .. blanks() end
-    fields[#fields + 1], fields[#fields + 2] = 'w:' .. jid, cmsgpack.pack({at, way[1], way[2], way[3], way[4], s[4], s[5], s[6]})
-    for _, before in ipairs(s[4]) do
-      followers[before] = followers[before] or {}
-      table.insert(followers[before], jid)
+-- What ends with a member whose own end is written: more members, as far as there is time in this step.
+local function also_ends(own, id, list, skipped)
+  local rest = {}
+  for _, jid in ipairs(skipped) do
+    local e = {'member', id, jid, 'skipped'}
+    if at_once > 0 then
+      at_once = at_once - 1
+      list[#list + 1] = e
+    else
+      rest[#rest + 1] = e
+      if #rest == FOLLOWERS then
+        later(own, rest)
+        rest = {}
+      end
     end
   end
-  for before, jids in pairs(followers) do fields[#fields + 1], fields[#fields + 2] = 'f:' .. before, cmsgpack.pack(jids) end
-  for first = 1, #fields, 1000 do redis.call('HSET', key .. ':graph', unpack(fields, first, math.min(first + 999, #fields))) end
-end
-
--- Whoever has taken a payload from where it waits deals with it: then nothing is to be done here.
-local function taken_successor(own, w)
-  local payload = redis.call('ZRANGEBYSCORE', own .. 'successors', w[1], w[1], 'LIMIT', 0, 1)[1]
-  if payload then redis.call('ZREM', own .. 'successors', payload) end
-  return payload
-end
-
--- A member has ended: what waits for it goes on, or is skipped. Returns the jids of those that are skipped.
-local function follow(own, key, jid, how)
-  local graph, skipped = key .. ':graph', {}
-  local packed = redis.call('HGET', graph, 'f:' .. jid)
-  for _, follower in ipairs(packed and cmsgpack.unpack(packed) or {}) do
-    local field = 'w:' .. follower
-    local w = redis.call('HGET', graph, field)
-    w = w and cmsgpack.unpack(w)
-    if w and (how == 'succeeded' or w[7] == 'run') then
-      local left = {}
-      for _, before in ipairs(w[6]) do
-        if before ~= jid then left[#left + 1] = before end
-      end
-      w[6] = left
-      if #left > 0 then
-        redis.call('HSET', graph, field, cmsgpack.pack(w))
-      else
-        local payload = taken_successor(own, w)
-        if payload then send({{w[2], w[3], {payload}, w[4], w[5]}}, {}) end
-        redis.call('HDEL', graph, field)
-      end
-    elseif w and (w[7] == 'cancel' or how ~= 'dead') then -- who is dead may be retried, what is gone can't
-      if taken_successor(own, w) then
-        apply(own, w[8])
-        skipped[#skipped + 1] = follower
-      end
-      redis.call('HDEL', graph, field)
-    end
-  end
-  if how ~= 'dead' then redis.call('HDEL', graph, 'f:' .. jid) end
-  return skipped
+  if rest[1] then later(own, rest) end
 end
 
 -- list: of one batch {{'member', ID, jid, how it ended, its name and its result, of one that others may ask}, …}; without a jid: nothing but a look
 function member_ended(own, id, list)
   local key = batch_key(own, id)
-  if not redis.call('HGET', key, 'state') then return end
+  local state = redis.call('HGET', key, 'state')
+  if not state then return end
   local number = 1
   while list[number] do -- it grows by those that are skipped
     local jid, how, name, value = list[number][3], list[number][4], list[number][5], list[number][6]
@@ -191,13 +154,23 @@ function member_ended(own, id, list)
           redis.call('SADD', key .. ':dead', jid)
         elseif how ~= 'succeeded' then
           redis.call('HSET', key, 'not_succeeded', 1)
+          if state == 'open' then redis.call('HSET', key .. ':graph', 'x:' .. jid, 1) end
         end
-        for _, skipped in ipairs(follow(own, key, jid, how)) do list[#list + 1] = {'member', id, skipped, 'skipped'} end
+        also_ends(own, id, list, follow(own, id, key, jid, how, 0))
       end
     end
   end
   redis.call('ZADD', own .. 'batches', 'XX', now(), id)
   look_whether_over(own, id)
+end
+
+-- What was left of those that wait for a member that has ended.
+local function follow_on(own, list)
+  for _, e in ipairs(list) do
+    local ends = {}
+    also_ends(own, e[2], ends, follow(own, e[2], batch_key(own, e[2]), e[3], e[4], e[5]))
+    if ends[1] then member_ended(own, e[2], ends) end
+  end
 end
 
 local function members_ended(own, list)
@@ -253,7 +226,12 @@ local function add_to_batches(own, ops)
     end
     count(key, 'total', #jids)
     redis.call('HSET', key, 'added', string.format('%.6f', now()))
-    if op[5][1] then add_successors(own, key, op[5]) end
+    local skipped = op[5][1] and add_successors(own, key, op[5]) or {}
+    if skipped[1] then
+      local ends = {}
+      also_ends(own, id, ends, skipped)
+      if not pcall(member_ended, own, id, ends) then redis.pcall('RPUSH', own .. 'repairs', cmsgpack.pack(ends)) end
+    end
     redis.call('ZADD', own .. 'batches', 'XX', now(), id)
     if seals then
       redis.call('HSET', key, 'state', 'sealed')

@@ -8,6 +8,7 @@
 --   'run'     entry, jid, how: the run of a periodic job that has ended, for its history
 --   'permit'  holds, member, {limit, …}, jid that the permits are kept for, or ''
 --   'member'  ID, jid, how it ended, name and result of one that has a name: of a batch; without a jid: look whether the batch is over; 'moved' ID: a member has moved
+--   'follow'  ID, jid, how it ended, page: of the batch: those that wait for that member go on, from that page of them on
 --   'unlock'  KEY, jid: the lock of a job that has ended; 'touch' KEY, jid: of one that has moved
 
 local REPAIRS = 10000
@@ -16,6 +17,7 @@ local effect = {
   unlock = unlock_all,
   touch = touch_all,
   member = members_ended,
+  follow = follow_on,
   moved = function(own, list)
     local ids = {}
     for _, e in ipairs(list) do ids[e[2]] = true end

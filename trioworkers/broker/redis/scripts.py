@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-ENDS = ("send", "limits", "unique", "batches", "runs", "effects")
+ENDS = ("send", "limits", "unique", "graphs", "batches", "runs", "effects")
 """The preludes of a script by which jobs end, or leave a worker."""
 
 _PRELUDES = Path(__file__).parent.parent / "preludes"  # importlib.resources would bring in half of what reads zip files
