@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint unit pythons faults docs site soak bench bench-capsules bench-fan-out bench-flows bench-publish bench-quick bench-dashboard pictures costs changelog clean
+.PHONY: help demo test lint unit pythons faults docs site soak bench bench-capsules bench-fan-out bench-flows bench-publish bench-quick bench-dashboard pictures costs changelog release-notes clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -23,6 +23,7 @@ help:
 	@echo "make docs   docs/cli.md, from the commands themselves"
 	@echo "make site   the pages as a site, in build/site"
 	@echo "make changelog  what docs/changes/ comes to; with VERSION=0.2.0 move it into docs/changelog.md, under that version"
+	@echo "make release-notes VERSION=0.2.0  what a release says of itself, from the changelog and docs/changes/"
 	@echo "make pictures  the pictures of docs/dashboard.md, anew, with chromium"
 	@echo "make bench-dashboard  how fast the dashboard's pages are over a million jobs, in a minute"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7 TOPOLOGY=processes|sentinel|cluster)"
@@ -68,6 +69,10 @@ bench-dashboard: .venv/ready
 
 changelog: .venv/ready
 	$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version Unreleased)
+
+release-notes: .venv/ready
+	@$(BIN)/python docs/release_notes.py $(VERSION)
+
 SECONDS ?= 60
 soak: .venv/ready
 	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(TOPOLOGY),--topology $(TOPOLOGY))
