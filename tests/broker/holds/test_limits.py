@@ -272,7 +272,7 @@ async def test_limit_that_nobody_declares_any_more_holds_nobody_back(fleet: Flee
 async def test_parked_job_that_is_exported_comes_back_into_its_queue():
     payload = b'{"class":"A","args":[],"queue":"q","jid":"j"}'
     line = encode_entry(Entry("parked", payload, score=5.0))
-    assert decode_entry(line) == Entry("queue", payload, "q")
+    assert decode_entry(line) == Entry("queue", payload, "q", came_from="parked")
 
 
 async def test_parked_job_whose_time_is_over_is_forgotten_though_no_permit_comes_to_it(fleet: Fleet):

@@ -19,6 +19,7 @@ from trioworkers.broker.checks import (
     saves_snapshots,
 )
 from trioworkers.broker.people.fleet_control import FleetControl
+from trioworkers.broker.people.hold_findings import late_findings, lock_findings
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.people.limit_findings import limit_findings
 from trioworkers.broker.people.periodic import PeriodicJobs
@@ -50,6 +51,7 @@ async def diagnose(connection: Connection, keys: Keys) -> AsyncGenerator[Finding
         examiner.periodic_jobs,
         examiner.orphans,
         examiner.limits,
+        examiner.locks,
     ):
         for finding in await _guarded(check):
             yield finding
@@ -74,6 +76,9 @@ class _Examiner:
 
     async def limits(self) -> Sequence[Finding]:
         return await limit_findings(self._connection, self._keys)
+
+    async def locks(self) -> Sequence[Finding]:
+        return await lock_findings(self._connection, self._keys)
 
     async def round_trip(self) -> Sequence[Finding]:
         times: list[float] = []
@@ -162,11 +167,16 @@ class _Examiner:
             for state in entries
             if state.problem
         ]
+        findings += late_findings(entries, await self._inspector.now_s())
         releases = sorted({process.zones for process in await self._inspector.processes() if process.zones})
         if len(releases) > 1:
             text = f"workers compute ticks with different releases of the time zone data: {', '.join(releases)}"
             findings.append(Finding("periodic jobs", "warning", text, "give all machines the same tzdata"))
-        return findings or [Finding("periodic jobs", "ok", f"{counted(len(entries), 'periodic job')}, all can be read")]
+        return findings or [
+            Finding(
+                "periodic jobs", "ok", f"{counted(len(entries), 'periodic job')}, all can be read and are sent in time"
+            )
+        ]
 
     async def orphans(self) -> Sequence[Finding]:
         registry: Mapping[bytes, bytes] = await self._connection.commands("registry").hgetall(

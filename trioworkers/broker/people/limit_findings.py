@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trioworkers.broker.checks import Finding
+from trioworkers.broker.people.hold_findings import permit_findings
 from trioworkers.broker.people.limits import FleetLimits, LimitState
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.registry import KEYS
@@ -27,7 +28,9 @@ async def limit_findings(connection: Connection, keys: Keys) -> Sequence[Finding
     states = (await FleetLimits(connection, keys).look(most=MAX_LIMITS)).limits
     findings += [finding for state in states for finding in _of_state(state)]
     each = {f"{kind}:{state.name}": kinds[f"{kind}:LIMIT"] for state in states for kind in OF_A_LIMIT}
-    findings += await _broken(connection, keys, each)
+    findings += await _broken(connection, keys, each) or await permit_findings(
+        connection, keys, [state.name for state in states]
+    )
     count = await connection.commands("doctor").llen(keys.repairs)
     if count:
         text = f"{counted(count, 'effect')} of jobs that ended could not be written yet"

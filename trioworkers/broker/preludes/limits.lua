@@ -223,6 +223,7 @@ local function payload_at(own, moment)
 end
 
 local apply -- effects.lua defines it: what has expired lets go what it holds
+local touch_named -- unique.lua defines it: what moves notes that with its lock
 
 -- Those whose time is over are forgotten though no permit comes to them.
 local function expire(own, moment)
@@ -311,7 +312,12 @@ local function fill(own, name)
       serve(own, l, moment, packed[i], woken)
     end
   end
-  for i = #woken, 1, -1 do redis.call(woken[i][1], woken[i][2], woken[i][3]) end -- the one parked longest is fetched first
+  local payloads = {}
+  for i = #woken, 1, -1 do -- the one parked longest is fetched first
+    redis.call(woken[i][1], woken[i][2], woken[i][3])
+    payloads[#payloads + 1] = woken[i][3]
+  end
+  touch_named(own, payloads)
   touched[l] = true
   for other in pairs(touched) do note_look(own, other) end
   touched = {}

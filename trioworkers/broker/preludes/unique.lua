@@ -136,7 +136,7 @@ local function named_lock(payload)
 end
 
 -- Payloads have moved. To note that for a lock which none of them has does no harm.
-local function touch_named(own, payloads)
+touch_named = function(own, payloads)
   local list = {}
   for _, payload in ipairs(payloads) do
     local key = named_lock(payload)
