@@ -52,6 +52,7 @@ HOLD_NOTHING = {
     "edit_cron.lua": "touches entries of periodic jobs and their histories, which are no payloads",
     "go_disown.lua": "touches go-workers2's records of workers",
     "go_prune.lua": "touches records of workers",
+    "outbox_done.lua": "takes away what lies in another shard by now, with all that it holds",
     "register_cron.lua": "touches entries of periodic jobs only",
     "register_resque.lua": "touches Resque's records of workers",
     "ticks.lua": "a way in; what it removes are entries of periodic jobs",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -25,6 +26,7 @@ from trioworkers import (
     Shard,
     Superseded,
     Unavailable,
+    Unique,
     Worker,
 )
 
@@ -383,3 +385,146 @@ async def test_capsule_over_two_shards_has_its_slots_once(redis_url: str, queues
             await until(lambda: len(ran) == before + 2 * size)  # noqa: B023 - called here
     assert most == 3
     assert set(ran.values()) == {1}
+
+
+# ── what jobs send into other shards ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Chain:
+    """A queue in each of two shards: jobs of the first send to the second."""
+
+    def __init__(self, a: str, b: str) -> None:
+        self.app = App(
+            shards={"a": Shard(a, namespace="{a}"), "b": Shard(b, namespace="{b}")}, shutdown_timeout=1.0, lease=2.0
+        )
+        self.app.queue("first", shards=["a"])
+        self.app.queue("second", shards=["b"])
+        self.ran: Counter[Any] = Counter()
+        self.second = self.app.handler("second", "Second")(self._second)
+        self.first = self.app.handler("first", "First", retry=3)(self._first)
+        self.once = self.app.handler("second", "Once", unique=Unique(by="number"))(self._second)
+        self.sends: Callable[[Context, int], None] = lambda ctx, number: ctx.enqueue(self.second.job(number))
+
+    async def _first(self, ctx: Context, number: int) -> None:
+        self.sends(ctx, number)
+
+    async def _second(self, number: int) -> None:
+        self.ran[number] += 1
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[Worker]:
+        async with trio.open_nursery() as nursery:
+            worker: Worker = await nursery.start(self.app.serve)
+            yield worker
+            worker.stop(1.0)
+
+
+async def test_what_a_job_enqueues_into_another_shard_comes_there_once(redis_url: str):
+    chain = Chain(redis_url, redis_url)
+    async with chain.working(), chain.app.client() as client:
+        await client.enqueue(*(chain.first.job(number) for number in range(300)))
+        await until(lambda: len(chain.ran) == 300)
+    assert set(chain.ran.values()) == {1}
+    assert keys(redis_url, "*tw:outbox:*") == []
+    assert keys(redis_url, "*tw:outboxes") == []
+
+
+async def test_two_workers_forward_side_by_side_and_nothing_comes_twice(redis_url: str):
+    chain, other = Chain(redis_url, redis_url), Chain(redis_url, redis_url)
+    async with chain.working(), other.working(), chain.app.client() as client:
+        await client.enqueue(*(chain.first.job(number) for number in range(300)))
+        await until(lambda: len(chain.ran + other.ran) == 300)
+        await until(lambda: keys(redis_url, "*tw:outbox:*") == [])
+    assert set((chain.ran + other.ran).values()) == {1}
+
+
+async def test_failed_attempt_sends_nothing_elsewhere(redis_url: str):
+    chain = Chain(redis_url, redis_url)
+
+    def fail(ctx: Context, number: int) -> None:
+        ctx.enqueue(chain.second.job(number))
+        if number % 2:
+            raise RuntimeError("no")
+
+    chain.sends = fail
+    async with chain.working(), chain.app.client() as client:
+        await client.enqueue(*(chain.first.job(number) for number in range(20)))
+        await until(lambda: len(chain.ran) == 10)
+        with redis.Redis.from_url(redis_url) as there:
+            await until(lambda: there.zcard("{a}:retry") == 10)
+    assert set(chain.ran) == {*range(0, 20, 2)}
+
+
+async def test_delay_unique_job_and_batch_go_elsewhere_as_they_are(redis_url: str):
+    chain = Chain(redis_url, redis_url)
+
+    def send(ctx: Context, number: int) -> None:
+        ctx.enqueue(chain.once.job(100), chain.once.job(100))  # the same: one of them is skipped
+        ctx.schedule(0.3, chain.second.job(200 + number))
+        batch = Batch(on_success=chain.second.job(400))
+        batch.add(chain.second.job(300), chain.second.job(301))
+        ctx.enqueue(batch)
+
+    chain.sends = send
+    async with chain.working(), chain.app.client() as client:
+        await client.enqueue(chain.first.job(7))
+        await until(lambda: len(chain.ran) == 5)
+    assert chain.ran == {100: 1, 207: 1, 300: 1, 301: 1, 400: 1}
+
+
+async def test_outbox_waits_for_a_shard_that_is_away_and_keeps_no_other_waiting(pair: tuple[Server, Server]):
+    a, b = pair
+    chain = Chain(a.url, b.url)
+    local = chain.app.handler("first", "Local")(chain._second)
+    async with chain.working(), chain.app.client() as client:
+        b.kill()
+        await client.enqueue(*(chain.first.job(number) for number in range(50)))
+        with redis.Redis.from_url(a.url) as there:
+            await until(lambda: there.llen("{a}:tw:outbox:b") == 50)
+        await client.enqueue(*(local.job(1000 + number) for number in range(10)))
+        await until(lambda: len(chain.ran) == 10)
+        b.start()
+        await until(lambda: len(chain.ran) == 60)
+    assert set(chain.ran.values()) == {1}
+
+
+async def test_batch_of_a_job_lies_where_it_is(redis_url: str, caplog: pytest.LogCaptureFixture):
+    chain = Chain(redis_url, redis_url)
+
+    def send(ctx: Context, number: int) -> None:
+        assert ctx.batch is not None
+        ctx.batch.add(chain.second.job(number))
+
+    chain.sends = send
+    batch = Batch()
+    batch.add(chain.first.job(1))
+    async with chain.working(), chain.app.client() as client:
+        await client.enqueue(batch)
+        with redis.Redis.from_url(redis_url) as there:
+            await until(lambda: there.zcard("{a}:retry") == 1)
+            assert b"a batch lies in one shard" in there.zrange("{a}:retry", 0, -1)[0]
+    assert not chain.ran
+
+
+async def test_key_that_is_broken_there_holds_the_outbox_up_until_somebody_mends_it(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+):
+    chain = Chain(redis_url, redis_url)
+    with redis.Redis.from_url(redis_url) as there:
+        there.set("{b}:schedule", "no sorted set")
+        chain.sends = lambda ctx, number: ctx.schedule(0.01, chain.second.job(number))
+        async with chain.working(), chain.app.client() as client:
+            await client.enqueue(*(chain.first.job(number) for number in range(5)))
+            await until(lambda: "can't be written in shard 'b', it waits in the outbox" in caplog.text)
+            assert there.llen("{a}:tw:outbox:b") == 5
+            there.delete("{b}:schedule")
+            await until(lambda: len(chain.ran) == 5)
+    assert set(chain.ran.values()) == {1}
+
+
+async def test_shard_that_the_app_has_no_more_is_named(redis_url: str, caplog: pytest.LogCaptureFixture):
+    with redis.Redis.from_url(redis_url) as there:
+        there.sadd("{a}:tw:outboxes", "old")
+        there.rpush("{a}:tw:outbox:old", "x")
+        async with Chain(redis_url, redis_url).working():
+            await until(lambda: "for shard 'old', which this App doesn't have" in caplog.text)

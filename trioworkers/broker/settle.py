@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.contract import Settlement
@@ -15,6 +15,9 @@ from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import Effect, given_up
 from trioworkers.wire.packing import pack, unpack
+
+if TYPE_CHECKING:
+    from trioworkers.broker.shard_outbox import ShardOutbox
 
 _SETTLE = partial(
     script,
@@ -46,6 +49,8 @@ DAY_S = 86_400
 class Settles(Owner):
     """See the module."""
 
+    outbox: ShardOutbox | None = None
+    """Of a worker with several shards: for what its jobs send into others."""
     _keys_of: tuple[int, list[str]] = (-1, [])
     on_moves: Callable[[], None] = staticmethod(lambda: None)
     """Told when an end has others follow, more than there was time for in its step."""
@@ -91,7 +96,9 @@ class Settles(Owner):
         action: Sequence[Any]
         match outcome:
             case outcomes.Acknowledge(sends, _):
-                action = ("sends", *self.work(sends))
+                outbox, now_s = self.outbox, self.clock.now_s()
+                work = self.work(sends) if outbox is None else outbox.work(self.sending, sends, now_s)
+                action = ("sends", *work)
             case outcomes.Retry(amended, delay_s):
                 action = ("retry", amended, delay_s)
             case outcomes.Bury(amended, counted=counted, failure=failure):

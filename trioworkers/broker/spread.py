@@ -15,8 +15,8 @@ from trioworkers.wire.membership import Opening
 class Places(Protocol):
     """Where jobs lie: see `jobs/layout.py`."""
 
-    def place(self, job: Job) -> str:
-        """The shard into which a job is sent. Raises BadJob."""
+    def place(self, job: Job, near: str | None = None) -> str:
+        """The shard into which a job is sent; `near`, if it may be there and belongs to no other. Raises BadJob."""
 
     def together(self, jobs: Iterable[Job], where: str | None = None) -> tuple[str, ...]:
         """The shards in which all these jobs can lie, with `where` those of them that is this one. Raises BadJob if there is none."""

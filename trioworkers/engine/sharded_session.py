@@ -14,7 +14,9 @@ from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
+from trioworkers.broker.shard_outbox import ShardOutbox
 from trioworkers.broker.sharded_sends import ShardedSends
+from trioworkers.engine.forwarding import Forwarder
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.serve import Session, assemble, check, make_runner, observe, said_of
 from trioworkers.engine.sharded_worker import Part, ShardedWorker, shared_draws
@@ -78,7 +80,10 @@ class ShardedSession(Session):
                 )
                 runners.append(make_runner(side.app, side.worker, here, side.broker))
                 parts[name] = self._part(side, runners[-1])
-            self.worker = worker = ShardedWorker(parts)
+            outboxes = {name: ShardOutbox(name, senders, layout) for name in sides}
+            for name, side in sides.items():
+                side.worker.send_elsewhere(outboxes[name])
+            self.worker = worker = ShardedWorker(parts, [Forwarder(name, outboxes).run for name in sides])
             observe(app, worker, runners[0], resources, _Links([side.connection.link for side in sides.values()]))
             stack.enter_context(
                 watching(worker.lists, lambda: max(side.connection.link.heard_at for side in sides.values()))

@@ -65,10 +65,11 @@ class Part:
 
 
 class ShardedWorker(Worker):
-    """See the module; to users it is what `Worker` is. `parts`: by shard."""
+    """See the module; to users it is what `Worker` is. `parts`: by shard. `chores`: what is to be run beside them."""
 
-    def __init__(self, parts: Mapping[str, Part]) -> None:
+    def __init__(self, parts: Mapping[str, Part], chores: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:
         self._parts = parts
+        self._chores_of_all = chores
         self._workers = [part.worker for part in parts.values()]
         self.identity = self._workers[0].identity
         self.observers: Sequence[Observer] = ()
@@ -187,6 +188,8 @@ class ShardedWorker(Worker):
         self._token = trio.lowlevel.current_trio_token()
         try:
             async with trio.open_nursery() as listening:
+                for chore in self._chores_of_all:
+                    listening.start_soon(self._mind_chore, chore)
                 async with trio.open_nursery() as nursery:
                     for name, part in self._parts.items():
                         nursery.start_soon(self._serve, name, part, on_started)
@@ -207,9 +210,19 @@ class ShardedWorker(Worker):
                 await part.begin()
                 await part.work(started)
         except Exception as error:  # noqa: BLE001 - raised by `serve`, when the jobs of all parts are safe
-            if self._error is None:
-                self._error = error
-            self.stop()
+            self._fail(error)
+
+    async def _mind_chore(self, chore: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await chore()
+        except Exception as error:  # noqa: BLE001 - as in `_serve`
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            logger.error("%s", error)
+            self._error = error
+        self.stop()
 
     async def _pass_on(self, part: Part) -> None:
         """What one part is told by Sidekiq's tools, or stops for, is for all."""

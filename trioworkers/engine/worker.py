@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -33,6 +34,9 @@ from trioworkers.wire.hosts import HostState
 from trioworkers.wire.own_record import Identity
 from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
+
+if TYPE_CHECKING:
+    from trioworkers.broker.shard_outbox import ShardOutbox
 
 logger = logging.getLogger("trioworkers")
 
@@ -165,6 +169,11 @@ class Worker:
         broker = self._brokers.main
         dialects = {queue: each.dialect for queue, each in self._brokers.by_queue.items()}
         return [Lists(self._url, broker.keys, broker.holder, str(self.identity), dialects)]
+
+    def send_elsewhere(self, outbox: ShardOutbox) -> None:
+        """Of a worker with several shards: what its jobs at this one send into others goes there."""
+        for broker in self._brokers.in_use:
+            broker.outbox = outbox
 
     def running(self) -> Iterable[Delivery]:
         """What takes a slot: jobs that run or are about to, and those that have ended and whose outcome isn't written yet."""

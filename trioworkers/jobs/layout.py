@@ -52,10 +52,13 @@ class Layout:
             )
         return (OWN,)
 
-    def place(self, job: Job) -> str:
-        """The shard into which a job is sent. Raises BadJob."""
+    def place(self, job: Job, near: str | None = None) -> str:
+        """The shard into which a job is sent; `near`, if it may be there and belongs to no other. Raises BadJob."""
         there = self.of(job.queue)
-        return there[0] if len(there) == 1 else chosen(there, self._key(job))
+        if len(there) == 1:
+            return there[0]
+        key = self._key(job)
+        return near if near is not None and near in there and key == job.jid else chosen(there, key)
 
     def _key(self, job: Job) -> str:
         """What stays together has the same."""
@@ -158,7 +161,12 @@ def _listed(shards: Sequence[str]) -> str:
 
 def layout_of(app: Declarations) -> Layout:
     """Where the queues of an App lie that has shards. Raises ConfigurationError, see `check_together`, and for two shards that are one place."""
-    queues = {queue: app.queue_shards.get(queue, (OWN,)) for queue in app.queues} | app.queue_shards
+    there = {
+        *app.queues,
+        *(handler.queue for handler in app.handlers),
+        *app.queue_limits,
+    }  # a worker may serve only some
+    queues = {queue: app.queue_shards.get(queue, (OWN,)) for queue in there} | app.queue_shards
     has_own = app.redis_named is not None or any(OWN in there for there in queues.values())
     names = (*((OWN,) if has_own else ()), *app.shards)
     settings = {name: app.settings_at(name) for name in names}

@@ -281,6 +281,22 @@ KEYS = (
         *("as `tw:finished:CLASS`", "`trioworkers finished`", True),
     ),
     Key(
+        *("tw:outbox:SHARD", "list", "What jobs here enqueued into another shard: packed, in their order."),
+        *("settle", "whoever takes it there", False),
+    ),
+    Key(
+        *("tw:outboxes", "set", "The shards for which there is something in an outbox."),
+        *("settle", "whoever takes the last of it", False),
+    ),
+    Key(
+        *("tw:outbox_numbers", "hash", "How the entries of each outbox are numbered, and how many have gone."),
+        *("whoever takes entries to their shard", "nobody: it is as long as there are shards", True),
+    ),
+    Key(
+        *("tw:received", "hash", "By outbox of another shard, the number and id of the last entry that came."),
+        *("whoever takes entries here", "nobody: it is as long as there are outboxes", True),
+    ),
+    Key(
         *("tw:task:JID", "string", "How far a task of Django's is: its arguments, times, failures."),
         *(
             "`TasksBackend`, and its worker at the begin and end of an attempt",

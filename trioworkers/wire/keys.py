@@ -289,6 +289,25 @@ class Keys:
         """List: beginning and end of payloads that were buried unread, and name something that they hold: msgpack."""
         return self._own("tw:unread")
 
+    @property
+    def outboxes(self) -> str:
+        """Set: the shards for which something waits in an outbox."""
+        return self._own("tw:outboxes")
+
+    def outbox(self, shard: str) -> str:
+        """List: what jobs here enqueued into that shard, and is to be taken there; the oldest first."""
+        return self._own(f"tw:outbox:{shard}")
+
+    @property
+    def outbox_numbers(self) -> str:
+        """Hash: shard → msgpack of what the numbering of its outbox is called, how many entries it has had, and the id of the last of these."""
+        return self._own("tw:outbox_numbers")
+
+    @property
+    def received(self) -> str:
+        """Hash: what the numbering of another shard's outbox is called → msgpack of the last entry's number, its id, and when it came."""
+        return self._own("tw:received")
+
     def task(self, jid: str) -> str:
         """String with expiry: how far a Django task is."""
         return self._own(f"tw:task:{jid}")

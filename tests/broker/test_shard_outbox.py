@@ -1,0 +1,242 @@
+"""The outbox between two shards: each of its steps repeated, late, cut short before and after, and a Redis that was set back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from trioworkers import App, Job, Unavailable
+from trioworkers.broker.redis.connection import Connection, connect
+from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.scripts import Script
+from trioworkers.broker.sender import Sender
+from trioworkers.broker.shard_outbox import BEYOND, DIVERGED, DONE, PAGE, RECEIVE, OutboxPage, ShardOutbox
+from trioworkers.engine import forwarding
+from trioworkers.engine.forwarding import Forwarder
+from trioworkers.send import Send
+from trioworkers.sending import Sending
+from trioworkers.shards import Shard
+from trioworkers.wire.keys import Keys
+
+
+class Two:
+    """Shards `a` and `b` in one Redis. What jobs in `a` enqueue on queue `q` is for `b`."""
+
+    def __init__(self, connection: Connection) -> None:
+        app = App(shards={name: Shard("redis://h", namespace=f"{{{name}}}") for name in "ab"})
+        app.queue("p", shards=["a"])
+        app.queue("q", shards=["b"])
+        layout = app.layout
+        assert layout is not None
+        self.connection = connection
+        self.keys = {name: Keys(f"{{{name}}}") for name in "ab"}
+        self.senders = {name: Sender.of(connection, Sending(keys)) for name, keys in self.keys.items()}
+        self.outboxes = {name: ShardOutbox(name, self.senders, layout) for name in "ab"}
+        self.source, self.target = self.outboxes["a"], self.outboxes["b"]
+
+    async def execute(self, *words: Any) -> Any:
+        return await self.connection.execute("test", *words)
+
+    async def enqueue(self, *numbers: int) -> None:
+        """As the settle script does, each number with an outcome of its own."""
+        for number in numbers:
+            send = Send(Job("q", "X", [number]))
+            push, later = self.source.work(self.senders["a"].sending, [send], 1e9)
+            assert not later
+            [(name, key, entries, command, names)] = push
+            await self.execute(command, key, *entries)
+            await self.execute("SADD", names, name)
+
+    async def page(self) -> OutboxPage:
+        page = await self.source.page("b")
+        assert page is not None
+        return page
+
+    async def come(self) -> list[int]:
+        """What has come, in its order."""
+        payloads = await self.execute("LRANGE", self.keys["b"].queue("q"), 0, -1)
+        return [msgspec.json.decode(payload)["args"][0] for payload in reversed(payloads)]
+
+    async def left(self) -> int:
+        return int(await self.execute("LLEN", self.keys["a"].outbox("b")))
+
+    async def forward(self) -> None:
+        """Until nothing is left."""
+        while (page := await self.source.page("b")) is not None:
+            received = await self.target.receive(page)
+            if received.problem in (BEYOND, DIVERGED):
+                if await self.source.was_set_back("b", page, received):
+                    await self.source.page("b", page.epoch)
+            else:
+                await self.source.done("b", page.epoch, received.last)
+
+
+@pytest.fixture
+async def two(redis_url: str) -> AsyncIterator[Two]:
+    async with connect(redis_url, Link("the test's")) as connection:
+        yield Two(connection)
+
+
+async def test_all_come_in_their_order_and_nothing_is_left(two: Two):
+    await two.enqueue(*range(250))
+    assert await two.source.waiting() == {"b"}
+    await two.forward()
+    assert await two.come() == [*range(250)]
+    assert await two.source.waiting() == set()
+    assert await two.source.page("b") is None
+
+
+async def test_repeated_and_late_pages_find_nothing_to_do(two: Two):
+    await two.enqueue(1, 2, 3)
+    first = await two.page()
+    await two.target.receive(first)
+    again = await two.target.receive(first)
+    assert (again.last, again.problem) == (3, "")
+    await two.source.done("b", first.epoch, 3)
+    await two.enqueue(4, 5)
+    second = await two.page()
+    assert (second.first, len(second.entries)) == (4, 2)
+    await two.target.receive(second)
+    for late in (first, second, first):
+        assert (await two.target.receive(late)).last == 5
+    assert await two.come() == [1, 2, 3, 4, 5]
+
+
+async def test_old_page_of_a_slow_worker_numbers_nothing_anew(two: Two):
+    await two.enqueue(1, 2, 3)
+    old = await two.page()
+    await two.forward()
+    await two.enqueue(4, 5, 6)
+    await two.target.receive(await two.page())  # not taken from the outbox yet
+    received = await two.target.receive(old)
+    assert (received.last, received.problem) == (6, BEYOND)
+    assert not await two.source.was_set_back("b", old, received)
+    await two.forward()
+    assert await two.come() == [1, 2, 3, 4, 5, 6]
+
+
+async def test_page_that_begins_with_what_came_already_brings_only_the_rest(two: Two):
+    await two.enqueue(1, 2)
+    await two.target.receive(await two.page())  # its reply is lost, so nothing is done with the outbox
+    await two.enqueue(3)
+    await two.target.receive(await two.page())
+    assert await two.come() == [1, 2, 3]
+
+
+async def test_repeated_and_late_ends_take_nothing_away(two: Two):
+    await two.enqueue(1, 2, 3)
+    page = await two.page()
+    await two.target.receive(page)
+    await two.source.done("b", page.epoch, 2)
+    for last in (2, 1, 0):
+        await two.source.done("b", page.epoch, last)
+    assert await two.left() == 1
+    await two.source.done("b", b"another numbering", 3)
+    assert await two.left() == 1
+    await two.forward()
+    assert await two.come() == [1, 2, 3]
+
+
+async def test_source_that_was_set_back_loses_nothing_new(two: Two):
+    """Its failover lost the last writes: what is enqueued since then has numbers that others had before."""
+    await two.enqueue(1, 2)
+    await two.forward()
+    before = await two.execute("DUMP", two.keys["a"].outbox_numbers)
+    await two.enqueue(3, 4)
+    await two.forward()
+    await two.execute("RESTORE", two.keys["a"].outbox_numbers, 0, before, "REPLACE")
+    await two.enqueue(13, 14, 15)
+    await two.forward()
+    assert await two.come() == [1, 2, 3, 4, 13, 14, 15]
+
+
+async def test_source_that_was_set_back_to_before_the_end_of_what_came(two: Two):
+    await two.enqueue(1, 2, 3)
+    page = await two.page()
+    await two.target.receive(page)
+    await two.execute("RPOP", two.keys["a"].outbox("b"))  # the third was lost, and another one comes in its place
+    await two.enqueue(13, 14)
+    await two.forward()
+    come = await two.come()
+    assert {13, 14} <= {*come}
+    assert Counter(come)[13] == Counter(come)[14] == 1
+
+
+async def test_target_that_lost_its_data_goes_on_from_what_comes(two: Two):
+    await two.enqueue(1, 2)
+    await two.forward()
+    await two.execute("DEL", two.keys["b"].received, two.keys["b"].queue("q"))
+    await two.enqueue(3)
+    await two.forward()
+    assert await two.come() == [3]
+
+
+async def test_garbage_in_our_keys_keeps_nothing_from_coming(two: Two):
+    await two.execute("HSET", two.keys["a"].outbox_numbers, "b", "garbage")
+    await two.enqueue(1)
+    page = await two.page()
+    await two.execute("HSET", two.keys["b"].received, page.epoch, "garbage")
+    await two.forward()
+    assert await two.come() == [1]
+
+
+async def test_entry_that_is_none_holds_up_what_comes_after_it_and_says_why(two: Two):
+    await two.enqueue(1)
+    await two.execute("RPUSH", two.keys["a"].outbox("b"), "x" * 24 + "garbage")
+    await two.enqueue(2)
+    received = await two.target.receive(await two.page())
+    assert received.last == 1
+    assert "no entry of an outbox" in received.problem
+    assert await two.come() == [1]
+
+
+@pytest.mark.parametrize("what", ["lost before", "lost after", "killed before", "killed after"])
+@pytest.mark.parametrize("script", [PAGE, RECEIVE, DONE], ids=lambda script: script.name)
+async def test_every_step_is_cut_short(two: Two, monkeypatch: pytest.MonkeyPatch, script: Script, what: str):
+    """A reply is lost, or its worker dies, before and after each step reaches Redis; another worker goes on. Each job comes once."""
+    monkeypatch.setattr(forwarding, "LOOK_EVERY_S", 0.05)
+    how, when = what.split()
+    cut = 0
+    worker = trio.CancelScope()
+    run = Connection.run
+
+    async def cut_short(connection: Connection, its: Script, *args: Any, **options: Any) -> Any:
+        nonlocal cut
+        if its is not script or cut >= 3:
+            return await run(connection, its, *args, **options)
+        cut += 1
+        if when == "after":
+            await run(connection, its, *args, **options)
+        if how == "lost":
+            raise Unavailable("the reply is lost")
+        worker.cancel()
+        return await trio.sleep_forever()
+
+    monkeypatch.setattr(Connection, "run", cut_short)
+
+    async def work(stopped: Callable[[], bool]) -> None:
+        nonlocal worker
+        while not stopped():
+            with trio.CancelScope() as worker:
+                await Forwarder("a", two.outboxes).run()
+
+    over = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work, lambda: over)
+        with trio.fail_after(30):
+            for number in range(10):
+                await two.enqueue(*range(number * 30, number * 30 + 30))
+            while await two.left() or cut < 3:
+                await trio.sleep(0.02)
+                if cut < 3:
+                    await two.enqueue(1000 + cut)
+        over = True
+        nursery.cancel_scope.cancel()
+    come = Counter(await two.come())
+    assert {*range(300)} <= come.keys()
+    assert max(count for number, count in come.items() if number < 1000) == 1

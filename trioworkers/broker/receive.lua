@@ -1,0 +1,38 @@
+-- Send what jobs in another shard enqueued, each entry of its outbox once.
+-- epoch      what that outbox's numbering is called; `received` keeps of each {number of the last entry, its id, when it came}
+-- first      number of the first of the entries; before_id: id of the one before it
+-- result  {number of the last entry that is here, what keeps the next one from it or ''}; instead of that 'BEYOND' if what is here goes further than these entries, and
+--         'DIVERGED' if the number that we know is of another entry: the outbox was set back. In both cases nothing was done
+local known, state = pcall(cmsgpack.unpack, redis.call('HGET', received, epoch) or '')
+first = tonumber(first)
+local last, last_id = first - 1, before_id
+if known and type(state) == 'table' then last, last_id = state[1], state[2] end
+local function id_of(number)
+  if number == first - 1 then return before_id end
+  return string.sub(ARGV[before_entries + number - first + 1] or '', 1, 24)
+end
+if last > first + #ARGV - before_entries - 1 then return {last, 'BEYOND'} end
+if last >= first - 1 and id_of(last) ~= last_id then return {last, 'DIVERGED'} end
+local problem = ''
+for number = math.max(first, last + 1), first + #ARGV - before_entries - 1 do
+  local entry = ARGV[before_entries + number - first + 1]
+  local ok, answer = pcall(cmsgpack.unpack, string.sub(entry, 25))
+  if not ok or type(answer) ~= 'table' or type(answer[1]) ~= 'table' or type(answer[2]) ~= 'table' then
+    problem = 'entry ' .. number .. ' is no entry of an outbox'
+    break
+  end
+  local push, later, own, ops = unpack(answer)
+  if ops then ok, answer = pcall(look_at_batches, own, ops) end
+  if ok and own then ok, answer = pcall(take_locks, own, push, later) end
+  if ok then
+    ok, answer = pcall(send, push, later)
+    if ok and ops then add_to_batches(own, ops) end
+  end
+  if not ok and not string.match(words(answer), '^DUPLICATE ') then
+    problem = words(answer)
+    break
+  end
+  last, last_id = number, string.sub(entry, 1, 24)
+end
+if last >= first then redis.call('HSET', received, epoch, cmsgpack.pack({last, last_id, now()})) end
+return {last, problem}

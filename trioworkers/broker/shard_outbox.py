@@ -1,0 +1,165 @@
+"""The outbox of one shard: what its jobs enqueue into other shards, and what other shards have sent here.
+
+It is written like a queue, in the step in which the job ends; so there is no outcome without what it enqueued, and nothing sent twice by an attempt that is repeated. Any
+worker that has both Redises takes its entries over, in their order, at least once. The receiver keeps of each outbox the number of the last entry, and
+its id: so an entry that comes again, from another worker or late, finds nothing to do. If a Redis was set back (a failover lost writes), the
+entry with that number is another one; then its outbox is numbered anew, rather than lose what is new in it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.broker.sender import Sender
+from trioworkers.broker.spread import Places
+from trioworkers.send import Send
+from trioworkers.sending import Sending
+from trioworkers.shards import chosen
+from trioworkers.wire.job import Job
+from trioworkers.wire.keys import Keys
+
+PAGE = script(
+    __file__,
+    "outbox_page",
+    keys=("outbox", "numbers"),
+    args=("target", "new_epoch", "diverged", "limit", "max_bytes"),
+    preludes=("pages",),
+)
+DONE = script(__file__, "outbox_done", keys=("outbox", "numbers", "outboxes"), args=("target", "epoch", "last"))
+RECEIVE = script(
+    __file__, "receive", keys=("received",), args=("epoch", "first", "before_id", "*entries"), preludes=ENDS
+)
+
+PAGE_ENTRIES = 100
+PAGE_BYTES = 1_000_000
+
+
+@attrs.frozen
+class OutboxPage:
+    """The next entries of an outbox, of `count` in all. `epoch`: what their numbering is called; `first`: the first one's number; `before_id`: id of the one before."""
+
+    epoch: bytes
+    first: int
+    before_id: bytes
+    entries: Sequence[bytes]
+    count: int
+
+
+BEYOND, DIVERGED = "BEYOND", "DIVERGED"
+
+
+@attrs.frozen
+class Received:
+    """How far an outbox has come. `last`: the last number that is here. `problem`: what keeps the next entry from it.
+
+    BEYOND: that is further than the page, which may be an old one; DIVERGED: other entries came under these numbers.
+    """
+
+    last: int
+    problem: str
+
+
+class ShardOutbox:
+    """That of the shard `here`. `senders`: by shard; `on_away`: told that something for others is about to be written."""
+
+    def __init__(
+        self, here: str, senders: Mapping[str, Sender], places: Places, on_away: Callable[[], None] = lambda: None
+    ) -> None:
+        self._here = here
+        self._senders = senders
+        self._places = places
+        self.on_away = on_away
+        self._connection: Connection = senders[here].connection
+        self._keys: Keys = senders[here].keys
+
+    # ── what is written with an outcome ────────────────────────────────────────────────────────────────────────────────
+
+    def work(self, sending: Sending, sends: Iterable[Send], now_s: float) -> tuple[Any, ...]:
+        """What goes out with an outcome, as `Sending.work` has it: what is for other shards goes into the outbox. Raises BadJob."""
+        ours, away = self._sorted(sends)
+        work = sending.work(ours, now_s)
+        if not away:
+            return work
+        entries: dict[str, list[bytes]] = {}
+        for (target, _), its in away.items():
+            later = (_at_a_time(send, now_s) for send in its)
+            parcels = self._senders[target].sending.parcels(later, now_s)
+            entries.setdefault(target, []).extend(secrets.token_hex(12).encode() + parcel for parcel in parcels)
+        pushes = [
+            (target, self._keys.outbox(target), its, "RPUSH", self._keys.outboxes) for target, its in entries.items()
+        ]
+        self.on_away()
+        return ([*work[0], *pushes], *work[1:])
+
+    def _sorted(self, sends: Iterable[Send]) -> tuple[list[Send], dict[tuple[str, str], list[Send]]]:
+        """What stays here; and what goes elsewhere, by shard and batch: a batch goes as a whole."""
+        ours: list[Send] = []
+        away: dict[tuple[str, str], list[Send]] = {}
+        listed = list(sends)
+        batches = self._batches([send.job for send in listed])
+        for send in listed:
+            batch = "" if send.job.batch is None else send.job.batch.batch
+            target = batches[batch] if batch else self._places.place(send.job, self._here)
+            if target == self._here:
+                ours.append(send)
+            else:
+                away.setdefault((target, batch), []).append(send)
+        return ours, away
+
+    def _batches(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """Where the batches lie whose members these are: here, if they can. One that is there already, or lies in one that is, is here. Raises BadJob."""
+        members: dict[str, list[Job]] = {}
+        must_be_here: dict[str, bool] = {}
+        for job in jobs:
+            if job.batch is not None:
+                opening = job.batch.opening
+                callbacks = () if opening is None else opening.callbacks.values()
+                members.setdefault(job.batch.batch, []).extend((job, *callbacks))
+                must_be_here.setdefault(job.batch.batch, opening is None or bool(opening.parent))
+        found: dict[str, str] = {}
+        for batch, its in members.items():
+            common = self._places.together(its, self._here if must_be_here[batch] else None)
+            found[batch] = self._here if self._here in common else chosen(common, batch)
+        return found
+
+    # ── what is done with it ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def waiting(self) -> set[str]:
+        """The shards for which there is something. Raises BrokerError."""
+        return {*await self._connection.commands("outbox").smembers(self._keys.outboxes)}
+
+    async def page(self, target: str, diverged: bytes = b"") -> OutboxPage | None:
+        """The next entries for a shard; None if there are none. `diverged`: the numbering that its receiver knows otherwise. Raises BrokerError."""
+        keys = [self._keys.outbox(target), self._keys.outbox_numbers]
+        args = [target, secrets.token_hex(12), diverged, PAGE_ENTRIES, PAGE_BYTES]
+        found = await self._connection.run(PAGE, keys, args)
+        return OutboxPage(*found) if found else None
+
+    async def was_set_back(self, target: str, page: OutboxPage, received: Received) -> bool:
+        """Whether its receiver knows more of an outbox than is there, as `page` seems to say. Raises BrokerError."""
+        if received.problem == DIVERGED:
+            return True
+        now = await self.page(target)  # what was received is in it, or has gone from it before
+        return now is not None and now.epoch == page.epoch and now.first + now.count <= received.last
+
+    async def done(self, target: str, epoch: bytes, last: int) -> None:
+        """What is up to this number is with its receiver. Raises BrokerError."""
+        keys = [self._keys.outbox(target), self._keys.outbox_numbers, self._keys.outboxes]
+        await self._connection.run(DONE, keys, [target, epoch, last])
+
+    async def receive(self, page: OutboxPage) -> Received:
+        """Have what another shard's jobs sent here, each entry once. Raises BrokerError."""
+        args = [page.epoch, page.first, page.before_id, *page.entries]
+        last, problem = await self._connection.run(RECEIVE, [self._keys.received], args)
+        return Received(last, problem.decode(errors="replace"))
+
+
+def _at_a_time(send: Send, now_s: float) -> Send:
+    """A delay counts from the job's end, not from when it gets to the other shard."""
+    return send if send.delay_s is None else Send(send.job, at_s=now_s + send.delay_s)
