@@ -27,11 +27,12 @@ def consumers(processes: Sequence[Process]) -> dict[str, list[Process]]:
 
 def problems(snapshot: Snapshot) -> list[tuple[str, str]]:
     """All of them, or the first `MOST` and how many more."""
+    redis = [("/doctor", finding.text) for finding in snapshot.redis]
     if not snapshot.processes and snapshot.totals.enqueued:
         count = snapshot.totals.enqueued
-        return [("/processes", f"no process runs, and {counted(count, 'job')} wait{'s' if count == 1 else ''}")]
+        return [*redis, ("/processes", f"no process runs, and {counted(count, 'job')} wait{'s' if count == 1 else ''}")]
     paused = [("/queues", f"class {name} is paused: its jobs are held") for name in snapshot.paused_classes]
-    found = [*_of_queues(snapshot), *_of_hosts(snapshot), *_of_processes(snapshot), *paused]
+    found = [*redis, *_of_queues(snapshot), *_of_hosts(snapshot), *_of_processes(snapshot), *paused]
     return found if len(found) <= MOST else [*found[:MOST], ("/doctor", f"{len(found) - MOST:,} more; ask the doctor")]
 
 

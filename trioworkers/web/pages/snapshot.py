@@ -7,10 +7,14 @@ from functools import partial
 
 import attrs
 
+from trioworkers.broker.checks import Finding, check_eviction, check_persistence, check_role, read_info
 from trioworkers.broker.people.contents import QueueState
 from trioworkers.broker.people.inspection import Totals
+from trioworkers.errors import Refused
 from trioworkers.web.visit import Visit
 from trioworkers.wire.process_records import Process
+
+LOOK_AT_REDIS_S = 10.0
 
 
 @attrs.frozen
@@ -22,6 +26,18 @@ class Snapshot:
     queues: Sequence[QueueState]
     processes: Sequence[Process]
     paused_classes: Sequence[str]
+    redis: Sequence[Finding] = ()
+    """What is wrong with the Redis itself: it takes no writes, is full, evicts, can't write to its disk."""
+
+
+async def _wrong_with_redis(visit: Visit) -> Sequence[Finding]:
+    """Of what one INFO says; nothing, if our user may not ask that: the doctor tells so."""
+    try:
+        info = await read_info(visit.session.connection)
+    except Refused:
+        return ()
+    checks = (check_role(info), check_eviction(info), check_persistence(info, snapshots=True))
+    return [each for each in checks if each.level in ("warning", "problem")]
 
 
 async def take(visit: Visit) -> Snapshot:
@@ -31,7 +47,8 @@ async def take(visit: Visit) -> Snapshot:
     paused = await visit.session.fleet.paused()
     processes = await inspector.processes()
     totals = await inspector.totals(queues)
-    return Snapshot(await inspector.now_s(), totals, queues, processes, sorted(paused.classes))
+    wrong: Sequence[Finding] = await visit.fresh("redis", partial(_wrong_with_redis, visit), LOOK_AT_REDIS_S)
+    return Snapshot(await inspector.now_s(), totals, queues, processes, sorted(paused.classes), wrong)
 
 
 async def snapshot_of(visit: Visit) -> Snapshot:
