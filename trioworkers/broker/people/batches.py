@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from typing import Any
 
 import attrs
 
@@ -106,22 +107,40 @@ async def inner_batches(connection: Connection, keys: Keys, batch: str) -> list[
 
 async def waits_for(connection: Connection, keys: Keys, batch: str, most: int) -> dict[str, list[str]]:
     """Of a batch's members that wait for others: for which, as far as these have not ended; of `most` or so of them. Raises BrokerError."""
-    read, cursor, found = connection.commands("batches"), None, dict[str, list[str]]()
+    read, cursor = connection.commands("batches"), None
+    found: dict[str, list[str]] = {}
+    pages: list[tuple[str, list[str]]] = []
+    noted: set[bytes] = set()
     while cursor != 0 and len(found) < most:
         cursor, fields = await read.hscan(f"{keys.batch(batch)}:graph", cursor, 200)
         for name, packed in fields.items():
-            if name.startswith(b"w:") and (before := _before(packed)) is not None:
-                found[name[2:].decode(errors="replace")] = before
+            kind, text = name[:2], name[2:].decode(errors="replace")
+            if kind == b"w:" and len(_unpacked(packed)) > 5:
+                found[text] = []
+            elif kind == b"f:":
+                pages.append(
+                    (
+                        text.rpartition(" ")[0],
+                        [jid.decode(errors="replace") for jid in _unpacked(packed) if isinstance(jid, bytes)],
+                    )
+                )
+            elif kind in (b"n:", b"e:"):
+                noted.add(name)
+    for before, jids in pages:
+        for jid in jids:  # who waits for several has a field for each of those that it still waits for
+            waits = f"n:{jid}".encode() not in noted or f"e:{jid} {before}".encode() in noted
+            if jid in found and waits:
+                found[jid].append(before)
     return found
 
 
-def _before(packed: bytes) -> list[str] | None:
-    """The jids in a record of a member that waits; None for what somebody else has written."""
+def _unpacked(packed: bytes) -> list[Any]:
+    """A record of the graph; an empty one for what somebody else has written."""
     try:
-        jids = unpack_bytes(packed)[5]
-        return [jid.decode(errors="replace") for jid in jids] if jids else []
-    except (ValueError, TypeError, AttributeError, LookupError):
-        return None
+        record = unpack_bytes(packed)
+    except ValueError:
+        return []
+    return record if isinstance(record, list) else []
 
 
 @attrs.frozen
