@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
+from typing import Any
 
 import pytest
 from coredis import PureToken
@@ -15,7 +16,18 @@ from trioworkers.broker.contract import Holder, Settlement
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
-from trioworkers.outcome import Acknowledge, Checkpoint, Discard, Outcome, Requeue, Retry
+from trioworkers.broker.settle import SETTLE_APART, SETTLE_NAME
+from trioworkers.broker.too_slow import TRIES, CantPass
+from trioworkers.outcome import (
+    Acknowledge,
+    Bury,
+    Checkpoint,
+    Discard,
+    Outcome,
+    Requeue,
+    Retry,
+    Snooze,
+)
 from trioworkers.send import Send
 from trioworkers.wire.keys import Keys
 
@@ -221,3 +233,77 @@ async def test_group_of_an_earlier_life_finds_nothing_to_do_even_while_nobody_ha
         with pytest.raises(Superseded):
             await first.settle(7, [Settlement("q", p, Discard())])
         assert await running(second) == [p]
+
+
+def at_the_end(payload: bytes) -> bytes:
+    return payload[:-1] + b',"retry_count":1}'
+
+
+@pytest.mark.parametrize(
+    "amend", [at_the_end, lambda payload: b'{"retry_count":1,' + payload[1:], lambda payload: payload]
+)
+@pytest.mark.parametrize("kind", ["retry", "dead", "requeue", "snooze", "checkpoint", "done", "discard"])
+async def test_what_the_link_cannot_carry_is_settled_without_its_bytes(
+    owner: RedisBroker, monkeypatch: pytest.MonkeyPatch, kind: str, amend: Callable[[bytes], bytes]
+):
+    """They lie in Redis already: what is sent is what tells the payload from the others, and what is other in its next form."""
+    p = payloads(3, size=100_000)
+    await run(owner, p)
+    new = amend(p[1])
+    outcome: Outcome | Checkpoint = {
+        "retry": Retry(new, 5),
+        "dead": Bury(new),
+        "requeue": Requeue(new),
+        "snooze": Snooze(new, 5),
+        "checkpoint": Checkpoint(new),
+        "done": Acknowledge([Send(Job("next", "B", []))]),
+        "discard": Discard(),
+    }[kind]
+    sent: list[int] = []
+    script = owner.connection.run
+
+    async def weighed(asked: Any, keys: Any, args: Sequence[Any], *more: Any) -> Any:
+        sent.append(sum(len(each) for each in args if isinstance(each, bytes)))
+        return await script(asked, keys, args, *more)
+
+    monkeypatch.setattr(owner.connection, "run", weighed)
+    owner.too_slow._failed[SETTLE_NAME] = TRIES
+    number = next(NUMBERS)
+    for _ in range(2):  # the second time as after a lost reply
+        owner.too_slow._failed[SETTLE_NAME] = TRIES
+        assert await owner.settle(number, [Settlement("q", p[1], outcome)]) == {}
+    assert max(sent) < 2000
+    call = owner.connection.call
+    left = {"checkpoint": [new, p[0], p[2]]}.get(kind, [p[0], p[2]])
+    assert await running(owner) == left
+    found = {
+        "retry": await call("look", lambda client: client.zrange("retry", 0, -1)),
+        "dead": await call("look", lambda client: client.zrange("dead", 0, -1)),
+        "snooze": await call("look", lambda client: client.zrange("schedule", 0, -1)),
+        "requeue": await call("look", lambda client: client.lrange("queue:q", 0, -1)),
+    }
+    assert {name: list(there) for name, there in found.items() if there} == ({kind: [new]} if kind in found else {})
+    assert await call("look", lambda client: client.llen("queue:next")) == (kind == "done")
+    assert SETTLE_NAME not in owner.too_slow
+
+
+async def test_what_is_not_ours_any_more_is_gone_by_its_digest_too(owner: RedisBroker):
+    p = payloads(2)
+    await run(owner, p[:1])
+    owner.too_slow._failed[SETTLE_NAME] = TRIES
+    assert await owner.settle(next(NUMBERS), [Settlement("q", p[1], Acknowledge())]) == {0: "gone"}
+    assert await running(owner) == p[:1]
+
+
+async def test_several_that_cannot_pass_are_tried_one_by_one_and_one_is_given_up_in_the_end(owner: RedisBroker):
+    p = payloads(2)
+    await run(owner, p)
+    group = [Settlement("q", payload, Acknowledge()) for payload in p]
+    owner.too_slow._failed[SETTLE_NAME] = TRIES
+    with pytest.raises(CantPass):
+        await owner.settle(next(NUMBERS), group)
+    owner.too_slow._failed[SETTLE_APART] = TRIES
+    with pytest.raises(CantPass):
+        await owner.settle(next(NUMBERS), group[:1])
+    assert await owner.settle(next(NUMBERS), group) == {}  # and all begins anew
+    assert await running(owner) == []

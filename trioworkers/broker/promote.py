@@ -47,7 +47,9 @@ class Promotes(Owner):
         names += [keys.queues, keys.dead, *([keys.cron, keys.cron_news] if ticks else [])]
         # Where what is dead lies in records only we write what waits: nothing huge.
         huge_bytes = math.inf if self.dialect.keeps_records else self.guard.huge_bytes
-        if "due" in self.too_slow:  # what is larger than the link carries in a second or so goes its way without us
+        if (
+            "due" in self.too_slow or "promote" in self.too_slow
+        ):  # what is larger than the link carries in a second or so goes its way without us
             huge_bytes = min(huge_bytes, self.connection.link.pace.bytes)
         args = [
             limit,
@@ -102,7 +104,8 @@ class Promotes(Owner):
         keys = [self.keys.retry if source == "retry" else self.keys.schedule, self.keys.queues, self.keys.dead]
         work = pack(self._promotions(entries))
         args = [work, self.dialect.pushed_with, int(self.dialect.keeps_records), self.keys.own]
-        moved, *errors = await self.connection.run(PROMOTE, keys, args)
+        with self.too_slow.watching("promote"):
+            moved, *errors = await self.connection.run(PROMOTE, keys, args)
         return moved, [error.decode(errors="replace") for error in errors]
 
     def _promotions(self, entries: Iterable[tuple[bytes, str | None, bytes]]) -> list[tuple[Any, ...]]:

@@ -52,7 +52,7 @@ class Reclaims(InProgress):
         """
         key = self.keys.in_progress(queue, process_id)
         most = self.guard.huge_bytes
-        if key in self.too_slow:
+        if key in self.too_slow or _way_back(key) in self.too_slow:
             most = min(most, self.connection.link.pace.bytes)
             await self._reclaim_huge(process_id, queue, most)
         _, payloads, huge = await self._page("peek", key, 0, limit, huge_bytes=most)
@@ -116,7 +116,8 @@ class Reclaims(InProgress):
         ]
         args = [holder, pack(work), self.dialect.put_back_with, int(self.dialect.keeps_records), keys.own]
         args.append(self.holder.next_call())
-        moved, *error = await self.connection.run(RECLAIM, names, args)
+        with self.too_slow.watching(_way_back(keys.in_progress(queue, process_id))):
+            moved, *error = await self.connection.run(RECLAIM, names, args)
         return moved, error[0].decode(errors="replace") if error else ""
 
     async def held_by(self, process_id: str, queue: str) -> int:
@@ -160,6 +161,11 @@ class Reclaims(InProgress):
         except Refused:  # as above: then nobody is charged
             return {}
         return {jid.decode(errors="replace"): how == ALONE.encode() for jid, how in noted.items()}
+
+
+def _way_back(key: str) -> str:
+    """What a list's payloads are called on their way to Redis, which may be slower than the way from there."""
+    return f"{key} back"
 
 
 def _count(jid: str, text: bytes) -> int:

@@ -4,7 +4,8 @@
 -- …_then    counted on that day (or by that worker); counts_failures: 1 if failures count as processed
 -- payloads  those of a list together, oldest first. Not packed: Lua looks at every byte of each string that it makes
 -- work      {lists, cleared, effects or nothing}
---         lists    {{in-progress list, how many of the payloads, {{which of these, kind, …}, …}}, …}: those named are not just to be
+--         lists    {{in-progress list, how many of the payloads, {{which of these, kind, …}, …}, nothing, or of one whose payload isn't there {sha1, its
+--                  length}, which has {before, from, to, after} for each payload' that brings along a part of it}, …}: those named are not just to be
 --                  forgotten, but
 --           'sends' push later, and of unique jobs own {KEY, jid} that is let go or nothing     'retry' payload' delay    'dead' payload' counted in a list 0|1    'discard'    'expire'
 --           'requeue' queue payload' LPUSH or RPUSH    'snooze' payload' delay
@@ -49,13 +50,33 @@ local write = {
   snooze = function(_, payload, delay) add(schedule, now() + delay, payload); return 0, 0 end,
 }
 
+-- For a link that can't carry the payload of a single outcome: it is known by its digest, and what is amended by what is other than in it.
+local function known_by(list, digest)
+  for i = 0, redis.call('LLEN', list) - 1 do
+    local payload = redis.call('LINDEX', list, i)
+    if #payload == digest[2] and redis.sha1hex(payload) == digest[1] then return payload end
+  end
+end
+
+local function complete(outcome, payload)
+  if outcome[2] == 'sends' then return end
+  for i = 3, #outcome do
+    local part = outcome[i]
+    if type(part) == 'table' then outcome[i] = part[1] .. string.sub(payload, part[2], part[3]) .. part[4] end
+  end
+end
+
 -- List by list: were the next one of the wrong type, nothing would have been taken that isn't written.
 local lists, cleared, effects = unpack(cmsgpack.unpack(work))
 local processed, failed, result, before, kept = 0, 0, {}, before_payloads, {}
 for _, l in ipairs(lists) do
-  local list, count, outcomes = unpack(l)
+  local list, count, outcomes, digest = unpack(l)
   local payloads = {}
   for i = 1, count do payloads[i] = ARGV[before + i] end
+  if digest then
+    payloads[1] = known_by(list, digest) or 'tw:' .. ours
+    for _, o in ipairs(outcomes) do complete(o, payloads[1]) end
+  end
   local taken = take(list, payloads, 'tw:' .. ours) -- a lease's value is no payload
   for i, is_ours in ipairs(taken) do
     if is_ours then

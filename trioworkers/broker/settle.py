@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -9,10 +10,14 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from trioworkers import outcome as outcomes
 from trioworkers.broker.contract import Settlement
 from trioworkers.broker.owner import Owner
-from trioworkers.broker.redis.scripts import ENDS, script
+from trioworkers.broker.redis.scripts import ENDS, Script, script
+from trioworkers.broker.too_slow import CantPass
+from trioworkers.errors import Unavailable
 from trioworkers.exits import Effect, given_up
 from trioworkers.wire.packing import pack, unpack
 
@@ -44,6 +49,9 @@ SETTLE_HELD = _SETTLE(preludes=(*ENDS, "take"))
 
 
 DAY_S = 86_400
+SETTLE_NAME, SETTLE_APART = "settle", "settle apart"
+MARGINS = (0, 1, 64, 512, 4096, 1 << 15)
+"""How much of a payload at its beginning and end may have been changed by what was amended: our fields and those of its failure."""
 
 
 class Settles(Owner):
@@ -78,18 +86,45 @@ class Settles(Owner):
                     ops = action[4] if action[4:] else False
                     sends_unique, action = True, (*action[:4], ops, given_up(effects))
                 more[queue].append((len(by_queue[queue]), *action))
+        lists: list[tuple[Any, ...]]
         lists = [(self.in_progress(queue), len(indexes), more[queue]) for queue, indexes in by_queue.items()]
         indexes = list(chain.from_iterable(by_queue.values()))
+        apart = self._apart(group) if SETTLE_NAME in self.too_slow else b""
+        if apart:
+            lists = [
+                (list_, count, [_without(apart, each) for each in more], _known_by(apart))
+                for list_, count, more in lists
+            ]
         work = pack(
             (lists, cleared, (self.keys.own, _effects(group, holding, indexes))) if holding else (lists, cleared)
         )
         args: list[Any] = [number, self.holder.lease, work, int(self.dialect.processed_counts_failures)]
-        args.extend(group[index].payload for index in indexes)
+        args.extend(b"" if apart else group[index].payload for index in indexes)
         script = SETTLE_HELD if holding or sends_unique else SETTLE
-        problems = dict(unpack(await self.connection.run(script, self._settle_keys(), args)) or ())
+        problems = dict(unpack(await self._carry(script, args, is_apart=bool(apart))) or ())
         if problems.pop(0, None) is not None:
             self.on_moves()
         return {indexes[number - 1]: problem for number, problem in problems.items()}
+
+    def _apart(self, group: Sequence[Settlement]) -> bytes:
+        """The one payload of a group that the link can't carry as a whole. Raises CantPass for several: each shall be tried by itself; and for what it brings along."""
+        if len(group) > 1:
+            raise CantPass
+        if SETTLE_APART in self.too_slow:
+            self.too_slow.forget(SETTLE_NAME, SETTLE_APART)
+            raise CantPass
+        return group[0].payload
+
+    async def _carry(self, script: Script, args: list[Any], *, is_apart: bool) -> Any:
+        began_at = trio.current_time()
+        try:
+            reply = await self.connection.run(script, self._settle_keys(), args)
+        except Unavailable:
+            self.too_slow.failed(SETTLE_APART if is_apart else SETTLE_NAME, began_at)
+            raise
+        if is_apart:
+            self.too_slow.forget(SETTLE_NAME, SETTLE_APART)
+        return reply
 
     def _action(self, queue: str, payload: bytes, outcome: outcomes.Outcome | outcomes.Checkpoint) -> Sequence[Any]:
         """What `settle.lua` calls it, and what it wants to know."""
@@ -138,6 +173,28 @@ class Settles(Owner):
             keys.suspects(process_id),
             *stats,
         ]
+
+
+def _known_by(payload: bytes) -> tuple[str, int]:
+    """By what Redis finds the payload of ours that it has already."""
+    return hashlib.sha1(payload, usedforsecurity=False).hexdigest(), len(payload)
+
+
+def _without(payload: bytes, action: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What `settle.lua` is to do, without those bytes that Redis has in the payload already."""
+    if action[1] == "sends":
+        return action
+    return tuple(_spliced(payload, each) if isinstance(each, bytes) else each for each in action)
+
+
+def _spliced(payload: bytes, amended: bytes) -> bytes | tuple[bytes, int, int, bytes]:
+    """The amended payload as what comes before and after a part of the old one, told by its first and last byte's place, from one on."""
+    for margin in MARGINS:
+        middle = payload[margin : len(payload) - margin]
+        at = amended.find(middle) if middle else -1
+        if at >= 0:
+            return amended[:at], margin + 1, len(payload) - margin, amended[at + len(middle) :]
+    return amended
 
 
 def _effects(

@@ -16,8 +16,15 @@ ALL_THE_TIME_S = REPLY_TIMEOUT_S * (MOST_SILENCES - 1)
 TRIES = 2
 
 
+class CantPass(Exception):
+    """What is to be written is more than the link carries in the time that a call may take, tried twice. `str()`: as a sentence."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the way to Redis doesn't carry it within {ALL_THE_TIME_S:.0f} s")
+
+
 class TooSlow:
-    """One worker's, by what was read."""
+    """One worker's, by what was read or written."""
 
     def __init__(self) -> None:
         self._failed: Counter[str] = Counter()
@@ -26,14 +33,23 @@ class TooSlow:
         """Whether it was tried as often as it should be."""
         return self._failed[what] >= TRIES
 
+    def forget(self, *what: str) -> None:
+        """Begin anew with these."""
+        for each in what:
+            del self._failed[each]
+
     @contextmanager
     def watching(self, what: str) -> Iterator[None]:
-        """Take note of how reading it goes."""
+        """Take note of how that goes."""
         began_at = trio.current_time()
         try:
             yield
         except Unavailable:
-            if trio.current_time() - began_at >= ALL_THE_TIME_S:
-                self._failed[what] += 1
+            self.failed(what, began_at)
             raise
         del self._failed[what]
+
+    def failed(self, what: str, began_at: float) -> None:
+        """Take note of what failed just now."""
+        if trio.current_time() - began_at >= ALL_THE_TIME_S:
+            self._failed[what] += 1
