@@ -20,14 +20,16 @@ DEFAULT = "the default address"
 
 @attrs.frozen
 class ChosenRedis:
-    """A Redis and a namespace in it. `source`: what decided on this one, for messages."""
+    """A Redis and a namespace in it. `source`: what decided on this one, for messages. `shard`: what the App calls it, for people, where it is one of several."""
 
     url: str
     namespace: str = ""
     source: str = DEFAULT
+    shard: str = ""
 
     def __str__(self) -> str:
-        return f"{shown_url(self.url)}{f' (namespace {self.namespace!r})' if self.namespace else ''}"
+        which = f"{self.shard}, " if self.shard else ""
+        return f"{which}{shown_url(self.url)}{f' (namespace {self.namespace!r})' if self.namespace else ''}"
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import trio
 from trioworkers.app import App
 from trioworkers.chosen_redis import ChosenRedis, redis_of
 from trioworkers.cli.loader import load_app
+from trioworkers.cli.shards import places_of
 from trioworkers.cli.tables import say
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import ConfigurationError
@@ -55,17 +56,29 @@ def beside_worker(app: App, how: Serving) -> Iterator[None]:
 
     from trioworkers.web.serving import beside  # noqa: PLC0415 - as above
 
-    settings = app.settings
     metrics = None
     if find_spec("prometheus_client") is not None:
         from trioworkers.observe.metrics import Metrics  # noqa: PLC0415 - may not be installed
 
         metrics = Metrics(app)
-    dashboard = how.application(known(ChosenRedis(settings.redis_url, settings.namespace, "the App")), metrics)
+    dashboard = how.application(known(_shown_of(app)), metrics)
     listener = how.listen()
-    logging.getLogger("trioworkers").info("dashboard at %s", shown_address(listener))
+    which = (
+        ""
+        if app.layout is None
+        else f" of {_shown_of(app)}; of another shard: trioworkers web --redis MODULE:APP@SHARD"
+    )
+    logging.getLogger("trioworkers").info("dashboard at %s%s", shown_address(listener), which)
     with beside(dashboard, listener):
         yield
+
+
+def _shown_of(app: App) -> ChosenRedis:
+    """The Redis that it shows: one page is of one, the first of several."""
+    settings = app.settings
+    if app.layout is None:
+        return ChosenRedis(settings.redis_url, settings.namespace, "the App")
+    return next(iter(places_of(app).values()))
 
 
 def known(chosen: ChosenRedis) -> ChosenRedis:

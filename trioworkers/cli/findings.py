@@ -21,6 +21,7 @@ from trioworkers.broker.redis.server import open_server
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_in
 from trioworkers.cli.loader import load_app
+from trioworkers.cli.shards import places_of
 from trioworkers.cli.tables import clean, in_lines
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import BrokerError, Unreachable, WrongLogin
@@ -39,9 +40,13 @@ def examine(
     """All findings: of Redis, this machine, and if there is a target its App and deployment."""
     app = None if target is None else load_app(target)
     seconds, source = (grace_s, "--grace") if manifest is None else grace_in(manifest)
-    place = _place(app, redis, namespace)
+    places = (
+        [*places_of(app).values()]
+        if app is not None and redis is None and app.shards
+        else [_place(app, redis, namespace)]
+    )
     timeout_s = (Settings() if app is None else app.settings).shutdown_timeout
-    findings = _check_redis(place)
+    findings = [finding for place in places for finding in _check_redis(place)]
     findings += [check_files(app), check_grace(seconds, source, timeout_s)]
     if app is not None:
         findings += check_app(app)
@@ -57,7 +62,7 @@ def _place(app: App | None, redis: str | None, namespace: str | None) -> ChosenR
 
 def _check_redis(place: ChosenRedis) -> list[Finding]:
 
-    where = f"{shown_url(place.url)} ({place.source})"
+    where = f"{shown_url(place.url)} ({place.shard or place.source})"
     findings: list[Finding] = []
 
     async def ask() -> None:

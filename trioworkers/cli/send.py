@@ -10,6 +10,7 @@ from functools import partial
 import trio
 
 from trioworkers.cli.session import Session, in_session
+from trioworkers.cli.shards import names_an_app
 from trioworkers.cli.tables import remark, say
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import TrioworkersError
@@ -23,18 +24,26 @@ NAMED = 5
 
 def send(job: Job, delay_s: float | None, redis: str | None, namespace: str | None) -> None:
     """Enqueue or schedule it. Raises BadJob and BrokerError."""
-    place = which_redis(redis, namespace)
+    if redis is not None and names_an_app(redis) and namespace is None:  # of several Redises its client knows which
+        from trioworkers.cli.loader import load_app  # noqa: PLC0415 - most commands load no App
 
-    async def send() -> None:
-        async with Client(place.url, namespace=place.namespace) as client:
-            await (client.enqueue(job) if delay_s is None else client.schedule(delay_s, job))
-
-    with place.explained():
-        trio.run(send)
+        trio.run(_send, load_app(redis).client(), job, delay_s)
+    else:
+        place = which_redis(redis, namespace)
+        with place.explained():
+            trio.run(_send, Client(place.url, namespace=place.namespace), job, delay_s)
     say(job.jid)
-    if os.environ.get("TRIOWORKERS_DIALECT", "sidekiq") == "sidekiq":  # others' workers don't tell what they serve
+    is_of_app = names_an_app(redis)
+    if (
+        not is_of_app and os.environ.get("TRIOWORKERS_DIALECT", "sidekiq") == "sidekiq"
+    ):  # others' workers don't tell what they serve
         with suppress(TrioworkersError):  # the job is sent, and who may send need not be allowed to look
             in_session(partial(_say_if_it_waits, job), redis, namespace)
+
+
+async def _send(client: Client, job: Job, delay_s: float | None) -> None:
+    async with client:
+        await (client.enqueue(job) if delay_s is None else client.schedule(delay_s, job))
 
 
 async def _say_if_it_waits(job: Job, session: Session) -> None:

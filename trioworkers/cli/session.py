@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 
 import trio
@@ -15,21 +15,81 @@ from trioworkers.broker.people.session import Session, open_session
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.chosen_redis import ChosenRedis
+from trioworkers.cli.shards import names_an_app, redises_of
+from trioworkers.cli.tables import in_shard, remark
 from trioworkers.cli.which_redis import which_redis
+from trioworkers.errors import NotFound, Unavailable
 from trioworkers.redis_url import shown_url
 
-__all__ = ["Session", "in_session"]
+__all__ = ["Session", "in_session", "in_sessions"]
 
 
 def in_session(command: Callable[[Session], Awaitable[None]], redis: str | None, namespace: str | None) -> None:
     """Run `command` on the Redis that is meant. Raises Unavailable with its address, and our other errors.
 
+    `redis` may name an App with shards: then it is run on each of them, what it writes says on which, and one that isn't there keeps none of the others from
+    being shown. NotFound is raised if it is so in all of them.
+
     Who reads our output may stop reading: then we end as any tool does.
     """
-    place = which_redis(redis, namespace)
+    places = _places(redis, namespace)
+    with _ending_as_any_tool():
+        if len(places) == 1:
+            _run_at(command, next(iter(places.values())))
+        else:
+            _run_at_each(command, places)
+
+
+def in_sessions(
+    command: Callable[[Sequence[Session]], Awaitable[None]], redis: str | None, namespace: str | None
+) -> None:
+    """As `in_session`, with all Redises at once."""
+    places = [*_places(redis, namespace).values()]
+
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            sessions = [await stack.enter_async_context(_opened(place)) for place in places]
+            await command(sessions)
+            sys.stdout.flush()
+
+    with _ending_as_any_tool(), _silent_logs(), places[0].explained() if len(places) == 1 else nullcontext():
+        trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
+
+
+def _places(redis: str | None, namespace: str | None) -> Mapping[str, ChosenRedis]:
+    if redis is not None and names_an_app(redis):
+        return redises_of(redis, namespace)
+    return {"": which_redis(redis, namespace)}
+
+
+def _run_at_each(command: Callable[[Session], Awaitable[None]], places: Mapping[str, ChosenRedis]) -> None:
+    """On one after the other. Raises what went wrong with the first that isn't there, when the others have been asked."""
+    missing: list[NotFound] = []
+    away: Unavailable | None = None
+    for name, place in places.items():
+        with in_shard(name or "(own)"):
+            try:
+                _run_at(command, place)
+            except NotFound as error:
+                missing.append(error)
+            except Unavailable as error:
+                remark(str(error))
+                away = away or error
+    if away is not None:
+        raise away
+    if len(missing) == len(places):
+        raise missing[0]
+
+
+def _run_at(command: Callable[[Session], Awaitable[None]], place: ChosenRedis) -> None:
+    with _silent_logs(), place.explained():
+        trio.run(partial(_run, command, place), restrict_keyboard_interrupt_to_checkpoints=True)
+
+
+@contextmanager
+def _ending_as_any_tool() -> Iterator[None]:
     try:
-        with _silent_logs(), place.explained():
-            trio.run(partial(_run, command, place), restrict_keyboard_interrupt_to_checkpoints=True)
+        yield
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -50,9 +110,15 @@ def _silent_logs() -> Iterator[None]:
 
 
 async def _run(command: Callable[[Session], Awaitable[None]], place: ChosenRedis) -> None:
+    async with _opened(place) as session:
+        await command(session)
+        sys.stdout.flush()
+
+
+@asynccontextmanager
+async def _opened(place: ChosenRedis) -> AsyncIterator[Session]:
     async with (
         open_server(place.url) as url,
         open_session(url, place.namespace, Link(shown_url(url))) as session,
     ):
-        await command(session)
-        sys.stdout.flush()
+        yield session

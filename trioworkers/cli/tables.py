@@ -11,7 +11,9 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -34,11 +36,25 @@ class Column:
     least: int | None = None
 
 
+_shard: ContextVar[str] = ContextVar("trioworkers_shard", default="")
+
+
+@contextmanager
+def in_shard(name: str) -> Iterator[None]:
+    """What is written within the block was found in that shard, and says so."""
+    token = _shard.set(name)
+    try:
+        yield
+    finally:
+        _shard.reset(token)
+
+
 class Rows:
     """Writes rows as they come: on a terminal when they are `end`ed, at the latest after some hundred."""
 
     def __init__(self, columns: Sequence[Column], *, as_json: bool) -> None:
-        self._columns = columns
+        shard = _shard.get()
+        self._columns = [Column("shard", lambda _: shard), *columns] if shard else columns
         self._as_json = as_json
         self._for_people = not as_json and sys.stdout.isatty()
         self._collected: list[list[str]] = []
@@ -94,6 +110,8 @@ def fit(columns: Sequence[Column], naturals: Sequence[int], room: int) -> Sequen
 
 def write_json(value: Any) -> None:
     """One line of JSON."""
+    if (shard := _shard.get()) and isinstance(value, Mapping):
+        value = {"shard": shard, **value}
     sys.stdout.write(json_line(value) + "\n")
 
 
@@ -114,13 +132,18 @@ def in_lines(text: str, indent: int) -> Sequence[str]:
 
 def say(text: str) -> None:
     """A line for people."""
-    sys.stdout.write(f"{clean(text)}\n")
+    sys.stdout.write(f"{_where()}{clean(text)}\n")
     sys.stdout.flush()
 
 
 def remark(text: str) -> None:
     """A line for people beside the rows."""
-    sys.stderr.write(f"{clean(text)}\n")
+    sys.stderr.write(f"{_where()}{clean(text)}\n")
+
+
+def _where() -> str:
+    shard = _shard.get()
+    return f"{shard}: " if shard else ""
 
 
 def clean(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -22,7 +22,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _SAMPLES = 60
 
 
-async def stats(session: Session, *, every_s: float | None, as_json: bool) -> None:
+async def stats(sessions: Sequence[Session], *, every_s: float | None, as_json: bool) -> None:
     """Totals once, or every `every_s` seconds with rates until interrupted; then a Redis that goes is waited for."""
     meter = _Meter()
     with _screen(live=every_s is not None and not as_json and sys.stdout.isatty()) as screen:
@@ -33,7 +33,7 @@ async def stats(session: Session, *, every_s: float | None, as_json: bool) -> No
             else:
                 screen.update("\n".join([*_lines(numbers, meter), clean(text)]), refresh=True)
 
-        numbers = await _numbers(session, meter)
+        numbers = await _numbers(sessions, meter)
         while True:
             if as_json:
                 write_json(numbers)
@@ -44,16 +44,18 @@ async def stats(session: Session, *, every_s: float | None, as_json: bool) -> No
             sys.stdout.flush()
             if every_s is None:
                 return
-            numbers = await _again(session, meter, every_s, tell)
+            numbers = await _again(sessions, meter, every_s, tell)
 
 
-async def _again(session: Session, meter: _Meter, every_s: float, tell: Callable[[str], None]) -> dict[str, Any]:
+async def _again(
+    sessions: Sequence[Session], meter: _Meter, every_s: float, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """The next look that succeeds: who watches wants to see Redis come back, too."""
     told = False
     while True:
         await trio.sleep(every_s)
         try:
-            return await _numbers(session, meter)
+            return await _numbers(sessions, meter)
         except Unavailable as error:
             if not told:
                 tell(f"no answer from Redis, it is waited for: {error}")
@@ -86,17 +88,29 @@ class _Meter:
         return "".join(_BARS[round(rate / highest * (len(_BARS) - 1))] for rate in self.history)
 
 
-async def _numbers(session: Session, meter: _Meter) -> dict[str, Any]:
-    totals = await session.inspector.totals()
-    processes = await session.inspector.processes()
+async def _numbers(sessions: Sequence[Session], meter: _Meter) -> dict[str, Any]:
+    """Of all Redises together. A process that has several counts once."""
+    each = [await session.inspector.totals() for session in sessions]
+    processes = [process for session in sessions for process in await session.inspector.processes()]
+    slots = {process.process_id or process.identity: process.concurrency for process in processes}
+    totals = each[0] if len(each) == 1 else _sum(each)
     return {
         **{name: value for name, value in attrs.asdict(totals, recurse=False).items() if name != "sets"},
         **totals.sets,
         "busy": sum(process.busy for process in processes),
-        "slots": sum(process.concurrency for process in processes),
-        "processes": len(processes),
+        "slots": sum(slots.values()),
+        "processes": len(slots),
         **meter.rates(totals),
     }
+
+
+def _sum(each: Sequence[Totals]) -> Totals:
+    counts = {
+        field.name: sum(getattr(one, field.name) for one in each)
+        for field in attrs.fields(Totals)
+        if field.name != "sets"
+    }
+    return Totals(**counts, sets={name: sum(one.sets[name] for one in each) for name in each[0].sets})
 
 
 def _lines(numbers: dict[str, Any], meter: _Meter) -> list[str]:

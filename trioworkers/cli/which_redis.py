@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 from trioworkers.chosen_redis import ChosenRedis, choose
+from trioworkers.cli.shards import names_an_app, redises_of
 from trioworkers.cli.usage import check_options, check_url
+from trioworkers.errors import WrongUsage
 
 
 def which_redis(redis: str | None, namespace: str | None = None) -> ChosenRedis:
@@ -14,6 +16,13 @@ def which_redis(redis: str | None, namespace: str | None = None) -> ChosenRedis:
     Raises WrongUsage.
     """
     check_options(namespace=namespace)
+    if redis is not None and names_an_app(redis):
+        places = redises_of(redis, namespace)
+        if len(places) > 1:
+            raise WrongUsage(
+                f"--redis: this command is for one Redis, and {redis} has several: name one, {redis}@SHARD ({', '.join(filter(None, places))})"
+            )
+        return next(iter(places.values()))
     check_url(redis, "--redis")
     if redis is None and (url := os.environ.get("REDIS_URL")):
         check_url(url, "REDIS_URL")

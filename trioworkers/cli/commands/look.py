@@ -181,6 +181,8 @@ def stats(
     Of all processes together, Ruby's and ours.
     """
     from trioworkers.cli import totals  # noqa: PLC0415 - as above
-    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_sessions  # noqa: PLC0415 - as above
 
-    in_session(lambda session: totals.stats(session, every_s=every if watch else None, as_json=json), redis, namespace)
+    in_sessions(
+        lambda sessions: totals.stats(sessions, every_s=every if watch else None, as_json=json), redis, namespace
+    )

@@ -34,7 +34,7 @@ Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.",
 Redis = Annotated[
     str | None,
     typer.Option(
-        help="redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://. Default: REDIS_URL, the Redis of a `trioworkers dev` that runs here, or redis://localhost:6379/0."
+        help="redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://; or MODULE:APP, whose Redis or shards are meant, MODULE:APP@SHARD for one of them. Default: REDIS_URL, the Redis of a `trioworkers dev` that runs here, or redis://localhost:6379/0."
     ),
 ]
 Namespace = Annotated[

@@ -1,0 +1,170 @@
+"""Commands whose `--redis` names an App with shards: they look into all of them and say which, and act in the one where a job is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Server
+from typer.testing import CliRunner
+
+from trioworkers.cli.commands import app as commands
+from trioworkers.cli.shards import names_an_app
+
+APP = """
+from trioworkers import App, Shard
+
+app = App(shards={{"a": Shard({a!r}, namespace="na"), "b": Shard({b!r}, namespace="nb")}})
+app.queue("q", shards=["a", "b"])
+other = App({a!r}, namespace="na")
+
+
+@app.handler("q", "A")
+async def nothing() -> None: ...
+
+
+other.handler("q", "A")(nothing.function)
+"""
+
+
+@pytest.fixture
+def target(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spread.py").write_text(APP.format(a=redis_url, b=redis_url))
+    yield "spread.py:app"
+    for name in ("spread", "away"):
+        sys.modules.pop(name, None)
+
+
+def payload(number: int, **fields: object) -> str:
+    return json.dumps(
+        {"class": "A", "args": [number], "jid": f"jid{number:09}", "queue": "q", "enqueued_at": 1.5e9, **fields}
+    )
+
+
+@pytest.fixture
+def jobs(shared_server: Server, target: str) -> str:
+    """Three in one shard's queue, two in the other's, one in each dead set."""
+    for number in range(5):
+        name = "na" if number < 3 else "nb"
+        shared_server.command("SADD", f"{name}:queues", "q")
+        shared_server.command("LPUSH", f"{name}:queue:q", payload(number))
+    for number, name in ((10, "na"), (11, "nb")):
+        shared_server.command("ZADD", f"{name}:dead", 1.6e9, payload(number, error_class="E", error_message="m"))
+    return target
+
+
+def run(*words: str, status: int = 0) -> Any:
+    done = CliRunner().invoke(commands, [*words])
+    assert done.exit_code == status, (done.output, done.exception)
+    return done
+
+
+def rows(*words: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run(*words, "--json").stdout.splitlines()]
+
+
+def test_lists_show_all_shards_and_in_which_each_job_is(jobs: str):
+    found = rows("jobs", "q", "--redis", jobs)
+    assert [(row["shard"], row["args"]) for row in found] == [
+        ("a", [0]),
+        ("a", [1]),
+        ("a", [2]),
+        ("b", [3]),
+        ("b", [4]),
+    ]
+    assert [row["shard"] for row in rows("dead", "--redis", jobs)] == ["a", "b"]
+    assert [(row["shard"], row["size"]) for row in rows("queues", "--redis", jobs)] == [("a", 3), ("b", 2)]
+    assert [row["jid"] for row in rows("jobs", "q", "--where", "jid=jid000000004", "--redis", jobs)] == ["jid000000004"]
+
+
+def test_tables_have_a_column_for_it(jobs: str):
+    lines = run("jobs", "q", "--redis", jobs).stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["a", "a", "a", "b", "b"]
+
+
+def test_show_finds_a_job_wherever_it_is(jobs: str):
+    [found] = rows("show", "jid000000004", "--redis", jobs)
+    assert found["shard"] == "b"
+
+
+def test_job_that_is_in_no_shard_is_not_found(jobs: str):
+    done = CliRunner().invoke(commands, ["show", "jid000000999", "--redis", jobs])
+    assert done.exit_code != 0
+    assert "jid000000999" in str(done.exception)
+
+
+def test_stats_are_of_all_together(jobs: str):
+    [found] = rows("stats", "--redis", jobs)
+    assert (found["enqueued"], found["dead"]) == (5, 2)
+
+
+def test_acting_commands_go_to_the_shard_of_the_job(jobs: str, shared_server: Server):
+    run("retry", "jid000000011", "--redis", jobs)
+    assert shared_server.command("ZCARD", "nb:dead") == 0
+    assert shared_server.command("ZCARD", "na:dead") == 1
+    assert shared_server.command("LLEN", "nb:queue:q") == 3
+    run("delete", "jid000000000", "--yes", "--redis", jobs)
+    assert shared_server.command("LLEN", "na:queue:q") == 2
+
+
+def test_queue_is_paused_in_all_shards(jobs: str, shared_server: Server):
+    run("pause", "q", "--redis", jobs)
+    assert [shared_server.command("SMEMBERS", f"{name}:paused") for name in ("na", "nb")] == [["q"], ["q"]]
+
+
+def test_one_shard_can_be_named(jobs: str):
+    assert {row["args"][0] for row in rows("jobs", "q", "--redis", f"{jobs}@b")} == {3, 4}
+    done = CliRunner().invoke(commands, ["jobs", "q", "--redis", f"{jobs}@c"])
+    assert "has no shard 'c'; it has a, b" in str(done.exception)
+    done = CliRunner().invoke(commands, ["jobs", "q", "--redis", jobs, "--namespace", "x"])
+    assert "each shard of the App has its own" in str(done.exception)
+
+
+def test_app_with_one_redis_is_as_its_url(jobs: str):
+    found = rows("jobs", "q", "--redis", "spread.py:other")
+    assert len(found) == 3
+    assert "shard" not in found[0]
+
+
+def test_jobs_are_enqueued_where_they_belong(target: str, shared_server: Server):
+    for _ in range(12):
+        run("enqueue", "q", "A", "--redis", target)
+    sizes = [shared_server.command("LLEN", f"{name}:queue:q") for name in ("na", "nb")]
+    assert sum(map(int, map(str, sizes))) == 12
+
+
+def test_shard_that_is_away_keeps_the_others_from_nothing(jobs: str, tmp_path: Path, shared_server: Server):
+    away = (
+        (tmp_path / "spread.py")
+        .read_text()
+        .replace(f"Shard('{shared_server.url}', namespace=\"nb\")", "Shard('redis://127.0.0.1:1/0')")
+    )
+    (tmp_path / "away.py").write_text(away)
+    done = CliRunner().invoke(commands, ["jobs", "q", "--json", "--redis", "away.py:app"])
+    assert len(done.stdout.splitlines()) == 3
+    assert done.exit_code != 0
+    assert "b: no answer from Redis at redis://127.0.0.1:1/0" in done.stderr
+
+
+def test_command_for_one_redis_says_what_to_write(target: str):
+    done = CliRunner().invoke(commands, ["web", "--redis", target])
+    assert "this command is for one Redis" in str(done.exception)
+    assert f"{target}@SHARD (a, b)" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    "text", ["redis://h", "localhost:6379", "unix:///a.py", "embedded:", "embedded:dir", "host", "10.0.0.1:app"]
+)
+def test_urls_and_addresses_name_no_app(text: str):
+    assert not names_an_app(text)
+
+
+@pytest.mark.parametrize("text", ["app.py", "app.py:app", "handlers:app", "a.b:c.d", "app.py@a", "handlers:app@a-1"])
+def test_targets_do(text: str):
+    assert names_an_app(text)

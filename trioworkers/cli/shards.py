@@ -1,0 +1,53 @@
+"""Which Redises a command means whose `--redis` names an App: `handlers:app`, and of several shards one by `handlers:app@NAME`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import attrs
+
+from trioworkers.chosen_redis import ChosenRedis, redis_of
+from trioworkers.errors import WrongUsage
+
+if TYPE_CHECKING:
+    from trioworkers.app import App
+
+_TARGET = re.compile(r"[^/@:]+\.py(:[A-Za-z_][\w.]*)?(@[\w.-]+)?|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(@[\w.-]+)?")
+
+
+def names_an_app(redis: str | None) -> bool:
+    """Whether it is no URL, but says where an App is. `localhost:6379` is neither."""
+    return redis is not None and not redis.startswith("embedded:") and _TARGET.fullmatch(redis) is not None
+
+
+def redises_of(target: str, namespace: str | None) -> dict[str, ChosenRedis]:
+    """Those of the App, by shard; "" for its own. Raises WrongUsage, and as `load_app` does."""
+    from trioworkers.cli.loader import load_app  # noqa: PLC0415 - most commands load no App
+
+    target, _, wanted = target.partition("@")
+    app = load_app(target)
+    found = places_of(app)
+    if wanted:
+        if wanted not in found:
+            raise WrongUsage(
+                f"--redis: {target} has no shard {wanted!r}; it has {', '.join(filter(None, found)) or 'none'}"
+            )
+        found = {wanted: found[wanted]}
+    if namespace is not None and len(found) > 1:
+        raise WrongUsage("--namespace: each shard of the App has its own; name one shard, --redis MODULE:APP@SHARD")
+    return (
+        found
+        if namespace is None
+        else {name: attrs.evolve(place, namespace=namespace) for name, place in found.items()}
+    )
+
+
+def places_of(app: App) -> dict[str, ChosenRedis]:
+    """An App's Redises, by shard; "" for its own."""
+    layout = app.layout
+    if layout is None:
+        return {"": redis_of(app)}
+    from trioworkers.shards import called  # noqa: PLC0415 - few apps have several Redises
+
+    return {name: attrs.evolve(redis_of(app.at(name)), shard=called(name)) for name in layout.names}
