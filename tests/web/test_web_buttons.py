@@ -9,10 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 from servers import Server, Worker, wait_for
 from visiting import HERE, failed, payload, visiting
 
+from trioworkers.broker.people.operator_actions import Delete
 from trioworkers.web import asgi
+from trioworkers.web.deleted import Deleted
+from trioworkers.wire.entry import Entry
 
 
 def picks_on(page: str) -> list[str]:
@@ -81,6 +85,52 @@ async def test_all_that_match_are_counted_first(visitor: httpx.AsyncClient, comm
     assert "100 jobs of the dead set sent to be retried" in page
     assert command("ZCARD", "dead") == 200
     assert command("LLEN", "queue:default") == 100
+
+
+@pytest.mark.parametrize("place", ["dead", "queue:q"])
+async def test_deletion_of_all_that_match_can_be_undone(
+    visitor: httpx.AsyncClient, command: Callable[..., Any], place: str
+):
+    jobs = [failed(number, error_class="KeyError" if number % 3 else "ValueError") for number in range(1800)]
+    if place == "dead":
+        command("ZADD", "dead", *(word for number, job in enumerate(jobs) for word in (number, job)))
+    else:
+        command("SADD", "queues", "q")
+        command("LPUSH", "queue:q", *jobs)
+    form = {"act": "delete", "all": "1", "in": place, "q": "error=KeyError", "back": "/done", "sure": "1"}
+    page = await press(visitor, "/do/act", **form)
+    while "running" in page:
+        page = (await visitor.get("/done", params={"did": operation_on(page)})).text
+    assert "1,200 jobs" in page
+    assert command("ZCARD", "dead") == 600 if place == "dead" else command("LLEN", "queue:q") == 600
+    assert "1,200 jobs back in" in await press(visitor, "/do/undo", id=operation_on(page))
+    if place == "dead":
+        assert command("ZRANGE", "dead", 0, -1) == jobs
+    else:
+        back = command("LRANGE", "queue:q", 0, 1199)  # behind those that stayed, in their own order
+        assert [json.loads(each)["args"][0] for each in back][::-1] == [n for n in range(1800) if n % 3]
+
+
+def operation_on(page: str) -> str:
+    found = re.search(r'name="id" value="(\w+)"', page)
+    assert found is not None, page
+    return found[1]
+
+
+def test_what_somebody_else_had_first_is_not_brought_back():
+    entries = [Entry("dead", payload(number).encode()) for number in range(4)]
+    deleted = Deleted(lambda _: Delete())
+    for entry in entries[:2]:
+        deleted.decide(entry)
+    assert deleted.known() == []  # it may be stopped here: nobody knows whether these are gone
+    deleted.end_page(2)
+    assert deleted.known() == entries[:2]
+    for entry in entries[2:]:
+        deleted.decide(entry)
+    deleted.end_page(1)
+    assert deleted.known() == []
+    deleted.end_page(0)
+    assert deleted.known() == []
 
 
 async def test_a_full_dead_set_is_told_of(visitor: httpx.AsyncClient, command: Callable[..., Any]):

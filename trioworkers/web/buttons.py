@@ -17,6 +17,7 @@ from trioworkers.broker.people.running_jobs import bring_back, cancel_running
 from trioworkers.broker.people.session import Session
 from trioworkers.cli.tables import number
 from trioworkers.errors import BadPayload, NotFound, WrongUsage
+from trioworkers.web.deleted import UNDO_BYTES, Deleted
 from trioworkers.web.filters import parse_filter
 from trioworkers.web.hold_buttons import cancel_batch, cron, limit, unlock
 from trioworkers.web.operations import Confirm, Operation, Pressed
@@ -31,7 +32,7 @@ from trioworkers.wording import counted
 
 COUNT_S = 1.0
 """So long the jobs are counted that a button for all that match would move; then it is said how far that got."""
-UNDO_BYTES = 4_000_000
+UNDO_PAGE = 500
 
 ACTS: Mapping[str, Callable[[], Act]] = {
     "retry": acts.retry,
@@ -154,12 +155,18 @@ async def _sweep(
 ) -> None:
     operation.total = await session.inspector.size(source)
     many = ActOnMany(chosen, matches, source, await session.inspector.now_s())
+    deleted = Deleted(many.decide) if chosen.name == "delete" else None
     try:
-        async with visit.site.scans, aclosing(session.actions.sweep(source, many.decide)) as pages:
+        decide = many.decide if deleted is None else deleted.decide
+        async with visit.site.scans, aclosing(session.actions.sweep(source, decide)) as pages:
             async for swept in pages:
                 many.add(swept)
                 operation.seen, operation.moved = many.seen, many.moved
+                if deleted is not None:
+                    deleted.end_page(swept.moved)
     finally:
+        if deleted is not None and (entries := deleted.known()):
+            operation.undo = source, entries[::-1] if source.is_queue else entries
         operation.say(f"{counted(many.moved, 'job')} of {source} {chosen.done}")
         if many.came_back:
             operation.say(f"{number(many.came_back)} came there since it began: left")
@@ -260,8 +267,14 @@ async def undo(visit: Visit) -> Pressed:
     (source, entries), done.undo = done.undo, None
 
     async def work(session: Session, operation: Operation) -> None:
-        added = (await session.actions.restore(source, entries, f"undo {done.id}")).added
-        operation.say(f"{counted(added, 'job')} back in {source}")
+        operation.total = len(entries)
+        try:
+            for first in range(0, len(entries), UNDO_PAGE):
+                page = entries[first : first + UNDO_PAGE]
+                operation.moved += (await session.actions.restore(source, page, f"undo {done.id} {first}")).added
+                operation.seen += len(page)
+        finally:
+            operation.say(f"{counted(operation.moved, 'job')} back in {source}")
 
     return await _begin(visit, f"undo: {done.what}", work)
 
