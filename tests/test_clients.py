@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from trioworkers.chosen_redis import noted_elsewhere
 from trioworkers.dev_note import keeping_note
 from trioworkers.wire.ended import encode_ended
 from trioworkers.wire.keys import Keys
+
+here = partial(Job, runs_here=True)
 
 Open = Callable[..., AnyClient]
 CLASSES = {"trio": trioworkers.Client, "sync": trioworkers.sync.Client, "asyncio": trioworkers.asyncio.Client}
@@ -105,17 +108,17 @@ def test_result_of_a_job(open_client: Open, redis_url: str, shared_server: Serve
 def test_batches_of_any_kind(open_client: Open, redis_url: str, shared_server: Server):
     client = open_client(redis_url)
     batch = Batch("one step")
-    batch.add(Job("q", "Work", [1]))
+    batch.add(here("q", "Work", [1]))
     assert client.enqueue(batch) == [batch.id]
-    done = Job("done", "Done", [0])
-    many = client.batch([Job("q", "Work", [n]) for n in (2, 3)], on_success=done)
+    done = here("done", "Done", [0])
+    many = client.batch([here("q", "Work", [n]) for n in (2, 3)], on_success=done)
     assert numbers(shared_server) == {1: 1, 2: 1, 3: 1}
     assert shared_server.command("SCARD", f"tw:batch:{many}:jids") == 2
     assert shared_server.command("LLEN", "queue:done") == 0
     client.batch([], on_success=done)  # without members it is over when it is sealed
     assert shared_server.command("LLEN", "queue:done") == 1
     with pytest.raises(KeyError):
-        client.batch([Job("q", "Work", [4])], error=KeyError("mine"), on_success=done)
+        client.batch([here("q", "Work", [4])], error=KeyError("mine"), on_success=done)
     with pytest.raises(BadJob, match="on_success is a job"):
         client.batch([], on_success="done")  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from trioworkers.exits import Held, on_outcome
 from trioworkers.outcome import Retry
 from trioworkers.send import Send
 
+here = partial(Job, runs_here=True)
+
 __all__ = ["bench"]
 
 
@@ -29,10 +32,10 @@ async def members(bench: Bench) -> Bench:
 
 
 async def sent(bench: Bench, *jids: str, delay_s: float | None = None) -> str:
-    batch = Batch(on_finished=Job("c", "Finished"))
-    first = batch.add(*(Job("q", "A", jid=jid) for jid in jids))
+    batch = Batch(on_finished=here("c", "Finished"))
+    first = batch.add(*(here("q", "A", jid=jid) for jid in jids))
     if delay_s is None:
-        batch.add(Job("q", "A", jid="waits"), after=[first])
+        batch.add(here("q", "A", jid="waits"), after=[first])
     await bench.broker.send([Send(job, delay_s) for job in batch.members()])
     return batch.id
 

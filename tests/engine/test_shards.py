@@ -312,10 +312,10 @@ async def test_batch_lies_in_one_shard_and_is_called_back_once(spread: Spread):
     async with spread.working(), spread.app.client() as client:
         for number in range(6):
             batch = Batch(on_success=handler.job(f"batch {number}"))
-            batch.add(*(Job("track", "Track") for _ in range(5)))
+            batch.add(*(Job("track", "Track", runs_here=True) for _ in range(5)))
             await client.enqueue(batch)
             async with client.batch(on_success=handler.job(f"streamed {number}")) as streamed:
-                await streamed.add(*(Job("track", "Track") for _ in range(5)))
+                await streamed.add(*(Job("track", "Track", runs_here=True) for _ in range(5)))
         await until(lambda: len(called) == 12)
     assert set(called.values()) == {1}
     assert spread.ran.total() == 60
@@ -326,13 +326,13 @@ async def test_batch_over_queues_in_different_shards_is_refused(redis_url: str):
     app.queue("one", shards=["a"])
     app.queue("two", shards=["b"])
     batch = Batch()
-    batch.add(Job("one", "X"), Job("two", "X"))
+    batch.add(Job("one", "X", runs_here=True), Job("two", "X", runs_here=True))
     async with app.client() as client:
         with pytest.raises(BadJob, match="a batch lies in one shard"):
             await client.enqueue(batch)
-        async with client.batch(on_success=Job("one", "X")) as streamed:
+        async with client.batch(on_success=Job("one", "X", runs_here=True)) as streamed:
             with pytest.raises(BadJob, match="a batch lies in one shard"):
-                await streamed.add(Job("two", "X"))
+                await streamed.add(Job("two", "X", runs_here=True))
 
 
 async def test_result_is_found_in_whatever_shard(spread: Spread):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import trio
 
-from trioworkers import App, BadJob, Batch, Bury, Context, JobGone, RetryAfter, chain, group, testing
+from trioworkers import App, BadJob, Batch, Bury, Context, Job, JobGone, RetryAfter, chain, group, testing
+from trioworkers.wire.encode import encode
 
 app = App()
 seen: list[Any] = []
@@ -149,3 +150,12 @@ def test_names_that_can_not_be_are_refused():
     with pytest.raises(BadJob, match="one job"):
         batch.add(note.job("b"), note.job("c"), name="b")
     assert len(batch) == 1
+
+
+def test_member_must_be_one_that_tells_how_it_ended():
+    batch = Batch(on_success=Job("default", "RubyJob"))
+    with pytest.raises(BadJob, match=r"RubyJob: a batch ends when its members tell .* callback"):
+        batch.add(Job("default", "RubyJob"))
+    batch.add(Job("q", "Elsewhere", runs_here=True), note.job("built by its handler"))
+    assert len(batch) == 2
+    assert all(member.runs_here and b"runs_here" not in encode(member, 0.0) for member in batch.members())

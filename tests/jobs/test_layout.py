@@ -304,7 +304,7 @@ def test_batch_that_would_lie_in_two_shards_is_refused():
     app.queue("track", shards=["a"])
     app.queue("mail", shards=["b"])
     batch = Batch(on_success=Job("mail", "Y"))
-    batch.add(Job("track", "X"))
+    batch.add(Job("track", "X", runs_here=True))
     layout = layout_of(app)
     with pytest.raises(BadJob, match="batch lies in one shard"):
         layout.together([*batch.members(), Job("mail", "Y")])

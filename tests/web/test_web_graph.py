@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ from visiting import harmless_text
 
 from trioworkers import Batch, Client, Job
 from trioworkers.web.pages.graph import MOST_NODES, Node, draw
+
+here = partial(Job, runs_here=True)
 
 JIDS = [f"j{number}" for number in range(12)]
 
@@ -53,9 +56,9 @@ def edges_in(page: str) -> int:
 
 async def test_the_page_of_a_batch_draws_it(visitor: httpx.AsyncClient, redis_url: str, command: Callable[..., Any]):
     batch = Batch("order <7>")
-    paid, packed = batch.add(Job("q", "Charge")), batch.add(Job("q", "Pack"))
-    shipped = batch.add(Job("q", "Ship"), after=[paid, packed])
-    batch.add(Job("q", '"><script>alert(1)</script>'), after=[shipped])
+    paid, packed = batch.add(here("q", "Charge")), batch.add(here("q", "Pack"))
+    shipped = batch.add(here("q", "Ship"), after=[paid, packed])
+    batch.add(here("q", '"><script>alert(1)</script>'), after=[shipped])
     async with Client(redis_url) as client:
         await client.enqueue(batch)
     text = (await visitor.get("/batch", params={"id": batch.id})).text
@@ -72,7 +75,7 @@ async def test_the_page_of_a_batch_draws_it(visitor: httpx.AsyncClient, redis_ur
 
 async def test_a_batch_without_a_graph_has_none(visitor: httpx.AsyncClient, redis_url: str):
     batch = Batch("plain")
-    batch.add(*(Job("q", "Job") for _ in range(30)))
+    batch.add(*(here("q", "Job") for _ in range(30)))
     async with Client(redis_url) as client:
         await client.enqueue(batch)
     text = (await visitor.get("/batch", params={"id": batch.id})).text
@@ -82,9 +85,9 @@ async def test_a_batch_without_a_graph_has_none(visitor: httpx.AsyncClient, redi
 
 async def test_a_large_graph_stays_within_a_page(visitor: httpx.AsyncClient, redis_url: str):
     batch = Batch("large")
-    before = batch.add(*(Job("q", "Job" * 30) for _ in range(10)))
+    before = batch.add(*(here("q", "Job" * 30) for _ in range(10)))
     for _ in range(40):
-        before = batch.add(*(Job("q", "Job" * 30) for _ in range(10)), after=[before])
+        before = batch.add(*(here("q", "Job" * 30) for _ in range(10)), after=[before])
     async with Client(redis_url) as client:
         await client.enqueue(batch)
     found = await visitor.get("/batch", params={"id": batch.id})

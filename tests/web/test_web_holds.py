@@ -34,7 +34,7 @@ async def test_limits_locks_and_batches(redis_url: str, command: Callable[..., A
             command("SADD", "paused", "waits")
             batch = Batch(NAME)
             for number in range(3):
-                batch.add(Job("waits", "Member", [number]))
+                batch.add(Job("waits", "Member", [number], runs_here=True))
             await client.enqueue(batch)
             await client.enqueue(alone.job(NAME))
             before = await visitor.get("/locks")

@@ -208,6 +208,11 @@ def check_member(job: Job) -> None:
         raise BadJob(f"a member of a batch is a job, as handler.job(…) makes it, not {job!r:.80}")
     if job.batch is not None:
         raise BadJob(f"{job.job_class} is in batch {job.batch.batch} already")
+    if not job.runs_here:
+        raise BadJob(
+            f"{job.job_class}: a batch ends when its members tell how they ended, which only handlers of trioworkers do. Build it with handler.job(…), or say "
+            "Job(…, runs_here=True) if another program of yours has the handler; a job for Ruby can be a callback: on_success=Job(…)"
+        )
     if job.lock is not None:
         raise BadJob(f"{job.job_class} is unique: whether it is sent nobody knows before, so it can't be in a batch")
 

@@ -67,7 +67,8 @@ class Job:
 
     `expires_in`: seconds from when it is due after which it is not begun any more; `deadline`: when it must be over, a datetime that
     what it enqueues inherits; `keep_result`: seconds for which `Client.result` can tell how it ended, 30 days at most. `lock`: of a unique job,
-    as its handler makes it.
+    as its handler makes it. `runs_here`: that trioworkers has a handler for it, which tells how it ends, so that it may be in a batch; not in the payload. Of what
+    `handler.job(…)` builds that is known.
 
     What a worker sees besides: `expires_at_s`, `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
     failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason;
@@ -105,6 +106,7 @@ class Job:
     kwargs: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
     active_job: bool = attrs.field(default=False, kw_only=True)
     active_job_fields: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
+    runs_here: bool = attrs.field(default=False, kw_only=True, eq=False, repr=False)
 
     @property
     def may_say_more(self) -> bool:
@@ -152,6 +154,7 @@ class Job:
 for _field in attrs.fields(Job):  # for jobs that say less than all, see `job_that_says`
     if _field.default is not attrs.NOTHING and not isinstance(_field.default, attrs.Factory):  # type: ignore[arg-type]
         setattr(Job, _field.name, _field.default)
+Job.runs_here = True  # of those that a handler builds, and of those that a worker has read
 
 
 _SAID_BY_MOST = frozenset({"queue", "job_class", "args", "jid", "retry", "created_at_s", "enqueued_at_s"})

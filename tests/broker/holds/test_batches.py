@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -24,14 +25,16 @@ from trioworkers.send import Send
 from trioworkers.wire.decode import decode
 from trioworkers.wire.keys import Keys
 
+here = partial(Job, runs_here=True)
+
 
 def callbacks() -> dict[str, Job]:
-    return {f"on_{event}": Job("c", event) for event in ("success", "finished", "death")}
+    return {f"on_{event}": here("c", event) for event in ("success", "finished", "death")}
 
 
 def batch_of(*jids: str, **options: Any) -> Batch:
     batch = Batch("some", **{**callbacks(), **options})
-    batch.add(*(Job("q", "A", jid=jid) for jid in jids))
+    batch.add(*(here("q", "A", jid=jid) for jid in jids))
     return batch
 
 
@@ -126,7 +129,7 @@ async def test_dead_member_is_told_of_once_and_its_retry_may_yet_make_it_a_succe
     assert await bench.called() == ["finished"]
     for jid in ("a", "b"):  # an operator has them tried again
         assert await bench.called() == []
-        await bench.broker.send([Send(Job("q", "A", jid="plain"))])
+        await bench.broker.send([Send(here("q", "A", jid="plain"))])
         [plain] = await bench.fetch()
         await bench.end(plain, Acknowledge())
         await again(bench, jid)
@@ -156,7 +159,7 @@ async def test_member_adds_members_with_its_own_end(bench: Bench):
     batch = batch_of("a")
     await bench.client.enqueue(batch)
     await bench.fetch()
-    more = attrs.evolve(Job("q", "A", jid="b"), batch=attrs.evolve(decode(bench.payloads["a"], "q").batch))
+    more = attrs.evolve(here("q", "A", jid="b"), batch=attrs.evolve(decode(bench.payloads["a"], "q").batch))
     await bench.end("a", Acknowledge((Send(more),)))
     assert await bench.called() == []
     assert await bench.fetch() == ["b"]
@@ -166,18 +169,18 @@ async def test_member_adds_members_with_its_own_end(bench: Bench):
 
 async def test_open_batch_is_over_when_it_is_sealed_and_all_have_ended(bench: Bench):
     async with bench.client.batch("many", **callbacks()) as batch:
-        await batch.add(Job("q", "A", jid="a"))
+        await batch.add(here("q", "A", jid="a"))
         await bench.fetch()
         await bench.end("a")
         assert await bench.called() == []
-        await batch.add(Job("q", "A", jid="b"), Job("q", "A", jid="c"))
+        await batch.add(here("q", "A", jid="b"), here("q", "A", jid="c"))
     assert await bench.called() == []
     await bench.fetch()
     await bench.end("b")
     await bench.end("c")
     assert await bench.called() == ["finished", "success"]
     with pytest.raises(RuntimeError, match="inside the block"):
-        await batch.add(Job("q", "A"))
+        await batch.add(here("q", "A"))
 
 
 async def test_open_batch_without_members_is_over_when_it_is_sealed(bench: Bench):
@@ -187,14 +190,14 @@ async def test_open_batch_without_members_is_over_when_it_is_sealed(bench: Bench
 
 
 async def test_batch_of_nothing_is_over_at_once(bench: Bench):
-    await bench.client.enqueue(Batch(on_success=Job("c", "success", jid="x-success")))
+    await bench.client.enqueue(Batch(on_success=here("c", "success", jid="x-success")))
     assert await bench.called() == ["success"]
 
 
 async def test_exception_in_the_block_cancels_the_batch(bench: Bench):
     with pytest.raises(KeyError):
         async with bench.client.batch(**callbacks()) as batch:
-            await batch.add(Job("q", "A", jid="a"))
+            await batch.add(here("q", "A", jid="a"))
             raise KeyError
     await bench.fetch()
     await bench.end("a")
@@ -206,7 +209,7 @@ async def test_however_the_block_is_left_its_batch_is_cancelled(bench: Bench, er
     with trio.CancelScope() as scope:
         try:
             async with bench.client.batch(**callbacks()) as batch:
-                await batch.add(Job("q", "A", jid="a"))
+                await batch.add(here("q", "A", jid="a"))
                 if error is trio.Cancelled:
                     scope.cancel()
                     await trio.sleep_forever()
@@ -239,16 +242,18 @@ async def test_nothing_is_added_to_what_is_over_cancelled_or_was_never(bench: Be
         await bench.client.enqueue(batch)
     await bench.end("a")
     for batch_id in (batch.id, "never"):
-        member = attrs.evolve(Job("q", "A"), batch=attrs.evolve(decode(bench.payloads["a"], "q").batch, batch=batch_id))
+        member = attrs.evolve(
+            here("q", "A"), batch=attrs.evolve(decode(bench.payloads["a"], "q").batch, batch=batch_id)
+        )
         with pytest.raises(Refused, match="over, or never was"):
             await bench.broker.send([Send(member)])
     async with bench.client.batch() as open_batch:
-        await open_batch.add(Job("q", "A", jid="b"))
+        await open_batch.add(here("q", "A", jid="b"))
         with pytest.raises(Refused, match="already"):
-            await open_batch.add(Job("q", "A", jid="b"))
+            await open_batch.add(here("q", "A", jid="b"))
         assert await bench.broker.cancel_batch(open_batch.id)
         with pytest.raises(Refused, match="cancelled"):
-            await open_batch.add(Job("q", "A"))
+            await open_batch.add(here("q", "A"))
     assert not await bench.broker.cancel_batch("never")
     assert await bench.fetch() == ["b"]
 
@@ -257,8 +262,8 @@ async def test_batch_in_a_batch_counts_as_one_member(bench: Bench):
     outer = batch_of("a")
     await bench.client.enqueue(outer)
     await bench.fetch()
-    inner = Batch("inner", on_success=Job("c", "success"))
-    inner.add(Job("q", "A", jid="b"), Job("q", "A", jid="c"))
+    inner = Batch("inner", on_success=here("c", "success"))
+    inner.add(here("q", "A", jid="b"), here("q", "A", jid="c"))
     await bench.end("a", Acknowledge(tuple(map(Send, inner.members(parent=outer.id)))))
     await bench.fetch()
     await bench.end("b")
@@ -273,7 +278,7 @@ async def test_batches_lie_in_one_another_16_deep(bench: Bench):
     parent = None
     for depth in range(17):
         batch = Batch(str(depth))
-        batch.add(Job("q", "A"))
+        batch.add(here("q", "A"))
         if depth == 16:
             with pytest.raises(Refused, match="16 deep"):
                 await bench.broker.send(map(Send, batch.members(parent=parent)))
@@ -285,13 +290,13 @@ async def test_batches_lie_in_one_another_16_deep(bench: Bench):
 def test_what_can_be_no_member_or_callback_is_refused():
     batch = batch_of("a")
     with pytest.raises(BadJob, match="already"):
-        batch.add(Job("q", "A", jid="a"))
+        batch.add(here("q", "A", jid="a"))
     with pytest.raises(BadJob, match=r"handler\.job"):
         batch.add("a")  # type: ignore[arg-type] - that is tried
     with pytest.raises(BadJob, match="in batch"):
         batch.add(batch_of("b").members()[0])
     with pytest.raises(BadJob, match="1,000 jobs at most"):
-        batch.add(*(Job("q", "A") for _ in range(1000)))
+        batch.add(*(here("q", "A") for _ in range(1000)))
     for bad in (7, "x" * 201):
         with pytest.raises(BadJob, match="description"):
             Batch(bad)  # type: ignore[arg-type] - as above
@@ -301,7 +306,7 @@ def test_what_can_be_no_member_or_callback_is_refused():
 
 async def test_batch_that_is_too_large_for_one_step_is_refused(bench: Bench):
     batch = Batch()
-    batch.add(*(Job("q", "A", ["x" * 600_000]) for _ in range(2)))
+    batch.add(*(here("q", "A", ["x" * 600_000]) for _ in range(2)))
     with pytest.raises(BadJob, match="1,000,000 bytes"):
         await bench.client.enqueue(batch)
     assert await bench.fetch() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from trioworkers.jobs.client import Client
 from trioworkers.send import Send
 from trioworkers.wire.keys import Keys
 
+here = partial(Job, runs_here=True)
+
 
 @pytest.fixture
 async def broker(redis_url: str) -> AsyncIterator[RedisBroker]:
@@ -34,8 +37,8 @@ def everything(server: Server) -> dict[str, Any]:
 
 
 def graph() -> Batch:
-    batch = Batch("some", on_finished=Job("c", "finished"))
-    batch.add(Job("q", "B", jid="b"), after=[batch.add(Job("q", "A", jid="a"))])
+    batch = Batch("some", on_finished=here("c", "finished"))
+    batch.add(here("q", "B", jid="b"), after=[batch.add(here("q", "A", jid="a"))])
     return batch
 
 
@@ -71,14 +74,14 @@ async def test_nothing_is_added_if_a_key_is_broken(broker: RedisBroker, shared_s
         shared_server.command("SET", broken, "of another kind")
         before = everything(shared_server)
         with pytest.raises(Refused, match="wrong kind"):
-            await batch.add(Job("q", "A", jid="a"))
+            await batch.add(here("q", "A", jid="a"))
         assert everything(shared_server) == before
         shared_server.command("DEL", broken)
 
 
 async def test_callback_for_a_broken_queue_comes_when_that_is_mended(broker: RedisBroker, shared_server: Server):
     shared_server.command("SET", "queue:c", "of another kind")
-    async with Client.around(broker).batch(on_finished=Job("c", "finished")) as batch:
+    async with Client.around(broker).batch(on_finished=here("c", "finished")) as batch:
         pass
     assert shared_server.command("LLEN", "tw:repairs") == 1
     shared_server.command("DEL", "queue:c")
@@ -88,11 +91,11 @@ async def test_callback_for_a_broken_queue_comes_when_that_is_mended(broker: Red
 
 
 async def test_batch_that_nobody_streams_into_any_more_is_cancelled(broker: RedisBroker, shared_server: Server):
-    client, finished = Client.around(broker), Job("c", "finished")
+    client, finished = Client.around(broker), here("c", "finished")
     short, long, never = (client.batch(on_finished=finished, abandoned_after=after) for after in (0.001, 3600, None))
     for batch in (short, long, never):
         await batch.__aenter__()
-        await batch.add(Job("q", "A"))
+        await batch.add(here("q", "A"))
     ended: list[str] = []
     while not ended:
         ended = await cancel_abandoned(broker.connection, broker.keys)
@@ -100,7 +103,7 @@ async def test_batch_that_nobody_streams_into_any_more_is_cancelled(broker: Redi
     assert await cancel_abandoned(broker.connection, broker.keys) == []
     assert await broker.cancelled([short.id, long.id, never.id]) == {short.id}
     with pytest.raises(Refused, match="is cancelled"):
-        await short.add(Job("q", "A"))
+        await short.add(here("q", "A"))
     await long.__aexit__(None, None, None)
     assert await cancel_abandoned(broker.connection, broker.keys) == []
 
@@ -113,7 +116,7 @@ async def test_time_that_is_none_is_refused(broker: RedisBroker, after: Any):
 
 async def test_list_of_those_cancelled_forgets_what_somebody_deleted(broker: RedisBroker, shared_server: Server):
     async with Client.around(broker).batch() as batch:
-        await batch.add(Job("q", "A"))
+        await batch.add(here("q", "A"))
         await broker.cancel_batch(batch.id)
     shared_server.command("DEL", f"tw:batch:{batch.id}")
     assert await broker.cancelled([batch.id]) == set()
@@ -122,8 +125,8 @@ async def test_list_of_those_cancelled_forgets_what_somebody_deleted(broker: Red
 
 async def test_successors_for_a_broken_queue_go_on_when_that_is_mended(broker: RedisBroker, shared_server: Server):
     batch = Batch()
-    first = batch.add(Job("q", "A", jid="a"))
-    batch.add(*(Job("other", "B") for _ in range(300)), after=[first])
+    first = batch.add(here("q", "A", jid="a"))
+    batch.add(*(here("other", "B") for _ in range(300)), after=[first])
     await Client.around(broker).enqueue(batch)
     shared_server.command("SET", "queue:other", "of another kind")
     actions = OperatorActions(broker.connection, broker.keys)
@@ -131,8 +134,8 @@ async def test_successors_for_a_broken_queue_go_on_when_that_is_mended(broker: R
     assert shared_server.command("ZCARD", "tw:successors") == 0  # it was deleted: they are skipped, and need no queue
     shared_server.command("DEL", "queue:other")
     batch = Batch()
-    first = batch.add(Job("q", "A", jid="a"))
-    batch.add(*(Job("other", "B") for _ in range(300)), after=[first], on_failure="run")
+    first = batch.add(here("q", "A", jid="a"))
+    batch.add(*(here("other", "B") for _ in range(300)), after=[first], on_failure="run")
     await Client.around(broker).enqueue(batch)
     shared_server.command("SET", "queue:other", "of another kind")
     await actions.purge("q")

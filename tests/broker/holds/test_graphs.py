@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from trioworkers.errors import BadJob
 from trioworkers.jobs.batch import JobBatch, Members
 from trioworkers.outcome import Acknowledge, Bury, Discard, Send
 
+here = partial(Job, runs_here=True)
+
 __all__ = ["bench"]
 
 
 def job(jid: str, **options: Any) -> Job:
-    return Job("q", "A", jid=jid, **options)
+    return here("q", "A", jid=jid, **options)
 
 
 async def sent(bench: Bench, batch: Batch) -> None:
