@@ -9,22 +9,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
-import attrs
 import trio
 
-from trioworkers import retry
 from trioworkers.engine import joblog, wanted
+from trioworkers.engine.concludes import STOPPED, SUCCEEDED, Concludes, End, Failed, Succeeded
 from trioworkers.engine.containment import comes_from_outside, own_part
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.foreign_fields import ForeignFields
 from trioworkers.engine.hook_calls import HookCalls
-from trioworkers.engine.job_metrics import JobMetrics
 from trioworkers.engine.quarantine import WORKER_DIED
 from trioworkers.engine.recorder import close_sources, open_progress
 from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass, WorkerDied
-from trioworkers.exits import Held, held_unread
-from trioworkers.failures import stand_in, summary
+from trioworkers.exits import held_unread
+from trioworkers.failures import summary
 from trioworkers.http.time_left import telling_until
 from trioworkers.jobs.context import Context, Resources
 from trioworkers.jobs.declarations import CallNext, Middleware
@@ -32,11 +30,11 @@ from trioworkers.jobs.handler import AnyHandler
 from trioworkers.jobs.hooks import Hooks
 from trioworkers.jobs.limits import FleetLimit
 from trioworkers.jobs.progress import Progress
-from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Expire, Outcome, Requeue, Snooze
+from trioworkers.outcome import Bury, Expire, Outcome, Snooze
 from trioworkers.settings import Unknown
 from trioworkers.size_guard import SizeGuard
 from trioworkers.tracebacks import last_place
-from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
+from trioworkers.wire.dialect import SIDEKIQ, Dialect
 from trioworkers.wire.encode import addressed, amend, encode
 from trioworkers.wire.ended import encode_result
 from trioworkers.wire.job import HELD_FIELD, Job, new_jid
@@ -70,34 +68,7 @@ class Handlers(Protocol):
         """What becomes of jobs on a queue whose class has no handler."""
 
 
-@attrs.frozen
-class Succeeded:
-    """The handler returned. `value`: what, in JSON, if that is kept."""
-
-    value: bytes | None = None
-
-
-@attrs.frozen
-class Failed:
-    """The handler raised, took too long, or left something open that it should have closed."""
-
-    error: BaseException
-
-
-@attrs.frozen
-class Stopped:
-    """It was cancelled by us, and that ended it."""
-
-
-End = Succeeded | Failed | Stopped
-"""How an attempt ended. What becomes of its job then is an `Outcome`."""
-
-SUCCEEDED, STOPPED = Succeeded(), Stopped()
-_NO_ATTEMPT = (Requeue, Snooze)
-"""Outcomes of what was put off: it is counted when it has been tried."""
-
-
-class Runner:
+class Runner(Concludes):
     """Runs deliveries of one worker. `now_s` tells Redis's time in epoch seconds. `is_stopping`: whether the worker was told to stop."""
 
     def __init__(
@@ -112,20 +83,18 @@ class Runner:
         is_stopping: Callable[[], bool] = lambda: False,
         queue_limits: Mapping[str, FleetLimit] | None = None,
     ) -> None:
-        self.hooks = HookCalls(hooks or Hooks())
+        limits = {queue: queue_limit_name(each.name) for queue, each in (queue_limits or {}).items()}
+        super().__init__(
+            now_s, guard.max_bytes + WHAT_WE_ADD_BYTES, dialects or {}, HookCalls(hooks or Hooks()), limits
+        )
         self.is_stopping = is_stopping
-        self._dialects = dialects or {}
-        self._queue_limits = {queue: queue_limit_name(each.name) for queue, each in (queue_limits or {}).items()}
         self._handlers = handlers
         self._middleware = middleware[::-1]  # innermost first
         self._resources = resources
-        self._now_s = now_s
         self._guard = guard
-        self._most_bytes = guard.max_bytes + WHAT_WE_ADD_BYTES
         self.paused_classes: frozenset[str] = frozenset()
         self.skipped = SkippedJobs()
         self._foreign = ForeignFields()
-        self.metrics = JobMetrics()
         self.report: Callable[[Delivery], None] = _ignore
 
     async def run(self, delivery: Delivery, save: Callable[[Delivery], trio.Event]) -> Outcome:
@@ -145,7 +114,7 @@ class Runner:
             await close_sources(ctx._progress)  # noqa: SLF001 - the handler's side has no business with it
         if delivery.cancellation is not None and not isinstance(end, Succeeded):
             end = STOPPED  # when it is cancelled, what else goes wrong is only clean-up going wrong
-        outcome = self._conclude(delivery, handler, ctx, end)
+        outcome = self.conclude(delivery, handler, ctx, end)
         if isinstance(end, Failed) and self.hooks:
             await self.hooks.tell(delivery, ctx, own_part(end.error), outcome)
         return outcome
@@ -278,81 +247,6 @@ class Runner:
         if size > MAX_SENDS_BYTES:
             raise BadJob(f"enqueued by this job: {size:,} bytes in all, more than {MAX_SENDS_BYTES:,} in one step")
         ctx._sends_bytes = size  # noqa: SLF001 - as above
-
-    # ── conclude ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _conclude(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, end: End) -> Outcome:
-        failure: BaseException | None = None
-        outcome: Outcome = ACKNOWLEDGE
-        if isinstance(end, Failed):
-            failure, outcome = self._decide(delivery, handler, ctx, own_part(end.error))
-            outcome = self._close_limits(delivery, failure, outcome)
-        elif isinstance(end, Stopped):
-            outcome = delivery.stopped()
-        elif ctx._sends or end.value is not None:  # noqa: SLF001 - as above
-            refused = partial(self._refused, delivery, handler, ctx)
-            outcome = Acknowledge(tuple(ctx._sends), ctx._sends_bytes, end.value, refused)  # noqa: SLF001 - as above
-        elapsed_s = trio.current_time() - delivery.started_at
-        if handler is not None and not isinstance(outcome, _NO_ATTEMPT):
-            self.metrics.count(ctx.job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))
-        joblog.log_end(ctx.job, outcome, failure, elapsed_s)
-        if delivery.held is not None and delivery.held.finished is not None:
-            delivery.held = wanted.timed(delivery.held, elapsed_s)
-        return outcome
-
-    def _close_limits(self, delivery: Delivery, failure: BaseException, outcome: Outcome) -> Outcome:
-        """Who is called wants no more: then nothing starts under the job's limits, and it is the first when they open."""
-        leave_off_s = retry.rate_limited_s(failure)
-        if leave_off_s is None:
-            return outcome
-        held = delivery.held or Held(delivery.jid)
-        named = self._queue_limits.get(delivery.queue)
-        outside = (() if held.permit is None else held.permit.limits) + (() if named is None else (named,))
-        inside = () if held.closes is None else held.closes[0]
-        if outside or inside:
-            delivery.held = attrs.evolve(held, closes=(tuple({*outside, *inside}), leave_off_s))
-        return Requeue(outcome.payload) if outside and isinstance(outcome, Snooze) else outcome
-
-    def _refused(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, problem: str) -> Outcome:
-        """It succeeded, but what it enqueued can't go out."""
-        error = BadJob(f"enqueued by this job, and refused: {problem}")
-        _, outcome = self._decide(delivery, handler, ctx, error)
-        joblog.log_end(ctx.job, outcome, error, trio.current_time() - delivery.started_at)
-        self.hooks.tell_later(ctx, error, outcome)
-        return outcome
-
-    def _decide(
-        self, delivery: Delivery, handler: AnyHandler | None, ctx: Context, failure: BaseException
-    ) -> tuple[BaseException, Outcome]:
-        """What becomes of a failed attempt; and the failure, or its stand-in where it can't even be looked at."""
-        for error in (failure, stand_in(failure)):
-            try:
-                return error, self._decide_by(error, delivery, handler, ctx)
-            except Exception as second:  # noqa: BLE001 - an attribute that raises, a delay that is no number: still one job's failure
-                logger.warning(
-                    "job %s (%s) failed in a way that nothing can be concluded from: %s: %s",
-                    ctx.job.jid,
-                    ctx.job.job_class,
-                    *summary(second),
-                )
-        return error, Bury(delivery.payload, failure=Failure(*summary(error)))
-
-    def _decide_by(self, error: BaseException, delivery: Delivery, handler: AnyHandler | None, ctx: Context) -> Outcome:
-        progress = ctx._progress  # noqa: SLF001 - as above
-        job = ctx.job
-        if progress is not None and progress.got_further:  # asked for: what it did meanwhile outweighs earlier failures
-            job = attrs.evolve(job, retry_count=None, failed_at_s=None, snoozed_at_s=None)
-        return retry.decide(
-            job,
-            delivery.payload,
-            error,
-            now_s=self._now_s(),
-            jitter=random.random(),
-            default=None if handler is None else handler.retry,
-            dialect=self._dialects.get(delivery.queue, SIDEKIQ),
-            progress=None if progress is None else progress.fields(),
-            max_bytes=self._most_bytes,
-        )
 
 
 def _ignore(delivery: Delivery) -> None:
