@@ -105,6 +105,14 @@ KEYS = (
         *("admission, wake, `RateLimited`", "expiry (a minute after it says nothing any more)", True),
     ),
     Key(
+        *(
+            "tw:patient:LIMIT",
+            "string",
+            "Who keeps a permit of it while it waits for that of another limit, since it has waited long.",
+        ),
+        *("wake", "expiry: it may be kept for a tenth of that time", True),
+    ),
+    Key(
         *("tw:permits:LIMIT", "set", "The attempts that run under a limit."),
         *("admission", "the departure of the attempt"),
     ),

@@ -8,11 +8,13 @@ from typing import Any
 
 import attrs
 import pytest
+import redis
 import trio
 
 from trioworkers.broker.contract import Holder, Settlement
 from trioworkers.broker.holds.limits import GONE, PARKED, START, AdmissionKeys, Candidate, Round, Tended, admit, tend
 from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.people.limits import FleetLimits
 from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.errors import BrokerError, Superseded
 from trioworkers.exits import Permit, on_departure
@@ -614,3 +616,125 @@ async def test_heavy_jobs_are_woken_a_few_at_a_time_and_all_in_the_end(fleet: Fl
     assert (raised.woken, raised.next_in_s) == (3, 0)
     assert [(await fleet.tend(only_due=True)).woken for _ in range(3)] == [3, 2, 0]
     assert await fleet.queue() == [*heavy[6:], *heavy[3:6], *heavy[:3]]
+
+
+# ── several limits that are free in turn ───────────────────────────────────────────────────────────────────────────────
+
+
+@attrs.define
+class InTurn:
+    """Jobs under `a` alone and under `b` alone keep both busy; jobs under both wait among them."""
+
+    fleet: Fleet
+    url: str
+    count: int = 0
+    running: dict[str, tuple[bytes, str]] = attrs.Factory(dict)
+
+    def cmd(self, *words: Any) -> Any:
+        with redis.Redis.from_url(self.url) as client:
+            return client.execute_command(*words)
+
+    async def come(self, *limits: str, jid: str = "") -> None:
+        """One more is fetched, and starts or is parked."""
+        self.count += 1
+        await self.admit(jid.encode() or f"{'-'.join(limits)}{self.count}".encode(), *limits)
+
+    async def admit(self, payload: bytes, *limits: str) -> None:
+        await self.fleet.fetched("w1", payload)
+        number = self.fleet.numbers.get("w1", 0) + 1
+        if await self.fleet.admit("w1", payload, limits=limits) == [START]:
+            self.running["-".join(limits)] = payload, f"w1 q {number}-0"
+
+    async def end(self, limit: str) -> None:
+        """What runs under it ends; who is woken starts."""
+        payload, member = self.running.pop(limit)
+        self.fleet.groups["w1"] = self.fleet.groups.get("w1", 0) + 1
+        effects = on_departure(
+            Acknowledge(), Permit(member, tuple(limit.split("-")), payload.decode(), KEYS.holds("q", "w1"))
+        )
+        settlement = Settlement("q", payload, Acknowledge(), effects)
+        assert await self.fleet.broker("w1").settle(self.fleet.groups["w1"], [settlement]) == {}
+        await self.start_woken()
+
+    async def start_woken(self) -> None:
+        for payload in await self.fleet.queue():
+            self.cmd("LREM", KEYS.queue("q"), 1, payload)
+            limits = ("a", "b") if payload.startswith(b"both") else (payload[:1].decode(),)
+            await self.admit(payload, *limits)
+
+    def has_waited(self, payload: bytes, seconds: float) -> None:
+        score = float(self.cmd("ZSCORE", KEYS.parked, payload))
+        old, new = f"{score:.17g}", f"{score - seconds:.17g}"
+        packed = self.cmd("HGET", "tw:parked_jobs", old)
+        self.cmd("HDEL", "tw:parked_jobs", old)
+        self.cmd("HSET", "tw:parked_jobs", new, packed)
+        self.cmd("ZADD", KEYS.parked, new, payload)
+        for limit in ("a", "b"):
+            if self.cmd("ZREM", f"tw:waiting:{limit}", old):
+                self.cmd("ZADD", f"tw:waiting:{limit}", new, new)
+
+    def kept(self, limit: str) -> list[bytes]:
+        return list(self.cmd("ZRANGE", f"tw:reserved:{limit}", 0, -1))
+
+
+@pytest.fixture
+async def in_turn(fleet: Fleet, redis_url: str) -> InTurn:
+    fleet.declared = {"a": LimitSpec(1), "b": LimitSpec(1)}
+    await fleet.tend(declared=fleet.declared)
+    bench = InTurn(fleet, redis_url)
+    await bench.come("a")
+    await bench.come("b")
+    await bench.come("a", "b", jid="both1")
+    for _ in range(20):
+        await bench.come("a")
+        await bench.come("b")
+    return bench
+
+
+async def test_job_whose_limits_are_free_in_turn_and_never_at_once_gets_them_when_it_has_waited_long(in_turn: InTurn):
+    for _ in range(5):
+        await in_turn.end("a")
+        await in_turn.end("b")
+    assert in_turn.running.keys() == {"a", "b"}
+    assert b"both1" in await in_turn.fleet.parked()
+    in_turn.has_waited(b"both1", 100)
+    await in_turn.end("a")
+    assert in_turn.kept("a") == [b"both1"]
+    assert in_turn.running.keys() == {"b"}
+    await in_turn.fleet.tend(declared=in_turn.fleet.declared)
+    await in_turn.start_woken()
+    assert in_turn.running.keys() == {"b"}  # nobody else gets it meanwhile
+    await in_turn.end("b")
+    assert in_turn.running.keys() == {"a-b"}
+    assert in_turn.kept("a") == in_turn.kept("b") == []
+    await in_turn.end("a-b")
+    assert in_turn.running.keys() == {"a", "b"}
+    assert in_turn.cmd("PTTL", "tw:patient:a") > 50_000  # for a while nobody does so again
+    await in_turn.come("a", "b", jid="both2")
+    in_turn.has_waited(b"both2", 100)
+    await in_turn.end("a")
+    assert in_turn.kept("a") == []
+    await in_turn.end("b")
+    assert in_turn.kept("b") == [b"both2"]
+    await in_turn.end("a")
+    assert in_turn.running.keys() == {"a-b"}
+
+
+async def test_permit_that_is_kept_so_is_free_again_when_its_time_is_over_or_its_job_is_gone(in_turn: InTurn):
+    in_turn.has_waited(b"both1", 100)
+    await in_turn.end("a")
+    assert in_turn.kept("a") == [b"both1"]
+    assert 8 < float(in_turn.cmd("ZSCORE", "tw:reserved:a", "both1")) - time.time() < 11
+    in_turn.cmd("ZREM", KEYS.parked, b"both1")  # somebody deletes it
+    in_turn.cmd("HDEL", "tw:parked_jobs", *in_turn.cmd("ZRANGE", "tw:waiting:b", 0, 0))
+    await in_turn.fleet.tend(declared=in_turn.fleet.declared)
+    await in_turn.start_woken()
+    assert in_turn.running.keys() == {"a", "b"}
+
+
+async def test_nothing_is_kept_for_a_job_that_waits_for_a_limit_that_is_closed(in_turn: InTurn):
+    await FleetLimits(in_turn.fleet.connection, KEYS).override("b", "close")
+    in_turn.has_waited(b"both1", 1000)
+    await in_turn.end("a")
+    assert in_turn.kept("a") == []
+    assert in_turn.running.keys() == {"a", "b"}

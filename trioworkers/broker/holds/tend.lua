@@ -57,6 +57,13 @@ local function check_permits(name)
   end
 end
 
+-- What the one that has waited longest keeps of its other limits.
+local function keep_for_first(name)
+  local moment = redis.call('ZRANGE', own .. 'waiting:' .. name, 0, 0)[1]
+  local job = moment and job_at(own, moment)
+  for _, other in ipairs(job and #job[5] > 1 and job[5] or {}) do keep_on(own, limit_of(own, other)) end
+end
+
 local function put_back(payload, queue, push)
   local score = redis.call('ZSCORE', own .. 'parked', payload)
   if not score or redis.call('HEXISTS', own .. 'parked_jobs', string.format('%.17g', tonumber(score))) == 1 then return end
@@ -119,7 +126,11 @@ if only_due ~= '1' then
   for name in pairs(somebody_waits) do
     if not known[name] then check_seen(name, false) end
   end
-  for _, name in ipairs(redis.call('ZRANGE', own .. 'waits', 0, 499)) do pcall(check_permits, name) end
+  for _, name in ipairs(redis.call('ZRANGE', own .. 'waits', 0, 499)) do
+    pcall(check_permits, name)
+    pcall(keep_on, own, limit_of(own, name))
+    pcall(keep_for_first, name)
+  end
   for _, l in ipairs(lost) do pcall(put_back, unpack(l)) end
   for _, e in ipairs(ended) do
     if redis.pcall('LREM', unread, 1, e[1]) == 1 then apply(own, e[2]) end

@@ -12,7 +12,7 @@ from trioworkers.registry import KEYS
 from trioworkers.wire.keys import Keys
 from trioworkers.wording import counted
 
-OF_A_LIMIT = ("permits", "reserved", "waiting", "gate", "lists")
+OF_A_LIMIT = ("permits", "reserved", "waiting", "gate", "lists", "patient")
 MAX_LIMITS = 200
 _TYPES = {"sorted set": "zset"}
 _RESQUES = ("retry", "schedule")

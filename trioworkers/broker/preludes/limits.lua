@@ -8,6 +8,8 @@
 --   reserved:NAME  sorted set: jid → when the permit that is kept for that job is anybody's again
 --   gate:NAME      msgpack {when the next start would be due if they were evenly spaced (GCRA's "theoretical arrival time"), until when it is
 --                  closed, since when who waits could have started but for nobody having looked or 0}; goes by expiry when it says nothing any more
+--   patient:NAME   msgpack {moment, jid, until when it keeps one of the limit's permits though it waits for another limit's}; goes by expiry, and until then nobody
+--                  else does so
 --   waiting:NAME   sorted set: by when they came who waits there: moment, as text, which is also the key of
 --   parked_jobs    hash: moment → msgpack {jid, queue, its key, how to push to the end that is fetched, {name, …}, expires or false, effects
 --                  of that, holds and member of an attempt that waits within its slot}
@@ -19,6 +21,7 @@
 -- Who has a permit in none of these has none: nothing here rests on a timer but the reservations.
 
 local RESERVED_S, LOOK_AGAIN_S, CATCH_UP_S, LONGEST_CLOSED_S = 30, 10, 1, 100000
+local PATIENT_AFTER_S, LONGEST_KEPT_S = 60, 3600
 local FILL_PAGE, FILL_PAGES, FILL_BYTES = 50, 4, 2000000 -- no more in one step: upkeep goes on with what is left
 
 local function unpacked(text)
@@ -141,13 +144,13 @@ end
 -- ── permits that are kept ────────────────────────────────────────────────────────────────────────────────────────────────
 
 -- A job that was woken, stopped or lost its worker is next in turn: its permit stays its own for a while.
-local function reserve(l, jid)
+local function reserve(l, jid, lasts)
   if not l.is_swept then
     redis.call('ZREMRANGEBYSCORE', l.reserved, '-inf', now())
     redis.call('ZREMRANGEBYSCORE', l.reserved, now() + RESERVED_S + 1, '+inf')
     l.is_swept = true
   end
-  if redis.call('ZADD', l.reserved, now() + RESERVED_S, jid) == 1 then
+  if redis.call('ZADD', l.reserved, now() + math.min(RESERVED_S, lasts or RESERVED_S), jid) == 1 then
     l.kept, l.used = l.kept + 1, l.used + 1
   end
 end
@@ -238,7 +241,39 @@ end
 local function held_up_by(own, l, job)
   for _, name in ipairs(job[5]) do
     local other = limit_of(own, name)
-    if other ~= l and free_at(other) ~= 0 then return other end
+    if other ~= l and (other.closed > now() or not is_next(other, job[1]) and free_at(other) ~= 0) then return other end
+  end
+end
+
+-- The permits of several limits may be free in turn, and never at once. Who has waited for long keeps the one that it finds while it waits for the others,
+-- for a tenth of that time; then nobody does so there for nine times as long. So it starts when that has become longer than the others take to let a permit go, and
+-- one permit of a limit is idle for a tenth of the time at most.
+local function kept_early(own, l)
+  local kept = unpacked(redis.pcall('GET', own .. 'patient:' .. l.name))
+  return kept and type(kept[1]) == 'string' and type(kept[2]) == 'string' and type(kept[3]) == 'number' and kept or nil
+end
+
+local function keep_early(own, l, moment, job)
+  local waited = now() - (tonumber(moment) or now())
+  if waited < PATIENT_AFTER_S or is_next(l, job[1]) then return end
+  local lasts = math.min(waited / 10, LONGEST_KEPT_S)
+  local packed = cmsgpack.pack({moment, job[1], now() + lasts})
+  if not redis.call('SET', own .. 'patient:' .. l.name, packed, 'NX', 'PX', math.floor(lasts * 10000)) then return end
+  spend(l)
+  reserve(l, job[1], lasts)
+  l.look_by = now() + lasts
+end
+
+-- As long as it waits. Not for one of a paused queue, or that somebody took away.
+local function keep_on(own, l)
+  local kept = l.kept > 0 and kept_early(own, l)
+  if not kept or kept[3] <= now() or not is_next(l, kept[2]) then return end
+  local job = job_at(own, kept[1])
+  if job and job[1] == kept[2] and not is_paused(own, job[2]) then
+    reserve(l, kept[2], kept[3] - now())
+  else
+    unreserve(l, kept[2])
+    touched[l] = true
   end
 end
 
@@ -254,7 +289,11 @@ local function grant(own, moment, job, payload, woken)
   end
   for _, name in ipairs(job[5]) do
     local l = limit_of(own, name)
-    spend(l)
+    if #job[5] > 1 and is_next(l, job[1]) then
+      redis.call('SET', own .. 'patient:' .. name, cmsgpack.pack({'', '', 0}), 'XX', 'KEEPTTL') -- it has waited enough
+    else
+      spend(l)
+    end
     if payload then
       reserve(l, job[1])
     else
@@ -279,7 +318,10 @@ local function serve(own, l, moment, packed, woken)
   end
   wait_no_more(l, moment)
   local other = held_up_by(own, l, job)
-  if other then return wait_at(other, moment) end
+  if other then
+    if other.closed <= now() then keep_early(own, l, moment, job) end
+    return wait_at(other, moment)
+  end
   grant(own, moment, job, payload, woken)
 end
 
@@ -292,7 +334,7 @@ local function note_look(own, l)
       l.due = due
       dirty[l.name] = true
     end
-    redis.call('ZADD', own .. 'waits', at == 0 and t or math.min(at, t + LOOK_AGAIN_S), l.name)
+    redis.call('ZADD', own .. 'waits', at == 0 and t or math.min(at, t + LOOK_AGAIN_S, l.look_by or math.huge), l.name)
   elseif l.had_parked then
     redis.call('ZREM', own .. 'waits', l.name)
     l.had_parked = false
