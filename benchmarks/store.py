@@ -97,14 +97,16 @@ def server_program() -> str:
 
 
 @contextmanager
-def private_store() -> Iterator[Store]:
-    """A server for as long as the block lasts."""
+def private_store(*more: str) -> Iterator[Store]:
+    """A server for as long as the block lasts; `more`: options of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"]
-        process = subprocess.Popen([server_program(), *options], stdout=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            [server_program(), *options, *more], stdout=subprocess.DEVNULL, start_new_session=True
+        )
         try:
             yield _connected(port, process.pid)
         finally:
