@@ -25,7 +25,7 @@ MOST_BYTES = 50_000
 
 def fill_with_markup(command: Callable[..., Any]) -> None:
     fields = ("class", "jid", "error_class", "error_message", "queue", "wrapped")
-    hostile = dict.fromkeys(fields, MARKUP) | {"tags": [MARKUP], "args": [MARKUP]}
+    hostile: dict[str, Any] = dict.fromkeys(fields, MARKUP) | {"tags": [MARKUP], "args": [MARKUP]}
     for key, place in (("retry", failed), ("dead", failed), ("schedule", payload)):
         command("ZADD", key, time.time(), place(1, **hostile))
     command("SADD", "queues", MARKUP, "default")
@@ -59,6 +59,29 @@ async def test_no_page_obeys_markup_in_any_field(visitor: httpx.AsyncClient, com
         assert found.status_code in (200, 400, 404), (path, found.text)
         harmless_text(found.text)
         assert len(found.content) < MOST_BYTES, path
+
+
+@pytest.mark.parametrize("place", ["dead", "nowhere"])
+async def test_nothing_that_is_known_besides_a_payload_is_obeyed(
+    visitor: httpx.AsyncClient, command: Callable[..., Any], place: str
+):
+    jid = "f" * 24
+    record = {"steps": {MARKUP: MARKUP}, "at": {MARKUP: [MARKUP * 100]}, "beside": [300, 3_000_000]}
+    for number in range(300):
+        command("HSET", f"tw:steps:{jid}", f"{MARKUP}{number}", json.dumps(MARKUP * 100))
+    command("SET", f"tw:log:{jid}", json.dumps([[1.0, MARKUP, MARKUP], [1e300, "x" * 500, "y" * 900]] * 20))
+    command("SET", "tw:log:huge-jid", "[" + "1," * 10_000_000)
+    command("SET", f"tw:progress:{jid}", json.dumps({"at": 1e308, "total": 1e-308, "message": MARKUP * 50}))
+    command("SET", f"tw:result:{jid}", json.dumps({"how": MARKUP, "error_class": MARKUP, "error_message": MARKUP}))
+    if place == "dead":
+        command("ZADD", "dead", 1, failed(1, jid=jid, tw_record=record))
+    found = await visitor.get(f"/job?jid={jid}")
+    harmless_text(found.text)
+    assert "What it logged last" in found.text
+    assert "How far it is" in found.text
+    assert (await visitor.get("/job?jid=huge-jid")).status_code == 200
+    assert ("What it has done already" in found.text) == (place == "dead")
+    assert len(found.content) < 2 * MOST_BYTES, len(found.content)  # what one job has logged may take as much again
 
 
 async def test_what_cannot_be_read_is_shown_all_the_same(visitor: httpx.AsyncClient, command: Callable[..., Any]):

@@ -14,7 +14,9 @@ import pytest
 from visiting import harmless_text, payload
 
 from trioworkers.web.pages.rates import SPANS
+from trioworkers.web.pages.waiting import MOST_KEPT as MOST_QUEUES
 from trioworkers.web.pages.waiting import draw
+from trioworkers.web.site import MOST_KEPT, Site
 
 
 def lines(svg: str) -> int:
@@ -69,6 +71,27 @@ async def test_pages_lead_to_the_pictures_with_any_queue_name(visitor: httpx.Asy
         for picture in pictures:
             assert "span=day" in picture
             assert (await visitor.get(picture.replace("&amp;", "&"))).status_code == 200
+
+
+async def test_what_visitors_make_up_is_not_remembered_for_ever(
+    visitor: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    sites: list[Site] = []
+    fresh = Site.fresh
+
+    async def noted(self: Site, *args: Any, **options: Any) -> Any:
+        sites.append(self)
+        return await fresh(self, *args, **options)
+
+    monkeypatch.setattr(Site, "fresh", noted)
+    for number in range(MOST_KEPT + 20):
+        assert (await visitor.get(f"/waiting.svg?queue=made-up-{number}")).status_code == 200
+    assert len(sites[0]._kept) <= MOST_KEPT
+
+    async def nothing() -> dict[str, Any]:
+        return {}
+
+    assert len(await fresh(sites[0], "hours that are over", nothing, 86400.0)) <= MOST_QUEUES
 
 
 async def test_odd_values_in_the_address_are_a_picture_all_the_same(visitor: httpx.AsyncClient):

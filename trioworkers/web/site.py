@@ -20,6 +20,7 @@ REPLY_TIMEOUT_S = 2.0
 PAGES_AT_ONCE = 8
 SCANS_AT_ONCE = 2
 FRESH_S = 1.0
+MOST_KEPT = 100
 
 
 class _QuietLink(Link):
@@ -71,5 +72,9 @@ class Site:
         """What `look` says, asked at most so often: five hundred tabs cost Redis what one costs."""
         kept = self._kept.get(name)
         if kept is None or trio.current_time() - kept[0] >= for_s:
-            kept = self._kept[name] = (trio.current_time(), await look())
+            found = await look()
+            self._kept.pop(name, None)
+            self._kept[name] = kept = (trio.current_time(), found)
+            while len(self._kept) > MOST_KEPT:  # names may be of what visitors ask for
+                self._kept.pop(next(iter(self._kept)))
         return kept[1]

@@ -67,4 +67,9 @@ def decode_log(text: bytes) -> Sequence[LogLine]:
         lines = _decode(text)
     except (ValueError, RecursionError, MemoryError):
         return ()
-    return [line for line in lines[-MAX_LINES:] if math.isfinite(line.at_s)]
+    kept = [
+        LogLine(line.at_s, line.level[:20], line.text[:LINE_CHARACTERS])
+        for line in lines[-MAX_LINES:]
+        if math.isfinite(line.at_s)
+    ]
+    return _bounded(kept)

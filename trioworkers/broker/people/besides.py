@@ -13,8 +13,8 @@ from trioworkers.wire.log_lines import LogLine
 from trioworkers.wire.record import Recorded, record_in
 from trioworkers.wire.reported import Reported
 
-MOST_STEPS = 100
-SHOWN_CHARACTERS = 300
+MOST_STEPS = 50
+SHOWN_CHARACTERS = 200
 """Of what a step returned, or where an iteration is."""
 
 
@@ -40,7 +40,7 @@ async def look_besides(session: Session, jid: str, payload: bytes = b"", log: Se
     recorded = record_in(payload) or Recorded()
     steps = {name: bytes(result) for name, result in recorded.steps.items()}
     if recorded.beside and len(steps) < MOST_STEPS:
-        # A hundred or so, however many there are: HSCAN gives a small hash whole, of a large one about as many as are asked for.
+        # So many or a few more, however many there are: HSCAN gives a small hash whole, of a large one about as many as are asked for.
         _, found = await session.connection.commands("show").hscan(session.keys.steps(jid), None, MOST_STEPS)
         steps.update({name.decode(errors="replace"): result for name, result in found.items()})
     shown = dict(list(steps.items())[:MOST_STEPS])

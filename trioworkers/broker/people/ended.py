@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trioworkers.broker.people.session import Session
 from trioworkers.wire.ended import Ended, decode_ended
-from trioworkers.wire.log_lines import LogLine, decode_log
+from trioworkers.wire.log_lines import MAX_BYTES, LogLine, decode_log
 from trioworkers.wire.reported import MAX_FINISHED, Finished, Reported, decode_finished, decode_reported
 
 
@@ -20,8 +20,9 @@ async def look_at(session: Session, jid: str) -> tuple[Reported | None, Ended | 
 
 async def kept_log(session: Session, jid: str) -> Sequence[LogLine]:
     """The last log lines of a job's last attempt that has ended, as far as they are kept. Raises BrokerError."""
-    (text,) = await session.connection.commands("show").mget([session.keys.log(jid)])
-    return () if text is None else decode_log(text)
+    # So much and no more: what is longer isn't ours.
+    text = await session.connection.commands("show").execute("GETRANGE", session.keys.log(jid), 0, MAX_BYTES)
+    return decode_log(bytes(text))
 
 
 async def finished_classes(session: Session) -> list[str]:

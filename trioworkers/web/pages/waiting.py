@@ -11,7 +11,7 @@ from trioworkers.web.pages.rates import HEIGHT, NARROW, SPANS, WIDTH, Span, tick
 from trioworkers.web.rendering import render
 from trioworkers.web.visit import Visit
 
-MOST_KEPT = 20
+MOST_KEPT = 5
 """Queues of which hours that are over are remembered."""
 
 
