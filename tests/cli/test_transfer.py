@@ -151,3 +151,45 @@ def test_line_that_is_no_periodic_job_is_refused_with_its_number(redis_url: str,
     assert "line 2: " in said
     assert why in said
     assert "good" in act(redis_url, "cron", "--json").stdout
+
+
+def with_steps(jid: str, count: int) -> bytes:
+    record = {"steps": {"inside": 1}, "beside": [count, 1000]}
+    return json.dumps({"class": "A", "args": [], "jid": jid, "queue": "q", "tw_record": record}).encode()
+
+
+def test_results_of_steps_travel_with_their_job(redis_url: str, shared_server: Server, tmp_path: Path):
+    results = {f"step {n}": json.dumps("é" * 20_000, ensure_ascii=False) for n in range(30)}
+    for jid in ("one", "two"):
+        shared_server.command("ZADD", "retry", 1.6e9, with_steps(jid, len(results)))
+        shared_server.command("HSET", f"tw:steps:{jid}", *(text for pair in results.items() for text in pair))
+    shared_server.command("HSET", "tw:steps:two", b"\xff", b"\xff")
+    file = tmp_path / "retry.jsonl"
+    assert act(redis_url, "export", "retry", "-o", str(file)).stderr == "2 jobs of the retry set written\n"
+    shared_server.command("FLUSHDB")
+    for added in ("2 jobs imported", "0 jobs imported, 2 there already"):
+        assert act(redis_url, "import", str(file)).stdout == f"{added}\n"
+        for jid in ("one", "two"):
+            found = shared_server.command("HGETALL", f"tw:steps:{jid}")
+            assert isinstance(found, list)
+            assert dict(zip(found[::2], found[1::2], strict=True)) == results
+            assert int(shared_server.command("TTL", f"tw:steps:{jid}")) > 179 * 86_400  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"in":"steps"}',
+        '{"in":"steps","jid":"j","results":{}}',
+        '{"in":"steps","jid":"","results":{"a":"1"}}',
+        '{"in":"steps","jid":"j","results":{"a":"no json"}}',
+        '{"in":"steps","jid":"j","results":{"a":"\\"%s\\""}}' % ("x" * 70_000),
+        '{"in":"steps","jid":["j"],"results":{"a":"1"}}',
+    ],
+    ids=range(6),
+)
+def test_line_of_steps_that_is_none_is_refused(redis_url: str, shared_server: Server, tmp_path: Path, line: str):
+    file = tmp_path / "broken.jsonl"
+    file.write_text(f"{line}\n")
+    assert "line 1: no results of steps" in refused(redis_url, "import", str(file))
+    assert shared_server.command("KEYS", "*") == []

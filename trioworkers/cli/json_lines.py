@@ -10,9 +10,10 @@ from typing import IO
 
 import attrs
 
-from trioworkers.cli import periodic_lines
+from trioworkers.cli import periodic_lines, step_lines
 from trioworkers.cli.periodic_lines import PeriodicLine
 from trioworkers.cli.session import Session
+from trioworkers.cli.step_lines import StepLine
 from trioworkers.cli.tables import number, remark, say
 from trioworkers.cli.where import Where
 from trioworkers.errors import BadPayload, ConfigurationError, WrongUsage
@@ -22,6 +23,7 @@ from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.places import Location, parse_location, places_for
 from trioworkers.wording import counted
 
+_Group = list[Entry] | PeriodicLine | StepLine
 GROUP = 500
 GROUP_BYTES = 4_000_000
 
@@ -41,9 +43,13 @@ async def export(session: Session, source: Location, where: Where, output: Path 
     with sink_for(output) as sink:
         async with aclosing(session.inspector.pages(source)) as pages:
             async for page in pages:
-                chosen = [entry for entry in page if where.matches(entry, now_s)]
-                sink.writelines(encode_entry(entry) + b"\n" for entry in chosen)
-                count += len(chosen)
+                for entry in page:
+                    if where.matches(entry, now_s):
+                        async with aclosing(step_lines.lines_of(session, entry.payload)) as steps:
+                            async for line in steps:
+                                sink.write(line)
+                        sink.write(encode_entry(entry) + b"\n")
+                        count += 1
         sink.flush()
     remark(f"{counted(count, 'job')} of {source} written")
 
@@ -111,7 +117,10 @@ async def import_(session: Session, file: str) -> None:
             done.tell()
 
 
-async def _put_back(session: Session, first: int, group: list[Entry] | PeriodicLine, done: _Imported) -> None:
+async def _put_back(session: Session, first: int, group: _Group, done: _Imported) -> None:
+    if isinstance(group, StepLine):
+        await step_lines.restore(session, group)
+        return
     if isinstance(group, PeriodicLine):
         done.periodic_seen += 1
         done.periodic += await periodic_lines.restore(session, group)
@@ -135,8 +144,8 @@ def _source(file: str) -> Iterator[IO[bytes]]:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
 
 
-def _groups(lines: Iterable[bytes]) -> Iterator[tuple[int, list[Entry] | PeriodicLine]]:
-    """Lines that go to one place, together, with the number of the first; a periodic job by itself. The same file always makes the same groups.
+def _groups(lines: Iterable[bytes]) -> Iterator[tuple[int, _Group]]:
+    """Lines that go to one place, together, with the number of the first; a periodic job, and results of steps, by themselves. The same file always makes the same groups.
 
     Raises BadPayload.
     """
@@ -146,7 +155,7 @@ def _groups(lines: Iterable[bytes]) -> Iterator[tuple[int, list[Entry] | Periodi
         if not line.strip():
             continue
         try:
-            entry = periodic_lines.decode_line(line) if periodic_lines.is_periodic(line) else decode_entry(line)
+            entry = _decoded(line)
         except BadPayload as error:
             # What is collected is left, too: once the line is mended, the group shall be the one that it would have been.
             raise BadPayload(
@@ -155,7 +164,7 @@ def _groups(lines: Iterable[bytes]) -> Iterator[tuple[int, list[Entry] | Periodi
         if group and _is_full(group, size, entry):
             yield first, group
             group, size = [], 0
-        if isinstance(entry, PeriodicLine):
+        if isinstance(entry, PeriodicLine | StepLine):
             yield count, entry
             continue
         if not group:
@@ -166,8 +175,17 @@ def _groups(lines: Iterable[bytes]) -> Iterator[tuple[int, list[Entry] | Periodi
         yield first, group
 
 
-def _is_full(group: list[Entry], size: int, entry: Entry | PeriodicLine) -> bool:
+def _decoded(line: bytes) -> Entry | PeriodicLine | StepLine:
+    if periodic_lines.is_periodic(line):
+        return periodic_lines.decode_line(line)
+    return step_lines.decode_line(line) if step_lines.is_steps(line) else decode_entry(line)
+
+
+def _is_full(group: list[Entry], size: int, entry: Entry | PeriodicLine | StepLine) -> bool:
     """Whether what follows begins another one."""
-    if isinstance(entry, PeriodicLine) or (group[0].place, group[0].list_queue) != (entry.place, entry.list_queue):
+    if isinstance(entry, PeriodicLine | StepLine) or (group[0].place, group[0].list_queue) != (
+        entry.place,
+        entry.list_queue,
+    ):
         return True
     return len(group) == GROUP or size + len(entry.payload) > GROUP_BYTES

@@ -266,7 +266,11 @@ KEYS = (
     ),
     Key(
         *("tw:steps:JID", "hash", "What steps of a job returned, by name, where its payload has no room for it."),
-        *("checkpoint, retry, requeue", "every exit of the job; of a dead one expiry (180 days)", True),
+        *(
+            "checkpoint, retry, requeue, import",
+            "every exit of the job; of a dead or an imported one expiry (180 days)",
+            True,
+        ),
     ),
     Key(
         *("tw:result:JID", "string", "How a job ended that keeps its result, and what it returned."),
