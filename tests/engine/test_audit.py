@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import attrs
+import pytest
 
 from trioworkers.broker.contract import Listed
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine.audit import Audit
 from trioworkers.engine.delivery import Delivery, State
+from trioworkers.errors import Unavailable
 
 
 class Restless(FakeBroker):
@@ -24,6 +26,20 @@ class Restless(FakeBroker):
         assert listed is not None
         found = Counter(listed.payloads) + Counter(self.twice)
         return attrs.evolve(listed, payloads=found - Counter(self.missed), at_once=False)
+
+
+class Interrupted(FakeBroker):
+    """`meanwhile` happens when the list has been read, and before that is known here; or it can't be read at all."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+    is_away = False
+
+    async def audit(self, queue: str, expected: int, limit: int, known: Collection[bytes] = ()) -> Listed | None:
+        if self.is_away:
+            raise Unavailable("away")
+        listed = await super().audit(queue, expected, limit, known)
+        self.meanwhile()
+        return listed
 
 
 def running(*payloads: bytes) -> set[Delivery]:
@@ -48,3 +64,36 @@ async def test_payload_that_was_seen_twice_while_others_moved_is_not_put_back() 
     await Audit("q", broker, running(b"1", b"2")).run()
     assert broker.lists["q", "fake"] == [b"1", b"2"]
     assert broker.queues["q"] == [b"stray"] * 2
+
+
+async def test_what_is_taken_over_while_the_list_is_compared_is_found_the_next_time() -> None:
+    broker = Interrupted()
+    broker.lists["q", "fake"] = [b"1"]
+    ours = running(b"1")
+    audit = Audit("q", broker, ours)
+
+    def take_over() -> None:
+        broker.lists["q", "fake"] = []
+        audit.doubt(taken_over=True)
+
+    broker.meanwhile = take_over
+    await audit.run()
+    assert [delivery.state for delivery in ours] == [State.RUNNING]
+    assert audit.is_due
+    broker.meanwhile = lambda: None
+    await audit.run()
+    assert [delivery.state for delivery in ours] == [State.LOST]
+
+
+async def test_list_that_could_not_be_read_is_in_doubt_as_before() -> None:
+    broker = Interrupted()
+    ours = running(b"lost")
+    audit = Audit("q", broker, ours)
+    audit.doubt(taken_over=True)
+    broker.is_away = True
+    with pytest.raises(Unavailable):
+        await audit.run()
+    assert audit.is_due
+    broker.is_away = False
+    await audit.run()
+    assert [delivery.state for delivery in ours] == [State.LOST]

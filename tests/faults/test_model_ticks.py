@@ -160,7 +160,7 @@ class Ticks:
         self.redis(lambda client: client.delete([self.keys.lease(name)]))
         other = next(each for each in WORKERS if each != name)
         found = self.do(lambda: self.brokers[other].peek(name, "q", 100))
-        entries = [(payload, json.loads(payload)["jid"], True, None) for payload in found]
+        entries = [(payload, json.loads(payload)["jid"], 1, None) for payload in found]
         self.do(lambda: self.brokers[other].reclaim(name, "q", entries))
         self.start(name)
 

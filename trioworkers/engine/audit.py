@@ -39,6 +39,8 @@ class Audit:
         self._broker = broker
         self._deliveries = deliveries
         self.due_at = 0.0
+        self.doubts = 0
+        """How often there was doubt: what was read before the last time doesn't settle that."""
         self._next_after_s = FIRST_AUDIT_AFTER_S
         self._taken_over = False
 
@@ -50,6 +52,7 @@ class Audit:
     def doubt(self, *, taken_over: bool = False) -> None:
         """Compare at the next opportunity. `taken_over`: others may have been at our list."""
         self.due_at = 0.0
+        self.doubts += 1
         self._next_after_s = FIRST_AUDIT_AFTER_S
         self._taken_over = self._taken_over or taken_over
 
@@ -66,9 +69,7 @@ class Audit:
 
     async def run(self) -> None:
         """Compare once, put back what nobody runs, cancel what is no longer ours. Nothing may be fetched meanwhile. Raises BrokerError."""
-        compared = await self._compare()
-        taken_over = self._taken_over
-        self.passed()
+        compared, taken_over = await self._compare_since()
         missing, strays = compared or ([], Counter())
         if taken_over:
             _cancel_lost(missing)
@@ -82,6 +83,16 @@ class Audit:
         """What our attempts hold. Those whose end is under way may have let it go already: it isn't to be taken from them, nor given again."""
         held = [(each, permit) for each in self._deliveries for permit in _held_by(each)]
         return [permit if each.state <= RUNNING else attrs.evolve(permit, limits=()) for each, permit in held]
+
+    async def _compare_since(self) -> tuple[tuple[list[Delivery], Counter[bytes]] | None, bool]:
+        """What `_compare` says, and whether others may have been at our list before that. What is doubted meanwhile is for the next time."""
+        taken_over = self._taken_over
+        self.passed()
+        try:
+            return await self._compare(), taken_over
+        except BaseException:  # whatever it was: nothing was compared
+            self.doubt(taken_over=taken_over)
+            raise
 
     async def _compare(self) -> tuple[list[Delivery], Counter[bytes]] | None:
         # Compared is what we had before we asked: nothing is fetched meanwhile, so the list can't rightly hold anything else.
