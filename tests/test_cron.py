@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioworkers.cron import Every, coming, last, plan, schedule, zone_data
+from trioworkers.cron import Every, coming, schedule
+from trioworkers.missed_ticks import last, plan
+from trioworkers.zones import zone_data
 
 CHANGES = [
     ("Europe/Berlin", date(2026, 3, 29)),

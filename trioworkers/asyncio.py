@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     import redis.asyncio
 
     from trioworkers.broker.asyncio_news import Listener, News
-    from trioworkers.cron import Missed, Overlap
     from trioworkers.jobs.layout import Layout
+    from trioworkers.missed_ticks import Missed, Overlap
 
 __all__ = ["Client"]
 

@@ -1,4 +1,4 @@
-"""When a periodic job is due: expressions, zones, and which ticks are made up for. Pure: the time is an argument.
+"""When a periodic job is due: expressions, and what they mean in a zone. Pure: the time is an argument.
 
 A tick is a whole second in UTC, so a local hour that comes twice has two of each. Two rules say what becomes of the days on which clocks change, as in
 Debian's cron:
@@ -17,18 +17,12 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from functools import cache, lru_cache
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from functools import lru_cache
+from typing import Protocol
 
 import attrs
 
-if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
-
-Missed = Literal["one", "all", "skip"]
-Overlap = Literal["allow", "skip", "wait"]
+from trioworkers.zones import zone_named
 
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -41,13 +35,7 @@ NICKNAMES = {
 }
 MAX_EXPRESSION = 200
 MAX_EVERY_S = 366 * 86_400
-MOST_MADE_UP = 100
-"""Of missed ticks, with missed="all"."""
-GRACE_S = 60
-"""How late a tick may be with missed="skip"."""
 
-_NO_ZONES = {"localtime", "posixrules", "Factory"}
-_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 _LENGTH = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
 _DAY = timedelta(days=1)
 _MINUTE = timedelta(minutes=1)
@@ -214,101 +202,6 @@ def _length(text: str, expression: str) -> int:
     if not 1 <= length <= MAX_EVERY_S:
         raise ValueError(f"{expression!r:.80}: a length is from 1s to 366d")
     return length
-
-
-@cache
-def zone_named(name: str) -> ZoneInfo:
-    """An IANA zone. Raises ValueError."""
-    from zoneinfo import ZoneInfo  # noqa: PLC0415 - as above
-
-    problem = f"a zone is a name like 'Europe/Berlin', not {name!r:.80}"
-    if not isinstance(name, str) or len(name) > MAX_EXPRESSION or not _ZONE.fullmatch(name) or name in _NO_ZONES:
-        raise ValueError(problem)
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ValueError(f"{problem}, which this machine's time zone data doesn't have") from None
-
-
-@cache
-def zone_data() -> str:
-    """Which release of the time zone data this process computes with, like `2026a`; "unknown" if it doesn't say."""
-    import zoneinfo  # noqa: PLC0415 - as above
-
-    for folder in zoneinfo.TZPATH:
-        if (Path(folder) / "Europe" / "Berlin").is_file():
-            return _release_in(Path(folder))
-    try:
-        return str(import_module("tzdata").IANA_VERSION)
-    except ImportError:
-        return "unknown"
-
-
-def _release_in(folder: Path) -> str:
-    for name in ("tzdata.zi", "+VERSION"):
-        try:
-            with (folder / name).open(encoding="ascii", errors="replace") as file:
-                first = file.readline(100)
-        except OSError:
-            continue
-        found = re.search(r"\b\d{4}[a-z]+\b", first)
-        if found:
-            return found[0]
-    return "unknown"
-
-
-@attrs.frozen
-class Plan:
-    """What to do about an entry that is due: `push` these ticks, say of the `missed` ones that they were; `next_s`: its next tick, inf if none is to come.
-
-    `earlier`: whether there were more that were missed, of which nothing is said one by one.
-    """
-
-    push: tuple[int, ...]
-    missed: tuple[int, ...]
-    next_s: float
-    earlier: bool = False
-
-
-def plan(when: Schedule, tick_s: float, now_s: float, missed: Missed, within_s: float) -> Plan:
-    """What becomes of the ticks from `tick_s` to `now_s`, both epoch seconds by Redis's clock. What is no tick of `when` is passed over."""
-    now = math.floor(now_s)
-    begin = now if math.isnan(tick_s) else min(now, max(0, math.ceil(tick_s) if math.isfinite(tick_s) else 0))
-    newest = last(when, begin - 1, now)
-    if newest is None:
-        return Plan((), (), _next(when, now))
-    next_s = _next(when, max(newest, now))
-    first = when.after(begin - 1)
-    if missed == "all":
-        ticks = [newest]
-        while len(ticks) < MOST_MADE_UP and (before := last(when, begin - 1, ticks[-1] - 1)) is not None:
-            ticks.append(before)
-        return Plan(tuple(reversed(ticks)), (), next_s, first != ticks[-1])
-    grace_s = within_s if missed == "one" else GRACE_S
-    if now_s - newest > grace_s:
-        return Plan((), (newest,), next_s, first != newest)
-    return Plan((newest,), (), next_s, first != newest)
-
-
-def _next(when: Schedule, moment_s: int) -> float:
-    following = when.after(moment_s)
-    return math.inf if following is None else following
-
-
-def last(when: Schedule, after_s: int, until_s: int) -> int | None:
-    """The last tick after one epoch second and not after another; found by halving, for between them may lie years of seconds."""
-    first = when.after(after_s)
-    if first is None or first > until_s:
-        return None
-    following = when.after(first)
-    if following is None or following > until_s:
-        return first
-    low, high = first, until_s  # after(low) <= until_s < after(high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        coming = when.after(middle)
-        low, high = (low, middle) if coming is None or coming > until_s else (middle, high)
-    return when.after(low)
 
 
 def coming(when: Schedule, now_s: float, count: int) -> list[int]:

@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     import redis
 
     from trioworkers.broker.blocking_news import News
-    from trioworkers.cron import Missed, Overlap
     from trioworkers.jobs.layout import Layout
+    from trioworkers.missed_ticks import Missed, Overlap
 
 __all__ = ["Client"]
 

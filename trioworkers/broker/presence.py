@@ -15,11 +15,11 @@ import trio
 from trioworkers.broker.contract import LeaseGone
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.scripts import script
-from trioworkers.cron import zone_data
 from trioworkers.errors import Superseded
 from trioworkers.identity import is_certainly_dead
 from trioworkers.wire.own_record import Record, decode_lease, running_fields
 from trioworkers.wire.packing import pack
+from trioworkers.zones import zone_data
 
 logger = logging.getLogger("trioworkers")
 

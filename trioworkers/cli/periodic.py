@@ -15,10 +15,12 @@ from trioworkers.cli.commands.enqueue import parse_argument
 from trioworkers.cli.jids import place_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, duration, moment, remark, say
-from trioworkers.cron import Missed, Overlap, coming, schedule, zone_named
+from trioworkers.cron import coming, schedule
 from trioworkers.errors import NotFound, WrongUsage
+from trioworkers.missed_ticks import Missed, Overlap
 from trioworkers.wire.job import Job
 from trioworkers.wire.periodic import Periodic, encode_entry, is_own_name
+from trioworkers.zones import zone_named
 
 SHOWN = 5
 _COLUMNS = (

@@ -17,8 +17,8 @@ from trioworkers.broker.contract import Broker, Due
 from trioworkers.broker.holds.cron_entries import FORGOTTEN_AFTER_S
 from trioworkers.broker.holds.ticks import Declaration, DueEntry, Take, Taken
 from trioworkers.broker.redis.connection import retrying
-from trioworkers.cron import Plan, plan
 from trioworkers.errors import Refused, Superseded
+from trioworkers.missed_ticks import Plan, plan
 from trioworkers.send import Send
 from trioworkers.wire.periodic import NewerEntry, Periodic, Run, decode_entry, encode_entry
 from trioworkers.wording import counted

@@ -25,8 +25,8 @@ from trioworkers.sending import Sent, sent
 from trioworkers.wire.job import Job
 
 if TYPE_CHECKING:
-    from trioworkers.cron import Missed, Overlap
     from trioworkers.jobs.layout import Layout
+    from trioworkers.missed_ticks import Missed, Overlap
 
 
 class Client:

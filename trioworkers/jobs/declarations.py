@@ -39,8 +39,8 @@ from trioworkers.wire.periodic import Periodic
 from trioworkers.wording import counted
 
 if TYPE_CHECKING:
-    from trioworkers.cron import Missed, Overlap
     from trioworkers.jobs.layout import Layout
+    from trioworkers.missed_ticks import Missed, Overlap
     from trioworkers.shards import Shard
 
 P = ParamSpec("P")

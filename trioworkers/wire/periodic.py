@@ -12,8 +12,9 @@ from typing import Any
 import attrs
 import msgspec
 
-from trioworkers.cron import Missed, Overlap, Schedule, schedule, zone_named
+from trioworkers.cron import Schedule, schedule
 from trioworkers.errors import BadJob
+from trioworkers.missed_ticks import Missed, Overlap
 from trioworkers.wire.active_job import encoded
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import check_sent_to
@@ -21,6 +22,7 @@ from trioworkers.wire.lock import Lock, key_of
 from trioworkers.wire.options import check_option
 from trioworkers.wire.plain import plain
 from trioworkers.wire.ruby_values import Encoded
+from trioworkers.zones import zone_named
 
 TICK_FIELD = "tw_tick"
 """Which tick a job was sent for: the epoch second, the zone, and the name of its entry."""

@@ -55,43 +55,40 @@ def limits(
     """
     from trioworkers.cli import limits as what  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
-    from trioworkers.wire.limit_spec import interval_s  # noqa: PLC0415 - as above
 
-    numbers = (concurrency, rate, burst)
+    _check(action, (concurrency, rate, burst), seconds)
     if action is None:
-        _refuse_numbers(numbers, seconds)
         in_session(lambda session: what.limits(session, as_json=json), redis, namespace)
         return
     if name is None:
         raise typer.BadParameter("which? Give a LIMIT")
     if action == "show":
-        _refuse_numbers(numbers, seconds)
         in_session(lambda session: what.one_limit(session, name, as_json=json), redis, namespace)
         return
-    if action == "set" and numbers == (None, None, None):
-        raise typer.BadParameter("set to what? Give --concurrency, --rate or --burst")
-    _refuse_numbers(() if action == "set" else numbers, None if action == "close" else seconds)
-    try:
-        between_s = None if rate is None else interval_s(rate)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    numbers = {"concurrency": concurrency, "interval_s": _between_s(rate), "burst": burst}
     in_session(
-        lambda session: what.change(
-            session,
-            name,
-            action,
-            concurrency=concurrency,
-            interval_s=between_s,
-            burst=burst,
-            close_s=seconds or 0.0,
-        ),
+        lambda session: what.change(session, name, action, close_s=seconds or 0.0, **numbers),  # type: ignore[arg-type]
         redis,
         namespace,
     )
 
 
-def _refuse_numbers(numbers: tuple[object, ...], seconds: float | None) -> None:
-    if any(each is not None for each in numbers):
+def _between_s(rate: str | None) -> float | None:
+    """Seconds between two starts. Raises BadParameter."""
+    from trioworkers.wire.limit_spec import interval_s  # noqa: PLC0415 - as above
+
+    try:
+        return None if rate is None else interval_s(rate)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _check(action: Action | None, numbers: tuple[object, ...], seconds: float | None) -> None:
+    """Raises BadParameter for options that don't go with what is to be done."""
+    given = any(each is not None for each in numbers)
+    if action == "set" and not given:
+        raise typer.BadParameter("set to what? Give --concurrency, --rate or --burst")
+    if action != "set" and given:
         raise typer.BadParameter("--concurrency, --rate and --burst go with set")
-    if seconds is not None:
+    if action != "close" and seconds is not None:
         raise typer.BadParameter("--for goes with close")

@@ -6,12 +6,13 @@ import math
 from datetime import datetime
 
 from trioworkers.broker.people.periodic import EntryState, PeriodicJobs
-from trioworkers.cron import coming, schedule, zone_named
+from trioworkers.cron import coming, schedule
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.redaction import redacted
 from trioworkers.web.visit import Visit
 from trioworkers.wire.encode import encode
 from trioworkers.wire.entry import Entry
+from trioworkers.zones import zone_named
 
 ROWS = 100
 NEXT = 5
