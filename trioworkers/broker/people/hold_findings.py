@@ -25,7 +25,7 @@ LATE_S = 60.0
 SHOWN = 5
 MOST_PERMITS = 1000
 
-LOST_PERMITS = script(__file__, "lost_permits", keys=("limits",), args=("own", "names", "most"))
+LOST_PERMITS = script(__file__, "lost_permits", keys=(), args=("own", "names", "most"))
 
 
 async def lock_findings(connection: Connection, keys: Keys) -> Sequence[Finding]:
@@ -71,7 +71,7 @@ def _named(gone: Sequence[HeldLock]) -> str:
 
 async def permit_findings(connection: Connection, keys: Keys, limits: Sequence[str]) -> Sequence[Finding]:
     """Of these limits. Raises BrokerError."""
-    reply = await connection.run(LOST_PERMITS, [keys.limits], [keys.own, pack(list(limits)), MOST_PERMITS], "doctor")
+    reply = await connection.run(LOST_PERMITS, [], [keys.own, pack(list(limits)), MOST_PERMITS], "doctor")
     found = zip(reply[::2], reply[1::2], strict=True)
     advice = "somebody deleted keys of ours: upkeep lets such permits go as soon as anybody waits for one"
     return [
