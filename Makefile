@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint unit pythons faults docs site soak bench bench-capsules bench-scaling bench-fan-out bench-flows bench-publish bench-quick bench-dashboard pictures costs changelog release-notes clean
+.PHONY: help demo test lint unit pythons faults docs site soak bench bench-capsules bench-scaling bench-fan-out bench-flows bench-prices bench-publish bench-quick bench-dashboard pictures costs changelog release-notes clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-capsules  queues that share slots beside one queue: throughput, time to start, idle; about three minutes"
 	@echo "make bench-scaling  two processes beside one, Sentinel and Cluster beside a plain address, about four minutes"
 	@echo "make bench-flows  batches, steps and iterations beside plain jobs, about a minute"
+	@echo "make bench-prices  what each feature costs a job that asks for it, about ten minutes; ARGS=--publish writes it into docs/performance.md"
 	@echo "make bench-publish  write the last full run of make bench into docs/performance.md"
 	@echo "make docs   docs/cli.md, from the commands themselves"
 	@echo "make site   the pages as a site, in build/site"
@@ -98,6 +99,9 @@ bench-capsules: .venv/ready
 
 bench-scaling: .venv/ready
 	$(BIN)/python benchmarks/scaling.py
+
+bench-prices: .venv/ready
+	$(BIN)/python benchmarks/prices.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 bench-flows: .venv/ready
 	$(BIN)/python benchmarks/flows.py

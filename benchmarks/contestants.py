@@ -84,6 +84,8 @@ ONE_JOB = "one job at a time"
 
 def _trioworkers(work: Work) -> Command:
     options = ("--shutdown-timeout", "0") if work.kind == "hold" else ()
+    if work.processes > 1 and work.job != "sudoku":  # for which it has processes of its own
+        options = (*options, "--processes", str(work.processes))
     target = f"{_script('trioworkers_app.py')}:app"
     level = "info" if work.name == "installed" else "error"
     return (sys.executable, "-m", "trioworkers", "run", target, "--log-level", level, *options)
@@ -140,7 +142,7 @@ def _celery(work: Work) -> Command:
 
 def _sidekiq(work: Work) -> Command:
     queues = [word for number in range(work.queues) for word in ("-q", f"bench{number or ''}")]
-    at_once = 2 if work.processes > 1 else work.at_once or 10
+    at_once = 2 if work.job == "sudoku" else work.at_once or 10
     return ("sidekiq", "-r", _script("sidekiq_app.rb"), "-c", str(at_once), "-t", "1", *queues)
 
 

@@ -67,6 +67,10 @@ WORKS = (
     Work("fanout100", "4 HTTP calls of 20 ms, 100 jobs at once", "throughput", "fan_out", THROUGHPUT, at_once=100),
     Work("fanout1000", "4 HTTP calls of 20 ms, 1000 jobs at once", "throughput", "fan_out", THROUGHPUT, at_once=1000, rounds=2),
     Work("sudoku", "CPU work, 2 processes", "throughput", "sudoku", (RATE, CPU), at_once=10, processes=2, rounds=2),
+    Work(
+        "wait2", "50 ms of waiting, 2 processes", "throughput", "wait", THROUGHPUT, at_once=1000, processes=2, rounds=1,
+        only=(*OURS, "sidekiq"),
+    ),
     Work("one", "enqueue one by one", "enqueue", "empty", (RATE,)),
     Work("bulk", "enqueue in bulk", "enqueue", "empty", (RATE,)),
     Work("one_handler", "enqueue one by one, one task, `handler.job(…)`", "enqueue", "handler", (RATE,), only=OURS),
