@@ -36,6 +36,8 @@ def fill(server: Server) -> None:
         command("SADD", "queues", "default")
         for start in range(0, WAITING, 5000):
             command("LPUSH", "queue:default", *(job(number) for number in range(start, start + 5000)))
+        for minute in range(int(now_s // 60) - 3 * 1440, int(now_s // 60)):
+            command("HSET", f"tw:history:{minute // 60}", minute % 60, f"{minute % 9999} {minute % 777}")
         failure = {"error_class": "ValueError", "error_message": "no answer", "retry_count": 3, "failed_at": now_s}
         for key, count in (("dead", DEAD), ("retry", RETRIES)):
             for start in range(0, count, 1000):
@@ -97,6 +99,7 @@ def main() -> None:
                 "/dead?q=nothing",
                 f"/job?jid={WAITING - 7:024x}",
                 "/rates.svg?span=three-days",
+                "/waiting.svg?span=three-days",
                 "/metrics",
             ):
                 found = []

@@ -67,6 +67,15 @@ def fill(server: Server) -> None:
             command(
                 "HSET", key, "TrackUserJob|p", int(500 + 220 * chance.random() + 3 * back), "TrackUserJob|f", failed
             )
+        for back in range(90):
+            minute = int(now_s // 60) - back
+            late_s = int(20 + 400 * max(0.0, 1 - abs(back - 25) / 15) + chance.randrange(9))
+            command(
+                "HSET",
+                f"tw:history:{minute // 60}",
+                minute % 60,
+                f"{480 + 3 * late_s // 4 + chance.randrange(40)} {late_s}",
+            )
         today = time.strftime("%Y-%m-%d", time.gmtime(now_s))
         for name, count in (("processed", 48_213), ("failed", 327)):
             command("SET", f"stat:{name}", 40 * count)
