@@ -27,12 +27,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from harness import Jobs, children_of
 from servers import Worker, start_worker, wait_for
+from soaked_batches import SoakedBatches
 from topologies import TOPOLOGIES
 
 CONCURRENCY = 25
 LEASE_S = 2.0
 NAMES = ("w1", "w2", "w3")
 HALF = 0.5
+WITH_BATCHES = ("one", "processes")
+"""Where nothing is undone that was acknowledged."""
+BATCH_EVERY = 20
 UNDONE = 2
 """What a failover may undo of each worker, in fillings of its slots: what was settled last, and what was fetched."""
 
@@ -56,6 +60,7 @@ class Report:
     lines_per_outage: float
     leaks: list[str]
     errors: list[str]
+    batches: int = 0
 
     def table(self) -> Table:
         """For people."""
@@ -64,6 +69,7 @@ class Report:
         rows = {
             "jobs": f"{self.jobs:,}",
             "runs": f"{self.runs:,}",
+            "batches, each with a graph": f"{self.batches:,}",
             "faults": ", ".join(f"{count} × {name}" for name, count in sorted(self.faults.items())),
             "lost": str(len(self.lost)),
             "stuck": str(len(self.stuck)),
@@ -107,6 +113,9 @@ class Soak:
         self._errors: list[str] = []
         self._faults: Counter[str] = Counter()
         self._over = threading.Event()
+        self._batches: SoakedBatches | None = None
+        if topology in WITH_BATCHES:
+            self._batches = SoakedBatches(self._topology.url, self._topology.command)
 
     def run(self, seconds: float) -> Report:
         """Cause faults for so long, then let everything come to rest."""
@@ -145,6 +154,9 @@ class Soak:
                 self._acknowledged |= jids
             else:
                 self._unsure |= jids
+            if self._batches is not None and chance.randrange(BATCH_EVERY) == 0:
+                jids, is_sure = self._batches.send(chance)
+                (self._acknowledged if is_sure else self._unsure).update(jids)
 
     def _expected(self) -> set[str]:
         children = {f"{jid}-child" for jid in self._acknowledged if jid.startswith("p")}
@@ -227,6 +239,8 @@ class Soak:
     def _places(self) -> dict[str, int]:
         counts = {name: int(str(self._topology.command("ZCARD", name))) for name in ("retry", "schedule")}
         counts |= {"queue": len(self._jobs.queued()), "in progress": self._jobs.in_progress()}
+        if self._batches is not None:
+            counts |= self._batches.left()
         return {name: count for name, count in counts.items() if count}
 
     def _report(self, seconds: float, stuck: list[str]) -> Report:
@@ -241,6 +255,9 @@ class Soak:
         recoveries = [next((at - back for at in ends if at > back), 0.0) for back in self._topology.back_at]
         lags = [float(line.split()[1]) for line in self._lines("lag") if line.split()[2] not in self._frozen]
         texts = [worker.text for worker in self._logs]
+        early = (
+            [] if self._batches is None else self._batches.too_early(self._jobs.runs.read_text().splitlines(), buried)
+        )
         lines = sum(text.count("Redis at") for text in texts)
         return Report(
             seed=self._seed,
@@ -256,8 +273,10 @@ class Soak:
             recoveries_s=recoveries,
             worst_lag_s=max(lags, default=0.0),
             lines_per_outage=lines / len(NAMES) / max(1, self._outages()),
+            batches=0 if self._batches is None else len(self._batches.acknowledged),
             leaks=self._leaks(),
-            errors=self._errors + [text[text.index("Traceback") :][-6000:] for text in texts if "Traceback" in text],
+            errors=[*self._errors, *early]
+            + [text[text.index("Traceback") :][-6000:] for text in texts if "Traceback" in text],
         )
 
     def _outages(self) -> int:
