@@ -50,7 +50,8 @@ local function share_by_weight(left)
   repeat
     sum, all_owed, fewer = 0, 0, {}
     for _, q in ipairs(sharing) do
-      q.owed = tonumber(behind[q.number]) or 0
+      q.behind = tonumber(behind[q.number]) or 0
+      q.owed = q.behind
       sum, all_owed = sum + q.weight, all_owed + q.owed
     end
     for _, q in ipairs(sharing) do
@@ -76,7 +77,7 @@ end
 local sharing, sum = {}, 1
 if by_weight then
   sharing, sum = share_by_weight(tonumber(limit))
-  table.sort(active, function(a, b) return a.owed > b.owed end) -- who gets less than its share for want of bytes is the first one the next time
+  table.sort(active, function(a, b) return a.behind > b.behind end) -- who gets less than its share for want of bytes is the first one the next time
 else
   local left = tonumber(limit)
   for _, q in ipairs(active) do
@@ -98,9 +99,12 @@ for _, q in ipairs(active) do
 end
 
 local total, still_owed = 0, {}
+for _, q in ipairs(active) do
+  if by_weight and q.taken < q.count then still_owed[q.number] = q.count - q.taken end
+end
 for _, q in ipairs(sharing) do total = total + q.taken end
 for _, q in ipairs(sharing) do
   local behind = q.owed + total * q.weight / sum - q.taken
-  if behind ~= 0 then still_owed[q.number] = math.max(-1e6, math.min(1e6, behind)) end
+  still_owed[q.number] = behind ~= 0 and math.max(-1e6, math.min(1e6, behind)) or nil
 end
 return {gone, suspects, fetched, cmsgpack.pack(still_owed), errors}
