@@ -68,7 +68,6 @@ class Started:
         async with trio.open_nursery() as nursery:
             worker: Worker = await nursery.start(self.app.serve)
             yield worker
-            self.gate.set()
             worker.stop(0)
 
     async def until(self, condition: Any) -> None:
@@ -193,6 +192,17 @@ async def test_job_in_any_of_two_hundred_queues_starts_and_few_sockets_are_held(
             push(shared_server, queue, 3)
         await capsule.until(lambda: len(capsule.order) == 600)
     assert Counter(capsule.order) == dict.fromkeys(names, 3)
+
+
+async def test_stop_puts_back_what_runs_in_a_few_of_many_queues(redis_url: str, shared_server: Server):
+    names = [f"q{number}" for number in range(30)]
+    capsule = Started(redis_url, 50, names)
+    async with capsule.working():
+        for queue in ("q3", "q17", "q29"):
+            push(shared_server, queue, 2, "Hold")
+        await capsule.until(lambda: capsule.running == 6)
+    assert [shared_server.command("LLEN", f"queue:{queue}") for queue in ("q3", "q17", "q29", "q0")] == [2, 2, 2, 0]
+    assert shared_server.command("KEYS", "*inprogress") == []
 
 
 def connected(server: Server) -> int:

@@ -167,6 +167,7 @@ class Soak:
     def _start(self, name: str) -> None:
         options = ["--process-id", name, "--lease", str(LEASE_S), "--shutdown-timeout", "0.5", *self._topology.options]
         environment = {"RUNS": str(self._jobs.runs), "CONCURRENCY": str(CONCURRENCY), "NOTE_LAG": "1"}
+        environment |= self._topology.environment
         self._workers[name] = start_worker(self._folder, self._topology.url, "process_app:app", *options, **environment)
         self._logs.append(self._workers[name])
 

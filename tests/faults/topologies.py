@@ -34,6 +34,7 @@ class Topology:
         self.back_at: list[float] = []
         self.prefix = ""
         self.options: Sequence[str] = ()
+        self.environment: Mapping[str, str] = {}
         self.url = ""
         self.opened = ExitStack()
         self.open()
@@ -113,6 +114,15 @@ class Topology:
     def _lose_replies(self) -> None:
         with self._proxy.losing_replies():
             time.sleep(0.2)
+
+
+class InCapsule(Topology):
+    """Each worker fetches from two queues at once."""
+
+    def open(self) -> None:
+        """See `Topology`."""
+        super().open()
+        self.environment = {"CAPSULE": "1"}
 
 
 class Processes(Topology):
@@ -288,6 +298,7 @@ class InCluster(Redundant):
 
 TOPOLOGIES: Mapping[str, type[Topology]] = {
     "one": Topology,
+    "capsule": InCapsule,
     "processes": Processes,
     "sentinel": UnderSentinels,
     "cluster": InCluster,
