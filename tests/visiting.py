@@ -45,6 +45,8 @@ PAGES = (
     *LISTS,
     "/search?q=sync",
     "/cron",
+    "/finished",
+    "/finished?class=SyncJob",
     "/batches",
     "/limits",
     "/limits?name=x",

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from servers import ROOT, Server, Worker, wait_for
 from visiting import PAGES, failed, payload, reachable
 
+from trioworkers import Batch, Client, Job
 from trioworkers.web.serving import Serving
 
 CHROMIUM = shutil.which("chromium")
@@ -185,16 +187,37 @@ def fill(server: Server) -> None:
     server.command("HSET", "h:1:x:work", "t1", work)
 
 
+def fill_besides(server: Server) -> tuple[str, ...]:
+    """Pages of a job with all that can be known besides its payload, of one that is over, and of a batch with a graph."""
+    jid = f"{7:024x}"
+    record = {"steps": {"charge": "receipt"}, "at": {"rows": [9]}}
+    server.command("ZADD", "dead", 99, failed(7, tw_record=record))
+    for each in (jid, "over"):
+        server.command("SET", f"tw:log:{each}", json.dumps([[1.0, "INFO", "a line " * 30]] * 20))
+        server.command("SET", f"tw:progress:{each}", json.dumps({"at": 3, "total": 4, "message": "on its way"}))
+    batch = Batch("order 7")
+    first = batch.add(Job("q", "Charge", runs_here=True))
+    batch.add(*(Job("q", "Ship" * 20, runs_here=True) for _ in range(20)), after=[first])
+
+    async def send() -> None:
+        async with Client(server.url) as client:
+            await client.enqueue(batch)
+
+    trio.run(send)
+    return f"/job?jid={jid}", "/job?jid=over", f"/batch?id={batch.id}"
+
+
 def test_pages_can_be_used_by_everybody(open_page: Callable[..., Any], dashboard: str, server: Server):
     """axe has no complaint, in light and dark; and nothing has to be scrolled sideways on a phone."""
     if not AXE.exists():
         assert not REQUIRED
         pytest.skip("axe-core is not installed: npm ci --prefix tests/interop/node")
     fill(server)
+    pages = (*PAGES, f"/job?jid={3:024x}", *fill_besides(server))
     source = AXE.read_text()
     for scheme in ("light", "dark"):
         page = open_page(scheme=scheme)
-        for path in (*PAGES, f"/job?jid={3:024x}"):
+        for path in pages:
             page.goto(dashboard + path)
             page.evaluate(source)
             found = page.evaluate("axe.run({resultTypes: ['violations']})")
@@ -203,7 +226,7 @@ def test_pages_can_be_used_by_everybody(open_page: Callable[..., Any], dashboard
             ]
             assert complaints == [], (scheme, path)
     phone = open_page(390)
-    for path in (*PAGES, f"/job?jid={3:024x}"):
+    for path in pages:
         phone.goto(dashboard + path)
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390, path
 

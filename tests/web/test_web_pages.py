@@ -29,6 +29,10 @@ def fill_with_markup(command: Callable[..., Any]) -> None:
     for key, place in (("retry", failed), ("dead", failed), ("schedule", payload)):
         command("ZADD", key, time.time(), place(1, **hostile))
     command("SADD", "queues", MARKUP, "default")
+    command("SADD", "tw:finished", MARKUP, "SyncJob")
+    command("LPUSH", f"tw:finished:{MARKUP}", "x")
+    ended = json.dumps({"jid": MARKUP, "how": MARKUP, "queue": MARKUP, "took_s": 1e300})
+    command("LPUSH", "tw:finished:SyncJob", f"5.000 {ended}", "x", f"1e300 {ended}")
     command("SADD", "paused", MARKUP)
     command("SADD", "tw:paused:classes", MARKUP)
     command("LPUSH", f"queue:{MARKUP}", payload(2, **hostile))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from trioworkers.broker.people.session import Session
+from trioworkers.errors import Refused
 from trioworkers.wire.ended import Ended, decode_ended
 from trioworkers.wire.log_lines import MAX_BYTES, LogLine, decode_log
 from trioworkers.wire.reported import MAX_FINISHED, Finished, Reported, decode_finished, decode_reported
@@ -32,7 +34,8 @@ async def finished_classes(session: Session) -> list[str]:
     lengths = [await commands.llen(session.keys.finished(each)) for each in classes]
     gone = [each for each, length in zip(classes, lengths, strict=True) if not length]
     if gone:
-        await commands.srem(session.keys.finished_classes, gone)
+        with suppress(Refused):  # a replica, say: it is only tidied up
+            await commands.srem(session.keys.finished_classes, gone)
     return [each for each in classes if each not in gone]
 
 

@@ -8,6 +8,7 @@ from trioworkers.web.pages.batches import BATCH, BATCHES
 from trioworkers.web.pages.busy import BUSY
 from trioworkers.web.pages.cron import CRON
 from trioworkers.web.pages.doctor import DOCTOR
+from trioworkers.web.pages.finished import FINISHED
 from trioworkers.web.pages.hosts import HOSTS
 from trioworkers.web.pages.job import JOB, PAYLOAD
 from trioworkers.web.pages.limits import LIMITS
@@ -25,7 +26,22 @@ from trioworkers.web.visit import Visit
 
 __all__ = ["MENU", "PAGES", "PICTURES", "Page"]
 
-MENU = (OVERVIEW, BUSY, QUEUES, *LISTS, SEARCH, CRON, BATCHES, LIMITS, LOCKS, PROCESSES, HOSTS, DOCTOR, OPERATIONS)
+MENU = (
+    OVERVIEW,
+    BUSY,
+    QUEUES,
+    *LISTS,
+    FINISHED,
+    SEARCH,
+    CRON,
+    BATCHES,
+    LIMITS,
+    LOCKS,
+    PROCESSES,
+    HOSTS,
+    DOCTOR,
+    OPERATIONS,
+)
 """In the order in which they are shown."""
 
 PAGES: Mapping[str, Page] = {page.path: page for page in (*MENU, QUEUE, JOB, PAYLOAD, BATCH)}

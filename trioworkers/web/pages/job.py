@@ -59,7 +59,7 @@ async def _parts(visit: Visit) -> Parts:
         jid = visit.request.get("jid").strip()
         besides = await _ended(visit, jid)
         yield "ended.html", {"jid": jid, "besides": besides}
-        yield "besides.html", {"besides": besides, "number": 1}
+        yield "besides.html", {"besides": besides}
     now_s = await visit.now_s()
     for number, entry in enumerate(entries, 1):
         shown = visit.shown(entry)
@@ -89,8 +89,9 @@ async def _parts(visit: Visit) -> Parts:
             reply = await tree_of(visit.session, entry.process_id, jid=entry.jid)
             log = () if reply is None else reply.log
             yield "tree.html", {"reply": reply}
-        found = await look_besides(visit.session, entry.jid, entry.payload, log)
-        yield "besides.html", {"besides": redacted_besides(entry, found, visit.site.redact), "number": number}
+        if number == 1:  # of a job that just moves, and is found twice, it is the same
+            found = await look_besides(visit.session, entry.jid, entry.payload, log)
+            yield "besides.html", {"besides": redacted_besides(entry, found, visit.site.redact)}
 
 
 def pretty(payload: bytes) -> str:
