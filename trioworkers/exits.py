@@ -147,6 +147,11 @@ def on_exit(payload: bytes, how: Exit) -> tuple[Effect, ...]:
     return tuple(effects)
 
 
+def on_exit_of_dead(payload: bytes, how: Exit) -> tuple[Effect, ...]:
+    """The same for one that is dead, which has let go what it held when it died. But as long as it lies there it may be retried: so its steps are kept, and its batch waits for it."""
+    return tuple(effect for effect in on_exit(payload, how) if effect[0] in ("member", "steps"))
+
+
 def on_unread_exit(packed: bytes, how: Exit) -> tuple[Effect, ...]:
     """The same for a payload that is too large to be read, by what was noted of it: its beginning and its end, between which are its arguments.
 

@@ -7,12 +7,22 @@ from functools import partial
 from typing import Any
 
 import pytest
+from servers import Server
 from test_batches import Bench, again, bench, callbacks
 
 from trioworkers import Batch, Job
+from trioworkers.broker.contract import Holder
+from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.people.operator_actions import Delete, OperatorActions, ToDead
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
 from trioworkers.errors import BadJob
 from trioworkers.jobs.batch import JobBatch, Members
+from trioworkers.jobs.client import Client
 from trioworkers.outcome import Acknowledge, Bury, Discard, Send
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.places import Location
 
 here = partial(Job, runs_here=True)
 
@@ -294,3 +304,20 @@ async def test_members_that_are_added_from_inside_wait_for_one_another(bench: Be
     assert await bench.fetch() == ["c"]
     await bench.end("c")
     assert await bench.called() == ["finished", "success"]
+
+
+async def test_deleted_dead_member_is_waited_for_no_more(redis_url: str, shared_server: Server):
+    async with connect(redis_url, Link(redis_url)) as connection:
+        broker = RedisBroker(connection, Keys(), Holder("w", "lease", 30_000))
+        batch = Batch(on_finished=here("c", "finished"))
+        batch.add(job("b"), after=[batch.add(job("a"))])
+        await Client.around(broker).enqueue(batch)
+        actions = OperatorActions(connection, broker.keys)
+        payload = (await connection.execute("test", "LINDEX", "queue:q", 0)) or b""
+        await actions.move(Location("queue", "q"), Entry("queue", payload, "q"), ToDead())
+        assert shared_server.command("ZCARD", "tw:successors") == 1
+        assert shared_server.command("LLEN", "queue:c") == 0
+        await actions.move(Location("dead"), Entry("dead", payload, score=1.0), Delete())
+    assert shared_server.command("ZCARD", "tw:successors") == 0
+    assert shared_server.command("LLEN", "queue:c") == 1
+    assert shared_server.command("HMGET", f"tw:batch:{batch.id}", "deleted", "skipped", "dead") == ["1", "1", "0"]

@@ -19,7 +19,7 @@ from trioworkers.broker.people.contents import FIRST_PAGE, page_length
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
-from trioworkers.exits import on_exit, on_move
+from trioworkers.exits import on_exit, on_exit_of_dead, on_move
 from trioworkers.wire.decode import destination
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
@@ -161,8 +161,8 @@ class OperatorActions:
     def _order(self, entry: Entry, to: Next) -> tuple[Any, ...]:
         match to:
             case Delete():
-                # What lies in the dead set has ended before, and let go what it held.
-                return (entry.payload, "delete", () if entry.place == "dead" else on_exit(entry.payload, "deleted"))
+                ends = on_exit_of_dead if entry.place == "dead" else on_exit
+                return (entry.payload, "delete", ends(entry.payload, "deleted"))
             case ToDead():
                 return (entry.payload, "bury", on_exit(entry.payload, "dead"))
             case Push(queue, payload):
