@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers.cron import Every, coming, schedule
-from trioworkers.missed_ticks import last, plan
+from trioworkers.missed_ticks import last, newest_of, plan
 from trioworkers.zones import zone_data
 
 CHANGES = [
@@ -261,3 +265,51 @@ def test_no_tick_is_left_out_on_the_way_through_a_year():
     for _ in range(366 * 96):
         moment = when.after(moment)
     assert moment == 1_767_225_600 + 366 * 96 * 900
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone"),
+    [
+        ("* * * * *", "UTC"),
+        ("*/20 * * * * *", "Europe/Berlin"),
+        ("30 2 * * *", "Europe/Berlin"),
+        ("15 */2 * * *", "Australia/Lord_Howe"),
+        ("* 4 29 2 *", "UTC"),
+        ("0,7 3 1 1 *", "America/New_York"),
+        ("@every 7s", "UTC"),
+    ],
+)
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_newest_ticks_are_those_that_a_walk_through_all_would_find(expression: str, zone: str, most: int):
+    when = schedule(expression, zone)
+    chance = random.Random(f"{expression} {zone} {most}")
+    for _ in range(12):
+        until_s = chance.randrange(1_580_000_000, 1_800_000_000)
+        after_s = until_s - chance.choice([0, 1, 100, 5000, 100_000])
+        walked = list(itertools.takewhile(until_s.__ge__, when.ticks(after_s)))
+        assert newest_of(when, after_s, until_s, most) == walked[-most:]
+
+
+class Counted:
+    """A schedule that counts how many ticks were asked for."""
+
+    def __init__(self, expression: str) -> None:
+        self._when = schedule(expression)
+        self.asked = 0
+
+    def after(self, moment_s: int) -> int | None:
+        return next(self.ticks(moment_s), None)
+
+    def ticks(self, moment_s: int) -> Iterator[int]:
+        for tick_s in self._when.ticks(moment_s):
+            self.asked += 1
+            yield tick_s
+
+
+@pytest.mark.parametrize("expression", ["* * * * * *", "* 4 29 2 *", "0 0 1 1 *", "*/7 * * feb *"])
+@pytest.mark.parametrize("missed", ["one", "all", "skip"])
+def test_years_of_missed_ticks_take_a_moment(expression: str, missed: Any):
+    """A score that somebody forged, or a fleet that slept: whoever decides holds up all jobs of its worker."""
+    when = Counted(expression)
+    plan(when, 0.0, 1_790_000_000.0, missed, 3600)
+    assert when.asked < 5000

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
+from itertools import count, islice
 from typing import Protocol
 
 import attrs
@@ -49,6 +50,9 @@ class Schedule(Protocol):
     def after(self, moment_s: int) -> int | None:
         """The first tick after an epoch second; None if none is to come."""
 
+    def ticks(self, moment_s: int) -> Iterator[int]:
+        """All ticks after an epoch second."""
+
 
 @attrs.frozen
 class Every:
@@ -59,6 +63,10 @@ class Every:
     def after(self, moment_s: int) -> int | None:
         """See `Schedule`."""
         return (moment_s // self.seconds + 1) * self.seconds
+
+    def ticks(self, moment_s: int) -> Iterator[int]:
+        """See `Schedule`."""
+        return count((moment_s // self.seconds + 1) * self.seconds, self.seconds)
 
 
 @attrs.frozen
@@ -72,19 +80,26 @@ class Cron:
 
     def after(self, moment_s: int) -> int | None:
         """See `Schedule`."""
+        return next(self.ticks(moment_s), None)
+
+    def ticks(self, moment_s: int) -> Iterator[int]:
+        """See `Schedule`."""
         try:
             begin = datetime.fromtimestamp(moment_s - moment_s % 60, UTC)
         except (OverflowError, ValueError, OSError):
-            return None
+            return
+        last_s = moment_s
         try:
             for minute in self._intervals(begin) if self.is_interval else self._times_of_day(begin):
                 minute_s = int(minute.timestamp())
                 for second in self.seconds:
-                    if minute_s + second > moment_s:
-                        return minute_s + second
+                    if (
+                        minute_s + second > last_s
+                    ):  # of a time that is skipped and one that isn't, which meet, one counts
+                        last_s = minute_s + second
+                        yield last_s
         except OverflowError:  # the calendar ends
-            return None
-        return None
+            return
 
     def _times_of_day(self, begin: datetime) -> Iterator[datetime]:
         """The minutes from `begin` on, in UTC; one may come twice in a row."""
@@ -204,12 +219,6 @@ def _length(text: str, expression: str) -> int:
     return length
 
 
-def coming(when: Schedule, now_s: float, count: int) -> list[int]:
+def coming(when: Schedule, now_s: float, most: int) -> list[int]:
     """The next ticks."""
-    found: list[int] = []
-    moment: int | None = math.floor(now_s)
-    while moment is not None and len(found) < count:
-        moment = when.after(moment)
-        if moment is not None:
-            found.append(moment)
-    return found
+    return list(islice(when.ticks(math.floor(now_s)), most))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice, takewhile
 from typing import Literal
 
 import attrs
@@ -41,10 +42,8 @@ def plan(when: Schedule, tick_s: float, now_s: float, missed: Missed, within_s: 
     next_s = _next(when, max(newest, now))
     first = when.after(begin - 1)
     if missed == "all":
-        ticks = [newest]
-        while len(ticks) < MOST_MADE_UP and (before := last(when, begin - 1, ticks[-1] - 1)) is not None:
-            ticks.append(before)
-        return Plan(tuple(reversed(ticks)), (), next_s, first != ticks[-1])
+        ticks = newest_of(when, begin - 1, now, MOST_MADE_UP)
+        return Plan(tuple(ticks), (), next_s, first != ticks[0])
     grace_s = within_s if missed == "one" else GRACE_S
     if now_s - newest > grace_s:
         return Plan((), (newest,), next_s, first != newest)
@@ -57,16 +56,32 @@ def _next(when: Schedule, moment_s: int) -> float:
 
 
 def last(when: Schedule, after_s: int, until_s: int) -> int | None:
-    """The last tick after one epoch second and not after another; found by halving, for between them may lie years of seconds."""
-    first = when.after(after_s)
-    if first is None or first > until_s:
-        return None
-    following = when.after(first)
-    if following is None or following > until_s:
-        return first
-    low, high = first, until_s  # after(low) <= until_s < after(high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        coming = when.after(middle)
-        low, high = (low, middle) if coming is None or coming > until_s else (middle, high)
-    return when.after(low)
+    """The last tick after one epoch second and not after another."""
+    return next(iter(newest_of(when, after_s, until_s, 1)), None)
+
+
+def newest_of(when: Schedule, after_s: int, until_s: int, most: int) -> list[int]:
+    """The last so many ticks after one epoch second and not after another, the oldest first.
+
+    Between these may lie years of seconds, and ticks may be near together or years apart: so it is looked ever further back, and halfway where that was too far.
+    """
+    enough, span_s = 4 * most, 64
+    few_from = until_s
+    """From there on there are too few."""
+    while True:
+        begin_s = max(after_s, until_s - span_s)
+        ticks = _ticks(when, begin_s, until_s, enough + 1)
+        while len(ticks) > enough:
+            middle_s = (begin_s + few_from) // 2
+            between = _ticks(when, middle_s, until_s, enough + 1)
+            if len(between) < most:
+                few_from = middle_s
+            else:
+                begin_s, ticks = middle_s, between
+        if len(ticks) >= most or begin_s == after_s:
+            return ticks[-most:]
+        few_from, span_s = begin_s, span_s * 4
+
+
+def _ticks(when: Schedule, after_s: int, until_s: int, most: int) -> list[int]:
+    return list(islice(takewhile(until_s.__ge__, when.ticks(after_s)), most))

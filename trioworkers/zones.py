@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MAX_NAME = 200
 
 _NO_ZONES = {"localtime", "posixrules", "Factory"}
+_COPIES = ("posix/", "right/")
+"""Of all zones, on some machines: the same under another name, and with leap seconds, which epoch seconds don't have."""
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 
 
@@ -23,7 +25,13 @@ def zone_named(name: str) -> ZoneInfo:
     from zoneinfo import ZoneInfo  # noqa: PLC0415 - a worker without periodic jobs doesn't need it
 
     problem = f"a zone is a name like 'Europe/Berlin', not {name!r:.80}"
-    if not isinstance(name, str) or len(name) > MAX_NAME or not _ZONE.fullmatch(name) or name in _NO_ZONES:
+    if (
+        not isinstance(name, str)
+        or len(name) > MAX_NAME
+        or not _ZONE.fullmatch(name)
+        or name in _NO_ZONES
+        or name.startswith(_COPIES)
+    ):
         raise ValueError(problem)
     try:
         return ZoneInfo(name)

@@ -136,7 +136,8 @@ async def test_overlapping_runs_are_skipped_or_one_waits(autojump_clock: MockClo
         ("0 4 * * *", {"args": [1]}, "expected at most 0 arguments"),
         ("0 4 * * *", {"name": "a b"}, "a name has at most 128"),
         ("0 4 * * *", {"name": "a/b"}, "a name has at most 128"),
-        (None, {}, "an expression is a text"),
+        (None, {}, "takes an expression"),
+        ("0 4 * * *", {"tz": "right/UTC"}, "a zone is a name like"),
     ],
 )
 def test_what_cannot_be_is_refused_at_the_decorator_with_its_line(
@@ -145,6 +146,14 @@ def test_what_cannot_be_is_refused_at_the_decorator_with_its_line(
     with pytest.raises(ConfigurationError, match=why) as refused:
         app_with(expression, **options)
     assert "test_periodic.py:" in str(refused.value)
+
+
+def test_decorator_without_brackets_is_refused():
+    """It would swallow the handler, and nothing would ever be due."""
+    with pytest.raises(ConfigurationError, match=r"test_periodic\.py:\d+\): @app\.periodic takes an expression"):
+
+        @App().periodic  # type: ignore[arg-type]
+        async def report() -> None: ...
 
 
 def test_second_time_on_one_handler_needs_a_name_and_two_apps_may_have_handlers_of_one_name():

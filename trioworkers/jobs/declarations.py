@@ -327,6 +327,10 @@ class Declarations:
         one on the same handler. `ctx.tick` is the moment at which a run was due. Raises ConfigurationError.
         """
         where = periodic.caller()
+        if not isinstance(expression, str):  # @app.periodic without brackets, which would register nothing
+            raise ConfigurationError(
+                f"{where}: @app.periodic takes an expression, like '0 4 * * *', not {expression!r:.80}"
+            )
         said = {"zone": tz, "missed": missed, "within_s": within, "overlap": overlap, "jitter_s": jitter}
 
         def register(handler: object) -> None:

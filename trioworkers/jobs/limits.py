@@ -54,7 +54,9 @@ class FleetLimit:
 
     def _check_count(self, what: str, count: object) -> None:
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
-            raise ConfigurationError(f"limit {self.name!r}: {what} is a whole number from 1 on, not {count!r:.80}")
+            raise ConfigurationError(
+                f"limit {self.name!r}: {what} is a whole number from 1 to {MAX_COUNT:,}, not {count!r:.80}"
+            )
 
     @property
     def spec(self) -> LimitSpec:
