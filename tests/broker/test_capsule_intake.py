@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import Server
 
+from trioworkers import FleetLimit
 from trioworkers.broker.capsule_intake import RedisCapsuleIntake, open_capsule_intake
 from trioworkers.broker.contract import LARGE_BYTES, FetchedTogether, Holder, LeaseGone
 from trioworkers.broker.moves import RedisBroker
@@ -23,19 +24,25 @@ from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.capsule import Capsule
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.limit_spec import queue_limit_name
 
 LONG_S = 3600.0
 
 
 @asynccontextmanager
 async def opened(
-    url: str, queues: Mapping[str, int] | Sequence[str], *, guard: SizeGuard | None = None
+    url: str,
+    queues: Mapping[str, int] | Sequence[str],
+    *,
+    guard: SizeGuard | None = None,
+    limits: Mapping[str, FleetLimit] | None = None,
 ) -> AsyncIterator[RedisCapsuleIntake]:
     weights = dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1)
     capsule = Capsule("io", 10, weights, strict=not isinstance(queues, Mapping))
     async with connect(url, Link(url)) as connection:
         broker = RedisBroker(connection, Keys(), Holder("w", "ours", 30_000), guard=guard)
-        async with open_capsule_intake(dict.fromkeys(weights, broker), url, LONG_S, capsule) as intake:
+        under = {queue: (queue_limit_name(each.name), each.spec) for queue, each in (limits or {}).items()}
+        async with open_capsule_intake(dict.fromkeys(weights, broker), url, LONG_S, capsule, under) as intake:
             yield intake
 
 
@@ -165,6 +172,58 @@ async def test_lease_that_was_gone_is_taken_with_all_lists(redis_url: str, share
         with pytest.raises(Superseded):
             await intake.fetch(1, ["a", "b"])
         assert shared_server.command("LLEN", "queue:a") == 1
+
+
+# ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_queues_under_one_limit_have_so_much_between_them_and_the_others_the_rest(
+    redis_url: str, shared_server: Server
+):
+    crm = FleetLimit("crm", concurrency=3)
+    for queue in ("a", "b", "wide"):
+        push(shared_server, queue, 10)
+    async with opened(redis_url, {"a": 1, "b": 1, "wide": 1}, limits={"a": crm, "b": crm}) as intake:
+        fetched = await intake.fetch(9, ["a", "b", "wide"])
+        took = counts(fetched)
+        assert took["a"] + took.get("b", 0) == 3
+        assert took["wide"] >= 3
+        assert set(fetched.again_in_s) == {"a", "b"}
+        assert min(fetched.again_in_s.values()) > 0
+        taken = Counter(counts(await intake.fetch(9, ["a", "b", "wide"])))
+        assert (taken["a"], taken["b"]) == (0, 0)
+
+        shared_server.command("LPOP", "queue:a:w:inprogress")  # one of them ends
+        assert counts(await intake.fetch(1, ["b"])) == {"b": 1}
+        assert counts(await intake.fetch(1, ["a"])) == {}
+        shared_server.command("DEL", "queue:a:w:inprogress", "queue:b:w:inprogress")
+        fetched = await intake.fetch(20, ["a", "b"])
+        assert sum(counts(fetched).values()) == 3
+
+
+async def test_lists_of_all_queues_count_for_other_workers_too(redis_url: str, shared_server: Server):
+    """Who looks at the limit leaves empty lists out: ours must be in again as soon as there is something in it."""
+    crm = FleetLimit("crm", concurrency=4)
+    async with opened(redis_url, {"a": 1, "b": 1}, limits={"a": crm, "b": crm}) as intake:
+        for _ in range(3):
+            push(shared_server, "a", 2)
+            push(shared_server, "b", 2)
+            assert counts(await intake.fetch(9, ["a", "b"])) == {"a": 2, "b": 2}
+            lists = shared_server.command("SMEMBERS", "tw:lists:@crm")
+            assert sorted(lists) == ["queue:a:w:inprogress", "queue:b:w:inprogress"]  # type: ignore[arg-type, type-var]
+            shared_server.command("DEL", "queue:a:w:inprogress", "queue:b:w:inprogress")
+
+
+async def test_rate_of_a_queue_says_when_to_come_again(redis_url: str, shared_server: Server):
+    slow = FleetLimit("slow", rate="1/h")
+    push(shared_server, "a", 5)
+    push(shared_server, "b", 5)
+    async with opened(redis_url, ["a", "b"], limits={"a": slow}) as intake:
+        fetched = await intake.fetch(4, ["a", "b"])
+        assert counts(fetched) == {"a": 1, "b": 3}
+        assert fetched.again_in_s["a"] > 0
+        assert "b" not in fetched.again_in_s
+        assert counts(await intake.fetch(4, ["a", "b"])) == {"b": 2}
 
 
 # ── news ───────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -241,11 +241,14 @@ async def test_families_share_slots(redis_url: str, shared_server: Server):
     assert ran == {"ruby": 10, "resque": 12, "go": 10}
 
 
-async def test_queue_under_a_limit_shares_slots(redis_url: str, shared_server: Server):
+@pytest.mark.parametrize("more", [0, 20])
+async def test_queue_under_a_limit_shares_slots(redis_url: str, shared_server: Server, more: int):
     app = App(redis_url)
     app.queue("narrow", limit=FleetLimit("crm", concurrency=1))
     app.queue("wide")
-    app.capsule("io", concurrency=4, queues={"narrow": 3, "wide": 1})
+    app.capsule("io", concurrency=4, queues={"narrow": 3, "wide": 1} | {f"q{n}": 1 for n in range(more)})
+    for number in range(more):
+        app.handler(f"q{number}", "Note")(Started(redis_url, 1, ["x"])._handler("x"))
     running: Counter[str] = Counter()
     most: Counter[str] = Counter()
     ended: Counter[str] = Counter()
@@ -266,6 +269,10 @@ async def test_queue_under_a_limit_shares_slots(redis_url: str, shared_server: S
         with trio.fail_after(60):
             while ended.total() < 40:
                 await trio.sleep(0.01)
+            for number in range(1, 4):  # it is idle, and each comes by itself
+                push(shared_server, "narrow", 1)
+                while ended["narrow"] < 20 + number:
+                    await trio.sleep(0.01)
         worker.stop()
     assert most["narrow"] == 1
     assert most["wide"] > 1

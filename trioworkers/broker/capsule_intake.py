@@ -7,11 +7,13 @@ Each connection is an epoch, see `intake.py`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import trio
 
 from trioworkers.broker.contract import FetchedTogether, Intake, LeaseGone
+from trioworkers.broker.holds.queue_limit import LimitedIntake, open_limited_intake
 from trioworkers.broker.intake import SHORTEST_BLOCK_S, RedisIntake, open_intake, tell_of_huge
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, connect
@@ -19,15 +21,21 @@ from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import Refused, Unavailable
 from trioworkers.ticks import next_tick
 from trioworkers.wire.capsule import Capsule
+from trioworkers.wire.limit_spec import LimitSpec
 from trioworkers.wire.packing import pack
 
-FETCH_CAPSULE = script(
+_FETCH_CAPSULE = partial(
+    script,
     __file__,
     "fetch_capsule",
     keys=("lease", "registry", "crashes", "drained", "unread", "*places"),
-    args=("limit", "max_bytes", "ours", "lease_ms", "renew", "huge_bytes", "queues", "passed", "owed"),
-    preludes=("pages", "unread", "fetching"),
+    args=("limit", "max_bytes", "ours", "lease_ms", "renew", "huge_bytes", "own", "queues", "passed", "owed"),
 )
+FETCH_CAPSULE = _FETCH_CAPSULE(preludes=("pages", "unread", "fetching"))
+FETCH_CAPSULE_LIMITED = _FETCH_CAPSULE(preludes=("pages", "unread", "fetching", "send", "limits", "queue_limit"))
+"""Where one of the queues is under a limit over the fleet: see `holds/queue_limit.py`."""
+QueueLimits = Mapping[str, tuple[str, LimitSpec]]
+"""By queue, the limit that it is under: as what Redis knows it, and what our code says of it."""
 
 MOST_BLOCKED = 10
 """Queues of a capsule that are waited for with a connection each. Of more it hears with one, and then a job costs a round trip more."""
@@ -37,7 +45,7 @@ POLL_S = 0.2
 
 @asynccontextmanager
 async def open_capsule_intake(
-    brokers: Mapping[str, RedisBroker], url: str, block_s: float, capsule: Capsule
+    brokers: Mapping[str, RedisBroker], url: str, block_s: float, capsule: Capsule, limits: QueueLimits | None = None
 ) -> AsyncIterator[RedisCapsuleIntake]:
     """An intake for the capsule's queues, each with its broker, that waits until the next multiple of `block_s` seconds; closed at the end of the block."""
     broker = next(iter(brokers.values()))
@@ -48,8 +56,28 @@ async def open_capsule_intake(
         waits: dict[str, Intake] = {}
         if len(brokers) <= MOST_BLOCKED:
             for queue, its in brokers.items():
-                waits[queue] = await stack.enter_async_context(open_intake(its, url, block_s, queue))
-        yield RedisCapsuleIntake(brokers, fetching, hearing, waits, block_s, capsule)
+                waits[queue] = await stack.enter_async_context(
+                    _open(its, url, block_s, queue, (limits or {}).get(queue))
+                )
+        yield RedisCapsuleIntake(brokers, fetching, hearing, waits, block_s, capsule, limits or {})
+
+
+def _open(
+    broker: RedisBroker, url: str, block_s: float, queue: str, limit: tuple[str, LimitSpec] | None
+) -> AbstractAsyncContextManager[Intake]:
+    return (
+        open_intake(broker, url, block_s, queue)
+        if limit is None
+        else open_limited_intake(broker, url, block_s, *limit, queue)
+    )
+
+
+def _alone(
+    broker: RedisBroker, fetching: Connection, queue: str, block_s: float, limit: tuple[str, LimitSpec] | None
+) -> RedisIntake:
+    if limit is None:
+        return RedisIntake(broker, fetching, queue, block_s)
+    return LimitedIntake(broker, fetching, queue, block_s, *limit)
 
 
 class RedisCapsuleIntake:
@@ -63,14 +91,18 @@ class RedisCapsuleIntake:
         waits: Mapping[str, Intake],
         block_s: float,
         capsule: Capsule,
+        limits: QueueLimits,
     ) -> None:
         self.waits = waits
+        self._script = FETCH_CAPSULE if limits.keys().isdisjoint(brokers) else FETCH_CAPSULE_LIMITED
         self._broker = broker = next(iter(brokers.values()))
         self._fetching = fetching
         self._hearing = hearing
         self._block_s = block_s
         self._names = list(brokers)
-        self._alone = {queue: RedisIntake(its, fetching, queue, block_s) for queue, its in brokers.items()}
+        self._alone = {
+            queue: _alone(its, fetching, queue, block_s, limits.get(queue)) for queue, its in brokers.items()
+        }
         self._queues = {queue: its.keys.queue(queue) for queue, its in brokers.items()}
         self._lists = [its.in_progress(queue) for queue, its in brokers.items()]
         keys, process_id = broker.keys, broker.holder.process_id
@@ -83,7 +115,7 @@ class RedisCapsuleIntake:
         ]
         for (queue, its), held in zip(brokers.items(), self._lists, strict=True):
             self._keys += [self._queues[queue], held, its.keys.dead]
-        self._told = pack([_told(queue, its, capsule) for queue, its in brokers.items()])
+        self._told = pack([_told(queue, its, capsule, limits.get(queue)) for queue, its in brokers.items()])
         self._owed = pack({})
         self._operation = f"fetch from capsule {capsule.name}"
         self._listening = f"news of capsule {capsule.name}"
@@ -106,10 +138,11 @@ class RedisCapsuleIntake:
         passed = b"" if len(queues) == len(self._names) else pack([*self._numbers_but(queues)])
         renew = int(not self.may_wait)
         args = [limit, pace.bytes, holder.lease, holder.lease_ms, renew, self._broker.guard.huge_bytes]
+        args += [self._broker.keys.own, self._told, passed, self._owed]
         asked_at = trio.current_time()
         try:
-            gone, suspects, fetched, self._owed, errors = await self._fetching.run(
-                FETCH_CAPSULE, self._keys, [*args, self._told, passed, self._owed], self._operation
+            gone, suspects, fetched, self._owed, errors, again = await self._fetching.run(
+                self._script, self._keys, args, self._operation
             )
         except Unavailable:
             pace.failed()
@@ -124,7 +157,10 @@ class RedisCapsuleIntake:
         refused = {self._names[number - 1]: text for number, text in zip(errors[::2], errors[1::2], strict=True)}
         if refused or self._refused:
             self._tell_of_refused(refused, queues, asked_at)
-        return FetchedTogether(payloads, [*refused], LeaseGone(gone), bool(suspects))
+        again_in_s = {
+            self._names[number - 1]: ms / 1000 for number, ms in zip(again[::2], again[1::2], strict=True) if ms >= 0
+        }
+        return FetchedTogether(payloads, [*refused], LeaseGone(gone), bool(suspects), again_in_s)
 
     async def _fetch_alone(self, queue: str, limit: int) -> FetchedTogether:
         try:
@@ -133,7 +169,9 @@ class RedisCapsuleIntake:
             self._refused.add(queue)
             return FetchedTogether({}, [queue])
         self._refused.discard(queue)
-        return FetchedTogether({queue: its.payloads} if its.payloads else {}, (), its.lease_gone, its.suspects)
+        again_in_s = {} if its.again_in_s is None else {queue: its.again_in_s}
+        payloads = {queue: its.payloads} if its.payloads else {}
+        return FetchedTogether(payloads, (), its.lease_gone, its.suspects, again_in_s)
 
     def _numbers_but(self, queues: Collection[str]) -> Iterator[int]:
         looked_at = set(queues)
@@ -172,7 +210,8 @@ class RedisCapsuleIntake:
         return ()
 
 
-def _told(queue: str, broker: RedisBroker, capsule: Capsule) -> tuple[object, ...]:
+def _told(queue: str, broker: RedisBroker, capsule: Capsule, limit: tuple[str, LimitSpec] | None) -> tuple[object, ...]:
     """What the script is told of a queue; see there."""
     weight = 0 if capsule.strict else capsule.weights[queue]
-    return (weight, broker.registry_entry(queue), broker.dialect.fetched_from, *broker.around_dead(queue))
+    name, spec = ("", b"") if limit is None else (limit[0], pack(limit[1].stored()))
+    return (weight, broker.registry_entry(queue), broker.dialect.fetched_from, *broker.around_dead(queue), name, spec)

@@ -127,12 +127,13 @@ class Fetched:
 
 @attrs.frozen
 class FetchedTogether:
-    """What one fetch brought from several queues: payloads by queue. `refused`: those that can't be read. The rest as in `Fetched`."""
+    """What one fetch brought from several queues: payloads by queue. `refused`: those that can't be read. The rest as in `Fetched`, by queue."""
 
     payloads: Mapping[str, list[bytes]]
     refused: Collection[str] = ()
     lease_gone: LeaseGone = LeaseGone.NO
     suspects: bool = False
+    again_in_s: Mapping[str, float] = attrs.field(factory=dict)
 
 
 class News(Protocol):

@@ -1,12 +1,14 @@
 -- Move as many payloads as there are free slots from the queues of a capsule into this worker's in-progress lists: one step for all.
 -- places     of each queue: its own, our list, where what is dead lies
--- queues     msgpack {{weight, our list's entry in the registry, fetch_end, before, after}, …}, in the same order; weights of 0: that order is all that counts
+-- queues     msgpack {{weight, our list's entry in the registry, fetch_end, before, after, name of its limit over the fleet or '', that as our code has it}, …},
+--            in the same order; weights of 0: that order is all that counts. Where there are limits this script is given queue_limit.lua
 -- passed     '', or msgpack {those from which nothing is to be taken just now, …}
 -- owed       msgpack {which of them → slots that it is behind its share, …}: what we returned the last time, or an empty table
 -- renew      1 if our lease may run out soon, for want of heartbeats: who fetches is alive
 -- huge_bytes, before, after  see fetching.lua
 -- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, {{which, {payload, …}, {size of what was buried, …}}, …},
---         owed, {which, error, …} of those that can't be read}; error SUPERSEDED if another holds our process id
+--         owed, {which, error, …} of those that can't be read, {which, after how many ms to come again or -1: when something is in the queue, …} of
+--         those under a limit in which there was something}; error SUPERSEDED if another holds our process id
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 local served = cmsgpack.unpack(queues)
@@ -34,10 +36,26 @@ for number, told in ipairs(served) do
       errors[#errors + 1] = wrong
     else
       active[#active + 1] = {
-        number = number, weight = told[1], fetch_end = told[3], before = told[4], after = told[5], has = length, count = 0, taken = 0, owed = 0,
-        queue = key_of(number, 1), list = key_of(number, 2), dead = key_of(number, 3), unread = unread, huge_bytes = tonumber(huge_bytes)
+        number = number, weight = told[1], fetch_end = told[3], before = told[4], after = told[5], has = length, count = 0, taken = 0, passed_on = 0, owed = 0, behind = 0,
+        limit_name = told[6], limit_spec = told[7], queue = key_of(number, 1), list = key_of(number, 2), dead = key_of(number, 3), unread = unread, huge_bytes = tonumber(huge_bytes)
       }
     end
+  end
+end
+
+-- What limits leave of it. Queues under the same one have so much between them.
+local limits, budgets = {}, {}
+for _, q in ipairs(active) do
+  if q.limit_name ~= '' then redis.call('SADD', own .. 'lists:' .. q.limit_name, q.list) end
+end
+for _, q in ipairs(active) do
+  local name = q.limit_name
+  if name ~= '' then
+    if not limits[name] then
+      limits[name] = queue_limit(own, name, cmsgpack.unpack(q.limit_spec), q.list)
+      budgets[name] = may_take(limits[name], tonumber(limit))
+    end
+    q.has = math.min(q.has, budgets[name])
   end
 end
 
@@ -86,15 +104,21 @@ else
   end
 end
 
-local suspects, bytes, fetched, in_company = redis.call('EXISTS', crashes), tonumber(max_bytes), {}, false
+local suspects, bytes, fetched, again, in_company = redis.call('EXISTS', crashes), tonumber(max_bytes), {}, {}, false
 for _, q in ipairs(active) do
+  local budget = budgets[q.limit_name]
+  if budget then q.count = math.min(q.count, budget) end
   if q.count > 0 and bytes > 0 then
     local payloads, sizes, is_full = move_into(q, q.count, bytes, in_company)
     for _, payload in ipairs(payloads) do bytes = bytes - #payload end
     if is_full then bytes = 0 end
     in_company = in_company or #payloads > 0
-    q.taken = #payloads + (sizes and #sizes or 0)
+    q.taken, q.passed_on = #payloads + (sizes and #sizes or 0), #payloads
     fetched[#fetched + 1] = {q.number, payloads, sizes or {}}
+    if budget then -- whoever looked at the limit may have left our list out, which was empty then
+      budgets[q.limit_name] = budget - #payloads
+      redis.call('SADD', own .. 'lists:' .. q.limit_name, q.list)
+    end
   end
 end
 
@@ -107,4 +131,10 @@ for _, q in ipairs(sharing) do
   local behind = q.owed + total * q.weight / sum - q.taken
   still_owed[q.number] = behind ~= 0 and math.max(-1e6, math.min(1e6, behind)) or nil
 end
-return {gone, suspects, fetched, cmsgpack.pack(still_owed), errors}
+for _, q in ipairs(active) do
+  if q.limit_name ~= '' then
+    again[#again + 1] = q.number
+    again[#again + 1] = took(own, limits[q.limit_name], q.passed_on, q.queue)
+  end
+end
+return {gone, suspects, fetched, cmsgpack.pack(still_owed), errors, again}

@@ -15,7 +15,7 @@ from functools import partial
 
 import trio
 
-from trioworkers.broker.contract import CapsuleIntake, Intake, LeaseGone
+from trioworkers.broker.contract import CapsuleIntake, FetchedTogether, Intake, LeaseGone
 from trioworkers.broker.redis.connection import backoff
 from trioworkers.engine.consumer import GOOD_INTAKE_S
 from trioworkers.engine.delivery import Delivery
@@ -27,7 +27,7 @@ AFTER_REFUSAL_S = 1.0
 
 
 class CapsuleConsumer:
-    """Fetches several queues into the slots that they share. `on_lease_gone` is told when a fetch finds our lease missing."""
+    """Fetches several queues into the slots that they share. `on_lease_gone` is told when a fetch finds our lease missing. `has_limits`: some are under one over the fleet."""
 
     def __init__(
         self,
@@ -35,8 +35,10 @@ class CapsuleConsumer:
         *,
         open_intake: Callable[[], AbstractAsyncContextManager[CapsuleIntake]],
         on_lease_gone: Callable[[LeaseGone], None],
+        has_limits: bool = False,
     ) -> None:
         self.queues = queues
+        self._has_limits = has_limits
         self._slots = queues[0].slots
         self._slots.idle = self._call_in  # another shard's consumer may need what is held here
         self._open_intake = open_intake
@@ -123,6 +125,7 @@ class CapsuleConsumer:
         """Fill up to `slots` slots that were taken; those that stay empty are given back."""
         count = 0
         deliveries: list[tuple[ServedQueue, Sequence[Delivery]]] = []
+        ran = [len(each.deliveries) for each in queues] if self._has_limits else []
         self._unlooked.difference_update(queues)  # but for news meanwhile
         try:
             fetched = await intake.fetch(slots, [each.queue for each in queues])
@@ -136,9 +139,22 @@ class CapsuleConsumer:
         self._put_off(each for each in queues if each.queue in fetched.refused)
         if count:
             self._unlooked.update(self.queues if count == slots else queues)
+        if self._has_limits:
+            self._note_limits(fetched, queues, ran)
         if fetched.lease_gone:
             self._on_lease_gone(fetched.lease_gone)
         await self._start(deliveries)
+
+    def _note_limits(self, fetched: FetchedTogether, queues: Sequence[ServedQueue], ran: Sequence[int]) -> None:
+        """Of queues whose limit has no more for now: until time has something again, or one of theirs that `ran` ends, as it may have done already."""
+        for each, before in zip(queues, ran, strict=True):
+            each.again_in_s = again_in_s = fetched.again_in_s.get(each.queue)
+            if again_in_s is None:
+                continue
+            self._unlooked.add(each)
+            if again_in_s > 0 and len(each.deliveries) >= before + len(fetched.payloads.get(each.queue, ())):
+                self._later[each] = trio.current_time() + again_in_s
+                self._due_at = 0.0
 
     async def _start(self, fetched: Sequence[tuple[ServedQueue, Sequence[Delivery]]]) -> None:
         """Have the jobs of each queue started. If that is cut short, those of the queues after it go back: nobody would run them."""
@@ -214,6 +230,9 @@ class CapsuleConsumer:
                 while not deliveries and not served.paused and intake.may_wait and not served.audit.is_due:
                     payload = await intake.wait()
                     deliveries = served.deliver([] if payload is None else [payload])
+                    if payload is None and intake.again_after_wait_s is not None:  # it takes nothing: go and see
+                        self._unlooked.add(served)
+                        break
             if served.blocked.cancelled_caught:
                 served.doubt()  # something may have been delivered to nobody
         except Refused:  # as above; a Redis that is full lets us fetch, but not wait
@@ -246,8 +265,9 @@ class CapsuleConsumer:
             each.blocked.cancel()
 
     def _look(self, served: ServedQueue) -> None:
-        """A queue was paused or resumed, or is in doubt."""
+        """A queue was paused or resumed, is in doubt, or one of its jobs ended that may let go of a permit."""
         self._unlooked.add(served)
+        self._later.pop(served, None)
         self._wake()
 
     def _wake(self) -> None:

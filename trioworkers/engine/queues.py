@@ -132,8 +132,12 @@ class Queues:
         its = {queue: make(queue, slots, is_fetched_with_others=True) for queue in capsule.weights}
         self.served |= its
         brokers = {queue: self._brokers.by_queue[queue] for queue in its}
-        opening = partial(open_capsule_intake, brokers, self._url, self._block_s, capsule)
-        self._consumers.append(CapsuleConsumer([*its.values()], open_intake=opening, on_lease_gone=on_lease_gone))
+        told = self._declared.queue_limits
+        limits = {queue: (queue_limit_name(told[queue].name), told[queue].spec) for queue in its if queue in told}
+        opening = partial(open_capsule_intake, brokers, self._url, self._block_s, capsule, limits)
+        self._consumers.append(
+            CapsuleConsumer([*its.values()], open_intake=opening, on_lease_gone=on_lease_gone, has_limits=bool(limits))
+        )
 
     def _intake(self, queue: str, broker: RedisBroker) -> Callable[[str], AbstractAsyncContextManager[Intake]]:
         if queue in self._declared.drained:

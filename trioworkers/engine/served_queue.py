@@ -97,8 +97,8 @@ class ServedQueue:
         """The deliveries' outcomes are written: their slots are free."""
         self.deliveries.difference_update(deliveries)
         self.slots.give_back(len(deliveries))
-        if self.again_in_s is not None and self.slots.is_shared:
-            self.slots.wake()  # it waits for one of its own, not for a slot
+        if self.again_in_s is not None and (self._is_fetched_with_others or self.slots.is_shared):
+            self.on_news()  # it waits for one of its own, not for a slot
 
     def doubt(self, *, taken_over: bool = False) -> None:
         """Compare the in-progress list with what runs before the next fetch. `taken_over`: others may have been at our list."""
