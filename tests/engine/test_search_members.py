@@ -13,11 +13,14 @@ from trioworkers import Batch, Job
 from trioworkers.broker.contract import Settlement
 from trioworkers.broker.holds.search import HoldsSearch
 from trioworkers.broker.intake import open_intake
+from trioworkers.broker.people.operator_actions import OperatorActions, ToDead
 from trioworkers.engine import search as module
 from trioworkers.engine.search import Search
 from trioworkers.exits import Held, on_outcome
 from trioworkers.outcome import Retry
 from trioworkers.send import Send
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.places import Location
 
 here = partial(Job, runs_here=True)
 
@@ -112,3 +115,21 @@ async def test_retry_is_a_move(members: Bench):
         effects = on_outcome(outcome, Held("a", batch=batch))
         await members.broker.settle(1, [Settlement("q", payload, outcome, effects)])
     assert members.cmd("ZSCORE", "tw:batches", batch) > before
+
+
+async def test_dead_member_that_was_deleted_is_waited_for_no_more(members: Bench):
+    batch, other = await sent(members, "a", "b"), await sent(members, "c", "d")
+    for payload in members.cmd("LRANGE", "queue:q", 0, -1):
+        await OperatorActions(members.broker.connection, members.broker.keys).move(
+            Location("queue", "q"), Entry("queue", payload, "q"), ToDead()
+        )
+    await members.search.search()
+    assert members.cmd("ZCARD", "tw:successors") == 2  # all are there, and may be retried
+    for payload in members.cmd("ZRANGE", "dead", 0, -1):
+        if b'"a"' in payload or b'"b"' in payload:
+            members.cmd("ZREM", "dead", payload)
+    await members.search.search()
+    assert members.cmd("HMGET", f"tw:batch:{batch}", "lost", "skipped", "dead") == [b"2", b"1", b"0"]
+    assert members.cmd("ZCARD", "tw:successors") == 1
+    assert pending(members, other) == {"waits"}
+    assert members.cmd("LLEN", "queue:c") == 1

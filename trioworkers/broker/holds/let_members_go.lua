@@ -6,7 +6,8 @@ for _, b in ipairs(cmsgpack.unpack(work)) do
   if redis.call('ZSCORE', own .. 'batches', b[1]) == b[2] then
     local ends = {}
     for _, jid in ipairs(b[3]) do
-      if redis.call('SISMEMBER', batch_key(own, b[1]) .. ':jids', jid) == 1 then ends[#ends + 1] = {'member', b[1], jid, 'lost'} end
+      local key = batch_key(own, b[1])
+      if redis.call('SISMEMBER', key .. ':jids', jid) == 1 or redis.call('SISMEMBER', key .. ':dead', jid) == 1 then ends[#ends + 1] = {'member', b[1], jid, 'lost'} end
     end
     gone = gone + #ends
     apply(own, ends)

@@ -65,6 +65,8 @@ class LockSearch:
         self._keys = keys
         self._spoken = list(spoken)
         self._cursor = b"0"
+        self._looks_among_dead = False
+        """Whether a look goes to the dead set, too: who is dead has let go his lock, but a batch may wait for his retry."""
 
     async def begin(self, process_id: str, every_s: float) -> bool:
         """Whether nobody in the fleet has begun a search for so long; then it is ours."""
@@ -90,12 +92,23 @@ class LockSearch:
 
     async def walk(self) -> AsyncGenerator[list[str], None]:
         """A look at all places, page by page: the keys of the locks whose jobs lie there. Raises BrokerError: then it wasn't one at all of them."""
-        for key, kind in await self._places():
+        for key, kind in [*await self._places(), *await self._dead_places()]:
+            is_dead = kind.startswith("dead ")
+            kind = kind.removeprefix("dead ")  # noqa: PLW2901 - as the script calls it
             at: int | bytes = 0
             while at != -1:
                 args = [kind, at, PAGE, PAGE_BYTES, self._keys.own]
                 at, *found = await self._connection.run(SEARCH_PAGE, [key], args)
-                yield [name.decode(errors="surrogateescape") for name in found]
+                names = [name.decode(errors="surrogateescape") for name in found]
+                yield [name for name in names if name.startswith(MEMBER)] if is_dead else names
+
+    async def _dead_places(self) -> list[tuple[str, str]]:
+        """Where the dead lie, if anybody asks for them: a set, but in Resque's dialect a list."""
+        if not self._looks_among_dead:
+            return []
+        kinds = {b"zset": "dead set", b"list": "dead list"}
+        found = [(keys.dead, await self._connection.execute("search", "TYPE", keys.dead)) for keys in self._spoken]
+        return [(key, kinds[kind]) for key, kind in dict(found).items() if kind in kinds]
 
     async def _places(self) -> list[tuple[str, str]]:
         """All that may hold a payload whose job has not ended: keys as texts, and whether that is a list or a set."""
@@ -144,8 +157,10 @@ class HoldsSearch(LockSearch):
             logger.warning("batch %s is cancelled: nobody has added to it for as long as it says, nor sealed it", batch)
         held, lost = await super().untouched(for_s)
         batch_at, member_at = 0, b"0"
+        self._looks_among_dead = False
         while batch_at != -1 and len(held) < MOST:
             args = [self._keys.own, batch_at, member_at, for_s, PAGE]
+            self._looks_among_dead = self._looks_among_dead or member_at.startswith(b"d")
             batch_at, member_at, *found = await self._connection.run(HELD_MEMBERS, [], args)
             batch, touched, *jids = [text.decode(errors="replace") for text in found] or ["", ""]
             held += [HeldLock(f"{MEMBER}{batch} {jid}", jid, touched) for jid in jids]
