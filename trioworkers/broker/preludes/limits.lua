@@ -250,7 +250,8 @@ end
 -- one permit of a limit is idle for a tenth of the time at most.
 local function kept_early(own, l)
   local kept = unpacked(redis.pcall('GET', own .. 'patient:' .. l.name))
-  return kept and type(kept[1]) == 'string' and type(kept[2]) == 'string' and type(kept[3]) == 'number' and kept or nil
+  local sound = kept and type(kept[1]) == 'string' and type(kept[2]) == 'string' and sensible(kept[3], 0, now() + LONGEST_KEPT_S)
+  return sound and kept or nil
 end
 
 local function keep_early(own, l, moment, job)
