@@ -141,3 +141,30 @@ async def test_rate_limited_without_a_limit_puts_off_its_job_alone(autojump_cloc
 def test_rate_limited_takes_seconds_up_to_a_day(seconds: Any):
     with pytest.raises(ValueError, match="up to a day"):
         RateLimited(retry_after=seconds)
+
+
+async def test_job_whose_limits_are_free_in_turn_and_never_at_once_begins_all_the_same(autojump_clock: Any):
+    app, began = App(), []
+    app.queue("q", concurrency=50)
+    a, b = FleetLimit("a", concurrency=1), FleetLimit("b", concurrency=1)
+
+    @app.handler("q", "OnlyA", limit=a)
+    async def only_a(number: int) -> None:
+        await trio.sleep(7)
+
+    @app.handler("q", "OnlyB", limit=b)
+    async def only_b(number: int) -> None:
+        await trio.sleep(11.3)
+
+    @app.handler("q", "Both", limit=[a, b])
+    async def both(number: int) -> None:
+        began.append(trio.current_time())
+
+    async with run(app) as test:
+        await test.enqueue(only_a.job(0), only_b.job(0))
+        await trio.sleep(1)
+        begin = trio.current_time()
+        await test.enqueue(both.job(1), *(job(n) for n in range(400) for job in (only_a.job, only_b.job)))
+        while not began:
+            await trio.sleep(1)
+        assert began[0] - begin < 400  # those behind it would keep both busy for 2,800

@@ -17,6 +17,8 @@ from trioworkers.exits import Effect
 from trioworkers.wire.limit_spec import LimitSpec
 
 RESERVED_S = 30.0
+PATIENT_AFTER_S, LONGEST_KEPT_S = 60.0, 3600.0
+"""As in `limits.lua`."""
 UNLIMITED = LimitSpec(0)
 
 
@@ -28,6 +30,7 @@ class Parked:
     candidate: Candidate
     payload: bytes | None
     number: int
+    since_s: float = 0.0
 
     def is_over(self, now_s: float) -> bool:
         """Whether it has expired."""
@@ -65,6 +68,8 @@ class FakeHolds:
     """member → (queue, jid, limits)"""
     parked: defaultdict[str, list[Parked]] = attrs.field(factory=lambda: defaultdict(list))
     """By the limit at which they wait, in order."""
+    patient: dict[str, float] = attrs.field(factory=dict)
+    """By limit, until when nobody else keeps a permit while it waits for others."""
     count: int = 0
     unlock: Callable[[str, str], None] = lambda *_: None
     """(key, jid): see `FakeLocks.unlock`."""
@@ -107,7 +112,7 @@ class FakeHolds:
         first = any(self.reserved[name].pop(candidate.jid, None) is not None for name in candidate.limits)
         payload = self.place.add_another(candidate.payload, self.now_s())
         self.count += 1
-        self._wait(blocked, Parked(queue, candidate, payload, -self.count if first else self.count))
+        self._wait(blocked, Parked(queue, candidate, payload, -self.count if first else self.count, self.now_s()))
         return PARKED
 
     def _wait(self, name: str, each: Parked) -> None:
@@ -231,7 +236,7 @@ class FakeHolds:
         waiting, woken = self.parked[name], []
         while waiting and self._free_at(name) <= self.now_s():
             each = waiting.pop(0)
-            if self._serve(each):
+            if self._serve(name, each):
                 woken.append(each)
         for each in reversed(woken):
             if each.payload is not None:
@@ -239,7 +244,23 @@ class FakeHolds:
         self._note_due(name, waits=bool(waiting))
         return len(woken)
 
-    def _serve(self, each: Parked) -> bool:
+    def _has_or_finds(self, name: str, jid: str) -> bool:
+        if jid in self._reservations(name):
+            return self.gates[name].closed_s <= self.now_s()
+        return self._free_at(name) <= self.now_s()
+
+    def _keep_early(self, name: str, each: Parked) -> None:
+        """See `keep_early` in `limits.lua`."""
+        jid, now_s = each.candidate.jid, self.now_s()
+        waited_s = now_s - each.since_s
+        if waited_s < PATIENT_AFTER_S or jid in self._reservations(name) or self.patient.get(name, 0.0) > now_s:
+            return
+        lasts_s = min(waited_s / 10, LONGEST_KEPT_S)
+        self.patient[name] = now_s + 10 * lasts_s
+        self._spend(name)
+        self.reserved[name][jid] = now_s + lasts_s
+
+    def _serve(self, name: str, each: Parked) -> bool:
         """Whether it was woken."""
         candidate, now_s = each.candidate, self.now_s()
         if each.payload is None:
@@ -249,13 +270,16 @@ class FakeHolds:
         if each.is_over(now_s):
             self._expire(each)
             return False
-        full = next((other for other in candidate.limits if self._free_at(other) > now_s), None)
+        full = next((other for other in candidate.limits if not self._has_or_finds(other, candidate.jid)), None)
         if full is not None:
+            if self.gates[full].closed_s <= now_s:
+                self._keep_early(name, each)
             self._wait(full, each)
             return False
         self.place.remove(each.payload)
         for other in candidate.limits:
-            self._spend(other)
+            if candidate.jid not in self._reservations(other):
+                self._spend(other)
             self.reserved[other][candidate.jid] = now_s + RESERVED_S
         return True
 
