@@ -55,7 +55,7 @@ def test_queue_shows_what_is_fetched_next_first_and_how_many_more(redis_url: str
     assert len(look(redis_url, "jobs", "q", "--limit", "0")) == 60
 
 
-def test_first_rows_of_a_long_queue_cost_one_small_page(redis_url: str, shared_server: Server):
+def test_first_rows_of_a_long_queue_cost_a_few_small_pages(redis_url: str, shared_server: Server):
     fill_queue(shared_server, 100_000)
 
     def sent() -> tuple[int, int]:
@@ -66,10 +66,10 @@ def test_first_rows_of_a_long_queue_cost_one_small_page(redis_url: str, shared_s
     calls, sent_bytes = sent()
     assert len(look(redis_url, "jobs", "q")) == 25
     calls_after, sent_bytes_after = sent()
-    assert calls_after - calls == 1
+    assert calls_after - calls <= 3  # how heavy they are shows with the first one
     assert sent_bytes_after - sent_bytes < 100_000
     assert len(look(redis_url, "jobs", "q", "--where", "args~99999")) == 1  # streams them all
-    assert sent()[0] - calls_after == 201
+    assert sent()[0] - calls_after <= 205
 
 
 def test_sets_come_in_the_order_of_interest(redis_url: str, shared_server: Server):

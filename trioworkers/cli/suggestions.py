@@ -21,6 +21,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:@/-]+")
 
 Find = Callable[[Session], Awaitable[Iterable[str]]]
 
+LOOKS = 3
+"""In which fifty come, where jobs are small."""
+
 
 def suggest(find: Find, redis: str | None, namespace: str | None) -> list[str]:
     """What `find` finds in time, sorted; nothing if Redis is away."""
@@ -98,16 +101,19 @@ async def processes(session: Session) -> list[str]:
 
 
 async def _in_front(inspector: Inspector) -> list[Entry]:
-    """A page of each: more is not worth the time."""
+    """The first few dozen of each: more is not worth the time."""
     entries = await _running(inspector)
     for source in [
         *(Location(each.name) for each in sets()),
         *(Location("queue", name) for name in await inspector.queue_names()),
     ]:
         async with aclosing(inspector.pages(source)) as pages:
+            looks = 0
             async for page in pages:
                 entries += page
-                break
+                looks += 1
+                if looks == LOOKS:
+                    break
     return entries
 
 

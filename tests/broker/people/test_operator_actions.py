@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from servers import Server
 
 from trioworkers import Refused
+from trioworkers.broker.people.contents import PAGE_BYTES
+from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.people.operator_actions import Decide, Delete, OperatorActions, Push, Swept, ToDead
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
@@ -196,3 +199,31 @@ async def test_restored_twice_is_there_once(bench: Bench):
     queued = [Entry("queue", b"%d" % n, "q") for n in range(5)]
     assert [(await bench.moves.restore(QUEUE, queued, group)).added for group in ("1", "1", "6")] == [5, 0, 5]
     assert await bench.queue() == [entry.payload for entry in queued] * 2
+
+
+@pytest.mark.parametrize("place", ["queue", "retry"])
+async def test_no_page_of_heavy_payloads_is_read_at_once(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, place: str
+):
+    """What they weigh shows with the first one; of fifty, two gigabytes might come."""
+    bench, heavy = Bench(connection), 2_000_000
+    source = QUEUE if place == "queue" else Location("retry")
+    for number in range(12):
+        payload = b'{"jid":"%02d","queue":"q","args":["%s"]}' % (number, b"x" * heavy)
+        await bench.redis(*(("LPUSH", "queue:q") if place == "queue" else ("ZADD", "retry", 1)), payload)
+    pages: list[int] = []
+    inspector = Inspector(connection, Keys())
+    for each in (inspector, bench.moves._inspector):
+        for name in ("page", "page_from_the_newest", "page_from_score"):
+
+            async def weighed(*args: Any, ask: Any = getattr(each, name)) -> Any:
+                found = await ask(*args)
+                pages.append(sum(len(entry.payload) for entry in found))
+                return found
+
+            monkeypatch.setattr(each, name, weighed)
+    seen = [entry.jid async for page in inspector.pages(source) for entry in page]
+    assert sorted(seen) == [f"{number:02}" for number in range(12)]
+    moved = [swept.moved async for swept in bench.moves.sweep(source, lambda _: Delete())]
+    assert sum(moved) == 12
+    assert max(pages) <= PAGE_BYTES + heavy

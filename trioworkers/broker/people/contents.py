@@ -18,6 +18,7 @@ from trioworkers.wire.places import Location
 PAGE = 500
 FIRST_PAGE = 50
 PAGE_BYTES = 4_000_000
+PAGE_GROWTH = 16
 
 
 @attrs.frozen
@@ -89,15 +90,16 @@ class Contents(Reader):
     async def pages(
         self, source: Location, first: int = FIRST_PAGE, start: int = 0
     ) -> AsyncGenerator[list[Entry], None]:
-        """Everything in `source`, in the order of `page`. `first`: length of the first page; `start`: without so many."""
-        length = min(first, FIRST_PAGE)
+        """Everything in `source`, in the order of `page`. `first`: how many are wanted at least, if there are; `start`: without so many."""
+        length, left = 1, first
         while True:
             page = await self.page(source, start, length)
             if page:
                 yield page
             if len(page) < length:
                 return
-            start, length = start + length, page_length(page, PAGE)
+            start, left = start + length, left - length
+            length = page_length(page, left if left > 0 else PAGE)
 
     async def _list_page(self, source: Location, start: int, length: int) -> list[Entry]:
         key = source.key(self._keys)
@@ -132,6 +134,6 @@ def parted(owner: str) -> tuple[str, str, str]:
 
 
 def page_length(page: Sequence[Entry], longest: int) -> int:
-    """How long the page after this one may be: with payloads of this size, a few megabytes."""
+    """How long the page after this one may be: with payloads of this size, a few megabytes. A first page is of one: nobody knows what it weighs."""
     mean = sum(len(entry.payload) for entry in page) // max(len(page), 1)
-    return min(longest, max(4, PAGE_BYTES // max(mean, 1)))
+    return max(1, min(longest, PAGE_GROWTH * len(page), PAGE_BYTES // max(mean, 1)))

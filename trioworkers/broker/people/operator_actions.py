@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from trioworkers.broker.people.contents import FIRST_PAGE, page_length
+from trioworkers.broker.people.contents import page_length
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
@@ -115,7 +115,7 @@ class OperatorActions:
 
     async def _sweep_list(self, source: Location, decide: Decide) -> AsyncGenerator[Swept, None]:
         # From the end where jobs are pushed: what is pushed meanwhile is seen twice, what is fetched is not seen, and nothing is skipped.
-        start, length = 0, FIRST_PAGE
+        start, length = 0, 1
         while True:
             page = await self._inspector.page_from_the_newest(source, start, length)
             swept = await self._move(source, page, decide, start)
@@ -127,7 +127,7 @@ class OperatorActions:
 
     async def _sweep_set(self, source: Location, decide: Decide) -> AsyncGenerator[Swept, None]:
         # By score, not by rank: others insert and remove before us. Only those of the very same score are counted.
-        score, passed, length = -math.inf, 0, FIRST_PAGE
+        score, passed, length = -math.inf, 0, 1
         while True:
             page = await self._inspector.page_from_score(source, score, passed, length)
             swept = await self._move(source, page, decide)
