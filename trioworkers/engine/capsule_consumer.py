@@ -51,6 +51,7 @@ class CapsuleConsumer:
         self._hearing = trio.CancelScope()
         self._due_at = 0.0
         """When something is to be done, whatever happens."""
+        self._slots.idle = self._call_in
         for each in queues:
             each.on_news = partial(self._look, each)
 
@@ -136,6 +137,12 @@ class CapsuleConsumer:
                     count += len(payloads)
         finally:
             self._slots.give_back(slots - count)
+        if (
+            self._slots.is_shared
+        ):  # with this capsule's queues in other Redises: our turn counts also while we are at ours
+            self._slots.be_hungry(hungry=count == slots)
+            if not count:
+                self._slots.leave()
         self._put_off(each for each in queues if each.queue in fetched.refused)
         if count:
             self._unlooked.update(self.queues if count == slots else queues)
