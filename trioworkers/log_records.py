@@ -50,10 +50,12 @@ class RecordMaker:
             return None
         only: logging.Handler | None = None
         while logger is not None:
-            if handlers := logger.handlers:
-                if only is not None or len(handlers) > 1:
+            for handler in logger.handlers:
+                if type(handler) is logging.NullHandler:  # as the command line has one
+                    continue
+                if only is not None:
                     return None
-                only = handlers[0]
+                only = handler
             logger = logger.parent if logger.propagate else None
         return only if isinstance(only, LineWriter) and not only.filters and level >= only.level else None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import mmap
 import os
 import random
@@ -150,6 +151,7 @@ if __name__ == "__main__":
     )
     trio._core._run._r = FirstComeFirstServed()  # type: ignore[attr-defined]
     if "LOG" in os.environ:
+        logging.getLogger("trioworkers").addHandler(logging.NullHandler())  # as the command has it
         configure_logging("text", "info", Path(os.environ["LOG"]).open("w"))  # noqa: SIM115 - for as long as the process lives
     what, file = {"worker": worker, "client": client, "holder": holder}[sys.argv[1]], Path(sys.argv[2])
     if what is not holder:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from servers import Server
 
 from trioworkers.engine import joblog
 from trioworkers.log_records import RecordMaker
@@ -17,6 +20,18 @@ from trioworkers.process.log_writer import LogWriter
 from trioworkers.process.logs import _formatter, share_log
 from trioworkers.wire.job import Job
 
+APP = """
+import logging, os, signal
+from trioworkers import App, Context
+from trioworkers.engine import joblog
+
+app = App()
+
+@app.handler("q")
+async def look(ctx: Context) -> None:
+    logging.getLogger("somebody").warning("makes records: %s", joblog._records.only_writer(logging.INFO) is None)
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
 JOBS = [Job("q", "C", jid="j"), Job("ü q", "evil\nclass=forged", jid='a\x1b[31m"b=\ud800', retry_count=3)]
 
 
@@ -151,6 +166,24 @@ def test_record_is_made_for_who_could_see_it(
     joblog.log_start(JOBS[0])
     assert installed.records == 1
     assert "start" in installed.lines()[-1]
+
+
+def test_handler_that_does_nothing_sees_nothing(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed.alone(monkeypatch)
+    monkeypatch.setattr(logging.getLogger("trioworkers"), "handlers", [logging.NullHandler()])
+    joblog.log_start(JOBS[0])
+    assert (installed.records, len(installed.lines())) == (0, 1)
+
+
+def test_as_installed_no_record_is_made(tmp_path: Path, redis_url: str, shared_server: Server) -> None:
+    """`trioworkers run` itself: what it sets up is what the shorter way is for."""
+    target = tmp_path / "installed_app.py"
+    target.write_text(APP)
+    shared_server.command("LPUSH", "queue:q", '{"class": "look", "args": [], "jid": "j", "queue": "q"}')
+    command = [sys.executable, "-m", "trioworkers", "run", f"{target}:app", "--redis", redis_url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert "done class=look jid=j" in done.stderr
+    assert "makes records: False" in done.stderr
 
 
 def test_handler_that_wants_less_gets_less(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
