@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from trioworkers import Refused
 from trioworkers.broker.people.contents import PAGE_BYTES
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.people.operator_actions import Decide, Delete, OperatorActions, Push, Swept, ToDead
+from trioworkers.broker.people.search import FIND_BYTES
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.wire.entry import Entry
@@ -227,3 +229,28 @@ async def test_no_page_of_heavy_payloads_is_read_at_once(
     moved = [swept.moved async for swept in bench.moves.sweep(source, lambda _: Delete())]
     assert sum(moved) == 12
     assert max(pages) <= PAGE_BYTES + heavy
+
+
+async def test_job_is_found_among_heavy_ones_in_parts(connection: Connection, monkeypatch: pytest.MonkeyPatch):
+    """Redis serves nobody else while it looks."""
+    bench, heavy = Bench(connection), 3_000_000
+    for number in range(8):
+        payload = b'{"jid":"jid-%02d","queue":"q","args":["%s"]}' % (number, b"x" * heavy)
+        await bench.redis("LPUSH", "queue:q", payload)
+        await bench.redis("ZADD", "retry", 1, payload)
+    await bench.redis("SADD", "queues", "q")
+    inspector, asked = Inspector(connection, Keys()), []
+    run = connection.run
+
+    async def noted(script: Any, keys: Any, args: Any, *more: Any) -> Any:
+        reply = await run(script, keys, args, *more)
+        if script.name == "find":
+            asked.append(reply[0])
+        return reply
+
+    monkeypatch.setattr(connection, "run", noted)
+    async with aclosing(inspector._holding("jid-07")) as entries:
+        found = [(entry.place, entry.jid) async for entry in entries]
+    assert sorted(found) == [("queue", "jid-07"), ("retry", "jid-07")]
+    assert sum(asked) == 8
+    assert max(asked) * heavy <= FIND_BYTES + heavy

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from functools import partial
 
+import trio
+
 from trioworkers.broker.people.contents import Contents, parted
 from trioworkers.broker.people.processes import Processes
 from trioworkers.broker.redis.scripts import script
@@ -16,10 +18,13 @@ from trioworkers.wire.numbers import count_in
 from trioworkers.wire.periodic import end_of_tick
 from trioworkers.wire.places import Location
 
-FIND = script(__file__, "find", keys=("list",), args=("start", "length", "text"))
+FIND = script(__file__, "find", keys=("list",), args=("start", "length", "max_bytes", "text"), preludes=("pages",))
 
 
-FIND_PAGE = 2000
+FIND_FIRST, FIND_PAGE = 32, 2000
+FIND_BYTES = 8_000_000
+FIND_S = 0.05
+"""Redis serves nobody else while it looks: what takes longer is done in smaller parts."""
 
 
 class Search(Contents, Processes):
@@ -82,19 +87,23 @@ class Search(Contents, Processes):
     async def _find_in_list(self, key: str, needle: bytes) -> AsyncGenerator[bytes, None]:
         start = 0
         while True:
-            seen, *payloads = await self._connection.run(FIND, [key], [start, FIND_PAGE, needle], "look")
+            args = [start, FIND_PAGE, FIND_BYTES, needle]
+            seen, more, *payloads = await self._connection.run(FIND, [key], args, "look")
             for payload in payloads:
                 yield payload
-            start += FIND_PAGE
-            if seen < FIND_PAGE:
+            start += seen
+            if not more:
                 return
 
     async def _find_in_set(self, source: Location, text: str) -> AsyncGenerator[Entry, None]:
         key = source.key(self._keys)
         pattern = "*" + "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text) + "*"
-        cursor = None
+        cursor, count = None, FIND_FIRST
         while cursor != 0:
-            cursor, members = await self._read.zscan(key, cursor, pattern, FIND_PAGE)
+            asked_at = trio.current_time()
+            cursor, members = await self._read.zscan(key, cursor, pattern, count)
+            took_s = trio.current_time() - asked_at
+            count = max(1, count // 4) if took_s > FIND_S else min(FIND_PAGE, count * 4)
             for payload, score in members:
                 yield Entry(source.place, payload, score=score)
 
