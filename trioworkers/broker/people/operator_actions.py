@@ -166,7 +166,8 @@ class OperatorActions:
             case ToDead():
                 return (entry.payload, "bury", on_exit(entry.payload, "dead"))
             case Push(queue, payload):
-                return (entry.payload, "push", on_move(entry.payload), queue, self._keys.queue(queue), payload)
+                amended = payload != entry.payload and payload  # what goes as it came is sent once
+                return (entry.payload, "push", on_move(entry.payload), queue, self._keys.queue(queue), amended)
 
     async def purge(self, queue: str) -> int:
         """Forget all that waits in a queue, page by page, and with it what the jobs hold; returns how many jobs that were."""

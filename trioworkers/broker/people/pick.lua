@@ -9,7 +9,7 @@
 local write = {
   delete = function() end,
   bury = function(o) bury(dead, o[1]) end,
-  push = function(o) send({{o[4], o[5], {o[6]}, 'RPUSH', queues}}, {}) end,
+  push = function(o) send({{o[4], o[5], {o[6] or o[1]}, 'RPUSH', queues}}, {}) end,
 }
 redis.call('LTRIM', queue, 0, -1) -- changes nothing; but who began so may write when Redis is full, and delete what fills it
 local indexes, shift = cmsgpack.unpack(packed_indexes), 0
