@@ -113,6 +113,21 @@ def test_reply_that_is_lost_sends_no_tick_twice(fleet: Fleet, server: Server, pr
     fleet.check()
 
 
+def test_declaration_whose_reply_is_lost_is_made_again(
+    fleet: Fleet, server: Server, proxy: Proxy, run_worker: RunWorker, tmp_path: Path
+):
+    for each in (TAKE_TICKS, REGISTER_CRON):
+        server.command("SCRIPT", "LOAD", each.text)
+    proxy.stop_at(REGISTER_CRON.sha.encode(), "after")
+    worker = run_worker(proxy.url, "cron_app:app", *OPTIONS, RUNS=str(tmp_path / "runs"), ENTRIES="2")
+    wait_for(proxy.caught.is_set, "it declares its entries")
+    proxy.reset_all()
+    proxy.go_on()
+    worker.wait_started()
+    wait_for(lambda: len(fleet.ticks().get("q/Tick/each1", [])) >= 2, "they are sent")
+    fleet.check()
+
+
 def test_three_workers_of_which_one_is_killed_and_one_frozen_send_each_tick_once(fleet: Fleet):
     workers = [fleet.start() for _ in range(3)]
     wait_for(lambda: len(fleet.ticks().get("q/Tick/each0", [])) >= 2, "they tick")
