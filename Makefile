@@ -28,7 +28,7 @@ help:
 	@echo "make release-notes VERSION=0.2.0  what a release says of itself, from the changelog and docs/changes/"
 	@echo "make pictures  the pictures of docs/dashboard.md, anew, with chromium"
 	@echo "make bench-dashboard  how fast the dashboard's pages are over a million jobs, in a minute"
-	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7 TOPOLOGY=capsule|processes|sentinel|cluster)"
+	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7 TOPOLOGY=capsule|processes|shards|sentinel|cluster)"
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say which: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'

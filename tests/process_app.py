@@ -20,7 +20,7 @@ if "CLOCK_AHEAD_S" in os.environ:
     right_time, ahead_s = time.time, float(os.environ["CLOCK_AHEAD_S"])
     time.time = lambda: right_time() + ahead_s
 
-from trioworkers import App, Context, Http, Job, RetryAfter
+from trioworkers import App, Context, Http, Job, RetryAfter, Shard
 
 
 @asynccontextmanager
@@ -52,7 +52,9 @@ def tell_what_is_held(*_: object) -> None:
 
 signal.signal(signal.SIGUSR1, tell_what_is_held)
 
+SHARDS = {f"s{number}": Shard(url) for number, url in enumerate(os.environ.get("SHARDS", "").split(",")) if url}
 app = App(
+    shards=SHARDS or None,
     http=Http(max_connections=200),
     lifespan=lag_is_noted if "NOTE_LAG" in os.environ else None,
     max_payload_bytes=int(os.environ.get("MAX_PAYLOAD_BYTES", str(1 << 20))),
@@ -61,7 +63,9 @@ CONCURRENCY = int(os.environ.get("CONCURRENCY", "100"))
 if "CAPSULE" in os.environ:
     app.capsule("shared", concurrency=CONCURRENCY, queues={"q": 3, "other": 1})
 else:
-    app.queue("q", concurrency=CONCURRENCY)
+    app.queue("q", concurrency=CONCURRENCY, shards=[*SHARDS] if SHARDS else None)
+if SHARDS:
+    app.queue("other", shards=[*SHARDS][-1:])
 
 
 def note(event: str, ctx: Context) -> None:
@@ -162,7 +166,7 @@ async def again(ctx: Context, seconds: float) -> None:
 @app.handler("q", "Parent")
 async def parent(ctx: Context, seconds: float) -> None:
     note("start", ctx)
-    ctx.enqueue(Job("q", "Sleep", [seconds], jid=f"{ctx.job.jid}-child"))
+    ctx.enqueue(Job("other" if SHARDS else "q", "Sleep", [seconds], jid=f"{ctx.job.jid}-child"))
     await trio.sleep(seconds)
     note("end", ctx)
 

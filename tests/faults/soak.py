@@ -242,6 +242,8 @@ class Soak:
         counts |= {"queue": len(self._jobs.queued()), "in progress": self._jobs.in_progress()}
         if self._batches is not None:
             counts |= self._batches.left()
+        counts["other"] = int(str(self._topology.command("LLEN", "queue:other")))
+        counts["outbox"] = len(list(map(str, self._topology.command("KEYS", "tw:outbox:*"))))  # type: ignore[call-overload]
         return {name: count for name, count in counts.items() if count}
 
     def _report(self, seconds: float, stuck: list[str]) -> Report:
@@ -291,6 +293,7 @@ class Soak:
         """Descriptors and children of the workers at rest, compared with a worker that has just started."""
         self._start("fresh")
         fresh = self._workers.pop("fresh").wait_started()
+        wait_for(lambda: fresh.text.count("started:") >= self._topology.parts, "it has started at each Redis")
         wait_for(lambda: len(self._children(fresh)) in (0, self._topology.processes), "all of its processes start")
         limit = max(map(descriptors_of, self._pids(fresh))) + 4  # two clients may hold up to two idle sockets more
         leaks = [

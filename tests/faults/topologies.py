@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from proxy import Proxy
@@ -23,6 +24,8 @@ class Topology:
     """One Redis behind a proxy; the others differ from it. `lease_s`: the workers'. `failovers`: how many there were, each of which may undo what was settled last."""
 
     processes = 1
+    parts = 1
+    """How many Redises a worker has, at each of which it says that it has started."""
     harmless: frozenset[str] = frozenset({"scripts flushed"})
     """Faults of its own that are no outage."""
 
@@ -134,6 +137,53 @@ class Processes(Topology):
         """See `Topology`."""
         super().open()
         self.options = ("--processes", str(self.processes))
+
+
+class Shards(Topology):
+    """Four Redises, each behind a proxy; jobs that a job sends lie in the last one. What befalls one befalls none of the others."""
+
+    parts = 5  # with the App's own
+
+    def open(self) -> None:
+        """See `Topology`."""
+        self._servers: list[Server] = []
+        self._proxies: list[Proxy] = []
+        for number in range(4):
+            (self.folder / f"redis{number}").mkdir()
+            self._servers.append(Server(self.folder / f"redis{number}").start())
+            self.opened.callback(self._servers[-1].kill)
+            self._proxies.append(Proxy(self._servers[-1].port))
+            self.opened.callback(self._proxies[-1].close)
+        self._server, self._proxy = self._servers[0], self._proxies[0]
+        self.url = f"{self._proxy.url.rpartition('/')[0]}/1"  # the App's own, in which nothing lies
+        self.environment = {"SHARDS": ",".join(proxy.url for proxy in self._proxies)}
+
+    def command(self, *words: object) -> object:
+        """As `Topology.command`, of all of them together."""
+        replies = []
+        for server in self._servers:
+            self._server = server
+            replies.append(super().command(*words))
+        if all(isinstance(reply, list) for reply in replies):
+            return [each for reply in replies for each in reply]  # type: ignore[attr-defined]
+        return sum(int(str(reply)) for reply in replies)
+
+    def push(self, key: str, payloads: Sequence[str]) -> bool:
+        """See `Topology`: into one of them."""
+        try:
+            random.choice(self._servers).command("LPUSH", key, *payloads)
+        except (OSError, AssertionError, ValueError):
+            return False
+        return True
+
+    def faults(self) -> Mapping[str, Fault]:
+        """See `Topology`."""
+        return {name: partial(self._befall, name) for name in super().faults()}
+
+    def _befall(self, name: str) -> None:
+        number = self.chance.randrange(len(self._servers))
+        self._server, self._proxy = self._servers[number], self._proxies[number]
+        super().faults()[name]()
 
 
 class Redundant(Topology):
@@ -300,6 +350,7 @@ TOPOLOGIES: Mapping[str, type[Topology]] = {
     "one": Topology,
     "capsule": InCapsule,
     "processes": Processes,
+    "shards": Shards,
     "sentinel": UnderSentinels,
     "cluster": InCluster,
 }
