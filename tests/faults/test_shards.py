@@ -98,7 +98,7 @@ def test_one_of_four_is_away_for_longer_than_a_lease_while_a_worker_dies(four: F
     four.push(away, 30)
     four.comes_to_rest()
     extra = {jid: number for jid, number in four.ended().items() if number > 1}
-    assert sum(extra.values()) - len(extra) <= 20 * 2, (
+    assert sum(extra.values()) - len(extra) <= SLOTS * 2, (
         extra
     )  # what ran when its worker was killed, or could not be written before its list was taken over
 
