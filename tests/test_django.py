@@ -440,17 +440,18 @@ def asked(url: str, form: dict[str, str] | None = None) -> Any:
 
 
 def test_site_of_the_page_sends_a_task_and_reads_its_result(own_server: Server, tmp_path: Path):
+    run = [sys.executable, "manage.py"]
+    for words in (["-m", "django", "startproject", "shop_site", "."], ["manage.py", "startapp", "shop"]):
+        subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment(tmp_path), check=True)
     for path in write_programs("django.md", tmp_path).values():
         if find_spec("django.tasks") is None:  # as the page says
             text = path.read_text().replace("from django.tasks", "from django_tasks")
             path.write_text(text.replace('["shop", ', '["django_tasks", "shop", '))
-    manage = (TESTS / "django_probe" / "manage.py").read_text().replace("django_probe.settings", "shop_site.settings")
-    (tmp_path / "manage.py").write_text(manage)
     own_server.command("FLUSHALL")
     port = free_port()
     told = environment(tmp_path, DJANGO_SETTINGS_MODULE="shop_site.settings")
-    run = [sys.executable, "manage.py"]
-    subprocess.run([*run, "migrate", "--run-syncdb"], cwd=tmp_path, env=told, check=True, capture_output=True)
+    for words in (["makemigrations", "shop"], ["migrate"]):
+        subprocess.run([*run, *words], cwd=tmp_path, env=told, check=True, capture_output=True)
     with (tmp_path / "log").open("wb") as log:
         processes = [
             subprocess.Popen([*run, *words], cwd=tmp_path, env=told, stdout=log, stderr=log)

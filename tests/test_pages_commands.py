@@ -119,7 +119,23 @@ def fault_of(words: list[str], page: str) -> str | None:
         return None if rest[0] in known else f"no program {rest[0]}"
     return (
         None
-        if program in (".", "curl", "echo", "jq", "gzip", "zcat", ">", "<", "cd", "mkdir", "pytest", "python3")
+        if program
+        in (
+            ".",
+            "curl",
+            "echo",
+            "jq",
+            "gzip",
+            "zcat",
+            ">",
+            "<",
+            "cd",
+            "django-admin",
+            "docker",
+            "mkdir",
+            "pytest",
+            "python3",
+        )
         else f"what is {program}?"
     )
 
