@@ -21,7 +21,20 @@ from tls import Certificates, TLSProxy
 import trioworkers
 import trioworkers.asyncio
 import trioworkers.sync
-from trioworkers import App, BadJob, Batch, ConfigurationError, Job, JobFailed, JobGone, Refused, Sent, Unavailable
+from trioworkers import (
+    App,
+    BadJob,
+    Batch,
+    ConfigurationError,
+    DuplicateJob,
+    Job,
+    JobFailed,
+    JobGone,
+    Refused,
+    Sent,
+    Unavailable,
+    Unique,
+)
 from trioworkers.chosen_redis import noted_elsewhere
 from trioworkers.dev_note import keeping_note
 from trioworkers.wire.ended import encode_ended
@@ -146,6 +159,20 @@ def test_what_redis_refuses_is_refused(open_client: Open, server: Server):
     server.command("CONFIG", "SET", "requirepass", "secret")
     with pytest.raises(Refused, match=r"(?i)auth|password"):
         open_client(server.url).enqueue(Job("r", "Work"))
+
+
+def test_duplicate_that_is_to_be_refused_says_of_what(open_client: Open, redis_url: str, shared_server: Server):
+    app = App(redis_url)
+
+    @app.handler("q", "Once", unique=Unique(on_conflict="raise"))
+    async def once(number: int) -> None: ...
+
+    client = open_client(redis_url)
+    [first] = client.enqueue(once.job(1))
+    with pytest.raises(DuplicateJob) as refused:
+        client.enqueue(once.job(2), once.job(1))
+    assert refused.value.duplicate_of == first
+    assert numbers(shared_server) == Counter({1: 1})
 
 
 def test_full_redis_is_unavailable(open_client: Open, server: Server):

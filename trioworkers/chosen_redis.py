@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import attrs
 
-from trioworkers.errors import ConfigurationError, Refused, Unavailable
+from trioworkers.errors import ConfigurationError, DuplicateJob, Refused, Unavailable
 from trioworkers.redis_url import shown_url
 from trioworkers.settings import DEFAULT_URL, Settings
 
@@ -36,6 +36,8 @@ class ChosenRedis:
         """Has errors of Redis say which one that is, and what decided on it."""
         try:
             yield
+        except DuplicateJob:  # an answer to what was asked, whose kind and jid count; not a trouble of this Redis
+            raise
         except Refused as error:
             raise Refused(f"Redis at {shown_url(self.url)} ({self.source}): {error}") from error
         except Unavailable as error:
