@@ -242,7 +242,7 @@ def test_options_of_those_with_redis_py(module: Any, options: dict[str, Any], to
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory without `dev`, an environment without REDIS_URL, a program without Apps."""
     monkeypatch.setattr("trioworkers.chosen_redis.APPS", apps := set())
-    monkeypatch.setattr("trioworkers.jobs.declarations.APPS", apps)
+    monkeypatch.setattr("trioworkers.jobs.declared.APPS", apps)
     monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path

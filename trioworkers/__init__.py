@@ -52,12 +52,12 @@ if TYPE_CHECKING:
     from trioworkers.jobs.batch import group as group
     from trioworkers.jobs.client import Client as Client
     from trioworkers.jobs.context import Context as Context
-    from trioworkers.jobs.declarations import CallNext as CallNext
-    from trioworkers.jobs.declarations import Middleware as Middleware
     from trioworkers.jobs.fan_out import FanOut as FanOut
     from trioworkers.jobs.handler import Handler as Handler
     from trioworkers.jobs.hooks import Hook as Hook
     from trioworkers.jobs.limits import FleetLimit as FleetLimit
+    from trioworkers.jobs.middleware import CallNext as CallNext
+    from trioworkers.jobs.middleware import Middleware as Middleware
     from trioworkers.jobs.unique import Debounce as Debounce
     from trioworkers.jobs.unique import Throttle as Throttle
     from trioworkers.jobs.unique import Unique as Unique
@@ -73,7 +73,7 @@ _HOMES = {
     "jobs.batch": ("Batch", "chain", "group"),
     "jobs.client": ("Client",),
     "jobs.context": ("Context",),
-    "jobs.declarations": ("CallNext", "Middleware"),
+    "jobs.middleware": ("CallNext", "Middleware"),
     "engine.worker": ("Stats", "Worker"),
     "errors": (
         "BadArguments",

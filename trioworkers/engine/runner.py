@@ -25,10 +25,10 @@ from trioworkers.exits import held_unread
 from trioworkers.failures import summary
 from trioworkers.http.time_left import telling_until
 from trioworkers.jobs.context import Context, Resources
-from trioworkers.jobs.declarations import CallNext, Middleware
 from trioworkers.jobs.handler import AnyHandler
 from trioworkers.jobs.hooks import Hooks
 from trioworkers.jobs.limits import FleetLimit
+from trioworkers.jobs.middleware import CallNext, Middleware
 from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import Bury, Expire, Outcome, Snooze
 from trioworkers.settings import Unknown

@@ -19,7 +19,7 @@ from trioworkers.wire.argument_key import argument_key
 from trioworkers.wire.job import Job
 
 if TYPE_CHECKING:
-    from trioworkers.jobs.declarations import Declarations
+    from trioworkers.jobs.declared import Declared
 
 
 class _Finds(Protocol):
@@ -159,7 +159,7 @@ def _listed(shards: Sequence[str]) -> str:
     return " and ".join(map(called, shards))
 
 
-def layout_of(app: Declarations) -> Layout:
+def layout_of(app: Declared) -> Layout:
     """Where the queues of an App lie that has shards. Raises ConfigurationError, see `check_together`, and for two shards that are one place."""
     there = {
         *app.queues,
