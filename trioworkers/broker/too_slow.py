@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import trio
 
-from trioworkers.broker.redis.connection import MOST_SILENCES, REPLY_TIMEOUT_S
+from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S
+from trioworkers.broker.redis.epoch import MOST_SILENCES
 from trioworkers.errors import Unavailable
 
 ALL_THE_TIME_S = REPLY_TIMEOUT_S * (MOST_SILENCES - 1)

@@ -4,9 +4,7 @@ Cancelling a call inside coredis's client can lose a slot of its pool for good, 
 runs shielded, and bounded by the reply timeout; who waits for it notices a cancellation just before and just after it. The one
 call that takes long, the blocking fetch, is ended from outside when it is cancelled (`Connection.block`).
 
-A client lives for an *epoch*: after any trouble it is given up as a whole, and the next call opens a new one. Within it there is one
-socket, held from its start: scripts and blocking commands are written to it directly, which costs a cold call a third less
-than the client's way through pool, retries and telemetry.
+A client lives for an *epoch* (`epoch.py`): after any trouble it is given up as a whole, and the next call opens a new one.
 """
 
 from __future__ import annotations
@@ -14,21 +12,20 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
-from functools import partial
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import coredis
 import trio
-from coredis import exceptions
 from coredis.pool import ConnectionPool
 from coredis.retry import NoRetryPolicy
 
 from trioworkers.broker.redis.commands import Commands
+from trioworkers.broker.redis.epoch import Epoch
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.opening import Address, Socket
 from trioworkers.broker.redis.scripts import Script
-from trioworkers.broker.redis.translation import FOREIGN, first_leaf, translated, why_not_open
+from trioworkers.broker.redis.translation import translated
 from trioworkers.errors import BrokerError, Superseded, Unavailable
 from trioworkers.redis_url import RedisUrl, at_namespace, parse_redis_url
 from trioworkers.tls_context import tls_context
@@ -40,141 +37,9 @@ logger = logging.getLogger("trioworkers")
 
 REPLY_TIMEOUT_S = 3.0
 """Of silence: of a reply on its way, or a request, each byte counts as a sign of life."""
-MOST_SILENCES = 10
-"""So many times that is the longest that one call may take."""
-END_PATIENCE_S = 1.0
 MAX_CONNECTIONS = 4
 """One is used; more only while the client loses one."""
 T = TypeVar("T")
-
-
-class Epoch:
-    """One coredis client's life. Its pool loses a slot whenever a socket dies in its hands, so after trouble it is given up whole."""
-
-    def __init__(self, client: coredis.Redis[bytes], url: RedisUrl, silence_s: float) -> None:
-        self.client = client
-        self._url = url
-        self.entered = trio.Event()
-        self.retired = trio.Event()
-        self._silence_s = silence_s
-        self._connection: Socket | None = None
-        self._is_told = False
-        self._error: BaseException | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it was given up, or its socket is gone."""
-        return self.retired.is_set() or (self._connection is not None and not self._connection.usable)
-
-    async def connection(self) -> Socket:
-        """Its socket, which any number of requests share. Raises what coredis raised when it was opened."""
-        if not self.entered.is_set():
-            await self.entered.wait()
-        if self._error is not None:
-            raise why_not_open(self._error, self._url) from self._error
-        if self._connection is None or self.retired.is_set():
-            raise Unavailable("the connection broke while it was opened")
-        return self._connection
-
-    async def evaluate(self, script: Script, *words: Any) -> Any:
-        """Run a script; `words`: the number of its keys, its keys, its arguments."""
-        connection = await self.connection()
-        try:
-            return await self._patiently(connection, connection.create_request(b"EVALSHA", script.sha, *words))
-        except exceptions.NoScriptError:  # Redis is new, or somebody flushed its scripts: by its text it can't fail so
-            return await self._patiently(connection, connection.create_request(b"EVAL", script.text, *words))
-
-    async def run(self, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
-        """Await a command of the client's."""
-        await self.connection()
-        return await command(self.client)
-
-    async def execute(self, *words: Any) -> Any:
-        """Any command, word by word; its reply as it comes."""
-        connection = await self.connection()
-        return await self._patiently(connection, connection.create_request(*words))
-
-    async def _patiently(self, connection: Socket, request: Any) -> Any:
-        """The reply, however long it is on its way, as long as anything moves: a dead link is one where nothing does."""
-        read = connection.statistics.bytes_read
-        try:
-            return await request
-        except TimeoutError as error:
-            alive = connection.statistics.bytes_read != read or connection.is_sending
-            if request.complete or not alive:
-                raise
-            return await self._while_it_moves(connection, request, error)
-
-    async def _while_it_moves(self, connection: Socket, request: Any, error: TimeoutError) -> Any:
-        given_up_at = trio.current_time() + MOST_SILENCES * self._silence_s
-        while trio.current_time() < given_up_at:
-            moved = connection.moved()
-            request._exc = None  # noqa: SLF001 - coredis remembers the timeout, and would raise it when the reply is there
-            request.response_timeout = self._silence_s
-            try:
-                return await request
-            except TimeoutError:
-                if request.complete:
-                    raise
-                if connection.moved() == moved:
-                    raise error from None
-        raise TimeoutError(f"{connection.moved()} bytes have passed, and the answer isn't whole: the link is too slow")
-
-    async def block(self, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]) -> Any:
-        """A command for which Redis may take its time. Cancelled, it is ended by `end`, told the number of our socket, and its reply awaited."""
-        connection = await self.connection()
-        request = connection.create_request(*words, timeout=timeout_s)
-        try:
-            return await self._patiently(connection, request)
-        except trio.Cancelled:
-            await self._end(request, partial(end, connection.client_id or 0))
-            raise
-
-    async def _end(self, reply: Awaitable[object], end: Callable[[], Awaitable[object]]) -> None:
-        # Shielded, for we are being cancelled; bounded, for Redis may not answer: then the socket goes with what it waits for.
-        # Asked again until it works: the first request may overtake the command that it shall end.
-        with trio.move_on_after(END_PATIENCE_S, shield=True):
-            while True:
-                with suppress(BrokerError):
-                    await end()
-                with trio.move_on_after(0.05):
-                    with suppress(*FOREIGN):
-                        await reply
-                    return
-        self.retired.set()
-
-    async def until_changed(self, keys: Sequence[bytes], ends_at: float) -> Collection[bytes]:
-        """See `Connection.until_changed`."""
-        connection = await self.connection()
-        if not self._is_told:
-            await self._patiently(connection, connection.create_request(b"CLIENT TRACKING", b"ON"))
-            self._is_told = True
-        connection.forget_changes()
-        # Redis remembers that we have looked, and tells of the first change of each. What comes first is told by the reply.
-        if await self._patiently(connection, connection.create_request(b"EXISTS", *keys)):
-            return keys
-        with trio.move_on_at(ends_at):
-            changed = await connection.changed()
-            return keys if changed is None else changed
-        return ()
-
-    async def live(self) -> None:
-        """Keep the client open until it is retired, however its owner is cancelled. It may fall over before: its callers hear of it."""
-        try:
-            with trio.CancelScope(shield=True):
-                async with self.client:
-                    pool = self.client.connection_pool
-                    self._connection = await pool.get_connection()
-                    pool.release(self._connection)  # shared: what needs the client's own commands finds the same socket
-                    self.entered.set()
-                    await self.retired.wait()
-        except* FOREIGN as group:  # it could not be opened, or a socket died while it was closed
-            self._error = first_leaf(group)
-        except* Exception as group:  # noqa: BLE001 - whatever it stumbled over, its callers hear of it and the next call gets another one
-            logger.error("the Redis client broke, a new one is opened: %r", first_leaf(group))
-        finally:
-            self.retired.set()
-            self.entered.set()
 
 
 class Connection:

@@ -17,7 +17,7 @@ from trioworkers.broker.redis.translation import FOREIGN
 from trioworkers.errors import BrokerError
 
 if TYPE_CHECKING:
-    from trioworkers.broker.redis.connection import Epoch
+    from trioworkers.broker.redis.epoch import Epoch
 
 
 class News:
