@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -40,8 +39,6 @@ from trioworkers.wire.ended import encode_result
 from trioworkers.wire.job import HELD_FIELD, Job, new_jid
 from trioworkers.wire.limit_spec import queue_limit_name
 from trioworkers.wire.periodic import TICK_FIELD
-
-logger = logging.getLogger("trioworkers")
 
 HELD_S = 300.0
 

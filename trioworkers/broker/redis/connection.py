@@ -9,7 +9,6 @@ A client lives for an *epoch* (`epoch.py`): after any trouble it is given up as 
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -33,7 +32,6 @@ from trioworkers.tls_context import tls_context
 if TYPE_CHECKING:
     from trioworkers.broker.redis.listening import Listener, News
 
-logger = logging.getLogger("trioworkers")
 
 REPLY_TIMEOUT_S = 3.0
 """Of silence: of a reply on its way, or a request, each byte counts as a sign of life."""
