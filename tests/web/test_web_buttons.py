@@ -14,7 +14,7 @@ from servers import Server, Worker, wait_for
 from visiting import HERE, failed, payload, visiting
 
 from trioworkers.broker.people.operator_actions import Delete
-from trioworkers.web import asgi
+from trioworkers.web import asgi, operations
 from trioworkers.web.deleted import Deleted
 from trioworkers.wire.entry import Entry
 
@@ -61,6 +61,30 @@ async def test_delete_can_be_undone_once(visitor: httpx.AsyncClient, command: Ca
     assert command("ZRANGE", "dead", 0, -1, "WITHSCORES") == [before, "1"]
     again = await visitor.post("/do/undo", data={"id": operation[1]})
     assert again.status_code == 404
+
+
+async def test_undo_that_fails_can_be_done_again(visitor: httpx.AsyncClient, command: Callable[..., Any]):
+    jobs = [failed(number) for number in range(2)]
+    command("ZADD", "dead", 1, jobs[0], 2, jobs[1])
+    page = await press(visitor, "/do/act", act="delete", pick=picks_on((await visitor.get("/dead")).text))
+    operation = operation_on(page)
+    command("SET", "dead", "no set")
+    assert "0 jobs back in the dead set" in await press(visitor, "/do/undo", id=operation)
+    command("DEL", "dead")
+    assert "2 jobs back in the dead set" in await press(visitor, "/do/undo", id=operation)
+    assert command("ZRANGE", "dead", 0, -1) == jobs
+
+
+async def test_undo_that_has_to_wait_for_others_is_not_lost(
+    visitor: httpx.AsyncClient, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    command("ZADD", "dead", 1, failed(1))
+    page = await press(visitor, "/do/act", act="delete", pick=picks_on((await visitor.get("/dead")).text))
+    with monkeypatch.context() as patched:
+        patched.setattr(operations, "AT_ONCE", 0)
+        refused = await visitor.post("/do/undo", data={"id": operation_on(page)})
+        assert "wait for one of them" in refused.text
+    assert "1 job back in the dead set" in await press(visitor, "/do/undo", id=operation_on(page))
 
 
 async def test_those_of_a_queue_are_found_where_they_lie(visitor: httpx.AsyncClient, command: Callable[..., Any]):

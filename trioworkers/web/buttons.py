@@ -33,6 +33,7 @@ from trioworkers.wording import counted
 COUNT_S = 1.0
 """So long the jobs are counted that a button for all that match would move; then it is said how far that got."""
 UNDO_PAGE = 500
+GONE = "that can't be undone any more"
 
 ACTS: Mapping[str, Callable[[], Act]] = {
     "retry": acts.retry,
@@ -260,20 +261,25 @@ async def cancel(visit: Visit) -> Pressed:
 
 
 async def undo(visit: Visit) -> Pressed:
-    """Put back what an operation deleted."""
+    """Put back what an operation deleted. What can't be put back now can be once more."""
     done = visit.site.operations.get(visit.request.get("id"))
     if done is None or done.undo is None:
-        raise NotFound("that can't be undone any more")
-    (source, entries), done.undo = done.undo, None
+        raise NotFound(GONE)
 
     async def work(session: Session, operation: Operation) -> None:
-        operation.total = len(entries)
+        if done.undo is None:  # pressed twice
+            raise NotFound(GONE)
+        (source, left), done.undo = done.undo, None
+        operation.total = len(left)
         try:
-            for first in range(0, len(entries), UNDO_PAGE):
-                page = entries[first : first + UNDO_PAGE]
-                operation.moved += (await session.actions.restore(source, page, f"undo {done.id} {first}")).added
-                operation.seen += len(page)
+            while left:  # by how many are left a page is known again of which nobody knows whether it was put back
+                restored = await session.actions.restore(source, left[:UNDO_PAGE], f"undo {done.id} {len(left)}")
+                operation.moved += restored.added
+                left = left[UNDO_PAGE:]
+                operation.seen = operation.total - len(left)
         finally:
+            if left:
+                done.undo = source, left
             operation.say(f"{counted(operation.moved, 'job')} back in {source}")
 
     return await _begin(visit, f"undo: {done.what}", work)
