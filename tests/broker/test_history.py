@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -19,6 +20,7 @@ from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.engine import history
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.packing import pack
 
 KEYS = Keys("ns")
 
@@ -95,7 +97,10 @@ async def test_what_is_noted_is_bounded(connection: Connection, command: Callabl
     assert [len(await noted(connection, name)) for name in names] == [0] * 2 * SHOWN_QUEUES + [1] * SHOWN_QUEUES
 
 
-@pytest.mark.parametrize("text", [b"", b"x y", b"-1 2", b"1", b"1 " + b"9" * 100, b"\xc1\x93", b"\x91\x01"])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"x y", b"-1 2", b"1", b"1 " + b"9" * 100, b"\xc1\x93", b"\x91\x01", pack([["q", math.inf, 1]])],
+)
 async def test_what_others_wrote_there_is_nothing(text: bytes, connection: Connection, command: Callable[..., Any]):
     hour = int(time.time() // 3600)
     for key in (f"ns:tw:history:{hour}", f"ns:tw:history:{hour}:queues"):

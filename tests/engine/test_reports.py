@@ -14,6 +14,7 @@ from trioworkers.broker.contract import Settlement
 from trioworkers.testing import run
 from trioworkers.testing.broker import TestBroker
 from trioworkers.wire.reported import (
+    MAX_HOW,
     MAX_MESSAGE,
     Finished,
     Reported,
@@ -103,6 +104,22 @@ def test_what_is_told_is_bounded_and_has_a_form():
 def test_what_others_wrote_there_is_nothing(text: bytes):
     assert decode_reported(text) is None
     assert decode_finished(text) is None
+
+
+@pytest.mark.parametrize("numbers", ['"at":-5', '"at":1e15', '"at":5,"total":-10', '"at":5,"total":1e300'])
+def test_numbers_that_no_job_can_tell_are_nothing(numbers: str):
+    assert decode_reported(f"{{{numbers}}}".encode()) is None
+
+
+def test_texts_that_others_wrote_there_are_bounded():
+    told = decode_reported(b'{"at":1,"message":"%s","how":"%s"}' % (b"x" * 100_000, b"y" * 100_000))
+    assert told == Reported(1, None, "x" * MAX_MESSAGE, how="y" * MAX_HOW)
+
+
+@pytest.mark.parametrize("moment", ["nan", "inf", "-inf", "1e300", "-5", ""])
+def test_end_at_no_moment_is_nothing(moment: str):
+    assert decode_finished(f'{moment} {{"jid":"j","how":"dead"}}'.encode()) is None
+    assert decode_finished(b'1 {"jid":"j","how":"dead","took_s":-3}') is None
 
 
 async def test_newest_ends_of_a_class_are_kept(autojump_clock: Any, app: App):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 MAX_MESSAGE = 200
+MAX_HOW = 20
 MAX_FINISHED = 10_000
 RUNNING_S = 86_400
 """How long it is kept how far a job is that tells no more."""
@@ -62,9 +61,10 @@ def decode_reported(text: bytes) -> Reported | None:
     """What was kept; None for what anybody else may have written there."""
     try:
         told = _decode_reported(text)
+        how = told.how[:MAX_HOW]
+        return msgspec.structs.replace(reported(told.at, told.total, told.message), how=how)
     except (ValueError, RecursionError, MemoryError):
         return None
-    return told if math.isfinite(told.at) and (told.total is None or math.isfinite(told.total)) else None
 
 
 def encode_finished(finished: Finished) -> bytes:
@@ -76,6 +76,8 @@ def decode_finished(text: bytes) -> Finished | None:
     """What was kept; None for what anybody else may have written there."""
     moment, _, rest = text.partition(b" ")
     try:
-        return msgspec.structs.replace(_decode_finished(rest), ended_at_s=float(moment))
+        finished = _decode_finished(rest)
+        _number("took_s", finished.took_s)
+        return msgspec.structs.replace(finished, ended_at_s=_number("ended_at_s", float(moment)))
     except (ValueError, RecursionError, MemoryError):
         return None

@@ -42,5 +42,5 @@ def _of_queue(packed: bytes, queue: bytes) -> Waiting | None:
     """Of a queue that isn't among those noted nothing waited, or little."""
     try:
         return next(((int(size), int(age_s)) for name, size, age_s in unpack_bytes(packed) if name == queue), None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
