@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from trioworkers import App, Context
 
@@ -38,6 +39,12 @@ async def save(line: str) -> None:
     done.append(line.strip())
 
 
+async def import_page(page: int) -> None:
+    if page == 2 and failures:
+        raise failures.pop()
+    done.append(page)
+
+
 async def during(names, test):
     await test.enqueue(names["place_order"].job(7))
     await test.drain(retries=True)
@@ -46,7 +53,11 @@ async def during(names, test):
     await test.enqueue(names["import_customers"].job("customers.csv"))
     await test.drain()
     assert done[2:] == ["Ada", "Bob"]
-    await test.enqueue(names["import_and_tell"].job("customers.csv", 2))
-    await test.drain()
-    assert done[4:] == ["Ada", "Bob"]
+    failures.append(ValueError("the second page is not there yet"))
+    told = []
+    with patch.object(Context, "progress", lambda _, *words: told.append(words)):
+        await test.enqueue(names["import_and_tell"].job(3))
+        await test.drain(retries=True)
+    assert done[4:] == [1, 2, 3]
+    assert told == [(1, 3, "pages"), (2, 3, "pages"), (3, 3, "pages")]
     assert [(cursor, row.id) async for cursor, row in names["customers"](2)] == [(3, 3), (4, 4)]
