@@ -11,25 +11,25 @@ import trio
 import trioworkers
 import trioworkers.asyncio
 import trioworkers.sync
-from trioworkers import Job, Sent
+from trioworkers import App, Job, Sent
 
-KINDS = ("trio", "sync", "asyncio")
+CLASSES = {"trio": trioworkers.Client, "sync": trioworkers.sync.Client, "asyncio": trioworkers.asyncio.Client}
+KINDS = tuple(CLASSES)
 
 
 class AnyClient:
     """A client of some kind, whose calls block."""
 
-    def __init__(self, kind: str, url: str | None = None, **options: Any) -> None:
+    def __init__(self, kind: str, url: str | None = None, *, app: App | None = None, **options: Any) -> None:
         self._kind = kind
-        self._runner: asyncio.Runner | None = None
-        if kind == "sync":
-            self.client: Any = trioworkers.sync.Client(url, **options)
-        elif kind == "asyncio":
-            self.client = trioworkers.asyncio.Client(url, **options)
-            self._runner = asyncio.Runner()
-        else:
+        self._runner = asyncio.Runner() if kind == "asyncio" else None
+        if kind == "trio":
             options.pop("retry_for", None)  # it says at once what happened
-            self.client = trioworkers.Client(url, **options)
+        if app is not None:
+            doors = {"trio": app.client, "sync": app.sync_client, "asyncio": app.asyncio_client}
+            self.client: Any = doors[kind](**options)
+        else:
+            self.client = CLASSES[kind](url, **options)
 
     def enqueue(self, *jobs: Job) -> list[Sent]:
         return self._do(lambda client: client.enqueue(*jobs))

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from any_client import KINDS, AnyClient
+from any_client import CLASSES, KINDS, AnyClient
 from servers import Server
 from tls import Certificates, TLSProxy
 
@@ -43,7 +43,6 @@ from trioworkers.wire.keys import Keys
 here = partial(Job, runs_here=True)
 
 Open = Callable[..., AnyClient]
-CLASSES = {"trio": trioworkers.Client, "sync": trioworkers.sync.Client, "asyncio": trioworkers.asyncio.Client}
 
 
 @pytest.fixture(params=KINDS)
@@ -270,12 +269,6 @@ def test_environment_goes_before_dev_and_names_the_namespace(
     assert shared_server.command("LLEN", "env:queue:q") == 1
 
 
-def of_app(app: App, kind: str) -> AnyClient:
-    client = AnyClient(kind, "redis://127.0.0.1:1")
-    client.client = {"trio": app.client, "sync": app.sync_client, "asyncio": app.asyncio_client}[kind]()
-    return client
-
-
 def test_client_of_an_app_means_its_redis_namespace_and_dialects(kind: str, redis_url: str, shared_server: Server):
     app = App(redis_url, namespace="shop")
 
@@ -283,7 +276,7 @@ def test_client_of_an_app_means_its_redis_namespace_and_dialects(kind: str, redi
     async def work(n: int) -> None: ...
 
     app.queue("old", dialect="resque:legacy")
-    client = of_app(app, kind)
+    client = AnyClient(kind, app=app)
     client.enqueue(work.job(1), Job("old", "Work", [2]))
     client.close()
     assert shared_server.command("LLEN", "shop:queue:new") == 1
