@@ -130,6 +130,23 @@ def test_batch_lies_in_one_shard(open_client: Open, app: App, shared_server: Ser
         assert sorted(sizes) == [0, 30]  # type: ignore[type-var]
 
 
+def periodic_jobs(server: Server) -> dict[str, object]:
+    return {name: server.command("ZRANGE", f"{{{name}}}:tw:cron", 0, -1) for name in "ab"}
+
+
+def test_periodic_job_whose_queue_is_in_another_shard_now_moves_there(
+    open_client: Open, app: App, shared_server: Server
+):
+    client = open_client(app)
+    client.periodic("nightly", "@daily", Job("only_a", "Work", [1]))
+    assert periodic_jobs(shared_server) == {"a": ["nightly"], "b": []}
+    client.periodic("nightly", "@daily", Job("only_b", "Work", [2]))
+    assert periodic_jobs(shared_server) == {"a": [], "b": ["nightly"]}
+    assert client.delete_periodic("nightly")
+    assert periodic_jobs(shared_server) == {"a": [], "b": []}
+    assert not client.delete_periodic("nightly")
+
+
 @pytest.fixture
 def away(redis_url: str) -> App:
     """One shard that is there, and one that isn't."""

@@ -90,12 +90,14 @@ class ShardedSends:
         return self._senders[self._places.place(attrs.evolve(job, jid=name))]
 
     async def put_periodic(self, entry: Periodic) -> None:
-        """See `Sender.put_periodic`."""
-        await self.sends_of(entry.job, entry.name).put_periodic(entry)
+        """See `Sender.put_periodic`. Where its queue was before it is no more: it may come twice on the way, but isn't lost."""
+        home = self.sends_of(entry.job, entry.name)
+        await home.put_periodic(entry)
+        await _delete_periodic(entry.name, (sender for sender in self._senders.values() if sender is not home))
 
     async def delete_periodic(self, name: str) -> bool:
         """See `Sender.delete_periodic`: of whatever shard."""
-        return any([await sender.delete_periodic(name) for sender in self._senders.values()])
+        return await _delete_periodic(name, self._senders.values())
 
     async def recorded(self, jid: str, name: str) -> tuple[bytes | None, int]:
         """See `Sender.recorded`: of a job that is here."""
@@ -132,6 +134,10 @@ class _Looks:
         """See `News`."""
         await trio.sleep(seconds)
         return False
+
+
+async def _delete_periodic(name: str, senders: Iterable[Sender]) -> bool:
+    return any([await sender.delete_periodic(name) for sender in senders])
 
 
 async def _all(calls: Collection[Callable[[], object]]) -> list[BrokerError]:

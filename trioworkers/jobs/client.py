@@ -165,9 +165,10 @@ class Client:
         """
         from trioworkers.jobs.periodic import named_entry  # noqa: PLC0415 - few clients have periodic jobs
 
-        sender = self._opened().sends_of(job, name)
+        sender = self._opened()
+        there = sender.sends_of(job, name)
         said = {"zone": tz, "missed": missed, "within_s": within, "overlap": overlap, "jitter_s": jitter}
-        entry = named_entry(sender.sending, name, expression, job, sender.clock.now_s(), **said)
+        entry = named_entry(there.sending, name, expression, job, there.clock.now_s(), **said)
         await sender.put_periodic(entry)
 
     async def delete_periodic(self, name: str) -> bool:

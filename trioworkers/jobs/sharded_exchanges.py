@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -56,15 +56,19 @@ class ShardedExchanges(Exchanges):
         return [there[number] for number in range(len(jobs))]
 
     def periodic(self, name: str, expression: str, job: Job, **options: Any) -> Exchange[None]:
-        """See `Exchanges.periodic`."""
+        """See `Exchanges.periodic`. Where its queue was before it is no more: it may come twice on the way, but isn't lost."""
         home = self._places.place(attrs.evolve(job, jid=name))
         yield from _at(home, self._parts[home].periodic(name, expression, job, **options))
+        yield from self._delete_periodic(name, [shard for shard in self._parts if shard != home])
 
     def delete_periodic(self, name: str) -> Exchange[bool]:
         """See `Exchanges.delete_periodic`: of whatever shard."""
+        return (yield from self._delete_periodic(name, self._parts))
+
+    def _delete_periodic(self, name: str, shards: Iterable[str]) -> Exchange[bool]:
         found = False
-        for shard, part in self._parts.items():
-            found = (yield from _at(shard, part.delete_periodic(name))) or found
+        for shard in shards:
+            found = (yield from _at(shard, self._parts[shard].delete_periodic(name))) or found
         return found
 
     def open_batch(self, batch: str, opening: Opening) -> Exchange[None]:
