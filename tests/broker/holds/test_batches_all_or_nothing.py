@@ -108,6 +108,29 @@ async def test_batch_that_nobody_streams_into_any_more_is_cancelled(broker: Redi
     assert await cancel_abandoned(broker.connection, broker.keys) == []
 
 
+async def test_batch_whose_key_is_no_hash_keeps_no_other_from_being_cancelled(
+    broker: RedisBroker, shared_server: Server
+):
+    client = Client.around(broker)
+    shared_server.command("SET", "tw:batch:forged", "no hash")
+    shared_server.command("ZADD", "tw:batches", 0, "forged")
+    short = client.batch(abandoned_after=0.001)
+    await short.__aenter__()
+    ended: list[str] = []
+    while not ended:
+        ended = await cancel_abandoned(broker.connection, broker.keys)
+    assert ended == [short.id]
+
+
+async def test_batch_whose_key_is_no_hash_is_not_cancelled(broker: RedisBroker, shared_server: Server):
+    shared_server.command("SET", "tw:batch:forged", "no hash")
+    shared_server.command("SADD", "tw:cancelled", "forged")
+    assert await broker.cancelled(["forged", "never"]) == set()
+    shared_server.command("DEL", "tw:cancelled")
+    shared_server.command("SET", "tw:cancelled", "no set")
+    assert await broker.cancelled(["forged", "never"]) == set()
+
+
 @pytest.mark.parametrize("after", [0, -1, "1", float("nan"), True], ids=repr)
 async def test_time_that_is_none_is_refused(broker: RedisBroker, after: Any):
     with pytest.raises(Exception, match="abandoned_after is a number of seconds"):
