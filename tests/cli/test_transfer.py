@@ -163,7 +163,8 @@ def test_results_of_steps_travel_with_their_job(redis_url: str, shared_server: S
     for jid in ("one", "two"):
         shared_server.command("ZADD", "retry", 1.6e9, with_steps(jid, len(results)))
         shared_server.command("HSET", f"tw:steps:{jid}", *(text for pair in results.items() for text in pair))
-    shared_server.command("HSET", "tw:steps:two", b"\xff", b"\xff")
+    for forged in (b"\xff", b"no json", b"[" * 5000, b'"' + b"x" * 70_000 + b'"'):
+        shared_server.command("HSET", "tw:steps:two", b"\xff" if forged == b"\xff" else forged[:9], forged)
     file = tmp_path / "retry.jsonl"
     assert act(redis_url, "export", "retry", "-o", str(file)).stderr == "2 jobs of the retry set written\n"
     shared_server.command("FLUSHDB")

@@ -42,12 +42,22 @@ def decode_line(line: bytes) -> StepLine:
     try:
         found = msgspec.json.decode(line, type=_Line)
         for text in found.results.values():
-            msgspec.json.decode(text)
+            _check_result(text)
     except (ValueError, RecursionError) as error:
         raise BadPayload(f"no results of steps: {error}") from None
-    if not found.jid or not found.results or any(len(text) > MAX_STEP_BYTES for text in found.results.values()):
-        raise BadPayload("no results of steps: without a jid, without results, or with one that is too large")
+    if not found.jid or not found.results:
+        raise BadPayload("no results of steps: without a jid, or without results")
     return StepLine(found.jid, found.results)
+
+
+def _check_result(text: str) -> None:
+    """Raises ValueError for what no step of ours can have returned."""
+    if len(text) > MAX_STEP_BYTES:
+        raise ValueError("one of them is too large")
+    try:
+        msgspec.json.decode(text)
+    except RecursionError as error:
+        raise ValueError("one of them is nested too deeply") from error
 
 
 async def lines_of(session: Session, payload: bytes) -> AsyncGenerator[bytes, None]:
@@ -61,9 +71,11 @@ async def lines_of(session: Session, payload: bytes) -> AsyncGenerator[bytes, No
         cursor, page = await read.hscan(session.keys.steps(jid), cursor, 20)
         for name, text in page.items():
             try:
-                results[name.decode()] = text.decode()
-            except UnicodeDecodeError:
+                shown, result = name.decode(), text.decode()
+                _check_result(result)
+            except ValueError:
                 continue
+            results[shown] = result
             size += len(name) + len(text)
             if size > LINE_BYTES:
                 yield _encoded(jid, results)
