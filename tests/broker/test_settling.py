@@ -13,6 +13,7 @@ from servers import Server
 
 from trioworkers import Job, Refused, Superseded
 from trioworkers.broker.contract import Holder, Settlement
+from trioworkers.broker.holds.limits import Round
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
@@ -176,6 +177,24 @@ async def test_counters_of_the_wrong_type_keep_no_outcome_back(owner: RedisBroke
         assert await owner.settle(number, group, ["jid"]) == {}
     assert await running(owner) == []
     assert shared_server.command("ZCARD", "retry") == 1
+
+
+@pytest.mark.parametrize("broken", ["tw:finished", "tw:finished:B"])
+async def test_how_a_job_ended_is_kept_once_when_what_was_broken_is_mended(
+    owner: RedisBroker, shared_server: Server, broken: str
+):
+    shared_server.command("SET", broken, "forged")
+    ends = payloads(2)
+    await run(owner, ends)
+    effects = [(("finished", job_class, 10, b"{}"),) for job_class in "AB"]
+    group = [Settlement("q", each, Acknowledge(), its) for each, its in zip(ends, effects, strict=True)]
+    assert await owner.settle(next(NUMBERS), group) == {}
+    for _ in range(3):
+        await owner.tend(Round())
+    shared_server.command("DEL", broken)
+    await owner.tend(Round())
+    assert [shared_server.command("LLEN", f"tw:finished:{job_class}") for job_class in "AB"] == [1, 1]
+    assert shared_server.command("EXISTS", "tw:repairs") == 0
 
 
 async def test_checkpoints_of_a_group_lie_where_they_are_put_back_first(owner: RedisBroker):

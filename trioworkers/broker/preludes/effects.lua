@@ -37,14 +37,15 @@ local effect = {
   end,
   finished = function(own, list)
     local most = {}
-    for _, e in ipairs(list) do
-      redis.call('LPUSH', own .. 'finished:' .. e[2], string.format('%.3f ', now()) .. e[4])
-      most[e[2]] = e[3]
+    for _, e in ipairs(list) do most[e[2]] = e[3] end
+    for class in pairs(most) do -- whatever can fail first: what had been pushed by then would be pushed once more with each repair
+      redis.call('SADD', own .. 'finished', class)
+      redis.call('LLEN', own .. 'finished:' .. class)
     end
+    for _, e in ipairs(list) do redis.call('LPUSH', own .. 'finished:' .. e[2], string.format('%.3f ', now()) .. e[4]) end
     for class, count in pairs(most) do
       redis.call('LTRIM', own .. 'finished:' .. class, 0, count - 1)
       redis.call('EXPIRE', own .. 'finished:' .. class, 2592000)
-      redis.call('SADD', own .. 'finished', class)
     end
   end,
   close = function(own, list)
