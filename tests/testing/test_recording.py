@@ -14,7 +14,7 @@ from servers import ROOT
 
 import trioworkers.asyncio
 import trioworkers.sync
-from trioworkers import App, BadJob, Context, Job, Unique, testing
+from trioworkers import App, BadJob, Context, Job, Shard, Unique, testing
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -53,6 +53,29 @@ def test_unique_jobs_and_other_dialects_are_recorded_as_well():
     sent.assert_enqueued(once, args=[1])
     sent.assert_enqueued(once, args=[3], at=60, within=30)
     sent.assert_enqueued("Old", args=[2], queue="old")
+
+
+def test_whoever_waits_for_a_result_is_told_at_once_that_it_never_comes():
+    shards = App(shards={name: Shard(NOWHERE, namespace=name) for name in "ab"})
+
+    async def main() -> None:
+        for client in (trioworkers.asyncio.Client(NOWHERE), shards.asyncio_client()):
+            with pytest.raises(TimeoutError, match="job x doesn't run: it is only recorded"):
+                await client.result("x")
+
+    with testing.recording():
+        for client in (trioworkers.sync.Client(NOWHERE), shards.sync_client()):
+            with pytest.raises(TimeoutError, match="job x doesn't run: it is only recorded"):
+                client.result("x")
+        asyncio.run(main())
+
+
+def test_jobs_for_several_redises_are_recorded_as_well():
+    app = App(shards={name: Shard(NOWHERE, namespace=name) for name in "ab"})
+    app.queue("q", shards=["a", "b"])
+    with testing.recording() as sent, app.sync_client() as client:
+        client.enqueue(*(Job("q", "Work", [n]) for n in range(20)))
+    assert sorted(job.args[0] for job in sent.jobs) == list(range(20))
 
 
 def test_all_threads_are_recorded_and_a_thousand_jobs_more():

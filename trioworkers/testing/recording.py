@@ -13,7 +13,7 @@ import trio.testing
 
 from trioworkers import asyncio, sync
 from trioworkers.errors import BadPayload
-from trioworkers.jobs.exchanges import Listen, Pause, Step
+from trioworkers.jobs.exchanges import AskEnded, Step
 from trioworkers.sending import Call, Sending
 from trioworkers.testing.running import run
 from trioworkers.testing.sent_jobs import SentJob, SentJobs
@@ -50,8 +50,10 @@ class Recorded(SentJobs):
         return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
     def _reply(self, step: Step, sending: Sending) -> Any:
+        if isinstance(step, AskEnded):
+            raise TimeoutError(f"job {step.jid} doesn't run: it is only recorded")
         if not isinstance(step, Call):
-            return None if isinstance(step, Pause | Listen) else _nothing(step)
+            return _nothing(step)
         for parcel in step.args[1:]:
             push, later, *_ = unpack(parcel)
             for queue, _, payloads, *_ in push:
@@ -81,7 +83,7 @@ def _nothing(step: Step) -> Any:
 def recording() -> Iterator[Recorded]:
     """Within the block, what `trioworkers.sync.Client` and `trioworkers.asyncio.Client` send is kept here and doesn't go to Redis, in all threads.
 
-    Jobs are checked and encoded as always. Results are never there. Django's TasksBackend sends by such a client, too: when the transaction commits.
+    Jobs are checked and encoded as always. Who waits for a result gets TimeoutError at once. Django's TasksBackend sends by such a client, too: when the transaction commits.
     """
     recorded = Recorded()
 
