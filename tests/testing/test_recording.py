@@ -14,7 +14,7 @@ from servers import ROOT
 
 import trioworkers.asyncio
 import trioworkers.sync
-from trioworkers import App, BadJob, Context, Job, Shard, Unique, testing
+from trioworkers import App, BadJob, ConfigurationError, Context, Job, Shard, Unique, testing
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -68,6 +68,19 @@ def test_whoever_waits_for_a_result_is_told_at_once_that_it_never_comes():
             with pytest.raises(TimeoutError, match="job x doesn't run: it is only recorded"):
                 client.result("x")
         asyncio.run(main())
+
+
+def test_periodic_jobs_are_checked_and_batches_are_filled():
+    with testing.recording() as sent, trioworkers.sync.Client(NOWHERE) as client:
+        client.periodic("nightly", "@daily", Job("q", "Work"))
+        assert not client.delete_periodic("nightly")
+        with pytest.raises(ConfigurationError):
+            client.periodic("nightly", "now and then", Job("q", "Work"))
+        with client.batch(on_success=Job("q", "Done", runs_here=True)) as batch:
+            batch.add(Job("q", "Work", [1], runs_here=True))
+        with pytest.raises(KeyError), client.batch() as batch:
+            raise KeyError("mine")
+    sent.assert_enqueued("Work", args=[1], count=1)
 
 
 def test_jobs_for_several_redises_are_recorded_as_well():
