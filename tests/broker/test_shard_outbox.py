@@ -22,6 +22,7 @@ from trioworkers.send import Send
 from trioworkers.sending import Sending
 from trioworkers.shards import Shard
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.packing import pack
 
 
 class Two:
@@ -176,13 +177,55 @@ async def test_target_that_lost_its_data_goes_on_from_what_comes(two: Two):
     assert await two.come() == [3]
 
 
-async def test_garbage_in_our_keys_keeps_nothing_from_coming(two: Two):
-    await two.execute("HSET", two.keys["a"].outbox_numbers, "b", "garbage")
+FORGED = (
+    b"garbage",
+    pack({}),
+    pack([]),
+    pack([None, None, None]),
+    pack([True, 1, "x" * 24]),
+    pack([["nested"], 1, "x" * 24]),
+    pack(["x" * 24, "one", "x" * 24]),
+    pack(["x" * 24, 1, ["nested"]]),
+    pack(["x" * 24, 1.5, "x" * 24]),
+    pack(["x" * 24, -7, "x" * 24]),
+    pack(["x" * 24, 1e300, "x" * 24]),
+    pack(["x" * 24, float("inf"), "x" * 24]),
+    pack(["x" * 24, float("nan"), "x" * 24]),
+    pack(["x" * 24, 2**53, "x" * 24]),
+    pack([{"a": 1}, 1, 1]),
+    pack([1, "x" * 24, 1.0]),
+    pack([1.5, "x" * 24, 1.0]),
+    pack(["1", "x" * 24, 1.0]),
+    pack([True, True, True]),
+    pack([1e300, "x" * 24, 1.0]),
+    pack([float("nan"), "x" * 24, 1.0]),
+    pack([float("inf"), "x" * 24, 1.0]),
+    pack([-7, "x" * 24, 1.0]),
+    pack([2, ["nested"], 1.0]),
+)
+
+
+@pytest.mark.parametrize("forged", FORGED, ids=map(str, range(len(FORGED))))
+async def test_garbage_in_our_keys_keeps_nothing_from_coming(two: Two, forged: bytes):
+    await two.execute("HSET", two.keys["a"].outbox_numbers, "b", forged)
     await two.enqueue(1)
     page = await two.page()
-    await two.execute("HSET", two.keys["b"].received, page.epoch, "garbage")
-    await two.forward()
+    await two.execute("HSET", two.keys["b"].received, page.epoch, forged)
+    with trio.fail_after(5):
+        await two.forward()
+        await two.enqueue(2, 3)
+        await two.forward()
+    assert await two.come() == [1, 2, 3]
+
+
+async def test_keys_of_ours_that_are_no_hashes_keep_nothing_from_coming(two: Two):
+    for key in (two.keys["a"].outbox_numbers, two.keys["b"].received):
+        await two.execute("SET", key, "garbage")
+    await two.enqueue(1)
+    with trio.fail_after(5):
+        await two.forward()
     assert await two.come() == [1]
+    assert await two.left() == 0
 
 
 async def test_entry_that_is_none_holds_up_what_comes_after_it_and_says_why(two: Two):

@@ -2,8 +2,8 @@
 -- These are no payloads of ours any more: what they hold is held where they are now, and nothing is let go.
 -- epoch, last  of the numbering, and the number; ids are the first 24 characters
 -- result  how many went
-local known, state = pcall(cmsgpack.unpack, redis.call('HGET', numbers, target) or '')
-if not known or type(state) ~= 'table' or state[1] ~= epoch then return 0 end
+local state = numbering(numbers, target, 'text', 'number', 'text')
+if not state or state[1] ~= epoch then return 0 end
 local count = math.min(tonumber(last) - state[2], redis.call('LLEN', outbox))
 if count <= 0 then return 0 end
 local id = string.sub(redis.call('LINDEX', outbox, count - 1), 1, 24)

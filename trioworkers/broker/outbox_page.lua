@@ -3,9 +3,8 @@
 -- new_epoch  what the numbering is called from now on, if it has no name yet, or its name is `diverged`: then the receiver knows it from a past that this Redis has lost
 -- result  {epoch, number of the first entry, id of the one before it, {entry, …}, how many there are in all}; {} if there are none. An entry is 24 characters of an id, and the packed calls of enqueue.lua.
 if redis.call('EXISTS', outbox) == 0 then return {} end
-local known, state = pcall(cmsgpack.unpack, redis.call('HGET', numbers, target) or '')
-if not known or type(state) ~= 'table' then state = {false, 0, ''} end
-if not state[1] or state[1] == diverged then
+local state = numbering(numbers, target, 'text', 'number', 'text') or {diverged, 0, ''}
+if state[1] == diverged then
   state[1] = new_epoch
   redis.call('HSET', numbers, target, cmsgpack.pack(state))
 end

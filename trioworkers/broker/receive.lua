@@ -3,10 +3,10 @@
 -- first      number of the first of the entries; before_id: id of the one before it
 -- result  {number of the last entry that is here, what keeps the next one from it or ''}; instead of that 'BEYOND' if what is here goes further than these entries, and
 --         'DIVERGED' if the number that we know is of another entry: the outbox was set back. In both cases nothing was done
-local known, state = pcall(cmsgpack.unpack, redis.call('HGET', received, epoch) or '')
+local state = numbering(received, epoch, 'number', 'text')
 first = tonumber(first)
 local last, last_id = first - 1, before_id
-if known and type(state) == 'table' then last, last_id = state[1], state[2] end
+if state then last, last_id = state[1], state[2] end
 local function id_of(number)
   if number == first - 1 then return before_id end
   return string.sub(ARGV[before_entries + number - first + 1] or '', 1, 24)

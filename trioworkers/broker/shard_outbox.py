@@ -29,11 +29,21 @@ PAGE = script(
     "outbox_page",
     keys=("outbox", "numbers"),
     args=("target", "new_epoch", "diverged", "limit", "max_bytes"),
-    preludes=("pages",),
+    preludes=("pages", "numbering"),
 )
-DONE = script(__file__, "outbox_done", keys=("outbox", "numbers", "outboxes"), args=("target", "epoch", "last"))
+DONE = script(
+    __file__,
+    "outbox_done",
+    keys=("outbox", "numbers", "outboxes"),
+    args=("target", "epoch", "last"),
+    preludes=("numbering",),
+)
 RECEIVE = script(
-    __file__, "receive", keys=("received",), args=("epoch", "first", "before_id", "*entries"), preludes=ENDS
+    __file__,
+    "receive",
+    keys=("received",),
+    args=("epoch", "first", "before_id", "*entries"),
+    preludes=(*ENDS, "numbering"),
 )
 
 PAGE_ENTRIES = 100
