@@ -228,9 +228,14 @@ async def test_keys_of_ours_that_are_no_hashes_keep_nothing_from_coming(two: Two
     assert await two.left() == 0
 
 
-async def test_entry_that_is_none_holds_up_what_comes_after_it_and_says_why(two: Two):
+@pytest.mark.parametrize(
+    "forged",
+    [b"", b"garbage", pack([]), pack([[], 1]), pack([[[]], []]), pack([[["q", "q", ["x"], "SET", "queues"]], []])],
+    ids=repr,
+)
+async def test_entry_that_is_none_holds_up_what_comes_after_it_and_says_why(two: Two, forged: bytes):
     await two.enqueue(1)
-    await two.execute("RPUSH", two.keys["a"].outbox("b"), "x" * 24 + "garbage")
+    await two.execute("RPUSH", two.keys["a"].outbox("b"), b"x" * 24 + forged)
     await two.enqueue(2)
     received = await two.target.receive(await two.page())
     assert received.last == 1

@@ -14,10 +14,17 @@ end
 if last > first + #ARGV - before_entries - 1 then return {last, 'BEYOND'} end
 if last >= first - 1 and id_of(last) ~= last_id then return {last, 'DIVERGED'} end
 local problem = ''
+local function is_entry(calls)
+  if type(calls) ~= 'table' or type(calls[1]) ~= 'table' or type(calls[2]) ~= 'table' then return false end
+  for _, p in ipairs(calls[1]) do -- whoever may write in that Redis has no word in this one but jobs
+    if type(p) ~= 'table' or p[4] ~= 'LPUSH' and p[4] ~= 'RPUSH' then return false end
+  end
+  return true
+end
 for number = math.max(first, last + 1), first + #ARGV - before_entries - 1 do
   local entry = ARGV[before_entries + number - first + 1]
   local ok, answer = pcall(cmsgpack.unpack, string.sub(entry, 25))
-  if not ok or type(answer) ~= 'table' or type(answer[1]) ~= 'table' or type(answer[2]) ~= 'table' then
+  if not ok or not is_entry(answer) then
     problem = 'entry ' .. number .. ' is no entry of an outbox'
     break
   end
