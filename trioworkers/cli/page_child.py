@@ -22,7 +22,7 @@ from trioworkers.process.parent import Parent
 
 @attrs.frozen
 class PageOrder:
-    """What the parent tells it first. `listener`: a descriptor. `metrics`: where the others tell what they count; None: nobody has the extra. `is_first`: none has served before."""
+    """What the parent tells it first. `listener`: a descriptor. `metrics`: where the others tell what they count; None: they don't. `is_first`: none has served before."""
 
     target: str
     redis: str | None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +21,10 @@ from trioworkers.process.life import Life
 from trioworkers.process.page_address import check_installed, check_login, listen, shown_address
 
 logger = logging.getLogger("trioworkers")
+
+
+MOST_DIRECTORY_BYTES = 80
+"""A socket's whole path has 103 at most on some systems."""
 
 
 @attrs.frozen
@@ -42,9 +48,8 @@ class Page:
             self._listener = listen(web.bind)
         except ConfigurationError as error:
             raise WrongUsage(str(error)) from None
-        has_metrics = find_spec("prometheus_client") is not None
-        self.metrics = tempfile.mkdtemp(prefix="trioworkers-") if has_metrics else None
-        """The directory for them, which only we may read; None without the extra."""
+        self.metrics = _directory() if find_spec("prometheus_client") is not None else None
+        """The directory for them, which only we may read; None without the extra, or if there can be none."""
         self._started = 0
         self._target = target
         self._order: dict[str, Any] = {
@@ -77,3 +82,18 @@ class Page:
         self._listener.close()
         if self.metrics is not None:
             shutil.rmtree(self.metrics, ignore_errors=True)
+
+
+def _directory() -> str | None:
+    """One for sockets. Where none can be made workers run all the same: what they count is no reason not to."""
+    try:
+        found = tempfile.mkdtemp(prefix="trioworkers-")
+        if len(os.fsencode(found)) > MOST_DIRECTORY_BYTES:
+            Path(found).rmdir()
+            found = tempfile.mkdtemp(prefix="trioworkers-", dir="/tmp")
+    except OSError as error:
+        logger.warning(
+            "the dashboard has no metrics of the workers: there is no directory for their sockets: %s", error
+        )
+        return None
+    return found
