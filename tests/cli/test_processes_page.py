@@ -1,14 +1,20 @@
-"""The directory in which several processes tell what they count: sockets fit into it, and workers don't depend on it."""
+"""The dashboard of several processes: of which Redis it is, and the directory in which they tell what they count."""
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
+from trioworkers.chosen_redis import ChosenRedis
+from trioworkers.cli import page_child
 from trioworkers.cli.processes_page import Page, Web
+from trioworkers.web.serving import Serving
 
 
 def page() -> Page:
@@ -34,3 +40,45 @@ def test_where_nothing_can_be_written_workers_run_without(
     with page() as found:
         assert found.metrics is None
     assert "no metrics of the workers" in caplog.text
+
+
+SHARDED = """
+from trioworkers import App, Shard
+
+app = App(shards={"a": Shard("redis://one:6379/1", namespace="{a}"), "b": Shard("redis://two:6379/2", namespace="{b}")})
+app.queue("track", shards=["a", "b"])
+"""
+PLAIN = """
+from trioworkers import App
+
+app = App("redis://one:6379/3", namespace="{c}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "namespace"), [(SHARDED, "redis://one:6379/1", "{a}"), (PLAIN, "redis://one:6379/3", "{c}")]
+)
+def test_it_is_of_the_redis_that_the_page_of_one_process_is_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, url: str, namespace: str
+):
+    target = tmp_path / f"app_of_{tmp_path.name}.py"
+    target.write_text(text)
+    shown: list[ChosenRedis] = []
+
+    def close(_serve: Any, _application: Any, listener: socket.socket) -> None:
+        listener.close()
+
+    monkeypatch.setattr(Serving, "application", lambda _, redis, _metrics: shown.append(redis))
+    monkeypatch.setattr(trio, "run", close)
+    with socket.socket() as listener:
+        page_child._serve(
+            page_child.PageOrder(
+                *(str(target), None, {}, "127.0.0.1:0", None, None),
+                listener=os.dup(listener.fileno()),
+                metrics=None,
+                is_first=True,
+                log_format="text",
+                log_level="info",
+            )
+        )
+    assert [(each.url, each.namespace) for each in shown] == [(url, namespace)]

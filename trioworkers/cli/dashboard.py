@@ -61,19 +61,17 @@ def beside_worker(app: App, how: Serving) -> Iterator[None]:
         from trioworkers.observe.metrics import Metrics  # noqa: PLC0415 - may not be installed
 
         metrics = Metrics(app)
-    dashboard = how.application(known(_shown_of(app)), metrics)
+    dashboard = how.application(known(shown_of(app)), metrics)
     listener = how.listen()
     which = (
-        ""
-        if app.layout is None
-        else f" of {_shown_of(app)}; of another shard: trioworkers web --redis MODULE:APP@SHARD"
+        "" if app.layout is None else f" of {shown_of(app)}; of another shard: trioworkers web --redis MODULE:APP@SHARD"
     )
     logging.getLogger("trioworkers").info("dashboard at %s%s", shown_address(listener), which)
     with beside(dashboard, listener):
         yield
 
 
-def _shown_of(app: App) -> ChosenRedis:
+def shown_of(app: App) -> ChosenRedis:
     """The Redis that it shows: one page is of one, the first of several."""
     settings = app.settings
     if app.layout is None:

@@ -56,14 +56,13 @@ def main(fd: int) -> int:
 def _serve(order: PageOrder) -> None:
     import trio  # noqa: PLC0415 - the parent's end is noticed before anything heavy is imported
 
-    from trioworkers.chosen_redis import ChosenRedis  # noqa: PLC0415 - as above
-    from trioworkers.cli.dashboard import known  # noqa: PLC0415 - as above
+    from trioworkers.cli.dashboard import known, shown_of  # noqa: PLC0415 - as above
     from trioworkers.cli.loader import load_app  # noqa: PLC0415 - as above
     from trioworkers.web.serving import Serving, serve  # noqa: PLC0415 - as above
 
     app = load_app(order.target)
     app.configure(redis_url=order.redis, **order.options)
-    chosen = known(ChosenRedis(app.settings.redis_url, app.settings.namespace, "the App"))
+    chosen = known(shown_of(app))
     metrics = None
     if order.metrics is not None:
         from trioworkers.observe.gathered import Gathered  # noqa: PLC0415 - may not be installed
