@@ -234,6 +234,7 @@ async def test_worker_stops_in_time_while_a_shard_is_away_and_the_jobs_of_the_ot
 async def test_quiet_and_stop_for_one_shard_are_for_all(spread: Spread, redis_url: str):
     async with spread.working() as worker:
         with redis.Redis.from_url(redis_url, decode_responses=True) as there:
+            await until(lambda: there.scard("{b}:processes"))  # a worker has started with the first shard that is there
             identity = there.smembers("{b}:processes").pop()
             there.lpush(f"{{b}}:{identity}-signals", "TSTP")
             await until(lambda: worker.stats().quiet)
