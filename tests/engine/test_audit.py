@@ -97,3 +97,14 @@ async def test_list_that_could_not_be_read_is_in_doubt_as_before() -> None:
     broker.is_away = False
     await audit.run()
     assert [delivery.state for delivery in ours] == [State.LOST]
+
+
+async def test_what_is_put_off_stays_in_doubt() -> None:
+    broker = FakeBroker()
+    ours = running(b"lost")
+    audit = Audit("q", broker, ours)
+    audit.doubt(taken_over=True)
+    audit.put_off()
+    assert not audit.is_due
+    await audit.run()
+    assert [delivery.state for delivery in ours] == [State.LOST]

@@ -264,6 +264,7 @@ async def test_jobs_send_from_one_shard_to_another_at_once(spread: Spread):
     async with spread.working(), spread.app.client() as client:
         await client.enqueue(Job("track", "Sends"))
         await until(lambda: len(spread.ran) == 20)
+    assert set(spread.ran.values()) == {1}
 
 
 async def test_limit_is_whole_though_its_queue_is_spread(spread: Spread):

@@ -61,10 +61,14 @@ class Audit:
         """Whether a list that is just as long as it should be says it all."""
         return not self.has_permits
 
-    def passed(self) -> None:
-        """There is nothing to be compared this time."""
+    def put_off(self) -> None:
+        """It can't be compared now: another time. What is doubted stays in doubt."""
         self.due_at = trio.current_time() + self._next_after_s
         self._next_after_s = min(self._next_after_s * 2, AUDIT_INTERVAL_S)
+
+    def passed(self) -> None:
+        """There is nothing to be compared this time."""
+        self.put_off()
         self._taken_over = False
 
     async def run(self) -> None:

@@ -40,7 +40,6 @@ class CapsuleConsumer:
         self.queues = queues
         self._has_limits = has_limits
         self._slots = queues[0].slots
-        self._slots.idle = self._call_in  # another shard's consumer may need what is held here
         self._open_intake = open_intake
         self._on_lease_gone = on_lease_gone
         self._waited_for: set[ServedQueue] = set()
@@ -51,7 +50,7 @@ class CapsuleConsumer:
         self._hearing = trio.CancelScope()
         self._due_at = 0.0
         """When something is to be done, whatever happens."""
-        self._slots.idle = self._call_in
+        self._slots.idle = self._call_in  # another shard's consumer may need what is held here
         for each in queues:
             each.on_news = partial(self._look, each)
 
@@ -137,9 +136,7 @@ class CapsuleConsumer:
                     count += len(payloads)
         finally:
             self._slots.give_back(slots - count)
-        if (
-            self._slots.is_shared
-        ):  # with this capsule's queues in other Redises: our turn counts also while we are at ours
+        if self._slots.is_shared:  # with its queues in other Redises: our turn counts also while we are at ours
             self._slots.be_hungry(hungry=count == slots)
             if not count:
                 self._slots.leave()
@@ -195,13 +192,16 @@ class CapsuleConsumer:
         lengths = dict(zip(self.queues, await intake.lengths(), strict=True)) if due else {}
         for each in due:
             now = lengths[each], each.audit.doubts
-            if lengths[each] < 0 or (each.audit.is_plain and now == expected[each]):
+            if lengths[each] < 0:
+                each.audit.put_off()
+                continue
+            if each.audit.is_plain and now == expected[each]:
                 each.audit.passed()
                 continue
             try:
                 await each.audit.run()
             except Refused:  # as above
-                each.audit.passed()
+                each.audit.put_off()
         self._note_due()
 
     def _note_due(self) -> None:
