@@ -223,6 +223,7 @@ def _of_an_idle_worker(server: Server) -> dict[str, float]:
         try:
             wait_for(lambda: blocked_fetches(server) == 1, "it waits for jobs", PATIENCE_S)
             time.sleep(5)  # it looks around at first
+            _wait_between_chores(server)
             with _monitor(server) as commands:
                 time.sleep(IDLE_S)
             status = Path(f"/proc/{process.pid}/status")
@@ -235,6 +236,17 @@ def _of_an_idle_worker(server: Server) -> dict[str, float]:
     for what, count in commands.items():
         figures[f"idle worker: {what} a second"] = count / IDLE_S
     return figures | ({"idle worker: memory of its own, MB": memory_kb / 1000} if memory_kb else {})
+
+
+def _wait_between_chores(server: Server) -> None:
+    """They come all at once: where a window began or ended just then, one round more would be counted, or less."""
+
+    def looks() -> list[str]:
+        return re.findall(r"cmdstat_evalsha:calls=(\d+)", str(server.command("INFO", "commandstats")))
+
+    before = looks()
+    wait_for(lambda: looks() != before, "it looks for due jobs", PATIENCE_S)
+    time.sleep(1)
 
 
 def _of_a_command(server: Server) -> dict[str, float]:

@@ -162,7 +162,7 @@ def test_worker_is_stopped_at_every_await(shared_server: Server, how: Callable[[
         "slots.py",
         "settler.py",
         "heartbeat.py",
-        "connection.py",
+        "epoch.py",
         "fan_out.py",
         "maintenance.py",
     }

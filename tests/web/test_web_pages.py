@@ -75,7 +75,7 @@ async def test_nothing_that_is_known_besides_a_payload_is_obeyed(
         command("HSET", f"tw:steps:{jid}", f"{MARKUP}{number}", json.dumps(MARKUP * 100))
     command("SET", f"tw:log:{jid}", json.dumps([[1.0, MARKUP, MARKUP], [1e300, "x" * 500, "y" * 900]] * 20))
     command("SET", "tw:log:huge-jid", "[" + "1," * 10_000_000)
-    command("SET", f"tw:progress:{jid}", json.dumps({"at": 1e308, "total": 1e-308, "message": MARKUP * 50}))
+    command("SET", f"tw:progress:{jid}", json.dumps({"at": 1e15 - 1, "total": 1e-308, "message": MARKUP * 50}))
     command("SET", f"tw:result:{jid}", json.dumps({"how": MARKUP, "error_class": MARKUP, "error_message": MARKUP}))
     if place == "dead":
         command("ZADD", "dead", 1, failed(1, jid=jid, tw_record=record))
