@@ -1,10 +1,11 @@
 """`make bench-capsules`: queues that share slots beside one queue: throughput, time to start a job, and what an idle worker costs.
 
-Each figure beside the one queue's of the same run, in turn: on a busy machine trust the ratios.
+Each figure beside the one queue's of the same run, in turn: on a busy machine trust the ratios. `--short`, as `make bench` calls it, leaves out 200 queues and a fleet.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
 import time
@@ -14,35 +15,40 @@ from pathlib import Path
 from quick import begin, end, run, show, spread
 from store import Store, private_store
 
-ROUNDS, JOBS, STAMPS = 5, 20_000, 200
+ROUNDS, SHORT_ROUNDS, JOBS, STAMPS = 5, 3, 20_000, 200
 FEW, MANY = 10, 200
 FLEET = 10
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="in one minute instead of three")
+    short = parser.parse_args().short
     with private_store() as store:
-        _throughput(store)
+        _throughput(store, short=short)
         _latency(store)
-        _idle(store)
-        _fleet(store)
+        _idle(store, (MANY,) if short else (1, FEW, MANY))
+        if not short:
+            _fleet(store)
 
 
 def _names(queues: int) -> list[str]:
     return [f"bench{number or ''}" for number in range(queues)]
 
 
-def _throughput(store: Store) -> None:
+def _throughput(store: Store, *, short: bool) -> None:
     """Empty jobs that wait when the worker starts."""
     kinds: dict[str, tuple[int, Sequence[str]]] = {
         "one queue": (1, ()),
         f"{FEW} queues, weighted": (FEW, ("--capsule", "weighted")),
         f"{FEW} queues, strict": (FEW, ("--capsule", "strict")),
-        f"{MANY} queues, weighted": (MANY, ("--capsule", "weighted")),
     }
+    if not short:
+        kinds[f"{MANY} queues, weighted"] = (MANY, ("--capsule", "weighted"))
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
     cpu: dict[str, list[float]] = {kind: [] for kind in kinds}
     redis: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for _ in range(ROUNDS):
+    for _ in range(SHORT_ROUNDS if short else ROUNDS):
         for kind, (queues, options) in kinds.items():
             for name in _names(queues):
                 store.push(JOBS // queues, "Empty", 1, "two", queue=name)
@@ -77,8 +83,8 @@ def _latency(store: Store) -> None:
         show(f"to start, {what}", f"p50 {p50:.2f} ms ({p50 / alone:.2f} of one queue's), p99 {p99:.2f} ms")
 
 
-def _idle(store: Store) -> None:
-    for queues in (1, FEW, MANY):
+def _idle(store: Store, numbers: Sequence[int]) -> None:
+    for queues in numbers:
         options = ["--queues", str(queues), *(["--capsule", "weighted"] if queues > 1 else [])]
         process = begin(store, "idle", "--seconds", "20", *options)
         time.sleep(10)

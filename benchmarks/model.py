@@ -23,8 +23,8 @@ class Costs:
 
     worker_us: float
     redis_us: float
-    upkeep_redis_us: float = 240.0
-    upkeep_worker_us: float = 700.0
+    upkeep_redis_us: float = 290.0
+    upkeep_worker_us: float = 1000.0
 
 
 def jobs_per_second(costs: Costs, *, processes: int, cores: float, shards: int) -> float:
@@ -46,9 +46,9 @@ def fleet(costs: Costs, *, machines: int, cores: int, shards: int) -> tuple[floa
 
 
 JOBS = {
-    "empty": Costs(28.0, 4.8),
-    "50 ms waits": Costs(72.0, 6.5),
-    "fan-out of 4 calls": Costs(550.0, 25.0),
+    "empty": Costs(19.0, 3.0),
+    "50 ms waits": Costs(54.0, 4.2),
+    "fan-out of 4 calls": Costs(440.0, 15.0),
 }
 """As measured, see docs/scaling.md."""
 
