@@ -215,6 +215,33 @@ def test_numbers_and_sizes_are_read():
 
 
 @pytest.mark.parametrize(
+    ("quotas", "wanted"),
+    [
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"a/b/cpu.max": "50000 100000"}, 1),
+        ({"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu.max": "garbage"}, 8),
+        ({"cpu.max": "1 0"}, 8),
+        ({}, 8),
+    ],
+)
+def test_cores_are_those_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quotas: dict[str, str], wanted: int
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    own = tmp_path / "own"
+    own.write_text("1:name=systemd:/\n0::/a/b\n")
+    for name, quota in quotas.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(quota + "\n")
+    assert cores(tmp_path, own) == wanted
+    assert cores(tmp_path, tmp_path / "there is none") <= 8
+
+
+@pytest.mark.parametrize(
     ("options", "why"),
     [
         (["--processes", "0"], "--processes is a number from 1"),

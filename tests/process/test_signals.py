@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 from harness import Jobs
-from servers import Worker, wait_for
+from servers import ROOT, Worker, wait_for
 
 Misuse = Callable[..., Worker]
 Result = Callable[[str], str]
@@ -104,3 +106,21 @@ def test_ttin_tells_where_a_start_is_stuck(misuse: Misuse, jobs: Jobs):
     wait_for(lambda: "time.sleep(LONG_S)" in worker.text, "it tells")
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
+
+
+INHERITS = """
+import os, signal, subprocess, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+from trioworkers.process.signals import hearing
+with hearing():
+    print(subprocess.run(["false"]).returncode, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+print("is deaf")
+"""
+
+
+def test_what_whoever_started_us_blocked_or_ignored_makes_nobody_deaf():
+    told = subprocess.run([sys.executable, "-c", INHERITS], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (told.returncode, told.stdout) == (0, "1\n"), told.stderr

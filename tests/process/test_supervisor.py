@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from servers import ROOT, wait_for
@@ -26,9 +28,13 @@ CHILD = """
 import signal, socket, sys, time
 link = socket.socket(fileno=int(sys.argv[-1]))
 order = link.makefile().readline().strip()
-state = {"quiet": 0, "stopping": 0}
+state = {"quiet": 0, "stopping": 0, "terms": 0}
+def term(*_):
+    state["terms"] += 1
+    if order == "counts" and state["terms"] == 2: sys.exit(9)
+    if order not in ("stubborn", "counts"): sys.exit(0)
 signal.signal(signal.SIGTSTP, lambda *_: state.update(quiet=1))
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0) if order != "stubborn" else None)
+signal.signal(signal.SIGTERM, term)
 def say(line):
     link.sendall(line.encode() + b"\\n")
 say("hears")
@@ -50,6 +56,8 @@ class Under:
     def __init__(self, orders: Callable[[int], str], count: int, notifier: Notifier, max_rss: int | None) -> None:
         self.started: list[Life] = []
         self.pages: list[Life] = []
+        self.refusals: list[OSError] = []
+        """What the next starts of workers fail with."""
         self._orders = orders
         self.supervisor = Supervisor(count, self._start, notifier, max_rss, self._start_page)
 
@@ -58,6 +66,8 @@ class Under:
         return self.pages[-1]
 
     def _start(self, number: int, suffix: str) -> Life:
+        if self.refusals:
+            raise self.refusals.pop()
         order = self._orders(len(self.started)).encode()
         life = Life(f"{number}{suffix}", [sys.executable, "-S", "-c", CHILD], order, dict(os.environ))
         self.started.append(life)
@@ -218,6 +228,128 @@ def test_wrong_usage_is_the_end_at_once_and_said_once():
     those = under(*["wrong usage"] * 9, count=8)
     assert those.run() == 2
     assert len(those.started) == 1
+
+
+def full() -> OSError:
+    """What the kernel says when there is no process left."""
+    return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def test_process_that_cannot_be_started_is_tried_again_and_the_others_stay(caplog: pytest.LogCaptureFixture):
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2"), "both are ready")
+        first, second = those.living()
+        those.refusals = [full(), full(), full()]
+        os.kill(first.pid, signal.SIGKILL)
+        wait_for(lambda: not those.refusals and those.ready("1", "2"), "another one took its place in the end")
+        assert second.status is None
+        assert "no process can be started: Resource temporarily unavailable; tried again" in caplog.text
+        tell(signal.SIGTERM)
+
+    assert under().run(drive) == 0
+
+
+def test_successor_that_cannot_be_started_leaves_the_old_one(caplog: pytest.LogCaptureFixture):
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2"), "both are ready")
+        those.refusals = [full()]
+        tell(signal.SIGHUP)
+        wait_for(lambda: "1 more are not replaced" in caplog.text, "it is given up")
+        assert those.ready("1", "2")
+        assert "no process can be started: Resource temporarily unavailable; 1 stays" in caplog.text
+        tell(signal.SIGHUP)
+        wait_for(lambda: those.ready("1b", "2b"), "a later attempt succeeds")
+        tell(signal.SIGTERM)
+
+    assert under().run(drive) == 0
+
+
+def test_no_process_at_all_is_the_end(caplog: pytest.LogCaptureFixture):
+    those = under(count=2)
+    those.refusals = [full() for _ in range(9)]
+    assert those.run() == 1
+    assert "giving up" in caplog.text
+
+
+def test_term_while_processes_are_replaced_is_the_first_one_for_each():
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1"), "it is ready")
+        tell(signal.SIGHUP)
+        wait_for(lambda: those.started[0].ends_by is not None, "it was told to stop")
+        tell(signal.SIGTERM)
+
+    those = under("counts", "counts", count=1)
+    assert those.run(drive) == 0
+    # Else 9: a second one, by which a worker cancels what may run on for its shutdown timeout.
+    assert [life.status for life in those.started] == [-signal.SIGKILL, -signal.SIGKILL]
+
+
+def test_second_term_is_passed_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(supervisor, "PATIENCE_S", 60.0)
+
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1"), "it is ready")
+        tell(signal.SIGTERM)
+        wait_for(lambda: those.started[0].ends_by is not None, "it was told to stop")
+        tell(signal.SIGTERM)
+
+    those = under("counts", count=1)
+    assert those.run(drive) == 0
+    assert those.started[0].status == 9
+
+
+class Told:
+    """A process as a place sees it, without one."""
+
+    began_at, name, status = 0.0, "x", 0
+    was_told_to_stop = False
+
+    def __init__(self) -> None:
+        self.is_ready = self.is_stopped = self.has_ended = False
+
+    def see(self, now: float) -> bool:
+        return self.has_ended
+
+    def stop(self, now: float, patience_s: float) -> None:
+        assert not self.is_stopped, "a second signal"
+        self.is_stopped = True
+
+
+def changing() -> tuple[place.Place, Told, Told]:
+    """A place whose process is ready, and whose successor isn't yet."""
+    lives = [Told(), Told()]
+    its = place.Place(1, lambda *_: cast(Life, lives.pop(0)))
+    its.step(0.0, may_start=True)
+    old, new = cast(Told, its.current), lives[0]
+    old.is_ready = True
+    its.replace(1.0)
+    its.step(1.0, may_start=True)
+    return its, old, new
+
+
+def test_successor_that_is_ready_when_all_are_told_to_stop_follows_nobody():
+    its, old, new = changing()
+    for life in (old, new):
+        life.stop(2.0, 1.0)
+    new.is_ready = True
+    its.step(2.0, may_start=False)
+    old.has_ended = new.has_ended = True
+    its.step(3.0, may_start=False)
+    assert [*its.lives()] == []
+
+
+def test_successor_of_one_that_people_told_to_stop_is_stopped():
+    its, old, new = changing()
+    old.was_told_to_stop = old.has_ended = True
+    its.step(2.0, may_start=True)
+    assert its.is_closed
+    assert new.is_stopped
+    new.is_ready = True
+    its.step(3.0, may_start=True)
+    new.has_ended = True
+    its.step(4.0, may_start=True)
+    assert [*its.lives()] == []
+    assert not its.gave_up
 
 
 def test_whom_people_told_to_stop_is_not_replaced():

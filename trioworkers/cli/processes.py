@@ -8,8 +8,8 @@ import re
 import secrets
 import socket
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,15 +58,29 @@ def read_size(text: str) -> int:
     return size
 
 
-def cores() -> int:
-    """Those that this process may use: by affinity, and by the quota of its container."""
+def cores(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Those that this process may use: by affinity, and by the quota of its container or systemd unit, rounded up.
+
+    `groups`: where control groups are, `own`: which is this process's.
+    """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([count, *(math.ceil(quota) for quota in _quotas(groups, own))]))
+
+
+def _quotas(groups: Path, own: Path) -> Iterator[float]:
+    """In cores. Each group above ours may have one, as far up as we see: in a container ours is the root."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        count = min(count, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):  # no such file, or `max`
-        pass
-    return max(1, count)
+        path = next((line[3:] for line in own.read_text().splitlines() if line.startswith("0::/")), "/")
+    except OSError:
+        path = "/"
+    places = [groups / path[1:], *(groups / path[1:]).parents] if ".." not in path else [groups]
+    for place in places:
+        with suppress(OSError, ValueError, ZeroDivisionError):  # no such file, or `max`
+            quota, period = (place / "cpu.max").read_text().split()
+            yield int(quota) / int(period)
+    with suppress(OSError, ValueError, ZeroDivisionError):  # version 1; -1: none
+        if (quota_us := int((groups / "cpu/cpu.cfs_quota_us").read_text())) > 0:
+            yield quota_us / int((groups / "cpu/cpu.cfs_period_us").read_text())
 
 
 def supervise(

@@ -18,7 +18,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Life:
-    """It has a process group of its own: what a terminal sends to ours is relayed once, and what it has started can be ended with it."""
+    """It has a process group of its own: what a terminal sends to ours is relayed once, and what it has started can be ended with it.
+
+    Making one raises OSError if there is no process, descriptor or memory left for it.
+    """
 
     def __init__(
         self,
@@ -32,13 +35,17 @@ class Life:
         self.began_at = time.monotonic()
         self.link, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                [*command, str(theirs.fileno())],
-                pass_fds=[theirs.fileno(), *more_fds],
-                stdin=subprocess.DEVNULL,
-                process_group=0,
-                env=environment,
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - ourselves
+                    [*command, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno(), *more_fds],
+                    stdin=subprocess.DEVNULL,
+                    process_group=0,
+                    env=environment,
+                )
+            except BaseException:
+                self.link.close()
+                raise
         self.link.setblocking(False)  # noqa: FBT003 - the socket's own interface
         with suppress(OSError):  # it ended at once: its status says more
             self.link.sendall(order + b"\n")
@@ -83,16 +90,23 @@ class Life:
             self.is_ready = self.is_ready or pulse.is_ready or (pulse.registered and pulse.quiet)
             self.was_told_to_stop = pulse.stopping and self.ends_by is None
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether we have told it to stop, or killed it."""
+        return self.ends_by is not None
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal; one that a process stops by until it has a handler, only when it has."""
         # Not by Popen, which would see to its end by itself; as long as we have not, the pid is its own.
         if self.status is None and (self.hears_signals or number in (signal.SIGTERM, signal.SIGINT)):
             os.kill(self.pid, number)
 
-    def stop(self, now: float, patience_s: float) -> None:
-        """Ask it to stop; it is killed if it has not within its own deadline and `patience_s`."""
+    def stop(self, now: float, patience_s: float, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to stop, once: a second signal would cut short what the first one lets finish. It is killed if it has not within its own deadline and `patience_s`."""
+        if self.is_stopped:
+            return
         self.ends_by = now + self.pulse.timeout_s + patience_s
-        self.send(signal.SIGTERM)
+        self.send(number)
 
     def kill(self) -> None:
         """End it, and what it has started."""

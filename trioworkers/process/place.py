@@ -54,7 +54,24 @@ class Place:
             self.start_at = min(self.start_at, now)
             return
         self._suffix = "" if self._suffix else "b"
-        self.successor = self._start(self.number, self._suffix)
+        try:
+            self.successor = self._start(self.number, self._suffix)
+        except OSError as error:  # that passes; the old one does until then
+            logger.error("no process can be started: %s; %s stays", error.strerror, self._old)
+            self._forget_successor()
+
+    def _begin(self, now: float) -> None:
+        try:
+            self.current = self._start(self.number, self._suffix)
+        except OSError as error:  # that passes, and the others work meanwhile
+            self.failed_status = 1
+            logger.error("no process can be started: %s; tried again in %.0f s", error.strerror, self._pause(now))
+
+    def _pause(self, now: float) -> float:
+        self._crashes += 1
+        pause_s = min(FIRST_PAUSE_S * 2.0 ** min(self._crashes - 1, 10), LONGEST_PAUSE_S)
+        self.start_at = now + pause_s
+        return pause_s
 
     def step(self, now: float, *, may_start: bool) -> None:
         """See to all that has happened. `may_start`: whether a process that is missing is started."""
@@ -71,21 +88,27 @@ class Place:
             and may_start
             and now >= self.start_at
         ):
-            self.current = self._start(self.number, self._suffix)
+            self._begin(now)
 
     def _attend_successor(self, successor: Life, now: float) -> None:
         if successor.see(now):
-            logger.error(
-                "process %s ended with %s before it was ready: %s stays", successor.name, said(successor), self._old
-            )
+            if self.is_closed:
+                self.successor = None
+                return
+            if not successor.is_stopped:
+                logger.error(
+                    "process %s ended with %s before it was ready: %s stays", successor.name, said(successor), self._old
+                )
             self._forget_successor()
+        elif successor.is_stopped:
+            return
         elif successor.is_ready:
             old, self.current, self.successor, self.leaving = self.current, successor, None, self.current
             self._crashes = 0
             if old is not None:
                 logger.info("process %s is ready: %s is stopped", successor.name, old.name)
                 old.stop(now, PATIENCE_S)
-        elif now > successor.began_at + READY_WITHIN_S and successor.ends_by is None:
+        elif now > successor.began_at + READY_WITHIN_S:
             logger.error(
                 "process %s is not ready after %.0f s: killed, %s stays", successor.name, READY_WITHIN_S, self._old
             )
@@ -105,18 +128,21 @@ class Place:
         if life.status == 0 and life.was_told_to_stop:
             logger.info("process %s was told to stop, and is not replaced", life.name)
             self.is_closed = True
+            if self.successor is not None:
+                self.successor.stop(now, PATIENCE_S)
             return
-        if life.ends_by is not None:  # we have stopped it
+        if life.is_stopped:
             return
         if not life.is_ready:
             self.failed_status = life.status
-        self._crashes = 1 if now - life.began_at > WELL_AFTER_S else self._crashes + 1
+        if now - life.began_at > WELL_AFTER_S:
+            self._crashes = 0
         if self.successor is not None:  # it was on its way anyhow
+            self._crashes += 1
             logger.error("process %s ended with %s; its successor is on the way", life.name, said(life))
             self.current, self.successor = self.successor, None
             return
-        pause_s = min(FIRST_PAUSE_S * 2.0 ** min(self._crashes - 1, 10), LONGEST_PAUSE_S)
-        self.start_at = now + pause_s
+        pause_s = self._pause(now)
         logger.error("process %s ended with %s; another one starts in %.0f s", life.name, said(life), pause_s)
 
 

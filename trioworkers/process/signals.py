@@ -87,9 +87,11 @@ class Ear:
         self._their_wakeup_fd = _set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         thread = threading.Thread(target=self._listen, name="trioworkers-signals", daemon=True)
         thread.start()
+        mask = _hear_again()
         try:
             yield
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             _set_wakeup_fd(self._their_wakeup_fd)
             for number, handler in self._before.items():
                 _set_handler(number, handler or signal.SIG_DFL)  # None: it was not Python's
@@ -240,6 +242,16 @@ def hearing() -> Iterator[Ear]:
 _ear: Ear | None = None
 _heeds_forks = False
 _masks: dict[int, set[int]] = {}
+
+
+def _hear_again() -> set[signal.Signals]:
+    """Whoever has started us may have blocked what we hear. Returns what was blocked.
+
+    Or may ignore SIGCHLD: then the kernel forgets how children end, and Python takes each for a success, those of jobs, too.
+    """
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        _set_handler(signal.SIGCHLD, signal.SIG_DFL)
+    return {*signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)}  # type: ignore[arg-type]
 
 
 def _heed_forks() -> None:

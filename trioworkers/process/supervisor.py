@@ -111,9 +111,12 @@ class Supervisor:
         before = {number: signal.signal(number, lambda *_: None) for number in heard}
         fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._selector.register(reader, selectors.EVENT_READ)
+        # Whoever has started us may have blocked some, for us and our children.
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
         try:
             yield reader
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             signal.set_wakeup_fd(fd)
             for number, handler in before.items():
                 signal.signal(number, handler or signal.SIG_DFL)
@@ -133,16 +136,16 @@ class Supervisor:
                     self._relay(signal.Signals(number))
 
     def _stop(self, number: signal.Signals) -> None:
-        if not self._stopping:
-            logger.info("stopping: %d processes are told", sum(1 for _ in self._lives()))
-            self._notifier.stopping()
+        if self._stopping:
+            self._relay(number)
+            return
+        logger.info("stopping: %d processes are told", sum(1 for _ in self._lives()))
+        self._notifier.stopping()
         self._stopping = True
         self._to_replace.clear()
         now = time.monotonic()
         for life in self._lives():
-            if life.ends_by is None:
-                life.ends_by = now + life.pulse.timeout_s + PATIENCE_S
-        self._relay(number)
+            life.stop(now, PATIENCE_S, number)
 
     def _relay(self, number: signal.Signals) -> None:
         for life in self._lives():
