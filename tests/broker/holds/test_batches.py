@@ -258,6 +258,44 @@ async def test_nothing_is_added_to_what_is_over_cancelled_or_was_never(bench: Be
     assert await bench.fetch() == ["b"]
 
 
+@pytest.mark.parametrize("adds_batch", [False, True])
+async def test_dead_member_that_is_retried_still_adds_members(bench: Bench, adds_batch: bool):
+    """Its batch is over by then, as far as `on_finished` goes; but it waits for this one, and then for what this one adds."""
+    outer = batch_of("a", "b")
+    await bench.client.enqueue(outer)
+    await bench.fetch()
+    await bench.end("a", Bury(bench.payloads["a"]))
+    await bench.end("b")
+    assert await bench.called() == ["death", "finished"]
+    inner = Batch()
+    inner.add(here("q", "A", jid="c"))
+    member = attrs.evolve(here("q", "A", jid="c"), batch=decode(bench.payloads["a"], "q").batch)
+    more = inner.members(parent=outer.id) if adds_batch else [member]
+    assert await bench.end("a", Acknowledge(tuple(map(Send, more)))) == {0: "gone"}  # it lies among the dead
+    await bench.broker.send([Send(attrs.evolve(here("q", "A", jid="a"), extra={"tw_batch": outer.id}))])
+    await bench.fetch()
+    assert await bench.end("a", Acknowledge(tuple(map(Send, more)))) == {}
+    assert await bench.called() == []
+    await bench.fetch()
+    await bench.end("c")
+    assert await bench.called() == ["success"]
+
+
+async def test_batch_is_put_into_none_that_is_over_or_cancelled(bench: Bench):
+    over = batch_of("a")
+    await bench.client.enqueue(over)
+    await bench.fetch()
+    await bench.end("a")
+    cancelled = batch_of("b")
+    await bench.client.enqueue(cancelled)
+    await bench.broker.cancel_batch(cancelled.id)
+    for parent, why in ((over.id, "over, or never was"), ("never", "over, or never was"), (cancelled.id, "cancelled")):
+        inner = Batch()
+        inner.add(here("q", "A"))
+        with pytest.raises(Refused, match=why):
+            await bench.broker.send(map(Send, inner.members(parent=parent)))
+
+
 async def test_batch_in_a_batch_counts_as_one_member(bench: Bench):
     outer = batch_of("a")
     await bench.client.enqueue(outer)

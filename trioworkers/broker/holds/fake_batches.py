@@ -74,15 +74,14 @@ class FakeBatches:
         if batch in self.by_id:
             raise Refused(f"ERR batch {batch} is there already")
         if opening.parent is not None:
-            parent = self.by_id.get(opening.parent)
-            if parent is None:
-                raise Refused(f"ERR batch {opening.parent}, in which this one is to be, is over, or never was")
+            self.check_addition(opening.parent, self.by_id.get(opening.parent))
+            parent = self.by_id[opening.parent]
             if parent.depth >= MAX_DEPTH:
                 raise Refused(f"ERR batches lie in one another {MAX_DEPTH} deep at most")
 
     def check_addition(self, batch: str, known: FakeBatch | None) -> None:
-        """Raise Refused if nothing can be added to it."""
-        if known is None or "finished" in known.fired:
+        """Raise Refused if nothing can be added to it. One that is over, but has dead members, takes what these add when they are retried."""
+        if known is None or ("finished" in known.fired and not known.dead):
             raise Refused(f"ERR batch {batch} is over, or never was: nothing can be added to it")
         if known.cancelled:
             raise Refused(f"ERR batch {batch} is cancelled: nothing can be added to it")

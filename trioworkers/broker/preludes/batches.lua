@@ -39,13 +39,23 @@ local DEAD_S, OVER_S = 15552000, 86400
 
 local function batch_key(own, id) return own .. 'batch:' .. id end
 
+-- An error if nothing can be added to a batch. One that is over, but has dead members, takes what these add when they are retried.
+local function look_whether_it_takes(own, id)
+  local key = batch_key(own, id)
+  local fields = redis.call('HMGET', key, 'state', 'cancelled', 'fired_finished')
+  if not fields[1] or fields[3] and redis.call('SCARD', key .. ':dead') == 0 then
+    error({err = 'ERR batch ' .. id .. ' is over, or never was: nothing can be added to it'})
+  elseif fields[2] then
+    error({err = 'ERR batch ' .. id .. ' is cancelled: nothing can be added to it'})
+  end
+end
+
 -- Errors before anything is written. ops: {{ID, {jid, …}, opening or false, 1 if it is to be sealed, {successor, …}}, …}
 --   successor {jid, payload, {queue, its key, how to push, key of the set of queues}, {jid that it waits for, …}, on_failure, effects if it is not run}
 local function look_at_batches(own, ops)
   for _, op in ipairs(ops) do
     local id, jids, opening = op[1], op[2], op[3]
     local key = batch_key(own, id)
-    local state = redis.call('HMGET', key, 'state', 'cancelled', 'fired_finished')
     -- Whatever is to be written is looked at, for from there on nothing may fail: what was sent would seem not to be, and would be sent again.
     redis.call('SCARD', key .. ':jids')
     redis.call('SCARD', key .. ':dead')
@@ -55,16 +65,16 @@ local function look_at_batches(own, ops)
     redis.call('ZCARD', own .. 'successors')
     if opening and opening[2] then redis.call('SCARD', batch_key(own, opening[2]) .. ':jids') end
     if opening then
-      if state[1] then error({err = 'ERR batch ' .. id .. ' is there already'}) end
+      if redis.call('HGET', key, 'state') then error({err = 'ERR batch ' .. id .. ' is there already'}) end
       if opening[2] then
-        local parent = redis.call('HMGET', batch_key(own, opening[2]), 'state', 'depth')
-        if not parent[1] then error({err = 'ERR batch ' .. opening[2] .. ', in which this one is to be, is over, or never was'}) end
-        if (tonumber(parent[2] or 1) or 16) >= 16 then error({err = 'ERR batches lie in one another 16 deep at most'}) end
+        look_whether_it_takes(own, opening[2])
+        local depth = redis.call('HGET', batch_key(own, opening[2]), 'depth')
+        if (tonumber(depth or 1) or 16) >= 16 then error({err = 'ERR batches lie in one another 16 deep at most'}) end
       end
-    elseif not state[1] or state[3] then
+    elseif op[4] ~= 1 then
+      look_whether_it_takes(own, id)
+    elseif not redis.call('HGET', key, 'state') or redis.call('HGET', key, 'fired_finished') then
       error({err = 'ERR batch ' .. id .. ' is over, or never was: nothing can be added to it'})
-    elseif state[2] and op[4] ~= 1 then
-      error({err = 'ERR batch ' .. id .. ' is cancelled: nothing can be added to it'})
     end
     for first = 1, #jids, 1000 do
       local found = redis.call('SMISMEMBER', key .. ':jids', unpack(jids, first, math.min(first + 999, #jids)))
