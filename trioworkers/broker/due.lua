@@ -54,7 +54,7 @@ local function look(i, set)
   if following <= t then
     local payloads, more = in_pages(tonumber(limit), tonumber(max_bytes), function(offset, count)
       return redis.call('ZRANGEBYSCORE', set, '-inf', t, 'LIMIT', offset, count)
-    end)
+    end, 1)
     result[i] = without_huge(set, payloads)
     local next_one = redis.call('ZRANGEBYSCORE', set, '(' .. string.format('%.17g', t), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     following = more and t or tonumber(next_one[2] or math.huge)

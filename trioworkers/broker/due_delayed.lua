@@ -24,7 +24,7 @@ local t, due = now(), {}
 for _, second in ipairs(redis.call('ZRANGEBYSCORE', seconds, '-inf', t, 'LIMIT', 0, count)) do
   local found, more = in_pages(count - #due, bytes, function(offset, page)
     return redis.call('LRANGE', second_prefix .. second, offset, offset + page - 1)
-  end)
+  end, 1)
   if #found == 0 then redis.call('ZREM', seconds, second) end
   for _, payload in ipairs(found) do
     if #payload <= most or not pcall(move, second, payload) then due[#due + 1] = payload end

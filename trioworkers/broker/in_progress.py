@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import trio
 
+from trioworkers.broker.by_weight import by_weight
 from trioworkers.broker.contract import PAGE_BYTES, Listed
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
@@ -87,7 +88,7 @@ class InProgress(Owner):
     async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
         """How often each of these lies in our list just now."""
         found: Counter[bytes] = Counter()
-        for page in _by_weight(payloads, self.at_once_bytes):
+        for page in by_weight(payloads, len, self.at_once_bytes):
             counts = await self.connection.run(COUNT, [self.in_progress(queue)], page)
             found.update(dict(zip(page, counts, strict=True)))
         return found
@@ -107,7 +108,7 @@ class InProgress(Owner):
         members = [(permit.member, permit.jid, permit.limits, int(permit.within)) for permit in running]
         before = [self.holder.lease, self.dialect.put_back_with, self.keys.own, pack(members)]
         moved = 0
-        for page in [*_by_weight(payloads, self.at_once_bytes)] or [[]]:  # without strays, too, it says what runs
+        for page in [*by_weight(payloads, len, self.at_once_bytes)] or [[]]:  # without strays, too, it says what runs
             moved += await self.connection.run(PUT_BACK, keys, [*before, self.holder.next_call(), *page])
         return moved
 
@@ -130,17 +131,3 @@ class InProgress(Owner):
             length, payloads, huge = await self.connection.run(PAGE, [key], args, operation)
         self.connection.link.pace.took(sum(map(len, payloads)), trio.current_time() - asked_at)
         return length, payloads, huge
-
-
-def _by_weight(payloads: Iterable[bytes], most_bytes: int) -> Iterator[list[bytes]]:
-    """In pages of about so many bytes, in order."""
-    page: list[bytes] = []
-    size = 0
-    for payload in payloads:
-        page.append(payload)
-        size += len(payload)
-        if size >= most_bytes or len(page) >= 1000:
-            yield page
-            page, size = [], 0
-    if page:
-        yield page

@@ -160,7 +160,10 @@ class RedisIntake:
         """Bury what lies in our list and is too large to be moved about, without reading it."""
         keys, holder = self._broker.keys, self._broker.holder
         names = [keys.lease(holder.process_id), self._list, keys.dead, keys.unread]
-        self._tell(await self._connection.run(BURY_HUGE, names, [holder.lease, self._huge_bytes, *self._around]))
+        sizes = None
+        while sizes is None or sizes:
+            sizes = await self._connection.run(BURY_HUGE, names, [holder.lease, self._huge_bytes, *self._around])
+            self._tell(sizes)
 
     def _tell(self, sizes: Sequence[int]) -> None:
         tell_of_huge(self._name, sizes, self._broker.guard.max_bytes)

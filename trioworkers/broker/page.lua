@@ -6,7 +6,7 @@ local length, start = redis.call('LLEN', list), tonumber(first)
 if length == tonumber(expected) then return {length, {}, 0} end
 local payloads = in_pages(tonumber(limit), tonumber(max_bytes), function(offset, count)
   return redis.call('LRANGE', list, start + offset, start + offset + count - 1)
-end)
+end, 1)
 local read, huge, most = payloads, 0, tonumber(huge_bytes)
 if most then
   read = {}

@@ -27,7 +27,7 @@ PROMOTE = script(
     __file__,
     "promote",
     keys=("due_set", "queues", "dead"),
-    args=("work", "push", "in_list", "own"),
+    args=("work", "push", "in_list", "own", "*payloads"),
     preludes=(*ENDS, "move"),
 )
 
@@ -102,16 +102,25 @@ class Promotes(Owner):
         What another worker moved first is passed over. Returns how many were moved, and errors of queues that can't take theirs.
         """
         keys = [self.keys.retry if source == "retry" else self.keys.schedule, self.keys.queues, self.keys.dead]
-        work = pack(self._promotions(entries))
-        args = [work, self.dialect.pushed_with, int(self.dialect.keeps_records), self.keys.own]
+        work, payloads = self._promotions(entries)
+        args = [pack(work), self.dialect.pushed_with, int(self.dialect.keeps_records), self.keys.own, *payloads]
         with self.too_slow.watching("promote"):
             moved, *errors = await self.connection.run(PROMOTE, keys, args)
         return moved, [error.decode(errors="replace") for error in errors]
 
-    def _promotions(self, entries: Iterable[tuple[bytes, str | None, bytes]]) -> list[tuple[Any, ...]]:
-        return [
-            (payload, False, "", renewed, on_exit(payload, "dead"))
-            if queue is None
-            else (payload, queue, self.keys.queue(queue), renewed, on_move(payload))
-            for payload, queue, renewed in entries
-        ]
+    def _promotions(
+        self, entries: Iterable[tuple[bytes, str | None, bytes]]
+    ) -> tuple[list[tuple[Any, ...]], list[bytes]]:
+        """What the script calls work, and the payloads that it knows by their numbers."""
+        work: list[tuple[Any, ...]] = []
+        payloads: list[bytes] = []
+        for payload, queue, renewed in entries:
+            payloads.append(payload)
+            number = len(payloads)
+            if renewed != payload:  # what goes as it came is sent once
+                payloads.append(renewed)
+            if queue is None:
+                work.append((number, False, "", len(payloads), on_exit(payload, "dead")))
+            else:
+                work.append((number, queue, self.keys.queue(queue), len(payloads), on_move(payload)))
+        return work, payloads

@@ -1,5 +1,5 @@
 -- Move due jobs from resque-scheduler's lists to their queues (or, unreadable ones, as records to the failed list).
--- work  {{payload, queue name or false, queue key, payload to enqueue or bury, effects}, …}
+-- work, payloads  as in promote.lua
 -- result  {how many were moved, error, …}: a payload that another scheduler moved before us is not counted; one whose queue
 --         can't take it stays where it was. Nothing is moved while a process holds resque-scheduler's master lock: it may have read these
 if scheduling(lock, inner_lock) then return {0} end
@@ -17,11 +17,11 @@ local function write(name, queue, renewed)
 end
 
 for _, entry in ipairs(cmsgpack.unpack(work)) do
-  local payload = entry[1]
+  local payload = ARGV[before_payloads + entry[1]]
   local second = take(payload)
   if second then
     local list = second_prefix .. second
-    if moved(write, unpack(entry, 2)) then
+    if moved(write, entry[2], entry[3], ARGV[before_payloads + entry[4]]) then
       redis.call('SREM', payload_prefix .. payload, 'delayed:' .. second)
       if redis.call('EXISTS', list) == 0 then redis.call('ZREM', seconds, second) end
       if #entry[5] > 0 then apply(own, entry[5]) end

@@ -28,7 +28,7 @@ RECLAIM = script(
     __file__,
     "reclaim",
     keys=("lease", "list", "queue", "crashes", "dead", "holds", "drained", "last_call"),
-    args=("expected_holder", "work", "push", "in_list", "own", "number"),
+    args=("expected_holder", "work", "push", "in_list", "own", "number", "*payloads"),
     preludes=(*ENDS, "late"),
 )
 RECLAIM_HUGE = script(
@@ -94,16 +94,16 @@ class Reclaims(InProgress):
         """
         keys = self.keys
         holder = self.holder.lease if process_id == self.holder.process_id else ""
-        work = [
-            (
-                payload,
-                jid,
-                charge,
-                buried or False,
-                on_move(payload) if buried is None else on_exit(buried, "dead"),
-            )
-            for payload, jid, charge, buried in entries
-        ]
+        work: list[tuple[object, ...]] = []
+        payloads: list[bytes] = []
+        for payload, jid, charge, buried in entries:
+            payloads.append(payload)
+            number = len(payloads)
+            if buried is None:
+                work.append((number, jid, charge, False, on_move(payload)))
+            else:
+                payloads.append(buried)
+                work.append((number, jid, charge, len(payloads), on_exit(buried, "dead")))
         names = [
             keys.lease(process_id),
             keys.in_progress(queue, process_id),
@@ -114,8 +114,8 @@ class Reclaims(InProgress):
             keys.drained(process_id),
             keys.last_call(process_id),
         ]
-        args = [holder, pack(work), self.dialect.put_back_with, int(self.dialect.keeps_records), keys.own]
-        args.append(self.holder.next_call())
+        args: list[str | bytes | int] = [holder, pack(work), self.dialect.put_back_with]
+        args += [int(self.dialect.keeps_records), keys.own, self.holder.next_call(), *payloads]
         with self.too_slow.watching(_way_back(keys.in_progress(queue, process_id))):
             moved, *error = await self.connection.run(RECLAIM, names, args)
         return moved, error[0].decode(errors="replace") if error else ""

@@ -32,7 +32,7 @@ PROMOTE_DELAYED = script(
     __file__,
     "promote_delayed",
     keys=("seconds", "second_prefix", "payload_prefix", "lock", "inner_lock", "queues", "failed"),
-    args=("work", "own"),
+    args=("work", "own", "*payloads"),
     preludes=(*ENDS, "move", "resque_lock"),
 )
 REGISTER_RESQUE = script(
@@ -95,9 +95,8 @@ class ResqueBroker(RedisBroker):
         if source != "delayed":
             return await super().promote(source, entries)
         keys = [*self.keys.waiting, *self.keys.scheduler_locks, self.keys.queues, self.keys.dead]
-        moved, *errors = await self.connection.run(
-            PROMOTE_DELAYED, keys, [pack(self._promotions(entries)), self.keys.own]
-        )
+        work, payloads = self._promotions(entries)
+        moved, *errors = await self.connection.run(PROMOTE_DELAYED, keys, [pack(work), self.keys.own, *payloads])
         return moved, [error.decode(errors="replace") for error in errors]
 
     def neighbours(self, queues: Collection[str]) -> Neighbours:

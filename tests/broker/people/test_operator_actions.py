@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,7 +13,8 @@ import pytest
 from servers import Server
 
 from trioworkers import Refused
-from trioworkers.broker.people.contents import PAGE_BYTES
+from trioworkers.broker.people import contents, operator_actions
+from trioworkers.broker.people.contents import PAGE_BYTES, is_last
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.people.operator_actions import Decide, Delete, OperatorActions, Push, Swept, ToDead
 from trioworkers.broker.people.search import FIND_BYTES
@@ -239,18 +241,104 @@ async def test_job_is_found_among_heavy_ones_in_parts(connection: Connection, mo
         await bench.redis("LPUSH", "queue:q", payload)
         await bench.redis("ZADD", "retry", 1, payload)
     await bench.redis("SADD", "queues", "q")
-    inspector, asked = Inspector(connection, Keys()), []
+    inspector, asked = Inspector(connection, Keys()), Counter[str]()
     run = connection.run
 
     async def noted(script: Any, keys: Any, args: Any, *more: Any) -> Any:
-        reply = await run(script, keys, args, *more)
         if script.name == "find":
-            asked.append(reply[0])
-        return reply
+            asked[keys[0]] += 1
+        return await run(script, keys, args, *more)
 
     monkeypatch.setattr(connection, "run", noted)
     async with aclosing(inspector._holding("jid-07")) as entries:
         found = [(entry.place, entry.jid) async for entry in entries]
     assert sorted(found) == [("queue", "jid-07"), ("retry", "jid-07")]
-    assert sum(asked) == 8
-    assert max(asked) * heavy <= FIND_BYTES + heavy
+    assert asked["queue:q"] >= 8 * heavy / (FIND_BYTES + heavy)
+    assert asked["retry"] >= 8 * heavy / (FIND_BYTES + 2 * heavy)
+
+
+@pytest.mark.parametrize("to", [Delete(), ToDead(), Push("other", b"")], ids=lambda to: type(to).__name__)
+@pytest.mark.parametrize("place", ["queue", "retry"])
+async def test_nothing_heavy_goes_along_with_what_is_moved(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, place: str, to: Delete | ToDead | Push
+):
+    """Small ones before them don't say what comes; Redis serves nobody else while a script runs."""
+    monkeypatch.setattr(contents, "PAGE_BYTES", 40_000)
+    monkeypatch.setattr(operator_actions, "MOVE_BYTES", 10_000)
+    bench, heavy = Bench(connection), 15_000
+    source = QUEUE if place == "queue" else Location("retry")
+    payloads = [b'{"jid":"%02d","queue":"q","tw_keep":1}' % number for number in range(25)]
+    payloads += [b'{"jid":"%02d","queue":"q","args":["%s"]}' % (number, b"x" * heavy) for number in range(25, 35)]
+    for payload in payloads if place == "retry" else reversed(payloads):
+        await bench.redis(*(("LPUSH", "queue:q") if place == "queue" else ("ZADD", "retry", 1)), payload)
+    sent, read = [0], [0]
+    run = connection.run
+
+    async def weighed(script: Any, keys: Any, args: Any, *more: Any) -> Any:
+        reply = await run(script, keys, args, *more)
+        weights = sent if script.name in ("pick", "relocate") else read
+        weights.append(sum(len(each) for each in (args if weights is sent else reply) if isinstance(each, bytes)))
+        return reply
+
+    monkeypatch.setattr(connection, "run", weighed)
+
+    def decide(entry: Entry) -> Any:
+        return Push("other", entry.payload) if isinstance(to, Push) else to
+
+    total = await bench.sweep(source, decide)
+    assert (total["moved"], total["errors"]) == (35, 0)
+    assert max(sent) < heavy + 2000
+    assert max(read) < 40_000 + heavy + 2000
+    monkeypatch.undo()
+    if isinstance(to, Push):
+        assert sorted(await bench.queue("other")) == sorted(payloads)
+    elif isinstance(to, ToDead):
+        dead = await bench.redis("ZRANGE", "dead", 0, -1)
+        assert isinstance(dead, list)
+        assert sorted(dead) == sorted(payloads)
+    assert await bench.redis("EXISTS", "queue:q", "retry") == 0
+
+
+async def test_purge_meets_one_heavy_payload_at_a_time(connection: Connection, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(operator_actions, "PURGE_PAGE_BYTES", 20_000)
+    bench, heavy = Bench(connection), b"x" * 21_000
+    await bench.redis("LPUSH", "queue:q", *[b"small"] * 30)
+    for _ in range(6):
+        await bench.redis("LPUSH", "queue:q", heavy)
+    run, gone = connection.run, []
+
+    async def noted(*args: Any) -> Any:
+        reply = await run(*args)
+        gone.append(reply[0])
+        return reply
+
+    monkeypatch.setattr(connection, "run", noted)
+    assert await bench.moves.purge("q") == 36
+    assert gone == [31, 1, 1, 1, 1, 1]
+
+
+async def test_page_ends_with_what_makes_it_heavy_and_the_next_begins_there(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(contents, "PAGE_BYTES", 40_000)
+    bench = Bench(connection)
+    payloads = [b"%02d" % n + b"x" * (30_000 if n % 3 == 2 else 1) for n in range(12)]
+    for n, payload in enumerate(payloads):
+        await bench.redis("LPUSH", "queue:q", payload)
+        await bench.redis("ZADD", "retry", n // 4, payload)
+    inspector = Inspector(connection, Keys())
+    for source in (QUEUE, Location("retry")):
+        first = await inspector.page(source, 0, 50)
+        assert [entry.payload for entry in first] == payloads[:6]
+        assert not is_last(first, 50)
+        rest = await inspector.page(source, 6, 50)
+        assert [entry.payload for entry in rest] == payloads[6:]
+        assert [entry.payload async for page in inspector.pages(source) for entry in page] == payloads
+    newest = await inspector.page_from_the_newest(QUEUE, 1, 4)
+    assert [entry.payload for entry in newest] == payloads[10:6:-1]
+    for score, passed, found in ((-math.inf, 0, payloads[:4]), (1.0, 3, payloads[7:11]), (2.0, 3, payloads[11:])):
+        page = await inspector.page_from_score(Location("retry"), score, passed, 4)
+        assert [entry.payload for entry in page] == found
+        assert [entry.score for entry in page] == [payloads.index(each) // 4 for each in found]
+    await bench.redis("ZADD", "dead", 1, "a", 2, "b", 3, "c")
+    assert [entry.payload for entry in await inspector.page(Location("dead"), 1, 5)] == [b"b", b"a"]

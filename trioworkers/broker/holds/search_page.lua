@@ -14,12 +14,11 @@ if kind == 'list' then
   local more
   payloads, more = in_pages(tonumber(limit), tonumber(max_bytes), function(offset, count)
     return redis.call('LRANGE', place, begin + offset, begin + offset + count - 1)
-  end)
+  end, 4)
   if more then following = begin + math.max(1, #payloads - OVERLAP) end
 else
-  local scanned = redis.call('ZSCAN', place, begin, 'COUNT', limit)
-  for i = 1, #scanned[2], 2 do payloads[#payloads + 1] = scanned[2][i] end
-  following = scanned[1] == '0' and -1 or scanned[1]
+  local cursor = scan(place, begin, tonumber(limit), tonumber(max_bytes), function(payload) payloads[#payloads + 1] = payload end)
+  following = cursor == '0' and -1 or cursor
 end
 local named, keys, result, told = {}, {}, {following}, {}
 for i, payload in ipairs(payloads) do

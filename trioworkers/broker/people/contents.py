@@ -9,12 +9,20 @@ from functools import partial
 import attrs
 
 from trioworkers.broker.people.reading import Reader
+from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import ConfigurationError, Refused
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.places import Location
 
+READ_PAGE = script(
+    __file__,
+    "read_page",
+    keys=("place",),
+    args=("how", "start", "length", "max_bytes", "score"),
+    preludes=("pages",),
+)
 PAGE = 500
 FIRST_PAGE = 50
 PAGE_BYTES = 4_000_000
@@ -84,7 +92,7 @@ class Contents(Reader):
         return await (self._read.llen(key) if source.is_queue else self._read.zcard(key))
 
     async def page(self, source: Location, start: int, length: int) -> list[Entry]:
-        """Some of `source`, without the first `start`: what runs next first, of the dead the latest first."""
+        """Some of `source`, without the first `start`: what runs next first, of the dead the latest first. Fewer than `length` if they are large (see `is_last`)."""
         return await (self._list_page if source.is_queue else self._set_page)(source, start, length)
 
     async def pages(
@@ -96,34 +104,48 @@ class Contents(Reader):
             page = await self.page(source, start, length)
             if page:
                 yield page
-            if len(page) < length:
+            if is_last(page, length):
                 return
-            start, left = start + length, left - length
+            start, left = start + len(page), left - len(page)
             length = page_length(page, left if left > 0 else PAGE)
 
     async def _list_page(self, source: Location, start: int, length: int) -> list[Entry]:
-        key = source.key(self._keys)
-        if source.dialect is not None and source.dialect.fetched_from == "LEFT":
-            payloads = await self._read.lrange(key, start, start + length - 1)
-        else:
-            payloads = (await self._read.lrange(key, -start - length, -start - 1))[::-1]
-        return [Entry("queue", payload, source.queue) for payload in payloads]
-
-    async def _set_page(self, source: Location, start: int, length: int) -> list[Entry]:
-        key, latest_first = source.key(self._keys), source.kind.latest_first
-        members = await self._read.zrange(key, start, start + length - 1, highest_first=latest_first)
-        return [Entry(source.place, payload, score=score) for payload, score in members]
+        from_left = source.dialect is not None and source.dialect.fetched_from == "LEFT"
+        return await self._part_of_list(source, "left" if from_left else "right", start, length)
 
     async def page_from_the_newest(self, source: Location, start: int, length: int) -> list[Entry]:
         """A page of a queue counted from the end where jobs are pushed: none is skipped, whatever is fetched meanwhile."""
+        return await self._part_of_list(source, "left", start, length)
+
+    async def _part_of_list(self, source: Location, end: str, start: int, length: int) -> list[Entry]:
         key = source.key(self._keys)
-        payloads = await self._read.lrange(key, start, start + length - 1)
+        if length == 1:  # what is huge comes without a detour through Lua, which takes five times as long
+            at = start if end == "left" else -start - 1
+            payloads = await self._read.lrange(key, at, at)
+        else:
+            payloads = await self._connection.run(READ_PAGE, [key], [end, start, length, PAGE_BYTES, ""], "look")
         return [Entry("queue", payload, source.queue) for payload in payloads]
+
+    async def _set_page(self, source: Location, start: int, length: int) -> list[Entry]:
+        latest_first = source.kind.latest_first
+        if length > 1:
+            return await self._part_of_set(source, "highest" if latest_first else "lowest", start, length)
+        members = await self._read.zrange(source.key(self._keys), start, start, highest_first=latest_first)
+        return [Entry(source.place, payload, score=score) for payload, score in members]
 
     async def page_from_score(self, source: Location, score: float, passed: int, length: int) -> list[Entry]:
         """A page of a set, lowest scores first, from this score on but without the first `passed` of it."""
-        members = await self._read.zrange_from(source.key(self._keys), score, passed, length)
+        if length > 1:
+            return await self._part_of_set(source, "score", passed, length, repr(score))
+        members = await self._read.zrange_from(source.key(self._keys), score, passed, 1)
         return [Entry(source.place, payload, score=member_score) for payload, member_score in members]
+
+    async def _part_of_set(self, source: Location, how: str, start: int, length: int, score: str = "") -> list[Entry]:
+        args = [how, start, length, PAGE_BYTES, score]
+        found = await self._connection.run(READ_PAGE, [source.key(self._keys)], args, "look")
+        return [
+            Entry(source.place, payload, score=float(its)) for payload, its in zip(found[::2], found[1::2], strict=True)
+        ]
 
 
 def parted(owner: str) -> tuple[str, str, str]:
@@ -137,3 +159,8 @@ def page_length(page: Sequence[Entry], longest: int) -> int:
     """How long the page after this one may be: with payloads of this size, a few megabytes. A first page is of one: nobody knows what it weighs."""
     mean = sum(len(entry.payload) for entry in page) // max(len(page), 1)
     return max(1, min(longest, PAGE_GROWTH * len(page), PAGE_BYTES // max(mean, 1)))
+
+
+def is_last(page: Sequence[Entry], length: int) -> bool:
+    """Whether there was no more than this page, of which `length` were wanted; it may have ended sooner because it was heavy."""
+    return len(page) < length and sum(len(entry.payload) for entry in page) < PAGE_BYTES

@@ -15,7 +15,8 @@ from typing import Any
 
 import attrs
 
-from trioworkers.broker.people.contents import page_length
+from trioworkers.broker.by_weight import by_weight
+from trioworkers.broker.people.contents import is_last, page_length
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
@@ -31,7 +32,7 @@ PICK = script(
     __file__,
     "pick",
     keys=("queue", "queues", "dead"),
-    args=("work", "packed_indexes", "tombstone", "own"),
+    args=("work", "packed_indexes", "tombstone", "own", "*payloads"),
     preludes=(*ENDS, "move"),
 )
 PURGE = script(
@@ -41,16 +42,24 @@ PURGE = script(
     args=("name", "limit", "max_bytes", "own", "work"),
     preludes=(*ENDS, "pages"),
 )
-RELOCATE = script(__file__, "relocate", keys=("set", "queues", "dead"), args=("work", "own"), preludes=(*ENDS, "move"))
+RELOCATE = script(
+    __file__,
+    "relocate",
+    keys=("set", "queues", "dead"),
+    args=("work", "own", "*payloads"),
+    preludes=(*ENDS, "move"),
+)
 RESTORE = script(
     __file__,
     "restore",
     keys=("target", "queues", "token"),
-    args=("queue_name", "work", "token_kept_s", "own"),
+    args=("queue_name", "work", "token_kept_s", "own", "*payloads"),
     preludes=ENDS,
 )
 
 PAGE = 200
+MOVE_BYTES = 1_000_000
+"""So much goes with one script, or a single payload: Redis serves nobody else meanwhile."""
 PURGE_PAGE, PURGE_PAGE_BYTES = 5000, 2_000_000
 TOKEN_KEPT_S = 7 * 86400
 
@@ -121,7 +130,7 @@ class OperatorActions:
             swept = await self._move(source, page, decide, start)
             start += len(page) - swept.moved
             yield swept
-            if len(page) < length:
+            if is_last(page, length):
                 return
             length = page_length(page, PAGE)
 
@@ -132,7 +141,7 @@ class OperatorActions:
             page = await self._inspector.page_from_score(source, score, passed, length)
             swept = await self._move(source, page, decide)
             yield swept
-            if len(page) < length:
+            if is_last(page, length):
                 return
             last = page[-1].score or 0.0
             same = sum(entry.score == last for entry in page)
@@ -148,26 +157,47 @@ class OperatorActions:
         wanted = [(index, entry, to) for index, entry, to in decided if to is not None and not _stays(source, to)]
         if not wanted:
             return Swept(len(page), 0, 0)
-        work = [self._order(entry, to) for _, entry, to in wanted]
+        moved, errors = 0, list[str]()
+        shift = 0  # what was taken before lies no more before what comes
+        for part in by_weight(wanted, lambda each: len(each[1].payload), MOVE_BYTES):
+            count, *problems = await self._move_at_once(source, part, None if start is None else start - shift)
+            moved, shift = moved + count, shift + count
+            errors += [problem.decode(errors="replace") for problem in problems]
+        return Swept(len(page), len(wanted), moved, errors)
+
+    async def _move_at_once(
+        self, source: Location, part: Sequence[tuple[int, Entry, Next]], start: int | None
+    ) -> list[Any]:
+        payloads: list[bytes] = []
+        before: list[str | bytes]
+        work = [self._order(entry, to, payloads) for _, entry, to in part]
+        match work:
+            case [(_, "delete", ())] if len(payloads[0]) > MOVE_BYTES:  # Lua would take five times as long
+                how = ("LREM", source.key(self._keys), 1) if source.is_queue else ("ZREM", source.key(self._keys))
+                return [await self._connection.execute("the move", *how, payloads[0])]
         keys = [source.key(self._keys), self._keys.queues, self._keys.dead]
         if source.is_queue:
-            indexes = [-1 if start is None else start + index for index, _, _ in wanted]
-            args = [pack(work), pack(indexes), f"tw:tombstone:{secrets.token_hex(16)}", self._keys.own]
-            moved, *errors = await self._connection.run(PICK, keys, args, "the move")
+            indexes = [-1 if start is None else start + index for index, _, _ in part]
+            script, before = PICK, [pack(indexes), f"tw:tombstone:{secrets.token_hex(16)}", self._keys.own]
         else:
-            moved, *errors = await self._connection.run(RELOCATE, keys, [pack(work), self._keys.own], "the move")
-        return Swept(len(page), len(wanted), moved, [error.decode(errors="replace") for error in errors])
+            script, before = RELOCATE, [self._keys.own]
+        found: list[Any] = await self._connection.run(script, keys, [pack(work), *before, *payloads], "the move")
+        return found
 
-    def _order(self, entry: Entry, to: Next) -> tuple[Any, ...]:
+    def _order(self, entry: Entry, to: Next, payloads: list[bytes]) -> tuple[Any, ...]:
+        """What the scripts call work; they know `payloads` by their numbers."""
+        payloads.append(entry.payload)
+        number = len(payloads)
         match to:
             case Delete():
                 ends = on_exit_of_dead if entry.place == "dead" else on_exit
-                return (entry.payload, "delete", ends(entry.payload, "deleted"))
+                return (number, "delete", ends(entry.payload, "deleted"))
             case ToDead():
-                return (entry.payload, "bury", on_exit(entry.payload, "dead"))
+                return (number, "bury", on_exit(entry.payload, "dead"))
             case Push(queue, payload):
-                amended = payload != entry.payload and payload  # what goes as it came is sent once
-                return (entry.payload, "push", on_move(entry.payload), queue, self._keys.queue(queue), amended)
+                if payload != entry.payload:  # what goes as it came is sent once
+                    payloads.append(payload)
+                return (number, "push", on_move(entry.payload), queue, self._keys.queue(queue), len(payloads))
 
     async def purge(self, queue: str) -> int:
         """Forget all that waits in a queue, page by page, and with it what the jobs hold; returns how many jobs that were."""
@@ -196,9 +226,11 @@ class OperatorActions:
         for entry in entries:
             digest.update(hashlib.sha256(entry.payload).digest())
         token = self._keys.restored(digest.hexdigest()[:32])
-        work = pack([(entry.payload, entry.score or 0.0, *_lock_of(entry)) for entry in entries])
+        numbered = enumerate(entries, 1)
+        work = pack([(number, entry.score or 0.0, *_lock_of(entry)) for number, entry in numbered])
         keys = [source.key(self._keys), self._keys.queues, token]
-        reply = await self._connection.run(RESTORE, keys, [source.queue, work, TOKEN_KEPT_S, self._keys.own])
+        args = [source.queue, work, TOKEN_KEPT_S, self._keys.own, *(entry.payload for entry in entries)]
+        reply = await self._connection.run(RESTORE, keys, args)
         jids = [jid.decode(errors="replace") for jid in reply[1:]]
         return Restored(reply[0], list(zip(jids[::2], jids[1::2], strict=True)))
 

@@ -13,7 +13,7 @@ local page, holders, free = in_pages(tonumber(limit), tonumber(max_bytes), funct
   local payloads = redis.call('LRANGE', queue, -offset - count, -offset - 1)
   for i = 1, math.floor(#payloads / 2) do payloads[i], payloads[#payloads + 1 - i] = payloads[#payloads + 1 - i], payloads[i] end
   return payloads
-end), {}, 0
+end, 1), {}, 0
 for _, payload in ipairs(page) do
   if string.find(payload, '"tw_', 1, true) then holders[#holders + 1] = payload elseif #holders == 0 then free = free + 1 end
 end

@@ -1,12 +1,13 @@
 -- Put payloads back that were exported. In a set, what is there already stays as it is. A queue can't tell; so there each group
 -- has a token, and is put back once. Who names a lock takes it, if it is free; if not it comes without, and admission decides when it is fetched.
 -- queue_name  '' for a set
--- work        {{payload, score, KEY or false, jid, when it is due or false, effects of its replacement, 1 if it waited in `next`}, …}, for a queue what is
+-- work        {{number of a payload, score, KEY or false, jid, when it is due or false, effects of its replacement, 1 if it waited in `next`}, …}, for a queue what is
 --             to run first at the front
 -- token       of this group, for a queue
 -- result  {how many were added, jid of one whose lock another job has, jid of that, …}
 local entries, keys, result = cmsgpack.unpack(work), {}, {0}
 for _, e in ipairs(entries) do
+  e[1] = ARGV[before_payloads + e[1]]
   if e[3] then keys[#keys + 1] = e[3] end
 end
 if queue_name ~= '' and redis.call('EXISTS', token) == 1 then return result end

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from functools import partial
-
-import trio
+from typing import Any
 
 from trioworkers.broker.people.contents import Contents, parted
 from trioworkers.broker.people.processes import Processes
@@ -18,13 +17,12 @@ from trioworkers.wire.numbers import count_in
 from trioworkers.wire.periodic import end_of_tick
 from trioworkers.wire.places import Location
 
-FIND = script(__file__, "find", keys=("list",), args=("start", "length", "max_bytes", "text"), preludes=("pages",))
-
-
-FIND_FIRST, FIND_PAGE = 32, 2000
+FIND = script(
+    __file__, "find", keys=("place",), args=("kind", "start", "length", "max_bytes", "text"), preludes=("pages",)
+)
+FIND_PAGE = 2000
 FIND_BYTES = 8_000_000
-FIND_S = 0.05
-"""Redis serves nobody else while it looks: what takes longer is done in smaller parts."""
+"""Redis serves nobody else while it looks."""
 
 
 class Search(Contents, Processes):
@@ -68,7 +66,7 @@ class Search(Contents, Processes):
                 async for payload in payloads:
                     yield Entry("running", payload, queue, process_id=process_id)
         for place in places.sets():
-            async with aclosing(self._find_in_set(Location(place.name), text)) as entries:
+            async with aclosing(self._find_in_set(Location(place.name), needle)) as entries:
                 async for found in entries:
                     yield found
         for queue in await self.queue_names():
@@ -85,27 +83,21 @@ class Search(Contents, Processes):
         return [job.entry for jobs in running for job in jobs if needle in job.entry.payload]
 
     async def _find_in_list(self, key: str, needle: bytes) -> AsyncGenerator[bytes, None]:
-        start = 0
-        while True:
-            args = [start, FIND_PAGE, FIND_BYTES, needle]
-            seen, more, *payloads = await self._connection.run(FIND, [key], args, "look")
+        start: Any = 0
+        while start != -1:
+            args = ["list", start, FIND_PAGE, FIND_BYTES, needle]
+            start, *payloads = await self._connection.run(FIND, [key], args, "look")
             for payload in payloads:
                 yield payload
-            start += seen
-            if not more:
-                return
 
-    async def _find_in_set(self, source: Location, text: str) -> AsyncGenerator[Entry, None]:
+    async def _find_in_set(self, source: Location, needle: bytes) -> AsyncGenerator[Entry, None]:
         key = source.key(self._keys)
-        pattern = "*" + "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text) + "*"
-        cursor, count = None, FIND_FIRST
-        while cursor != 0:
-            asked_at = trio.current_time()
-            cursor, members = await self._read.zscan(key, cursor, pattern, count)
-            took_s = trio.current_time() - asked_at
-            count = max(1, count // 4) if took_s > FIND_S else min(FIND_PAGE, count * 4)
-            for payload, score in members:
-                yield Entry(source.place, payload, score=score)
+        cursor: Any = 0
+        while cursor != -1:
+            args = ["set", cursor, FIND_PAGE, FIND_BYTES, needle]
+            cursor, *found = await self._connection.run(FIND, [key], args, "look")
+            for payload, score in zip(found[::2], found[1::2], strict=True):
+                yield Entry(source.place, payload, score=float(score))
 
     async def crashes(self, jid: str) -> int:
         """How many workers died under it lately."""

@@ -124,14 +124,6 @@ class Commands:
         )
         return [(member, float(score)) for member, score in found]
 
-    async def zscan(
-        self, key: str, cursor: int | None, pattern: str, count: int
-    ) -> tuple[int, Sequence[tuple[bytes, float]]]:
-        """One step through a sorted set: where the next one begins (0: it is done), and what matches with its scores."""
-        found: Any = await self._do(lambda client: client.zscan(key, cursor, match=pattern, count=count))
-        following, members = found
-        return following, [(member, float(score)) for member, score in members]
-
     # ── hashes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def hget(self, key: str, field: str) -> bytes | None:

@@ -76,7 +76,8 @@ async def look(visit: Visit, source: Location, query: str, start: int, now_s: fl
     if not where:
         page = await inspector.page(source, start, rows)
         found.entries, found.looked_at = [visit.shown(entry) for entry in page], len(page)
-        found.following = start + rows if start + rows < size and page else None
+        following = start + len(page)  # what is heavy makes it shorter
+        found.following = following if following < size and page else None
         return found
     until = trio.current_time() + LOOK_S
     async with visit.site.scans, aclosing(inspector.pages(source, start=start)) as pages:
