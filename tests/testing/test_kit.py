@@ -204,7 +204,7 @@ async def test_run_one_says_that_a_limit_keeps_the_job(autojump_clock: Any):
     async with testing.run(app, manual=True) as test:
         await test.enqueue(limited.job())
         assert (await test.run_one()).how == "succeeded"
-        test._broker.held.permits["one"].add("somebody else's")
+        test._broker.limits.permits["one"].add("somebody else's")
         await test.enqueue(limited.job())
         with pytest.raises(AssertionError, match="waits at a limit"):
             await test.run_one()

@@ -27,8 +27,9 @@ from trioworkers.broker.contract import (
     Settlement,
 )
 from trioworkers.broker.fake_intake import FakeIntake, FakeNews
-from trioworkers.broker.holds.fake import FakeHolds
 from trioworkers.broker.holds.fake_batches import FakeBatches
+from trioworkers.broker.holds.fake_effects import FakeEffects
+from trioworkers.broker.holds.fake_limits import FakeLimits
 from trioworkers.broker.holds.fake_locks import FakeLocks
 from trioworkers.broker.holds.fake_ticks import FakeTicks
 from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
@@ -102,9 +103,11 @@ class FakeBroker:
         self._changed = trio.Event()
         self._faults: deque[tuple[BrokerError, bool]] = deque()
         self._admitted: dict[str, tuple[int, list[int | str]]] = {}
-        self.held = FakeHolds(
+        self.limits = FakeLimits(
             self.sets["parked"], lambda queue, payload: self._queue(queue).append(payload), self.clock.now_s
         )
+        self.held = FakeEffects(self.clock.now_s, self.limits)
+        self.limits.expired = self.held.apply
         self.locks = FakeLocks(self.sets["next"], self.sets["schedule"], self._push, self.clock.now_s, self.held.apply)
         self.held.unlock = self.locks.unlock
         self.ticks = FakeTicks(self.clock.now_s, self._send)
@@ -288,7 +291,7 @@ class FakeBroker:
                 return known[1]
             if number < known[0]:
                 raise Refused("LATE")
-            decisions = self.held.admit(queue, declared, batch, self._list(queue))
+            decisions = self.limits.admit(queue, declared, batch, self._list(queue))
             self._admitted[queue] = (number, decisions)
             return decisions
 
@@ -319,13 +322,13 @@ class FakeBroker:
 
     async def tend(self, round_: Round) -> Tended:
         """See `Broker.tend`."""
-        self.held.declared.update(round_.declared)
-        woken = await self._call(self.held.fill, looks=self.held.is_idle)
-        return Tended(woken, since=round_.since or "0", next_in_s=self.held.next_in_s())
+        self.limits.declared.update(round_.declared)
+        woken = await self._call(self.limits.fill, looks=self.limits.is_idle)
+        return Tended(woken, since=round_.since or "0", next_in_s=self.limits.next_in_s())
 
     async def within(self, wants: Wants) -> Granted:
         """See `Broker.within`."""
-        return await self._call(lambda: self.held.within(wants), looks=True)
+        return await self._call(lambda: self.limits.within(wants), looks=True)
 
     async def put_periodic(self, entry: Periodic) -> None:
         """See `Sender.put_periodic`."""
@@ -464,7 +467,7 @@ class FakeBroker:
             for payload in present:
                 held.remove(payload)
                 self._queue(queue).append(payload)
-            self.held.let_list_go(queue, [permit.member for permit in running])
+            self.limits.let_list_go(queue, [permit.member for permit in running])
             return len(present)
 
         return await self._call(move)
@@ -477,7 +480,7 @@ class FakeBroker:
             moved = len(held)
             self._queue(queue).extend(held)
             held.clear()
-            self.held.let_list_go(queue)
+            self.limits.let_list_go(queue)
             return moved
 
         return await self._call(move)

@@ -42,10 +42,10 @@ class FakeIntake:
         fake, again_in_s = self._fake, None
         if self._limit is not None:
             lists = [held for (queue, _), held in fake.lists.items() if fake.queue_limits.get(queue) == self._limit]
-            most = fake.held.may_take(*self._limit, most, sum(map(len, lists)))
+            most = fake.limits.may_take(*self._limit, most, sum(map(len, lists)))
         payloads = fake.take(self._name, most)
         if self._limit is not None:
-            again_in_s = fake.held.took(self._limit[0], len(payloads), waits=bool(fake.queues.get(self._name)))
+            again_in_s = fake.limits.took(self._limit[0], len(payloads), waits=bool(fake.queues.get(self._name)))
         return Fetched(
             payloads, suspects=bool(fake.crash_counts) or fake.batches.some_are_cancelled, again_in_s=again_in_s
         )

@@ -57,7 +57,7 @@ class TestBroker(FakeBroker):
         self.jumped_s = 0.0
         epoch_s: float = options.get("epoch_s", EPOCH_S)
         self.clock.now_s = lambda: epoch_s + trio.current_time() + self.jumped_s  # type: ignore[method-assign]
-        self.held.now_s = self.ticks.now_s = self.clock.now_s
+        self.limits.now_s = self.held.now_s = self.ticks.now_s = self.clock.now_s
         self.sent_jobs = SentJobs(self.clock.now_s)
         self._noted: set[int] = set()
 

@@ -1,4 +1,4 @@
-"""What jobs and attempts hold, in memory: the fake broker's half of `limits.lua` and `effects.lua`."""
+"""Permits, and who waits for them, in memory: the fake broker's half of `limits.lua`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import attrs
 
@@ -54,7 +53,7 @@ class Gate:
 
 
 @attrs.define
-class FakeHolds:
+class FakeLimits:
     """`place`: where the payloads of parked jobs lie. `put_back(queue, payload)`: to the end of the queue that is fetched. `now_s`: epoch seconds."""
 
     place: SortedPayloads
@@ -71,19 +70,8 @@ class FakeHolds:
     patient: dict[str, float] = attrs.field(factory=dict)
     """By limit, until when nobody else keeps a permit while it waits for others."""
     count: int = 0
-    unlock: Callable[[str, str], None] = lambda *_: None
-    """(key, jid): see `FakeLocks.unlock`."""
-    member_ended: Callable[..., None] = lambda *_: None
-    """(batch, jid, how, …): see `FakeBatches.ended`."""
-    run_ended: Callable[[str, str, str], None] = lambda *_: None
-    """(entry, jid, how): see `FakeTicks.ended`."""
-    steps: defaultdict[str, dict[str, bytes]] = attrs.field(factory=lambda: defaultdict(dict))
-    """What jobs recorded beside their payloads, by jid."""
-    results: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
-    progress: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
-    logs: dict[str, tuple[bytes, float]] = attrs.field(factory=dict)
-    finished: defaultdict[str, list[bytes]] = attrs.field(factory=lambda: defaultdict(list))
-    """jid → (how it ended, until when that is kept)"""
+    expired: Callable[[Sequence[Effect]], None] = lambda _: None
+    """Told what is to be done about what a parked job held whose time is over."""
 
     # ── admission ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,7 +145,7 @@ class FakeHolds:
     def within(self, wants: Wants) -> Granted:
         """See `broker.holds.within.within`."""
         for part in wants.leaving:
-            self._let_go(part.member, (part.name,), "")
+            self.let_go(part.member, (part.name,), "")
         moments = [self._enter(part) for part in wants.entering]
         for name in {part.name for part in wants.asking}:
             self._fill(name)
@@ -285,62 +273,23 @@ class FakeHolds:
 
     def _expire(self, each: Parked) -> None:
         if each.payload is not None and self.place.remove(each.payload):
-            self.apply(each.candidate.on_expiry)
+            self.expired(each.candidate.on_expiry)
 
-    # ── effects and departures ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── departures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def apply(self, effects: Sequence[Effect]) -> None:
-        """See `effects.lua`."""
-        told: dict[str, Callable[..., None]]
-        told = {
-            "unlock": self.unlock,
-            "run": self.run_ended,
-            "member": self.member_ended,
-            "result": self._keep_result,
-            "progress": self._keep_progress,
-            "log": self._keep_log,
-            "finished": self._keep_finished,
-            "close": self._close,
-            "steps": self._keep_steps,
-            "permit": self._let_permit_go,
-        }
-        for kind, *rest in sorted(effects, key=lambda effect: effect[0] != "close"):
-            if kind not in ("touch", "moved"):  # nobody deletes anything here
-                told[kind](*rest)
-
-    def _keep_result(self, jid: str, text: bytes, keep_s: float) -> None:
-        self.results[jid] = (text, self.now_s() + keep_s)
-
-    def _keep_progress(self, jid: str, text: bytes, keep_s: float) -> None:
-        self.progress[jid] = (text, self.now_s() + keep_s)
-
-    def _keep_log(self, jid: str, text: bytes, keep_s: float) -> None:
-        self.logs[jid] = (text, self.now_s() + keep_s)
-
-    def _keep_finished(self, job_class: str, count: int, text: bytes) -> None:
-        entry = b"%.3f %s" % (self.now_s(), text)
-        self.finished[job_class] = [entry, *self.finished[job_class]][:count]
-
-    def _close(self, limits: Sequence[str], seconds: float) -> None:
+    def close(self, limits: Sequence[str], seconds: float) -> None:
+        """Nothing starts under them for so long."""
         for name in limits:
             self.gates[name].closed_s = max(self.gates[name].closed_s, self.now_s() + seconds)
-
-    def _keep_steps(self, jid: str, new: Sequence[Any], stays: int) -> None:
-        self.steps[jid].update(zip(new[::2], new[1::2], strict=True))
-        if stays == 0:
-            self.steps.pop(jid)
-
-    def _let_permit_go(self, record: str, member: str, limits: Sequence[str], jid: str) -> None:
-        del record
-        self._let_go(member, limits, jid)
 
     def let_list_go(self, queue: str, running: Sequence[str] = ()) -> None:
         """All that attempts of a queue hold, but for the members in `running`; kept for their jobs."""
         for member, (where, jid, limits) in list(self.record.items()):
             if where == queue and member not in running:
-                self._let_go(member, limits, jid)
+                self.let_go(member, limits, jid)
 
-    def _let_go(self, member: str, limits: Sequence[str], jid: str) -> None:
+    def let_go(self, member: str, limits: Sequence[str], jid: str) -> None:
+        """What an attempt holds that leaves its worker; kept for job `jid`, if that is one."""
         self.record.pop(member, None)
         for name in limits:
             if member in self.permits[name]:
@@ -349,8 +298,3 @@ class FakeHolds:
                     self.reserved[name][jid] = self.now_s() + RESERVED_S
         for name in limits:
             self._fill(name)
-
-    def ended(self, jid: str) -> bytes | None:
-        """How a job ended, while that is kept."""
-        text, until = self.results.get(jid, (None, 0.0))
-        return text if until > self.now_s() else None
