@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from trioworkers import App, Bury, ConfigurationError, Context, Discard, Http, Job, JobFailed, JobGone
-from trioworkers.broker.fake import EPOCH_S
+from trioworkers.broker.fake_store import EPOCH_S
 from trioworkers.http import open_client
 from trioworkers.http.time_left import telling_until
 from trioworkers.testing import run

@@ -23,7 +23,7 @@ from trioworkers import (
     WorkerDied,
     testing,
 )
-from trioworkers.broker.fake import EPOCH_S
+from trioworkers.broker.fake_store import EPOCH_S
 
 
 @attrs.frozen

@@ -10,13 +10,14 @@ from trioworkers.broker.contract import Fetched
 
 if TYPE_CHECKING:
     from trioworkers.broker.fake import FakeBroker
+    from trioworkers.broker.fake_store import FakeStore
 
 
 class FakeNews:
     """See `News`."""
 
-    def __init__(self, broker: FakeBroker) -> None:
-        self._fake = broker
+    def __init__(self, store: FakeStore) -> None:
+        self._fake = store
 
     async def wait(self, seconds: float) -> bool:
         """Wait for the next move."""

@@ -12,7 +12,8 @@ import trio
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.contract import Settlement
-from trioworkers.broker.fake import EPOCH_S, FakeBroker
+from trioworkers.broker.fake import FakeBroker
+from trioworkers.broker.fake_store import EPOCH_S
 from trioworkers.errors import BadPayload, Unavailable
 from trioworkers.send import Send
 from trioworkers.sending import Met

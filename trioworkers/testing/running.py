@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
-from trioworkers.broker.fake import EPOCH_S
+from trioworkers.broker.fake_store import EPOCH_S
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.consumer import Consumer
 from trioworkers.engine.delivery import Delivery, by_queue
