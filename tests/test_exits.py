@@ -21,7 +21,8 @@ from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.operator_actions import Delete, OperatorActions, ToDead
 from trioworkers.broker.redis.connection import Connection, Link, connect
-from trioworkers.exits import Held, Permit, held_unread, on_departure, on_end, on_exit, on_outcome, on_unread_exit
+from trioworkers.departures import Held, Permit, held_unread, on_departure, on_end, on_outcome
+from trioworkers.exits import on_exit, on_unread_exit
 from trioworkers.jobs.recording import Record
 from trioworkers.outcome import LET_GO, Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Retry, Snooze
 from trioworkers.send import Send

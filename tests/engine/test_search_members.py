@@ -14,9 +14,9 @@ from trioworkers.broker.contract import Settlement
 from trioworkers.broker.holds.search import HoldsSearch
 from trioworkers.broker.intake import open_intake
 from trioworkers.broker.people.operator_actions import OperatorActions, ToDead
+from trioworkers.departures import Held, on_outcome
 from trioworkers.engine import search as module
 from trioworkers.engine.search import Search
-from trioworkers.exits import Held, on_outcome
 from trioworkers.outcome import Retry
 from trioworkers.send import Send
 from trioworkers.wire.entry import Entry

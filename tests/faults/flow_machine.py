@@ -24,8 +24,8 @@ from trioworkers.broker.people.operator_actions import Delete, Next, OperatorAct
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
+from trioworkers.departures import Held, on_outcome
 from trioworkers.errors import Refused
-from trioworkers.exits import Held, on_outcome
 from trioworkers.jobs.batch import Members, OpenBatch
 from trioworkers.jobs.client import Client
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze

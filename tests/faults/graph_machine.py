@@ -12,7 +12,7 @@ from graph_shapes import random_graph
 from trioworkers import Batch, Job
 from trioworkers.broker.contract import Settlement
 from trioworkers.broker.holds.search import LET_MEMBERS_GO
-from trioworkers.exits import Held, on_outcome
+from trioworkers.departures import Held, on_outcome
 from trioworkers.jobs.batch import Members, members_of, waited_for
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
 from trioworkers.send import Send

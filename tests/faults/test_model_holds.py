@@ -30,8 +30,8 @@ from trioworkers.broker.people.operator_actions import Delete, OperatorActions
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
+from trioworkers.departures import Held, Permit, on_outcome
 from trioworkers.errors import BrokerError
-from trioworkers.exits import Held, Permit, on_outcome
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
 from trioworkers.send import Send
 from trioworkers.wire.entry import Entry

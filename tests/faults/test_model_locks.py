@@ -27,8 +27,9 @@ from trioworkers.broker.people.operator_actions import Delete, OperatorActions, 
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
+from trioworkers.departures import Held, on_outcome
 from trioworkers.errors import BrokerError
-from trioworkers.exits import Held, on_exit, on_outcome
+from trioworkers.exits import on_exit
 from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Snooze
 from trioworkers.send import Send
 from trioworkers.wire.encode import amend

@@ -30,8 +30,8 @@ from trioworkers.broker.people.operator_actions import Delete, OperatorActions
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
+from trioworkers.departures import Held, on_outcome
 from trioworkers.errors import Superseded, Unavailable
-from trioworkers.exits import Held, on_outcome
 from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry
 from trioworkers.send import Send
 from trioworkers.size_guard import SizeGuard

@@ -16,7 +16,8 @@ import attrs
 
 from trioworkers import outcome as outcomes
 from trioworkers.broker.clock import Clock
-from trioworkers.exits import Effect, Permit
+from trioworkers.departures import Permit
+from trioworkers.exits import Effect
 from trioworkers.send import Send
 from trioworkers.sending import Met, Sending
 from trioworkers.size_guard import SizeGuard

@@ -26,8 +26,9 @@ from trioworkers.broker.holds.limits import Candidate, Declared, Round, Tended
 from trioworkers.broker.holds.locks import Answer, Claim
 from trioworkers.broker.holds.ticks import Declaration, Registered, Take, Taken
 from trioworkers.broker.holds.within import Granted, Wants
+from trioworkers.departures import Permit
 from trioworkers.errors import BadJob, Refused
-from trioworkers.exits import Permit, given_up
+from trioworkers.exits import given_up
 from trioworkers.wire.dialect import Failure
 
 DUE_SETS = ("retry", "schedule", "delayed")

@@ -14,7 +14,7 @@ from trioworkers.broker.contract import PAGE_BYTES, Listed
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.broker.too_slow import ALL_THE_TIME_S
-from trioworkers.exits import Permit
+from trioworkers.departures import Permit
 from trioworkers.wire.packing import pack
 
 logger = logging.getLogger("trioworkers")

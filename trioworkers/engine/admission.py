@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Broker
+from trioworkers.departures import held_unread
 from trioworkers.engine.delivery import FETCHED, Delivery
 from trioworkers.engine.locks import Locks
 from trioworkers.engine.memberships import without_cancelled
@@ -20,7 +21,6 @@ from trioworkers.engine.permits import Permits, Verdict
 from trioworkers.engine.quarantine import WORKER_DIED
 from trioworkers.engine.settler import Settler
 from trioworkers.errors import BadPayload
-from trioworkers.exits import held_unread
 from trioworkers.outcome import REQUEUE, Bury, Expire, Snooze
 from trioworkers.retry import buried
 from trioworkers.wire.decode import jid_of

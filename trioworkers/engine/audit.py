@@ -15,8 +15,8 @@ import attrs
 import trio
 
 from trioworkers.broker.contract import Broker
+from trioworkers.departures import Permit
 from trioworkers.engine.delivery import LOST, RUNNING, Delivery
-from trioworkers.exits import Permit
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")

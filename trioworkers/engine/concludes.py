@@ -11,13 +11,13 @@ import attrs
 import trio
 
 from trioworkers import retry
+from trioworkers.departures import Held
 from trioworkers.engine import joblog, wanted
 from trioworkers.engine.containment import own_part
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.hook_calls import HookCalls
 from trioworkers.engine.job_metrics import JobMetrics
 from trioworkers.errors import BadJob
-from trioworkers.exits import Held
 from trioworkers.failures import stand_in, summary
 from trioworkers.jobs.context import Context
 from trioworkers.jobs.handler import AnyHandler

@@ -19,7 +19,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from trioworkers.exits import Held
+from trioworkers.departures import Held
 from trioworkers.outcome import REQUEUE, Checkpoint, Outcome, Requeue
 from trioworkers.wire.job import Job
 

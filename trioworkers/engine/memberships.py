@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trioworkers.broker.contract import Broker
+from trioworkers.departures import held_unread
 from trioworkers.engine import joblog
 from trioworkers.engine.delivery import FETCHED, Delivery
 from trioworkers.engine.permits import read_before_start
 from trioworkers.engine.settler import Settler
-from trioworkers.exits import held_unread
 from trioworkers.outcome import REQUEUE, Expire
 from trioworkers.wire.job import Job
 from trioworkers.wire.membership import BATCH_FIELD

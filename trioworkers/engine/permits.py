@@ -13,9 +13,10 @@ import attrs
 
 from trioworkers.broker.contract import Broker
 from trioworkers.broker.holds.limits import PARKED, START, Candidate
+from trioworkers.departures import Held, Permit
 from trioworkers.engine.delivery import Delivery
 from trioworkers.errors import BadArguments, BadPayload
-from trioworkers.exits import Held, Permit, on_exit
+from trioworkers.exits import on_exit
 from trioworkers.jobs.handler import ANY_CLASS
 from trioworkers.jobs.limits import ClassLimit, Limits
 from trioworkers.wire.dialect import Failure

@@ -9,8 +9,8 @@ from functools import partial
 import attrs
 import trio
 
+from trioworkers.departures import Held
 from trioworkers.engine.delivery import LOST, Checkpoints, Delivery
-from trioworkers.exits import Held
 from trioworkers.jobs.progress import Progress
 from trioworkers.outcome import Outcome, Requeue, Snooze
 from trioworkers.wire.encode import addressed

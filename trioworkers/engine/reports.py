@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import trio
 
+from trioworkers.departures import on_report
 from trioworkers.engine.delivery import RUNNING, Delivery
 from trioworkers.engine.settler import Settler
-from trioworkers.exits import Effect, on_report
+from trioworkers.exits import Effect
 
 EVERY_S = 1.0
 PAGE = 500

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 import trio
 
+from trioworkers.departures import held_unread
 from trioworkers.engine import joblog, wanted
 from trioworkers.engine.concludes import STOPPED, SUCCEEDED, Concludes, End, Failed, Succeeded
 from trioworkers.engine.containment import comes_from_outside, own_part
@@ -20,7 +21,6 @@ from trioworkers.engine.quarantine import WORKER_DIED
 from trioworkers.engine.recorder import close_sources, open_progress
 from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass, WorkerDied
-from trioworkers.exits import held_unread
 from trioworkers.failures import summary
 from trioworkers.http.time_left import telling_until
 from trioworkers.jobs.context import Context, Resources

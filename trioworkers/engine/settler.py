@@ -15,10 +15,11 @@ import trio
 
 from trioworkers.broker.contract import Broker, Settlement
 from trioworkers.broker.redis.connection import backoff, retrying
+from trioworkers.departures import Held, on_outcome
 from trioworkers.engine.delivery import LOST, SETTLED, SETTLING, Delivery
 from trioworkers.engine.unwritable import Unmade, Unwritable
 from trioworkers.errors import BrokerError
-from trioworkers.exits import Effect, Held, on_outcome
+from trioworkers.exits import Effect
 from trioworkers.failures import summary
 from trioworkers.outcome import (
     ACKNOWLEDGE,

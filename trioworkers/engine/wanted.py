@@ -9,8 +9,8 @@ import attrs
 import msgspec
 import trio
 
+from trioworkers.departures import Held, Kept, Permit
 from trioworkers.errors import DeadlinePassed
-from trioworkers.exits import Held, Kept, Permit
 from trioworkers.jobs.handler import AnyHandler
 from trioworkers.wire.job import Job
 from trioworkers.wire.lifetime import kept_s

@@ -20,9 +20,9 @@ from trioworkers.broker.contract import Broker
 from trioworkers.broker.holds.limits import Declared
 from trioworkers.broker.holds.within import GOES_ON, UNLEASED, Granted, Part, Wants
 from trioworkers.broker.redis.connection import retrying
+from trioworkers.departures import Held, Permit
 from trioworkers.engine.delivery import Delivery
 from trioworkers.errors import BadArguments, ConfigurationError, RateLimited, Refused, Superseded
-from trioworkers.exits import Held, Permit
 from trioworkers.jobs.limits import FleetLimit
 from trioworkers.wire.argument_key import argument_key
 from trioworkers.wire.job import Job

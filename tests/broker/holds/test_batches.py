@@ -17,8 +17,8 @@ from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
+from trioworkers.departures import Held, on_outcome
 from trioworkers.errors import BadJob, Refused
-from trioworkers.exits import Held, on_outcome
 from trioworkers.jobs.client import Client
 from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Snooze
 from trioworkers.send import Send

@@ -16,8 +16,8 @@ from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
+from trioworkers.departures import Permit, on_departure
 from trioworkers.errors import BrokerError
-from trioworkers.exits import Permit, on_departure
 from trioworkers.outcome import Acknowledge, Outcome, Requeue, Retry
 from trioworkers.send import Send
 from trioworkers.wire.decode import jid_of

@@ -16,8 +16,8 @@ from trioworkers.broker.holds.limits import GONE, PARKED, START, AdmissionKeys, 
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.limits import FleetLimits
 from trioworkers.broker.redis.connection import Connection, Link, connect
+from trioworkers.departures import Permit, on_departure
 from trioworkers.errors import BrokerError, Superseded
-from trioworkers.exits import Permit, on_departure
 from trioworkers.outcome import Acknowledge, Outcome, Requeue
 from trioworkers.wire.by_operator import decode_entry, encode_entry
 from trioworkers.wire.entry import Entry

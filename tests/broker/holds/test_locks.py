@@ -16,8 +16,9 @@ from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
+from trioworkers.departures import Held, on_outcome
 from trioworkers.errors import BrokerError
-from trioworkers.exits import Held, on_exit, on_outcome
+from trioworkers.exits import on_exit
 from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Snooze
 from trioworkers.send import Send
 from trioworkers.wire.decode import decode, jid_of

@@ -15,8 +15,8 @@ from trioworkers.broker.holds.within import GOES_ON, UNLEASED, Granted, Part, Wa
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, Link, connect
+from trioworkers.departures import Permit
 from trioworkers.errors import Superseded
-from trioworkers.exits import Permit
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec
 
