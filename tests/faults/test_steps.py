@@ -19,10 +19,11 @@ from trioworkers.broker.promote import DUE, PROMOTE
 from trioworkers.broker.reclaim import RECLAIM
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.settle import SETTLE
+from trioworkers.broker.settle_large import LARGE_FROM_BYTES, SETTLE_LARGE
 
 Work = Callable[..., Worker]
 ALL = all_scripts().values()
-IN_A_HURRY = [FETCH, FETCH_CAPSULE, SETTLE, PROMOTE, RECLAIM]
+IN_A_HURRY = [FETCH, FETCH_CAPSULE, SETTLE, SETTLE_LARGE, PROMOTE, RECLAIM]
 SELDOM = [CLAIM, BEAT, PAGE, DUE, PUT_BACK, RELEASE, DEREGISTER]
 
 
@@ -35,9 +36,10 @@ SELDOM = [CLAIM, BEAT, PAGE, DUE, PUT_BACK, RELEASE, DEREGISTER]
 def test_worker_is_killed_at_a_step(work: Work, jobs: Jobs, server: Server, proxy: Proxy, script: Script, when: str):
     for each in ALL:  # a script that Redis doesn't know yet would take two steps
         server.command("SCRIPT", "LOAD", each.text)
-    jobs.push(20, "Sleep", 0.2)
-    jobs.push_elsewhere(10, "schedule", "Sleep", 0.2)
-    jobs.push_elsewhere(10, "queue:q:dead:inprogress", "Sleep", 0.2)
+    fields = {"pad": "x" * LARGE_FROM_BYTES} if script is SETTLE_LARGE else {}
+    jobs.push(20, "Sleep", 0.2, **fields)
+    jobs.push_elsewhere(10, "schedule", "Sleep", 0.2, **fields)
+    jobs.push_elsewhere(10, "queue:q:dead:inprogress", "Sleep", 0.2, **fields)
     server.command("HSET", "tw:inprogress", "queue:q:dead:inprogress", "dead q")
 
     in_capsule = {"CAPSULE": "1"} if script is FETCH_CAPSULE else {}

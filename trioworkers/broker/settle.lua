@@ -15,18 +15,9 @@
 --                  which this script is only given where there are any
 -- result  msgpack {{number, 'gone' or an error}, …}, by their index among the payloads: what was not ours any more, or could not be written and is still ours; with the index 0 that there is more to be moved than this script had time for;
 --         error SUPERSEDED, or LATE for a copy of a group that was carried out after a newer one, and so finds nothing to do
-local holder, previous = unpack(redis.call('MGET', lease, last_settle))
-if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 local number = tonumber(group)
-local known, last = pcall(cmsgpack.unpack, previous or '')
-if known and type(last) == 'table' and type(last[2]) == 'number' then -- else nobody can say what came before
-  if last[1] == ours then
-    if last[2] == number then return last[3] end
-    if last[2] > number then return redis.error_reply('LATE') end
-  elseif not holder then -- sent in a life that is over
-    return redis.error_reply('SUPERSEDED ' .. tostring(last[1]))
-  end
-end
+local refused = fence(lease, last_settle, ours, number)
+if refused then return refused end
 
 local function add(set, score, payload)
   local apart = payload
@@ -107,13 +98,8 @@ for first = 1, #cleared, 1000 do -- all suspects of a worker may come through at
   redis.pcall('HDEL', suspects, unpack(cleared, first, last))
 end
 if counts_failures ~= '1' then processed = processed - failed end
-local function add_up(in_all, then_, n)
-  if n == 0 then return end
-  redis.pcall('INCRBY', in_all, n)
-  if redis.pcall('INCRBY', then_, n) == n then redis.call('EXPIRE', then_, 157680000) end
-end
-add_up(processed_in_all, processed_then, processed)
-add_up(failed_in_all, failed_then, failed)
+count_up(processed_in_all, processed_then, processed)
+count_up(failed_in_all, failed_then, failed)
 if effects then
   local due = {}
   for _, e in ipairs(effects[2]) do -- what could not be written is still ours, with all that it holds

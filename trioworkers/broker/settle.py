@@ -16,6 +16,7 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.contract import Settlement
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, Script, script
+from trioworkers.broker.settle_large import are_large, settle_large
 from trioworkers.broker.too_slow import CantPass
 from trioworkers.errors import Unavailable
 from trioworkers.exits import Effect, given_up
@@ -43,8 +44,8 @@ _SETTLE = partial(
     ),
     args=("group", "ours", "work", "counts_failures", "*payloads"),
 )
-SETTLE = _SETTLE(preludes=("send", "take"))
-SETTLE_HELD = _SETTLE(preludes=(*ENDS, "take"))
+SETTLE = _SETTLE(preludes=("send", "fence", "take"))
+SETTLE_HELD = _SETTLE(preludes=(*ENDS, "fence", "take"))
 """For a group whose jobs hold something, or send what will."""
 
 
@@ -70,6 +71,10 @@ class Settles(Owner):
         longer. Returns by index in the group what did not go through: "gone" for what is ours no more, else Redis's error, and the
         payload is still ours.
         """
+        if not cleared and are_large(group) and SETTLE_NAME not in self.too_slow:
+            gone = await self._settle_large(number, group)
+            if gone is not None:
+                return gone
         by_queue: defaultdict[str, list[int]] = defaultdict(list)  # indexes in the group
         more: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)  # than to forget a payload
         holding: list[int] = []
@@ -105,6 +110,20 @@ class Settles(Owner):
         if problems.pop(0, None) is not None:
             self.on_moves()
         return {indexes[number - 1]: problem for number, problem in problems.items()}
+
+    async def _settle_large(self, number: int, group: Sequence[Settlement]) -> dict[int, str] | None:
+        lists: defaultdict[str, list[bytes]] = defaultdict(list)
+        places: defaultdict[str, list[int]] = defaultdict(list)
+        for index, (queue, payload, _, _) in enumerate(group):
+            lists[self.in_progress(queue)].append(payload)
+            places[queue].append(index)
+        keys = self._settle_keys()
+        with self.too_slow.watching(SETTLE_NAME):
+            gone = await settle_large(self.connection, [*keys[:2], *keys[7:9]], [number, self.holder.lease], lists)
+        if gone is None:
+            return None
+        indexes = list(chain.from_iterable(places.values()))
+        return {indexes[place]: "gone" for place in gone}
 
     def _apart(self, group: Sequence[Settlement]) -> bytes:
         """The one payload of a group that the link can't carry as a whole. Raises CantPass for several: each shall be tried by itself; and for what it brings along."""

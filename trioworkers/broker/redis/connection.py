@@ -66,6 +66,21 @@ class Connection:
         name = operation or script.name
         return await self._ask(name, lambda epoch: epoch.evaluate(script, len(keys), *keys, *args), shield=shield)
 
+    async def run_around(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: tuple[Sequence[Any], Sequence[Any]],
+        commands: Sequence[tuple[bytes, Sequence[Any]]],
+    ) -> Sequence[Any] | None:
+        """Run a script, commands and the script again, with the first and the second of `args`, as one step that is carried out as a whole or not at all.
+
+        Returns the replies of all; where an error is among them it is raised. None: nothing was carried out, since Redis takes no such steps now; each by
+        itself it may take. Raises and cancelled as `run`.
+        """
+        before, after = ((len(keys), *keys, *each) for each in args)
+        return await self._ask(script.name, lambda epoch: epoch.evaluate_around(script, before, after, commands))
+
     def commands(self, operation: str) -> Commands:
         """Single commands, with types of our own. `operation`: what the log calls them; "" for what may be refused, and is then not logged."""
         return Commands(self, operation)

@@ -7,10 +7,11 @@ than the client's way through pool, retries and telemetry.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from itertools import starmap
+from typing import Any, NamedTuple, TypeVar
 
 import coredis
 import trio
@@ -30,6 +31,20 @@ END_PATIENCE_S = 1.0
 T = TypeVar("T")
 
 
+class Words(NamedTuple):
+    """A command as coredis's batches want it."""
+
+    name: bytes
+    serialized_arguments: Sequence[Any]
+    decode: bool = False
+
+
+def _raise_first(replies: Iterable[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+
+
 class Epoch:
     """One coredis client's life. Its pool loses a slot whenever a socket dies in its hands, so after trouble it is given up whole."""
 
@@ -41,6 +56,7 @@ class Epoch:
         self._silence_s = silence_s
         self._connection: Socket | None = None
         self._is_told = False
+        self._transacts: bool | None = None
         self._error: BaseException | None = None
 
     @property
@@ -65,6 +81,48 @@ class Epoch:
             return await self._patiently(connection, connection.create_request(b"EVALSHA", script.sha, *words))
         except exceptions.NoScriptError:  # Redis is new, or somebody flushed its scripts: by its text it can't fail so
             return await self._patiently(connection, connection.create_request(b"EVAL", script.text, *words))
+
+    async def evaluate_around(
+        self,
+        script: Script,
+        before: Sequence[Any],
+        after: Sequence[Any],
+        commands: Sequence[tuple[bytes, Sequence[Any]]],
+    ) -> Sequence[Any] | None:
+        """Run a script, commands, and the script once more, as one step. The replies of all; the first that is an error is raised.
+
+        None if Redis takes no such steps now, and so has done nothing: it may be full, or the user have few rights.
+        """
+        connection = await self.connection()
+        if not await self._has_transactions(connection):
+            return None
+        for first in ((b"EVALSHA", script.sha), (b"EVAL", script.text)):  # then what follows knows it by its digest
+            # Nothing comes between these: they are written without waiting.
+            words = [Words(b"MULTI", ()), Words(first[0], (first[1], *before)), *starmap(Words, commands)]
+            connection.create_request_batch([*words, Words(b"EVALSHA", (script.sha, *after))])  # type: ignore[list-item]
+            try:
+                replies: list[Any] = await self._patiently(connection, connection.create_request(b"EXEC"))
+                _raise_first(replies)
+            except exceptions.ExecAbortError:
+                return None
+            except exceptions.NoScriptError:
+                continue
+            return replies
+        raise Unavailable("the script is gone as soon as it is there")
+
+    async def _has_transactions(self, connection: Socket) -> bool:
+        """Whether there is MULTI: were it refused, what comes after it would be carried out all the same, one by one."""
+        if self._transacts is None:
+            connection.create_request(b"MULTI")
+            try:
+                self._transacts = await self._patiently(connection, connection.create_request(b"EXEC")) == []
+            except exceptions.ConnectionError:
+                raise
+            except exceptions.RedisError:
+                self._transacts = False
+                with suppress(exceptions.ResponseError):  # EXEC may be what is refused
+                    await self._patiently(connection, connection.create_request(b"DISCARD"))
+        return self._transacts
 
     async def run(self, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
         """Await a command of the client's."""

@@ -1,0 +1,36 @@
+-- Before and after the commands that take large payloads out of the in-progress lists, in one MULTI: Lua would look at every byte of each.
+-- step     'before' or 'after'
+-- group    see settle.lua, as all the others
+-- lists    a list, and a name for it between the two, and so on. Where the group is not to be written no list has that name, and the commands find nothing
+-- result   'before': nothing, or why it isn't written: the result that it had when it was, or an error. 'after': nothing
+local function each(act)
+  for i = before_lists + 1, #KEYS, 2 do act(KEYS[i], KEYS[i + 1]) end
+end
+
+if step == 'before' then
+  local number = tonumber(group)
+  local refused = fence(lease, last_settle, ours, number)
+  if refused then return refused end
+  each(function(list) redis.call('LLEN', list) end) -- fails here, before anything is renamed, if one is no list
+  each(function(list, apart)
+    local length = redis.call('LLEN', list)
+    -- Either may always write, and who began so may go on when Redis is full.
+    if length > 0 then redis.call('RENAME', list, apart) else redis.call('DEL', apart) end
+    redis.call('RPUSH', apart, 'tw:' .. length) -- which is no payload, and keeps the list there when all are taken
+  end)
+else
+  local taken, written = 0, false
+  each(function(list, apart)
+    local length = redis.call('RPOP', apart)
+    if not length then return end
+    written, taken = true, taken + tonumber(string.sub(length, 4))
+    local left = redis.call('LLEN', apart)
+    if left > 0 then redis.call('RENAME', apart, list) end
+    taken = taken - left
+  end)
+  if written then
+    count_up(processed_in_all, processed_then, taken)
+    -- Of a group whose reply is lost nobody will ask which of it was there.
+    redis.call('SET', last_settle, cmsgpack.pack({ours, tonumber(group), cmsgpack.pack({})}), 'EX', 86400)
+  end
+end
