@@ -20,7 +20,7 @@ from trioworkers.broker.intake import open_intake
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
-from trioworkers.broker.redis.pace import LEAST_BYTES
+from trioworkers.broker.redis.pace import LEAST_BYTES, MOST_BYTES, Pace
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.resque_broker import ResqueBroker
 from trioworkers.engine.maintenance import Reclaimer
@@ -228,3 +228,14 @@ def test_what_could_be_a_job_of_ours_is_never_huge():
     for most in (1, 1000, 1 << 20, 1 << 28):
         guard = SizeGuard(Settings(max_payload_bytes=most))
         assert guard.huge_bytes > most + WHAT_WE_ADD_BYTES
+
+
+async def test_what_takes_all_the_time_is_taken_for_more_than_the_link_carries(monkeypatch: pytest.MonkeyPatch):
+    """Where nothing is fetched that says how slow it is, a large payload that came due would stay in everybody's way."""
+    monkeypatch.setattr(too_slow, "ALL_THE_TIME_S", 0.0)
+    pace = Pace("here")
+    failing = too_slow.TooSlow(pace)
+    for _ in range(too_slow.TRIES):
+        failing.failed("due", 0.0)
+    assert "due" in failing
+    assert pace.bytes <= MOST_BYTES / 10

@@ -24,6 +24,8 @@ class Proxy:
         self.drip = False
         self.bandwidth = 0.0
         """Bytes a second that all connections share in one direction; 0 for as many as there are."""
+        self.only_requests = False
+        """Whether only these are slowed down so: a line may carry less up than down."""
         self._booked_until = {False: 0.0, True: 0.0}
         self._booking = threading.Lock()
         self.requests_pass = threading.Event()
@@ -134,7 +136,7 @@ class Proxy:
                 self._open -= {source, sink}
 
     def _wait_for_the_line(self, size: int, is_reply: bool) -> None:
-        if not self.bandwidth:
+        if not self.bandwidth or (is_reply and self.only_requests):
             return
         with self._booking:
             start = max(time.monotonic(), self._booked_until[is_reply])

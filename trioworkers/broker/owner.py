@@ -30,7 +30,7 @@ class Owner(Sender):
         self.holder = holder
         self.worker = worker
         self._lease_key = keys.lease(holder.process_id)
-        self.too_slow = TooSlow()
+        self.too_slow = TooSlow(connection.link.pace)
         self.cut_off: set[str] = set()
         """Queues a wait for which was cut off, perhaps in the middle of a payload."""
 

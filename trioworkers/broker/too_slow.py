@@ -10,6 +10,7 @@ import trio
 
 from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S
 from trioworkers.broker.redis.epoch import MOST_SILENCES
+from trioworkers.broker.redis.pace import Pace
 from trioworkers.errors import Unavailable
 
 ALL_THE_TIME_S = REPLY_TIMEOUT_S * (MOST_SILENCES - 1)
@@ -25,9 +26,10 @@ class CantPass(Exception):
 
 
 class TooSlow:
-    """One worker's, by what was read or written."""
+    """One worker's, by what was read or written. `pace`: that of its link, of which so little is asked the next time that it gets to what it carries."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
         self._failed: Counter[str] = Counter()
 
     def __contains__(self, what: str) -> bool:
@@ -54,3 +56,4 @@ class TooSlow:
         """Take note of what failed just now."""
         if trio.current_time() - began_at >= ALL_THE_TIME_S:
             self._failed[what] += 1
+            self._pace.failed()
