@@ -142,7 +142,7 @@ class Sending:
         size, has_locks = 0, False
         push: dict[str, tuple[Any, ...]] = {}
         later: list[Any] = []
-        members: list[tuple[Job, Membership, bytes]] = []
+        members: list[_Member] = []
         for number, send in enumerate(sends):
             job = send.job
             dialect, keys = self.spoken_on(job.queue)
@@ -157,7 +157,7 @@ class Sending:
             _admit(admit, job, payload, now_s)
             size += len(payload)
             if job.batch is not None:
-                members.append((job, job.batch, payload if at_once else b""))
+                members.append((job, job.batch, payload if at_once else b"", number))
                 if job.batch.after:  # it waits for others
                     size += _weight_of_edges(members)
                     if size >= max_bytes:
@@ -181,27 +181,25 @@ class Sending:
             return (*work, self.keys.own, *([self._joining(members, size, now_s)] if members else ()))
         return work
 
-    def _joining(
-        self, members: Sequence[tuple[Job, Membership, bytes]], size: int, now_s: float
-    ) -> list[tuple[Any, ...]]:
+    def _joining(self, members: Sequence[_Member], size: int, now_s: float) -> list[tuple[Any, ...]]:
         """The batches whose members these jobs are: see `look_at_batches` in `batches.lua`. Raises BadJob."""
         ops: dict[str, tuple[Any, ...]] = {}
-        for job, membership, payload in members:
+        for job, membership, payload, number in members:
             if membership.batch not in ops:
                 ops[membership.batch] = self._op(membership.batch, membership.opening, now_s)
             ops[membership.batch][1].append(job.jid)
             if membership.after:
-                ops[membership.batch][4].append(self._successor(job, membership, payload))
+                ops[membership.batch][4].append(self._successor(job, membership, payload, number))
         if any(op[2] and op[3] for op in ops.values()):
             if size > BATCH_BYTES:
                 raise BadJob(f"a batch that is sent in one step has {BATCH_BYTES:,} bytes at most: use client.batch(…)")
-            if sum(len(member.after) for _, member, _ in members) > MAX_EDGES:
+            if sum(len(member.after) for _, member, *_ in members) > MAX_EDGES:
                 raise BadJob(
                     f"in a batch that is sent in one step jobs wait for {MAX_EDGES:,} others at most, all told: put one job between the many and the many"
                 )
         return list(ops.values())
 
-    def _successor(self, job: Job, membership: Membership, payload: bytes) -> tuple[Any, ...]:
+    def _successor(self, job: Job, membership: Membership, payload: bytes, number: int) -> tuple[Any, ...]:
         """A member that waits for others: see `add_successors` in `batches.lua`. Raises BadJob."""
         if not payload:
             raise BadJob(f"{job.job_class}: it waits for other jobs, and can't wait for a time as well")
@@ -210,7 +208,8 @@ class Sending:
         from trioworkers.exits import on_exit  # noqa: PLC0415 - as in `_item`
 
         ends = [effect for effect in on_exit(payload, "skipped") if effect[0] != "member"]
-        return (job.jid, payload, way, membership.after, membership.on_failure, ends)
+        stands = payload if job.lock is None else _item(payload, job, job.lock, number)
+        return (job.jid, stands, way, membership.after, membership.on_failure, ends)
 
     def _op(self, batch: str, opening: Opening | None, now_s: float) -> tuple[Any, ...]:
         if opening is None:
@@ -247,7 +246,7 @@ class Sending:
         return Call([key], [b"%.3f" % (now_s + CALL_LIFE_S), parcel], type(parcel) is LockedParcel)
 
 
-def _weight_of_edges(members: Sequence[tuple[Job, Membership, bytes]]) -> int:
+def _weight_of_edges(members: Sequence[_Member]) -> int:
     """What it weighs in a parcel that the last one waits for others: for Redis that is more than to push it. Those with whom a batch comes into being go together, however many."""
     edges = len(members[-1][1].after)
     return 0 if members[0][1].opening is not None else (edges + SUCCESSOR_EDGES) * (PARCEL_BYTES // MAX_EDGES)
@@ -259,6 +258,10 @@ def _admit(admit: Callable[[Job, bytes], None] | None, job: Job, payload: bytes,
     if job.deadline is not None:
         refuse_past(job.deadline, now_s)
     admit(job, payload)
+
+
+_Member = tuple[Job, Membership, bytes, int]
+"""Of a batch, with its payload if it is sent at once, and its number among all that is sent."""
 
 
 class _Counted(Iterator[Send]):
@@ -278,7 +281,7 @@ def _item(payload: bytes, job: Job, lock: Lock, number: int) -> tuple[Any, ...]:
     """What stands for the payload of a unique job: see `take_locks` in `unique.lua`."""
     from trioworkers.exits import on_exit  # noqa: PLC0415 - few jobs need it, and it takes 7 ms of a web program's start
 
-    ends = () if job.keep_result is None and not job.extra else on_exit(payload, "replaced")
+    ends = () if job.keep_result is None and job.batch is None and not job.extra else on_exit(payload, "replaced")
     every_ms = math.ceil(lock.every_s * 1000)
     return (payload, job.jid, lock.key, lock.on_conflict, every_ms, lock.max_wait_s, ends, number)
 

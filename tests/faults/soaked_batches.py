@@ -6,10 +6,13 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 import attrs
+from graph_shapes import random_graph
 
 from trioworkers import Batch, Job, TrioworkersError
 from trioworkers.jobs.batch import Members
 from trioworkers.sync import Client
+
+ONLY_RUN = (0, 0, 1)
 
 
 @attrs.define
@@ -21,14 +24,15 @@ class SoakedBatches:
     acknowledged: dict[str, Sequence[tuple[str, str]]] = attrs.field(factory=dict)
 
     def send(self, chance: random.Random) -> tuple[set[str], bool]:
-        """Send one, in layers; what must run then, and whether that is sure. Whatever becomes of a member, those that wait for it run."""
+        """Send one; what must run then, and whether that is sure. Whatever becomes of a member, those that wait for it run."""
         batch = Batch("soak", on_finished=sleeping(0.0))
         edges: list[tuple[str, str]] = []
-        before: list[Members] = []
-        for _ in range(chance.randrange(1, 5)):
-            jobs = [sleeping(chance.uniform(0, 0.1)) for _ in range(chance.randrange(1, 6))]
+        added: list[Members] = []
+        for layer in random_graph(chance, chance.choice([3, 10, 10, 100]), ONLY_RUN):
+            jobs = [sleeping(chance.uniform(0, 0.1)) for _ in range(layer.count)]
+            before = [added[number] for number in layer.after]
             edges += [(jid, job.jid) for each in before for jid in each for job in jobs]
-            before = [batch.add(*jobs, after=before, on_failure="run")]
+            added.append(batch.add(*jobs, after=before, on_failure="run"))
         jids = {job.jid for job in batch.members()} | {f"{batch.id}-finished"}
         try:
             with Client(self.url, retry_for=0) as client:

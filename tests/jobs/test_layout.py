@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from trioworkers import App, BadJob, Batch, Client, ConfigurationError, FleetLimit, Job, Shard, Unique, chosen_redis
 from trioworkers.jobs.layout import Layout
 from trioworkers.shards import chosen
+from trioworkers.wire.lock import Lock
 
 A, B, C = (Shard(f"redis://127.0.0.1:{port}/0") for port in (7101, 7102, 7103))
 NAMES = st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True)
@@ -297,6 +298,18 @@ def test_batch_lies_where_all_of_it_can():
     assert layout.together([Job("track", "X"), Job("mail", "Y")]) == ("b",)
     with pytest.raises(BadJob, match="a batch lies in one shard, with all its jobs and callbacks"):
         layout.together([Job("track", "X"), Job("mail", "Y")], "a")
+
+
+def test_batch_lies_where_its_unique_members_have_their_locks():
+    """Elsewhere nobody would find them, and there could be two of one."""
+    app = app_with("track")
+    layout = layout_of(app)
+    members = [Job("track", "X", lock=Lock(f"key {number}")) for number in range(20)]
+    places = {layout.place(member) for member in members}
+    assert len(places) > 1
+    assert {layout.together([member]) for member in members} == {(place,) for place in places}
+    with pytest.raises(BadJob, match="its lock is in"):
+        layout.together(members)
 
 
 def test_batch_that_would_lie_in_two_shards_is_refused():

@@ -22,7 +22,7 @@ for number = before_calls + 1, #ARGV do
   local push, later, own, ops = unpack(cmsgpack.unpack(ARGV[number]))
   local ok, answer = true, {}
   if ops then ok, answer = pcall(look_at_batches, own, ops) end
-  if ok and own then ok, answer = pcall(take_locks, own, push, later) end
+  if ok and own then ok, answer = pcall(take_locks, own, push, later, nil, ops) end
   local is_duplicate = not ok and string.match(words(answer), '^DUPLICATE ')
   if ok then
     local problem

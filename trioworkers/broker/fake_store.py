@@ -16,7 +16,7 @@ from trioworkers.broker.contract import (
 from trioworkers.broker.holds.fake_batches import FakeBatches
 from trioworkers.broker.holds.fake_effects import FakeEffects
 from trioworkers.broker.holds.fake_limits import FakeLimits
-from trioworkers.broker.holds.fake_locks import FakeLocks
+from trioworkers.broker.holds.fake_locks import DROPS, FakeLocks
 from trioworkers.broker.holds.fake_ticks import FakeTicks
 from trioworkers.broker.holds.locks import Answer
 from trioworkers.broker.sorted_payloads import SortedPayloads
@@ -151,10 +151,12 @@ class FakeStore:
 
     def _send(self, sends: Sequence[Send], given_up: tuple[str, str] | None = None) -> Met:
         now_s, met = self.clock.now_s(), {}
+        unsent: set[str] = set()
         for number, send in enumerate(sends):
             job = send.job
-            if job.batch is not None and job.batch.after:
-                continue  # it waits for others
+            waits = job.batch is not None and bool(job.batch.after)  # for others
+            if waits and job.lock is None:
+                continue
             later = debounced(send)
             due_s = None if later.delay_s is None and later.at_s is None else later.due_s(now_s)
             dialect, keys = self.spoken_on(job.queue)
@@ -163,12 +165,14 @@ class FakeStore:
                 goes_out, there, due_s = self.locks.send(job, job.lock, payload, due_s, given_up)
                 if there is not None:
                     met[number] = there
-                if not goes_out:
+                if not goes_out and (there == job.jid or job.lock.on_conflict in DROPS):
+                    unsent.add(job.jid)
+                if waits or not goes_out:
                     continue
             if due_s is None:
                 self._push(job.queue, payload)
             else:
                 waits_in = dialect.waits_in(payload, keys)
                 self.sets["schedule" if waits_in == keys.schedule else "delayed"].add(payload, due_s)
-        self.batches.add([send.job for send in sends])
+        self.batches.add([send.job for send in sends], unsent)
         return met

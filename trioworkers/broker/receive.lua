@@ -30,7 +30,7 @@ for number = math.max(first, last + 1), first + #ARGV - before_entries - 1 do
   end
   local push, later, own, ops = unpack(answer)
   if ops then ok, answer = pcall(look_at_batches, own, ops) end
-  if ok and own then ok, answer = pcall(take_locks, own, push, later) end
+  if ok and own then ok, answer = pcall(take_locks, own, push, later, nil, ops) end
   if ok then
     ok, answer = pcall(send, push, later)
     if ok and ops then add_to_batches(own, ops) end

@@ -27,7 +27,7 @@ end
 local write = {
   sends = function(_, push, later, own, ops, given_up)
     if ops then look_at_batches(own, ops) end -- batches.lua
-    if own then take_locks(own, push, later, given_up) end -- unique.lua
+    if own then take_locks(own, push, later, given_up, ops) end -- unique.lua
     send(push, later)
     if ops then add_to_batches(own, ops) end
     return 1, 0

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_JOBS = 1000
 """Of a batch that is sent in one step."""
 MAX_DESCRIPTION = 200
+TAKE_OVER = ("replace", "latest", "debounce")
+"""What becomes of a unique job that takes the place of another one, or follows it."""
 
 
 class Members(tuple[str, ...]):  # noqa: SLOT001 - a tuple can have none, and this is one that says more
@@ -90,7 +92,7 @@ class Batch:
         if name:
             check_name(name, len(jobs), self._names)
         for job in jobs:
-            check_member(job)
+            check_member(job, waits=bool(before))
             if job.jid in self._jobs:
                 raise BadJob(f"{job.job_class} {job.jid} is in this batch already: each member is a job of its own")
             if len(self._jobs) >= MAX_JOBS:
@@ -160,7 +162,9 @@ def opening(description: str, on_success: Job | None, on_finished: Job | None, o
         if not isinstance(job, Job):
             raise BadJob(f"on_{event} is a job, as handler.job(…) makes it, not {job!r:.80}")
         if job.lock is not None or job.batch is not None:
-            raise BadJob(f"on_{event}: {job.job_class} is unique or in a batch; a callback is neither")
+            raise BadJob(
+                f"on_{event}: {job.job_class} is unique or in a batch; a callback is neither: it shall come, once"
+            )
     return Opening(description, {event: job for event, job in callbacks.items() if job is not None})
 
 
@@ -202,8 +206,8 @@ def waited_for(batch: str, after: Iterable[Members], on_failure: object) -> tupl
     return tuple(before)
 
 
-def check_member(job: Job) -> None:
-    """Raise BadJob for what can't be a member."""
+def check_member(job: Job, *, waits: bool) -> None:
+    """Raise BadJob for what can't be a member; `waits`: for others."""
     if not isinstance(job, Job):
         raise BadJob(f"a member of a batch is a job, as handler.job(…) makes it, not {job!r:.80}")
     if job.batch is not None:
@@ -213,8 +217,10 @@ def check_member(job: Job) -> None:
             f"{job.job_class}: a batch ends when its members tell how they ended, which only handlers of trioworkers do. Build it with handler.job(…), or say "
             "Job(…, runs_here=True) if another program of yours has the handler; a job for Ruby can be a callback: on_success=Job(…)"
         )
-    if job.lock is not None:
-        raise BadJob(f"{job.job_class} is unique: whether it is sent nobody knows before, so it can't be in a batch")
+    if waits and job.lock is not None and job.lock.on_conflict in TAKE_OVER:
+        raise BadJob(
+            f"{job.job_class} waits for other jobs, and so can't take the place of its like, as on_conflict={job.lock.on_conflict!r} has it: use 'skip' or 'raise'"
+        )
 
 
 def members_of(
@@ -222,7 +228,7 @@ def members_of(
 ) -> list[Job]:
     """`jobs` as members of a batch that is there already. Raises BadJob."""
     for job in jobs:
-        check_member(job)
+        check_member(job, waits=bool(before))
     return [attrs.evolve(job, batch=Membership(batch, None, before, on_failure, name=name)) for job in jobs]
 
 

@@ -93,13 +93,13 @@ class Layout:
         """The shards in which all these jobs can lie, with `where` those of them that is this one. Raises BadJob if there is none."""
         common: tuple[str, ...] = self.names
         for job in jobs:
-            there = self.of(job.queue)
+            there = self.of(job.queue) if job.lock is None else (self.place(job),)  # where all look for its lock
             found = tuple(name for name in common if name in there and where in (None, name))
             if not found:
                 wanted = " and ".join(map(called, common if where is None else (where,)))
                 raise BadJob(
                     f"{job.job_class}: a batch lies in one shard, with all its jobs and callbacks; this one's is to be in {wanted}, "
-                    f"and queue {job.queue!r} is in {' and '.join(map(called, there))}"
+                    f"and {f'queue {job.queue!r}' if job.lock is None else 'its lock'} is in {' and '.join(map(called, there))}"
                 )
             common = found
         return common

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import attrs
 
@@ -86,8 +86,8 @@ class FakeBatches:
         if known.cancelled:
             raise Refused(f"ERR batch {batch} is cancelled: nothing can be added to it")
 
-    def add(self, jobs: Sequence[Job]) -> None:
-        """They have been sent."""
+    def add(self, jobs: Sequence[Job], unsent: Collection[str] = ()) -> None:
+        """They have been sent, but for unique ones that met another one: these are no members."""
         opened: dict[str, Opening] = {}
         for job in jobs:
             if job.batch is not None:
@@ -95,6 +95,9 @@ class FakeBatches:
                     opened[job.batch.batch] = job.batch.opening
                     self.open(job.batch.batch, job.batch.opening)
                 known = self.by_id[job.batch.batch]
+                if job.jid in unsent:
+                    known.ends[job.jid] = "unsent"
+                    continue
                 known.pending.add(job.jid)
                 known.total += 1
                 if job.batch.after:

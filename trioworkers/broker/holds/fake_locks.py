@@ -12,6 +12,9 @@ from trioworkers.exits import Effect, on_exit
 from trioworkers.wire.job import Job
 from trioworkers.wire.lock import Lock
 
+DROPS = ("skip", "raise", "throttle")
+"""What a job says that is not kept if another one has its lock."""
+
 
 @attrs.frozen
 class Next:

@@ -21,7 +21,6 @@ local function touch_batches(own, ids)
   for _, id in ipairs(ids) do redis.call('ZADD', own .. 'batches', 'XX', now(), id) end
 end
 
-local touch_locks = touch_named
 touch_named = function(own, payloads)
   touch_locks(own, payloads)
   local ids, known = {}, {}
@@ -51,7 +50,7 @@ local function look_whether_it_takes(own, id)
 end
 
 -- Errors before anything is written. ops: {{ID, {jid, …}, opening or false, 1 if it is to be sealed, {successor, …}}, …}
---   successor {jid, payload, {queue, its key, how to push, key of the set of queues}, {jid that it waits for, …}, on_failure, effects if it is not run}
+--   successor {jid, payload (or of a unique one what stands for it: see unique.lua), {queue, its key, how to push, key of the set of queues}, {jid that it waits for, …}, on_failure, effects if it is not run}
 local function look_at_batches(own, ops)
   for _, op in ipairs(ops) do
     local id, jids, opening = op[1], op[2], op[3]
@@ -215,10 +214,24 @@ local function cancel_batch(own, id)
   return 1
 end
 
+-- Unique jobs that were not sent are no members. Who waits for one can't know when its like is done: for him it is gone.
+local function without_unsent(key, jids, known)
+  local members = {}
+  for _, jid in ipairs(jids) do
+    if unsent[jid] then
+      known[jid] = 'gone'
+      if redis.call('HGET', key, 'state') == 'open' then redis.call('HSET', key .. ':graph', 'x:' .. jid, 1) end
+    else
+      members[#members + 1] = jid
+    end
+  end
+  return members
+end
+
 -- After what is sent with them was.
 local function add_to_batches(own, ops)
   for _, op in ipairs(ops) do
-    local id, jids, opening, seals = op[1], op[2], op[3], op[4] == 1
+    local id, jids, opening, seals, known = op[1], op[2], op[3], op[4] == 1, {}
     local key = batch_key(own, id)
     if opening then
       redis.call('HSET', key, 'state', 'open', 'description', opening[1], 'created', string.format('%.6f', now()), 'total', 0)
@@ -231,12 +244,13 @@ local function add_to_batches(own, ops)
         redis.call('HINCRBY', batch_key(own, opening[2]), 'total', 1)
       end
     end
+    if next(unsent) then jids = without_unsent(key, jids, known) end
     for first = 1, #jids, 1000 do
       redis.call('SADD', key .. ':jids', unpack(jids, first, math.min(first + 999, #jids)))
     end
     count(key, 'total', #jids)
     redis.call('HSET', key, 'added', string.format('%.6f', now()))
-    local skipped = op[5][1] and add_successors(own, key, op[5]) or {}
+    local skipped = op[5][1] and add_successors(own, key, op[5], known) or {}
     if skipped[1] then
       local ends = {}
       also_ends(own, id, ends, skipped)

@@ -10,6 +10,7 @@
 local FOLLOWERS = 200
 local at_once = 500 -- of those that wait so many are moved in one step: no script shall take longer than 10 ms
 local moves_wait = false
+local touch_locks = touch_named -- as unique.lua has it: batches.lua adds to it
 
 -- Whoever does the upkeep goes on with these.
 local function later(own, effects)
@@ -54,9 +55,9 @@ local function keep_followers(graph, followers, fields)
   end
 end
 
--- successors: see look_at_batches. Returns the jids of those that are skipped.
-local function add_successors(own, key, successors)
-  local graph, followers, fields, known, skipped, push = key .. ':graph', {}, {}, {}, {}, {}
+-- successors: see look_at_batches; `known`: how some stand that they wait for. Returns the jids of those that are skipped.
+local function add_successors(own, key, successors, known)
+  local graph, followers, fields, skipped, push = key .. ':graph', {}, {}, {}, {}
   local is_last = redis.call('ZCOUNT', own .. 'successors', string.format('%.17g', now()), '+inf') == 0
   for _, s in ipairs(successors) do
     local jid, payload, way, on_failure = s[1], s[2], s[3], s[5]
@@ -129,6 +130,7 @@ local function follow_page(own, graph, jid, how, page, skipped)
     end
   end
   if push[1] then send(push, {}) end
+  touch_locks(own, gone)
   if gone[1] then redis.call('ZREM', own .. 'successors', unpack(gone)) end
   if over[1] then redis.call('HDEL', graph, unpack(over)) end
   for _, c in ipairs(counted) do

@@ -6,9 +6,10 @@
 -- LOCK {jid that has it, since, touched: when it moved last, NEXT or false, when it is due or false, effects of its replacement}
 -- NEXT {when it was sent, jid, queue, its key, how to push, key of the set of queues, when it is due or false, the sorted set where it waits for that
 --       or false, 1 if it follows the one that runs, effects of its replacement}
+-- Those that are sent but don't go out, nor wait to take a lock over, are noted in `unsent`: no batch counts them.
 -- One hash for all, which a group of jobs reads and writes as one. What can't be read there is no lock.
 
-local locks, changed_locks = {}, {}
+local locks, changed_locks, unsent = {}, {}, {}
 
 local function is_sound(n)
   return type(n) == 'table' and type(n[1]) == 'string' and type(n[2]) == 'string' and type(n[3]) == 'string' and type(n[4]) == 'string'
@@ -159,7 +160,7 @@ local function moved_on(own, lock, item, l)
   return false
 end
 
--- What becomes of one unique job that is sent: whether it goes out, and who is there already. way: {queue, its key, how to push, key of the set of
+-- What becomes of one unique job that is sent: whether it goes out, who is there already, and whether it is kept to take over from that one. way: {queue, its key, how to push, key of the set of
 -- queues}; l: its entry of `later`, of one that is to wait for its time; given_up: {KEY, jid} of a job that ends in this very step.
 local function decide_unique(own, item, way, l, given_up)
   local jid, key, policy = item[2], item[3], item[4]
@@ -183,13 +184,13 @@ local function decide_unique(own, item, way, l, given_up)
   local due, place = l and (l[3] or t + l[2]), l and l[4]
   if type(place) ~= 'string' then due, place = false, false end
   keep_next(own, lock, item[1], jid, {way[1], way[2], way[3], way[4], due, place}, policy == 'replace' and 0 or 1, item[7])
-  return false, holder
+  return false, holder, true
 end
 
 -- The unique jobs among those that are to be sent take their locks, or don't go out. In `push` and `later` (see send.lua) each stands in the place of its
 -- payload as {payload, jid, KEY, 'skip' | 'raise' | 'replace' | 'latest' | 'debounce' | 'throttle', ms that a spell lasts, longest wait, effects of its
--- replacement, its number, way}. Returns {number, jid of who is there, …}. An error, before anything is written: DUPLICATE number jid; a key of the wrong type.
-local function take_locks(own, push, later, given_up)
+-- replacement, its number, way}. `ops`: of batches (see batches.lua), among whose successors they stand likewise; these may only 'skip', 'raise' or 'throttle'. Returns {number, jid of who is there, …}. An error, before anything is written: DUPLICATE number jid; a key of the wrong type.
+local function take_locks(own, push, later, given_up, ops)
   local items, keys = {}, {}
   local function note(item, way, l)
     items[#items + 1] = {item, way, l}
@@ -203,6 +204,12 @@ local function take_locks(own, push, later, given_up)
   for _, l in ipairs(later) do
     if type(l[1]) == 'table' then note(l[1], l[1][9], l) end
   end
+  for _, op in ipairs(ops or {}) do
+    for _, s in ipairs(op[5]) do
+      if type(s[2]) == 'table' then note(s[2], s[3]) end
+    end
+  end
+  unsent = {}
   table.sort(items, function(a, b) return a[1][8] < b[1][8] end)
   look('HLEN', own .. 'unique')
   look('ZCARD', own .. 'next')
@@ -218,8 +225,9 @@ local function take_locks(own, push, later, given_up)
   end
   local answer, goes = {}, {}
   for _, i in ipairs(items) do
-    local goes_out, there = decide_unique(own, i[1], i[2], i[3], given_up)
+    local goes_out, there, is_kept = decide_unique(own, i[1], i[2], i[3], given_up)
     goes[i[1]] = goes_out
+    if not goes_out and not is_kept then unsent[i[1][2]] = true end
     if there then answer[#answer + 1], answer[#answer + 2] = i[1][8], there end
   end
   for _, p in ipairs(push) do
@@ -233,6 +241,14 @@ local function take_locks(own, push, later, given_up)
     local item = later[n][1]
     if type(item) == 'table' then
       if goes[item] then later[n][1] = item[1] else table.remove(later, n) end
+    end
+  end
+  for _, op in ipairs(ops or {}) do
+    for n = #op[5], 1, -1 do
+      local item = op[5][n][2]
+      if type(item) == 'table' then
+        if goes[item] then op[5][n][2] = item[1] else table.remove(op[5], n) end
+      end
     end
   end
   write_locks(own)
