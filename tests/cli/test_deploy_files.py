@@ -1,4 +1,4 @@
-"""The files in deploy/: `doctor` reads their grace period, which is enough, and their own tools take them where these are installed."""
+"""The files in deploy/: `doctor` finds nothing wrong in them, and what is wrong in others like them; their own tools take them where these are installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from servers import ROOT
 
-from trioworkers.cli.checkup import check_grace, grace_in
+from trioworkers.cli.checkup import PARENT_SECONDS, check_grace
+from trioworkers.cli.findings import deployment
+from trioworkers.cli.manifests import check_manifest, read_manifest
 from trioworkers.process.place import PATIENCE_S
 from trioworkers.settings import settings
 
@@ -21,11 +23,68 @@ MANIFESTS = ("compose.yaml", "trioworkers.service", "kubernetes.yaml")
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_grace_period_is_enough(name: str):
+    its = read_manifest(FOLDER / name)
+    seconds, source = its.grace_s
     timeout_s = settings({}, {}).shutdown_timeout
-    seconds, source = grace_in(FOLDER / name)
-    assert check_grace(seconds, source, timeout_s).level == "ok"
-    before_s = 60 if "preStop" in (FOLDER / name).read_text() else 0
-    assert seconds >= before_s + timeout_s + PATIENCE_S + 2
+    assert seconds is not None
+    assert PARENT_SECONDS == PATIENCE_S
+    assert check_grace(seconds, source, timeout_s, before_s=its.before_s, several=True).level == "ok"
+    assert seconds >= (60 if name == "kubernetes.yaml" else 0) + timeout_s + PATIENCE_S + 2
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", *MANIFESTS])
+def test_nothing_is_wrong_in_them(name: str):
+    assert [finding.level for finding in check_manifest(read_manifest(FOLDER / name), ["queue:default"])] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("trioworkers.service", " --processes auto", "", "only `--processes` tells systemd"),
+        ("trioworkers.service", "KillMode=mixed", "", "stops each process twice"),
+        ("trioworkers.service", "KillMode=mixed", "KillMode=control-group", "stops each process twice"),
+        ("trioworkers.service", "Restart=on-failure", "", "stays away"),
+        ("trioworkers.service", "KillMode=mixed", "KillMode=mixed\nKillSignal=SIGHUP", "KillSignal is SIGHUP"),
+        ("trioworkers.service", "=/srv/app/.venv/bin/trioworkers run app:app", "=/bin/sh -c 'trioworkers run app:app'", "a shell"),
+        ("kubernetes.yaml", "httpGet: {path: /live", "httpGet: {path: /ready", "livenessProbe asks for /ready"),
+        ("kubernetes.yaml", '"--health", ":7433", ', "", "no `--health` answers"),
+        ("kubernetes.yaml", '":7433"', '"127.0.0.1:7433"', "answers inside the pod only"),
+        ("kubernetes.yaml", "containerPort: 7433", "containerPort: 7434", "probes ask at port 7434"),
+        ("kubernetes.yaml", '"--processes", "2"', '"--processes", "auto"', "each core of the node"),
+        ("kubernetes.yaml", '"--max-rss"', '"--process-id", "web", "--max-rss"', "refuse to start"),
+        ("kubernetes.yaml", "      containers:", "      shareProcessNamespace: true\n      containers:", "goes nowhere"),
+        ("kubernetes.yaml", "minReplicaCount: 1", "minReplicaCount: 0", "nothing scales up"),
+        ("kubernetes.yaml", "listName: queue:default", "listName: default", "none of the App's queues"),
+        ("compose.yaml", '"--appendonly", "yes", ', "", "a restart loses jobs"),
+        ("compose.yaml", "noeviction", "allkeys-lru", "throws jobs away"),
+        ("compose.yaml", "restart: unless-stopped", "", "stays away"),
+        ("compose.yaml", "    stop_grace_period", "    stop_signal: SIGKILL\n    stop_grace_period", "stop_signal is SIGKILL"),
+        ("Dockerfile", 'ENTRYPOINT ["trioworkers", "run", "app:app"]', "ENTRYPOINT trioworkers run app:app", "starts a shell"),
+        ("Dockerfile", "STOPSIGNAL SIGTERM", "STOPSIGNAL SIGQUIT", "STOPSIGNAL is SIGQUIT"),
+    ],
+)  # fmt: skip
+def test_mistake_is_found(tmp_path: Path, name: str, old: str, new: str, said: str):
+    text = (FOLDER / name).read_text()
+    assert old in text
+    (tmp_path / name).write_text(text.replace(old, new))
+    found = list(check_manifest(read_manifest(tmp_path / name), ["queue:default"]))
+    assert [finding for finding in found if said in finding.text], found
+    assert all(finding.level in ("problem", "warning") and finding.advice for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("args: [", 'args: ["--shutdown-timeout", "60", '),  # 60 + 60 + 3
+        ("seq 60", "seq 70"),
+        ("terminationGracePeriodSeconds: 95", "terminationGracePeriodSeconds: 30"),
+    ],
+)
+def test_what_is_done_before_the_worker_is_told_is_part_of_the_grace_period(tmp_path: Path, before: str, after: str):
+    (tmp_path / "k.yaml").write_text((FOLDER / "kubernetes.yaml").read_text().replace(before, after))
+    grace, *others = deployment(tmp_path / "k.yaml", None, None)
+    assert (grace.level, "60 s of them" in grace.text or "70 s of them" in grace.text) == ("problem", True)
+    assert [finding.level for finding in others] == ["ok"]
 
 
 def test_every_option_in_them_is_one():

@@ -13,7 +13,8 @@ from servers import ROOT, Server
 
 from trioworkers import App, ConfigurationError
 from trioworkers.cli import checkup
-from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_in
+from trioworkers.cli.checkup import check_app, check_files, check_grace
+from trioworkers.cli.manifests import read_manifest
 
 
 def doctor(*words: str) -> subprocess.CompletedProcess[str]:
@@ -84,14 +85,14 @@ def test_wrong_password_is_one_problem(server: Server, login: str):
 )
 def test_grace_period_is_read_from_whatever_starts_the_worker(tmp_path: Path, text: str, seconds: float):
     (tmp_path / "file").write_text(text)
-    assert grace_in(tmp_path / "file")[0] == seconds
+    assert read_manifest(tmp_path / "file").grace_s[0] == seconds
 
 
 @pytest.mark.parametrize("text", ["hello", "[Service]\nTimeoutStopSec=soon"])
 def test_file_that_says_nothing_is_an_error(tmp_path: Path, text: str):
     (tmp_path / "file").write_text(text)
     with pytest.raises(ConfigurationError):
-        grace_in(tmp_path / "file")
+        read_manifest(tmp_path / "file").grace_s  # noqa: B018 - it is read then
 
 
 def test_grace_period_has_to_cover_the_deadline_and_the_last_seconds():

@@ -19,8 +19,9 @@ from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.chosen_redis import ChosenRedis
-from trioworkers.cli.checkup import check_app, check_files, check_grace, grace_in
+from trioworkers.cli.checkup import check_app, check_files, check_grace
 from trioworkers.cli.loader import load_app
+from trioworkers.cli.manifests import check_manifest, read_manifest
 from trioworkers.cli.shards import places_of
 from trioworkers.cli.tables import clean, in_lines
 from trioworkers.cli.which_redis import which_redis
@@ -39,18 +40,37 @@ def examine(
 ) -> list[Finding]:
     """All findings: of Redis, this machine, and if there is a target its App and deployment."""
     app = None if target is None else load_app(target)
-    seconds, source = (grace_s, "--grace") if manifest is None else grace_in(manifest)
     places = (
         [*places_of(app).values()]
         if app is not None and redis is None and app.shards
         else [_place(app, redis, namespace)]
     )
-    timeout_s = (Settings() if app is None else app.settings).shutdown_timeout
     findings = [finding for place in places for finding in _check_redis(place)]
-    findings += [check_files(app), check_grace(seconds, source, timeout_s)]
+    findings.append(check_files(app))
+    findings += deployment(manifest, grace_s, app)
     if app is not None:
         findings += check_app(app)
     return findings
+
+
+def deployment(manifest: Path | None, grace_s: float | None, app: App | None) -> list[Finding]:
+    """Of whoever starts and stops the worker. Raises ConfigurationError if the file can't be read."""
+    timeout_s = (Settings() if app is None else app.settings).shutdown_timeout
+    if manifest is None:
+        return [check_grace(grace_s, "--grace", timeout_s)]
+    its = read_manifest(manifest)
+    given_s, source = its.grace_s if grace_s is None else (grace_s, "--grace")
+    timeout_s = timeout_s if its.shutdown_timeout_s is None else its.shutdown_timeout_s
+    several = its.option("--processes") is not None
+    grace = check_grace(given_s, source, timeout_s, before_s=its.before_s, several=several)
+    return [grace, *check_manifest(its, _queue_keys(app))]
+
+
+def _queue_keys(app: App | None) -> list[str]:
+    if app is None or app.shards:  # a namespace for each shard: which one a scaler means isn't said
+        return []
+    keys = Keys(app.settings.namespace)
+    return [keys.queue(queue) for queue in app.queues]
 
 
 def _place(app: App | None, redis: str | None, namespace: str | None) -> ChosenRedis:

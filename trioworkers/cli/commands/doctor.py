@@ -30,7 +30,9 @@ def doctor(
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(help="Where these seconds stand: a Kubernetes manifest, a systemd unit or a compose file."),
+        typer.Option(
+            help="Where these seconds stand, and what else is looked at: a Kubernetes manifest, a systemd unit, a compose file or a Dockerfile."
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as problems for the exit status.")] = False,
     as_json: Json = False,
