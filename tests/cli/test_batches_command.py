@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from harness import Jobs
 from servers import Server, Worker, wait_for
 
 from trioworkers import Batch, Client
+from trioworkers.send import Send
 
 
 @pytest.fixture
@@ -57,6 +59,36 @@ def test_batches_and_their_members_are_shown(server: Server, ask: Ask):
     assert shown.count("Member") == 3
     assert json.loads(ask("batch", plain.id, "--json").stdout)["members"][0]["in"] == "queue"
     assert ask("jobs", "q", "--where", f"batch={hostile.id}", "--json").stdout.count("\n") == 2
+
+
+def test_who_waits_for_whom_and_what_lies_in_it_is_shown_within_bounds(server: Server, ask: Ask):
+    outer = Batch("outer")
+    first = outer.add(*(member.job(0.0) for _ in range(5)))
+    outer.add(member.job(0.0), after=[first])
+    outer.add(*(member.job(0.0) for _ in range(30)))
+    inner, innermost = batch_of(2, 0.0, description="\x1b[31minner"), batch_of(1, 0.0, description="innermost")
+
+    async def main() -> None:
+        async with Client(server.url) as client:
+            await client.enqueue(outer)
+            await client._opened().send(map(Send, inner.members(parent=outer.id)))  # as a member sends it
+            await client._opened().send(map(Send, innermost.members(parent=inner.id)))
+            for _ in range(25):
+                await client._opened().send(map(Send, batch_of(1, 0.0).members(parent=innermost.id)))
+
+    trio.run(main)
+    shown = ask("batch", outer.id)
+    assert shown.stdout.count("Member") == 20
+    assert "… and 16 more members" in shown.stderr
+    assert "  batch " + inner.id + "  running, 3 of 3 pending  " in shown.stdout
+    assert "    batch " + innermost.id + "  running, 26 of 26 pending  innermost" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert "      … and 5 more" in shown.stdout
+    assert len(json.loads(ask("batch", outer.id, "--json").stdout)["members"]) == 36
+    waits = Batch()
+    waits.add(member.job(0.0), after=[waits.add(*(member.job(0.0) for _ in range(5)))])
+    send(server, waits)
+    assert re.search(r"waiting .* after \w+, \w+, \w+ and 2 more", ask("batch", waits.id).stdout)
 
 
 def test_what_is_no_batch_is_told(server: Server, ask: Ask):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from trioworkers.broker.people.acts import retry
-from trioworkers.broker.people.batches import BatchState, batch_state, batches, cancel, inner_batches
+from trioworkers.broker.people.batches import BatchState, batch_state, batches, cancel, inner_batches, waits_for
 from trioworkers.cli.move_jobs import Chosen, act_on
 from trioworkers.cli.rows import row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, clean, duration, moment, number, remark, say, write_json
 from trioworkers.cli.where import parse_where
 from trioworkers.errors import NotFound
+from trioworkers.wire.membership import MAX_DEPTH
 from trioworkers.wire.places import Location
 from trioworkers.wording import counted
 
@@ -27,6 +29,9 @@ _COLUMNS = (
     Column("description", lambda row: row["description"], wide=True),
 )
 SHOWN = 20
+AFTER_SHOWN, TREE_LINES = 3, 100
+MOST_IN_JSON = 10_000
+"""Members: a batch may have any number."""
 
 
 async def listed(session: Session, *, limit: int, as_json: bool) -> None:
@@ -46,23 +51,61 @@ async def listed(session: Session, *, limit: int, as_json: bool) -> None:
 
 
 async def show(session: Session, batch: str, *, as_json: bool) -> None:
-    """One batch: how far it is, its members that have not ended, those that are dead. Raises NotFound."""
+    """One batch: how far it is, the batches in it, its members that have not ended, those that are dead. Raises NotFound."""
     now_s = await session.inspector.now_s()
     state = await _state(session, batch)
     inner = await inner_batches(session.connection, session.keys, batch)
-    async with aclosing(session.inspector.members(batch)) as found:
-        members = [row_of(entry, now_s) async for entry in found]
+    left = state.pending + state.ended.get("dead", 0) - len(inner)
+    members = await _members(session, batch, min(left, MOST_IN_JSON if as_json else SHOWN), now_s)
     if as_json:
         write_json({**_row(state, now_s), "inner": inner, "members": members})
         return
     for title, text in _lines(state, now_s):
         sys.stdout.write(f"{title:<12}{clean(text)}\n")
-    for each in inner:
-        sys.stdout.write(f"{'batch':<12}{clean(each)}, in this one\n")
-    for row in members[:SHOWN]:
-        sys.stdout.write(clean(f"  {row['in']:<10} {row['jid']}  {row['class']}") + "\n")
-    if len(members) > SHOWN:
-        remark(f"… and {number(len(members) - SHOWN)} more members: `trioworkers jobs QUEUE --where batch={batch}`")
+    waiting: Mapping[str, Sequence[str]] = {}
+    if any(row["in"] == "waiting" for row in members):
+        waiting = await waits_for(session.connection, session.keys, batch, MOST_IN_JSON)
+    for row in members:
+        after = waiting.get(row["jid"], ())
+        sys.stdout.write(clean(f"  {row['in']:<10} {row['jid']}  {row['class']}{_after(after)}") + "\n")
+    if len(members) == SHOWN < left:
+        remark(f"… and {number(left - SHOWN)} more members: `trioworkers jobs QUEUE --where batch={batch}`")
+    lines: list[str] = []
+    await _tree(session, inner, 1, lines)
+    sys.stdout.writelines(line + "\n" for line in lines)
+
+
+async def _members(session: Session, batch: str, most: int, now_s: float) -> list[dict[str, Any]]:
+    """So many of those that have not ended, or are dead. Who has all looks no further."""
+    members: list[dict[str, Any]] = []
+    if most > 0:
+        async with aclosing(session.inspector.members(batch)) as found:
+            async for entry in found:
+                members.append(row_of(entry, now_s))
+                if len(members) == most:
+                    break
+    return members
+
+
+def _after(jids: Sequence[str]) -> str:
+    """For which others it waits, in a few words."""
+    shown = ", ".join(jids[:AFTER_SHOWN])
+    more = f" and {number(len(jids) - AFTER_SHOWN)} more" if len(jids) > AFTER_SHOWN else ""
+    return f"  after {shown}{more}" if jids else ""
+
+
+async def _tree(session: Session, batches: Sequence[str], depth: int, lines: list[str]) -> None:
+    """The batches in a batch, and those in them, a few of each, as long as there is room for lines."""
+    for batch in batches[:SHOWN]:
+        state = await batch_state(session.connection, session.keys, batch)
+        if len(lines) >= TREE_LINES or state is None:
+            continue
+        text = f"batch {batch}  {state.state}, {number(state.pending)} of {number(state.total)} pending  {state.description}"
+        lines.append("  " * depth + clean(text).rstrip())
+        if depth < MAX_DEPTH:
+            await _tree(session, await inner_batches(session.connection, session.keys, batch), depth + 1, lines)
+    if len(batches) > SHOWN:
+        lines.append("  " * depth + f"… and {number(len(batches) - SHOWN)} more")
 
 
 async def stop(session: Session, batch: str) -> None:

@@ -7,16 +7,20 @@ from functools import partial
 from typing import Any
 
 import pytest
+import trio
 from servers import Server
 
 from trioworkers import Batch, Job
 from trioworkers.broker.contract import Holder
+from trioworkers.broker.holds import batches as module
 from trioworkers.broker.holds.batches import cancel_abandoned
 from trioworkers.broker.holds.limits import Round
+from trioworkers.broker.holds.search import HoldsSearch
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.operator_actions import OperatorActions
 from trioworkers.broker.redis.connection import Link, connect
-from trioworkers.errors import Refused
+from trioworkers.broker.redis.scripts import Script
+from trioworkers.errors import Refused, Unavailable
 from trioworkers.jobs.client import Client
 from trioworkers.send import Send
 from trioworkers.wire.keys import Keys
@@ -98,14 +102,38 @@ async def test_batch_that_nobody_streams_into_any_more_is_cancelled(broker: Redi
         await batch.add(here("q", "A"))
     ended: list[str] = []
     while not ended:
-        ended = await cancel_abandoned(broker.connection, broker.keys)
+        ended = [each async for each in cancel_abandoned(broker.connection, broker.keys)]
     assert ended == [short.id]
-    assert await cancel_abandoned(broker.connection, broker.keys) == []
+    assert [each async for each in cancel_abandoned(broker.connection, broker.keys)] == []
     assert await broker.cancelled([short.id, long.id, never.id]) == {short.id}
     with pytest.raises(Refused, match="is cancelled"):
         await short.add(here("q", "A"))
     await long.__aexit__(None, None, None)
-    assert await cancel_abandoned(broker.connection, broker.keys) == []
+    assert [each async for each in cancel_abandoned(broker.connection, broker.keys)] == []
+
+
+async def test_cancelled_ones_are_told_of_though_the_look_breaks_off(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """They are cancelled by then, so the next look doesn't find them."""
+    batch = Client.around(broker).batch(abandoned_after=0.001)
+    await batch.__aenter__()
+    connection, run = broker.connection, broker.connection.run
+    monkeypatch.setattr(module, "PAGE", 1)
+    pages = 0
+
+    async def one_page(script: Script, *words: Any) -> Any:
+        nonlocal pages
+        pages += script is module.ABANDONED
+        if pages > 1:
+            raise Unavailable("no answer in time")
+        return await run(script, *words)
+
+    await trio.sleep(0.01)  # by the server's clock it is abandoned by then
+    monkeypatch.setattr(type(connection), "run", lambda _, *words: one_page(*words))
+    with pytest.raises(Unavailable):
+        await HoldsSearch(connection, broker.keys, [broker.keys]).untouched(60.0)
+    assert f"batch {batch.id} is cancelled" in caplog.text
 
 
 async def test_batch_whose_key_is_no_hash_keeps_no_other_from_being_cancelled(
@@ -118,7 +146,7 @@ async def test_batch_whose_key_is_no_hash_keeps_no_other_from_being_cancelled(
     await short.__aenter__()
     ended: list[str] = []
     while not ended:
-        ended = await cancel_abandoned(broker.connection, broker.keys)
+        ended = [each async for each in cancel_abandoned(broker.connection, broker.keys)]
     assert ended == [short.id]
 
 

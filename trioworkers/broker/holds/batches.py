@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING
 
 from trioworkers.broker.redis.scripts import ENDS, script
@@ -30,13 +30,13 @@ async def cancelled(connection: Connection, keys: Keys, batches: Sequence[str]) 
     return {batch for batch, is_cancelled in zip(batches, found, strict=True) if is_cancelled}
 
 
-async def cancel_abandoned(connection: Connection, keys: Keys) -> list[str]:
-    """Cancel the batches into which nobody streams members any more; which those were. Raises BrokerError."""
-    at, ended = 0, list[str]()
+async def cancel_abandoned(connection: Connection, keys: Keys) -> AsyncGenerator[str, None]:
+    """Cancel the batches into which nobody streams members any more; which those were, page by page, lest the next page's error have them forgotten. Raises BrokerError."""
+    at = 0
     while at >= 0:
         at, *found = await connection.run(ABANDONED, [], [keys.own, at, PAGE])
-        ended += [batch.decode(errors="replace") for batch in found]
-    return ended
+        for batch in found:
+            yield batch.decode(errors="replace")
 
 
 async def move_on(connection: Connection, keys: Keys) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 
 import attrs
 
@@ -153,8 +154,11 @@ class HoldsSearch(LockSearch):
 
     async def untouched(self, for_s: float) -> tuple[list[HeldLock], list[bytes]]:
         """See `LockSearch.untouched`; of batches in which nothing has moved for so long, all members that have not ended."""
-        for batch in await cancel_abandoned(self._connection, self._keys):
-            logger.warning("batch %s is cancelled: nobody has added to it for as long as it says, nor sealed it", batch)
+        async with aclosing(cancel_abandoned(self._connection, self._keys)) as abandoned:
+            async for batch in abandoned:
+                logger.warning(
+                    "batch %s is cancelled: nobody has added to it for as long as it says, nor sealed it", batch
+                )
         held, lost = await super().untouched(for_s)
         batch_at, member_at = 0, b"0"
         self._looks_among_dead = False

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import attrs
+import trio
 
 from trioworkers.broker.holds.batches import cancel_batch
 from trioworkers.broker.people.operator_actions import Delete
@@ -20,6 +21,8 @@ from trioworkers.wire.packing import unpack_bytes
 from trioworkers.wire.places import Location
 
 HOWS = ("succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced", "skipped", "lost")
+GRAPH_LOOK_S = 2.0
+"""A graph of a hundred thousand has as many fields and more, of which few may be of those that still wait."""
 ROUNDS = 3
 """How often a cancellation looks for members: those that were fetched while it looked come back, or run."""
 
@@ -106,12 +109,12 @@ async def inner_batches(connection: Connection, keys: Keys, batch: str) -> list[
 
 
 async def waits_for(connection: Connection, keys: Keys, batch: str, most: int) -> dict[str, list[str]]:
-    """Of a batch's members that wait for others: for which, as far as these have not ended; of `most` or so of them. Raises BrokerError."""
-    read, cursor = connection.commands("batches"), None
+    """Of a batch's members that wait for others: for which, as far as these have not ended; of `most` or so of them, as far as they are found in two seconds. Raises BrokerError."""
+    read, cursor, until = connection.commands("batches"), None, trio.current_time() + GRAPH_LOOK_S
     found: dict[str, list[str]] = {}
     pages: list[tuple[str, list[str]]] = []
     noted: set[bytes] = set()
-    while cursor != 0 and len(found) < most:
+    while cursor != 0 and len(found) < most and trio.current_time() < until:
         cursor, fields = await read.hscan(f"{keys.batch(batch)}:graph", cursor, 200)
         for name, packed in fields.items():
             kind, text = name[:2], name[2:].decode(errors="replace")
