@@ -412,7 +412,8 @@ def test_command_line_chooses_and_makes_capsules():
     [
         ("io=0", "concurrency is a whole number from 1 on, not 0"),
         ("io=0:a", "concurrency is a whole number from 1 on, not 0"),
-        ("=5:a", "a capsule's name is a text"),
+        ("=5:a", "a capsule's name is 1 to 128 printable"),
+        ("io=5:a,", "a queue's name is missing"),
         ("io=5:a,a", "queue 'a' is named twice"),
         ("io=5:a=1,a=2", "a queue is named twice"),
         ("io=5:a=1,b", "weights are for all queues of a capsule"),
@@ -439,6 +440,7 @@ def test_capsule_of_the_command_line_that_makes_no_sense_is_refused(capsule: str
         ("a=0", 5, "a weight is a whole number from 1 to 1000, not 0"),
         ("a=1,a=2", 5, "named twice"),
         ("a,a", None, "named twice"),
+        (",", None, "a queue's name is missing"),
         ("a", 0, "--concurrency: concurrency is a whole number from 1 on"),
     ],
 )

@@ -66,6 +66,8 @@ def _read_capsule(text: str) -> Wanted:
 def _read_list(option: str, text: str) -> Queues | None:
     """`a,b` or `a=6,b=3`; None if only some have weights. Raises WrongUsage."""
     names = [each.strip() for each in text.split(",")]
+    if "" in names:
+        raise WrongUsage(f"{option}: a queue's name is missing: critical,default, not {text!r:.80}")
     weighted = [each.partition("=") for each in names if "=" in each]
     if not weighted:
         return names

@@ -3,9 +3,8 @@
 They are heard by a thread, over the wake-up descriptor that Python's C code writes to at once. So they are heard even while a job
 blocks the event loop for good, and while a program is still being imported.
 
-Jobs share the process. So that none of them makes it deaf, what would (to ignore a signal of ours, to give it back to the kernel, to take
-the wake-up descriptor) is not done while we listen, and said. A handler of their own they may have: it is called beside us. A forked
-child has its parent's handlers and descriptors: it is given back what was there before us, before any signal reaches it.
+Jobs share the process; what keeps them from making it deaf is in `guard.py`. A forked child has its parent's handlers and descriptors: it
+is given back what was there before us, before any signal reaches it.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -27,6 +25,7 @@ import trio
 from trioworkers.aside import aside
 from trioworkers.printable import Lines
 from trioworkers.process.ending import ending
+from trioworkers.process.guard import Guard, deafens, heard_elsewhere, set_handler, set_wakeup_fd
 from trioworkers.process.logs import ensure_logging
 from trioworkers.process.stray import strand
 
@@ -43,8 +42,6 @@ INTERRUPTED = 130
 CHECK_S = 1.0
 """How often we look whether Python still hands our signals on; what gets past us is mended then."""
 
-_set_handler, _set_wakeup_fd = signal.signal, signal.set_wakeup_fd
-
 
 class Ear:
     """The thread that hears signals, and what they are for: an import, a start, a worker."""
@@ -59,8 +56,7 @@ class Ear:
         self._token: trio.lowlevel.TrioToken | None = None
         self._timeout_s = 0.0
         self._before: dict[signal.Signals, Any] = {}
-        self._their_wakeup_fd = -1
-        self._guarding = False
+        self._guard = Guard(HEARD, self._writer.fileno())
         self.on_stop: Callable[[int], None] = self._stop
 
     # ── whom they are for ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -77,14 +73,18 @@ class Ear:
         if self._quiet_asked:
             worker.quiet()
 
+    def guarding(self) -> AbstractContextManager[None]:
+        """Within the block nobody makes us deaf."""
+        return self._guard.on()
+
     # ── hearing ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Hear signals within the block. In the main thread."""
         # Python must have a handler, or its C code hands nothing on; it has nothing to do itself.
-        self._before = {number: _set_handler(number, _heard_elsewhere) for number in HEARD}
-        self._their_wakeup_fd = _set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._before = {number: set_handler(number, heard_elsewhere) for number in HEARD}
+        self._guard.their_wakeup_fd = set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         thread = threading.Thread(target=self._listen, name="trioworkers-signals", daemon=True)
         thread.start()
         mask = _hear_again()
@@ -92,39 +92,13 @@ class Ear:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            _set_wakeup_fd(self._their_wakeup_fd)
+            set_wakeup_fd(self._guard.their_wakeup_fd)
             for number, handler in self._before.items():
-                _set_handler(number, handler or signal.SIG_DFL)  # None: it was not Python's
+                set_handler(number, handler or signal.SIG_DFL)  # None: it was not Python's
             self._reader.shutdown(socket.SHUT_RDWR)  # closing would not do: a forked child may hold it open, too
             thread.join()
             self._reader.close()
             self._writer.close()
-
-    @contextmanager
-    def guarding(self) -> Iterator[None]:
-        """Within the block nobody makes us deaf; whatever was done before it is put right."""
-        for number in HEARD:
-            _set_handler(number, _heard_elsewhere)
-        _set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._their_wakeup_fd = -1
-        self._guarding = True
-        signal.signal, signal.set_wakeup_fd = self._guarded_signal, self._guarded_wakeup_fd  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            self._guarding = False
-            signal.signal, signal.set_wakeup_fd = _set_handler, _set_wakeup_fd
-
-    def _guarded_signal(self, number: int, handler: Any) -> Any:
-        if number not in HEARD or not _deafens(handler):
-            return _set_handler(number, handler)
-        _say_kept(number, handler)
-        return _set_handler(number, _heard_elsewhere)
-
-    def _guarded_wakeup_fd(self, fd: int, *, warn_on_full_buffer: bool = True) -> int:  # noqa: ARG002 - Python's signature
-        # Not refused: Trio wants one, and another event loop in a job may. What comes is passed on to it.
-        before, self._their_wakeup_fd = self._their_wakeup_fd, fd
-        return before
 
     def _listen(self) -> None:
         while True:
@@ -135,23 +109,15 @@ class Ear:
                 continue
             if not numbers:
                 return
-            if self._guarding and self._their_wakeup_fd != -1:
-                with suppress(OSError):  # full, or closed; it is theirs
-                    os.write(self._their_wakeup_fd, numbers)
+            self._guard.pass_on(numbers)
             for number in numbers:
                 self._hear(number)
 
     def _check(self) -> None:
         """Mend what a job did behind our guard, through Python's C functions, say. In the loop: only the main thread may."""
         ensure_logging()
-        if self._guarding and any(_deafens(signal.getsignal(number)) for number in HEARD):
-            self._tell(self._mend)
-
-    def _mend(self) -> None:
-        for number in HEARD:
-            if _deafens(handler := signal.getsignal(number)):
-                _say_kept(number, handler)
-                _set_handler(number, _heard_elsewhere)
+        if self._guard.is_passed:
+            self._tell(self._guard.mend)
 
     def _hear(self, number: int) -> None:
         if number in STOP and self._token is None:
@@ -214,10 +180,10 @@ class Ear:
 
     def let_go(self) -> None:
         """In a forked child: give back what was there before us. Our thread doesn't exist here."""
-        _set_wakeup_fd(-1)
-        signal.signal, signal.set_wakeup_fd = _set_handler, _set_wakeup_fd
+        set_wakeup_fd(-1)
+        self._guard.drop()
         for number, handler in self._before.items():
-            _set_handler(number, handler or signal.SIG_DFL)
+            set_handler(number, handler or signal.SIG_DFL)
         self._reader.close()
         self._writer.close()
 
@@ -250,7 +216,7 @@ def _hear_again() -> set[signal.Signals]:
     Or may ignore SIGCHLD: then the kernel forgets how children end, and Python takes each for a success, those of jobs, too.
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        _set_handler(signal.SIGCHLD, signal.SIG_DFL)
+        set_handler(signal.SIGCHLD, signal.SIG_DFL)
     return {*signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)}  # type: ignore[arg-type]
 
 
@@ -286,28 +252,8 @@ def _after_fork_in_child() -> None:
 def _stay_deaf() -> None:
     # What is sent again while the interpreter ends must not change the status: the end is near and bounded.
     for number in STOP:
-        if _deafens(signal.getsignal(number)):
-            _set_handler(number, _heard_elsewhere)
-
-
-def _deafens(handler: object) -> bool:
-    """Whether Python hears nothing under it; or it, that INT be raised in whatever runs, which is what the first of our handlers replaced."""
-    return handler in (signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler, None)
-
-
-def _say_kept(number: int, handler: object) -> None:
-    name, what = signal.Signals(number).name, getattr(handler, "name", getattr(handler, "__name__", handler))
-    aside.log(
-        logging.WARNING,
-        "a job set %s to %s; it stays the worker's, which %s stops or tells where it is",
-        name,
-        what,
-        name,
-    )
-
-
-def _heard_elsewhere(number: int, frame: FrameType | None) -> None:
-    """See `Ear`."""
+        if deafens(signal.getsignal(number)):
+            set_handler(number, heard_elsewhere)
 
 
 def _where_threads_are() -> str:

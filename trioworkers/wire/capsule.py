@@ -36,7 +36,7 @@ def of_one(queue: str, concurrency: int) -> Capsule:
 def why_not(name: object, concurrency: object, queues: object) -> str:
     """Why this can't be a capsule; "" if it can."""
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 128:
-        return f"a capsule's name is a text, not {name!r:.80}"
+        return f"a capsule's name is 1 to 128 printable characters, not {name!r:.80}"
     if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
         return f"concurrency is a whole number from 1 on, not {concurrency!r:.80}"
     if isinstance(queues, str) or not isinstance(queues, Mapping | list | tuple) or not queues:

@@ -1,0 +1,99 @@
+"""Keeps jobs from making their process deaf.
+
+What would (to ignore a signal of ours, to give it back to the kernel, to take the wake-up descriptor) is not done while the guard is on, and
+said. A handler of their own jobs may have: it is called beside us.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from trioworkers.aside import aside
+
+set_handler, set_wakeup_fd = signal.signal, signal.set_wakeup_fd
+"""Python's own, whoever stands before them."""
+
+
+class Guard:
+    """Of the signals `heard`, and of the wake-up descriptor over which they are. Of use in the main thread."""
+
+    def __init__(self, heard: Sequence[signal.Signals], wakeup_fd: int) -> None:
+        self._heard = heard
+        self._wakeup_fd = wakeup_fd
+        self.their_wakeup_fd = -1
+        """What somebody else wanted there; -1: nobody."""
+        self._is_on = False
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Within the block nobody makes us deaf; whatever was done before it is put right."""
+        for number in self._heard:
+            set_handler(number, heard_elsewhere)
+        set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
+        self.their_wakeup_fd = -1
+        self._is_on = True
+        signal.signal, signal.set_wakeup_fd = self._signal, self._take_wakeup_fd  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            self._is_on = False
+            self.drop()
+
+    def drop(self) -> None:
+        """Stand before Python's functions no longer."""
+        signal.signal, signal.set_wakeup_fd = set_handler, set_wakeup_fd
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether somebody has got past it. From any thread."""
+        return self._is_on and any(deafens(signal.getsignal(number)) for number in self._heard)
+
+    def mend(self) -> None:
+        """Undo what was done behind its back."""
+        for number in self._heard:
+            if deafens(handler := signal.getsignal(number)):
+                _say_kept(number, handler)
+                set_handler(number, heard_elsewhere)
+
+    def pass_on(self, numbers: bytes) -> None:
+        """Tell whoever wanted the wake-up descriptor what came."""
+        if self._is_on and self.their_wakeup_fd != -1:
+            with suppress(OSError):  # full, or closed; it is theirs
+                os.write(self.their_wakeup_fd, numbers)
+
+    def _signal(self, number: int, handler: Any) -> Any:
+        if number not in self._heard or not deafens(handler):
+            return set_handler(number, handler)
+        _say_kept(number, handler)
+        return set_handler(number, heard_elsewhere)
+
+    def _take_wakeup_fd(self, fd: int, *, warn_on_full_buffer: bool = True) -> int:  # noqa: ARG002 - Python's signature
+        # Not refused: Trio wants one, and another event loop in a job may. What comes is passed on to it.
+        before, self.their_wakeup_fd = self.their_wakeup_fd, fd
+        return before
+
+
+def deafens(handler: object) -> bool:
+    """Whether Python hears nothing under it; or it, that INT be raised in whatever runs, which is what the first of our handlers replaced."""
+    return handler in (signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler, None)
+
+
+def heard_elsewhere(number: int, frame: FrameType | None) -> None:
+    """Python must have a handler, or its C code hands nothing on; it has nothing to do itself."""
+
+
+def _say_kept(number: int, handler: object) -> None:
+    name, what = signal.Signals(number).name, getattr(handler, "name", getattr(handler, "__name__", handler))
+    aside.log(
+        logging.WARNING,
+        "a job set %s to %s; it stays the worker's, which %s stops or tells where it is",
+        name,
+        what,
+        name,
+    )
