@@ -67,7 +67,8 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def redis_url(shared_server: Server) -> str:
-    """An empty database of a real server."""
+    """An empty database of a real server, to which nobody is connected who might still write what the test before wanted."""
+    shared_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     shared_server.command("FLUSHALL")
     return shared_server.url
 

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -207,6 +208,20 @@ def child() -> None:
 
 def busy_pool() -> None:
     ProcessPoolExecutor(1, mp_context=FORK).submit(time.sleep, LONG_S)
+
+
+def no_room_for_threads() -> str:
+    """As where a container may have no more of them."""
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 28, resource.RLIM_INFINITY))
+    try:
+        threading.Thread(target=print, daemon=True).start()
+    except RuntimeError:
+        return "none"
+    return "some"
+
+
+def block() -> None:
+    time.sleep(LONG_S)
 
 
 # ── what would make the worker deaf ────────────────────────────────────────────────────────────────────────────────────

@@ -30,14 +30,27 @@ class _Ours:
             if not isinstance(record, PrintableRecord):
                 _clean(record)
             super().handle(record)  # type: ignore[misc]
-        except Exception:  # noqa: BLE001, S110 - see above; `suppress` takes as long as the rest of this
+        except (Exception, SystemExit):  # noqa: BLE001, S110 - see above; `suppress` takes as long as the rest of this
             pass
+
+    def makeRecord(self, *args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: N802 - logging's name
+        """As any logger; if a factory of the program's raises, without it."""
+        try:
+            return super().makeRecord(*args, **kwargs)  # type: ignore[misc,no-any-return]
+        except (Exception, SystemExit):  # noqa: BLE001 - as above
+            return _plain_record(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # `dictConfig` and `fileConfig` disable, unless told otherwise, every logger that they don't name: that is meant for nobody in particular.
         if name == "disabled" and sys._getframe(1).f_globals.get("__name__") == "logging.config":  # noqa: SLF001 - who calls
             value = False
         super().__setattr__(name, value)
+
+
+def _plain_record(
+    name: str, level: int, fn: str, lno: int, msg: object, args: Any, exc_info: Any, *more: Any, **_: Any
+) -> logging.LogRecord:
+    return logging.LogRecord(name, level, fn, lno, msg, args, exc_info, *more[:1])
 
 
 def _clean(record: logging.LogRecord) -> None:

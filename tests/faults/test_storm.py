@@ -34,7 +34,7 @@ def test_storm_of_calls_and_cancellations(work: Work, jobs: Jobs, server: Server
         lag_s = max(float(line.split()[1]) for line in jobs.lines("lag"))
         pause_s, sockets = watch.longest_pause_s, watch.most_sockets
         print(f"worst lag {lag_s:.2f} s, longest time between beats {pause_s:.2f} s, at most {sockets} sockets")
-        assert lag_s < 1.0
+        assert lag_s < LEASE_S / 2  # by far less on a calm machine; what is promised is that the lease is kept
         assert pause_s < LEASE_S
         assert not watch.lease_was_gone
         assert sockets == MAX_CONNECTIONS

@@ -46,6 +46,18 @@ def test_worker_that_ends_by_itself_has_status_1_whatever_is_left(
     assert worker.ended() == 1
 
 
+@pytest.mark.parametrize("blocks", [False, True])
+def test_stop_is_heard_where_no_thread_can_be_started(misuse: Misuse, result: Result, jobs: Jobs, blocks: bool):
+    worker = misuse().wait_started()
+    assert result("no_room_for_threads") == "none"
+    if blocks:
+        jobs.push(1, "Misuse", "block")
+        wait_for(lambda: len(jobs.counted("start")) == 2, "it blocks the loop")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert (jobs.in_progress(), len(jobs.queued())) == (int(blocks), 0)
+
+
 def test_signals_while_the_interpreter_ends_do_not_change_the_status(misuse: Misuse, result: Result, jobs: Jobs):
     worker = misuse("--shutdown-timeout", "5").wait_started()
     result("thread")

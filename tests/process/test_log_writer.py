@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import os
+import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 from servers import wait_for
@@ -93,6 +95,45 @@ def test_what_cannot_be_formatted_is_a_line_all_the_same():
     wait_for(lambda: stream.getvalue().count("\n") == 2, "both are written")
     assert "here.py:7 that can't be formatted" in stream.getvalue()
     assert "a \\ud800 surrogate" in stream.getvalue()
+
+
+def test_lines_wait_for_a_thread_that_can_be_started(pipe: tuple[int, LogWriter], monkeypatch: pytest.MonkeyPatch):
+    reader, writer = pipe
+
+    def start(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", start)
+        for number in range(3):
+            writer.emit(record("line %d", number))
+        writer.flush()  # waits for nobody
+    writer.emit(record("end"))
+    assert read_all(reader, b"end\n") == b"line 0\nline 1\nline 2\nend\n"
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_what_a_program_adds_to_logging_ends_nobody_who_logs(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise kind("theirs")
+
+    logger, stream = logging.getLogger("trioworkers"), io.StringIO()
+    ours, theirs = LogWriter(stream), logging.Handler()
+    monkeypatch.setattr(theirs, "handle", fail)
+    monkeypatch.setattr(logger, "handlers", [ours, theirs])
+    factory = logging.getLogRecordFactory()
+    try:
+        logger.warning("one")
+        logging.setLogRecordFactory(fail)
+        logger.warning("two %s", "three")
+    finally:
+        logging.setLogRecordFactory(factory)
+    monkeypatch.setattr(ours, "format", fail)
+    logger.warning("four")
+    wait_for(lambda: stream.getvalue().count("\n") == 3, "all are written")
+    assert stream.getvalue().startswith("one\ntwo three\n")
 
 
 @pytest.mark.filterwarnings(

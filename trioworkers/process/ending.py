@@ -84,9 +84,25 @@ class Ending:
                 return
             self._ends_at = ends_at
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._watch, name="trioworkers-ending", daemon=True)
-                self._thread.start()
+                self._start()
             self._changed.notify_all()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._watch, name="trioworkers-ending", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # jobs have all the threads, or the memory, that there may be: then `check` sees to it
+            self._thread = None
+
+    def check(self) -> None:
+        """End the process if that is due and nobody else would. For a thread that comes by now and then."""
+        with self._changed:
+            if self._thread is not None or self._ends_at == math.inf:
+                return
+            self._start()
+            is_due = self._thread is None and self._due_at() <= time.monotonic()
+        if is_due:
+            self._watch()
 
     def _leave(self) -> None:
         with self._changed:
@@ -119,7 +135,10 @@ class Ending:
         """For a worker that didn't end. Bounded: what blocks it may block this too."""
         limit = threading.Timer(LAST_CALL_S, self.exit_now)
         limit.daemon = True
-        limit.start()
+        try:
+            limit.start()
+        except RuntimeError:  # as above: without a bound nothing is tried, and jobs are taken over
+            return
         aside.log(logging.ERROR, "the worker did not end by its deadline: its jobs are put back, the process ends")
         with suppress(Exception):  # Redis may be away; then they stay in progress, and are taken over
             self._last_call()

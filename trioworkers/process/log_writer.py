@@ -67,7 +67,7 @@ class LogWriter(LineWriter):
         """Have it written soon. Never raises, never waits."""
         try:
             line = (self.format(record) + "\n").encode(errors="backslashreplace")
-        except Exception:  # noqa: BLE001 - arguments that don't fit their text, say; not logging's own report of it, which waits for stderr
+        except (Exception, SystemExit):  # noqa: BLE001 - arguments that don't fit their text, say; not logging's own report of it, which waits for stderr
             line = f"a line of {record.pathname}:{record.lineno} that can't be formatted: {record.msg!r}\n".encode(
                 errors="backslashreplace"
             )
@@ -97,7 +97,7 @@ class LogWriter(LineWriter):
                 return
             self._lines.append(line)
             self._size += len(line)
-            if len(self._lines) == 1:  # else the thread knows that something waits
+            if len(self._lines) == 1 or self._thread is None:  # else the thread knows that something waits
                 self._wake()
 
     def _wake(self) -> None:
@@ -108,7 +108,7 @@ class LogWriter(LineWriter):
 
     def flush(self) -> None:
         """Wait until all is written, but no longer than `FLUSH_S`."""
-        if self._is_forked:
+        if self._is_forked or self._thread is None:
             return
         deadline = time.monotonic() + FLUSH_S
         with self._changed:
@@ -123,9 +123,8 @@ class LogWriter(LineWriter):
         self._thread = threading.Thread(target=self._run, name="trioworkers-log", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # the interpreter ends, and starts no thread any more
+        except RuntimeError:  # no thread just now, or the interpreter ends: the next line tries again
             self._thread, self._idle = None, True
-            self._lines.clear()
 
     def _run(self) -> None:
         while True:

@@ -105,16 +105,24 @@ class Ear:
             try:
                 numbers = self._reader.recv(16)
             except TimeoutError:
-                self._check()
+                self._guarded(self._check)
                 continue
             if not numbers:
                 return
             self._guard.pass_on(numbers)
             for number in numbers:
-                self._hear(number)
+                self._guarded(self._hear, number)
+
+    def _guarded(self, function: Callable[..., object], *args: object) -> None:
+        """Whatever goes wrong (no thread can be started, no memory is left), the next signal is heard."""
+        try:
+            function(*args)
+        except Exception as error:  # noqa: BLE001 - as above
+            aside.log(logging.ERROR, "a signal could not be obeyed: %r", error)
 
     def _check(self) -> None:
         """Mend what a job did behind our guard, through Python's C functions, say. In the loop: only the main thread may."""
+        ending.check()
         ensure_logging()
         if self._guard.is_passed:
             self._tell(self._guard.mend)
