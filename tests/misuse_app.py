@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -212,7 +211,7 @@ def busy_pool() -> None:
 
 def no_room_for_threads() -> str:
     """As where a container may have no more of them."""
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 28, resource.RLIM_INFINITY))
+    threading.stack_size(1 << 47)
     try:
         threading.Thread(target=print, daemon=True).start()
     except RuntimeError:
