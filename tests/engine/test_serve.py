@@ -316,7 +316,7 @@ async def test_lists_of_all_queues_are_registered_again_as_soon_as_the_lease_was
         shared_server.command("DEL", "tw:lease:w", "tw:inprogress")
         shared_server.command("LPUSH", "queue:q", '{"class":"Note","args":[],"jid":"j"}')
         with trio.fail_after(60):
-            while sorted(shared_server.command("HVALS", "tw:inprogress")) != ["w other", "w q"]:  # type: ignore[arg-type]
+            while sorted(shared_server.command("HVALS", "tw:inprogress")) != ["w other", "w q"] or not ran:  # type: ignore[arg-type]
                 await trio.sleep(0.01)
         worker.stop()
     assert ran == ["q"]

@@ -1,14 +1,9 @@
-"""The nursery tree of one worker: serve ⊃ upkeep ⊃ a nursery of jobs for each queue ⊃ that queue's intake.
-
-Stopping is the shape of the tree; how long each of its steps may take is in `engine/shutdown.py`.
-"""
+"""One worker: what can be asked of it, what it is told, and what it does about that. How it runs is in `engine/tree.py`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,9 +18,10 @@ from trioworkers.engine.delivery import RUNNING, Delivery
 from trioworkers.engine.queues import Declared, Queues
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.shutdown import Shutdown
+from trioworkers.engine.tree import Tree
 from trioworkers.engine.upkeep import Upkeep
 from trioworkers.engine.within_limits import WithinLimits
-from trioworkers.errors import Superseded, TrioworkersError
+from trioworkers.errors import TrioworkersError
 from trioworkers.health import Health, Pulse
 from trioworkers.jobs.limits import declared_specs
 from trioworkers.jobs.observers import Observer
@@ -81,8 +77,6 @@ class Worker:
         self._served = self._queues.served
         self._runner: Runner | None = None
         self._shutdown = Shutdown(shutdown_timeout_s, self.running, self._put_back)
-        self._chores = trio.CancelScope()
-        self._to_blame: list[str] = []
         self._token: trio.lowlevel.TrioToken | None = None
         self.observers: Sequence[Observer] = ()
         """Who watches it."""
@@ -116,6 +110,7 @@ class Worker:
             on_use=lambda queue: self._served[queue].note_permits(),
         )
         """The limits around parts of its jobs."""
+        self._tree = Tree(self._queues, self._upkeep, self._shutdown, self.within, self._stop_for)
 
     def __repr__(self) -> str:
         state = "stopping" if self.stopping else "quiet" if self._shutdown.quieted.is_set() else "running"
@@ -269,7 +264,7 @@ class Worker:
 
         Else a job that ends its worker in good order, time and again, would never get to its third crash.
         """
-        self._to_blame = [delivery.jid for delivery in self.running() if delivery.state is RUNNING]
+        self._tree.to_blame = [delivery.jid for delivery in self.running() if delivery.state is RUNNING]
 
     def _obey(self, signal: str) -> None:
         """What Sidekiq's tools ask of us."""
@@ -315,53 +310,11 @@ class Worker:
         runner.metrics = self._upkeep.metrics
         runner.report = self._upkeep.reports.add
         self._queues.open(runner, self._upkeep.settlers, self._upkeep.tending, self._on_lease_gone)
-        async with trio.open_nursery() as upkeep:
-            await self._upkeep.start()
-            for settler in self._upkeep.settlers.values():
-                upkeep.start_soon(self._mind, settler.run)
-            upkeep.start_soon(self._shutdown.enforce, self._depart)
-            upkeep.start_soon(self._do_chores)
-            started()
-            try:
-                await self._queues.run(self._shutdown, self._mind, partial(self.stop, 0.0))
-            finally:
-                self._shutdown.drained()
-            if await self._depart():
-                await self._upkeep.report()
-            upkeep.cancel_scope.cancel()
+        await self._tree.run(runner, started, self.stop)
         settled = sum(self._upkeep.settled.values())
         logger.info("stopped: worker %s, %s settled", self.identity, counted(settled, "job"))
         if self.stopped_for is not None:
             raise self.stopped_for
 
-    async def _do_chores(self) -> None:
-        with self._chores:
-            async with trio.open_nursery() as nursery:
-                for chore in (*self._upkeep.chores, self.within.run):
-                    nursery.start_soon(self._mind, chore)
-                if self._runner is not None and self._runner.hooks:
-                    nursery.start_soon(self._mind, self._runner.hooks.run)
-                await self._shutdown.quieted.wait()  # until then consumers compare between two fetches
-                for served in self._served.values():
-                    nursery.start_soon(self._mind, served.watch)
-
-    async def _mind(self, part: Callable[..., Awaitable[None]], *args: object) -> None:
-        """Run a part of us. If it fails, all ends in good order; whoever sees to it that the process ends must know of it before that."""
-        try:
-            await part(*args)
-        except Exception as error:  # noqa: BLE001 - raised by `run`, when the jobs are safe
-            self._stop_for(error, timeout_s=0.0)
-
     def _put_back(self, delivery: Delivery) -> None:
         self._served[delivery.queue].put_back(delivery)
-
-    async def _depart(self) -> bool:
-        return await self._shutdown.depart(self._upkeep.flush, self._leave)
-
-    async def _leave(self) -> None:
-        self._chores.cancel()  # a heartbeat after we have left would bring us back
-        blamed, self._to_blame = self._to_blame, []
-        with suppress(Superseded):  # then nothing there is ours any more
-            if blamed:
-                await self._upkeep.charge(blamed)
-            await self._upkeep.leave(lambda queue: self._served[queue].has_running)
