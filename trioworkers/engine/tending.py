@@ -46,6 +46,7 @@ class Tending:
         self._news = trio.Event()
         self._told: set[str] = set()
         self._moves_wait = False
+        self._repairs = 0
 
     async def declare(self) -> None:
         """Tell the fleet of our limits, before the first job of ours. Raises BrokerError."""
@@ -125,10 +126,10 @@ class Tending:
         self._due_at = trio.current_time() + wait_s
         if only_due:
             return
-        if self._lost:
+        if tended.put_back:
             logger.warning(
                 "%s, which waited at limits of which Redis had lost the record, put back",
-                counted(len(self._lost), "job"),
+                counted(tended.put_back, "job"),
             )
         self._cursor, self._lost = tended.cursor, self._known(tended.lost)
         self._ended = [(noted, on_unread_exit(noted, "dead")) for noted in tended.unread]
@@ -136,11 +137,12 @@ class Tending:
             self._full_is_due = True  # they are let go with the next round
         for name in tended.forgotten:
             logger.warning("limit %s: no live worker declares it any more; it holds nobody back", name)
-        if tended.repairs:
+        if tended.repairs > self._repairs:  # not with every beat: what can't be written may never be
             logger.warning(
                 "%s of jobs that ended still can't be written; doctor says which keys",
                 counted(tended.repairs, "effect"),
             )
+        self._repairs = tended.repairs
 
     def _known(self, lost: Sequence[bytes]) -> list[tuple[bytes, str, str]]:
         """Those of which we can say where they belong: by the next round they are put back there."""

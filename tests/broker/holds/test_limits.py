@@ -330,6 +330,29 @@ async def test_parked_job_of_which_nothing_is_known_goes_back_into_its_queue(fle
     assert await fleet.waiting() == 0
 
 
+async def test_record_of_a_parked_job_that_is_none_of_ours_keeps_it_from_no_queue(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c", b"d")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b", b"c", b"d")
+    [_, moment] = await fleet.connection.call("t", lambda c: c.zrange(f"{KEYS.own}waiting:crm", 0, -1))
+    await fleet.connection.call("t", lambda c: c.hset(f"{KEYS.own}parked_jobs", {moment: b"garbage"}))
+    back = [(payload, KEYS.queue("q"), "RPUSH") for payload in (await fleet.tend()).lost]
+    assert [(await fleet.tend(lost=back)).put_back for _ in range(2)] == [1, 0]
+    assert (await fleet.parked(), await fleet.queue()) == ([b"c"], [b"d"])
+    assert await fleet.connection.call("t", lambda c: c.hlen(f"{KEYS.own}parked_jobs")) == 1
+
+
+async def test_when_a_parked_job_expires_is_known_again_when_somebody_deleted_that(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"over")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b")
+    await fleet.admit("w1", b"over", expires_s=1.0)
+    await fleet.connection.call("t", lambda c: c.delete([f"{KEYS.own}expiring"]))
+    await fleet.tend()
+    assert await fleet.parked() == []
+    assert await fleet.waiting() == 0
+
+
 async def test_without_the_numbers_of_a_limit_nobody_is_woken_until_they_are_declared_again(fleet: Fleet):
     await fleet.fetched("w1", b"a", b"b", b"c", b"d")
     await fleet.tend(declared=fleet.declared)
@@ -359,6 +382,16 @@ async def test_permits_of_which_no_record_knows_hold_nobody_back(fleet: Fleet):
     await fleet.tend(declared=fleet.declared)
     await fleet.connection.call("t", lambda c: c.sadd(f"{KEYS.own}permits:crm", ["gone q 7-1", "", "forged"]))
     assert await fleet.admit("w1", b"a") == [PARKED]
+    assert (await fleet.tend()).woken == 1
+    assert await fleet.permits() == set()
+
+
+async def test_permit_that_its_record_does_not_name_holds_nobody_back(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", limits=("other",))
+    await fleet.connection.call("t", lambda c: c.sadd(f"{KEYS.own}permits:crm", ["w1 q 1-0", "w1 q 9-9"]))
+    assert await fleet.admit("w1", b"b") == [PARKED]
     assert (await fleet.tend()).woken == 1
     assert await fleet.permits() == set()
 

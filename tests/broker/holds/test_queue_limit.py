@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -165,4 +166,13 @@ async def test_garbage_among_the_lists_counts_nothing(fleet: Fleet):
     await fleet.push("a", "b", "c", "d")
     await fleet.do(lambda c: c.set("garbage", "x"))
     await fleet.do(lambda c: c.sadd(f"{KEYS.own}lists:@mail", ["garbage", "gone", ""]))
+    assert len((await fleet.fetch("w1")).payloads) == 3
+
+
+async def test_what_somebody_forged_of_its_permits_counts_nothing(fleet: Fleet):
+    """It has none: what its workers have fetched is what runs."""
+    await fleet.push("a", "b", "c", "d")
+    await fleet.do(lambda c: c.sadd(f"{KEYS.own}permits:@mail", ["x", "y", "z"]))
+    await fleet.do(lambda c: c.zadd(f"{KEYS.own}reserved:@mail", {"a": time.time() + 20}))
+    await fleet.do(lambda c: c.set(f"{KEYS.own}waiting:@mail", "garbage"))
     assert len((await fleet.fetch("w1")).payloads) == 3

@@ -19,6 +19,7 @@ from trioworkers.departures import Permit
 from trioworkers.errors import Superseded
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec
+from trioworkers.wire.packing import unpack
 
 KEYS = Keys()
 
@@ -125,6 +126,16 @@ async def test_what_redis_forgot_of_who_waits_is_told_again(real: Desk):
     await do(real, lambda c: c.delete([f"{KEYS.own}waiting:crm", f"{KEYS.own}parked_jobs", f"{KEYS.own}waits"]))
     await real.leave(asking=(parts[2],))
     assert await real.leave(parts[0], asking=(parts[2],)) == {parts[2].member}
+
+
+async def test_who_was_given_a_permit_does_not_wait_for_it_when_somebody_deletes_the_record_of_it(real: Desk):
+    holder, other = part(0, "one", spec=LimitSpec(1)), part(1, "one", spec=LimitSpec(1))
+    await real.enter(holder, other)
+    await real.broker.within(Wants(leaving=[holder]))  # the other one has it, and hasn't heard of it
+    await do(real, lambda c: c.delete([other.record]))
+    assert await real.leave(asking=(other,)) == {other.member}
+    record = await do(real, lambda c: c.hgetall(other.record))
+    assert unpack(record[other.member.encode()])[:2] == ["j1", ["one"]]
 
 
 async def test_audit_lets_go_what_was_given_to_nobody_and_keeps_what_runs(real: Desk):

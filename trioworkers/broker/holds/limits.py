@@ -103,7 +103,8 @@ class Round:
 class Tended:
     """What the upkeep did: parked jobs woken, effects that still can't be written, limits forgotten; and what the next round is to bring.
 
-    `next_in_s`: when who waits is to be looked at again; None if nobody does. `lost`: parked payloads of which nothing is known. `unread`: what is known of
+    `next_in_s`: when who waits is to be looked at again; None if nobody does. `lost`: parked payloads of which nothing is known; `put_back`: how many of those of the round
+    before are in their queues again. `unread`: what is known of
     payloads that were buried unread, see `exits.on_unread_exit`.
     """
 
@@ -115,6 +116,7 @@ class Tended:
     cursor: int = 0
     lost: Sequence[bytes] = ()
     unread: Sequence[bytes] = ()
+    put_back: int = 0
 
 
 async def tend(connection: Connection, keys: Keys, round_: Round) -> Tended:
@@ -122,7 +124,7 @@ async def tend(connection: Connection, keys: Keys, round_: Round) -> Tended:
     work = pack((_stored(round_.declared), round_.lost, round_.ended))
     args = [keys.own, round_.since, work, int(round_.only_due), round_.cursor, FORGOTTEN_AFTER_S]
     names = [keys.limits, keys.repairs, keys.unread]
-    since, woken, repairs, next_ms, cursor, forgotten, lost, unread = await connection.run(TEND, names, args)
+    since, woken, repairs, next_ms, cursor, forgotten, lost, unread, put_back = await connection.run(TEND, names, args)
     return Tended(
         woken,
         repairs,
@@ -132,4 +134,5 @@ async def tend(connection: Connection, keys: Keys, round_: Round) -> Tended:
         cursor,
         lost,
         unread,
+        put_back,
     )

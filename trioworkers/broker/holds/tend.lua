@@ -5,14 +5,14 @@
 -- only_due 1: just those at whom it is time; cursor: how far the walk over what is parked has come
 -- forgotten_after_s  after so long a limit is that no worker declares
 -- result  {when we started as text, how many parked jobs were woken, how many effects are still to be repaired, ms until the next look is due or
---          -1, next cursor, {name of a forgotten limit, …}, {parked payload of which nothing is known any more, …}, {what was buried unread, …}}
+--          -1, next cursor, {name of a forgotten limit, …}, {parked payload of which nothing is known any more, …}, {what was buried unread, …}, how many lost ones were put back}
 local UNREAD_PAGE = 20
 local PAGE, PAGE_BYTES, DOUBT_S = 200, 1000000, 60
 redis.call('LTRIM', repairs, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
 local began_at = now()
 local since = tonumber(started) or began_at
 local declared, lost, ended = unpack(cmsgpack.unpack(work))
-local woken, forgotten, found = 0, {}, {}
+local woken, forgotten, found, were_lost = 0, {}, {}, 0
 
 -- Of two versions of a limit that of the worker counts which started last.
 for _, d in ipairs(declared) do
@@ -45,15 +45,20 @@ local function check_seen(name, packed)
   if is_over and s[7] ~= 1 then forgotten[#forgotten + 1] = name end
 end
 
--- Permits whose attempts no record knows belong to nobody: by chance some are looked at with each round, where somebody waits.
+-- Permits that no record knows belong to nobody: by chance some are looked at with each round, where somebody waits.
 local looked_at = 0
+local function names_limit(limits_of_it, name)
+  for _, each in ipairs(type(limits_of_it) == 'table' and limits_of_it or {}) do
+    if each == name then return true end
+  end
+end
+
 local function check_permits(name)
   for _, member in ipairs(looked_at < 1000 and redis.call('SRANDMEMBER', own .. 'permits:' .. name, 50) or {}) do
     looked_at = looked_at + 1
     local record = string.match(member, '^(.*) [^ ]*$')
-    if not record or redis.call('HEXISTS', own .. 'holds:' .. record, member) == 0 then
-      redis.call('SREM', own .. 'permits:' .. name, member)
-    end
+    local what = record and unpacked(redis.call('HGET', own .. 'holds:' .. record, member))
+    if not (what and names_limit(what[2], name)) then redis.call('SREM', own .. 'permits:' .. name, member) end
   end
 end
 
@@ -66,9 +71,12 @@ end
 
 local function put_back(payload, queue, push)
   local score = redis.call('ZSCORE', own .. 'parked', payload)
-  if not score or redis.call('HEXISTS', own .. 'parked_jobs', string.format('%.17g', tonumber(score))) == 1 then return end
+  local moment = score and string.format('%.17g', tonumber(score))
+  if not score or job_at(own, moment) then return 0 end
   redis.call(push, queue, payload)
   redis.call('ZREM', own .. 'parked', payload)
+  forget_waiting(own, moment) -- what was none of ours
+  return 1
 end
 
 local function unpass(queue)
@@ -96,9 +104,10 @@ local function look_at(payload, score)
   local job = job_at(own, moment)
   if not job then
     found[#found + 1] = payload
-  elseif job[5][1] and not waits_somewhere(moment, job) then
-    wait_at(limit_of(own, job[5][1]), moment)
+    return
   end
+  if job[5][1] and not waits_somewhere(moment, job) then wait_at(limit_of(own, job[5][1]), moment) end
+  if job[6] then redis.call('ZADD', own .. 'expiring', 'NX', job[6], moment) end
 end
 
 -- A page of what is parked, one first and then more and more, as long as they should fit by what those before weigh.
@@ -131,7 +140,10 @@ if only_due ~= '1' then
     pcall(keep_on, own, limit_of(own, name))
     pcall(keep_for_first, name)
   end
-  for _, l in ipairs(lost) do pcall(put_back, unpack(l)) end
+  for _, l in ipairs(lost) do
+    local ok, count = pcall(put_back, unpack(l))
+    were_lost = were_lost + (ok and count or 0)
+  end
   for _, e in ipairs(ended) do
     if redis.pcall('LREM', unread, 1, e[1]) == 1 then apply(own, e[2]) end
   end
@@ -163,4 +175,4 @@ for _ = 1, 100 do
 end
 local first = redis.call('ZRANGE', own .. 'waits', 0, 0, 'WITHSCORES')[2]
 local next_in_ms = first and math.max(0, math.ceil((tonumber(first) - now()) * 1000)) or -1
-return {string.format('%.6f', since), woken, redis.call('LLEN', repairs), next_in_ms, next_cursor, forgotten, found, only_due == '1' and {} or redis.call('LRANGE', unread, 0, UNREAD_PAGE - 1)}
+return {string.format('%.6f', since), woken, redis.call('LLEN', repairs), next_in_ms, next_cursor, forgotten, found, only_due == '1' and {} or redis.call('LRANGE', unread, 0, UNREAD_PAGE - 1), were_lost}

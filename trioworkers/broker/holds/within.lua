@@ -63,6 +63,10 @@ for _, w in ipairs(asking) do
   local holds, member, jid, queue, name, moment = unpack(w)
   pcall(function()
     if has_it(holds, member) then return end
+    if redis.call('SISMEMBER', own .. 'permits:' .. name, member) == 1 then -- it was given one, and somebody deleted the record: it must not wait for its own
+      redis.call('HSET', holds, member, cmsgpack.pack({jid, {name}, 1}))
+      return
+    end
     local packed = cmsgpack.pack({jid, queue, '', '', {name}, false, {}, holds, member})
     redis.call('HSET', holds, member, cmsgpack.pack({jid, {}, 1, moment}))
     redis.call('HSETNX', own .. 'parked_jobs', moment, packed)

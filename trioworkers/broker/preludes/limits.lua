@@ -82,10 +82,13 @@ local function limit_of(own, name, declared)
   l.tat = math.min(sensible(gate[1], 0, 1e12) or 0, t + l.burst * l.interval)
   l.closed = closed and math.huge or sensible(gate[2], 0, t + LONGEST_CLOSED_S) or 0
   l.due = sensible(gate[3], 1, t) or 0
-  -- One that would last for longer than any is forged, or Redis's clock was set back: it counts nothing.
-  l.kept = redis.call('ZCOUNT', l.reserved, '(' .. string.format('%.17g', t), string.format('%.17g', t + RESERVED_S + 1))
-  l.used = redis.call('SCARD', l.permits) + l.kept
-  l.parked = redis.call('ZCARD', l.waiting)
+  l.kept, l.used, l.parked = 0, 0, 0
+  if not string.match(name, '^@') then -- a queue's knows no permits: what lies in its lists counts, and who waits is the queue
+    -- One that would last for longer than any is forged, or Redis's clock was set back: it counts nothing.
+    l.kept = redis.call('ZCOUNT', l.reserved, '(' .. string.format('%.17g', t), string.format('%.17g', t + RESERVED_S + 1))
+    l.used = redis.call('SCARD', l.permits) + l.kept
+    l.parked = redis.call('ZCARD', l.waiting)
+  end
   l.had_parked = l.parked > 0
   states[name] = l
   return l
