@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from trioworkers.broker.enqueue import script_of
 from trioworkers.errors import BrokerError
 from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, OpenBatch, opening, streamed
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
@@ -213,6 +212,7 @@ class Client:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
         from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
+        from trioworkers.broker.enqueue import script_of  # noqa: PLC0415 - as above
 
         if isinstance(step, At):
             raise TypeError("this client has one Redis")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
 
@@ -55,7 +54,9 @@ def choose(url: str | None, namespace: str | None, said_by: str) -> ChosenRedis:
 
 
 def _of_dev(namespace: str | None) -> ChosenRedis | None:
-    from trioworkers.dev_note import find_note  # noqa: PLC0415 - only where nothing else says it
+    from pathlib import Path  # noqa: PLC0415 - only where nothing else says it
+
+    from trioworkers.dev_note import find_note  # noqa: PLC0415 - as above
 
     note = find_note(Path.cwd())
     if note is None or not note.url:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 from trioworkers.log_records import PrintableRecord
@@ -18,7 +17,7 @@ FIELDS = ("jid", "job_class", "queue", "error", "next")
 """What records carry beside their text, and others may have written."""
 
 _PRINTABLE = (int, float, Lines)
-_HERE = f"{Path(__file__).parent}/"
+_HERE = __file__.removesuffix("loggers.py")
 
 
 class _Ours:

@@ -28,7 +28,6 @@ from trioworkers.errors import BadJob, BrokerError, DuplicateJob
 from trioworkers.send import Send
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.dialect import SIDEKIQ, Dialect
-from trioworkers.wire.error_replies import refusal
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.lifetime import refuse_past
@@ -308,6 +307,8 @@ def _read(answer: Any) -> BrokerError | Met:
     if text.startswith("DUPLICATE "):
         jid = text.split(" ", 2)[2]
         return duplicate(jid)
+    from trioworkers.wire.error_replies import refusal  # noqa: PLC0415 - nearly nothing is refused
+
     return refusal(text)
 
 

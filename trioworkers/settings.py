@@ -19,8 +19,8 @@ DEFAULT_URL = "redis://localhost:6379/0"
 DEFAULT_CONCURRENCY = 10
 Unknown = Literal["retry", "dead", "leave"]
 """What becomes of a job whose class has no handler: it fails like any other, it goes to the dead set, or others may have it."""
-_NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
-_PROCESS_ID = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
+_NAME = r"[A-Za-z0-9_.:@-]{1,128}"
+_PROCESS_ID = r"[A-Za-z0-9_.@-]{1,128}"
 """Without a colon: `a:b` on queue `q` and `b` on queue `q:a` would have one in-progress list."""
 _BEGINNINGS = (*(f"{scheme}://" for scheme in SCHEMES), "embedded:")
 
@@ -46,16 +46,16 @@ def _url(_: object, field: attrs.Attribute[str], value: object) -> None:
 
 
 def _process_id(_: object, field: attrs.Attribute[str], value: object) -> None:
-    if value is not None and not (isinstance(value, str) and _PROCESS_ID.fullmatch(value)):
+    if value is not None and not (isinstance(value, str) and re.fullmatch(_PROCESS_ID, value)):
         raise ConfigurationError(f"{field.name} has at most 128 letters, digits or _.@- , not {value!r}")
 
 
-_HASH_TAG = re.compile(r"\{[A-Za-z0-9_.:@-]{1,126}\}")
+_HASH_TAG = r"\{[A-Za-z0-9_.:@-]{1,126}\}"
 """A namespace that has all its keys in one slot of a cluster."""
 
 
 def _namespace(_: object, field: attrs.Attribute[str], value: object) -> None:
-    if not isinstance(value, str) or (value and not _NAME.fullmatch(value) and not _HASH_TAG.fullmatch(value)):
+    if not isinstance(value, str) or (value and not re.fullmatch(_NAME, value) and not re.fullmatch(_HASH_TAG, value)):
         raise ConfigurationError(
             f"{field.name} has at most 128 letters, digits or _.:@- , or is one pair of braces around such, not {value!r}"
         )

@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from trioworkers.broker.enqueue import script_of
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.errors import BrokerError, ConfigurationError
 from trioworkers.jobs.batch import (
@@ -289,6 +287,7 @@ class Client:
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
         from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
+        from trioworkers.broker.enqueue import script_of  # noqa: PLC0415 - as above
 
         if isinstance(step, At):
             raise TypeError("this client has one Redis")
@@ -376,6 +375,8 @@ class ShardedClient(Client):
 
 def check_usable(options: ClientOptions, module: str) -> None:
     """Raise ConfigurationError if a client with redis-py can't be had here, or has no use for this URL."""
+    from importlib.util import find_spec  # noqa: PLC0415 - with a client, not before
+
     if options.chosen.url.startswith("embedded:"):
         raise ConfigurationError(
             f"{module}.Client starts no server: give it the URL of one, or run `trioworkers dev`, whose Redis it finds by itself"

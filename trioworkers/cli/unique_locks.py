@@ -13,7 +13,7 @@ from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, duration, number, remark, say, write_json
 from trioworkers.errors import NotFound
 from trioworkers.wire.control_messages import ControlMessage
-from trioworkers.wire.lock import LockState
+from trioworkers.wire.lock_state import LockState
 
 _COLUMNS = (
     Column("lock", lambda row: row["lock"]),

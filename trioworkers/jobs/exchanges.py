@@ -15,12 +15,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
-import attrs
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from trioworkers.broker.clock import Clock
-from trioworkers.broker.redis.scripts import Script
 from trioworkers.errors import BrokerError, ConfigurationError, JobFailed, JobGone, Unavailable
 from trioworkers.jobs.batch import Batch
 from trioworkers.send import Send, moment
@@ -31,6 +28,7 @@ from trioworkers.wire.keys import Keys
 from trioworkers.wire.membership import Opening
 
 if TYPE_CHECKING:
+    from trioworkers.broker.redis.scripts import Script
     from trioworkers.jobs.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -43,37 +41,32 @@ LOOK_AGAIN_S = 5.0
 """Between two looks for a result by one who is told when it is there: what tells may be lost."""
 
 
-@attrs.frozen
-class Pause:
+class Pause(NamedTuple):
     """Do nothing for so long. Nothing comes of it."""
 
     seconds: float
 
 
-@attrs.frozen
-class AskEnded:
+class AskEnded(NamedTuple):
     """Ask how a job ended. What comes of it: an `Ended`, or None."""
 
     jid: str
 
 
-@attrs.frozen
-class Listen:
+class Listen(NamedTuple):
     """Wait until that job has ended, as far as that is heard, or so long; the first time, begin to listen. What comes of it: whether it would be heard."""
 
     jid: str
     seconds: float
 
 
-@attrs.frozen
-class Command:
+class Command(NamedTuple):
     """One command to Redis that does no harm twice. What comes of it: its reply."""
 
     words: tuple[str | bytes | int, ...]
 
 
-@attrs.frozen
-class Run:
+class Run(NamedTuple):
     """A script that does no harm twice. What comes of it: its reply."""
 
     script: Script
@@ -81,8 +74,7 @@ class Run:
     args: Sequence[str | bytes | int]
 
 
-@attrs.frozen
-class At:
+class At(NamedTuple):
     """Do `step` at this one of several Redises. What comes of it is what comes of that."""
 
     shard: str

@@ -13,7 +13,8 @@ from trioworkers.jobs.signature import Parameter, Signature
 from trioworkers.seconds import MAX_SECONDS
 from trioworkers.wire.job import Job
 from trioworkers.wire.lifetime import checked_seconds
-from trioworkers.wire.lock import Lock, key_of
+from trioworkers.wire.lock import Lock
+from trioworkers.wire.lock_key import key_of
 
 By = str | tuple[str, ...]
 OnConflict = Literal["skip", "raise", "replace", "latest"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ import msgspec
 from trioworkers.errors import BadPayload
 from trioworkers.wire import lifetime, numbers
 from trioworkers.wire.depth import MAX_DEPTH, MAX_DEPTH_FOR_RUBY, is_nested_deeper
-from trioworkers.wire.digests import unpack
 from trioworkers.wire.job import (
     DONE_PACKED_FIELD,
     FAILED_FIELD,
@@ -148,6 +146,8 @@ def _check_depth(payload: bytes, levels: int = MAX_DEPTH) -> None:
 
 
 def _fingerprint(payload: bytes) -> str:
+    import hashlib  # noqa: PLC0415 - few payloads have a jid like that, and it brings in OpenSSL
+
     return hashlib.sha256(payload).hexdigest()[:24]
 
 
@@ -200,6 +200,12 @@ def _texts(value: object) -> dict[str, str]:
     return {key: item for key, item in value.items() if isinstance(item, str)} if isinstance(value, dict) else {}
 
 
+def _digests(value: object) -> bytes:
+    from trioworkers.wire.digests import unpack  # noqa: PLC0415 - only very wide fan-outs have some
+
+    return unpack(value)
+
+
 _SELDOM: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "retry_for": ("retry_for", numbers.seconds),
     "retry_queue": ("retry_queue", _retry_queue),
@@ -210,8 +216,8 @@ _SELDOM: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "retry_count": ("retry_count", numbers.count),
     PROGRESS_FIELD: ("progress", _strings),
     FAILED_FIELD: ("failed_calls", _texts),
-    DONE_PACKED_FIELD: ("done_packed", unpack),
-    FAILED_PACKED_FIELD: ("failed_packed", unpack),
+    DONE_PACKED_FIELD: ("done_packed", _digests),
+    FAILED_PACKED_FIELD: ("failed_packed", _digests),
     lifetime.EXPIRES_FIELD: ("expires_at_s", lifetime.moment_s),
     lifetime.DEADLINE_FIELD: ("deadline", lifetime.moment),
     lifetime.KEEP_FIELD: ("keep_result", lifetime.kept_s),

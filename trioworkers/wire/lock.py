@@ -1,15 +1,12 @@
-"""The lock of a unique job: its key, made from arguments, and the field that names it in a payload. Pure."""
+"""The lock of a unique job, and the field that names it in a payload. Pure."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Any, Literal
 
 import attrs
 import msgspec
-
-from trioworkers.wire.packing import unpack_bytes
 
 LOCK_FIELD = "tw_lock"
 """The key of the lock that the job holds; behind a space, if that isn't until it ends: until what."""
@@ -18,11 +15,7 @@ Until = Literal["done", "started", "spell"]
 """What a lock is kept until: the job's end, its start, or (of a throttled one) the end of the spell in which it is the only one."""
 Conflict = Literal["skip", "raise", "replace", "latest", "debounce", "throttle"]
 
-MAX_KEY_BYTES = 64 * 1024
-"""Of what a key is made from: to hash more would hold up the event loop, and nobody means a document by a key."""
-_MAX_CLASS = 60
-_FIELD = re.compile(r"([A-Za-z0-9_.:-]{1,128})(?: (started|spell))?")
-_encode = msgspec.json.Encoder(order="sorted").encode
+_FIELD = r"([A-Za-z0-9_.:-]{1,128})(?: (started|spell))?"
 
 
 @attrs.frozen
@@ -47,7 +40,7 @@ class Lock:
 
 def lock_in(value: object) -> Lock | None:
     """The lock that a payload's field names; None for what is none."""
-    found = _FIELD.fullmatch(value) if isinstance(value, str) else None
+    found = re.fullmatch(_FIELD, value) if isinstance(value, str) else None
     return None if found is None else Lock(found[1], found[2] or "done")  # type: ignore[arg-type]
 
 
@@ -66,37 +59,3 @@ def lock_named(payload: bytes) -> Lock | None:
         return lock_in(_decode_named(payload).lock)
     except (ValueError, RecursionError, MemoryError):
         return None
-
-
-def key_of(job_class: str, values: Any) -> str:
-    """The key for these values, in JSON's types, of a class; its beginning is for people. Raises ValueError for what can't be one."""
-    try:
-        text = _encode([job_class, values])
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"it has no form that is the same everywhere ({error})") from None
-    if len(text) > MAX_KEY_BYTES:
-        raise ValueError(f"{len(text):,} bytes are too many for a key: at most {MAX_KEY_BYTES:,}")
-    named = re.sub(r"[^A-Za-z0-9_.:]", "_", job_class[:_MAX_CLASS])
-    return f"{named}:{hashlib.blake2b(text, digest_size=16).hexdigest()}"
-
-
-@attrs.frozen
-class LockState:
-    """A lock as Redis has it. `next_jid`: of the job that is to replace or follow `jid`, its holder. `problem`: why it can't be read; then nobody has it."""
-
-    key: str
-    jid: str = ""
-    since_s: float | None = None
-    touched_s: float | None = None
-    next_jid: str = ""
-    problem: str = ""
-
-
-def decode_lock(key: str, packed: bytes) -> LockState:
-    """A lock's state: see `LOCK` in `unique.lua`."""
-    try:
-        jid, since_s, touched_s, following, *_ = unpack_bytes(packed)
-        next_jid = following[1].decode(errors="replace") if following else ""
-        return LockState(key, jid.decode(errors="replace"), float(since_s), float(touched_s), next_jid)
-    except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as error:
-        return LockState(key, problem=f"not written by us: {type(error).__name__}")

@@ -11,7 +11,7 @@ import attrs
 BATCH_FIELD = "tw_batch"
 """The id of the batch whose member the job is; behind a blank its name there, if it has one."""
 MAX_NAME = 64
-_FIELD = re.compile(rf"([A-Za-z0-9_-]{{1,64}})(?: ([^\x00-\x1f\x7f]{{1,{MAX_NAME}}}))?")
+_FIELD = rf"([A-Za-z0-9_-]{{1,64}})(?: ([^\x00-\x1f\x7f]{{1,{MAX_NAME}}}))?"
 
 OnFailure = Literal["wait", "cancel", "run"]
 EVENTS = ("success", "finished", "death")
@@ -58,5 +58,5 @@ class Membership:
 
 def batch_in(value: object) -> Membership | None:
     """The batch that a payload's field names; None for what is none."""
-    found = _FIELD.fullmatch(value) if isinstance(value, str) else None
+    found = re.fullmatch(_FIELD, value) if isinstance(value, str) else None
     return None if found is None else Membership(found[1], name=found[2] or "")

@@ -18,7 +18,8 @@ from trioworkers.missed_ticks import Missed, Overlap
 from trioworkers.wire.active_job import encoded
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import check_sent_to
-from trioworkers.wire.lock import Lock, key_of
+from trioworkers.wire.lock import Lock
+from trioworkers.wire.lock_key import key_of
 from trioworkers.wire.options import check_option
 from trioworkers.wire.plain import plain
 from trioworkers.wire.ruby_values import Encoded

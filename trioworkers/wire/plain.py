@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable
 from functools import lru_cache
@@ -80,4 +79,6 @@ def _taken_apart(value: Any) -> Any:
 def _field_names(kind: Any) -> tuple[str, ...] | None:
     if attrs.has(kind):
         return tuple(field.name for field in attrs.fields(kind))
+    import dataclasses  # noqa: PLC0415 - few arguments are of such classes
+
     return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None

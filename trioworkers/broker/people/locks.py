@@ -9,7 +9,7 @@ import attrs
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.wire.keys import Keys
-from trioworkers.wire.lock import LockState, decode_lock
+from trioworkers.wire.lock_state import LockState, decode_lock
 
 RELEASE_LOCK = script(__file__, "release_lock", keys=("unique",), args=("own", "key"), preludes=ENDS)
 PAGE = 500

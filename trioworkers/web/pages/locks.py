@@ -7,7 +7,7 @@ from contextlib import aclosing
 from trioworkers.broker.people.locks import LockDesk
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.visit import Visit
-from trioworkers.wire.lock import LockState
+from trioworkers.wire.lock_state import LockState
 
 ROWS = 100
 
