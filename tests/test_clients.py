@@ -256,6 +256,37 @@ def test_client_finds_what_dev_started(kind: str, nowhere: Path, redis_url: str,
     assert shared_server.command("LLEN", "shop:queue:q") == 1
 
 
+def test_client_that_was_made_before_dev_finds_it_with_its_first_call(
+    kind: str, nowhere: Path, redis_url: str, shared_server: Server
+):
+    told_nothing, of_an_app = AnyClient(kind), AnyClient(kind, app=App())
+    with keeping_note(nowhere) as note:
+        note.write(redis_url, "shop")
+        for client in (told_nothing, of_an_app):
+            client.enqueue(Job("q", "Work", [1]))
+            assert "shop" in repr(client.client) or kind == "trio"
+            client.close()
+    assert shared_server.command("LLEN", "shop:queue:q") == 2
+
+
+def test_client_that_found_nobody_looks_again_with_its_next_call(
+    kind: str, nowhere: Path, redis_url: str, shared_server: Server
+):
+    client = AnyClient(kind, retry_for=0)
+    with keeping_note(nowhere) as note:
+        note.write("redis://127.0.0.1:1", "gone")
+        with pytest.raises(Unavailable):
+            client.enqueue(Job("q", "Work", [1]))
+    with keeping_note(nowhere) as note:
+        note.write(redis_url, "shop")
+        client.enqueue(Job("q", "Work", [2]))
+        note.write("redis://127.0.0.1:1", "other")
+        if kind != "trio":  # which looks whenever its block is entered; the others stay where they were answered
+            client.enqueue(Job("q", "Work", [3]))
+            assert shared_server.command("LLEN", "shop:queue:q") == 2
+    client.close()
+
+
 def test_environment_goes_before_dev_and_names_the_namespace(
     kind: str, nowhere: Path, redis_url: str, shared_server: Server, monkeypatch: pytest.MonkeyPatch
 ):

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from trioworkers.errors import BrokerError
+from trioworkers.errors import BrokerError, Unavailable
 from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, OpenBatch, opening, streamed
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
@@ -30,7 +30,8 @@ from trioworkers.jobs.exchanges import (
     checked_retry_for,
     result,
 )
-from trioworkers.redis_url import RedisUrl, Tls, at_namespace, parse_redis_url
+from trioworkers.jobs.meant_redis import MeantRedis, There
+from trioworkers.redis_url import RedisUrl, Tls
 from trioworkers.send import Send
 from trioworkers.sending import Sent
 from trioworkers.sync import MAX_CONNECTIONS, check_usable, checked_connections
@@ -90,17 +91,14 @@ class Client:
 
     def _begin(self, options: ClientOptions, retry_for: float, max_connections: int) -> None:
         check_usable(options, "trioworkers.asyncio")
-        self._options = options
-        self._explained: Callable[[], AbstractContextManager[None]] = options.chosen.explained
-        self._url = at_namespace(parse_redis_url(options.chosen.url), options.chosen.namespace)
-        self._exchanges = Exchanges(options.sending(), checked_retry_for(retry_for), options.telemetry)
+        retry_for_s = checked_retry_for(retry_for)
+        self._meant = MeantRedis(options, lambda told: Exchanges(told.sending(), retry_for_s, told.telemetry))
         self._max_connections = checked_connections(max_connections)
-        self._redis: redis.asyncio.Redis | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Listener | None = None
 
     def __repr__(self) -> str:
-        return f"<trioworkers.asyncio.Client: {self._options.chosen}>"
+        return f"<trioworkers.asyncio.Client: {self._meant.options.chosen}>"
 
     async def __aenter__(self) -> Self:
         _check_loop()
@@ -121,7 +119,8 @@ class Client:
 
     async def aclose(self) -> None:
         """Close its connections. A later call opens new ones."""
-        client, self._redis, self._loop, self._listener = self._redis, None, None, None
+        there = self._meant.there
+        client, there.redis, self._loop, self._listener = there.redis, None, None, None
         if client is not None:
             await client.connection_pool.disconnect()
 
@@ -131,11 +130,11 @@ class Client:
         Raises BadJob before anything is sent. Raises Unavailable or Refused if Redis fails, and has done so for `retry_for` seconds, when the
         jobs may have been sent or not (of more than a thousand, or of more than 8 MB, the first ones). Cancelled: likewise.
         """
-        return await self._do(self._exchanges.send(jobs))
+        return await self._do(lambda its: its.send(jobs))
 
     async def schedule(self, when: datetime | timedelta | float, *jobs: Job | Batch) -> list[Sent]:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
-        return await self._do(self._exchanges.send(jobs, when))
+        return await self._do(lambda its: its.send(jobs, when))
 
     async def periodic(
         self,
@@ -151,11 +150,11 @@ class Client:
     ) -> None:
         """As `trioworkers.Client.periodic`."""
         said = {"zone": tz, "missed": missed, "within_s": within, "overlap": overlap, "jitter_s": jitter}
-        await self._do(self._exchanges.periodic(name, expression, job, **said))
+        await self._do(lambda its: its.periodic(name, expression, job, **said))
 
     async def delete_periodic(self, name: str) -> bool:
         """As `trioworkers.Client.delete_periodic`."""
-        return await self._do(self._exchanges.delete_periodic(name))
+        return await self._do(lambda its: its.delete_periodic(name))
 
     def batch(
         self,
@@ -186,29 +185,36 @@ class Client:
         from trioworkers.broker.asyncio_news import News  # noqa: PLC0415 - it needs redis-py, which comes with the first call
 
         _check_loop()
-        news = News(self._exchanges.keys.result(jid))
+        news = News(self._there().exchanges.keys.result(jid))
         try:
-            return await self._do(result(jid, timeout), news)
+            return await self._do(lambda _: result(jid, timeout), news)
         finally:
             await news.close()
 
-    async def _do(self, exchange: Exchange[T], news: News | None = None) -> T:
+    def _there(self) -> There:
+        return self._meant.for_call()
+
+    async def _do(self, make: Callable[[Exchanges], Exchange[T]], news: News | None = None) -> T:
         _check_loop()
+        there = self._there()
+        exchange = make(there.exchanges)
         try:
             step = next(exchange)
-            with self._explained():
+            with there.explained():
                 while True:
                     try:
-                        reply = await self._step(step, news)
+                        reply = await self._step(step, there, news)
                     except BrokerError as error:
+                        there.has_answered = there.has_answered and not isinstance(error, Unavailable)
                         step = exchange.throw(error)
                     else:
+                        there.has_answered = True
                         step = exchange.send(reply)
         except StopIteration as end:
             returned: T = end.value
             return returned
 
-    async def _step(self, step: Step, news: News | None) -> Any:
+    async def _step(self, step: Step, there: There, news: News | None) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
         from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
@@ -216,12 +222,12 @@ class Client:
 
         if isinstance(step, At):
             raise TypeError("this client has one Redis")
-        client = self._client()
+        client = self._client(there)
         if isinstance(step, Listen):
             return await self._listen(client, news, step.seconds)
         try:
             if isinstance(step, AskEnded):
-                text = await client.get(self._exchanges.keys.result(step.jid))
+                text = await client.get(there.exchanges.keys.result(step.jid))
                 return None if text is None else decode_ended(text)
             if isinstance(step, Command):
                 return await client.execute_command(*step.words)
@@ -234,7 +240,7 @@ class Client:
         except redis_py.FOREIGN as error:
             if redis_py.is_elsewhere(error):
                 await client.connection_pool.disconnect()  # the next one is opened to where it is now
-            raise redis_py.translate(error, self._url) from error
+            raise redis_py.translate(error, there.url) from error
 
     async def _listen(self, client: redis.asyncio.Redis, news: News | None, seconds: float) -> bool:
         if news is None or self._max_connections == 1:  # which others need
@@ -246,15 +252,17 @@ class Client:
             self._listener = Listener(client)
         return await news.wait(self._listener, seconds)
 
-    def _client(self) -> redis.asyncio.Redis:
+    def _client(self, there: There) -> redis.asyncio.Redis:
         loop = asyncio.get_running_loop()
-        if self._redis is not None and self._loop is not loop:
+        if there.redis is not None and self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise RuntimeError("a trioworkers.asyncio.Client belongs to one event loop: make another one for this")
-            self._redis = self._listener = None  # its sockets ended with their loop
-        if self._redis is None:
-            self._redis, self._loop = _open_client(self._url, self._max_connections), loop
-        return self._redis
+            there.redis = None  # its sockets ended with their loop
+        if there.redis is None:
+            there.redis = _open_client(there.url, self._max_connections)
+            self._loop, self._listener = loop, None
+        found: redis.asyncio.Redis = there.redis
+        return found
 
 
 class ShardedClient(Client):
@@ -267,12 +275,14 @@ class ShardedClient(Client):
             name: Client.for_app(app.at(name), retry_for=retry_for, max_connections=max_connections)
             for name in layout.names
         }
-        exchanges = {name: part._exchanges for name, part in self._parts.items()}  # noqa: SLF001 - one of our own
-        self._exchanges = ShardedExchanges(exchanges, layout, app.telemetry)
-        self._explained = nullcontext  # each part explains its own
+        exchanges = {name: part._there().exchanges for name, part in self._parts.items()}  # noqa: SLF001 - one of our own
+        self._all = There(ShardedExchanges(exchanges, layout, app.telemetry), nullcontext)  # each part explains its own
 
     def __repr__(self) -> str:
         return f"<trioworkers.asyncio.Client: {', '.join(f'{name}: {part!r}' for name, part in self._parts.items())}>"
+
+    def _there(self) -> There:
+        return self._all
 
     async def aclose(self) -> None:
         """Close its connections. A later call opens new ones."""
@@ -281,26 +291,27 @@ class ShardedClient(Client):
 
     async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as in `Client`
         """See `Client.result`. It is looked for in all shards."""
-        return await self._do(result(jid, timeout))
+        return await self._do(lambda _: result(jid, timeout))
 
-    async def _step(self, step: Step, news: News | None) -> Any:
+    async def _step(self, step: Step, there: There, news: News | None) -> Any:
         del news
         match step:
             case At(shard, its_step):
                 part = self._parts[shard]
-                with part._explained():  # noqa: SLF001 - one of our own
-                    return await part._step(its_step, None)  # noqa: SLF001 - as above
+                its = part._there()  # noqa: SLF001 - one of our own
+                with its.explained():
+                    return await part._step(its_step, its, None)  # noqa: SLF001 - as above
             case AskEnded():
-                return await self._ask_all(step)
+                return await self._ask_all(step, there)
             case Listen(seconds=seconds) | Pause(seconds):
                 return await asyncio.sleep(seconds)
         raise AssertionError(f"nobody knows where to {step}")
 
-    async def _ask_all(self, step: AskEnded) -> Any:
+    async def _ask_all(self, step: AskEnded, there: There) -> Any:
         failed: BrokerError | None = None
         for shard in self._parts:
             try:
-                ended = await self._step(At(shard, step), None)
+                ended = await self._step(At(shard, step), there, None)
             except BrokerError as error:
                 failed = error
             else:
@@ -323,15 +334,15 @@ class _Sends:
 
     async def open_batch(self, batch: str, opening: Opening) -> None:
         """See `Exchanges`."""
-        await self._client._do(self._client._exchanges.open_batch(batch, opening))  # noqa: SLF001 - one of our own
+        await self._client._do(lambda its: its.open_batch(batch, opening))  # noqa: SLF001 - one of our own
 
     async def seal_batch(self, batch: str) -> None:
         """See `Exchanges`."""
-        await self._client._do(self._client._exchanges.seal_batch(batch))  # noqa: SLF001 - as above
+        await self._client._do(lambda its: its.seal_batch(batch))  # noqa: SLF001 - as above
 
     async def cancel_batch(self, batch: str) -> bool:
         """See `Exchanges`."""
-        return await self._client._do(self._client._exchanges.cancel_batch(batch))  # noqa: SLF001 - as above
+        return await self._client._do(lambda its: its.cancel_batch(batch))  # noqa: SLF001 - as above
 
 
 def _open_client(url: RedisUrl, max_connections: int) -> redis.asyncio.Redis:

@@ -50,6 +50,11 @@ def choose(url: str | None, namespace: str | None, said_by: str) -> ChosenRedis:
         return ChosenRedis(url, namespace or "", said_by)
     if from_environment := os.environ.get("REDIS_URL"):
         return ChosenRedis(from_environment, namespace or "", "REDIS_URL")
+    return choose_again(namespace)
+
+
+def choose_again(namespace: str | None) -> ChosenRedis:
+    """What is meant now where nobody says which Redis: that of a `dev` which runs here or above, else the default address."""
     return _of_dev(namespace) or ChosenRedis(DEFAULT_URL, namespace or "")
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trioworkers.chosen_redis import ChosenRedis
-from trioworkers.errors import BrokerError, ConfigurationError
+from trioworkers.errors import BrokerError, ConfigurationError, Unavailable
 from trioworkers.jobs.batch import (
     ABANDONED_AFTER_S,
     Batch,
@@ -42,7 +42,7 @@ from trioworkers.jobs.exchanges import (
     checked_retry_for,
     result,
 )
-from trioworkers.redis_url import at_namespace, parse_redis_url
+from trioworkers.jobs.meant_redis import MeantRedis, There
 from trioworkers.sending import Sent
 from trioworkers.wire.ended import decode_ended
 from trioworkers.wire.job import Job, new_jid
@@ -65,10 +65,9 @@ MAX_CONNECTIONS = 50
 class OpenBatch:
     """A batch to which members are added while some of them may run already: any number, sent as they come. See `Client.batch`."""
 
-    def __init__(self, do: Callable[[Exchange[Any]], Any], exchanges: Exchanges, opening: Opening) -> None:
+    def __init__(self, do: Callable[[Callable[[Exchanges], Exchange[Any]]], Any], opening: Opening) -> None:
         self.id = new_jid()
         self._do = do
-        self._exchanges = exchanges
         self._opening = opening
         self._names: set[str] = set()
         self._is_open = False
@@ -87,11 +86,11 @@ class OpenBatch:
         if name:
             check_name(name, len(jobs), self._names)
             self._names.add(name)
-        self._do(self._exchanges.send(members))
+        self._do(lambda its: its.send(members))
         return Members.of(self.id, members)
 
     def __enter__(self) -> Self:
-        self._do(self._exchanges.open_batch(self.id, self._opening))
+        self._do(lambda its: its.open_batch(self.id, self._opening))
         self._is_open = True
         return self
 
@@ -100,10 +99,10 @@ class OpenBatch:
     ) -> None:
         self._is_open = False
         if error is None:
-            self._do(self._exchanges.seal_batch(self.id))
+            self._do(lambda its: its.seal_batch(self.id))
         elif not isinstance(error, GeneratorExit):
             try:
-                self._do(self._exchanges.cancel_batch(self.id))
+                self._do(lambda its: its.cancel_batch(self.id))
             except BrokerError as second:
                 error.add_note(not_cancelled(self.id, second))
 
@@ -148,14 +147,12 @@ class Client:
 
     def _begin(self, options: ClientOptions, retry_for: float, max_connections: int) -> None:
         check_usable(options, "trioworkers.sync")
-        self._options = options
-        self._explained: Callable[[], AbstractContextManager[None]] = options.chosen.explained
-        self._url = at_namespace(parse_redis_url(options.chosen.url), options.chosen.namespace)
-        self._exchanges = Exchanges(options.sending(), checked_retry_for(retry_for), options.telemetry)
+        retry_for_s = checked_retry_for(retry_for)
+        self._meant = MeantRedis(options, lambda told: Exchanges(told.sending(), retry_for_s, told.telemetry))
         self._max_connections = checked_connections(max_connections)
 
     def __repr__(self) -> str:
-        return f"<trioworkers.sync.Client: {self._options.chosen}>"
+        return f"<trioworkers.sync.Client: {self._meant.options.chosen}>"
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +172,7 @@ class Client:
 
     def close(self) -> None:
         """Close this process's connections. A later call opens new ones."""
-        client: redis.Redis | None = self.__dict__.pop("_redis", None)
+        client: redis.Redis | None = self._meant.there.__dict__.pop("redis", None)
         if client is not None:
             client.connection_pool.disconnect()
 
@@ -185,11 +182,11 @@ class Client:
         Raises BadJob before anything is sent. Raises Unavailable or Refused if Redis fails, and has done so for `retry_for` seconds, when the
         jobs may have been sent or not (of more than a thousand, or of more than 8 MB, the first ones). RuntimeError inside an event loop.
         """
-        return self._do(self._exchanges.send(jobs))
+        return self._do(lambda its: its.send(jobs))
 
     def schedule(self, when: datetime | timedelta | float, *jobs: Job | Batch) -> list[Sent]:
         """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
-        return self._do(self._exchanges.send(jobs, when))
+        return self._do(lambda its: its.send(jobs, when))
 
     def periodic(
         self,
@@ -205,11 +202,11 @@ class Client:
     ) -> None:
         """As `trioworkers.Client.periodic`."""
         said = {"zone": tz, "missed": missed, "within_s": within, "overlap": overlap, "jitter_s": jitter}
-        self._do(self._exchanges.periodic(name, expression, job, **said))
+        self._do(lambda its: its.periodic(name, expression, job, **said))
 
     def delete_periodic(self, name: str) -> bool:
         """As `trioworkers.Client.delete_periodic`."""
-        return self._do(self._exchanges.delete_periodic(name))
+        return self._do(lambda its: its.delete_periodic(name))
 
     def batch(
         self,
@@ -228,7 +225,7 @@ class Client:
         are as those of `Batch`. Raises BadJob; in the block as `enqueue`.
         """
         what = streamed(opening(description, on_success, on_finished, on_death), abandoned_after)
-        return OpenBatch(self._do, self._exchanges, what)
+        return OpenBatch(self._do, what)
 
     def result(self, jid: str, *, timeout: float | None = None) -> Any:
         """What a job returned that keeps its result, as soon as it has ended; waits for that up to `timeout` seconds (None: for ever).
@@ -241,9 +238,9 @@ class Client:
         from trioworkers.broker.blocking_news import News  # noqa: PLC0415 - it needs redis-py, which comes with the first call
 
         listening: set[tuple[int, int]] = self.__dict__.setdefault("_listening", set())
-        news = News(self._exchanges.keys.result(jid), listening, self._max_connections // 2)
+        news = News(self._there().exchanges.keys.result(jid), listening, self._max_connections // 2)
         try:
-            return self._do(result(jid, timeout), news)
+            return self._do(lambda _: result(jid, timeout), news)
         finally:
             news.close()
 
@@ -252,38 +249,45 @@ class Client:
     @property
     def chosen(self) -> ChosenRedis:
         """Which Redis it means. Not for users."""
-        return self._options.chosen
+        return self._meant.options.chosen
 
     @property
     def keys(self) -> Keys:
         """The key names there. Not for users."""
-        return self._exchanges.keys
+        return self._there().exchanges.keys
 
     def check(self, job: Job) -> None:
         """Raise BadJob if a job could not be sent. Not for users."""
-        self._exchanges.check(job)
+        self._there().exchanges.check(job)
 
     def command(self, *words: str | bytes | int) -> Any:
         """One command to Redis that does no harm twice, repeated like `enqueue`. Not for users. Raises Unavailable or Refused."""
-        return self._do(self._exchanges.command(*words))
+        return self._do(lambda its: its.command(*words))
 
-    def _do(self, exchange: Exchange[T], news: News | None = None) -> T:
+    def _there(self) -> There:
+        return self._meant.for_call()
+
+    def _do(self, make: Callable[[Exchanges], Exchange[T]], news: News | None = None) -> T:
         check_may_block()
+        there = self._there()
+        exchange = make(there.exchanges)
         try:
             step = next(exchange)
-            with self._explained():
+            with there.explained():
                 while True:
                     try:
-                        reply = self._step(step, news)
+                        reply = self._step(step, there, news)
                     except BrokerError as error:
+                        there.has_answered = there.has_answered and not isinstance(error, Unavailable)
                         step = exchange.throw(error)
                     else:
+                        there.has_answered = True
                         step = exchange.send(reply)
         except StopIteration as end:
             returned: T = end.value
             return returned
 
-    def _step(self, step: Step, news: News | None) -> Any:
+    def _step(self, step: Step, there: There, news: News | None) -> Any:
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
         from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
@@ -291,12 +295,12 @@ class Client:
 
         if isinstance(step, At):
             raise TypeError("this client has one Redis")
-        client = self._client(redis_py.open_client)
+        client = self._client(there, redis_py.open_client)
         if isinstance(step, Listen):
             return news is not None and news.wait(client, step.seconds)
         try:
             if isinstance(step, AskEnded):
-                text = client.get(self._exchanges.keys.result(step.jid))
+                text = client.get(there.exchanges.keys.result(step.jid))
                 return None if text is None else decode_ended(text)
             if isinstance(step, Command):
                 return client.execute_command(*step.words)
@@ -309,13 +313,13 @@ class Client:
         except redis_py.FOREIGN as error:
             if redis_py.is_elsewhere(error):
                 client.connection_pool.disconnect()  # the next one is opened to where it is now
-            raise redis_py.translate(error, self._url) from error
+            raise redis_py.translate(error, there.url) from error
 
-    def _client(self, open_client: Any) -> redis.Redis:
+    def _client(self, there: There, open_client: Any) -> redis.Redis:
         # Without a lock, which a fork could find taken: of two that are made at the same moment one is thrown away, before it has connected.
-        found: redis.Redis | None = self.__dict__.get("_redis")
+        found: redis.Redis | None = there.__dict__.get("redis")
         if found is None:
-            found = self.__dict__.setdefault("_redis", open_client(self._url, self._max_connections))
+            found = there.__dict__.setdefault("redis", open_client(there.url, self._max_connections))
         return found
 
 
@@ -329,12 +333,14 @@ class ShardedClient(Client):
             name: Client.for_app(app.at(name), retry_for=retry_for, max_connections=max_connections)
             for name in layout.names
         }
-        exchanges = {name: part._exchanges for name, part in self._parts.items()}  # noqa: SLF001 - one of our own
-        self._exchanges = ShardedExchanges(exchanges, layout, app.telemetry)
-        self._explained = nullcontext  # each part explains its own
+        exchanges = {name: part._there().exchanges for name, part in self._parts.items()}  # noqa: SLF001 - one of our own
+        self._all = There(ShardedExchanges(exchanges, layout, app.telemetry), nullcontext)  # each part explains its own
 
     def __repr__(self) -> str:
         return f"<trioworkers.sync.Client: {', '.join(f'{name}: {part!r}' for name, part in self._parts.items())}>"
+
+    def _there(self) -> There:
+        return self._all
 
     def close(self) -> None:
         """Close this process's connections. A later call opens new ones."""
@@ -343,26 +349,27 @@ class ShardedClient(Client):
 
     def result(self, jid: str, *, timeout: float | None = None) -> Any:
         """See `Client.result`. It is looked for in all shards."""
-        return self._do(result(jid, timeout))
+        return self._do(lambda _: result(jid, timeout))
 
-    def _step(self, step: Step, news: News | None) -> Any:
+    def _step(self, step: Step, there: There, news: News | None) -> Any:
         del news
         match step:
             case At(shard, its_step):
                 part = self._parts[shard]
-                with part._explained():  # noqa: SLF001 - one of our own
-                    return part._step(its_step, None)  # noqa: SLF001 - as above
+                its = part._there()  # noqa: SLF001 - one of our own
+                with its.explained():
+                    return part._step(its_step, its, None)  # noqa: SLF001 - as above
             case AskEnded():
-                return self._ask_all(step)
+                return self._ask_all(step, there)
             case Listen(seconds=seconds) | Pause(seconds):
                 return time.sleep(seconds)
         raise AssertionError(f"nobody knows where to {step}")
 
-    def _ask_all(self, step: AskEnded) -> Any:
+    def _ask_all(self, step: AskEnded, there: There) -> Any:
         failed: BrokerError | None = None
         for shard in self._parts:
             try:
-                ended = self._step(At(shard, step), None)
+                ended = self._step(At(shard, step), there, None)
             except BrokerError as error:
                 failed = error
             else:

@@ -88,6 +88,7 @@ class Client:
             )
         if self._options is None:
             raise RuntimeError("this client is open already, and somebody else closes it")
+        self._options = self._options.now()  # `dev` may have been started since
         async with AsyncExitStack() as stack:  # what is open is closed if the next fails
             if self._layout is None:
                 self._sender = await _open(stack, self._options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 
-from trioworkers.chosen_redis import ChosenRedis, HasRedis, check_apps_agree, choose, redis_of
+from trioworkers.chosen_redis import ChosenRedis, HasRedis, check_apps_agree, choose, choose_again, redis_of
 from trioworkers.errors import ConfigurationError
 from trioworkers.sending import Sending
 from trioworkers.settings import Settings, settings
@@ -43,12 +43,25 @@ class Declared(HasRedis, Protocol):
 
 @attrs.frozen
 class ClientOptions:
-    """`dialects`: what is spoken on queues of which the App knows."""
+    """`dialects`: what is spoken on queues of which the App knows.
+
+    `may_change`: that nobody said which Redis, so that it is the one of a `dev` that runs here; `told_namespace`: what was said of the namespace then.
+    """
 
     chosen: ChosenRedis
     settings: Settings
     dialects: Mapping[str, Dialect] = attrs.field(factory=dict)
     telemetry: Telemetry | None = None
+    may_change: bool = False
+    told_namespace: str | None = None
+
+    def now(self) -> ClientOptions:
+        """The same with the Redis that is meant now: `dev` may have been started or ended since."""
+        chosen = choose_again(self.told_namespace) if self.may_change else self.chosen
+        if chosen == self.chosen:
+            return self
+        there = attrs.evolve(self.settings, redis_url=chosen.url, namespace=chosen.namespace)
+        return attrs.evolve(self, chosen=chosen, settings=there)
 
     @property
     def dialect(self) -> Dialect:
@@ -85,10 +98,13 @@ def given_options(
     """
     sizes = {"max_payload_bytes": max_payload_bytes, "large_payload_bytes": large_payload_bytes}
     told = settings({"redis_url": url, "namespace": namespace, "dialect": dialect, **sizes}, os.environ)
-    chosen = choose(url, told.namespace or namespace, "the client's URL")
+    told_namespace = told.namespace or namespace
+    chosen = choose(url, told_namespace, "the client's URL")
     if url is None:
         check_apps_agree(chosen, who)
-    return ClientOptions(chosen, attrs.evolve(told, redis_url=chosen.url, namespace=chosen.namespace))
+    there = attrs.evolve(told, redis_url=chosen.url, namespace=chosen.namespace)
+    may_change = url is None and not os.environ.get("REDIS_URL")
+    return ClientOptions(chosen, there, may_change=may_change, told_namespace=told_namespace)
 
 
 def options_of(app: Declared) -> ClientOptions:
@@ -99,7 +115,14 @@ def options_of(app: Declared) -> ClientOptions:
             "the App's Redis is embedded in its worker, and nobody else finds it: "
             "use ctx.client in its jobs, or embedded:DIRECTORY, or a server"
         )
-    return ClientOptions(chosen, app.settings, app.dialects, app.telemetry)
+    return ClientOptions(
+        chosen,
+        app.settings,
+        app.dialects,
+        app.telemetry,
+        may_change=app.redis_named is None,
+        told_namespace=app.settings.namespace or None,
+    )
 
 
 def options_by_shard(app: Declared, layout: Layout) -> dict[str, ClientOptions]:

@@ -14,6 +14,7 @@ import trio.testing
 from trioworkers import asyncio, sync
 from trioworkers.errors import BadPayload
 from trioworkers.jobs.exchanges import AskEnded, Step
+from trioworkers.jobs.meant_redis import There
 from trioworkers.sending import Call, Sending
 from trioworkers.testing.running import run
 from trioworkers.testing.sent_jobs import SentJob, SentJobs
@@ -92,11 +93,11 @@ def recording() -> Iterator[Recorded]:
     """
     recorded = Recorded()
 
-    def step(client: sync.Client, todo: Step, _: object) -> Any:
-        return recorded._reply(todo, client._exchanges._sending)
+    def step(_: sync.Client, todo: Step, there: There, __: object) -> Any:
+        return recorded._reply(todo, there.exchanges._sending)
 
-    async def astep(client: asyncio.Client, todo: Step, _: object) -> Any:
-        return recorded._reply(todo, client._exchanges._sending)
+    async def astep(_: asyncio.Client, todo: Step, there: There, __: object) -> Any:
+        return recorded._reply(todo, there.exchanges._sending)
 
     with mock.patch.object(sync.Client, "_step", step), mock.patch.object(asyncio.Client, "_step", astep):
         yield recorded
