@@ -191,6 +191,7 @@ class Runner(Concludes):
         if ctx.job.deadline is not None and ctx.deadline <= trio.current_time():
             return Failed(wanted.too_late(ctx.job, ran=False))
         joblog.log_start(ctx.job)
+        waited_at = ""
         try:
             with delivery.start(ctx.deadline):
                 try:
@@ -203,7 +204,8 @@ class Runner(Concludes):
                         return Succeeded(encode_result(value))
                 except BaseException as error:
                     if comes_from_outside(error, delivery):
-                        waited_at = last_place(error)
+                        if delivery.cancellation is None:  # where each of ten thousand stopped jobs waited is no news
+                            waited_at = last_place(error)
                         raise
                     return Failed(error)  # straight from here: a variable would tie it to its own traceback
                 return SUCCEEDED
