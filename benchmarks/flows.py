@@ -24,6 +24,12 @@ NOTED_US = 1000
 """What takes Redis longer is noted: no script of ours may take more than ten times that. On a busy machine the longest is one that had to wait itself."""
 ROWS = 1_000_000
 ROUNDS = 3
+WHAT = {
+    "plain": "an empty job: its task takes the next one without a pause",
+    "batch": "the same, members of one batch",
+    "waits": "a job that waits once, for a millisecond: its task parks and is woken, as any job's that does something",
+    "step": "a job with one step of an empty function: its task parks until that is written",
+}
 Send = Callable[[Client], Awaitable[None]]
 
 
@@ -46,6 +52,11 @@ class Bench:
         async def empty() -> None:
             self._end()
 
+        @app.handler("bench", "Waits")
+        async def waits() -> None:
+            await trio.sleep(0.001)
+            self._end()
+
         @app.handler("bench", "Step")
         async def step(ctx: Context) -> None:
             await ctx.step("one", _nothing)
@@ -63,6 +74,7 @@ class Bench:
             self._end()
 
         self.empty, self.step, self.iterate, self.ends = empty, step, rows, ends
+        self.waits = waits
 
     def _end(self) -> None:
         self.ended += 1
@@ -97,13 +109,16 @@ async def _compare(bench: Bench) -> None:
             for _ in range(JOBS // 1000):
                 await open_batch.add(*(bench.empty.job() for _ in range(1000)))
 
+    async def waits(client: Client) -> None:
+        await client.enqueue(*(bench.waits.job() for _ in range(JOBS)))
+
     async def steps(client: Client) -> None:
         await client.enqueue(*(bench.step.job() for _ in range(JOBS)))
 
     async def rows(client: Client) -> None:
         await client.enqueue(bench.iterate.job())
 
-    kinds: dict[str, Send] = {"plain": plain, "batch": batch, "step": steps}
+    kinds: dict[str, Send] = {"plain": plain, "batch": batch, "waits": waits, "step": steps}
     seconds: dict[str, list[float]] = {what: [] for what in kinds}
     cpu: dict[str, list[float]] = {what: [] for what in kinds}
     for _ in range(ROUNDS):
@@ -115,7 +130,7 @@ async def _compare(bench: Bench) -> None:
     for what in kinds:
         took_s, cpu_us = statistics.median(seconds[what]), statistics.median(cpu[what])
         print(
-            f"{what:<8} {JOBS / took_s:8.0f} jobs/s, {base_s / took_s:.2f} of plain; {cpu_us:6.1f} µs CPU, {cpu_us - base_cpu:+.1f}"
+            f"{what:<8} {JOBS / took_s:8.0f} jobs/s, {base_s / took_s:.2f} of plain; {cpu_us:6.1f} µs CPU, {cpu_us - base_cpu:+.1f} ({WHAT[what]})"
         )
     await _follow(bench)
     took_s, _ = await bench.run(1, rows)

@@ -69,6 +69,9 @@ class Recorder(Protocol):
     def end(self, *, ok: bool) -> None:
         """It is written, or can't be."""
 
+    def close(self) -> None:
+        """The job's outcome is written."""
+
 
 @attrs.define(eq=False)
 class Checkpoints:
@@ -218,6 +221,12 @@ class Delivery:
         except Exception:
             logger.exception("job %s (%s): not what the operator wanted, but put back", self.jid, self.job_class)
             return requeue
+
+    def forget_progress(self) -> None:
+        """Its outcome is written. It and its progress hold each other: thousands of such pairs would keep Python's collector at work, which else finds nothing to do."""
+        if self.checkpoints is not None and self.checkpoints.recorder is not None:
+            self.checkpoints.recorder.close()
+        self.checkpoints = None
 
     def forms(self) -> tuple[bytes, ...]:
         """What may stand for it in the in-progress list: while a checkpoint is being written, either payload."""

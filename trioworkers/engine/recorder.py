@@ -12,6 +12,7 @@ import trio
 from trioworkers.departures import Held
 from trioworkers.engine.delivery import LOST, Checkpoints, Delivery
 from trioworkers.jobs.progress import Progress
+from trioworkers.jobs.recording import Record
 from trioworkers.outcome import Outcome, Requeue, Snooze
 from trioworkers.wire.encode import addressed
 from trioworkers.wire.fitting import fitted
@@ -31,29 +32,40 @@ class Recorder:
     max_bytes: float
     worker_stops: Callable[[], bool]
     reports: Callable[[Delivery], None]
-    progress: Progress = attrs.field(init=False)
+    progress: Progress | None = attrs.field(default=None, init=False)
     _begun: tuple[int, tuple[str, ...]] = attrs.field(default=(0, ()), init=False)
 
     def progressed(self, payload: bytes) -> bytes | None:
         """`payload` with the progress so far, if there is any."""
-        fields = self.progress.fields()
+        fields = {} if self.progress is None else self.progress.fields()
         # With its jid, lest one that is made from the payload's bytes become another.
         return fitted(payload, fields, self.max_bytes, jid=self.job.jid) if fields else None
 
     def begin(self) -> None:
         """What is known now is about to be written."""
-        record = self.progress.record
+        record = self._record
         self._begun = (0, ()) if record is None else record.write()
 
     def end(self, *, ok: bool) -> None:
         """It is written, or can't be."""
-        if ok and self.progress.record is not None:
-            self.progress.record.wrote(self._begun)
+        record = self._record
+        if ok and record is not None:
+            record.wrote(self._begun)
+
+    def close(self) -> None:
+        """The job's outcome is written: nobody asks any more."""
+        record, self.progress = self._record, None
+        if record is not None:
+            record.on_beside = None
+
+    @property
+    def _record(self) -> Record | None:
+        return None if self.progress is None else self.progress.record
 
     def hold(self) -> None:
         """See `Attempt.hold`."""
         held = self.delivery.held or Held(self.job.jid)
-        self.delivery.held = attrs.evolve(held, record=self.progress.record)
+        self.delivery.held = attrs.evolve(held, record=self._record)
 
     # ── the attempt, as the job sees it ────────────────────────────────────────────────────────────────────────────────
 

@@ -239,6 +239,8 @@ class Settler:
             if self._unwritable.since:
                 self._unwritable.since.pop(delivery, None)
             delivery.become(SETTLED)
+            if delivery.checkpoints is not None:
+                delivery.forget_progress()
         self._on_settled(deliveries)
 
     async def _keep(self, kept: list[tuple[Delivery, Outcome | LetGo | None]]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -32,14 +30,19 @@ def current_key() -> str | None:
     return _key.get()
 
 
-@contextmanager
-def under_key(key: str) -> Iterator[None]:
+class under_key:  # noqa: N801 - used as a function; a generator would cost each step more than all else that is here
     """Requests of the shared client that are made inside, also by tasks that are started there, carry `key`."""
-    token = _key.set(key)
-    try:
-        yield
-    finally:
-        _key.reset(token)
+
+    __slots__ = ("_key", "_token")
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __enter__(self) -> None:
+        self._token = _key.set(self._key)
+
+    def __exit__(self, *_: object) -> None:
+        _key.reset(self._token)
 
 
 def sign(request: httpx.Request) -> None:

@@ -128,5 +128,5 @@ def check_name(what: str, name: object) -> None:
     """Raise TypeError or ValueError for a name that can't travel in a payload."""
     if not isinstance(name, str) or not name:
         raise TypeError(f"a {what}'s name is a text, which travels in the job's payload, not {name!r:.80}")
-    if len(name) > MAX_NAME or any("\ud800" <= letter <= "\udfff" for letter in name):
+    if len(name) > MAX_NAME or (not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)):
         raise ValueError(f"a {what}'s name has at most {MAX_NAME} characters, all of them in UTF-8: not {name!r:.80}")
