@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,18 @@ app = App("redis://one:6379/3", namespace="{c}")
 
 
 @pytest.mark.parametrize(
-    ("text", "url", "namespace"), [(SHARDED, "redis://one:6379/1", "{a}"), (PLAIN, "redis://one:6379/3", "{c}")]
+    ("text", "found"),
+    [
+        (SHARDED, {"a": ("redis://one:6379/1", "{a}"), "b": ("redis://two:6379/2", "{b}")}),
+        (PLAIN, {"": ("redis://one:6379/3", "{c}")}),
+    ],
 )
 def test_it_is_of_the_redis_that_the_page_of_one_process_is_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, url: str, namespace: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, found: dict[str, tuple[str, str]]
 ):
     target = tmp_path / f"app_of_{tmp_path.name}.py"
     target.write_text(text)
-    shown: list[ChosenRedis] = []
+    shown: list[Mapping[str, ChosenRedis]] = []
 
     def close(_serve: Any, _application: Any, listener: socket.socket) -> None:
         listener.close()
@@ -81,4 +86,4 @@ def test_it_is_of_the_redis_that_the_page_of_one_process_is_of(
                 log_level="info",
             )
         )
-    assert [(each.url, each.namespace) for each in shown] == [(url, namespace)]
+    assert [{name: (each.url, each.namespace) for name, each in redises.items()} for redises in shown] == [found]

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from trioworkers.cli.commands import app as commands
 from trioworkers.cli.shards import names_an_app
+from trioworkers.cli.which_redis import which_redis
+from trioworkers.errors import WrongUsage
 
 APP = """
 from trioworkers import App, Shard
@@ -152,10 +154,10 @@ def test_shard_that_is_away_keeps_the_others_from_nothing(jobs: str, tmp_path: P
     assert "b: no answer from Redis at redis://127.0.0.1:1/0" in done.stderr
 
 
-def test_command_for_one_redis_says_what_to_write(target: str):
-    done = CliRunner().invoke(commands, ["web", "--redis", target])
-    assert "this command is for one Redis" in str(done.exception)
-    assert f"{target}@SHARD (a, b)" in str(done.exception)
+def test_a_command_for_one_redis_says_what_to_write(target: str):
+    with pytest.raises(WrongUsage, match="this command is for one Redis") as raised:
+        which_redis(target)
+    assert f"{target}@SHARD (a, b)" in str(raised.value)
 
 
 @pytest.mark.parametrize(

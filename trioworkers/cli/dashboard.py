@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioworkers.app import App
-from trioworkers.chosen_redis import ChosenRedis, redis_of
+from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.cli.loader import load_app
-from trioworkers.cli.shards import places_of
+from trioworkers.cli.shards import names_an_app, places_of, redises_of
 from trioworkers.cli.tables import say
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import ConfigurationError
@@ -39,12 +39,17 @@ def serve_alone(target: str | None, redis: str | None, namespace: str | None, ho
     from trioworkers.web.serving import serve  # noqa: PLC0415 - as above
 
     app = None if target is None else load_app(target)
-    named = app is not None and redis is None and app.redis_named
-    chosen = redis_of(app) if named and app is not None else which_redis(redis, namespace)
-    dashboard = how.application(known(chosen))
+    named = app is not None and redis is None and (app.redis_named or app.layout is not None)
+    if named and app is not None:
+        redises: Mapping[str, ChosenRedis] = places_of(app)
+    elif redis is not None and names_an_app(redis):
+        redises = redises_of(redis, namespace)
+    else:
+        redises = {"": which_redis(redis, namespace)}
+    dashboard = how.application(known(redises))
     listener = how.listen()
     configure_logging("text", "info")
-    say(f"dashboard of {chosen} at {shown_address(listener)}")
+    say(f"dashboard of {shown(redises)} at {shown_address(listener)}")
     sys.stdout.flush()
     trio.run(serve, dashboard, listener, restrict_keyboard_interrupt_to_checkpoints=True)
 
@@ -61,26 +66,30 @@ def beside_worker(app: App, how: Serving) -> Iterator[None]:
         from trioworkers.observe.metrics import Metrics  # noqa: PLC0415 - may not be installed
 
         metrics = Metrics(app)
-    dashboard = how.application(known(shown_of(app)), metrics)
+    redises = shown_of(app)
+    dashboard = how.application(known(redises), metrics)
     listener = how.listen()
-    which = (
-        "" if app.layout is None else f" of {shown_of(app)}; of another shard: trioworkers web --redis MODULE:APP@SHARD"
-    )
+    which = "" if app.layout is None else f" of {shown(redises)}"
     logging.getLogger("trioworkers").info("dashboard at %s%s", shown_address(listener), which)
     with beside(dashboard, listener):
         yield
 
 
-def shown_of(app: App) -> ChosenRedis:
-    """The Redis that it shows: one page is of one, the first of several."""
+def shown_of(app: App) -> Mapping[str, ChosenRedis]:
+    """The Redises that it shows of an App that runs here, by shard."""
     settings = app.settings
     if app.layout is None:
-        return ChosenRedis(settings.redis_url, settings.namespace, "the App")
-    return next(iter(places_of(app).values()))
+        return {"": ChosenRedis(settings.redis_url, settings.namespace, "the App")}
+    return places_of(app)
 
 
-def known(chosen: ChosenRedis) -> ChosenRedis:
-    """It, if pages can ask it. Raises ConfigurationError."""
-    if chosen.url.startswith("embedded:"):
+def shown(redises: Mapping[str, ChosenRedis]) -> str:
+    """Which they are, for people."""
+    return str(next(iter(redises.values()))) if len(redises) == 1 else f"{len(redises)} shards"
+
+
+def known(redises: Mapping[str, ChosenRedis]) -> Mapping[str, ChosenRedis]:
+    """Them, if pages can ask them. Raises ConfigurationError."""
+    if any(each.url.startswith("embedded:") for each in redises.values()):
         raise ConfigurationError("the dashboard needs a Redis with an address; an embedded one is its worker's own")
-    return chosen
+    return redises

@@ -62,13 +62,13 @@ def _serve(order: PageOrder) -> None:
 
     app = load_app(order.target)
     app.configure(redis_url=order.redis, **order.options)
-    chosen = known(shown_of(app))
+    redises = known(shown_of(app))
     metrics = None
     if order.metrics is not None:
         from trioworkers.observe.gathered import Gathered  # noqa: PLC0415 - may not be installed
 
         metrics = Gathered(Path(order.metrics), goes_on=not order.is_first)
-    application = Serving(order.bind, order.token, order.read_token).application(chosen, metrics)
+    application = Serving(order.bind, order.token, order.read_token).application(redises, metrics)
     trio.run(serve, application, socket.socket(fileno=order.listener))
 
 

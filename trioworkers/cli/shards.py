@@ -11,7 +11,7 @@ from trioworkers.chosen_redis import ChosenRedis, redis_of
 from trioworkers.errors import WrongUsage
 
 if TYPE_CHECKING:
-    from trioworkers.app import App
+    from trioworkers.jobs.declared import Declared
 
 _TARGET = re.compile(r"[^/@:]+\.py(:[A-Za-z_][\w.]*)?(@[\w.-]+)?|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(@[\w.-]+)?")
 
@@ -43,7 +43,7 @@ def redises_of(target: str, namespace: str | None) -> dict[str, ChosenRedis]:
     )
 
 
-def places_of(app: App) -> dict[str, ChosenRedis]:
+def places_of(app: Declared) -> dict[str, ChosenRedis]:
     """An App's Redises, by shard; "" for its own."""
     layout = app.layout
     if layout is None:

@@ -15,6 +15,8 @@ MOST_QUEUES = 1000
 """Of so many queues something is told; others can make as many as they like."""
 MOST_HOSTS = 1000
 NAME_CHARACTERS = 200
+OWN_LABEL = "(own)"
+"""An App's own Redis among its shards: an empty label would be none. No shard can have that name."""
 
 
 def fleet_metrics(
@@ -59,6 +61,21 @@ def fleet_metrics(
         "trioworkers_queue_paused", "Whether it is paused", ((queue.name, float(queue.paused)) for queue in shown)
     )
     yield _hosts(processes)
+
+
+def of_shards(shards: Mapping[str, Iterable[Metric] | None]) -> Iterator[Metric]:
+    """The metrics of several Redises, each sample with its `shard`; and which of them gave an answer. None: one that gave none."""
+    families: dict[str, Metric] = {}
+    up = GaugeMetricFamily("trioworkers_shard_up", "Whether a shard's Redis answers", labels=("shard",))
+    for name, found in shards.items():
+        shard = name or OWN_LABEL
+        up.add_metric((shard,), found is not None)
+        for family in found or ():
+            kept = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            for sample in family.samples:
+                kept.add_sample(sample.name, {**sample.labels, "shard": shard}, sample.value)
+    yield up
+    yield from families.values()
 
 
 def _by_name(name: str, about: str, values: Iterable[tuple[str, float]]) -> Metric:

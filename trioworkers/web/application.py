@@ -6,19 +6,12 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 
 import trio
 
-from trioworkers.errors import (
-    Ambiguous,
-    BrokerError,
-    ConfigurationError,
-    NotFound,
-    Refused,
-    TrioworkersError,
-)
 from trioworkers.web.buttons import BUTTONS
+from trioworkers.web.failures import PAGE_S, said
+from trioworkers.web.frame import Shards, frame
 from trioworkers.web.guard import Visitor
 from trioworkers.web.http import (
     HttpError,
@@ -26,7 +19,6 @@ from trioworkers.web.http import (
     Request,
     Scope,
     Send,
-    address,
     path_of,
     read_request,
     redirect,
@@ -35,33 +27,32 @@ from trioworkers.web.http import (
     until_gone,
     write,
 )
-from trioworkers.web.metrics import metrics_text
+from trioworkers.web.metrics import CONTENT_TYPE, metrics_text
 from trioworkers.web.operations import Confirm, Operation
-from trioworkers.web.pages import MENU, PAGES, PICTURES, Page
+from trioworkers.web.pages import PAGES, PICTURES, Page
 from trioworkers.web.rendering import STATIC, render
 from trioworkers.web.site import Site
 from trioworkers.web.visit import Visit
 
 logger = logging.getLogger("trioworkers.web")
 
-PAGE_S = 8.0
-"""No page takes longer."""
 HTML = "text/html; charset=utf-8"
 _OURS = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f-\uffff]*")
 """An address below our root, and of no other host."""
 
 
 class Application:
-    """The pages of one site. To stand behind a `Guard`."""
+    """The pages of one site. To stand behind a `Guard`. `shards`: those beside it, and which one it is."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, shards: Shards | None = None) -> None:
         self._site = site
+        self._shards = shards
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         root, path = path_of(scope)
         if path.startswith("/static/") or path == "/favicon.ico":  # browsers ask for that where a page can't tell them
-            await _send_file(send, "icon.svg" if path == "/favicon.ico" else path.removeprefix("/static/"))
+            await send_file(send, "icon.svg" if path == "/favicon.ico" else path.removeprefix("/static/"))
             return
         request = Request(scope["method"], root, path, [], [], {})
         try:
@@ -76,11 +67,11 @@ class Application:
         elif request.method not in ("GET", "HEAD"):
             raise HttpError(405, "pages are asked for with GET, buttons with POST")
         elif request.path in PICTURES:
-            async with self._visit(request, visitor) as visit:
+            async with visiting(self._site, request, visitor) as visit:
                 await respond(send, 200, await PICTURES[request.path](visit), "image/svg+xml")
         elif request.path == "/metrics":
-            async with self._visit(request, visitor) as visit:
-                await respond(send, 200, await metrics_text(visit), "text/plain; version=0.0.4; charset=utf-8")
+            async with visiting(self._site, request, visitor) as visit:
+                await respond(send, 200, await metrics_text(visit), CONTENT_TYPE)
         elif page := PAGES.get(request.path):
             await self._show(page, request, visitor, send)
         else:
@@ -88,7 +79,7 @@ class Application:
 
     async def _show(self, page: Page, request: Request, visitor: Visitor, send: Send) -> None:
         head, foot = self._frame(page.title, request, visitor, live=page.live)
-        async with self._visit(request, visitor) as visit, aclosing(_parts(page, visit)) as parts:
+        async with visiting(self._site, request, visitor) as visit, aclosing(rendered(page, visit)) as parts:
             if page.slow:  # the head goes out at once, the parts as they come
                 await start(send, 200, HTML)
                 await write(send, head, more=True)
@@ -105,13 +96,13 @@ class Application:
                 async for part in parts:
                     await write(send, part, more=True)
         except Exception as error:  # noqa: BLE001 - as above
-            await write(send, render("error.html", {"text": _said(error)[1], "again": False}), more=True)
+            await write(send, render("error.html", {"text": said(error)[1], "again": False}), more=True)
 
     async def _press(self, request: Request, visitor: Visitor, send: Send) -> None:
         button = BUTTONS.get(request.path)
         if button is None:
             raise HttpError(404, "there is no such button")
-        async with self._visit(request, visitor) as visit:
+        async with visiting(self._site, request, visitor) as visit:
             pressed = await button(visit)
             if isinstance(pressed, Confirm):
                 head, foot = self._frame("Are you sure?", request, visitor)
@@ -121,7 +112,7 @@ class Application:
                 await redirect(send, _back(visit, pressed))
 
     async def _fail(self, request: Request, visitor: Visitor, send: Send, error: Exception) -> None:
-        status, text = _said(error)
+        status, text = said(error)
         try:
             head, foot = self._frame("That did not work", request, visitor)
             body = render("error.html", {"text": text, "again": request.method == "GET" and status >= 500})
@@ -129,58 +120,25 @@ class Application:
         except Exception:  # noqa: BLE001 - some of the page is under way, or the browser is gone: there is nobody to tell
             logger.debug("dashboard: could not say that %s", text)
 
-    @asynccontextmanager
-    async def _visit(self, request: Request, visitor: Visitor) -> AsyncIterator[Visit]:
-        """A visit with its session, within the bounds of time and of how many there may be."""
-        with trio.fail_after(PAGE_S):
-            async with self._site.pages, self._site.session() as session:
-                yield Visit(self._site, request, visitor, session)
-
     def _frame(self, title: str, request: Request, visitor: Visitor, *, live: bool = False) -> tuple[str, str]:
-        """What is around every page: before it, and after it."""
-        values = {
-            "title": title,
-            "live": live,
-            "menu": MENU,
-            "path": request.path,
-            "url": partial(address, request.root),
-            "site": self._site,
-            "visitor": visitor,
-            "operation": self._site.operations.get(request.get("did")),
-            "here": request.here,
-        }
-        head, _, foot = render("frame.html", values).partition("<!-- page -->")
-        return head, foot
+        operation = self._site.operations.get(request.get("did"))
+        where = str(self._site.redis)
+        return frame(title, request, visitor, where=where, shards=self._shards, operation=operation, live=live)
 
 
-async def _parts(page: Page, visit: Visit) -> AsyncGenerator[str, None]:
+@asynccontextmanager
+async def visiting(site: Site, request: Request, visitor: Visitor) -> AsyncIterator[Visit]:
+    """A visit with its session, within the bounds of time and of how many there may be."""
+    with trio.fail_after(PAGE_S):
+        async with site.pages, site.session() as session:
+            yield Visit(site, request, visitor, session)
+
+
+async def rendered(page: Page, visit: Visit) -> AsyncGenerator[str, None]:
+    """The parts of a page, as they come."""
     async with aclosing(page.parts(visit)) as parts:
         async for template, values in parts:
             yield render(template, {"visit": visit, "url": visit.url, **values})
-
-
-_STATUSES: tuple[tuple[type[Exception], int], ...] = (
-    (NotFound, 404),
-    (Ambiguous, 400),
-    (ConfigurationError, 400),
-    (Refused, 502),
-    (BrokerError, 503),
-    (TrioworkersError, 409),
-)
-
-
-def _said(error: Exception) -> tuple[int, str]:
-    """A status, and a sentence for people."""
-    if isinstance(error, HttpError):
-        return error.status, str(error)
-    if isinstance(error, trio.TooSlowError):
-        text = f"it took longer than {PAGE_S:g} s, and was given up: Redis is slow, or there is much to look through"
-        return 504, text
-    for kind, status in _STATUSES:
-        if isinstance(error, kind):
-            return status, str(error)
-    logger.error("a page of the dashboard failed", exc_info=error)
-    return 500, "our own mistake; the log of the program that serves this page says more"
 
 
 def _back(visit: Visit, operation: Operation) -> str:
@@ -191,7 +149,8 @@ def _back(visit: Visit, operation: Operation) -> str:
     return f"{visit.request.root}{path}{'&' if '?' in path else '?'}did={operation.id}"
 
 
-async def _send_file(send: Send, name: str) -> None:
+async def send_file(send: Send, name: str) -> None:
+    """One of `STATIC`."""
     content_type, body = STATIC.get(name, ("", b""))
     if content_type:
         await respond(send, 200, body, content_type, [("cache-control", "public, max-age=31536000, immutable")])

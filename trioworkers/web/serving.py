@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,9 +15,9 @@ import trio
 
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.process.page_address import check_login, listen
-from trioworkers.web.asgi import guarded
+from trioworkers.web.asgi import application_of, guarded
 from trioworkers.web.http import ASGI
-from trioworkers.web.site import OwnMetrics, Site
+from trioworkers.web.site import OwnMetrics
 
 logger = logging.getLogger("trioworkers.web")
 
@@ -34,11 +34,18 @@ class Serving:
     read_only: bool = False
     hosts: tuple[str, ...] = ()
 
-    def application(self, redis: ChosenRedis, metrics: OwnMetrics | None = None) -> ASGI:
-        """The guarded application. Raises ConfigurationError for an address that others reach, without a login."""
+    def application(self, redis: ChosenRedis | Mapping[str, ChosenRedis], metrics: OwnMetrics | None = None) -> ASGI:
+        """The guarded application. `redis`: one, or several by shard. Raises ConfigurationError for an address that others reach, without a login."""
         check_login(self.bind, self.token, self.read_token)
-        site = Site(redis, read_only=self.read_only, metrics=metrics)
-        return guarded(site, token=self.token, read_token=self.read_token, hosts=self.hosts or None)
+        redises = {"": redis} if isinstance(redis, ChosenRedis) else redis
+        application = application_of(redises, read_only=self.read_only, metrics=metrics)
+        return guarded(
+            application,
+            read_only=self.read_only,
+            token=self.token,
+            read_token=self.read_token,
+            hosts=self.hosts or None,
+        )
 
     def listen(self) -> socket.socket:
         """Bind it. Raises ConfigurationError."""

@@ -49,7 +49,7 @@ document.addEventListener("visibilitychange", () => { if (!document.hidden && bo
 
 for (const all of document.querySelectorAll("[data-all]")) {
   all.hidden = false;
-  const boxes = [...document.querySelectorAll('input[name="pick"]')];
+  const boxes = [...all.closest("table").querySelectorAll('input[name="pick"]')];
   all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; });
   let last = null;
   for (const box of boxes) {
@@ -65,7 +65,7 @@ for (const all of document.querySelectorAll("[data-all]")) {
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "/" && !/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) {
-    const field = document.getElementById("q");
+    const field = document.querySelector('input[name="q"]');
     if (field) { event.preventDefault(); field.focus(); field.select(); }
   }
 });

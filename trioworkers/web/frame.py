@@ -1,0 +1,76 @@
+"""What is around every page: the menu, which Redis it is of, and of several shards which one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import attrs
+
+from trioworkers.shards import called
+from trioworkers.web.guard import Visitor
+from trioworkers.web.http import Request, address
+from trioworkers.web.operations import Operation
+from trioworkers.web.pages import MENU
+from trioworkers.web.rendering import render
+
+OF_ONE_SHARD = frozenset({"/job", "/payload", "/batch"})
+"""What such a page shows is in one shard: from there one gets to the others' first pages."""
+
+
+def below(shard: str) -> str:
+    """Where a shard's own pages are, below the root of all. A tilde is in no shard's name, and keeps browsers from taking dots for directories."""
+    return f"/shards/~{shard}"
+
+
+@attrs.frozen
+class Link:
+    """To a page."""
+
+    title: str
+    url: str
+    is_current: bool
+
+
+@attrs.frozen
+class Shards:
+    """Those that one dashboard shows. `here`: the one whose page it is; None: all."""
+
+    names: Sequence[str]
+    here: str | None = None
+
+    def links(self, request: Request) -> list[Link]:
+        """From a page to the same page of the others, and of all."""
+        top = request.root if self.here is None else request.root.removesuffix(below(self.here))
+        tail = "/" if request.path in OF_ONE_SHARD else request.here
+        return [
+            Link("All shards", f"{top}{tail}", self.here is None),
+            *(Link(called(name), f"{top}{below(name)}{tail}", self.here == name) for name in self.names),
+        ]
+
+
+def frame(
+    title: str,
+    request: Request,
+    visitor: Visitor,
+    *,
+    where: str,
+    shards: Shards | None = None,
+    operation: Operation | None = None,
+    live: bool = False,
+) -> tuple[str, str]:
+    """What is before a page, and after it. `where`: of which Redis it is."""
+    values = {
+        "title": title,
+        "live": live,
+        "menu": MENU,
+        "path": request.path,
+        "url": partial(address, request.root),
+        "where": where,
+        "shards": () if shards is None else shards.links(request),
+        "visitor": visitor,
+        "operation": operation,
+        "here": request.here,
+    }
+    head, _, foot = render("frame.html", values).partition("<!-- page -->")
+    return head, foot
