@@ -35,6 +35,15 @@ def wait_for(condition: Callable[[], object], what: str | Callable[[], str], tim
         time.sleep(0.02)
 
 
+def may_have_its_own_pids() -> bool:
+    """Whether we may be the first process of a namespace, as in a container."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(command, check=False, capture_output=True).returncode == 0
+    )
+
+
 def server_program() -> str:
     """Redis if it is installed, else the Valkey that we embed."""
     return shutil.which("redis-server") or shutil.which("valkey-server") or embedded_program()

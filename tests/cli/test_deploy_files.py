@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from servers import ROOT
+from servers import ROOT, Server, free_port, may_have_its_own_pids, wait_for
 
 from trioworkers.cli.checkup import PARENT_SECONDS, check_grace
 from trioworkers.cli.findings import deployment
@@ -18,6 +21,15 @@ from trioworkers.process.place import PATIENCE_S
 from trioworkers.settings import settings
 
 FOLDER = ROOT / "deploy"
+APP = """
+import trio
+from trioworkers import App
+app = App()
+
+@app.handler("q", "Sleep")
+async def sleep() -> None:
+    await trio.sleep(0.5)
+"""
 MANIFESTS = ("compose.yaml", "trioworkers.service", "kubernetes.yaml")
 
 
@@ -109,3 +121,55 @@ def test_systemd_takes_the_unit(tmp_path: Path):
     unit.write_text(text.replace("/srv/app/.venv/bin/trioworkers", "/bin/true").replace("/srv/app", "/tmp"))
     told = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     assert "trioworkers.service" not in told.stderr, told.stderr
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
+def test_compose_takes_its_file():
+    command = ["docker-compose", "-f", str(FOLDER / "compose.yaml"), "config"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert "stop_grace_period: 35s" in told.stdout
+
+
+def listed(name: str, pattern: str) -> list[str]:
+    """A command or arguments, as a list in a file."""
+    found = re.search(pattern, (FOLDER / name).read_text(), re.MULTILINE)
+    assert found
+    return [str(word) for word in json.loads(found[1])]
+
+
+@pytest.mark.skipif(not may_have_its_own_pids(), reason="may not make a namespace of pids")
+def test_container_is_healthy_drains_before_it_is_stopped_and_ends(tmp_path: Path, server: Server):
+    """Its start, HEALTHCHECK and preStop, as in the files, with the worker as the first process."""
+    (tmp_path / "app.py").write_text(APP)
+    port = str(free_port())
+    start, health = listed("Dockerfile", r"^ENTRYPOINT (.*)$"), listed("Dockerfile", r"^HEALTHCHECK.* CMD (.*)$")
+    arguments = listed("kubernetes.yaml", r"args: (\[.*\])")
+    hook = re.search(r"- -c\n +- \|\n((?: {20}.*\n)+)", (FOLDER / "kubernetes.yaml").read_text())
+    assert hook
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "REDIS_URL": server.url}
+
+    def in_container(command: list[str]) -> int:
+        command = [word.replace("7433", port) for word in command]
+        entered = ["nsenter", "--target", str(first), "--pid", "--mount", *command]
+        return subprocess.run(entered, env=environment, capture_output=True, check=False).returncode
+
+    command = [word.replace("7433", port) for word in (*start, *arguments)]
+    namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    with (tmp_path / "log").open("w") as log:
+        container = subprocess.Popen([*namespace, *command], cwd=tmp_path, env=environment, stderr=log)
+    try:
+        children = Path(f"/proc/{container.pid}/task/{container.pid}/children")
+        wait_for(lambda: "processes are ready" in (tmp_path / "log").read_text(), (tmp_path / "log").read_text)
+        first = int(children.read_text())
+        assert in_container(health) == 0
+        server.command("LPUSH", "queue:q", '{"class":"Sleep","args":[],"jid":"j","retry":true}')
+        wait_for(lambda: server.command("LLEN", "queue:q") == 0, "it runs")
+        assert in_container(["sh", "-c", hook[1]]) == 0
+        assert server.command("GET", "stat:processed") == "1"  # drained: it has not come back before
+        os.kill(first, signal.SIGTERM)
+        assert container.wait(60) == 0
+    finally:
+        container.kill()
+        container.wait()

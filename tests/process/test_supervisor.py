@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from servers import ROOT, wait_for
+from servers import ROOT, may_have_its_own_pids, wait_for
 
 from trioworkers.health import Pulse, decode
 from trioworkers.process import place, supervisor
@@ -465,14 +464,6 @@ assert os.getpid() == 1
 those = tests.under(count=1)
 print("status", those.run(drive))
 """
-
-
-def may_have_its_own_pids() -> bool:
-    command = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
-    return (
-        shutil.which("unshare") is not None
-        and subprocess.run(command, check=False, capture_output=True).returncode == 0
-    )
 
 
 @pytest.mark.skipif(not may_have_its_own_pids(), reason="may not make a namespace of pids")
