@@ -143,6 +143,22 @@ async def test_what_lies_under_the_other_name_is_in_nobodys_way(owner: RedisBrok
     assert shared_server.command("KEYS", "queue:*") == []
 
 
+async def test_what_lies_there_is_not_taken_for_ours_by_who_may_not_settle(owner: RedisBroker, shared_server: Server):
+    p = payloads(2)
+    await run(owner, p)
+    shared_server.command("SET", LEASE, "another")
+    shared_server.command("RPUSH", f"{LIST}:apart", "forged", "tw:1")
+    with pytest.raises(Superseded):
+        await owner.settle(next(NUMBERS), done(p))
+    assert await running(owner) == p
+    shared_server.command("DEL", LEASE)
+    shared_server.command("SET", "queue:bad:owner:inprogress", "no list")
+    shared_server.command("RPUSH", f"{LIST}:apart", "forged", "tw:1")
+    with pytest.raises(Refused):
+        await owner.settle(next(NUMBERS), [*done(p), *done(p[:1], "bad")])
+    assert await running(owner) == p
+
+
 @pytest.mark.parametrize("rules", ["-@transaction", "-multi", "-exec"])
 async def test_user_who_may_not_have_several_commands_in_one_step_settles_by_script(
     shared_server: Server, redis_url: str, rules: str

@@ -8,6 +8,7 @@ local function each(act)
 end
 
 if step == 'before' then
+  each(function(_, apart) redis.call('DEL', apart) end) -- what somebody else has left there must not be taken for ours, if we go no further
   local number = tonumber(group)
   local refused = fence(lease, last_settle, ours, number)
   if refused then return refused end
@@ -15,7 +16,7 @@ if step == 'before' then
   each(function(list, apart)
     local length = redis.call('LLEN', list)
     -- Either may always write, and who began so may go on when Redis is full.
-    if length > 0 then redis.call('RENAME', list, apart) else redis.call('DEL', apart) end
+    if length > 0 then redis.call('RENAME', list, apart) end
     redis.call('RPUSH', apart, 'tw:' .. length) -- which is no payload, and keeps the list there when all are taken
   end)
 else
