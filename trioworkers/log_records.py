@@ -11,7 +11,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from operator import attrgetter
 from types import TracebackType
 from typing import Any
 
@@ -41,23 +42,41 @@ class RecordMaker:
         self._logger = logger
         self._where = where
         self._patterns: dict[int, dict[str, Any]] = {}
+        self._look: Callable[[logging.Logger], Any] = attrgetter("filters")
+        self._seen: object = None
+        self._writer: LineWriter | None = None
         os.register_at_fork(after_in_child=self._patterns.clear)
 
     def only_writer(self, level: int) -> LineWriter | None:
         """Who alone would see a record of this level, and needs none; None as soon as anybody else has a say in records or is there to see them."""
+        try:
+            is_known = (
+                self._look(self._logger) == self._seen
+                and _makes_plain_records() is _PLAIN
+                and _LOGGER.handle is _HANDLE
+            )
+        except AttributeError:  # it has fewer parents than it had
+            is_known = False
+        if not is_known:
+            self._find_writer()
+        only = self._writer
+        return only if only is not None and not only.filters and level >= only.level else None
+
+    def _find_writer(self) -> None:
+        """Look at all that decides it. As long as nothing of that changes, nothing else is asked for the next line."""
         logger: logging.Logger | None = self._logger
-        if self._logger.filters or not _is_logging_as_it_came(type(self._logger)):
-            return None
-        only: logging.Handler | None = None
+        depth, seen = 0, ["filters", "__class__.callHandlers", "__class__.makeRecord"]
+        found: list[logging.Handler] = []
         while logger is not None:
-            for handler in logger.handlers:
-                if type(handler) is logging.NullHandler:  # as the command line has one
-                    continue
-                if only is not None:
-                    return None
-                only = handler
-            logger = logger.parent if logger.propagate else None
-        return only if isinstance(only, LineWriter) and not only.filters and level >= only.level else None
+            seen += ["parent." * depth + each for each in ("handlers", "propagate", "parent")]
+            # The command line has a handler that does nothing.
+            found += [handler for handler in logger.handlers if type(handler) is not logging.NullHandler]
+            logger, depth = logger.parent if logger.propagate else None, depth + 1
+        self._look = attrgetter(*seen)
+        self._seen = tuple([*each] if isinstance(each, list) else each for each in self._look(self._logger))
+        is_plain = not self._logger.filters and _is_logging_as_it_came(type(self._logger))
+        only = found[0] if len(found) == 1 and is_plain else None
+        self._writer = only if isinstance(only, LineWriter) else None
 
     def make(
         self, level: int, text: str, args: tuple[Any, ...], fields: Mapping[str, Any], error: ErrorInfo | None
@@ -92,9 +111,9 @@ class RecordMaker:
 def _is_logging_as_it_came(kind: type[logging.Logger]) -> bool:
     """Whether nobody has put anything of his own into the way from a logger to its handlers: those that watch programs do."""
     return (
-        logging.getLogRecordFactory() is logging.LogRecord
+        _makes_plain_records() is _PLAIN
         and kind.callHandlers is _CALL_HANDLERS
-        and logging.Logger.handle is _HANDLE
+        and _LOGGER.handle is _HANDLE
         and kind.makeRecord is _MAKE_RECORD
     )
 
@@ -104,5 +123,6 @@ def _as_it_came(method: Any) -> Any:
     return method if came_with == logging.getLevelName.__code__.co_filename else None
 
 
+_LOGGER, _PLAIN, _makes_plain_records = logging.Logger, logging.LogRecord, logging.getLogRecordFactory
 _MAKE_RECORD, _HANDLE = _as_it_came(logging.Logger.makeRecord), _as_it_came(logging.Logger.handle)
 _CALL_HANDLERS = _as_it_came(logging.Logger.callHandlers)

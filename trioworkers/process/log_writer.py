@@ -78,7 +78,7 @@ class LogWriter(LineWriter):
         line = self._line(said, time.time(), self._pid)
         if line is None:
             return False
-        self._put((line + "\n").encode(errors="backslashreplace"))
+        self._put((line + "\n").encode("utf-8", "backslashreplace"))
         return True
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802 - logging's name

@@ -52,6 +52,7 @@ class TextFormatter(logging.Formatter):
         self._colours = colours
         self._second = (-1, "")
         self._moment = (-1, "")
+        self._beginning = ((-1, 0, 0), "")
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and below it the traceback if there is one."""
@@ -66,7 +67,11 @@ class TextFormatter(logging.Formatter):
         if self._terminal:  # where nobody reads thousands of lines a second
             return None
         level, _, text, args, _ = said
-        return f"{self._time(created_s)} pid={pid} {_which()}{logging.getLevelName(level)} {text % args}"
+        what, beginning = self._beginning
+        if what != (now := (int(created_s * 1000), level, pid)):  # a busy worker writes many lines a second
+            beginning = f"{self._time(created_s)} pid={pid} {_which()}{logging.getLevelName(level)} "
+            self._beginning = (now, beginning)
+        return beginning + text % args
 
     def _time(self, created_s: float) -> str:
         moment, text = self._moment
