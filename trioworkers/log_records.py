@@ -54,6 +54,7 @@ class RecordMaker:
                 self._look(self._logger) == self._seen
                 and _makes_plain_records() is _PLAIN
                 and _LOGGER.handle is _HANDLE
+                and _LOGGER.makeRecord is _MAKE_RECORD
             )
         except AttributeError:  # it has fewer parents than it had
             is_known = False
@@ -65,7 +66,7 @@ class RecordMaker:
     def _find_writer(self) -> None:
         """Look at all that decides it. As long as nothing of that changes, nothing else is asked for the next line."""
         logger: logging.Logger | None = self._logger
-        depth, seen = 0, ["filters", "__class__.callHandlers", "__class__.makeRecord"]
+        depth, seen = 0, ["filters", "__class__", "__class__.callHandlers"]
         found: list[logging.Handler] = []
         while logger is not None:
             seen += ["parent." * depth + each for each in ("handlers", "propagate", "parent")]
@@ -73,7 +74,8 @@ class RecordMaker:
             found += [handler for handler in logger.handlers if type(handler) is not logging.NullHandler]
             logger, depth = logger.parent if logger.propagate else None, depth + 1
         self._look = attrgetter(*seen)
-        self._seen = tuple([*each] if isinstance(each, list) else each for each in self._look(self._logger))
+        state = tuple([*each] if isinstance(each, list) else each for each in self._look(self._logger))
+        self._seen = None if _beside_ours(type(self._logger)) else state
         is_plain = not self._logger.filters and _is_logging_as_it_came(type(self._logger))
         only = found[0] if len(found) == 1 and is_plain else None
         self._writer = only if isinstance(only, LineWriter) else None
@@ -82,7 +84,8 @@ class RecordMaker:
         self, level: int, text: str, args: tuple[Any, ...], fields: Mapping[str, Any], error: ErrorInfo | None
     ) -> logging.LogRecord:
         """A record with these `fields` besides. Texts in `args` and `fields` are printable."""
-        by_others = type(self._logger).makeRecord is not _MAKE_RECORD
+        theirs = _beside_ours(type(self._logger))
+        by_others = _LOGGER.makeRecord is not _MAKE_RECORD or any("makeRecord" in vars(each) for each in theirs)
         if by_others or logging.getLogRecordFactory() is not logging.LogRecord:
             return self._made(level, text, args, fields, error)
         pattern = self._patterns.get(level) or self._pattern(level)
@@ -114,8 +117,22 @@ def _is_logging_as_it_came(kind: type[logging.Logger]) -> bool:
         _makes_plain_records() is _PLAIN
         and kind.callHandlers is _CALL_HANDLERS
         and _LOGGER.handle is _HANDLE
-        and kind.makeRecord is _MAKE_RECORD
+        and _LOGGER.makeRecord is _MAKE_RECORD
+        and not any("makeRecord" in vars(each) for each in _beside_ours(kind))
     )
+
+
+def _beside_ours(kind: type[logging.Logger]) -> tuple[type, ...]:
+    """What the program has put between our loggers and logging's."""
+    found = _BESIDE.get(kind)
+    if found is None:
+        known = _LOGGER.__mro__
+        found = tuple(each for each in kind.__mro__ if each not in known and each.__module__ != "trioworkers.loggers")
+        _BESIDE[kind] = found
+    return found
+
+
+_BESIDE: dict[type, tuple[type, ...]] = {}
 
 
 def _as_it_came(method: Any) -> Any:
