@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 from hypothesis import given
@@ -22,7 +23,8 @@ from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.operator_actions import Delete, OperatorActions, ToDead
 from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.departures import Held, Permit, held_unread, on_departure, on_end, on_outcome
-from trioworkers.exits import on_exit, on_unread_exit
+from trioworkers.exits import on_exit, on_move, on_unread_exit
+from trioworkers.jobs.client import Client
 from trioworkers.jobs.recording import Record
 from trioworkers.outcome import LET_GO, Acknowledge, Bury, Checkpoint, Discard, Expire, Outcome, Requeue, Retry, Snooze
 from trioworkers.send import Send
@@ -30,6 +32,7 @@ from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.lock import Lock
 from trioworkers.wire.places import Location
 
 BROKER = Path(trioworkers.__file__).parent / "broker"
@@ -253,9 +256,44 @@ async def test_what_a_huge_payload_holds_is_let_go_though_nobody_reads_it(
     assert await told(connection, "huge") == "dead"
 
 
+async def test_batch_of_a_huge_member_is_over_and_the_lock_of_a_huge_job_is_free(
+    connection: Connection, redis_url: str
+):
+    sender = RedisBroker(
+        connection, Keys(), Holder("s", "s", 30_000), guard=SizeGuard(Settings(max_payload_bytes=2 * MUCH))
+    )
+    unique = Job("q", "A", ["x" * MUCH], jid="unique", lock=Lock("A:k"))
+    await sender.send([Send(unique)])
+    async with Client.around(sender).batch("some", on_finished=Job("c", "Over", runs_here=True)) as batch:
+        await batch.add(Job("q", "A", ["x" * MUCH], jid="member", runs_here=True))
+
+    broker = RedisBroker(
+        connection, Keys(), Holder("w", "w", 30_000), guard=SizeGuard(Settings(max_payload_bytes=1024))
+    )
+    async with open_intake(broker, redis_url, 1.0, "q") as intake:
+        assert (await intake.fetch(10)).payloads == []
+    assert (await sender.send([Send(attrs.evolve(unique, jid="again"))])).keys() == {0}, "its lock is still held"
+    ended = [(noted, on_unread_exit(noted, "dead")) for noted in (await broker.tend(Round())).unread]
+    await broker.tend(Round(ended=ended))
+    while await broker.move_on():
+        pass
+    [callback] = await connection.call("t", lambda client: client.lrange("queue:c", 0, -1))
+    assert json.loads(callback)["class"] == "Over"
+    assert not await sender.send([Send(attrs.evolve(unique, jid="again"))])
+
+
 @pytest.mark.parametrize("noted", [b"", b"\xc1", b"\x92\x01\x02", b"\x93aab", b"\x92\xa1{\xa2,}"])
 def test_what_somebody_forged_of_it_lets_nothing_go(noted: bytes):
     assert on_unread_exit(noted, "dead") == ()
+
+
+def test_move_notes_the_lock_and_the_batch_of_a_job_and_nothing_of_others():
+    assert on_move(b'{"jid":"j","tw_lock":"A:1","tw_batch":"b","tw_keep":60}') == (
+        ("touch", "A:1", "j"),
+        ("moved", "b"),
+    )
+    assert on_move(b'{"jid":"j","tw_keep":60}') == ()
+    assert on_move(b'{"jid":"j","tw_lock":7,"tw_batch":[]}') == ()
 
 
 def test_job_that_its_own_worker_buries_unread_lets_go_what_anybody_else_would():

@@ -10,13 +10,14 @@ import pytest
 import trio
 
 from trioworkers import FleetLimit
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine.admission import Admission
 from trioworkers.engine.delivery import Delivery
-from trioworkers.engine.permits import Permits
+from trioworkers.engine.permits import Permits, Verdict
 from trioworkers.errors import Unavailable
 from trioworkers.jobs.limits import ClassLimit
-from trioworkers.outcome import REQUEUE, Outcome, Snooze
+from trioworkers.outcome import REQUEUE, Bury, Outcome, Snooze
 from trioworkers.wire.decode import jid_of
 
 CRM = FleetLimit("crm", concurrency=2)
@@ -28,12 +29,16 @@ class Desk:
 
     handed_in: list[tuple[Delivery, Outcome]] = attrs.Factory(list)
     dismissed: list[Delivery] = attrs.Factory(list)
+    cleared: list[str] = attrs.Factory(list)
 
     def submit(self, delivery: Delivery, outcome: Outcome) -> None:
         self.handed_in.append((delivery, outcome))
 
     def dismiss(self, delivery: Delivery) -> None:
         self.dismissed.append(delivery)
+
+    def clear(self, jid: str) -> None:
+        self.cleared.append(jid)
 
 
 def fetched(count: int, job_class: str = "A") -> list[Delivery]:
@@ -54,6 +59,32 @@ async def test_each_learns_how_many_workers_died_under_it():
     broker.crash_counts = Counter({jid_of(deliveries[1].payload): 2})
     admitted = await admission(broker, Desk()).admit(deliveries, suspects=True)
     assert [delivery.crashes for delivery in admitted] == [None, 2, None]
+
+
+async def test_job_under_which_workers_died_time_and_again_is_buried_and_charged_no_more():
+    broker, deliveries, desk, told = FakeBroker(), fetched(2), Desk(), []
+    jid = jid_of(deliveries[1].payload)
+    broker.crash_counts = Counter({jid: MAX_CRASHES_IN_COMPANY})
+    step = Admission(broker, desk, None, lambda *killer: told.append(killer))  # type: ignore[arg-type]
+    assert await step.admit(deliveries, suspects=True) == deliveries[:1]
+    [(buried, outcome)] = desk.handed_in
+    assert (buried, type(outcome)) == (deliveries[1], Bury)
+    assert (told, desk.cleared) == ([("q", deliveries[1].payload)], [jid])
+
+
+@attrs.frozen
+class Broken:
+    """Permits of which nobody can tell: their keys are broken."""
+
+    async def ask(self, deliveries: list[Delivery]) -> list[Verdict]:
+        await trio.lowlevel.checkpoint()
+        return [Verdict(starts=False, problem="WRONGTYPE")] * len(deliveries)
+
+
+async def test_what_can_be_put_off_is_and_what_can_not_be_read_for_that_is_buried():
+    desk, good, bad = Desk(), fetched(1)[0], Delivery("q", b"no job", 0.0)
+    assert await Admission(FakeBroker(), desk, Broken()).admit([good, bad], suspects=False) == []  # type: ignore[arg-type]
+    assert [(delivery, type(outcome)) for delivery, outcome in desk.handed_in] == [(good, Snooze), (bad, Bury)]
 
 
 @pytest.mark.parametrize("cancelled", [False, True])

@@ -23,7 +23,7 @@ from trioworkers.wire.by_operator import decode_entry, encode_entry
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec
-from trioworkers.wire.packing import pack
+from trioworkers.wire.packing import pack, unpack
 
 KEYS = Keys()
 
@@ -225,6 +225,16 @@ async def test_key_of_the_wrong_type_is_told_and_stops_nobody_else(fleet: Fleet)
     assert await fleet.admit("w1", b"b", limits=("other",)) == [START]
 
 
+async def test_limit_whose_keys_are_broken_is_looked_at_again_later(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    await fleet.declare(2)
+    await fleet.admit("w1", b"a", b"b", b"c")
+    await fleet.connection.call("t", lambda c: c.set(f"{KEYS.own}reserved:crm", "garbage"))
+    await fleet.connection.call("t", lambda c: c.zadd(f"{KEYS.own}waits", {"crm": 1.0}))
+    assert (await fleet.tend(only_due=True)).next_in_s > 5
+    assert await fleet.parked() == [b"c"]
+
+
 @pytest.mark.parametrize("garbage", [b"", b"\xff\xff", b"\x93\x01", b"null"])
 async def test_garbage_among_those_who_wait_is_thrown_away(fleet: Fleet, garbage: bytes):
     await fleet.fetched("w1", b"a", b"b", b"c")
@@ -269,6 +279,19 @@ async def test_limit_that_nobody_declares_any_more_holds_nobody_back(fleet: Flee
     assert [name for each in tended for name in each.forgotten] == ["crm"]
     assert not await fleet.connection.call("t", lambda c: c.hexists(KEYS.limits, "crm"))
     assert sorted(await fleet.queue()) == sorted(b"%d" % n for n in range(1, 300))
+
+
+async def test_limit_of_which_redis_has_forgotten_everything_holds_nobody_back_for_ever(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    await fleet.declare(2)
+    await fleet.admit("w1", b"a", b"b", b"c")
+    await fleet.connection.call("t", lambda c: c.hdel(KEYS.limits, ["crm"]))
+    assert (await fleet.tend()).woken == 0
+    doubted = unpack(await fleet.connection.call("t", lambda c: c.hget(KEYS.limits, "crm")))
+    assert (doubted[2], doubted[5] > 0, doubted[6]) == (0, True, 0)
+    await fleet.connection.call("t", lambda c: c.hset(KEYS.limits, {"crm": pack([*doubted[:5], 1.0, 0])}))
+    assert (await fleet.tend()).forgotten == ["crm"]
+    assert await fleet.queue() == [b"c"]
 
 
 async def test_parked_job_that_is_exported_comes_back_into_its_queue():
@@ -415,6 +438,19 @@ async def test_starts_are_spaced_and_the_rest_is_woken_one_by_one(fleet: Fleet):
     assert (await fleet.tend(only_due=True)).woken == 2
     assert (await fleet.tend(only_due=True)).woken == 0
     assert await fleet.queue() == [b"2", b"3"]
+
+
+async def test_who_is_woken_by_a_release_has_used_up_a_turn(fleet: Fleet):
+    fleet.declared = {"crm": LimitSpec(1, 100.0, 2)}
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    await fleet.tend(declared=fleet.declared)
+    assert await fleet.admit("w1", b"a", b"b", b"c") == [START, PARKED, PARKED]
+    await fleet.settle("w1", b"a", "w1 q 1-0")
+    assert await fleet.queue() == [b"b"]
+    await fleet.fetched("w1", b"b")
+    assert await fleet.admit("w1", b"b") == [START]
+    await fleet.settle("w1", b"b", "w1 q 2-0")
+    assert await fleet.parked() == [b"c"]  # its permit is free, its turn is a hundred seconds later
 
 
 async def test_look_that_comes_late_makes_up_for_a_second_and_no_more(fleet: Fleet):

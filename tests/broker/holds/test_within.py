@@ -128,6 +128,20 @@ async def test_what_redis_forgot_of_who_waits_is_told_again(real: Desk):
     assert await real.leave(parts[0], asking=(parts[2],)) == {parts[2].member}
 
 
+async def test_who_stands_there_again_is_given_what_is_free_in_the_same_round(real: Desk):
+    parts = [part(number) for number in range(3)]
+    await real.enter(*parts)
+    await do(real, lambda c: c.delete([f"{KEYS.own}waiting:crm", f"{KEYS.own}parked_jobs", f"{KEYS.own}waits"]))
+    assert await real.leave(parts[0]) == frozenset()
+    assert await real.leave(asking=(parts[2],)) == {parts[2].member}
+
+
+async def test_who_comes_behind_what_somebody_forged_goes_on_in_the_same_round(real: Desk):
+    await do(real, lambda c: c.zadd(f"{KEYS.own}waiting:crm", {"forged": 1.0}))
+    entering = part(0)
+    assert (await real.enter(entering)).members == {entering.member}
+
+
 async def test_who_was_given_a_permit_does_not_wait_for_it_when_somebody_deletes_the_record_of_it(real: Desk):
     holder, other = part(0, "one", spec=LimitSpec(1)), part(1, "one", spec=LimitSpec(1))
     await real.enter(holder, other)

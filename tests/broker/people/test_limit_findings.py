@@ -11,6 +11,7 @@ from trioworkers.broker.holds.limits import Round
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.limit_findings import limit_findings
 from trioworkers.broker.people.limits import FleetLimits
+from trioworkers.broker.people.permissions import forbidden
 from trioworkers.broker.redis.connection import Connection, Link, connect
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec
@@ -56,3 +57,11 @@ async def test_jobs_that_wait_where_nobody_declares_anything(connection: Connect
     await connection.call("t", lambda client: client.zadd(f"{KEYS.own}waiting:gone", {"1.5": 1.5}))
     await connection.call("t", lambda client: client.zadd(f"{KEYS.own}waits", {"gone": 1.5}))
     assert await told(connection) == ["warning: 1 job wait at gone, which no worker declares"]
+
+
+async def test_keys_that_somebody_has_written_over_are_no_question_of_permissions(connection: Connection):
+    await connection.call("t", lambda client: client.sadd(f"{KEYS.own}waits", ["garbage"]))
+    assert await told(connection) == [
+        "problem: tw:waits is a set, and should be a sorted set: somebody has written over it"
+    ]
+    assert await forbidden(connection, KEYS) == []

@@ -143,12 +143,13 @@ async def _in_scripts(connection: Connection, keys: Keys) -> list[str]:
     commands = [name for name, text in zip(SAMPLES, texts, strict=False) if _FORBIDDEN.search(text)]
     if len(commands) == len([args for args in SAMPLES.values() if args]):
         commands = []  # it is their keys that are forbidden, told below
-    kinds = [f"keys like {kind}" for kind, text in zip(families, texts[len(calls) :], strict=True) if _wrong(text)]
-    return [*commands, *kinds]
+    kinds = [kind for kind, text in zip(families, texts[len(calls) :], strict=True) if _is_wrong(kind, text, keys)]
+    return [*commands, *(f"keys like {kind}" for kind in kinds)]
 
 
-def _wrong(text: str) -> bool:
-    return bool(_FORBIDDEN.search(text)) or "WRONGTYPE" in text
+def _is_wrong(kind: str, text: str, keys: Keys) -> bool:
+    """Keys of ours that somebody has written over are another finding's."""
+    return bool(_FORBIDDEN.search(text)) or ("WRONGTYPE" in text and not kind.startswith(keys.own))
 
 
 def _families(keys: Keys, token: str) -> dict[str, list[str]]:
