@@ -59,6 +59,7 @@ HOLD_NOTHING = {
     "outbox_done.lua": "takes away what lies in another shard by now, with all that it holds",
     "register_cron.lua": "touches entries of periodic jobs only",
     "register_resque.lua": "touches Resque's records of workers",
+    "settle_large.lua": "takes no group of which anything holds something (`are_large`), and counts what is left in a list that has another name within one MULTI",
     "ticks.lua": "a way in; what it removes are entries of periodic jobs",
 }
 
