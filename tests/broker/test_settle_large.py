@@ -10,7 +10,7 @@ import pytest
 from coredis import PureToken
 from servers import Server
 
-from trioworkers import Refused, Superseded
+from trioworkers import Refused, Superseded, Unavailable
 from trioworkers.broker.contract import Holder, Settlement
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Link, connect
@@ -178,3 +178,29 @@ async def test_user_who_may_not_have_several_commands_in_one_step_settles_by_scr
             assert move == b"a"  # the connection isn't left in the midst of a transaction
     finally:
         shared_server.command("ACL", "DELUSER", "narrow")
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_what_failed_so_or_a_slow_link_has_it_settled_by_one_script(
+    owner: RedisBroker, monkeypatch: pytest.MonkeyPatch, is_slow: bool
+):
+    """Which is waited for as long as it moves: the same way again might never come through."""
+    tried = 0
+
+    async def fail(*_: object) -> None:
+        nonlocal tried
+        tried += 1
+        raise Unavailable("the connection broke")
+
+    monkeypatch.setattr(owner.connection, "run_around", fail)
+    group = payloads(3)
+    await run(owner, group)
+    number = next(NUMBERS)
+    if is_slow:
+        owner.connection.link.pace.failed()
+    else:
+        with pytest.raises(Unavailable):
+            await owner.settle(number, done(group))
+        assert await running(owner) == group
+    assert await owner.settle(number, done(group)) == {}
+    assert (await running(owner), tried) == ([], 0 if is_slow else 1)

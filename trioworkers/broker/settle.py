@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ import trio
 from trioworkers import outcome as outcomes
 from trioworkers.broker.contract import Settlement
 from trioworkers.broker.owner import Owner
+from trioworkers.broker.redis.pace import MOST_BYTES
 from trioworkers.broker.redis.scripts import ENDS, Script, script
 from trioworkers.broker.settle_large import are_large, settle_large
 from trioworkers.broker.too_slow import CantPass
@@ -50,6 +52,8 @@ SETTLE_HELD = _SETTLE(preludes=(*ENDS, "fence", "take"))
 
 
 DAY_S = 86_400
+LARGE_AGAIN_S = 60.0
+"""After a failure large payloads go the patient way for so long."""
 SETTLE_NAME, SETTLE_APART = "settle", "settle apart"
 MARGINS = (0, 1, 64, 512, 4096, 1 << 15)
 """How much of a payload at its beginning and end may have been changed by what was amended: our fields and those of its failure."""
@@ -60,6 +64,7 @@ class Settles(Owner):
 
     outbox: ShardOutbox | None = None
     """Of a worker with several shards: for what its jobs send into others."""
+    _large_again_at = -math.inf
     _keys_of: tuple[int, list[str]] = (-1, [])
     on_moves: Callable[[], None] = staticmethod(lambda: None)
     """Told when an end has others follow, more than there was time for in its step."""
@@ -71,7 +76,7 @@ class Settles(Owner):
         longer. Returns by index in the group what did not go through: "gone" for what is ours no more, else Redis's error, and the
         payload is still ours.
         """
-        if not cleared and are_large(group) and SETTLE_NAME not in self.too_slow:
+        if not cleared and are_large(group) and self._carries_large:
             gone = await self._settle_large(number, group)
             if gone is not None:
                 return gone
@@ -111,6 +116,11 @@ class Settles(Owner):
             self.on_moves()
         return {indexes[number - 1]: problem for number, problem in problems.items()}
 
+    @property
+    def _carries_large(self) -> bool:
+        """Whether large payloads go in many commands: over a slow link one call, which is waited for as long as it moves, comes through sooner."""
+        return self.connection.link.pace.bytes == MOST_BYTES and trio.current_time() >= self._large_again_at
+
     async def _settle_large(self, number: int, group: Sequence[Settlement]) -> dict[int, str] | None:
         lists: defaultdict[str, list[bytes]] = defaultdict(list)
         places: defaultdict[str, list[int]] = defaultdict(list)
@@ -118,8 +128,11 @@ class Settles(Owner):
             lists[self.in_progress(queue)].append(payload)
             places[queue].append(index)
         keys = self._settle_keys()
-        with self.too_slow.watching(SETTLE_NAME):
+        try:
             gone = await settle_large(self.connection, [*keys[:2], *keys[7:9]], [number, self.holder.lease], lists)
+        except Unavailable:
+            self._large_again_at = trio.current_time() + LARGE_AGAIN_S
+            raise
         if gone is None:
             return None
         indexes = list(chain.from_iterable(places.values()))
