@@ -132,6 +132,22 @@ def test_who_gathers_from_now_on_begins_with_nothing_of_before(tmp_path: Path):
     assert values(what)["took_count{queue=q}"] == 2
 
 
+def test_who_was_silent_when_it_began_is_not_counted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with process(tmp_path, "1") as one:
+        one.work(10)
+        told = Gathered(tmp_path)
+        assert values(told)["settled_total{}"] == 10
+        asked = Gathered._ask
+        monkeypatch.setattr(Gathered, "_ask", lambda self: dict.fromkeys(asked(self)))  # there, and silent
+        what = Gathered(tmp_path, goes_on=True)
+        monkeypatch.undo()
+        one.work(2)  # nobody can know that these came later
+        assert values(what)["settled_total{}"] == 0
+        one.work(3)
+        assert values(what)["settled_total{}"] == 3
+    assert values(what)["settled_total{}"] == 3
+
+
 @pytest.mark.parametrize("text", [b"", b"\x00", b"\xc1" * 10, b"[]", b"\x91\x90"])
 def test_what_is_cut_off_or_something_else_is_no_answer(text: bytes):
     assert decode(text) is None or decode(text) == list[Told]()

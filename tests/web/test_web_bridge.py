@@ -18,6 +18,7 @@ from servers import ROOT, Server, Worker, free_port, wait_for
 from visiting import HERE, failed, get, reachable, visiting
 
 from trioworkers.chosen_redis import ChosenRedis
+from trioworkers.errors import ConfigurationError
 from trioworkers.web import asgi
 from trioworkers.web.serving import Serving, beside, serve
 
@@ -139,6 +140,50 @@ async def test_more_tabs_than_pages_at_once_all_get_theirs(redis_url: str):
             for _ in range(50):
                 nursery.start_soon(tab)
         assert codes == [200] * 50
+
+
+async def test_five_hundred_open_tabs_cost_redis_what_one_does(server: Server):
+    """Real connections, that stay open; each asks for a live page again and again."""
+    server.command("SADD", "queues", "default")
+    server.command("LPUSH", "queue:default", failed(1))
+    serving = Serving("127.0.0.1:0")
+    listener = serving.listen()
+    port = listener.getsockname()[1]
+    most_clients = 0
+
+    async def tab(number: int) -> None:
+        nonlocal most_clients
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
+            for _ in range(2):
+                await stream.send_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                text = b""
+                while b"</html>" not in text:
+                    text += await stream.receive_some(1 << 16) or pytest.fail("it hung up")
+                assert text.startswith(b"HTTP/1.1 200"), text[:100]
+            if number % 50 == 0:
+                most_clients = max(most_clients, int(info(server, "clients")["connected_clients"]))
+
+    with beside(serving.application(ChosenRedis(server.url)), listener):
+        before, began = int(info(server, "stats")["total_commands_processed"]), trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number in range(500):
+                nursery.start_soon(tab, number)
+        took = trio.current_time() - began
+        asked = int(info(server, "stats")["total_commands_processed"]) - before
+    assert asked < 60 * (took + 2)
+    assert most_clients < 20
+
+
+def info(server: Server, section: str) -> dict[str, str]:
+    lines = str(server.command("INFO", section)).splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def test_names_that_cant_be_asked_for_are_no_address():
+    for host in ("a..b", "." * 3, "x" * 300, "a" + "\udcff"):
+        with pytest.raises(ConfigurationError, match="can't listen on"):
+            Serving(f"{host}:80").listen()
 
 
 def test_nobody_listens_where_somebody_does(redis_url: str, tmp_path: Path):

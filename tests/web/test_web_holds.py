@@ -7,11 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 import trio
 from visiting import HERE, harmless_text, visiting
 
 from trioworkers import App, Batch, Client, Context, FleetLimit, Job, Unique
 from trioworkers.web import asgi
+from trioworkers.web.pages.cron import became
+from trioworkers.wire.entry import Entry
+from trioworkers.wire.periodic import Run
 
 NAME = "<i>\"crm'"
 
@@ -90,6 +94,23 @@ async def test_a_lock_is_let_go(visitor: httpx.AsyncClient, redis_url: str, comm
     assert command("HLEN", "tw:unique") == 0
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (Entry("running", b"{}", "q", process_id="w1"), "running on w1"),
+        (Entry("retry", b"{}"), "failed, waits for its retry"),
+        (Entry("dead", b"{}"), "failed for good"),
+        (Entry("parked", b"{}"), "waits in the parked set"),
+        (None, "sent; in no queue or set now, and nobody noted an end"),
+    ],
+)
+def test_what_is_said_of_a_run_whose_end_nobody_noted(entry: Entry | None, said: str):
+    sent = Run("j", 1.0, 1.0, "sent", None)
+    assert became({} if entry is None else {"j": entry}, sent) == said
+    assert became(None, sent) == "sent"
+    assert became({}, Run("j", 1.0, 1.0, "failed", 2.0)) == "failed"
+
+
 async def test_periodic_jobs(visitor: httpx.AsyncClient, redis_url: str, command: Callable[..., Any]):
     async with Client(redis_url) as client:
         await client.periodic("nightly", "0 4 * * *", Job("q", NAME, [NAME]), tz="Europe/Berlin")
@@ -104,6 +125,7 @@ async def test_periodic_jobs(visitor: httpx.AsyncClient, redis_url: str, command
     assert "Europe/Berlin" in (await visitor.get("/cron?name=nightly")).text
     assert "sent" in await press(visitor, "/do/cron", name="nightly", what="run")
     assert command("LLEN", "queue:q") == 1
+    assert "waits in queue q" in (await visitor.get("/cron?name=nightly")).text
     assert "nightly: paused" in await press(visitor, "/do/cron", name="nightly", what="pause")
     assert "paused" in (await visitor.get("/cron?name=nightly")).text
     assert "nightly: next 2" in await press(visitor, "/do/cron", name="nightly", what="resume")

@@ -50,6 +50,8 @@ class Gathered:
         """Counted by those that have ended."""
         self._before: dict[str, dict[str, _Family]] = {}
         """By process, what it had counted when we began."""
+        self._unheard: set[str] = set()
+        """Those that were there when we began, and silent: what they had counted is what they say first."""
         if goes_on:
             self._begin_anew()
 
@@ -62,14 +64,21 @@ class Gathered:
         for path in self._directory.glob("*.ended"):
             path.unlink(missing_ok=True)
         for name, told in self._ask().items():
+            self._unheard.add(name)
             if told is not None:
-                self._before[name] = _added({}, told, counted_only=True)
+                self._hear(name, told)
+
+    def _hear(self, name: str, told: list[Told]) -> None:
+        if name in self._unheard:
+            self._unheard.remove(name)
+            self._before[name] = _added({}, told, counted_only=True)
+        self._last[name] = told
 
     def _families(self) -> Iterator[Metric]:
         answers = self._ask()
         for name, told in answers.items():
             if told is not None:
-                self._last[name] = told
+                self._hear(name, told)
         self._bury({name for name, told in answers.items() if told is not None}, set(answers))
         found = {name: _Family(each.kind, each.about, dict(each.values)) for name, each in self._ended.items()}
         for name, told in self._last.items():
@@ -89,7 +98,7 @@ class Gathered:
             if path.stem not in answered:  # else next time
                 with suppress(OSError):
                     if (told := decode(path.read_bytes())) is not None:
-                        self._last[path.stem] = told
+                        self._hear(path.stem, told)
                     there.discard(path.stem)
                     path.unlink()
         for name in [name for name in self._last if name not in there and name not in answered]:

@@ -37,8 +37,9 @@ def listen(bind: str) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(100)
-    except OSError as error:
-        raise ConfigurationError(f"web: can't listen on {bind}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:  # a name with an empty or too long part can't be asked for
+        said = (isinstance(error, OSError) and error.strerror) or f"{host!r:.100} is no name of a machine"
+        raise ConfigurationError(f"web: can't listen on {bind:.200}: {said}") from error
     return listener
 
 

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -79,6 +80,11 @@ class Application:
 
     async def _show(self, page: Page, request: Request, visitor: Visitor, send: Send) -> None:
         head, foot = self._frame(page.title, request, visitor, live=page.live)
+        if page.live and not page.slow:  # many tabs have it open: it is drawn for all of them at once
+            name = f"page:{visitor.may} {request.root}{request.here}"
+            body = await self._site.fresh(name, partial(self._drawn, page, request, visitor))
+            await respond(send, 200, head + body + foot, HTML)
+            return
         async with visiting(self._site, request, visitor) as visit, aclosing(rendered(page, visit)) as parts:
             if page.slow:  # the head goes out at once, the parts as they come
                 await start(send, 200, HTML)
@@ -88,6 +94,10 @@ class Application:
             else:
                 body = "".join([part async for part in parts])
                 await respond(send, 200, head + body + foot, HTML)
+
+    async def _drawn(self, page: Page, request: Request, visitor: Visitor) -> str:
+        async with visiting(self._site, request, visitor) as visit, aclosing(rendered(page, visit)) as parts:
+            return "".join([part async for part in parts])
 
     async def _write_parts(self, parts: AsyncIterator[str], send: Send) -> None:
         """What goes wrong now is told where the page has got to."""
@@ -104,6 +114,7 @@ class Application:
             raise HttpError(404, "there is no such button")
         async with visiting(self._site, request, visitor) as visit:
             pressed = await button(visit)
+            self._site.forget()
             if isinstance(pressed, Confirm):
                 head, foot = self._frame("Are you sure?", request, visitor)
                 body = render("confirm.html", {"visit": visit, "url": visit.url, "confirm": pressed})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -153,7 +154,9 @@ class Sharded:
         there = {name: trio.Event() for name in self._sites}
 
         async def look(name: str, site: Site) -> None:
-            parts[name] = await self._section(page, request, visitor, name, site)
+            draw = partial(self._section, page, request, visitor, name, site)
+            kept = f"page:{visitor.may} of all {request.root}{request.here}"
+            parts[name] = await (site.fresh(kept, draw) if page.live else draw())
             there[name].set()
 
         async with trio.open_nursery() as nursery:

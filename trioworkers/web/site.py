@@ -21,6 +21,8 @@ PAGES_AT_ONCE = 8
 SCANS_AT_ONCE = 2
 FRESH_S = 1.0
 MOST_KEPT = 100
+FORGOTTEN = ("page:", "snapshot", "runs:")
+"""What buttons change, of what is remembered for a moment."""
 
 
 class _QuietLink(Link):
@@ -60,6 +62,7 @@ class Site:
         """So many of them, and of what runs in the background, walk through many jobs."""
         self._link = _QuietLink(shown_url(redis.url))
         self._kept: dict[str, tuple[float, Any]] = {}
+        self._looking: dict[str, trio.Lock] = {}
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -70,11 +73,21 @@ class Site:
 
     async def fresh(self, name: str, look: Callable[[], Awaitable[Any]], for_s: float = FRESH_S) -> Any:
         """What `look` says, asked at most so often: five hundred tabs cost Redis what one costs."""
-        kept = self._kept.get(name)
-        if kept is None or trio.current_time() - kept[0] >= for_s:
-            found = await look()
-            self._kept.pop(name, None)
-            self._kept[name] = kept = (trio.current_time(), found)
-            while len(self._kept) > MOST_KEPT:  # names may be of what visitors ask for
-                self._kept.pop(next(iter(self._kept)))
-        return kept[1]
+        lock = self._looking.setdefault(name, trio.Lock())
+        try:
+            async with lock:  # whoever comes meanwhile waits for what is found; if who looks leaves, the next one does
+                kept = self._kept.get(name)
+                if kept is None or trio.current_time() - kept[0] >= for_s:
+                    found = await look()
+                    self._kept.pop(name, None)
+                    self._kept[name] = kept = (trio.current_time(), found)
+                    while len(self._kept) > MOST_KEPT:  # names may be of what visitors ask for
+                        self._kept.pop(next(iter(self._kept)))
+                return kept[1]
+        finally:
+            if not lock.locked() and self._looking.get(name) is lock:
+                del self._looking[name]
+
+    def forget(self) -> None:
+        """Somebody has changed something: the next page looks anew."""
+        self._kept = {name: kept for name, kept in self._kept.items() if not name.startswith(FORGOTTEN)}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
+
+import trio
 
 from trioworkers.broker.people.periodic import EntryState, PeriodicJobs
 from trioworkers.cron import coming, schedule
@@ -12,11 +16,17 @@ from trioworkers.web.redaction import redacted
 from trioworkers.web.visit import Visit
 from trioworkers.wire.encode import encode
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.periodic import Run
+from trioworkers.wire.places import Location
 from trioworkers.zones import zone_named
 
 ROWS = 100
 NEXT = 5
 RUNS = 50
+SENT = "sent"
+PLACES_S = 1.0
+"""So long it is looked for runs that have not ended; then they are only called sent."""
+PLACES_FRESH_S = 3.0
 
 
 def remark(state: EntryState) -> str:
@@ -39,7 +49,31 @@ async def _parts(visit: Visit) -> Parts:
     state = await jobs.named(only)
     values = {"state": state, "now_s": now_s, "remark": remark(state), "times": times(state, now_s)}
     yield "cron_entry.html", {**values, "args": arguments(visit, state, now_s), "is_due": _is_due(state)}
-    yield "cron_runs.html", {"runs": (await jobs.runs(state.name))[:RUNS]}
+    runs = (await jobs.runs(state.name))[:RUNS]
+    places = await visit.fresh(f"runs:{state.name}", partial(_where_runs_are, visit, state.name, runs), PLACES_FRESH_S)
+    yield "cron_runs.html", {"runs": runs, "became": partial(became, places)}
+
+
+async def _where_runs_are(visit: Visit, name: str, runs: Sequence[Run]) -> Mapping[str, Entry] | None:
+    """By jid, of those of whom no end was noted; None if that would take too long."""
+    wanted = {run.jid for run in runs if run.how == SENT}
+    with trio.move_on_after(PLACES_S):
+        async with visit.site.scans:
+            return await visit.session.inspector.runs(name, wanted)
+    return None
+
+
+def became(places: Mapping[str, Entry] | None, run: Run) -> str:
+    """How a run ended, or where it is as long as it hasn't."""
+    if run.how != SENT or places is None:
+        return run.how
+    entry = places.get(run.jid)
+    if entry is None:
+        return "sent; in no queue or set now, and nobody noted an end"
+    if entry.place == "running":
+        return f"running on {entry.process_id}"
+    how = {"retry": "failed, waits for its retry", "dead": "failed for good", "scheduled": "waits for its time"}
+    return how.get(entry.place, f"waits in {Location(entry.place, entry.list_queue)}")
 
 
 def _is_due(state: EntryState) -> bool:

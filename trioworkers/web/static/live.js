@@ -1,11 +1,14 @@
 // Fetches a live page again and again, and puts its new parts in the place of the old ones. Everything else works without this file.
+// Written in ECMAScript 2017. A browser that knows less takes no notice of it; where fetch or DOMParser are missing, pages are as they were fetched.
 "use strict";
 
 const body = document.body;
 const note = document.getElementById("live-note");
 const running = () => document.querySelector("[data-running]");
 const again = () => document.querySelector("[data-again]");
+const able = Boolean(window.fetch && window.DOMParser);
 let misses = 0;
+let looking = false;
 
 function busyWith(part) {
   // Somebody is about to press something there, or reads it out.
@@ -24,24 +27,30 @@ function take(text) {
 }
 
 async function look() {
-  if (document.hidden) return;
+  if (document.hidden || looking || !able) return;
+  looking = true;
+  const abort = window.AbortController ? new AbortController() : null;
+  const patience = setTimeout(() => { if (abort) abort.abort(); }, 10000);
   try {
-    const reply = await fetch(location.href, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(10000) });
+    const reply = await fetch(location.href, { credentials: "same-origin", headers: { accept: "text/html" }, signal: abort ? abort.signal : undefined });
     if (reply.status >= 500 || reply.status === 401 || reply.status === 403) throw new Error(String(reply.status));
     take(await reply.text());
     misses = 0;
     note.hidden = true;
-  } catch {
+  } catch (error) {
     misses += 1;
     note.textContent = "Not up to date: this page can't be fetched again. It goes on trying.";
     note.hidden = false;
+  } finally {
+    clearTimeout(patience);
+    looking = false;
   }
 }
 
 function soon() {
   const every = running() ? 1 : Number(body.dataset.live || 0);
   if (again()) { setTimeout(() => location.reload(), 5000); return; }
-  if (!every) return;
+  if (!every || !able) return;
   setTimeout(async () => { await look(); soon(); }, every * 1000 * Math.min(2 ** misses, 20));
 }
 
