@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,83 @@ def test_mistake_is_found(tmp_path: Path, name: str, old: str, new: str, said: s
     found = list(check_manifest(read_manifest(tmp_path / name), ["queue:default"]))
     assert [finding for finding in found if said in finding.text], found
     assert all(finding.level in ("problem", "warning") and finding.advice for finding in found)
+
+
+OTHERS = {
+    "a list of arguments": """
+kind: Deployment
+spec:
+  replicas: 3
+  template:
+    spec:
+      terminationGracePeriodSeconds: 60
+      containers:
+      - command:
+        - trioworkers
+        - --processes
+        - auto
+        - --health
+        - ":8080"
+        - --process-id
+        - $(POD_NAME)
+        ports:
+        - containerPort: 8080
+          name: health
+        livenessProbe:
+          httpGet:
+            port: 8080
+            path: /live
+        readinessProbe:
+          httpGet:
+            path: /ready
+            port: health
+        resources:
+          limits:
+            memory: 1Gi
+            cpu: 2
+""",
+    "a web server beside it": """
+spec:
+  replicas: 3
+  containers:
+  - command: ["sh", "-c", "gunicorn app"]
+    livenessProbe: {httpGet: {path: /healthz, port: 8000}}
+    ports: [{containerPort: 8000}]
+---
+spec:
+  replicas: 1
+  containers:
+  - args: ["--health", ":7433", "--process-id", "w1"]
+    livenessProbe: {httpGet: {path: /live, port: 7433}}
+""",
+    "a template": """
+containers:
+- args: ["--health", ":{{ .Values.port }}"]
+  livenessProbe: {httpGet: {path: /live, port: {{ .Values.port }}}}
+""",
+    "a unit": "[Service]\nType = notify\nExecStart=/bin/sh -c 'exec trioworkers run app:app --processes 2'\nKillMode = mixed\nRestart = always",
+    "another first process": 'FROM a\nENTRYPOINT ["tini", "--", "trioworkers"]',
+    "migrations first": 'FROM a\nCMD ["sh", "-c", "./migrate && exec trioworkers run app:app"]',
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_nothing_is_said_of_what_is_right(tmp_path: Path, name: str):
+    (tmp_path / "file").write_text(OTHERS[name])
+    assert [finding.level for finding in check_manifest(read_manifest(tmp_path / "file"), [])] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["- ", "livenessProbe:\n", "httpGet: ", "sh -c ", "name: a ", "--health ", "limits:", "image:", "sleep ", "\n- "],
+)
+def test_no_file_takes_long(tmp_path: Path, part: str):
+    many = part * ((200 << 10) // len(part))
+    (tmp_path / "file").write_text(f"{many}\ncontainers:\n--processes auto")
+    its = read_manifest(tmp_path / "file")
+    began = time.thread_time()
+    list(check_manifest(its, []))
+    assert time.thread_time() - began < 3  # 40 ms; what is worse than linear takes minutes
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,19 @@ from trioworkers.broker.checks import Finding
 from trioworkers.errors import ConfigurationError
 
 CHECK = "manifest"
-_KINDS = {"systemd": r"^\[Service\]", "Dockerfile": r"^FROM\s", "compose": r"^services:", "Kubernetes": r"^[\s-]*(containers|scaleTargetRef):"}  # fmt: skip
+_KINDS = {"systemd": r"^\[Service\]", "Dockerfile": r"^FROM\s", "compose": r"^services:", "Kubernetes": r"^[ \t-]*(containers|scaleTargetRef):"}  # fmt: skip
 _DEFAULT_GRACE_S = {"Kubernetes": 30.0, "systemd": 90.0, "compose": 10.0}
-_GRACE = r"^[\s-]*(terminationGracePeriodSeconds:|TimeoutStopSec=|stop_grace_period:)[ \t]*(\S.*)$"
+_GRACE = r"^[ \t-]*(terminationGracePeriodSeconds:|TimeoutStopSec=|stop_grace_period:)[ \t]*(\S.*)$"
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(min|ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _STOPPING = {"SIGTERM", "TERM", "15", "SIGINT", "INT", "2"}
-_SHELL = re.compile(r"\b(?:ba|da)?sh[\"',\s]+-[a-z]*c[\"',\s]+[\"'|>-]*\s*(?!exec\b)[^\n]*\btrioworkers\b")
+_SHELL = re.compile(r"""\b(?:ba|da)?sh["',\s]{1,40}-[a-z]{0,5}c["',|>\s-]{1,80}([^\n]*)""")
+_PROBE = re.compile(
+    r"(?:(\w+)Probe:\s{0,80}\{?\s{0,80})?httpGet:\s{0,80}\{?\s{0,80}(?:port:\s*[\"']?([\w-]+)[\"']?[,\s]{0,80})?"
+    r"path:\s*[\"']?/(live|ready|drained)\b[\"']?(?:[,\s]{0,80}port:\s*[\"']?([\w-]+))?"
+)
+"""Those that ask for our paths: which, and at which port; others are another container's."""
+LARGEST = 1 << 20
 
 
 @attrs.frozen
@@ -39,7 +45,7 @@ class Manifest:
 
     def value(self, name: str) -> str | None:
         """Of the last line `NAME: VALUE` or `NAME=VALUE`."""
-        found = re.findall(rf"^[\s-]*{name}[:=]\s*[\"']?([^\s\"']+)", self.text, re.MULTILINE)
+        found = re.findall(rf"^[ \t-]*{name}[ \t]*[:=][ \t]*[\"']?([^\s\"']+)", self.text, re.MULTILINE)
         return found[-1] if found else None
 
     @property
@@ -70,11 +76,13 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest:
     """Raises ConfigurationError."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise ConfigurationError(f"{path} has more than {LARGEST >> 20} MB: no such file that we can read")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: {getattr(error, 'strerror', None) or 'is no text'}") from error
     text = re.sub(r"(^|[ \t])#.*$", "", text, flags=re.MULTILINE)
-    if re.search(r"^[\s-]*terminationGracePeriodSeconds:", text, re.MULTILINE):
+    if re.search(r"^[ \t-]*terminationGracePeriodSeconds:", text, re.MULTILINE):
         return Manifest(path.name, "Kubernetes", text)
     for kind, begin in _KINDS.items():
         if re.search(begin, text, re.MULTILINE):
@@ -87,7 +95,9 @@ def read_manifest(path: Path) -> Manifest:
 def check_manifest(manifest: Manifest, keys: Collection[str]) -> Iterator[Finding]:
     """What will hurt in it. `keys`: of the App's queues, in Redis; empty without an App."""
     checks = {"systemd": _systemd, "Kubernetes": _kubernetes, "compose": _compose, "Dockerfile": _dockerfile}
-    found = [*_anywhere(manifest), *checks[manifest.kind](manifest)]
+    found = [*_anywhere(manifest)]
+    for document in re.split(r"^---", manifest.text, flags=re.MULTILINE):
+        found += checks[manifest.kind](attrs.evolve(manifest, text=document))
     if manifest.kind == "Kubernetes":
         found += [*_scaler(manifest, keys)]
     yield from found or [Finding(CHECK, "ok", f"nothing wrong is seen in {manifest.name}")]
@@ -102,7 +112,7 @@ def _warning(text: str, advice: str) -> Finding:
 
 
 def _anywhere(its: Manifest) -> Iterator[Finding]:
-    if _SHELL.search(its.text):
+    if any(re.search(r"(?<!exec )\btrioworkers\b", command) for command in _SHELL.findall(its.text)):
         yield _problem(
             "a shell starts the worker, and keeps the signals that stop it", "name trioworkers directly, or `exec` it"
         )
@@ -133,19 +143,19 @@ def _systemd(its: Manifest) -> Iterator[Finding]:
 
 
 def _kubernetes(its: Manifest) -> Iterator[Finding]:
-    probes = dict(re.findall(r"(liveness|readiness|startup)Probe:\s*\n?.*?path:\s*[\"']?(/\w+)", its.text, re.DOTALL))
-    if probes.get("liveness") in ("/ready", "/drained"):
+    probes = _PROBE.findall(its.text)
+    if wrong := [path for kind, _, path, _ in probes if kind == "liveness" and path != "live"]:
         yield _problem(
-            f"livenessProbe asks for {probes['liveness']}: workers are killed while Redis is away, or when they are told to be quiet",
+            f"livenessProbe asks for /{wrong[0]}: workers are killed while Redis is away, or when they are told to be quiet",
             "path: /live",
         )
     health = its.option("--health")
-    if health is None and set(probes.values()) & {"/live", "/ready", "/drained"}:
+    if health is None and probes:
         yield _problem("probes ask, and no `--health` answers", '"--health", ":7433"')
     if health is not None:
-        yield from _health(its, health)
+        yield from _health(its, health, {port or after for _, port, _, after in probes} - {""})
     if its.option("--processes") == "auto" and not re.search(
-        r"limits:[^}\n]*\bcpu:|limits:\s*\n\s+cpu:|limits:\s*\n\s+memory:[^\n]*\n\s+cpu:", its.text
+        r"limits:[^}\n]{0,300}\bcpu:|limits:\s{1,80}(memory:[^\n]{0,80}\n\s{0,80})?cpu:", its.text
     ):
         yield _warning(
             "--processes auto without a limit of cpu is one process for each core of the node",
@@ -159,12 +169,11 @@ def _kubernetes(its: Manifest) -> Iterator[Finding]:
     yield from _same_id(its, its.value("replicas"))
 
 
-def _health(its: Manifest, health: str) -> Iterator[Finding]:
+def _health(its: Manifest, health: str, asked: Collection[str]) -> Iterator[Finding]:
     host, _, port = health.rpartition(":")
     if host in ("127.0.0.1", "localhost", "[::1]"):
         yield _problem(f"--health {health} answers inside the pod only, probes come from outside", f"--health :{port}")
     named = dict(re.findall(r"name:\s*[\"']?([\w-]+)[\"']?\s*,?\s*containerPort:\s*(\d+)", its.text))
-    asked = set(re.findall(r"httpGet:.*?port:\s*[\"']?([\w-]+)", its.text, re.DOTALL))
     if wrong := sorted(each for each in asked if named.get(each, each) != port and (each in named or each.isdigit())):
         yield _problem(
             f"probes ask at port {named.get(wrong[0], wrong[0])}, --health answers at {port}", "the same port in both"
@@ -183,7 +192,7 @@ def _scaler(its: Manifest, keys: Collection[str]) -> Iterator[Finding]:
 
 
 def _compose(its: Manifest) -> Iterator[Finding]:
-    if re.search(r"image:\s*[\"']?\S*(redis|valkey)\S*", its.text):
+    if re.search(r"image:\s*[\"']?\S{0,300}(redis|valkey)", its.text):
         if not re.search(r"appendonly[\"',=\s]+(-\s+)?[\"']?yes", its.text):
             yield _warning(
                 "this Redis keeps nothing, or little, on disk: a restart loses jobs", "--appendonly yes, and a volume"
