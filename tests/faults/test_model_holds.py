@@ -7,6 +7,7 @@ next; no more than may hold one, and as many as may while somebody waits; every 
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import time
@@ -26,13 +27,14 @@ from trioworkers.broker.holds.limits import START, Candidate, Round
 from trioworkers.broker.holds.within import GOES_ON, UNLEASED, Part, Wants
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.limits import FleetLimits
-from trioworkers.broker.people.operator_actions import Delete, OperatorActions
+from trioworkers.broker.people.operator_actions import Delete, OperatorActions, Push, ToDead
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.departures import Held, Permit, on_outcome
 from trioworkers.errors import BrokerError
-from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
+from trioworkers.exits import on_exit
+from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Snooze
 from trioworkers.send import Send
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
@@ -51,7 +53,24 @@ def limits_of(jid: str) -> tuple[str, ...]:
     return [("crm",), ("slow",), ("crm", "slow"), (f"paced:{number % 3}", "crm")][number % 4]
 
 
-KINDS = ("acknowledge", "retry", "dead", "discard", "requeue", "snooze", "rate limited")
+SNAPSHOT = """
+local read = {
+  string = {'GET'}, list = {'LRANGE', 0, -1}, set = {'SMEMBERS'}, zset = {'ZRANGE', 0, -1, 'WITHSCORES'}, hash = {'HGETALL'},
+}
+local found = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local type = redis.call('TYPE', key).ok
+  local words = read[type]
+  found[#found + 1] = {key, type, redis.call(words[1], key, unpack(words, 2))}
+end
+return found
+"""
+
+KINDS = ("acknowledge", "retry", "dead", "discard", "expired", "requeue", "snooze", "rate limited")
+
+
+def in_pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 class Holds:
@@ -75,6 +94,11 @@ class Holds:
         """By jid, of each worker: which of its jobs want a permit within their slots, or have one."""
         self.jids: set[str] = set()
         self.ended: dict[str, str] = {}
+        self.expires: dict[str, float] = {}
+        """By jid; not every job does."""
+        self.seen: dict[str, Any] = {}
+        """All that Redis has, as it was read by the last check."""
+        self.used_before: dict[str, int] = {}
         self.keys = Keys()
         self.actions = OperatorActions(self.connection, self.keys)
         self.limits = FleetLimits(self.connection, self.keys)
@@ -100,13 +124,32 @@ class Holds:
             self.restart: 2,
             self.reclaim: 3,
             self.operator_deletes: 2,
+            self.operator_moves: 2,
+            self.operator_pauses_or_resumes: 1,
+            self.another_version_declares: 1,
             self.operator_purges: 1,
             self.tend: 1,
         }
         [move] = self.chance.choices([*moves], [*moves.values()])
         move(name)
 
+    def snapshot(self) -> dict[str, Any]:
+        kinds: dict[bytes, Callable[[Any], Any]] = {
+            b"string": bytes,
+            b"list": list,
+            b"set": set,
+            b"hash": in_pairs,
+            b"zset": lambda flat: {member: float(score) for member, score in in_pairs(flat).items()},
+        }
+        found = self.redis(lambda client: client.eval(SNAPSHOT))
+        return {key.decode(): kinds[kind](value) for key, kind, value in found}
+
+    def own(self, name: str, nothing: Any) -> Any:
+        """What a key of ours has."""
+        return self.seen.get(f"{self.keys.own}{name}", nothing)
+
     def check(self) -> None:
+        self.seen = self.snapshot()
         self.each_job_is_in_one_place_or_has_ended()
         self.permits_are_what_records_say_and_belong_to_jobs_in_their_list()
         self.no_more_than_may_and_as_many_as_may_while_somebody_waits()
@@ -146,6 +189,8 @@ class Holds:
         jobs = [Job("q", "A", jid=f"j{self.count + n}", keep_result=KEEP_S) for n in range(number)]
         self.count += number
         self.jids |= {job.jid for job in jobs}
+        soon = [job.jid for job in jobs if int(job.jid[1:]) % 5 == 0]
+        self.expires |= {jid: time.time() + self.chance.uniform(0, 0.4) for jid in soon}
         self.do(lambda: self.brokers[name].send([Send(job) for job in jobs]))
 
     def fetch_and_admit(self, name: str) -> None:
@@ -161,7 +206,7 @@ class Holds:
             return
         number = self.admissions[name][0] + 1
         batch = [
-            Candidate(payload, f"{name} q {number}-{index}", jid := json.loads(payload)["jid"], limits_of(jid))
+            self.candidate(payload, f"{name} q {number}-{index}", json.loads(payload)["jid"])
             for index, payload in enumerate(payloads)
         ]
         self.admissions[name] = number, batch
@@ -172,6 +217,11 @@ class Holds:
                 if answer == START:
                     permit = Permit(candidate.member, candidate.limits, candidate.jid, broker.holds("q"))
                     self.running[name][candidate.jid] = candidate.payload, permit
+
+    def candidate(self, payload: bytes, member: str, jid: str) -> Candidate:
+        expires_s = self.expires.get(jid)
+        on_expiry = () if expires_s is None else on_exit(payload, "expired")
+        return Candidate(payload, member, jid, limits_of(jid), expires_s, on_expiry)
 
     def settle(self, name: str) -> None:
         """What it believes to run, whether it still has it or not."""
@@ -186,8 +236,8 @@ class Holds:
                 held_now = Held(jid, permit, KEEP_S, closes=closes, within=self.within(name, jid))
                 self.parts[name].pop(jid, None)
                 group.append(Settlement("q", payload, outcome, on_outcome(outcome, held_now)))
-                if jid in held and isinstance(outcome, Acknowledge | Bury | Discard):
-                    how = {Acknowledge: "succeeded", Bury: "dead", Discard: "discarded"}
+                if jid in held and isinstance(outcome, Acknowledge | Bury | Discard | Expire):
+                    how = {Acknowledge: "succeeded", Bury: "dead", Discard: "discarded", Expire: "expired"}
                     self.ended[jid] = how[type(outcome)]  # type: ignore[index]
         number = self.groups[name][0] + 1
         self.groups[name] = number, group
@@ -233,8 +283,10 @@ class Holds:
 
     def operator_changes_a_limit(self, name: str) -> None:
         del name
-        limit, how = self.chance.choice(["slow", "paced:1"]), self.chance.choice(["set", "close", "open", "reset"])
-        change = self.limits.override(limit, how, burst=2 if how == "set" else None, close_s=0.01)
+        limit = self.chance.choice(["slow", "paced:1", "crm"])
+        how = self.chance.choice(["set", "reset"] if limit == "crm" else ["set", "close", "open", "reset"])
+        most = self.chance.randint(1, 3) if limit == "crm" and how == "set" else None
+        change = self.limits.override(limit, how, concurrency=most, burst=2 if how == "set" else None, close_s=0.01)
         self.do(lambda: change)
 
     def outcome(self, kind: str, payload: bytes) -> Outcome:
@@ -243,6 +295,7 @@ class Holds:
             "retry": Retry(payload, -1.0),
             "dead": Bury(payload),
             "discard": Discard(),
+            "expired": Expire(),
             "requeue": Requeue(),
             "rate limited": Requeue(),
             "snooze": Snooze(payload, -1.0),
@@ -315,6 +368,28 @@ class Holds:
             assert self.do(lambda: self.actions.move(location, Entry(place, payload, score=1.0), Delete())).moved == 1
             self.ended[json.loads(payload)["jid"]] = "deleted"
 
+    def operator_moves(self, name: str) -> None:
+        """To the dead set, or back into the queue, whose end then comes again."""
+        del name
+        place = self.chance.choice(["parked", "retry", "scheduled", "dead"])
+        location = Location(place)
+        found = self.members(location.key(self.keys))
+        if found:
+            payload = self.chance.choice(found)
+            to = Push("q", payload) if place == "dead" or self.chance.random() < 0.5 else ToDead()
+            assert self.do(lambda: self.actions.move(location, Entry(place, payload, score=1.0), to)).moved == 1
+            if isinstance(to, ToDead):
+                self.ended[json.loads(payload)["jid"]] = "dead"
+
+    def operator_pauses_or_resumes(self, name: str) -> None:
+        if not self.redis(lambda client: client.srem(self.keys.paused, ["q"])):
+            self.redis(lambda client: client.sadd(self.keys.paused, ["q"]))
+        self.tend(name)
+
+    def another_version_declares(self, name: str) -> None:
+        most = self.chance.randint(1, 3)
+        self.do(lambda: self.brokers[name].tend(Round({"crm": LimitSpec(most)})))
+
     def operator_purges(self, name: str) -> None:
         del name
         jids = self.jids_in("queue:q")
@@ -331,89 +406,92 @@ class Holds:
 
     def each_job_is_in_one_place_or_has_ended(self) -> None:
         lists = ["queue:q", *(self.keys.in_progress("q", name) for name in WORKERS)]
-        places = Counter(jid for key in lists for jid in self.jids_in(key))
         sets = (self.keys.retry, self.keys.schedule, self.keys.dead, self.keys.parked)
-        places.update(json.loads(payload)["jid"] for key in sets for payload in self.members(key))
-        assert set(places.values()) <= {1}
-        gone = {jid for jid, how in self.ended.items() if how != "dead"}
-        assert places.keys() | gone == self.jids
-        assert not places.keys() & gone
+        found = Counter(json.loads(payload)["jid"] for key in (*lists, *sets) for payload in self.seen.get(key, ()))
+        assert set(found.values()) <= {1}
+        gone = {jid for jid, how in self.ended.items() if how != "dead" and jid not in found}
+        for jid in self.jids - found.keys() - gone:  # parked, its time was over
+            assert self.expires.get(jid, math.inf) <= self.now_s(), f"{jid} is nowhere"
+            self.ended[jid] = "expired"
+        again = {jid for jid, how in self.ended.items() if how != "dead"} & found.keys()
+        assert not again, f"{again} had ended"
 
     def permits_are_what_records_say_and_belong_to_jobs_in_their_list(self) -> None:
         permits: dict[str, set[str]] = {limit: set() for limit in CONCURRENCY}
         for name in WORKERS:
-            here = set(self.jids_in(self.keys.in_progress("q", name)))
-            record = self.redis(lambda client, n=name: client.hgetall(self.keys.holds("q", n)))
-            for member, packed in record.items():
+            here = {json.loads(payload)["jid"] for payload in self.seen.get(self.keys.in_progress("q", name), ())}
+            for member, packed in self.seen.get(self.keys.holds("q", name), {}).items():
                 jid, limits, *_ = msgpack.unpackb(packed)
                 assert jid in here, f"{name} holds a permit for {jid}, which isn't there"
                 for limit in limits:
                     permits.setdefault(limit, set()).add(member.decode())
         prefix = f"{self.keys.own}permits:"
-        names = {key.decode().removeprefix(prefix) for key in self.redis(lambda client: client.keys(f"{prefix}*"))}
+        names = {key.removeprefix(prefix) for key in self.seen if key.startswith(prefix)}
         for limit in names | permits.keys():
-            found = self.redis(lambda client, limit=limit: client.smembers(f"{prefix}{limit}"))
-            assert {member.decode() for member in found} == permits.get(limit, set())
+            found = {member.decode() for member in self.own(f"permits:{limit}", set())}
+            assert found == permits.get(limit, set())
 
     def who_waits(self) -> dict[str, list[bytes]]:
         prefix = f"{self.keys.own}waiting:"
-        keys = self.redis(lambda client: client.keys(f"{prefix}*"))
-        return {key.decode().removeprefix(prefix): self.members(key.decode()) for key in keys}
+        return {key.removeprefix(prefix): [*found] for key, found in self.seen.items() if key.startswith(prefix)}
+
+    def most(self, limit: str) -> int:
+        """How many may: what people want, or else the version that started last."""
+        wanted = self.own("overrides", {}).get(limit.encode())
+        stored = self.own("limits", {})[limit.encode()]
+        return int((wanted and msgpack.unpackb(wanted)[0]) or msgpack.unpackb(stored)[0])
 
     def no_more_than_may_and_as_many_as_may_while_somebody_waits(self) -> None:
-        own, waits = self.keys.own, self.who_waits()
+        waits = self.who_waits()
         standing = [moment for moments in waits.values() for moment in moments]
-        known = self.redis(lambda client: client.hgetall(f"{own}parked_jobs"))
-        parked = self.redis(lambda client: client.zrange(self.keys.parked, 0, -1, withscores=True))
+        known, parked = self.own("parked_jobs", {}), self.own("parked", {})
         somebody_was_taken_away = len(parked) < sum(1 for packed in known.values() if len(msgpack.unpackb(packed)) < 9)
         now_s = self.now_s()
-        for limit, most in CONCURRENCY.items():
-            permits = self.redis(lambda client, limit=limit: client.scard(f"{own}permits:{limit}"))
-            scores = self.redis(
-                lambda client, limit=limit: client.zrange(f"{own}reserved:{limit}", 0, -1, withscores=True)
-            )
-            kept = [score for _, score in scores if score > now_s]
-            used = permits + len(kept)
-            assert used <= most
+        for limit in CONCURRENCY:
+            kept = [score for score in self.own(f"reserved:{limit}", {}).values() if score > now_s]
+            used, most = len(self.own(f"permits:{limit}", ())) + len(kept), self.most(limit)
+            # A number that is lowered ends nothing that runs.
+            assert used <= max(most, self.used_before.get(limit, 0))
+            self.used_before[limit] = used
             if not somebody_was_taken_away and limit in waits and used < most:
                 assert self.is_closed_or_due(limit), f"{waits[limit]} wait for {limit} in vain"
         assert len(standing) == len(set(standing))
 
     def is_closed_or_due(self, limit: str) -> bool:
         """Closed, and upkeep looks as soon as it isn't; or it should have looked by now."""
-        state = next(each for each in self.do(lambda: self.limits.look(limit)).limits if each.name == limit)
-        looks_at = self.redis(lambda client: client.zscore(f"{self.keys.own}waits", limit))
-        if state.closed_until_s == float("inf"):
+        override = self.own("overrides", {}).get(limit.encode())
+        if override is not None and msgpack.unpackb(override)[3] == 1:
             return True
-        gate = self.redis(lambda client: client.get(f"{self.keys.own}gate:{limit}"))
+        gate = self.own(f"gate:{limit}", None)
         closed_until_s = 0.0 if gate is None else msgpack.unpackb(gate)[1]
-        return closed_until_s > 0 and looks_at <= closed_until_s + 0.01
+        return closed_until_s > 0 and self.own("waits", {})[limit.encode()] <= closed_until_s + 0.01
 
     def now_s(self) -> float:
         return time.time() + 0.001  # its clock is ours
 
     def who_waits_is_known_and_looked_at(self) -> None:
-        """Each parked job stands at one of its limits, and upkeep knows when to look there."""
-        own, waits = self.keys.own, self.who_waits()
-        known = self.redis(lambda client: client.hgetall(f"{own}parked_jobs"))
+        """Each parked job stands at one of its limits, or is passed by for its queue is paused; and upkeep knows when to look there, and when it expires."""
+        waits, passed = self.who_waits(), {float(moment) for moment in self.own("passed:q", {})}
+        known = {float(moment): msgpack.unpackb(packed) for moment, packed in self.own("parked_jobs", {}).items()}
         standing = {float(moment): limit for limit, moments in waits.items() for moment in moments}
-        for payload, score in self.redis(lambda client: client.zrange(self.keys.parked, 0, -1, withscores=True)):
-            assert standing[score] in limits_of(json.loads(payload)["jid"])
-            assert any(float(moment) == score for moment in known)
-        soonest = self.now_s() + 10.5
-        looks = dict(self.redis(lambda client: client.zrange(f"{own}waits", 0, -1, withscores=True)))
+        assert not passed & standing.keys()
+        for payload, moment in self.own("parked", {}).items():
+            assert moment in passed or standing[moment] in limits_of(json.loads(payload)["jid"])
+            assert moment in known
+        expiring = {float(moment): at for moment, at in self.own("expiring", {}).items()}
+        assert expiring == {moment: job[5] for moment, job in known.items() if job[5]}
+        soonest, looks = self.now_s() + 10.5, self.own("waits", {})
         for limit in waits:
             assert looks[limit.encode()] <= soonest
 
     def no_rate_is_ahead_of_its_time(self) -> None:
-        for key in self.redis(lambda client: client.keys(f"{self.keys.own}gate:paced:*")):
-            gate = self.redis(lambda client, key=key: client.get(key))
-            if gate is not None:
+        for key, gate in self.seen.items():
+            if key.startswith(f"{self.keys.own}gate:paced:"):
                 assert msgpack.unpackb(gate)[0] <= self.now_s() + PACED.burst * PACED.interval_s
 
     def every_end_is_told(self) -> None:
         for jid, how in self.ended.items():
-            told = self.redis(lambda client, jid=jid: client.get(self.keys.result(jid)))
+            told = self.seen.get(self.keys.result(jid))
             assert told is not None, f"nobody says how {jid} ended: {how}"
             assert json.loads(told)["how"] == how
 
@@ -426,6 +504,7 @@ class Holds:
         reserved = self.redis(lambda client: client.keys(f"{self.keys.own}reserved:*"))
         if reserved:
             self.redis(lambda client: client.delete(reserved))  # half a minute later
+        self.redis(lambda client: client.delete([self.keys.paused]))
         for limit in ("slow", "paced:1"):
             self.do(lambda limit=limit: self.limits.override(limit, "open"))
         for _ in range(2000):
@@ -446,6 +525,7 @@ class Holds:
             if not any(self.redis(lambda client, k=key: client.exists([k])) for key in ("queue:q", self.keys.parked)):
                 break
         assert self.members(self.keys.parked) == []
+        assert not self.redis(lambda client: client.exists([f"{self.keys.own}expiring", f"{self.keys.own}parked_jobs"]))
         for limit in CONCURRENCY:
             assert not self.redis(lambda client, limit=limit: client.exists([f"{self.keys.own}permits:{limit}"]))
 
