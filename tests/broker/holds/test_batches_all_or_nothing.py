@@ -24,6 +24,7 @@ from trioworkers.errors import Refused, Unavailable
 from trioworkers.jobs.client import Client
 from trioworkers.send import Send
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.packing import pack
 
 here = partial(Job, runs_here=True)
 
@@ -205,3 +206,22 @@ async def test_moves_that_others_wrote_there_are_passed_over(broker: RedisBroker
     while await broker.move_on():
         pass
     assert shared_server.command("EXISTS", "tw:moving") == 0
+
+
+@pytest.mark.parametrize("field", ["succeeded", "discarded", "dead"])
+async def test_counter_that_is_no_number_keeps_no_batch_from_ending(
+    broker: RedisBroker, shared_server: Server, field: str
+):
+    batch = Batch(on_finished=here("c", "finished"))
+    batch.add(*(here("q", "A", jid=jid) for jid in "abc"))
+    await Client.around(broker).enqueue(batch)
+    shared_server.command("HSET", f"tw:batch:{batch.id}", field, "no number")
+    ends = [("member", batch.id, jid, how) for jid, how in zip("abc", ("succeeded", "discarded", "dead"), strict=True)]
+    work = pack([*ends, ("member", batch.id, "a", "dead"), ("member", batch.id, "c", "succeeded")])
+    await broker.connection.execute("test", "RPUSH", "tw:repairs", work)
+    await broker.tend(Round())
+    assert shared_server.command("LLEN", "queue:c") == 1
+    assert shared_server.command("SCARD", f"tw:batch:{batch.id}:dead") == 0  # it has succeeded after all
+    others = {"succeeded": 2, "discarded": 1, "dead": 0}
+    del others[field]
+    assert {how: int(shared_server.command("HGET", f"tw:batch:{batch.id}", how) or 0) for how in others} == others

@@ -139,36 +139,68 @@ local function also_ends(own, id, list, skipped)
   if rest[1] then later(own, rest) end
 end
 
+-- Takes those of a list that are members, from `first` on, from where members are, many at once: {index in the list = 1, or 2 of one that was dead}, and
+-- which was the last: no more than a thousand, and none twice.
+local function take_members(key, list, first)
+  local jids, at, taken, last = {}, {}, {}, math.min(#list, first + 999)
+  for i = first, last do
+    local jid = list[i][3]
+    if jid and at[jid] then
+      last = i - 1
+      break
+    elseif jid then
+      at[jid] = i
+      jids[#jids + 1] = jid
+    end
+  end
+  for kind, set in ipairs({key .. ':jids', key .. ':dead'}) do
+    if #jids == 0 then break end
+    local there, gone, rest = redis.call('SMISMEMBER', set, unpack(jids)), {}, {}
+    for i, jid in ipairs(jids) do
+      if there[i] == 1 then
+        gone[#gone + 1] = jid
+        taken[at[jid]] = kind
+      else
+        rest[#rest + 1] = jid
+      end
+    end
+    if gone[1] then redis.call('SREM', set, unpack(gone)) end
+    jids = rest
+  end
+  return taken, last
+end
+
 -- list: of one batch {{'member', ID, jid, how it ended, its name and its result, of one that others may ask}, …}; without a jid: nothing but a look
+-- What can't be noted of one (its counter is no number any more, say) keeps no other from ending.
 function member_ended(own, id, list)
   local key = batch_key(own, id)
   local state = redis.call('HGET', key, 'state')
   if not state then return end
-  local number = 1
+  local counts, is_whole, has_graph, number = {}, true, redis.call('HLEN', key .. ':graph') > 0, 1
+  redis.call('SCARD', key .. ':dead')
   while list[number] do -- it grows by those that are skipped
-    local jid, how, name, value = list[number][3], list[number][4], list[number][5], list[number][6]
-    number = number + 1
-    if jid then
-      local was_dead = false
-      local found = redis.call('SREM', key .. ':jids', jid)
-      if found == 0 then
-        found = redis.call('SREM', key .. ':dead', jid)
-        was_dead = found == 1
-      end
-      if found == 1 then
-        if was_dead then redis.call('HINCRBY', key, 'dead', -1) end
-        if name then redis.call('HSET', key .. ':results', name, value) end
-        count(key, how, 1)
+    local taken, last = take_members(key, list, number)
+    for i = number, last do
+      local jid, how, name, value = list[i][3], list[i][4], list[i][5], list[i][6]
+      if taken[i] then
+        if taken[i] == 2 then counts.dead = (counts.dead or 0) - 1 end
+        counts[how] = (counts[how] or 0) + 1
+        if name then redis.pcall('HSET', key .. ':results', name, value) end
         if how == 'dead' then
           redis.call('SADD', key .. ':dead', jid)
         elseif how ~= 'succeeded' then
-          redis.call('HSET', key, 'not_succeeded', 1)
-          if state == 'open' then redis.call('HSET', key .. ':graph', 'x:' .. jid, 1) end
+          is_whole = false
+          if state == 'open' then redis.pcall('HSET', key .. ':graph', 'x:' .. jid, 1) end
         end
-        also_ends(own, id, list, follow(own, id, key, jid, how, 0))
+        if has_graph then also_ends(own, id, list, follow(own, id, key, jid, how, 0)) end
       end
     end
+    number = last + 1
   end
+  for how, n in pairs(counts) do
+    if n ~= 0 then redis.pcall('HINCRBY', key, how, n) end
+  end
+  if not is_whole then redis.call('HSET', key, 'not_succeeded', 1) end
   redis.call('ZADD', own .. 'batches', 'XX', now(), id)
   look_whether_over(own, id)
 end

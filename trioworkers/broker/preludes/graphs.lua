@@ -136,7 +136,9 @@ local function follow_page(own, graph, jid, how, page, skipped)
   for _, c in ipairs(counted) do
     if redis.call('HDEL', graph, c[1]) == 1 then redis.call('HINCRBY', graph, c[2], -1) end
   end
-  for _, each in ipairs(ends) do apply(own, each) end
+  for _, each in ipairs(ends) do
+    if each[1] then apply(own, each) end
+  end
   if how ~= 'dead' then redis.call('HDEL', graph, 'f:' .. jid .. ' ' .. page) end
   at_once = at_once - #jids
 end
