@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from any_client import KINDS, AnyClient
-from servers import Server, free_port
+from servers import Server, free_port, wait_for
 
 from trioworkers import App, BadJob, Batch, DuplicateJob, Job, JobFailed, Sent, Shard, Unavailable, Unique
 from trioworkers.wire.ended import encode_ended
@@ -165,3 +166,23 @@ def test_shard_that_is_away_keeps_none_from_the_others(open_client: Open, away: 
     assert client.result("x", timeout=60) == 7
     with pytest.raises(Unavailable):
         client.result("y", timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["sync", "asyncio"])  # the third waits for nobody
+def test_others_have_theirs_while_one_is_waited_for(
+    open_client: Open, redis_url: str, shared_server: Server, tmp_path: Path
+):
+    late = Server(tmp_path)
+    client = open_client(two_shards(f"redis://127.0.0.1:{late.port}/0", redis_url), retry_for=60)
+    jobs = [Job("both", "Work", [n], jid=f"{n:024x}") for n in range(200)]
+    with ThreadPoolExecutor(1) as thread:
+        sending = thread.submit(client.enqueue, *jobs)
+        wait_for(lambda: found(shared_server, "{b}:queue:both") or sending.done(), "the one that is there has its jobs")
+        assert not sending.done()
+        late.start()
+        try:
+            sent = sending.result(60)
+            assert sorted(found(late, "{a}:queue:both") + found(shared_server, "{b}:queue:both")) == list(range(200))
+        finally:
+            late.kill()
+    assert sent == [job.jid for job in jobs]

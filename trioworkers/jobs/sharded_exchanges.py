@@ -10,7 +10,7 @@ import attrs
 
 from trioworkers.broker.spread import Places, Spread
 from trioworkers.errors import BrokerError, ConfigurationError
-from trioworkers.jobs.exchanges import At, Exchange, Exchanges
+from trioworkers.jobs.exchanges import At, Exchange, Exchanges, Pause, Step
 from trioworkers.send import Send
 from trioworkers.sending import Sent
 from trioworkers.wire.job import Job
@@ -31,6 +31,8 @@ class ShardedExchanges(Exchanges):
         self._places = places
         self._spread = Spread(places)
         self._telemetry = telemetry
+        self._away: set[str] = set()
+        """Those that didn't take what was last sent to them."""
 
     @property
     def keys(self) -> Keys:
@@ -42,15 +44,19 @@ class ShardedExchanges(Exchanges):
         by_shard = self._spread.sorted(Send(job) for job in jobs)
         its = {name: [send.job for _, send in numbered] for name, numbered in by_shard.items()}
         parcels = {name: self._parts[name].parcels(its[name], when) for name in by_shard}
+        carried = {
+            name: _at(name, self._parts[name].carry(its[name], parcels[name]))
+            for name in sorted(by_shard, key=lambda name: name in self._away)  # they have waited in vain before
+        }
         there: dict[int, Sent] = {}
         failed: BrokerError | None = None
-        for name, numbered in by_shard.items():
-            try:
-                sent = yield from _at(name, self._parts[name].carry(its[name], parcels[name]))
-            except BrokerError as error:
-                failed = failed or error
+        for name, sent in (yield from _taking_turns(carried)).items():
+            if isinstance(sent, BrokerError):
+                failed = failed or sent
+                self._away.add(name)
             else:
-                there.update(zip((number for number, _ in numbered), sent, strict=True))
+                self._away.discard(name)
+                there.update(zip((number for number, _ in by_shard[name]), sent, strict=True))
         if failed is not None:
             raise failed
         return [there[number] for number in range(len(jobs))]
@@ -112,3 +118,36 @@ def _at(shard: str, exchange: Exchange[T]) -> Exchange[T]:
     except StopIteration as end:
         value: T = end.value
         return value
+
+
+def _taking_turns(exchanges: Mapping[str, Exchange[T]]) -> Exchange[dict[str, T | BrokerError]]:
+    """Carry on all of them; one that has to pause, since its Redis is away, does so when the others have got as far as they can. What each came to, or its error."""
+    ended: dict[str, T | BrokerError] = {}
+    pausing: dict[str, tuple[Exchange[T], Step]] = {}
+
+    def turn(name: str, exchange: Exchange[T], step: Step | None) -> Exchange[None]:
+        """Until it pauses, or ends."""
+        try:
+            step = step or next(exchange)
+            while True:
+                try:
+                    reply = yield step
+                except BrokerError as error:
+                    step = exchange.throw(error)
+                else:
+                    step = exchange.send(reply)
+                if isinstance(step, At) and isinstance(step.step, Pause):
+                    pausing[name] = exchange, step
+                    return
+        except StopIteration as end:
+            ended[name] = end.value
+        except BrokerError as error:
+            ended[name] = error
+
+    for name, exchange in exchanges.items():
+        yield from turn(name, exchange, None)
+    while pausing:
+        name, (exchange, step) = next(iter(pausing.items()))
+        del pausing[name]
+        yield from turn(name, exchange, step)
+    return ended
