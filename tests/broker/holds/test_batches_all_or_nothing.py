@@ -225,3 +225,24 @@ async def test_counter_that_is_no_number_keeps_no_batch_from_ending(
     others = {"succeeded": 2, "discarded": 1, "dead": 0}
     del others[field]
     assert {how: int(shared_server.command("HGET", f"tw:batch:{batch.id}", how) or 0) for how in others} == others
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [b"\xc1", b"7", pack([]), pack(["c", "queue:c", "DEL", "queues", "{}", False]), pack([1, 2, "LPUSH", 4, 5])],
+)
+async def test_callback_that_somebody_wrote_over_keeps_no_batch_from_ending(
+    broker: RedisBroker, shared_server: Server, forged: bytes
+):
+    outer, inner = Batch(on_finished=here("c", "finished")), Batch(on_finished=here("c", "lost"))
+    outer.add(here("q", "A", jid="a"))
+    inner.add(here("q", "A", jid="b"))
+    await Client.around(broker).enqueue(outer)
+    await broker.send(map(Send, inner.members(parent=outer.id)))
+    await broker.connection.execute("test", "HSET", f"tw:batch:{inner.id}", "on_finished", forged)
+    ends = [("member", outer.id, "a", "succeeded"), ("member", inner.id, "b", "succeeded")]
+    await broker.connection.execute("test", "RPUSH", "tw:repairs", pack(ends))
+    await broker.tend(Round())
+    assert shared_server.command("LLEN", "queue:c") == 1
+    assert shared_server.command("HGET", f"tw:batch:{outer.id}", "fired_success")
+    assert shared_server.command("LLEN", "tw:repairs") == 0

@@ -84,11 +84,21 @@ local function look_at_batches(own, ops)
   end
 end
 
+-- A callback; none if somebody has written over it: it can't be sent then, and shall not keep the batch, and that in which it lies, from ending.
+local function read_callback(packed)
+  local known, c = pcall(cmsgpack.unpack, packed)
+  if not known or type(c) ~= 'table' or c[3] ~= 'LPUSH' and c[3] ~= 'RPUSH' then return nil end
+  for i = 1, 5 do
+    if type(c[i]) ~= 'string' then return nil end
+  end
+  return (not c[6] or type(c[6]) == 'string') and c or nil
+end
+
 local function fire(own, key, event)
   local fields = redis.call('HMGET', key, 'fired_' .. event, 'on_' .. event)
   if fields[1] then return end
-  if fields[2] then
-    local c = cmsgpack.unpack(fields[2])
+  local c = fields[2] and read_callback(fields[2])
+  if c then
     local payload = c[6] and c[5] .. string.format('%.6f', now()) .. c[6] or c[5]
     send({{c[1], c[2], {payload}, c[3], c[4]}}, {})
   end
