@@ -159,3 +159,44 @@ def test_member_must_be_one_that_tells_how_it_ended():
     batch.add(Job("q", "Elsewhere", runs_here=True), note.job("built by its handler"))
     assert len(batch) == 2
     assert all(member.runs_here and b"runs_here" not in encode(member, 0.0) for member in batch.members())
+
+
+@pytest.mark.parametrize("result", [{1, object()}, float("nan"), "x" * 70_000])
+async def test_member_with_a_name_must_return_what_can_be_kept(autojump_clock: Any, result: Any):
+    bad, ran = App(), []
+
+    @bad.handler("q", "Returns", retry=False)
+    async def returns() -> Any:
+        return result
+
+    @bad.handler("q", "After")
+    async def after() -> None:
+        ran.append("after")
+
+    async with testing.run(bad) as test:
+        batch = Batch(on_success=after.job())
+        batch.add(returns.job(), name="page 1")
+        await test.enqueue(batch)
+        await test.drain()
+        assert ran == []
+        assert [each.how for each in test.ran] == ["discarded"]
+        plain = Batch(on_success=after.job())
+        plain.add(returns.job())  # nobody can ask for it
+        await test.enqueue(plain)
+        await test.drain()
+        assert ran == ["after"]
+
+
+async def test_member_with_a_foreign_bid_runs_and_counts(autojump_clock: Any):
+    foreign, ran = App(), []
+
+    @foreign.handler("q", "After")
+    async def after() -> None:
+        ran.append("after")
+
+    async with testing.run(foreign) as test:
+        batch = Batch(on_success=after.job())
+        batch.add(Job("q", "After", runs_here=True, extra={"bid": "W3JpoYBDwpk9aA"}))
+        await test.enqueue(batch)
+        await test.drain()
+    assert ran == ["after", "after"]

@@ -36,8 +36,10 @@ def payloads(server: Server, key: str) -> list[dict[str, Any]]:
     return [json.loads(payload) for payload in texts(server, "LRANGE", key, 0, -1)]
 
 
-def start(run_worker: RunWorker, server: Server, sink: Sink, **environment: str) -> Worker:
-    options = ("--process-id", "me", "--shutdown-timeout", "5")
+def start(
+    run_worker: RunWorker, server: Server, sink: Sink, *, process_id: str = "me", lease: str = "30", **environment: str
+) -> Worker:
+    options = ("--process-id", process_id, "--shutdown-timeout", "5", "--lease", lease)
     return run_worker(server.url, "long_work_app:app", *options, SINK=sink.url, **environment).wait_started()
 
 
@@ -67,6 +69,25 @@ def test_killed_worker_repeats_no_step_that_is_recorded(server: Server, run_work
         os.kill(worker.process.pid, signal.SIGKILL)
         worker.process.wait()
         start(run_worker, server, sink)
+        all_done_once(sink, server, "abc")
+
+
+@pytest.mark.slow
+def test_job_that_is_taken_over_repeats_no_step_that_is_recorded(server: Server, run_worker: RunWorker):
+    """From a worker that is frozen for longer than its lease, and goes on when the other one has done all."""
+    with scripted_sink(lambda name, time: None if name == "c" and time == 1 else 200) as sink:
+        push(server, "Steps", 1)
+        frozen = start(run_worker, server, sink, lease="1")
+        wait_for(lambda: len(sink.held) == JOBS, "all are in their third step")
+        os.kill(frozen.process.pid, signal.SIGSTOP)
+        try:
+            start(run_worker, server, sink, lease="1", process_id="other")
+            wait_for(lambda: len(sink.delivered()) == 3 * JOBS, "the other one has done all")
+        finally:
+            os.kill(frozen.process.pid, signal.SIGCONT)
+        all_done_once(sink, server, "abc")
+        frozen.signal(signal.SIGTERM)
+        frozen.ended()
         all_done_once(sink, server, "abc")
 
 
