@@ -490,3 +490,30 @@ def test_tls_is_spoken_as_the_url_says(open_client: Open, redis_url: str, shared
         open_client(f"{elsewhere}?ssl_ca_certs={certificates.ca}", retry_for=0).enqueue(Job("q", "Work", [4]))
     proxy.close()
     assert numbers(shared_server) == {1: 1, 2: 1}
+
+
+def test_tasks_that_send_while_another_one_closes_the_client_see_nothing_of_it(redis_url: str, shared_server: Server):
+    client, sent = trioworkers.asyncio.Client(redis_url), 0
+
+    async def send(number: int) -> None:
+        nonlocal sent
+        for _ in range(20):
+            await client.enqueue(Job("q", "Work", [number]))
+            sent += 1
+
+    async def close() -> None:
+        closed_at = 0
+        while sent < 160:
+            if sent > closed_at:
+                await client.aclose()
+                closed_at = sent
+            await asyncio.sleep(0)
+
+    async def all_at_once() -> None:
+        async with client, asyncio.TaskGroup() as tasks:
+            for number in range(8):
+                tasks.create_task(send(number))
+            tasks.create_task(close())
+
+    asyncio.run(all_at_once())
+    assert shared_server.command("LLEN", "queue:q") == 160

@@ -198,3 +198,26 @@ def test_without_redis_py_it_says_what_to_install():
         "Client('redis://localhost:1')\n"
     )
     assert "pip install 'trioworkers[sync]'" in done.stderr
+
+
+def test_threads_that_send_while_another_one_closes_the_client_see_nothing_of_it(redis_url: str, shared_server: Server):
+    client, over, sent = Client(redis_url), threading.Event(), Counter[int]()
+
+    def send(number: int) -> None:
+        while not over.is_set():
+            client.enqueue(Job("q", "Work", [number]))
+            sent[number] += 1
+
+    with ThreadPoolExecutor(8) as threads:
+        sending = [threads.submit(send, number) for number in range(8)]
+        try:
+            for closed in range(1, 21):
+                while sum(sent.values()) < closed * 20 and not any(each.done() for each in sending):
+                    time.sleep(0.001)
+                client.close()
+        finally:
+            over.set()
+        for each in sending:
+            each.result()
+    assert numbers(shared_server) == sent
+    client.close()

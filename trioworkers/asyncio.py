@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -118,11 +118,16 @@ class Client:
         """Never called: see `__enter__`."""
 
     async def aclose(self) -> None:
-        """Close its connections. A later call opens new ones."""
-        there = self._meant.there
-        client, there.redis, self._loop, self._listener = there.redis, None, None, None
+        """Close its connections; those on which other tasks wait for a reply, when that is there. A later call opens new ones."""
+        await self._let_go(self._meant.there)
+
+    async def _let_go(self, there: There) -> None:
+        client, there.redis = there.redis, None
+        listener, self._listener = self._listener, None
+        if listener is not None and self._loop is asyncio.get_running_loop():
+            await listener.close()
         if client is not None:
-            await client.connection_pool.disconnect()
+            await client.connection_pool.disconnect(inuse_connections=False)
 
     async def enqueue(self, *jobs: Job | Batch) -> list[Sent]:
         """Put jobs into their queues, in this order; returns for each its jid, a string that may say more.
@@ -238,9 +243,13 @@ class Client:
             except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts
                 return await client.execute_command("EVAL", script.text, *words)
         except redis_py.FOREIGN as error:
-            if redis_py.is_elsewhere(error):
-                await client.connection_pool.disconnect()  # the next one is opened to where it is now
+            if redis_py.is_elsewhere(error) and there.redis is client:
+                await self._let_go(there)  # the next one is opened to where it is now
             raise redis_py.translate(error, there.url) from error
+        finally:
+            if there.redis is not client:  # it was let go meanwhile; whoever was the last to use it closes it
+                with suppress(*redis_py.FOREIGN):
+                    await client.connection_pool.disconnect(inuse_connections=False)
 
     async def _listen(self, client: redis.asyncio.Redis, news: News | None, seconds: float) -> bool:
         if news is None or self._max_connections == 1:  # which others need
@@ -249,7 +258,9 @@ class Client:
         if self._listener is None or self._listener.is_over:
             from trioworkers.broker.asyncio_news import Listener  # noqa: PLC0415 - as above
 
-            self._listener = Listener(client)
+            old, self._listener = self._listener, Listener(client)
+            if old is not None:
+                await old.close()
         return await news.wait(self._listener, seconds)
 
     def _client(self, there: There) -> redis.asyncio.Redis:

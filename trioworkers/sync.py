@@ -171,10 +171,10 @@ class Client:
         """Never called: see `__aenter__`."""
 
     def close(self) -> None:
-        """Close this process's connections. A later call opens new ones."""
-        client: redis.Redis | None = self._meant.there.__dict__.pop("redis", None)
-        if client is not None:
-            client.connection_pool.disconnect()
+        """Close this process's connections; those on which other threads wait for a reply, when that is there. A later call opens new ones."""
+        self._meant.there.__dict__.pop(
+            "redis", None
+        )  # a connection ends with the last who uses it: another thread may be in a call
 
     def enqueue(self, *jobs: Job | Batch) -> list[Sent]:
         """Put jobs into their queues, in this order; returns for each its jid, a string that may say more.
@@ -311,8 +311,10 @@ class Client:
             except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts
                 return client.execute_command("EVAL", script.text, *words)
         except redis_py.FOREIGN as error:
-            if redis_py.is_elsewhere(error):
-                client.connection_pool.disconnect()  # the next one is opened to where it is now
+            if redis_py.is_elsewhere(error) and there.redis is client:
+                there.__dict__.pop(
+                    "redis", None
+                )  # the next one is opened to where it is now; other threads may still wait for a reply
             raise redis_py.translate(error, there.url) from error
 
     def _client(self, there: There, open_client: Any) -> redis.Redis:

@@ -49,6 +49,15 @@ class Listener:
             with suppress(*FOREIGN):
                 await self._pubsub.aclose()
 
+    async def close(self) -> None:
+        """Its client has let go of its connections: those who wait are told, and look for themselves."""
+        async with self._changing:
+            self.is_over = True
+            if self._reader is not None:
+                self._reader.cancel()
+            with suppress(*FOREIGN):
+                await self._pubsub.aclose()
+
     async def _read(self) -> None:
         try:
             async for message in self._pubsub.listen():

@@ -18,11 +18,15 @@ class News:
         self._listening = listening
         self._most = most
         self._me = os.getpid(), id(self)
+        self._client: Any = None
         self._pubsub: Any = None
 
     def wait(self, client: Any, seconds: float) -> bool:
         """Wait until there is news, or so long; the first time, begin to listen. Whether it would be told. Where it can't listen it only waits."""
         try:
+            if client is not self._client:  # the first time; or it was let go, and this one leads to where Redis is now
+                self.close()
+                self._client = client
             if self._pubsub is None:
                 return self._begin(client, seconds)
             self._pubsub.get_message(timeout=seconds)
