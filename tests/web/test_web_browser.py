@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from servers import ROOT, Server, Worker, wait_for
+from servers import ROOT, Server, Worker, free_port, wait_for
 from visiting import PAGES, failed, payload, reachable
 
 from trioworkers import Batch, Client, Job
@@ -46,17 +48,41 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def dashboard(server: Server, tmp_path: Path) -> Iterator[str]:
     """`trioworkers web`, as a process; its address."""
+    with served(tmp_path, "--redis", server.url) as found:
+        yield found
+
+
+@pytest.fixture
+def dashboard_of_shards(server: Server, tmp_path: Path) -> Iterator[str]:
+    """Of an App with three Redises, one of which isn't there."""
+    path = tmp_path / "sharded_app.py"
+    path.write_text(SHARDED.format(url=server.url, gone=f"redis://127.0.0.1:{free_port()}"))
+    with served(tmp_path, str(path)) as found:
+        yield found
+
+
+SHARDED = """
+from trioworkers import App, Shard
+
+app = App(shards={{"a": Shard("{url}", namespace="a"), "b": Shard("{url}"), "gone": Shard("{gone}")}})
+"""
+
+
+@contextmanager
+def served(tmp_path: Path, *which: str) -> Iterator[str]:
     probe = Serving("127.0.0.1:0").listen()
     address = f"127.0.0.1:{probe.getsockname()[1]}"
     probe.close()
     log = tmp_path / "web.log"
-    command = [sys.executable, "-m", "trioworkers", "web", "--redis", server.url, "--bind", address]
+    command = [sys.executable, "-m", "trioworkers", "web", *which, "--bind", address]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    wait_for(lambda: reachable(f"http://{address}/"), lambda: f"it starts: {log.read_text()}")
-    yield f"http://{address}"
-    process.terminate()
-    process.wait()
+    try:
+        wait_for(lambda: reachable(f"http://{address}/"), lambda: f"it starts: {log.read_text()}")
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait()
     assert "Traceback" not in log.read_text()
 
 
@@ -229,6 +255,86 @@ def test_pages_can_be_used_by_everybody(open_page: Callable[..., Any], dashboard
     for path in pages:
         phone.goto(dashboard + path)
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def test_pages_of_shards_can_be_used_by_everybody(
+    open_page: Callable[..., Any], dashboard_of_shards: str, server: Server
+):
+    """As above, of several Redises, one of which is away; and a button acts in its own."""
+    if not AXE.exists():
+        assert not REQUIRED
+        pytest.skip("axe-core is not installed: npm ci --prefix tests/interop/node")
+    for space, numbers in (("a:", range(3)), ("", range(3, 7))):
+        for number in numbers:
+            server.command("LPUSH", f"{space}queue:default", payload(number))
+            server.command("ZADD", f"{space}dead", number, failed(number + 10))
+        server.command("SADD", f"{space}queues", "default")
+    source = AXE.read_text()
+    for width, scheme in ((1200, "light"), (390, "dark")):
+        page = open_page(width, scheme)
+        for path in ("/", "/queues", "/dead", "/search?q=x"):
+            page.goto(dashboard_of_shards + path)
+            page.evaluate(source)
+            found = page.evaluate("axe.run({resultTypes: ['violations']})")
+            complaints = [
+                (each["id"], [node["html"][:150] for node in each["nodes"][:3]]) for each in found["violations"]
+            ]
+            assert complaints == [], (scheme, path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    page = open_page()
+    page.goto(f"{dashboard_of_shards}/dead")
+    part = page.get_by_role("region", name="shard 'b'")
+    part.get_by_label("Tick all of this page").check()
+    part.get_by_role("button", name="Requeue", exact=True).click()
+    page.get_by_text("4 jobs requeued").wait_for()
+    assert server.command("LLEN", "queue:default") == 8
+    assert server.command("ZCARD", "a:dead") == 3
+    page.get_by_role("navigation", name="Shards").get_by_role("link", name="shard 'a'").click()
+    page.get_by_text("3 jobs").first.wait_for()
+
+
+def test_a_browser_without_fetch_shows_pages_and_presses_buttons(
+    open_page: Callable[..., Any], dashboard: str, server: Server
+):
+    """What was new after 2017, and fetch itself, is taken away before our script runs."""
+    server.command("ZADD", "dead", 1, failed(1))
+    page = open_page()
+    page.add_init_script(
+        "for (const each of ['fetch', 'EventSource', 'AbortController', 'AbortSignal', 'structuredClone', 'queueMicrotask'])"
+        " delete window[each]; delete Array.prototype.flat; delete Array.prototype.at; delete Object.fromEntries;"
+    )
+    page.goto(f"{dashboard}/queues")
+    page.get_by_role("heading", name="Queues").wait_for()
+    page.goto(f"{dashboard}/dead")
+    page.get_by_label("Tick all of this page").check()
+    page.get_by_role("button", name="Requeue", exact=True).click()
+    page.get_by_text("1 job requeued").wait_for()
+    assert server.command("LLEN", "queue:default") == 1
+
+
+def test_what_pages_are_made_of_is_known_to_browsers_of_2017():
+    node, acorn = shutil.which("node"), AXE.parents[1] / "acorn/dist/acorn.js"
+    if node is None or not acorn.exists():
+        assert not REQUIRED
+        pytest.skip("acorn is not installed: npm ci --prefix tests/interop/node")
+    static = ROOT / "trioworkers/web/static"
+    parse = "require(process.argv[1]).parse(require('fs').readFileSync(process.argv[2], 'utf8'), {ecmaVersion: 2017})"
+    subprocess.run([node, "-e", parse, str(acorn), str(static / "live.js")], check=True)
+    newer = subprocess.run(
+        [node, "-e", parse, str(acorn), "/dev/stdin"],
+        input="try {} catch {}",
+        text=True,
+        check=False,
+        stderr=subprocess.DEVNULL,
+    )
+    assert newer.returncode
+    style = re.sub(r"/\*.*?\*/", "", (static / "style.css").read_text(), flags=re.DOTALL)
+    assert not re.findall(r"&|:has\(|:is\(|:where\(|@layer|@container|@scope|oklch|color-mix|light-dark", style)
+    depth = 0
+    for brace in re.findall(r"@media[^{]*\{|[{}]", style):
+        depth += -1 if brace == "}" else 1 if not brace.startswith("@") else 0
+        depth = max(depth, 0)
+        assert depth <= 1, "rules within rules"
 
 
 def test_an_open_page_stays_up_to_date(open_page: Callable[..., Any], dashboard: str, server: Server, said: list[str]):

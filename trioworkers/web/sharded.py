@@ -172,10 +172,9 @@ class Sharded:
         here = attrs.evolve(request, root=f"{request.root}{below(name)}")
         text, problem, missing = "", "", False
         try:
-            with site.redis.explained():
-                async with visiting(site, here, visitor) as visit, aclosing(rendered(page, visit)) as parts:
-                    async for part in parts:
-                        text += part
+            async with visiting(site, here, visitor) as visit, aclosing(rendered(page, visit)) as parts:
+                async for part in parts:
+                    text += part
         except Exception as error:  # noqa: BLE001 - of one shard; it is said in its place
             missing, problem = isinstance(error, NotFound), said(error)[1]
         values: dict[str, Any] = {"name": called(name), "id": f"shard-{_id_of(name)}", "url": f"{here.root}{here.here}"}
@@ -194,7 +193,9 @@ def _apart(text: str, name: str) -> str:
     def renamed(found: re.Match[str]) -> str:
         attribute, value = found.groups()
         if attribute == "aria-label":
-            return f' aria-label="{value}, {escape(called(name))}"'
-        return f' {attribute}="{value}-{_id_of(name)}"'
+            return f' aria-label="{value}, {escape(called(name))}"' if value != escape(called(name)) else found[0]
+        besides = f" shard-{_id_of(name)}-title" if attribute == "aria-labelledby" else ""
+        return f' {attribute}="{value}-{_id_of(name)}{besides}"'
 
+    text = text.replace(' role="search"', f' role="search" aria-label="{escape(called(name))}"')
     return _IDS.sub(renamed, text.replace("<h1>", "<h3>").replace("</h1>", "</h3>"))
