@@ -258,9 +258,9 @@ def test_pages_can_be_used_by_everybody(open_page: Callable[..., Any], dashboard
 
 
 def test_pages_of_shards_can_be_used_by_everybody(
-    open_page: Callable[..., Any], dashboard_of_shards: str, server: Server
+    dashboard_of_shards: str, open_page: Callable[..., Any], server: Server
 ):
-    """As above, of several Redises, one of which is away; and a button acts in its own."""
+    """As above, of several Redises, one of which is away; and a button acts in its own. (Asked for first, they are there until the pages are closed.)"""
     if not AXE.exists():
         assert not REQUIRED
         pytest.skip("axe-core is not installed: npm ci --prefix tests/interop/node")
