@@ -172,10 +172,9 @@ class Client:
     ) -> OpenBatch:
         """A batch of any number of jobs: `async with client.batch("import", on_success=job) as batch: await batch.add(*jobs)`.
 
-        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: it takes no more members,
-        those that wait don't run, and `on_success` never comes. So it is done, too, when no member was added for `abandoned_after` seconds, for then the program that did so is
-        gone; None: never. The callbacks
-        are as those of `Batch`. Raises BadJob; in the block as `enqueue`.
+        Members run as soon as they are added. The callbacks also wait for the end of the block. An exception in the block cancels the batch: it takes no more members,
+        those that wait don't run, and `on_success` is never sent. The batch is also cancelled if no member was added for `abandoned_after` seconds, because the program
+        that added them is gone then; None: never. The callbacks are those of `Batch`. Raises BadJob; in the block as `enqueue`.
         """
         what = streamed(opening(description, on_success, on_finished, on_death), abandoned_after)
         return OpenBatch(_Sends(self), what)

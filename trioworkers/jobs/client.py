@@ -133,10 +133,9 @@ class Client:
     ) -> OpenBatch:
         """A batch of any number of jobs: `async with client.batch("import", on_success=job) as batch: await batch.add(*jobs)`.
 
-        Its members run as soon as they are added; what follows them waits for the end of the block, too. An exception in the block cancels the batch: it takes no more members,
-        those that wait don't run, and `on_success` never comes. So it is done, too, when no member was added for `abandoned_after` seconds, for then the program that did so is
-        gone; None: never. The callbacks
-        are as those of `Batch`. Raises BadJob; in the block as `enqueue`.
+        Members run as soon as they are added. The callbacks also wait for the end of the block. An exception in the block cancels the batch: it takes no more members,
+        those that wait don't run, and `on_success` is never sent. The batch is also cancelled if no member was added for `abandoned_after` seconds, because the program
+        that added them is gone then; None: never. The callbacks are those of `Batch`. Raises BadJob; in the block as `enqueue`.
         """
         return OpenBatch(
             self._opened(), streamed(opening(description, on_success, on_finished, on_death), abandoned_after)
@@ -161,8 +160,8 @@ class Client:
     ) -> None:
         """Have `job` sent whenever `expression` is due, until `delete_periodic`: an entry that lives in Redis only, whatever workers' code says.
 
-        A second time with the same name it becomes what is said then; its next tick stays if that didn't change. The options are those of `App.periodic`. Any worker of
-        the fleet sends the ticks. Raises ConfigurationError or BadJob for what can't be; Unavailable or Refused if Redis fails: then it may be there or not. Cancelled: likewise.
+        A second call with the same name replaces the entry; its next tick stays if that didn't change. The options are those of `App.periodic`. Any worker of
+        the fleet sends the ticks. Raises ConfigurationError or BadJob for an entry that can't be; Unavailable or Refused if Redis fails: then it may be there or not. Cancelled: likewise.
         """
         from trioworkers.jobs.periodic import named_entry  # noqa: PLC0415 - few clients have periodic jobs
 
@@ -173,7 +172,7 @@ class Client:
         await sender.put_periodic(entry)
 
     async def delete_periodic(self, name: str) -> bool:
-        """Have an entry that lives in Redis only be gone, with its history. Whether there was one. Raises ConfigurationError for one that code declares."""
+        """Remove an entry that lives in Redis only, with its history. Returns whether there was one. Raises ConfigurationError for one that code declares."""
         return await self._opened().delete_periodic(name)
 
     async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - what waits is told of by jid, not by scope
