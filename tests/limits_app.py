@@ -23,6 +23,17 @@ async def limited(ctx: Context, seconds: float) -> None:
         note("end", ctx)
 
 
+@app.handler("q", "Until", limit=CRM)
+async def until(ctx: Context, path: str) -> None:
+    """Until there is a file of that name: however long a command takes meanwhile."""
+    note("start", ctx)
+    try:
+        while not await trio.Path(path).exists():
+            await trio.sleep(0.05)
+    finally:
+        note("end", ctx)
+
+
 @app.handler("q", "Free")
 async def free(ctx: Context) -> None:
     note("free", ctx)

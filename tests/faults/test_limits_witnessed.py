@@ -7,6 +7,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 import attrs
 import pytest
@@ -250,15 +251,17 @@ def test_paused_class_gives_its_permits_back(start: Start, jobs: Jobs, witness: 
 
 
 def test_what_an_operator_takes_from_where_it_is_parked_holds_nobody_up(
-    start: Start, jobs: Jobs, witness: Witness, server: Server
+    start: Start, jobs: Jobs, witness: Witness, server: Server, tmp_path: Path
 ):
+    over = tmp_path / "over"
     start("w1")
-    jobs.push(LIMIT, "Limited", 2)
+    jobs.push(LIMIT, "Until", str(over))
     wait_for(lambda: len(jobs.counted("start")) == LIMIT, "all permits are held")
     taken = witness.push(50, "Limited", 0)
     wait_for(lambda: server.command("ZCARD", "tw:parked") == 50, "the others are parked")
     assert "50" in act(server, "delete", "--in", "parked", "--all", "--yes")
     act(server, "purge", "q", "--yes")
+    over.touch()
     jobs.push(10, "Limited", 0)
     for jid in taken:
         jobs.payloads.pop(jid)
