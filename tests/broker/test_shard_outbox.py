@@ -243,6 +243,44 @@ async def test_entry_that_is_none_holds_up_what_comes_after_it_and_says_why(two:
     assert await two.come() == [1]
 
 
+@pytest.mark.parametrize("whose", ["names", "list"])
+async def test_key_of_the_wrong_type_is_told_once_and_what_waits_goes_when_it_is_mended(
+    two: Two, whose: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(forwarding, "LOOK_EVERY_S", 0.05)
+    keys, seen = two.keys["a"], Counter[str]()
+    key = keys.outboxes if whose == "names" else keys.outbox("b")
+    waiting, page = ShardOutbox.waiting, ShardOutbox.page
+
+    async def counted_waiting(outbox: ShardOutbox) -> set[str]:
+        seen["names"] += 1
+        return await waiting(outbox)
+
+    async def counted_page(outbox: ShardOutbox, *args: Any) -> OutboxPage | None:
+        seen["list"] += 1
+        return await page(outbox, *args)
+
+    monkeypatch.setattr(ShardOutbox, "waiting", counted_waiting)
+    monkeypatch.setattr(ShardOutbox, "page", counted_page)
+    if whose == "list":
+        await two.execute("SADD", keys.outboxes, "b")
+    await two.execute("SET", key, "garbage")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Forwarder("a", two.outboxes).run)
+        with trio.fail_after(30):
+            while seen[whose] < 4:
+                await trio.sleep(0.02)
+            await two.execute("DEL", key)
+            await two.enqueue(1)
+            while await two.left():
+                await trio.sleep(0.02)
+        nursery.cancel_scope.cancel()
+    assert await two.come() == [1]
+    [said] = [record.getMessage() for record in caplog.records if record.module == "forwarding"]
+    assert key in said
+    assert "shard 'a' refuses" in said
+
+
 @pytest.mark.parametrize("what", ["lost before", "lost after", "killed before", "killed after"])
 @pytest.mark.parametrize("script", [PAGE, RECEIVE, DONE], ids=lambda script: script.name)
 async def test_every_step_is_cut_short(two: Two, monkeypatch: pytest.MonkeyPatch, script: Script, what: str):

@@ -86,7 +86,7 @@ class ShardOutbox:
         self._places = places
         self.on_away = on_away
         self._connection: Connection = senders[here].connection
-        self._keys: Keys = senders[here].keys
+        self.keys: Keys = senders[here].keys
 
     # ── what is written with an outcome ────────────────────────────────────────────────────────────────────────────────
 
@@ -102,7 +102,7 @@ class ShardOutbox:
             parcels = self._senders[target].sending.parcels(later, now_s)
             entries.setdefault(target, []).extend(secrets.token_hex(12).encode() + parcel for parcel in parcels)
         pushes = [
-            (target, self._keys.outbox(target), its, "RPUSH", self._keys.outboxes) for target, its in entries.items()
+            (target, self.keys.outbox(target), its, "RPUSH", self.keys.outboxes) for target, its in entries.items()
         ]
         self.on_away()
         return ([*work[0], *pushes], *work[1:])
@@ -142,11 +142,11 @@ class ShardOutbox:
 
     async def waiting(self) -> set[str]:
         """The shards for which there is something. Raises BrokerError."""
-        return {*await self._connection.commands("outbox").smembers(self._keys.outboxes)}
+        return {*await self._connection.commands("outbox").smembers(self.keys.outboxes)}
 
     async def page(self, target: str, diverged: bytes = b"") -> OutboxPage | None:
         """The next entries for a shard; None if there are none. `diverged`: the numbering that its receiver knows otherwise. Raises BrokerError."""
-        keys = [self._keys.outbox(target), self._keys.outbox_numbers]
+        keys = [self.keys.outbox(target), self.keys.outbox_numbers]
         args = [target, secrets.token_hex(12), diverged, PAGE_ENTRIES, PAGE_BYTES]
         found = await self._connection.run(PAGE, keys, args)
         return OutboxPage(*found) if found else None
@@ -160,13 +160,13 @@ class ShardOutbox:
 
     async def done(self, target: str, epoch: bytes, last: int) -> None:
         """What is up to this number is with its receiver. Raises BrokerError."""
-        keys = [self._keys.outbox(target), self._keys.outbox_numbers, self._keys.outboxes]
+        keys = [self.keys.outbox(target), self.keys.outbox_numbers, self.keys.outboxes]
         await self._connection.run(DONE, keys, [target, epoch, last])
 
     async def receive(self, page: OutboxPage) -> Received:
         """Have what another shard's jobs sent here, each entry once. Raises BrokerError."""
         args = [page.epoch, page.first, page.before_id, *page.entries]
-        last, problem = await self._connection.run(RECEIVE, [self._keys.received], args)
+        last, problem = await self._connection.run(RECEIVE, [self.keys.received], args)
         return Received(last, problem.decode(errors="replace"))
 
 

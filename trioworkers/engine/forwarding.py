@@ -11,6 +11,7 @@ import trio
 
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.broker.shard_outbox import BEYOND, DIVERGED, ShardOutbox
+from trioworkers.errors import Refused
 from trioworkers.shards import called
 from trioworkers.ticks import next_tick
 
@@ -52,7 +53,7 @@ class Forwarder:
     async def _look(self) -> None:
         soon = iter(SOON_S)
         while True:
-            for target in await self._retrying(self._outbox.waiting):
+            for target in await self._retrying(self._outbox.waiting, self._here, self._outbox.keys.outboxes):
                 if target in self._due:
                     self._due[target].set()
                 else:
@@ -75,17 +76,18 @@ class Forwarder:
     async def _forward_page(self, target: str) -> bool:
         """One page; whether there may be more."""
         receiver = self._others[target]
-        page = await self._retrying(partial(self._outbox.page, target))
+        ours = self._here, self._outbox.keys.outbox(target)
+        page = await self._retrying(partial(self._outbox.page, target), *ours)
         if page is None:
             return False
-        received = await self._retrying(partial(receiver.receive, page))
+        received = await self._retrying(partial(receiver.receive, page), target, receiver.keys.received)
         if received.problem in (BEYOND, DIVERGED):
-            if await self._retrying(partial(self._outbox.was_set_back, target, page, received)):
+            if await self._retrying(partial(self._outbox.was_set_back, target, page, received), *ours):
                 text = "the outbox of %s was set back: what it has for %s is numbered anew"
                 logger.warning(text, called(self._here), called(target))
-                await self._retrying(partial(self._outbox.page, target, page.epoch))
+                await self._retrying(partial(self._outbox.page, target, page.epoch), *ours)
             return True
-        await self._retrying(partial(self._outbox.done, target, page.epoch, received.last))
+        await self._retrying(partial(self._outbox.done, target, page.epoch, received.last), *ours)
         if received.problem:
             self._tell(
                 f"what jobs in {called(self._here)} enqueued can't be written in {called(target)}, it waits in the outbox: {received.problem}"
@@ -93,8 +95,19 @@ class Forwarder:
             await trio.sleep(AFTER_PROBLEM_S)
         return True
 
-    async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await retrying(call, final=())
+    async def _retrying(self, call: Callable[[], Awaitable[T]], shard: str, key: str) -> T:
+        """What a shard refuses at this key (its type is another, say) doesn't pass by itself: somebody must hear of it."""
+
+        async def telling() -> T:
+            try:
+                return await call()
+            except Refused as error:
+                self._tell(
+                    f"what jobs in {called(self._here)} enqueued into other shards waits: {called(shard)} refuses {key}: {error}"
+                )
+                raise
+
+        return await retrying(telling, final=())
 
     def _tell(self, text: str) -> None:
         """Each once, as long as nothing else goes wrong."""
