@@ -19,7 +19,7 @@ from visiting import HERE, failed, get, reachable, visiting
 
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.errors import ConfigurationError
-from trioworkers.web import asgi
+from trioworkers.web import asgi, http
 from trioworkers.web.serving import Serving, beside, serve
 
 IN_FASTAPI = """
@@ -173,6 +173,34 @@ async def test_five_hundred_open_tabs_cost_redis_what_one_does(server: Server):
         asked = int(info(server, "stats")["total_commands_processed"]) - before
     assert asked < 60 * (took + 2)
     assert most_clients < 20
+
+
+async def test_what_could_be_read_in_two_ways_or_never_ends_is_refused(redis_url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http, "BODY_S", 0.2)
+    serving = Serving("127.0.0.1:0")
+    listener = serving.listen()
+    port = listener.getsockname()[1]
+    post = "POST /do/pause HTTP/1.1\r\nhost: localhost\r\nsec-fetch-site: same-origin\r\n"
+    upgrade = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n"
+
+    async def answers(text: str) -> list[str]:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(text.encode())
+            found = b""
+            while part := await stream.receive_some(1 << 16):
+                found += part
+                if b" 408 " in found:
+                    break
+        return re.findall(r"HTTP/1.1 (\d+) ", found.decode("latin-1"))
+
+    with beside(serving.application(ChosenRedis(redis_url)), listener), trio.fail_after(60):
+        two = f"{post}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        assert await answers(two) in (
+            ["400"],
+            [],
+        )  # whether or not that is still told: it hangs up, and what follows is no request
+        assert await answers(f"{post}content-length: 9\r\n\r\na") == ["408"]
+        assert await answers(f"GET / HTTP/1.1\r\nhost: localhost\r\n{upgrade}\r\n") == ["403"]
 
 
 def info(server: Server, section: str) -> dict[str, str]:

@@ -96,6 +96,8 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; what is no HTTP is none of ours."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
         if scope["type"] != "http":
             return
 
@@ -108,6 +110,11 @@ class Guard:
             await send(message)
 
         headers = headers_of(scope)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # Who stands before us may read the one, and we the other: what follows on this connection would be somebody else's request.
+            both = "a request has a length or an encoding, not both\n"
+            await respond(send_guarded, 400, both, "text/plain; charset=utf-8", [("connection", "close")])
+            return
         visitor = await self._visitor(scope, headers, send_guarded)
         if visitor is None:
             return

@@ -17,6 +17,7 @@ ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 1 << 20
 MAX_FIELDS = 2000
+BODY_S = 10.0
 
 
 class HttpError(Exception):
@@ -76,7 +77,12 @@ async def read_request(scope: Scope, receive: Receive) -> Request:
     """Raises HttpError for what is too large or no form."""
     root, path = path_of(scope)
     headers = headers_of(scope)
-    body = await _body(receive) if scope["method"] == "POST" else b""
+    body = b""
+    if scope["method"] == "POST":
+        with trio.move_on_after(BODY_S) as patience:
+            body = await _body(receive)
+        if patience.cancelled_caught:
+            raise HttpError(408, "the form did not come in time")
     if body and not headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         raise HttpError(415, "a form is sent as application/x-www-form-urlencoded")
     return Request(scope["method"], root, path, _fields(scope.get("query_string", b"")), _fields(body), headers)
