@@ -18,9 +18,9 @@ from trioworkers.broker.contract import Settlement
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.pace import MOST_BYTES
 from trioworkers.broker.redis.scripts import ENDS, Script, script
-from trioworkers.broker.settle_large import are_large, settle_large
+from trioworkers.broker.settle_large import are_large, is_forbidden, settle_large
 from trioworkers.broker.too_slow import CantPass
-from trioworkers.errors import Unavailable
+from trioworkers.errors import Refused, Unavailable
 from trioworkers.exits import Effect, given_up
 from trioworkers.wire.packing import pack, unpack
 
@@ -77,9 +77,9 @@ class Settles(Owner):
         payload is still ours.
         """
         if not cleared and are_large(group) and self._carries_large:
-            gone = await self._settle_large(number, group)
-            if gone is not None:
-                return gone
+            problems = await self._settle_large(number, group)
+            if problems is not None:
+                return problems
         by_queue: defaultdict[str, list[int]] = defaultdict(list)  # indexes in the group
         more: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)  # than to forget a payload
         holding: list[int] = []
@@ -129,14 +129,19 @@ class Settles(Owner):
             places[queue].append(index)
         keys = self._settle_keys()
         try:
-            gone = await settle_large(self.connection, [*keys[:2], *keys[7:9]], [number, self.holder.lease], lists)
+            problems = await settle_large(self.connection, [*keys[:2], *keys[7:9]], [number, self.holder.lease], lists)
         except Unavailable:
             self._large_again_at = trio.current_time() + LARGE_AGAIN_S
             raise
-        if gone is None:
+        except Refused as error:
+            if not is_forbidden(error):
+                raise
+            self._large_again_at = math.inf  # nothing was taken, and with these rights nothing will be
+            return None
+        if problems is None:
             return None
         indexes = list(chain.from_iterable(places.values()))
-        return {indexes[place]: "gone" for place in gone}
+        return {indexes[place]: problem for place, problem in problems.items()}
 
     def _apart(self, group: Sequence[Settlement]) -> bytes:
         """The one payload of a group that the link can't carry as a whole. Raises CantPass for several: each shall be tried by itself; and for what it brings along."""

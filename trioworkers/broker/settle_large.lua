@@ -12,7 +12,12 @@ if step == 'before' then
   local number = tonumber(group)
   local refused = fence(lease, last_settle, ours, number)
   if refused then return refused end
-  each(function(list) redis.call('LLEN', list) end) -- fails here, before anything is renamed, if one is no list
+  each(function(list, apart) -- fails here, before anything is renamed, if one is no list, or our user may not do what it takes to give it its name back
+    redis.call('LLEN', list)
+    redis.call('RPUSH', apart, 'tw:0')
+    redis.call('RENAME', apart, apart)
+    redis.call('RPOP', apart)
+  end)
   each(function(list, apart)
     local length = redis.call('LLEN', list)
     -- Either may always write, and who began so may go on when Redis is full.
@@ -20,11 +25,11 @@ if step == 'before' then
     redis.call('RPUSH', apart, 'tw:' .. length) -- which is no payload, and keeps the list there when all are taken
   end)
 else
-  local taken, written = 0, false
+  local taken, written = 0, true
   each(function(list, apart)
     local length = redis.call('RPOP', apart)
-    if not length then return end
-    written, taken = true, taken + tonumber(string.sub(length, 4))
+    if not length then written = false return end
+    taken = taken + tonumber(string.sub(length, 4))
     local left = redis.call('LLEN', apart)
     if left > 0 then redis.call('RENAME', apart, list) end
     taken = taken - left

@@ -40,10 +40,15 @@ def are_large(group: Sequence[Settlement]) -> bool:
     return size >= LARGE_FROM_BYTES * len(group)
 
 
+def is_forbidden(error: Exception) -> bool:
+    """Whether it is our user who may not do something that a script does."""
+    return any(words in str(error) for words in ("NOPERM", "no permission", "ACL failure", "can't run", "can't access"))
+
+
 async def settle_large(
     connection: Connection, keys: Sequence[str], args: Sequence[Any], lists: Mapping[str, Iterable[bytes]]
-) -> set[int] | None:
-    """Take these payloads out of their lists. Returns by place which were not there; None if that is to be done by `settle.lua`. Raises as `Connection.run`."""
+) -> dict[int, str] | None:
+    """Take these payloads out of their lists. Returns by place what did not go through, as `settle`; None if that is to be done by `settle.lua`. Raises as `Connection.run`."""
     apart = [(name, f"{name}:apart") for name in lists]
     names = [*keys, *(name for pair in apart for name in pair)]
     commands = [(b"LREM", (to, -1, payload)) for name, to in apart for payload in lists[name]]
@@ -51,5 +56,5 @@ async def settle_large(
     if replies is None:
         return None
     if replies[0] is not None:
-        return {index - 1 for index, _ in unpack(replies[0]) or () if index}
-    return {place for place, count in enumerate(replies[1:-1]) if count != 1}
+        return {index - 1: problem for index, problem in unpack(replies[0]) or () if index}
+    return {place: "gone" for place, count in enumerate(replies[1:-1]) if count != 1}

@@ -15,7 +15,16 @@ from trioworkers.broker.checks import Finding
 from trioworkers.errors import ConfigurationError
 
 CHECK = "manifest"
-_KINDS = {"systemd": r"^\[Service\]", "Dockerfile": r"^FROM\s", "compose": r"^services:", "Kubernetes": r"^[ \t-]*(containers|scaleTargetRef):"}  # fmt: skip
+_KINDS = {
+    "systemd": re.compile(r"^\[Service\]", re.MULTILINE),
+    "Dockerfile": re.compile(r"^FROM\s", re.MULTILINE),
+    "compose": re.compile(r"^services:", re.MULTILINE),
+    "Kubernetes": re.compile(r"^[ \t-]*(containers|scaleTargetRef):", re.MULTILINE),
+}
+_OPTION = re.compile(r"""(?<![\w-])(--[a-z][\w-]*)(?=["',=\s]+(?:-\s+)?["']?([^\s"',\]]+))""")
+"""What a worker's command gives an option: an argument after it, or one of a list."""
+_VALUE = re.compile(r"""^[ \t-]*([A-Za-z]\w*)[ \t]*[:=][ \t]*["']?([^\s"']+)""", re.MULTILINE)
+_STOPSIGNAL = re.compile(r"^STOPSIGNAL[ \t]+(\S+)", re.MULTILINE)
 _DEFAULT_GRACE_S = {"Kubernetes": 30.0, "systemd": 90.0, "compose": 10.0}
 _GRACE = r"^[ \t-]*(terminationGracePeriodSeconds:|TimeoutStopSec=|stop_grace_period:)[ \t]*(\S.*)$"
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(min|ms|s|m|h)?")
@@ -23,7 +32,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _STOPPING = {"SIGTERM", "TERM", "15", "SIGINT", "INT", "2"}
 _SHELL = re.compile(r"""\b(?:ba|da)?sh["',\s]{1,40}-[a-z]{0,5}c["',|>\s-]{1,80}([^\n]*)""")
 _PROBE = re.compile(
-    r"(?:(\w+)Probe:\s{0,80}\{?\s{0,80})?httpGet:\s{0,80}\{?\s{0,80}(?:port:\s*[\"']?([\w-]+)[\"']?[,\s]{0,80})?"
+    r"(?:(\w{1,40})Probe:\s{0,80}\{?\s{0,80})?httpGet:\s{0,80}\{?\s{0,80}(?:port:\s*[\"']?([\w-]+)[\"']?[,\s]{0,80})?"
     r"path:\s*[\"']?/(live|ready|drained)\b[\"']?(?:[,\s]{0,80}port:\s*[\"']?([\w-]+))?"
 )
 """Those that ask for our paths: which, and at which port; others are another container's."""
@@ -40,12 +49,11 @@ class Manifest:
 
     def option(self, name: str) -> str | None:
         """What a worker's command in it gives an option; None: it doesn't."""
-        found = re.search(rf"(?<![\w-]){name}[\"',=\s]+(?:-\s+)?[\"']?([^\s\"',\]]+)", self.text)
-        return found and found[1]
+        return next((found[2] for found in _OPTION.finditer(self.text) if found[1] == name), None)
 
     def value(self, name: str) -> str | None:
         """Of the last line `NAME: VALUE` or `NAME=VALUE`."""
-        found = re.findall(rf"^[ \t-]*{name}[ \t]*[:=][ \t]*[\"']?([^\s\"']+)", self.text, re.MULTILINE)
+        found = [value for its, value in _VALUE.findall(self.text) if its == name]
         return found[-1] if found else None
 
     @property
@@ -85,7 +93,7 @@ def read_manifest(path: Path) -> Manifest:
     if re.search(r"^[ \t-]*terminationGracePeriodSeconds:", text, re.MULTILINE):
         return Manifest(path.name, "Kubernetes", text)
     for kind, begin in _KINDS.items():
-        if re.search(begin, text, re.MULTILINE):
+        if begin.search(text):
             return Manifest(path.name, kind, text)
     raise ConfigurationError(
         f"{path} is no Kubernetes manifest, systemd unit, compose file or Dockerfile that we can read"
@@ -116,10 +124,10 @@ def _anywhere(its: Manifest) -> Iterator[Finding]:
         yield _problem(
             "a shell starts the worker, and keeps the signals that stop it", "name trioworkers directly, or `exec` it"
         )
-    for name in ("KillSignal", "stop_signal", "STOPSIGNAL "):
-        number = its.value(name) or next(iter(re.findall(rf"^{name}(\S+)", its.text, re.MULTILINE)), None)
+    for name in ("KillSignal", "stop_signal", "STOPSIGNAL"):
+        number = its.value(name) or (next(iter(_STOPSIGNAL.findall(its.text)), None) if name == "STOPSIGNAL" else None)
         if number is not None and number.upper() not in _STOPPING:
-            yield _problem(f"{name.strip()} is {number}, which stops no worker in good order", "SIGTERM")
+            yield _problem(f"{name} is {number}, which stops no worker in good order", "SIGTERM")
 
 
 def _systemd(its: Manifest) -> Iterator[Finding]:

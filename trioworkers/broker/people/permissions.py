@@ -55,6 +55,7 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "PTTL": (K,),
     "PUBLISH": (K, ""),
     "RPOP": (K, "1"),
+    "RENAME": (K, K),
     "RPUSH": (K, "x"),
     "SADD": (K, "x"),
     "SCARD": (K,),
@@ -148,8 +149,12 @@ async def _in_scripts(connection: Connection, keys: Keys) -> list[str]:
 
 
 def _is_wrong(kind: str, text: str, keys: Keys) -> bool:
-    """Keys of ours that somebody has written over are another finding's."""
-    return bool(_FORBIDDEN.search(text)) or ("WRONGTYPE" in text and not kind.startswith(keys.own))
+    """Keys of the registry that somebody has written over are another finding's."""
+    return bool(_FORBIDDEN.search(text)) or ("WRONGTYPE" in text and kind not in _registered(keys.own))
+
+
+def _registered(own: str) -> dict[str, Key]:
+    return {f"{own}{key.name.removeprefix('tw:')}": key for key in OURS}
 
 
 def _families(keys: Keys, token: str) -> dict[str, list[str]]:
@@ -163,7 +168,7 @@ def _families(keys: Keys, token: str) -> dict[str, list[str]]:
         keys.paused: ["SREM", keys.paused, token],
         keys.process("HOST:PID:NONCE"): ["DEL", keys.process(f"doctor:0:{token}")],
         keys.stat("*"): ["DEL", keys.stat(f"doctor-{token}")],
-        **{f"{own}{key.name.removeprefix('tw:')}": _try_of(key, own, token) for key in OURS},
+        **{name: _try_of(key, own, token) for name, key in _registered(own).items()},
     }
 
 
