@@ -17,8 +17,9 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.contract import Settlement
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.pace import MOST_BYTES
+from trioworkers.broker.redis.refusals import is_forbidden
 from trioworkers.broker.redis.scripts import ENDS, Script, script
-from trioworkers.broker.settle_large import are_large, is_forbidden, settle_large
+from trioworkers.broker.settle_large import are_large, settle_large
 from trioworkers.broker.too_slow import CantPass
 from trioworkers.errors import Refused, Unavailable
 from trioworkers.exits import Effect, given_up
@@ -134,7 +135,7 @@ class Settles(Owner):
             self._large_again_at = trio.current_time() + LARGE_AGAIN_S
             raise
         except Refused as error:
-            if not is_forbidden(error):
+            if not is_forbidden(str(error)):
                 raise
             self._large_again_at = math.inf  # nothing was taken, and with these rights nothing will be
             return None

@@ -40,11 +40,6 @@ def are_large(group: Sequence[Settlement]) -> bool:
     return size >= LARGE_FROM_BYTES * len(group)
 
 
-def is_forbidden(error: Exception) -> bool:
-    """Whether it is our user who may not do something that a script does."""
-    return any(words in str(error) for words in ("NOPERM", "no permission", "ACL failure", "can't run", "can't access"))
-
-
 async def settle_large(
     connection: Connection, keys: Sequence[str], args: Sequence[Any], lists: Mapping[str, Iterable[bytes]]
 ) -> dict[int, str] | None:

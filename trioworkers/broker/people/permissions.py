@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.refusals import is_forbidden
 from trioworkers.errors import BrokerError, Refused
 from trioworkers.registry import KEYS as OURS
 from trioworkers.registry import Key
@@ -96,8 +97,6 @@ for _, key in ipairs(cjson.decode(ARGV[2])) do redis.pcall('DEL', key) end
 return result
 """
 
-_FORBIDDEN = re.compile(r"NOPERM|no permission|can't (?:run|access)|ACL failure", re.IGNORECASE)
-
 
 async def forbidden(connection: Connection, keys: Keys) -> list[str]:
     """What our user is not allowed: commands, and kinds of keys. Raises Unavailable."""
@@ -120,7 +119,7 @@ async def _is_refused(connection: Connection, name: str, words: Sequence[str | i
     try:
         await connection.commands(name).execute(*words)
     except Refused as error:
-        return _FORBIDDEN.search(str(error)) is not None
+        return is_forbidden(str(error))
     except BrokerError:
         pass  # a script that isn't known, a client that isn't there: it was allowed
     return False
@@ -137,11 +136,11 @@ async def _in_scripts(connection: Connection, keys: Keys) -> list[str]:
             "EVAL", _TRY, 0, everything, json.dumps(list(scratch.values()))
         )
     except Refused as error:
-        if _FORBIDDEN.search(str(error)):
+        if is_forbidden(str(error)):
             return ["EVAL"]
         raise
     texts = [error.decode(errors="replace") for error in errors]
-    commands = [name for name, text in zip(SAMPLES, texts, strict=False) if _FORBIDDEN.search(text)]
+    commands = [name for name, text in zip(SAMPLES, texts, strict=False) if is_forbidden(text)]
     if len(commands) == len([args for args in SAMPLES.values() if args]):
         commands = []  # it is their keys that are forbidden, told below
     kinds = [kind for kind, text in zip(families, texts[len(calls) :], strict=True) if _is_wrong(kind, text, keys)]
@@ -150,7 +149,7 @@ async def _in_scripts(connection: Connection, keys: Keys) -> list[str]:
 
 def _is_wrong(kind: str, text: str, keys: Keys) -> bool:
     """Keys of the registry that somebody has written over are another finding's."""
-    return bool(_FORBIDDEN.search(text)) or ("WRONGTYPE" in text and kind not in _registered(keys.own))
+    return is_forbidden(text) or ("WRONGTYPE" in text and kind not in _registered(keys.own))
 
 
 def _registered(own: str) -> dict[str, Key]:
