@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from visiting import harmless_text
@@ -93,3 +94,31 @@ async def test_a_large_graph_stays_within_a_page(visitor: httpx.AsyncClient, red
     found = await visitor.get("/batch", params={"id": batch.id})
     assert len(found.content) < 50_000, len(found.content)
     assert "Drawn are the 60 that are next" in found.text
+
+
+async def test_a_graph_of_which_only_a_part_was_looked_at_says_so(
+    visitor: httpx.AsyncClient, redis_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    batch = Batch("large")
+    first = batch.add(here("q", "First"))
+    batch.add(*(here("q", "Then") for _ in range(900)), after=[first])
+    async with Client(redis_url) as client:
+        await client.enqueue(batch)
+    part = "only a part of it was looked at"
+    assert part not in (await visitor.get("/batch", params={"id": batch.id})).text
+    monkeypatch.setattr("trioworkers.web.pages.batches.MOST_GRAPH", 100)
+    assert part in (await visitor.get("/batch", params={"id": batch.id})).text
+
+
+async def test_a_graph_that_somebody_has_written_over_is_told(
+    visitor: httpx.AsyncClient, redis_url: str, command: Callable[..., Any]
+):
+    batch = Batch("order")
+    batch.add(here("q", "Ship"), after=[batch.add(here("q", "Charge"))])
+    async with Client(redis_url) as client:
+        await client.enqueue(batch)
+    command("DEL", f"tw:batch:{batch.id}:graph")
+    command("SET", f"tw:batch:{batch.id}:graph", "<b>")
+    found = await visitor.get("/batch", params={"id": batch.id})
+    harmless_text(found.text)
+    assert "a key holding the wrong kind of value" in found.text

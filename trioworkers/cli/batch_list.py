@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 from trioworkers.broker.people.acts import retry
-from trioworkers.broker.people.batches import BatchState, batch_state, batches, cancel, inner_batches, waits_for
+from trioworkers.broker.people.batches import (
+    BatchState,
+    Waiting,
+    batch_state,
+    batches,
+    cancel,
+    inner_batches,
+    waits_for,
+)
 from trioworkers.cli.move_jobs import Chosen, act_on
 from trioworkers.cli.rows import row_of
 from trioworkers.cli.session import Session
@@ -62,12 +70,14 @@ async def show(session: Session, batch: str, *, as_json: bool) -> None:
         return
     for title, text in _lines(state, now_s):
         sys.stdout.write(f"{title:<12}{clean(text)}\n")
-    waiting: Mapping[str, Sequence[str]] = {}
+    waiting = Waiting({}, is_all=True)
     if any(row["in"] == "waiting" for row in members):
         waiting = await waits_for(session.connection, session.keys, batch, MOST_IN_JSON)
     for row in members:
-        after = waiting.get(row["jid"], ())
+        after = waiting.on.get(row["jid"], ())
         sys.stdout.write(clean(f"  {row['in']:<10} {row['jid']}  {row['class']}{_after(after)}") + "\n")
+    if not waiting.is_all:
+        remark("the graph is large: not all that members wait for is shown")
     if len(members) == SHOWN < left:
         remark(f"… and {number(left - SHOWN)} more members: `trioworkers jobs QUEUE --where batch={batch}`")
     lines: list[str] = []

@@ -23,6 +23,8 @@ from trioworkers.wire.places import Location
 HOWS = ("succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced", "skipped", "lost")
 GRAPH_LOOK_S = 2.0
 """A graph of a hundred thousand has as many fields and more, of which few may be of those that still wait."""
+WAITING = 6
+"""The record of a member that waits has as many parts, see graphs.lua; what others have written is taken for nothing."""
 ROUNDS = 3
 """How often a cancellation looks for members: those that were fetched while it looked come back, or run."""
 
@@ -108,33 +110,37 @@ async def inner_batches(connection: Connection, keys: Keys, batch: str) -> list[
             return found
 
 
-async def waits_for(connection: Connection, keys: Keys, batch: str, most: int) -> dict[str, list[str]]:
-    """Of a batch's members that wait for others: for which, as far as these have not ended; of `most` or so of them, as far as they are found in two seconds. Raises BrokerError."""
+@attrs.frozen
+class Waiting:
+    """Of members that wait for others, for which: `on`. `is_all`: the whole graph was looked at; else members may be missing, and some of what they wait for."""
+
+    on: Mapping[str, list[str]]
+    is_all: bool
+
+
+async def waits_for(connection: Connection, keys: Keys, batch: str, most: int) -> Waiting:
+    """Which members of a batch wait for which others that have not ended. It looks until it has found `most` of them or so, and no longer than two seconds. Raises BrokerError."""
     read, cursor, until = connection.commands("batches"), None, trio.current_time() + GRAPH_LOOK_S
     found: dict[str, list[str]] = {}
-    pages: list[tuple[str, list[str]]] = []
+    pages: list[tuple[str, list[bytes]]] = []
     noted: set[bytes] = set()
     while cursor != 0 and len(found) < most and trio.current_time() < until:
         cursor, fields = await read.hscan(f"{keys.batch(batch)}:graph", cursor, 200)
         for name, packed in fields.items():
             kind, text = name[:2], name[2:].decode(errors="replace")
-            if kind == b"w:" and len(_unpacked(packed)) > 5:
+            if kind == b"w:" and len(_unpacked(packed)) >= WAITING:
                 found[text] = []
             elif kind == b"f:":
-                pages.append(
-                    (
-                        text.rpartition(" ")[0],
-                        [jid.decode(errors="replace") for jid in _unpacked(packed) if isinstance(jid, bytes)],
-                    )
-                )
+                pages.append((text.rpartition(" ")[0], [jid for jid in _unpacked(packed) if isinstance(jid, bytes)]))
             elif kind in (b"n:", b"e:"):
                 noted.add(name)
     for before, jids in pages:
-        for jid in jids:  # who waits for several has a field for each of those that it still waits for
+        for jid in (each.decode(errors="replace") for each in jids):
+            # who waits for several has a field for each of those that it still waits for
             waits = f"n:{jid}".encode() not in noted or f"e:{jid} {before}".encode() in noted
             if jid in found and waits:
                 found[jid].append(before)
-    return found
+    return Waiting(found, cursor == 0)
 
 
 def _unpacked(packed: bytes) -> list[Any]:

@@ -41,10 +41,10 @@ async def _batch(visit: Visit) -> Parts:
     inner = await inner_batches(session.connection, session.keys, name)
     yield "batch.html", {"batch": state, "inner": inner[:ROWS], "now_s": await visit.now_s()}
     waiting = await waits_for(session.connection, session.keys, name, MOST_GRAPH)
-    members, over = await _members(visit, name, MOST_GRAPH if waiting else MEMBERS)
-    if waiting:
-        nodes = graph_of(waiting, members)
-        yield "graph.html", {"nodes": nodes, "drawing": draw(nodes)}
+    members, over = await _members(visit, name, MOST_GRAPH if waiting.on else MEMBERS)
+    if waiting.on:
+        nodes = graph_of(waiting.on, members)
+        yield "graph.html", {"nodes": nodes, "drawing": draw(nodes), "is_all": waiting.is_all}
     values = {"members": members[:MEMBERS], "batch": state, "pick_of": pick_of, "exactly": exactly}
     yield "members.html", {**values, "most": MEMBERS, "is_all": over and len(members) <= MEMBERS}
 
