@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import trio
 import trio.testing
+from servers import wait_for
 
 from trioworkers import lookup
 from trioworkers.lookup import addresses_of, remember
@@ -38,6 +39,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     monkeypatch.setattr(lookup, "_remembered", {})
     yield resolver
     resolver.free.set()
+    wait_for(lambda: not lookup._running, "no lookup is under way that the next test would take for its own")
 
 
 async def test_address_is_not_looked_up(resolver: Resolver):
