@@ -423,7 +423,16 @@ def test_service_manager_hears_all_of_it(tmp_path: Path):
         assert under(notifier=notifier).run(drive) == 0
         said = heard()
         assert said.index("READY=1") < said.index("RELOADING=1\nMONOTONIC_USEC=") < said.rindex("READY=1")
+        assert said.index("RELOADING=1") < said.index("EXTEND_TIMEOUT_USEC=60000000") < said.rindex("READY=1")
         assert said.endswith("STOPPING=1") or "STOPPING=1" in said.rpartition("READY=1")[2]
+
+
+def test_reload_is_said_to_go_on_as_long_as_it_does(tmp_path: Path):
+    with service_manager(tmp_path) as (address, heard):
+        notifier = Notifier({"NOTIFY_SOCKET": address})
+        for now in range(1000, 1060):
+            notifier.still_reloading(now)
+        assert heard().count("EXTEND_TIMEOUT_USEC=60000000") == 4
 
 
 def test_watchdog_is_not_ours_if_it_is_another_pid_s():

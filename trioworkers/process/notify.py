@@ -8,6 +8,9 @@ import time
 from collections.abc import MutableMapping
 from contextlib import suppress
 
+EXTENSION_S = 60.0
+"""How much longer than it would a service manager waits for the end of a reload, each time that it hears of it."""
+
 
 class Notifier:
     """`watchdog_s`: how often the service manager wants to hear that we are alive; None if it doesn't."""
@@ -18,7 +21,7 @@ class Notifier:
         wanted, whose = environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", "")
         is_ours = wanted.isdigit() and int(wanted) > 0 and whose in ("", str(os.getpid()))
         self.watchdog_s = int(wanted) / 2_000_000 if is_ours else None
-        self._fed_at = 0.0
+        self._fed_at = self._extended_at = 0.0
 
     def ready(self, status: str) -> None:
         """All is up, or up again after a reload."""
@@ -28,6 +31,12 @@ class Notifier:
         """Processes are being replaced."""
         # systemd wants the moment of a reload, to tell its end from an earlier one's.
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def still_reloading(self, now: float) -> None:
+        """The same, if it is time to say so: they go one after the other, each when its jobs have ended, and systemd gives a reload up after TimeoutStartSec."""
+        if now >= self._extended_at + EXTENSION_S / 4:
+            self._extended_at = now
+            self._send(f"EXTEND_TIMEOUT_USEC={EXTENSION_S * 1_000_000:.0f}")
 
     def stopping(self) -> None:
         """We end."""

@@ -209,6 +209,8 @@ class Supervisor:
             self._replace_next(now)
             self._look_at_memory(now)
             self._announce()
+            if self._reloading:
+                self._notifier.still_reloading(now)
         if all(life.told_at is None or health_of(life.pulse, now - life.told_at).live for life in self._lives()):
             self._notifier.feed(now)
 
