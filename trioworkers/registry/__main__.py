@@ -12,12 +12,12 @@ def page() -> str:
         "",
         "<!-- Written by `make docs` from trioworkers/registry/. -->",
         "",
-        "Everything else is as Sidekiq, Resque or go-workers has it. Our keys begin with `tw:`, behind the worker's namespace if it has one; our fields in",
-        "payloads and records with `tw_`. Other programs carry the fields along and need not know the keys. Nothing else of ours is ever written.",
+        "All other keys and fields are those of Sidekiq, Resque or go-workers. Our keys begin with `tw:`. If the worker has a namespace, it stands before that.",
+        "Our fields in payloads and records begin with `tw_`. Other programs carry these fields along, and need not know our keys. We write nothing else of our own.",
         "",
         "## Keys",
         "",
-        "| key | type | what it is | written by | let go by | since |",
+        "| key | type | what it is | written by | removed by | since |",
         "|---|---|---|---|---|---|",
         *(
             f"| `{key.name}` | {key.type} | {key.what} | {key.written_by} | {key.let_go_by} | {key.since} |"
@@ -26,7 +26,7 @@ def page() -> str:
         "",
         "## Fields",
         "",
-        "| field | in | what it is | written by | let go by | since |",
+        "| field | in | what it is | written by | removed by | since |",
         "|---|---|---|---|---|---|",
         *(
             f"| `{field.name}` | {field.where} | {field.what} | {field.written_by} | {field.let_go_by} | {field.since} |"

@@ -18,67 +18,83 @@ class Field(NamedTuple):
 
 FIELDS = (
     Field(
-        *("tw_done", "payload", "Names of fan-out calls that need not be made again."),
+        *("tw_done", "payload", "The names of fan-out calls that have succeeded. They are not made again."),
         *("retry, checkpoint", "the job's end"),
     ),
     Field(
-        *("tw_failed", "payload", "Fan-out calls that failed for good, with the reason."),
+        *("tw_failed", "payload", "The fan-out calls that failed for good, with the reasons."),
         *("retry, checkpoint", "burial; the job's end"),
     ),
     Field(
-        *("tw_done_packed", "payload", "The same, of names for which there is no room: digests, in base64."),
+        *(
+            "tw_done_packed",
+            "payload",
+            "The same as `tw_done`, if there is no room for names: their digests, in base64.",
+        ),
         *("retry, checkpoint", "the job's end"),
     ),
     Field(
-        *("tw_failed_packed", "payload", "Likewise, of calls that failed for good."),
+        *(
+            "tw_failed_packed",
+            "payload",
+            "The same as `tw_failed`, if there is no room for names: their digests, in base64.",
+        ),
         *("retry, checkpoint", "burial; the job's end"),
     ),
     Field(
-        *("tw_held", "payload", "True while it lies in the schedule set only because its class is paused."),
+        *("tw_held", "payload", "True if the job lies in the schedule set only because its class is paused."),
         *("a worker, instead of an attempt", "promotion, `resume --class`, operators"),
     ),
     Field(
         *(
             "tw_snoozed",
             "payload",
-            "Since when it is put off again and again without an attempt that counts, epoch seconds.",
+            "Since when the job has been put off, without an attempt that counts, in epoch seconds.",
         ),
         *("snooze", "the next attempt that counts"),
     ),
     Field(
-        *("tw_expires", "payload", "From when on nobody wants the job that has not begun, epoch seconds."),
+        *("tw_expires", "payload", "The time after which the job is not started any more, in epoch seconds."),
         *("the client (`expires_in`)", "the job's end"),
     ),
     Field(
-        *("tw_deadline", "payload", "When the job must be over, epoch seconds."),
+        *("tw_deadline", "payload", "The time by which the job must have ended, in epoch seconds."),
         *("the client (`deadline`)", "the job's end"),
     ),
     Field(
-        *("tw_keep", "payload", "For how many seconds it is kept how the job ended."),
+        *("tw_keep", "payload", "For how many seconds the result of the job is kept."),
         *("the client (`keep_result`)", "the job's end"),
     ),
     Field(
-        *("tw_lock", "payload", "The lock of a unique job; behind a space until what, if that isn't its end."),
+        *(
+            "tw_lock",
+            "payload",
+            "The lock of a unique job. After a space: until when the job holds it, if not until its end.",
+        ),
         *("the client (`unique`); admission, for jobs of others", "the job's end"),
     ),
     Field(
-        *("tw_batch", "payload", "The id of the batch whose member the job is."),
-        *("whoever sends it (`Batch`)", "the job's end"),
+        *("tw_batch", "payload", "The id of the batch that the job is a member of."),
+        *("the client or job that sends it (`Batch`)", "the job's end"),
     ),
     Field(
-        *("tw_tick", "payload", "Which tick of which periodic job it was sent for: epoch second, zone, entry."),
-        *("whoever takes the tick", "the job's end"),
+        *("tw_tick", "payload", "The tick of a periodic job for which it was sent: epoch second, zone, entry."),
+        *("the worker that takes the tick", "the job's end"),
     ),
     Field(
-        *("tw_record", "payload", "Results of steps, cursors of iterations; how many results lie in `tw:steps:JID`."),
+        *(
+            "tw_record",
+            "payload",
+            "Results of steps and cursors of iterations, and how many results lie in `tw:steps:JID`.",
+        ),
         *("retry, requeue, checkpoint", "the job's end"),
     ),
     Field(
-        *("tw_bytes", "record in Resque's `failed`", "The bytes, in base64, of a payload that is no UTF-8."),
-        *("burial", "whoever takes the record away"),
+        *("tw_bytes", "record in Resque's `failed`", "The bytes of a payload that is not UTF-8, in base64."),
+        *("burial", "whoever removes the record"),
     ),
     Field(
-        *("tw_zones", "process record", "The release of the time zone data by which ticks are computed."),
+        *("tw_zones", "process record", "The release of the time zone data with which ticks are computed."),
         *("heartbeat of a worker that declares periodic jobs", "expiry of the record (a minute)"),
     ),
     Field(
@@ -90,11 +106,11 @@ FIELDS = (
         *("heartbeat", "expiry of the record (a minute)"),
     ),
     Field(
-        *("tw_parent", "process record", "The process that has started this one and others (`run --processes`)."),
+        *("tw_parent", "process record", "The parent process that started this one (`run --processes`)."),
         *("heartbeat", "expiry of the record (a minute)"),
     ),
     Field(
-        *("tw_hosts", "process record", "How the hosts do that its jobs call: calls, limits, breakers. 20 at most."),
+        *("tw_hosts", "process record", "The hosts that its jobs call: calls, limits, breakers. 20 hosts at most."),
         *("heartbeat, once a job has called one", "expiry of the record (a minute)"),
     ),
     Field(

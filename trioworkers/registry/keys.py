@@ -28,11 +28,19 @@ class Key(NamedTuple):
 
 KEYS = (
     Key(
-        *("tw:inprogress", "hash", "Each in-progress list that may hold something: its worker, queue and dialect."),
-        *("claim, heartbeat, fetch", "deregistration of the worker; else whoever reclaims the list", True),
+        *(
+            "tw:inprogress",
+            "hash",
+            "The in-progress lists that may hold jobs, each with its worker, queue and dialect.",
+        ),
+        *("claim, heartbeat, fetch", "deregistration of the worker, or the worker that reclaims the list", True),
     ),
     Key(
-        *("tw:lease:PROCESS", "string", "Who holds this process id. Gone: no sign of life for a lease."),
+        *(
+            "tw:lease:PROCESS",
+            "string",
+            "The worker that has this process id. It is gone when the worker gave no sign of life for the time of a lease.",
+        ),
         *("claim, heartbeat, fetch, watchdog", "deregistration; expiry (the lease)", True),
     ),
     Key(
@@ -47,28 +55,32 @@ KEYS = (
         *(
             "tw:crashes",
             "hash",
-            "Crash counts: how many workers died under a job, by jid; 0: under it or its neighbours.",
+            "By jid, how many workers died while the job ran. 0: a worker died while it ran, but other jobs ran too.",
         ),
         *("reclaim; a worker that ends because of a job", "settle, burial; expiry (3 days after the last crash)", True),
     ),
     Key(
-        *("tw:suspects:PROCESS", "hash", "The suspects that a worker has started, by jid: together, or alone."),
+        *(
+            "tw:suspects:PROCESS",
+            "hash",
+            "By jid, the suspects that a worker has started, and whether each runs alone.",
+        ),
         *("a worker, before it starts one", "settle, deregistration, reclaim", True),
     ),
     Key(
-        *("tw:called:PROCESS", "string", "The last call by which a worker took back what was in its own lists."),
+        *("tw:called:PROCESS", "string", "The last call by which a worker put back the jobs of its own lists."),
         *("put back, reclaim of its own", "expiry (an hour)", True),
     ),
     Key(
         *(
             "tw:outage",
             "string",
-            "Workers are back from an outage; until this is gone, who was missing then isn't taken for dead.",
+            "Redis was away a moment ago. While this key exists, no worker is taken for dead.",
         ),
         *("the first heartbeat after an outage", "expiry (as long as the outage was; five minutes at most)", True),
     ),
     Key(
-        *("tw:drained:PROCESS", "set", "In-progress lists of a dead worker from which all was taken back."),
+        *("tw:drained:PROCESS", "set", "The in-progress lists of a dead worker that were emptied."),
         *("reclaim", "a worker with that process id; expiry (an hour)", True),
     ),
     Key(*("tw:paused:classes", "set", "The classes whose jobs are held.", "`pause --class`", "`resume --class`", True)),
@@ -78,10 +90,10 @@ KEYS = (
     ),
     Key(
         *("tw:reply:TOKEN", "string", "A worker's reply to a control message."),
-        *("the worker", "who sent the message; expiry (a minute)", True),
+        *("the worker", "the program that sent the message; expiry (a minute)", True),
     ),
     Key(
-        *("tw:restored:TOKEN", "string", "This group of an export was put back into its queue."),
+        *("tw:restored:TOKEN", "string", "A mark that this group of an export was put back into its queue."),
         *("`import`", "expiry (a week)", True),
     ),
     Key(
@@ -89,28 +101,28 @@ KEYS = (
         *("a worker that reports", "expiry (an hour)", True),
     ),
     Key(
-        *("tw:sent:TOKEN", "string", "What the call of a client with this token was answered."),
+        *("tw:sent:TOKEN", "string", "The answer to the call of a client with this token."),
         *("`enqueue` with a token", "expiry (2 minutes)", True),
     ),
     Key(
-        *("tw:limits", "hash", "Fleet limits: how many at once, how often, and who declared it so when."),
-        *("a worker that declares them", "upkeep, when no live worker does", True),
+        *("tw:limits", "hash", "The fleet limits: how many jobs at once, how often, who declared it and when."),
+        *("a worker that declares them", "upkeep, when no live worker declares the limit", True),
     ),
     Key(
-        *("tw:overrides", "hash", "What people want of limits instead of what the code says."),
+        *("tw:overrides", "hash", "Limits that people have changed. They count instead of what the code says."),
         *("`limits set`, `limits close`", "`limits reset`, `limits open`", True),
     ),
     Key(
-        *("tw:gate:LIMIT", "string", "When the next start under a limit is due, and until when it is closed."),
-        *("admission, wake, `RateLimited`", "expiry (a minute after it says nothing any more)", True),
+        *("tw:gate:LIMIT", "string", "For a limit: when the next job may start, and until when the limit is closed."),
+        *("admission, wake, `RateLimited`", "expiry (a minute after both times have passed)", True),
     ),
     Key(
         *(
             "tw:patient:LIMIT",
             "string",
-            "Who keeps a permit of it while it waits for that of another limit, since it has waited long.",
+            "A job that has waited long keeps a permit of this limit while it waits for another limit. This is that job.",
         ),
-        *("wake", "expiry: it may be kept for a tenth of that time", True),
+        *("wake", "expiry (a tenth of the time that the job has waited)", True),
     ),
     Key(
         *("tw:permits:LIMIT", "set", "The attempts that run under a limit."),
@@ -120,196 +132,252 @@ KEYS = (
         *(
             "tw:reserved:LIMIT",
             "sorted set",
-            "Permits that are kept for jobs that are next in turn, by when that ends.",
+            "Permits that are kept for the jobs that are next, ordered by when that ends.",
         ),
         *("stop, put back, reclaim, wake", "admission of the job; 30 s", True),
     ),
     Key(
-        *("tw:lists:LIMIT", "set", "The in-progress lists of workers that fetch from queues under a limit."),
-        *("fetch", "fetch of another, when such a list is empty", True),
+        *("tw:lists:LIMIT", "set", "For a limit of a queue: the in-progress lists of the workers that fetch from it."),
+        *("fetch", "the fetch of another worker, when the list is empty", True),
     ),
     Key(
-        *("tw:waiting:LIMIT", "sorted set", "Who waits at a limit, by the moment at which it came."),
-        *("admission", "whoever wakes, moves or expires the job"),
+        *("tw:waiting:LIMIT", "sorted set", "The jobs that wait at a limit, ordered by when they came."),
+        *("admission", "the step that wakes, moves or expires the job"),
     ),
     Key(
-        *("tw:parked_jobs", "hash", "What is to be known of those who wait, by the same moments."),
-        *("admission", "whoever wakes, moves or expires the job"),
+        *(
+            "tw:parked_jobs",
+            "hash",
+            "For each parked job, its jid and what it waits for. The names are the scores of `tw:parked`.",
+        ),
+        *("admission", "the step that wakes, moves or expires the job"),
     ),
     Key(
-        *("tw:expiring", "sorted set", "Those of them that expire, by when they do."),
-        *("admission", "whoever wakes, moves or expires the job"),
+        *("tw:expiring", "sorted set", "The parked jobs that expire, ordered by when they do."),
+        *("admission", "the step that wakes, moves or expires the job"),
     ),
     Key(
-        *("tw:waits", "sorted set", "The limits at which somebody waits, by when upkeep is to look at them."),
-        *("admission, upkeep", "whoever wakes the last"),
+        *("tw:waits", "sorted set", "The limits at which jobs wait, ordered by when upkeep looks at them next."),
+        *("admission, upkeep", "the step that wakes the last job"),
     ),
     Key(
-        *("tw:passed", "set", "Paused queues with parked jobs that would be next but for the pause."),
-        *("whoever passes over them", "upkeep, once the queue is resumed"),
+        *("tw:passed", "set", "Paused queues with parked jobs that would be next if their queue were not paused."),
+        *("the step that passes over them", "upkeep, once the queue is resumed"),
     ),
     Key(
-        *("tw:passed:QUEUE", "sorted set", "Those jobs of a paused queue, by when they came."),
-        *("whoever passes over them", "upkeep, once the queue is resumed"),
+        *("tw:passed:QUEUE", "sorted set", "The jobs of a paused queue that would be next, ordered by when they came."),
+        *("the step that passes over them", "upkeep, once the queue is resumed"),
     ),
     Key(
-        *("tw:parked", "sorted set", "Payloads that wait for a permit, by when they were parked."),
-        *("admission", "whoever wakes, moves or expires the job"),
+        *("tw:parked", "sorted set", "Payloads that wait for a permit, ordered by when they were parked."),
+        *("admission", "the step that wakes, moves or expires the job"),
     ),
     Key(
-        *("tw:holds:PROCESS QUEUE", "hash", "What the attempts of an in-progress list hold."),
-        *("admission", "the departure of each; with its list the rest", True),
+        *("tw:holds:PROCESS QUEUE", "hash", "The permits that the jobs of an in-progress list hold."),
+        *("admission", "the departure of each job; the rest with its list", True),
     ),
     Key(
-        *("tw:unique", "hash", "The locks of unique jobs: which job holds each, since when, and what is to follow it."),
+        *("tw:unique", "hash", "The locks of unique jobs: which job holds each, since when, and which job follows it."),
         *("enqueue, settle, admission", "every exit of the job"),
     ),
     Key(
-        *("tw:next", "sorted set", "Payloads that are to take over the lock of another job, by when they were sent."),
+        *(
+            "tw:next",
+            "sorted set",
+            "Payloads that will take over the lock of another job, ordered by when they were sent.",
+        ),
         *("enqueue, settle, admission", "admission, the exit of the job that has the lock; operators"),
     ),
     Key(
-        *("tw:throttle:LOCK", "string", "The throttled job that was sent; until this is gone no other is."),
+        *(
+            "tw:throttle:LOCK",
+            "string",
+            "The throttled job that was sent. While this key exists, no other one is sent.",
+        ),
         *("enqueue, settle, admission", "expiry (`every`); `unique release`", True),
     ),
     Key(
-        *("tw:history:HOUR", "hash", "By minute: how many jobs waited in all queues, and for how long the next one."),
+        *(
+            "tw:history:HOUR",
+            "hash",
+            "For each minute, how many jobs waited in all queues, and how long the next one had waited.",
+        ),
         *("a worker, once a minute", "expiry (76 hours)", True),
     ),
     Key(
-        *("tw:history:HOUR:queues", "hash", "The same by queue, of 20 at most."),
+        *("tw:history:HOUR:queues", "hash", "The same for each queue, for 20 queues at most."),
         *("a worker, once a minute", "expiry (76 hours)", True),
     ),
     Key(
-        *("tw:searching", "string", "Which worker began to search for what others deleted."),
+        *("tw:searching", "string", "The worker that searches for locks whose jobs other programs have deleted."),
         *("a worker, where locks are held", "expiry (three minutes)", True),
     ),
     Key(
-        *("tw:claimed:PROCESS QUEUE", "string", "The last time that a queue's jobs were held to their locks."),
+        *(
+            "tw:claimed:PROCESS QUEUE",
+            "string",
+            "The last time that the locks of a queue's jobs were checked, and the result.",
+        ),
         *("admission", "deregistration; expiry (a day)", True),
     ),
     Key(
-        *("tw:cron", "sorted set", "The entries of periodic jobs, by their next tick; `inf`: paused, broken, or none."),
-        *("a worker that declares them, `Client.periodic`, `cron`", "`cron delete`; for code's see below", True),
+        *(
+            "tw:cron",
+            "sorted set",
+            "The entries of periodic jobs, ordered by their next tick. `inf`: the entry is paused or broken, or has no next tick.",
+        ),
+        *(
+            "a worker that declares them, `Client.periodic`, `cron`",
+            "`cron delete`; for entries of code see `tw:cron:ENTRY`",
+            True,
+        ),
     ),
     Key(
-        *("tw:cron:ENTRY", "hash", "What a periodic job is, who declared it so and when; whether it is paused."),
+        *(
+            "tw:cron:ENTRY",
+            "hash",
+            "A periodic job: what it sends and when, who declared it, and whether it is paused.",
+        ),
         *(
             "a worker that declares it, `Client.periodic`, `cron`",
-            "`cron delete`; of code: when no live process has declared it for 10 minutes",
+            "`cron delete`; an entry of code: when no live process has declared it for 10 minutes",
             True,
         ),
     ),
     Key(
         *("tw:runs:ENTRY", "hash", "The last 20 runs of a periodic job, by jid: tick, when it was sent, how it ended."),
-        *("whoever takes the tick; every exit of the job", "with the entry", True),
+        *("the worker that takes the tick; every exit of the job", "with the entry", True),
     ),
     Key(
         *(
             "tw:cron_news",
             "string",
-            "There for ten seconds after a periodic job became due sooner than workers know.",
+            "Tells workers that a periodic job is due sooner than they know. It exists for ten seconds.",
         ),
         *("declaring, resuming, `Client.periodic`, `cron`", "expiry", True),
     ),
     Key(
-        *("tw:cron_declared", "hash", "When a process that declares these entries was last heard of, by schedule."),
-        *("heartbeat of a worker that declares any", "such a worker, after 10 minutes without one", True),
+        *("tw:cron_declared", "hash", "For each schedule, when a process that declares it last gave a sign of life."),
+        *(
+            "heartbeat of a worker with periodic jobs",
+            "any worker with periodic jobs, after 10 minutes without a heartbeat",
+            True,
+        ),
     ),
     Key(
         *("tw:cron_names:SCHEDULE", "set", "The entries that a process declares."),
-        *("a worker that declares any", "such a worker, after 10 minutes without one", True),
+        *("a worker with periodic jobs", "any worker with periodic jobs, after 10 minutes without a heartbeat", True),
     ),
     Key(
         *("tw:repairs", "list", "Effects that could not be written with their outcomes."),
         *("settle and all other exits", "upkeep", True),
     ),
     Key(
-        *("tw:unread", "list", "Beginning and end of payloads that were buried unread, too large for that."),
-        *("fetch", "upkeep, which lets go what they held", True),
+        *("tw:unread", "list", "The beginning and the end of payloads that were too large to read and were buried."),
+        *("fetch", "upkeep, which gives back what they held", True),
     ),
     Key(
-        *("tw:batches", "sorted set", "The ids of batches, by when they moved last."),
-        *("whoever sends a batch", "`batches`, once a batch is forgotten", True),
+        *("tw:batches", "sorted set", "The ids of batches, ordered by when they last changed."),
+        *("the client or job that sends the batch", "`batches`, once a batch is forgotten", True),
     ),
     Key(
-        *("tw:batch:ID", "hash", "A batch: its callbacks, how many of its members ended how."),
-        *("whoever sends a batch", "expiry (a day after its end; 180 days with dead members)", True),
+        *("tw:batch:ID", "hash", "A batch: its callbacks, and how many of its members have ended in which way."),
+        *("the client or job that sends the batch", "expiry (a day after its end; 180 days with dead members)", True),
     ),
     Key(
         *("tw:batch:ID:jids", "set", "Members of a batch that have not ended."),
-        *("whoever sends members", "every exit of the member", True),
+        *("the client or job that sends the members", "every exit of the member", True),
     ),
     Key(
         *("tw:batch:ID:dead", "set", "Members of a batch that are dead."),
-        *("every burial of a member", "whoever retries or deletes the member; expiry (180 days)", True),
+        *("every burial of a member", "the retry or deletion of the member; expiry (180 days)", True),
     ),
     Key(
         *("tw:batch:ID:graph", "hash", "Which members of a batch wait for which others."),
-        *("whoever sends the batch", "the ends of members; expiry, as of the batch", True),
+        *("the client or job that sends the batch", "the ends of members; expiry, together with the batch", True),
     ),
     Key(
-        *("tw:batch:ID:results", "hash", "What the members of a batch that have a name returned."),
-        *("the end of the member", "expiry, as of the batch", True),
+        *("tw:batch:ID:results", "hash", "What the members of a batch returned, for members that have a name."),
+        *("the end of the member", "expiry, together with the batch", True),
     ),
     Key(
-        *("tw:cancelled", "set", "The ids of batches that are cancelled and not over."),
-        *("whoever cancels a batch", "the end of its last member", True),
+        *("tw:cancelled", "set", "The ids of batches that are cancelled and have not ended."),
+        *("the cancellation of a batch", "the end of its last member", True),
     ),
     Key(
-        *("tw:moving", "list", "What the ends of members have others do, more than there was time for in one step."),
-        *("every exit of a member", "upkeep, a page at a time"),
+        *("tw:moving", "list", "Work that follows from the end of a job and was too much for one step."),
+        *("every exit of a job", "upkeep, a page at a time"),
     ),
     Key(
-        *("tw:successors", "sorted set", "Payloads that wait for other jobs of their batch, by when they were sent."),
-        *("whoever sends the batch", "the end of the last job that they wait for; operators"),
+        *(
+            "tw:successors",
+            "sorted set",
+            "Payloads that wait for other jobs of their batch, ordered by when they were sent.",
+        ),
+        *("the client or job that sends the batch", "the end of the last job that they wait for; operators"),
     ),
     Key(
-        *("tw:steps:JID", "hash", "What steps of a job returned, by name, where its payload has no room for it."),
+        *("tw:steps:JID", "hash", "What the steps of a job returned, by name, if its payload has no room for it."),
         *(
             "checkpoint, retry, requeue, import",
-            "every exit of the job; of a dead or an imported one expiry (180 days)",
+            "every exit of the job; expiry (180 days) if the job is dead or was imported",
             True,
         ),
     ),
     Key(
-        *("tw:result:JID", "string", "How a job ended that keeps its result, and what it returned."),
+        *("tw:result:JID", "string", "How a job ended, and what it returned, if its class keeps results."),
         *("every exit of the job", "expiry (`keep_result`)", True),
     ),
     Key(
-        *("tw:progress:JID", "string", "How far a job says it is, or was when it ended."),
+        *("tw:progress:JID", "string", "How far a job has come, as it says itself."),
         *("a running job (`ctx.progress`), its end", "expiry (a day; half an hour after its end)", True),
     ),
     Key(
-        *("tw:log:JID", "string", "The last log lines of a job's last attempt, of those that keep them (`keep_log`)."),
+        *("tw:log:JID", "string", "The last log lines of a job's last attempt, if its class keeps them (`keep_log`)."),
         *("the end of an attempt", "expiry (a week; half an hour after a good end)", True),
     ),
     Key(
         *("tw:finished:CLASS", "list", "How the last jobs of a class ended, the newest first."),
-        *("the end of a job that a worker of ours had (`keep_finished`)", "its length; expiry (30 days)", True),
+        *(
+            "the end of a job that a worker of ours had (`keep_finished`)",
+            "the next entries, when the list is full; expiry (30 days)",
+            True,
+        ),
     ),
     Key(
-        *("tw:finished", "set", "The classes of which it is kept how jobs ended."),
-        *("as `tw:finished:CLASS`", "`trioworkers finished`", True),
+        *("tw:finished", "set", "The classes that have a list `tw:finished:CLASS`."),
+        *("the same as for `tw:finished:CLASS`", "`trioworkers finished`", True),
     ),
     Key(
-        *("tw:outbox:SHARD", "list", "What jobs here enqueued into another shard: packed, in their order."),
-        *("settle", "whoever takes it there", False),
+        *(
+            "tw:outbox:SHARD",
+            "list",
+            "Jobs that jobs of this shard enqueued into another shard, packed, in their order.",
+        ),
+        *("settle", "the worker that brings them there", False),
     ),
     Key(
-        *("tw:outboxes", "set", "The shards for which there is something in an outbox."),
-        *("settle", "whoever takes the last of it", False),
+        *("tw:outboxes", "set", "The shards whose outbox here is not empty."),
+        *("settle", "the worker that brings the last entry", False),
     ),
     Key(
-        *("tw:outbox_numbers", "hash", "How the entries of each outbox are numbered, and how many have gone."),
-        *("whoever takes entries to their shard", "nobody: it is as long as there are shards", True),
+        *(
+            "tw:outbox_numbers",
+            "hash",
+            "For each outbox, how its entries are numbered, and how many were brought to their shard.",
+        ),
+        *("the worker that brings entries to their shard", "nobody: it has one entry for each shard", True),
     ),
     Key(
-        *("tw:received", "hash", "By outbox of another shard, the number and id of the last entry that came."),
-        *("whoever takes entries here", "nobody: it is as long as there are outboxes", True),
+        *(
+            "tw:received",
+            "hash",
+            "For each outbox of another shard, the number and the id of the last entry that arrived.",
+        ),
+        *("the worker that brings entries here", "nobody: it has one entry for each outbox", True),
     ),
     Key(
-        *("tw:task:JID", "string", "How far a task of Django's is: its arguments, times, failures."),
+        *("tw:task:JID", "string", "The state of a Django task: its arguments, times and failures."),
         *(
             "`TasksBackend`, and its worker at the begin and end of an attempt",
             "expiry (`keep_results`; before the end a week more)",
@@ -317,7 +385,11 @@ KEYS = (
         ),
     ),
     Key(
-        *("tw:retry", "sorted set", "Resque only, in its namespace: failed payloads by when they are tried again."),
+        *(
+            "tw:retry",
+            "sorted set",
+            "Resque only, in its namespace: failed payloads, ordered by when they are tried again.",
+        ),
         *("settle", "promotion, operators"),
     ),
     Key(
