@@ -9,7 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
-from trioworkers.wire.own_record import Identity
+from trioworkers.wire.own_record import NONCE_LENGTH, Identity
 
 _PROC = Path("/proc")
 
@@ -19,7 +19,7 @@ def current_identity() -> Identity:
     return Identity(
         hostname=os.environ.get("DYNO") or socket.gethostname(),
         pid=os.getpid(),
-        nonce=secrets.token_hex(6),
+        nonce=secrets.token_hex(NONCE_LENGTH // 2),
         boot=_boot(),
         pid_space=_pid_space(),
         started=_started(os.getpid()),

@@ -411,6 +411,34 @@ async def test_worker_of_ours_that_is_back_has_its_lists_again(connection: Conne
     assert await other.reclaim("1", "q", [(payload, "jid0", 1, None)]) == (1, "")
 
 
+@pytest.mark.parametrize("reclaimed", [True, False])
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_what_a_dead_worker_had_waited_for_and_what_came_late_to_its_list_is_not_lost(
+    connection: Connection, redis_url: str, is_named: bool, reclaimed: bool
+):
+    """A wait is a plain command without a fence: over a connection that hung it may reach Redis when its worker is long dead, and its list was emptied."""
+    me = current_identity()
+    name = "1" if is_named else str(me)
+    dies, other = broker(connection, name, encode_lease(me)), broker(connection, "other")
+    await Presence(dies, str(me), ["q"]).beat(record(me), [])
+    await fill(connection, redis_url, dies, 1)
+    await redis(connection, "DEL", f"tw:lease:{name}")
+    (payload,) = await other.peek(name, "q", 10)
+    if reclaimed:
+        assert await other.reclaim(name, "q", [(payload, "jid0", 1, None)]) == (1, "")
+    else:
+        await redis(connection, "RPOPLPUSH", f"queue:q:{name}:inprogress", "queue:q")
+        await other.forget(name, "q", strike=False)
+    await redis(connection, "LMOVE", "queue:q", f"queue:q:{name}:inprogress", "RIGHT", "LEFT")
+    await other.forget(name, "q", strike=not is_named)  # a list that holds something is not forgotten
+    assert await redis(connection, "HEXISTS", "tw:inprogress", f"queue:q:{name}:inprogress") == 1
+    (late,) = await other.peek(name, "q", 10)
+    # Another program may have an id that people gave; then what it holds there isn't taken from it.
+    expected = (-2, "") if is_named else (1, "")
+    assert await other.reclaim(name, "q", [(late, "jid0", 1, None)]) == expected
+    assert await redis(connection, "LLEN", "queue:q") == (0 if is_named else 1)
+
+
 async def test_nothing_is_waited_for_when_others_may_think_us_dead(connection: Connection, redis_url: str):
     me = broker(connection, "me", lease_ms=1000)
     async with open_intake(me, redis_url, 60.0, "q") as intake:

@@ -6,11 +6,12 @@
 -- payloads            as they are: each string that is unpacked here costs 2 ns a byte more
 -- push                LPUSH or RPUSH; in_list: 1 if what is dead lies in a list
 -- drained             lists from which all was taken; who fills them then writes no lease: go-workers, with the process id that was ours
+-- is_shared            1 if other programs may have the worker's process id
 -- result  {how many were moved, error or nothing}; -1 moved if the worker is alive after all, -2 if the list is not of its filling any more
 local holder = redis.call('GET', lease) or ''
 if holder ~= expected_holder then return {-1} end
 local is_dead = holder == ''
-if is_dead and redis.call('SISMEMBER', drained, list) == 1 then return {-2} end
+if is_dead and is_shared == '1' and redis.call('SISMEMBER', drained, list) == 1 then return {-2} end
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
 if not is_dead and is_late(last_call, holder, number) then return {0} end -- what lies there by now may run
 local moved, charged = 0, {}
@@ -31,7 +32,7 @@ local function done(problem)
   apply(own, effects)
   if redis.call('EXISTS', list) == 0 then
     let_list_go(own, holds, false)
-    if is_dead then
+    if is_dead and is_shared == '1' then
       redis.call('SADD', drained, list)
       redis.call('EXPIRE', drained, 3600)
     end

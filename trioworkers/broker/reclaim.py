@@ -12,6 +12,7 @@ from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.errors import Refused
 from trioworkers.exits import on_exit, on_move
 from trioworkers.wire.numbers import count_in
+from trioworkers.wire.own_record import is_ours_alone
 from trioworkers.wire.packing import pack
 
 logger = logging.getLogger("trioworkers")
@@ -20,7 +21,7 @@ FORGET = script(
     __file__,
     "forget",
     keys=("lease", "list", "registry", "suspects", "holds", "drained"),
-    args=("own", "strike"),
+    args=("own", "strike", "is_shared"),
     preludes=ENDS,
 )
 CHARGE = script(__file__, "charge", keys=("crashes",), args=("keep_s", "times", "*jids"))
@@ -28,14 +29,14 @@ RECLAIM = script(
     __file__,
     "reclaim",
     keys=("lease", "list", "queue", "crashes", "dead", "holds", "drained", "last_call"),
-    args=("expected_holder", "work", "push", "in_list", "own", "number", "*payloads"),
+    args=("expected_holder", "work", "push", "in_list", "own", "number", "is_shared", "*payloads"),
     preludes=(*ENDS, "late"),
 )
 RECLAIM_HUGE = script(
     __file__,
     "reclaim_huge",
     keys=("lease", "list", "queue", "crashes", "dead", "drained", "unread"),
-    args=("expected_holder", "huge_bytes", "push", "before", "after", "most_crashes"),
+    args=("expected_holder", "huge_bytes", "push", "before", "after", "most_crashes", "is_shared"),
     preludes=("send", "unread"),
 )
 CRASHES_KEPT_S = 3 * 24 * 3600
@@ -76,7 +77,7 @@ class Reclaims(InProgress):
             most,
             self.dialect.put_back_with,
         ]
-        args += [*self.around_dead(queue), MAX_CRASHES_IN_COMPANY]
+        args += [*self.around_dead(queue), MAX_CRASHES_IN_COMPANY, _is_shared(process_id)]
         found = await self.connection.run(RECLAIM_HUGE, names, args)
         for size, is_buried in zip(found[::2], found[1::2], strict=True):
             where = "to dead, time and again workers died with it" if is_buried else "back to its queue as it came"
@@ -115,7 +116,7 @@ class Reclaims(InProgress):
             keys.last_call(process_id),
         ]
         args: list[str | bytes | int] = [holder, pack(work), self.dialect.put_back_with]
-        args += [int(self.dialect.keeps_records), keys.own, self.holder.next_call(), *payloads]
+        args += [int(self.dialect.keeps_records), keys.own, self.holder.next_call(), _is_shared(process_id), *payloads]
         with self.too_slow.watching(_way_back(keys.in_progress(queue, process_id))):
             moved, *error = await self.connection.run(RECLAIM, names, args)
         return moved, error[0].decode(errors="replace") if error else ""
@@ -130,7 +131,7 @@ class Reclaims(InProgress):
         names = [keys.lease(process_id), keys.in_progress(queue, process_id), keys.in_progress_lists]
         names += [keys.suspects(process_id), keys.holds(queue, process_id)]
         names.append(keys.drained(process_id))
-        await self.connection.run(FORGET, names, [keys.own, int(strike)])
+        await self.connection.run(FORGET, names, [keys.own, int(strike), _is_shared(process_id)])
 
     async def crashes(self, jids: Sequence[str]) -> Mapping[str, int]:
         """The crash counts of these jobs, how many workers died under each; those without one are left out."""
@@ -161,6 +162,15 @@ class Reclaims(InProgress):
         except Refused:  # as above: then nobody is charged
             return {}
         return {jid.decode(errors="replace"): how == ALONE.encode() for jid, how in noted.items()}
+
+
+def _is_shared(process_id: str) -> int:
+    """1 if other programs may have this process id, too.
+
+    Where none can, what comes to the list late was moved there for our dead worker: by a wait that it had sent, and that reached Redis after the list
+    was emptied.
+    """
+    return int(not is_ours_alone(process_id))
 
 
 def _way_back(key: str) -> str:

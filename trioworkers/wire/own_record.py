@@ -37,6 +37,16 @@ class Identity:
         return f"{self.hostname}:{self.pid}:{self.nonce}"
 
 
+NONCE_LENGTH = 12
+
+
+def is_ours_alone(process_id: str) -> bool:
+    """Whether a process id is an identity, as a worker has that was given no name: no other program has it, nor another worker ever again."""
+    _, _, rest = process_id.partition(":")
+    pid, _, nonce = rest.rpartition(":")
+    return len(nonce) == NONCE_LENGTH and set(nonce) <= set("0123456789abcdef") and pid.isascii() and pid.isdigit()
+
+
 def encode_lease(identity: Identity) -> str:
     """What stands in the lease of `identity`."""
     return msgspec.json.encode(identity).decode()
