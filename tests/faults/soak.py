@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +34,8 @@ CONCURRENCY = 25
 LEASE_S = 2.0
 NAMES = ("w1", "w2", "w3")
 HALF = 0.5
+STILL_S = 60.0
+"""So long nothing may move before what is left is stuck: longer than any of our intervals."""
 WITH_BATCHES = ("one", "processes")
 """Where nothing is undone that was acknowledged."""
 BATCH_EVERY = 20
@@ -230,12 +232,37 @@ class Soak:
     # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _come_to_rest(self) -> list[str]:
-        """Wait until everything is done; returns what is still where it should not be."""
-        try:
-            wait_for(lambda: not self._places(), "everything is done")
-        except AssertionError:
-            return [f"{count} in {place}" for place, count in self._places().items()]
+        """Wait until everything is done; returns what is still where it should not be when nothing has moved for long.
+
+        However much there is to be done, and however slow the machine: what gets on is not stuck.
+        """
+        seen, moved_at = self._seen(), time.monotonic()
+        while seen[0]:
+            if time.monotonic() - moved_at > STILL_S:
+                return [*(f"{count} in {place}" for place, count in seen[0].items()), *self._in_progress()]
+            time.sleep(0.1)
+            before, seen = seen, self._seen()
+            moved_at = moved_at if seen == before else time.monotonic()
         return []
+
+    def _seen(self) -> tuple[dict[str, int], int]:
+        return self._places(), self._jobs.runs.stat().st_size
+
+    def _in_progress(self) -> Iterator[str]:
+        """What lies in whose list, whether that worker lives, what was noted of the job, and where each worker is."""
+        for key in map(str, self._topology.command("KEYS", "queue:*:inprogress")):  # type: ignore[call-overload]
+            for payload in map(str, self._topology.command("LRANGE", key, 0, -1)):  # type: ignore[call-overload]
+                lease = self._topology.command("GET", f"tw:lease:{key.split(':')[2]}")
+                noted = [
+                    line for line in self._jobs.runs.read_text().splitlines() if json.loads(payload)["jid"] in line
+                ]
+                yield f"{key}: {payload[:500]}\n  lease: {lease}\n  noted: {noted}"
+        living = [worker for worker in self._logs if worker.process.poll() is None]
+        for worker in living:
+            worker.signal(signal.SIGTTIN)
+        time.sleep(2)
+        for worker in living:
+            yield f"worker {worker.process.pid}: {worker.text[-2000:]}"
 
     def _places(self) -> dict[str, int]:
         counts = {name: int(str(self._topology.command("ZCARD", name))) for name in ("retry", "schedule")}
