@@ -148,6 +148,23 @@ def test_who_was_silent_when_it_began_is_not_counted_again(tmp_path: Path, monke
     assert values(what)["settled_total{}"] == 3
 
 
+def test_who_is_about_to_listen_is_not_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    what = Gathered(tmp_path)
+
+    class Slow(socket.socket):
+        def listen(self, backlog: int = 0, /) -> None:
+            assert values(what)["worker_processes{}"] == 0
+            super().listen(backlog)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", Slow)
+        one = process(tmp_path, "1")
+        counting = one.__enter__()
+    counting.work(5)
+    assert values(what)["settled_total{}"] == 5
+    one.__exit__(None, None, None)
+
+
 @pytest.mark.parametrize("text", [b"", b"\x00", b"\xc1" * 10, b"[]", b"\x91\x90"])
 def test_what_is_cut_off_or_something_else_is_no_answer(text: bytes):
     assert decode(text) is None or decode(text) == list[Told]()

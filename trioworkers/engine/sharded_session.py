@@ -84,6 +84,7 @@ class ShardedSession(Session):
             for name, side in sides.items():
                 side.worker.send_elsewhere(outboxes[name])
             self.worker = worker = ShardedWorker(parts, [Forwarder(name, outboxes).run for name in sides])
+            worker.tell_of_hosts(resources.hosts)
             observe(app, worker, runners[0], resources, _Links([side.connection.link for side in sides.values()]))
             stack.enter_context(
                 watching(worker.lists, lambda: max(side.connection.link.heard_at for side in sides.values()))

@@ -23,6 +23,7 @@ from trioworkers.health import Health
 from trioworkers.jobs.limits import FleetLimit
 from trioworkers.jobs.observers import Observer
 from trioworkers.wire.capsule import Capsule
+from trioworkers.wire.hosts import HostState
 
 logger = logging.getLogger("trioworkers")
 
@@ -158,6 +159,16 @@ class ShardedWorker(Worker):
     def reclaimed(self) -> int:
         """How many jobs of dead workers it has put back."""
         return sum(each.reclaimed for each in self._workers)
+
+    @property
+    def hosts(self) -> Sequence[HostState]:
+        """See `Worker.hosts`. Its parts call over one client: what one of them knows is all there is."""
+        return next((each.hosts for each in self._workers if each.hosts), ())
+
+    def tell_of_hosts(self, hosts: Callable[[], Sequence[HostState] | None]) -> None:
+        """See `Worker.tell_of_hosts`: every Redis is told."""
+        for each in self._workers:
+            each.tell_of_hosts(hosts)
 
     # ── what it is told ────────────────────────────────────────────────────────────────────────────────────────────────
 

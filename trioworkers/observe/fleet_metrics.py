@@ -8,13 +8,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from trioworkers.broker.people.contents import QueueState
 from trioworkers.broker.people.inspection import Totals
-from trioworkers.printable import on_one_line
+from trioworkers.observe.metrics import label
 from trioworkers.wire.process_records import Process
 
 MOST_QUEUES = 1000
-"""Of so many queues something is told; others can make as many as they like."""
+"""Of so many queues something is told, first of those that a process fetches from: others can make as many as they like."""
 MOST_HOSTS = 1000
-NAME_CHARACTERS = 200
 OWN_LABEL = "(own)"
 """An App's own Redis among its shards: an empty label would be none. No shard can have that name."""
 
@@ -38,7 +37,11 @@ def fleet_metrics(
     for place, size in totals.sets.items():
         if place not in ("scheduled", "retry", "dead"):
             yield gauge(f"trioworkers_{place}_jobs", f"Jobs in the place `{place}`", value=size)
-    shown = queues[:MOST_QUEUES]
+    slots, serving = _by_queue(processes)
+    shown = sorted(queues, key=lambda queue: (queue.name not in serving, queue.name))[:MOST_QUEUES]
+    yield gauge(
+        "trioworkers_known_queues", f"Queues, of which at most {MOST_QUEUES} are told of one by one", value=len(queues)
+    )
     yield _by_name(
         "sidekiq_queue_latency_seconds", "Age of what is fetched next", ((q.name, q.latency_s or 0.0) for q in shown)
     )
@@ -48,7 +51,6 @@ def fleet_metrics(
         "How long what runs longest has run",
         ((queue.name, longest_s.get(queue.name, 0.0)) for queue in shown),
     )
-    slots, serving = _by_queue(processes)
     yield _by_name(
         "sidekiq_queue_workers",
         "Slots of all processes that fetch from it",
@@ -80,13 +82,10 @@ def of_shards(shards: Mapping[str, Iterable[Metric] | None]) -> Iterator[Metric]
 
 def _by_name(name: str, about: str, values: Iterable[tuple[str, float]]) -> Metric:
     family = GaugeMetricFamily(name, about, labels=("name",))
-    for label, value in values:
-        family.add_metric((_label(label),), value)
+    # Names that look alike on one line are told once: a scrape with one series twice may be refused as a whole.
+    for shown, value in {label(each): value for each, value in values}.items():
+        family.add_metric((shown,), value)
     return family
-
-
-def _label(text: str) -> str:
-    return on_one_line(text)[:NAME_CHARACTERS]
 
 
 def _by_queue(processes: Sequence[Process]) -> tuple[dict[str, int], dict[str, int]]:
@@ -101,8 +100,8 @@ def _by_queue(processes: Sequence[Process]) -> tuple[dict[str, int], dict[str, i
 
 def _hosts(processes: Sequence[Process]) -> Metric:
     counts: dict[tuple[str, str], int] = {}
-    for process in processes:
-        key = _label(process.identity.partition(":")[0]), "true" if process.quiet else "false"
+    for process in sorted(processes, key=lambda each: each.identity):
+        key = label(process.identity.partition(":")[0]), "true" if process.quiet else "false"
         if key in counts or len(counts) < MOST_HOSTS:
             counts[key] = counts.get(key, 0) + 1
     family = GaugeMetricFamily("sidekiq_host_processes", "Processes of a machine", labels=("host", "quiet"))

@@ -1,13 +1,15 @@
 """`Metrics(app)`: what one worker does, and what its Redis holds, in Prometheus' text format. Over a registry of its own. Extra `metrics`.
 
-Values of labels are bounded: queues are those of the App, classes those that have a handler there, hosts the first hundred; whatever else comes is counted together.
+Values of labels are bounded: queues are those of the App, classes those that have a handler there (the first thousand that run), hosts the first hundred that are called;
+whatever else comes is counted together.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,11 +19,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from trioworkers.jobs.declarations import Declarations
 from trioworkers.outcome import Acknowledge, Bury, Discard, Expire, Outcome, Requeue, Retry, Snooze
+from trioworkers.printable import on_one_line
 from trioworkers.wire.hosts import HostState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "(other)"
 MOST_HOSTS = 100
+MOST_CLASSES = 1000
+"""An App may have handlers that a program made: of so many, on all queues together, each has figures of its own."""
+LABEL_CHARACTERS = 200
 SECONDS = (0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 LOOP_PATIENCE_S = 1.0
 
@@ -44,8 +50,12 @@ class Metrics:
 
     def __init__(self, app: Declarations) -> None:
         self.registry = CollectorRegistry()
-        self._classes = {(queue, name) for queue in app.queues for name in app.classes(queue)}
-        self._queues = frozenset(app.queues)
+        self._app = app
+        self._classes: Mapping[tuple[str, str], tuple[str, str]] = {}
+        """Of queues and classes that have figures of their own, and those that would: under which labels."""
+        self._own: set[tuple[str, str]] = set()
+        """Those that have."""
+        self._queues: frozenset[str] = frozenset()
         self._hosts: set[str] = set()
         self._worker: Any = None
         self._link: Any = None
@@ -81,19 +91,30 @@ class Metrics:
     # ── what the worker tells ──────────────────────────────────────────────────────────────────────────────────────────
 
     def started(self, worker: Any, link: Any) -> None:
-        """See `Observer`."""
+        """See `Observer`. What handlers there are is asked now: some may have been declared after this was made."""
+        app = self._app
+        self._queues = frozenset(app.queues)
+        self._classes = {(queue, name): (queue, label(name)) for queue in app.queues for name in app.classes(queue)}
         self._worker, self._link = worker, link
         self._token = trio.lowlevel.current_trio_token()
 
     def ended(self, delivery: Any, outcome: Outcome) -> None:
         """See `Observer`."""
         job = delivery.job
-        queue = delivery.queue if delivery.queue in self._queues else OTHER
-        name = job.job_class if job is not None and (queue, job.job_class) in self._classes else OTHER
+        queue, name = self._labels_of(delivery.queue, None if job is None else job.job_class)
         took_s = max(0.0, trio.current_time() - delivery.started_at)
         self._durations.labels(queue, name, _OUTCOMES.get(type(outcome), OTHER)).observe(took_s)
         if job is not None and job.enqueued_at_s is not None:
             self._waits.labels(queue).observe(max(0.0, time.time() - took_s - job.enqueued_at_s))
+
+    def _labels_of(self, queue: str, name: str | None) -> tuple[str, str]:
+        found = None if name is None else self._classes.get((queue, name))
+        if found is not None and found not in self._own:
+            if len(self._own) >= MOST_CLASSES:
+                found = None
+            else:
+                self._own.add(found)
+        return found or (queue if queue in self._queues else OTHER, OTHER)
 
     def called(self, host: str, outcome: str) -> None:
         """See `Observer`."""
@@ -153,6 +174,7 @@ class Metrics:
 
     def _host(self, host: str) -> str:
         """It, as long as they are not too many."""
+        host = label(host)
         if host not in self._hosts:
             if len(self._hosts) >= MOST_HOSTS:
                 return OTHER
@@ -169,6 +191,15 @@ class Metrics:
             answered.wait(LOOP_PATIENCE_S)
             return time.monotonic() - asked_at
         return None
+
+
+def label(text: str) -> str:
+    """Anything as the value of a label: on one line, valid UTF-8, and not long. Of what is cut off a digest stays, so that no two are one."""
+    shown = on_one_line(text)
+    if len(shown) <= LABEL_CHARACTERS:
+        return shown
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{shown[: LABEL_CHARACTERS - 9]}~{digest}"
 
 
 def render(families: Iterator[Metric]) -> bytes:

@@ -63,8 +63,12 @@ def telling(directory: Path, name: str, metrics: Metrics) -> Iterator[None]:
     """Tell whoever connects, while the block runs; what was counted in all stays behind as a file. Raises OSError."""
     path = directory / f"{name}-{os.getpid()}.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
+        unheard = path.with_suffix(".new")
+        listener.bind(str(unheard))
         listener.listen(16)
+        unheard.rename(
+            path
+        )  # seen from now on: who can't connect to what is seen takes us for dead, and clears it away
         thread = threading.Thread(target=_tell, args=(listener, metrics), name="trioworkers-metrics", daemon=True)
         thread.start()
         try:
