@@ -24,7 +24,7 @@ from those below."""
 WALLS = {
     "coredis": ("broker/redis",),
     "anyio": ("broker/redis",),
-    "redis": ("broker/redis_py.py", "asyncio.py"),
+    "redis": ("broker/redis_py.py", "asyncio/opening.py"),
     "httpx": ("http", "jobs/http_call.py"),
     "signal": (
         "process",

@@ -1,14 +1,11 @@
-"""Client for programs on asyncio: `from trioworkers.asyncio import Client`; needs `pip install 'trioworkers[sync]'`.
-
-A thin shell around `jobs/exchanges.py`, as `sync.py` is, over redis-py's asyncio half, which is imported with the first call.
-"""
+"""The client for asyncio: a thin shell around `jobs/exchanges.py`, as the blocking one is, over redis-py's asyncio half, which is imported with the first call."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -31,10 +28,9 @@ from trioworkers.jobs.exchanges import (
     result,
 )
 from trioworkers.jobs.meant_redis import MeantRedis, There
-from trioworkers.redis_url import RedisUrl, Tls
 from trioworkers.send import Send
 from trioworkers.sending import Sent
-from trioworkers.sync import MAX_CONNECTIONS, check_usable, checked_connections
+from trioworkers.sync.checks import MAX_CONNECTIONS, check_usable, checked_connections
 from trioworkers.wire.ended import decode_ended
 from trioworkers.wire.job import Job
 from trioworkers.wire.membership import Opening
@@ -43,7 +39,6 @@ if TYPE_CHECKING:
     import redis.asyncio
 
     from trioworkers.broker.asyncio_news import Listener, News
-    from trioworkers.jobs.layout import Layout
     from trioworkers.missed_ticks import Missed, Overlap
 
 __all__ = ["Client"]
@@ -84,6 +79,8 @@ class Client:
         """A client for the Redis, namespace and dialects of an App; `app.asyncio_client()` calls this. Raises ConfigurationError."""
         layout = app.layout
         if layout is not None:
+            from trioworkers.asyncio.sharded import ShardedClient  # noqa: PLC0415 - few apps have several Redises
+
             return ShardedClient(app, layout, retry_for, max_connections)
         client = cls.__new__(cls)
         client._begin(options_of(app), retry_for, max_connections)  # noqa: SLF001 - one of our own
@@ -269,67 +266,12 @@ class Client:
                 raise RuntimeError("a trioworkers.asyncio.Client belongs to one event loop: make another one for this")
             there.redis = None  # its sockets ended with their loop
         if there.redis is None:
-            there.redis = _open_client(there.url, self._max_connections)
+            from trioworkers.asyncio.opening import open_client  # noqa: PLC0415 - with the first call, not before
+
+            there.redis = open_client(there.url, self._max_connections)
             self._loop, self._listener = loop, None
         found: redis.asyncio.Redis = there.redis
         return found
-
-
-class ShardedClient(Client):
-    """What an App with several Redises has for a client: one for each of them, and what decides between them."""
-
-    def __init__(self, app: Declared, layout: Layout, retry_for: float, max_connections: int) -> None:
-        from trioworkers.jobs.sharded_exchanges import ShardedExchanges  # noqa: PLC0415 - few apps have several Redises
-
-        self._parts = {
-            name: Client.for_app(app.at(name), retry_for=retry_for, max_connections=max_connections)
-            for name in layout.names
-        }
-        exchanges = {name: part._there().exchanges for name, part in self._parts.items()}  # noqa: SLF001 - one of our own
-        self._all = There(ShardedExchanges(exchanges, layout, app.telemetry), nullcontext)  # each part explains its own
-
-    def __repr__(self) -> str:
-        return f"<trioworkers.asyncio.Client: {', '.join(f'{name}: {part!r}' for name, part in self._parts.items())}>"
-
-    def _there(self) -> There:
-        return self._all
-
-    async def aclose(self) -> None:
-        """Close its connections. A later call opens new ones."""
-        for part in self._parts.values():
-            await part.aclose()
-
-    async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as in `Client`
-        """See `Client.result`. It is looked for in all shards."""
-        return await self._do(lambda _: result(jid, timeout))
-
-    async def _step(self, step: Step, there: There, news: News | None) -> Any:
-        del news
-        match step:
-            case At(shard, its_step):
-                part = self._parts[shard]
-                its = part._there()  # noqa: SLF001 - one of our own
-                with its.explained():
-                    return await part._step(its_step, its, None)  # noqa: SLF001 - as above
-            case AskEnded():
-                return await self._ask_all(step, there)
-            case Listen(seconds=seconds) | Pause(seconds):
-                return await asyncio.sleep(seconds)
-        raise AssertionError(f"nobody knows where to {step}")
-
-    async def _ask_all(self, step: AskEnded, there: There) -> Any:
-        failed: BrokerError | None = None
-        for shard in self._parts:
-            try:
-                ended = await self._step(At(shard, step), there, None)
-            except BrokerError as error:
-                failed = error
-            else:
-                if ended is not None:
-                    return ended
-        if failed is not None:  # it may be there
-            raise failed
-        return None
 
 
 class _Sends:
@@ -353,47 +295,6 @@ class _Sends:
     async def cancel_batch(self, batch: str) -> bool:
         """See `Exchanges`."""
         return await self._client._do(lambda its: its.cancel_batch(batch))  # noqa: SLF001 - as above
-
-
-def _open_client(url: RedisUrl, max_connections: int) -> redis.asyncio.Redis:
-    import redis.asyncio  # noqa: PLC0415 - with the first call, not before
-    from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
-    from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
-
-    from trioworkers.broker.redis_py import POOL_PATIENCE_S, find_primary, options  # noqa: PLC0415 - as above
-    from trioworkers.tls_context import tls_context  # noqa: PLC0415 - as above
-
-    tls = url.tls or Tls()
-
-    class TlsConnection(redis.asyncio.Connection):  # type: ignore[misc]  # of whatever version
-        """As the blocking one."""
-
-        def _connection_arguments(self) -> Mapping[str, Any]:
-            encrypted = {"ssl": tls_context(tls), "server_hostname": self.host}
-            return {**super()._connection_arguments(), **encrypted}
-
-    class FoundConnection(TlsConnection if url.tls is not None else redis.asyncio.Connection):  # type: ignore[misc]
-        """To whatever server is the primary when it is opened."""
-
-        async def _connect(self) -> None:
-            self.host, self.port = await asyncio.to_thread(find_primary, url)
-            await super()._connect()
-
-    kind: type[Any] = redis.asyncio.Connection
-    if url.path is not None:
-        kind = redis.asyncio.UnixDomainSocketConnection
-    elif url.sentinels is not None or url.cluster is not None:
-        kind = FoundConnection
-    elif url.tls is not None:
-        kind = TlsConnection
-    pool = redis.asyncio.BlockingConnectionPool(
-        connection_class=kind,
-        max_connections=max_connections,
-        timeout=POOL_PATIENCE_S,
-        retry=Retry(NoBackoff(), 0),
-        **options(url),
-    )
-    return redis.asyncio.Redis(connection_pool=pool)
 
 
 def _check_loop() -> None:

@@ -1,32 +1,16 @@
-"""Client for programs that block: threads, forks, gevent. `from trioworkers.sync import Client`; needs `pip install 'trioworkers[sync]'`.
-
-A thin shell around `jobs/exchanges.py`. Imports neither Trio nor its Redis client, and redis-py only with the first call: a web process starts as
-quickly as before.
-"""
+"""The client that blocks: a thin shell around `jobs/exchanges.py`."""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trioworkers.chosen_redis import ChosenRedis
-from trioworkers.errors import BrokerError, ConfigurationError, Unavailable
-from trioworkers.jobs.batch import (
-    ABANDONED_AFTER_S,
-    Batch,
-    Members,
-    check_name,
-    members_of,
-    not_cancelled,
-    opening,
-    streamed,
-    waited_for,
-)
+from trioworkers.errors import BrokerError, Unavailable
+from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, opening, streamed
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
@@ -44,67 +28,21 @@ from trioworkers.jobs.exchanges import (
 )
 from trioworkers.jobs.meant_redis import MeantRedis, There
 from trioworkers.sending import Sent
+from trioworkers.sync.batch import OpenBatch
+from trioworkers.sync.checks import MAX_CONNECTIONS, check_may_block, check_usable, checked_connections, client_here
 from trioworkers.wire.ended import decode_ended
-from trioworkers.wire.job import Job, new_jid
+from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
-from trioworkers.wire.membership import OnFailure, Opening
 
 if TYPE_CHECKING:
     import redis
 
     from trioworkers.broker.blocking_news import News
-    from trioworkers.jobs.layout import Layout
     from trioworkers.missed_ticks import Missed, Overlap
 
 __all__ = ["Client"]
 
 T = TypeVar("T")
-MAX_CONNECTIONS = 50
-
-
-class OpenBatch:
-    """A batch to which members are added while some of them may run already: any number, sent as they come. See `Client.batch`."""
-
-    def __init__(self, do: Callable[[Callable[[Exchanges], Exchange[Any]]], Any], opening: Opening) -> None:
-        self.id = new_jid()
-        self._do = do
-        self._opening = opening
-        self._names: set[str] = set()
-        self._is_open = False
-
-    def __repr__(self) -> str:
-        return f"<OpenBatch {self.id} {self._opening.description!r}>"
-
-    def add(self, *jobs: Job, name: str = "", after: Iterable[Members] = (), on_failure: OnFailure = "wait") -> Members:
-        """Send members; returns what other members can wait for. The options are as those of `Batch.add`; whoever is waited for may have ended by then.
-
-        Raises as `Client.enqueue` does.
-        """
-        if not self._is_open:
-            raise RuntimeError("members are added inside the block: with client.batch() as batch")
-        members = members_of(jobs, self.id, waited_for(self.id, after, on_failure), on_failure, name)
-        if name:
-            check_name(name, len(jobs), self._names)
-            self._names.add(name)
-        self._do(lambda its: its.send(members))
-        return Members.of(self.id, members)
-
-    def __enter__(self) -> Self:
-        self._do(lambda its: its.open_batch(self.id, self._opening))
-        self._is_open = True
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._is_open = False
-        if error is None:
-            self._do(lambda its: its.seal_batch(self.id))
-        elif not isinstance(error, GeneratorExit):
-            try:
-                self._do(lambda its: its.cancel_batch(self.id))
-            except BrokerError as second:
-                error.add_note(not_cancelled(self.id, second))
 
 
 class Client:
@@ -140,6 +78,8 @@ class Client:
         """A client for the Redis, namespace and dialects of an App; `app.sync_client()` calls this. Raises ConfigurationError."""
         layout = app.layout
         if layout is not None:
+            from trioworkers.sync.sharded import ShardedClient  # noqa: PLC0415 - few apps have several Redises
+
             return ShardedClient(app, layout, retry_for, max_connections)
         client = cls.__new__(cls)
         client._begin(options_of(app), retry_for, max_connections)  # noqa: SLF001 - one of our own
@@ -164,7 +104,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         raise RuntimeError(
-            f"trioworkers.sync.Client blocks: use {_client_here()}, or `with` in a program that may block"
+            f"trioworkers.sync.Client blocks: use {client_here()}, or `with` in a program that may block"
         )
 
     async def __aexit__(self, *_: object) -> None:
@@ -322,96 +262,3 @@ class Client:
         if found is None:
             found = there.__dict__.setdefault("redis", open_client(there.url, self._max_connections))
         return found
-
-
-class ShardedClient(Client):
-    """What an App with several Redises has for a client: one for each of them, and what decides between them."""
-
-    def __init__(self, app: Declared, layout: Layout, retry_for: float, max_connections: int) -> None:
-        from trioworkers.jobs.sharded_exchanges import ShardedExchanges  # noqa: PLC0415 - few apps have several Redises
-
-        self._parts = {
-            name: Client.for_app(app.at(name), retry_for=retry_for, max_connections=max_connections)
-            for name in layout.names
-        }
-        exchanges = {name: part._there().exchanges for name, part in self._parts.items()}  # noqa: SLF001 - one of our own
-        self._all = There(ShardedExchanges(exchanges, layout, app.telemetry), nullcontext)  # each part explains its own
-
-    def __repr__(self) -> str:
-        return f"<trioworkers.sync.Client: {', '.join(f'{name}: {part!r}' for name, part in self._parts.items())}>"
-
-    def _there(self) -> There:
-        return self._all
-
-    def close(self) -> None:
-        """Close this process's connections. A later call opens new ones."""
-        for part in self._parts.values():
-            part.close()
-
-    def result(self, jid: str, *, timeout: float | None = None) -> Any:
-        """See `Client.result`. It is looked for in all shards."""
-        return self._do(lambda _: result(jid, timeout))
-
-    def _step(self, step: Step, there: There, news: News | None) -> Any:
-        del news
-        match step:
-            case At(shard, its_step):
-                part = self._parts[shard]
-                its = part._there()  # noqa: SLF001 - one of our own
-                with its.explained():
-                    return part._step(its_step, its, None)  # noqa: SLF001 - as above
-            case AskEnded():
-                return self._ask_all(step, there)
-            case Listen(seconds=seconds) | Pause(seconds):
-                return time.sleep(seconds)
-        raise AssertionError(f"nobody knows where to {step}")
-
-    def _ask_all(self, step: AskEnded, there: There) -> Any:
-        failed: BrokerError | None = None
-        for shard in self._parts:
-            try:
-                ended = self._step(At(shard, step), there, None)
-            except BrokerError as error:
-                failed = error
-            else:
-                if ended is not None:
-                    return ended
-        if failed is not None:  # it may be there
-            raise failed
-        return None
-
-
-def check_usable(options: ClientOptions, module: str) -> None:
-    """Raise ConfigurationError if a client with redis-py can't be had here, or has no use for this URL."""
-    from importlib.util import find_spec  # noqa: PLC0415 - with a client, not before
-
-    if options.chosen.url.startswith("embedded:"):
-        raise ConfigurationError(
-            f"{module}.Client starts no server: give it the URL of one, or run `trioworkers dev`, whose Redis it finds by itself"
-        )
-    if find_spec("redis") is None:
-        raise ConfigurationError(f"{module}.Client needs redis-py: pip install 'trioworkers[sync]'")
-
-
-def checked_connections(number: object) -> int:
-    """`max_connections` of a client. Raises ConfigurationError."""
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ConfigurationError(f"max_connections is a whole number from 1 on, not {number!r}")
-    return number
-
-
-def check_may_block() -> None:
-    """Raise RuntimeError in an event loop: whatever else runs there would stand still."""
-    client = _client_here()
-    if client:
-        raise RuntimeError(f"trioworkers.sync.Client would block this event loop: use {client} here, and await it")
-
-
-def _client_here() -> str:
-    """The client for the event loop that runs in this thread; "" for none."""
-    if (trio := sys.modules.get("trio")) is not None and trio.lowlevel.in_trio_run():
-        return "trioworkers.Client"
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - the one that doesn't raise; Django asks so, too
-        return "trioworkers.asyncio.Client"
-    return ""
