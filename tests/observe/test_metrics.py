@@ -173,18 +173,27 @@ def test_every_query_of_the_grafana_dashboard_finds_something(work: Callable[...
     text = get(f"http://127.0.0.1:{port}/metrics")
     of_calls = {"http_calls_total": "counter", "http_host_calls": "gauge", "http_host_paused": "gauge"}  # see below
     found = {name for name, _ in samples(text)} | {f"trioworkers_{name}" for name in of_calls}
+    found |= {"trioworkers_shard_up"}  # of several Redises: tests/web/test_web_shards.py
     assert all(f"# TYPE trioworkers_{name} {kind}" in text for name, kind in of_calls.items())
     assert "# TYPE trioworkers_event_loop_lag_seconds gauge" in text
     dashboard = json.loads((ROOT / "deploy/grafana.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     assert len(queries) > 20
+    everywhere = {"job", "instance", "shard"}  # of Prometheus itself; of several Redises
     for query in queries:
         names = re.findall(r"\b(?:sidekiq|trioworkers)_\w+", query)
         assert names, query
         assert set(names) <= found, query
         labels = {name.strip() for each in re.findall(r"by \(([^)]*)\)", query) for name in each.split(",")}
         known = {label for family in text_string_to_metric_families(text) for s in family.samples for label in s.labels}
-        assert labels <= known | {"host", "outcome"}, query
+        assert labels <= known | everywhere | {"host", "outcome"}, query
+    for target in (target for panel in dashboard["panels"] for target in panel["targets"]):
+        kept = re.match(r"(?:\w+\([0-9., ]*)?\w+ by \(([^)]*)\)|", target["expr"])
+        legend = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+        assert kept
+        assert legend <= (set(re.split(r", ?", kept[1])) if kept[1] else {"instance"}), target
+    variables = {each["name"] for each in dashboard["templating"]["list"]}
+    assert set(re.findall(r"\$([a-z]+)", " ".join(queries))) <= variables
 
 
 def test_the_grafana_dashboard_is_what_its_program_draws():
