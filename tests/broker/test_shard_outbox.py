@@ -228,6 +228,43 @@ async def test_keys_of_ours_that_are_no_hashes_keep_nothing_from_coming(two: Two
     assert await two.left() == 0
 
 
+WAY = ["q", "{b}:queue:q", "LPUSH", "{b}:queues"]
+OPENING = ["", False, {"success": ["q", "{b}:tw:inprogress", "LPUSH", "{b}:queues", "{}", False]}, False]
+ITEM = ["{}", "jid", "lock", "skip", 0, 0, [], 0]
+FORGED_ENTRIES = {
+    "another list": [[["q", "{b}:tw:repairs", ["{}"], "RPUSH", "{b}:queues"]], []],
+    "another set of names": [[["q", "{b}:queue:q", ["{}"], "LPUSH", "{b}:tw:batches"]], []],
+    "a queue of another name": [[["p", "{b}:queue:q", ["{}"], "LPUSH", "{b}:queues"]], []],
+    "no payload": [[["q", "{b}:queue:q", [7], "LPUSH", "{b}:queues"]], []],
+    "another sorted set": [[], [["{}", 1, False, "{b}:tw:limits"]]],
+    "other lists of seconds": [[], [["{}", 1, False, ["{b}:delayed_queue_schedule", "{b}:queue:", "{b}:timestamps:"]]]],
+    "somebody else's locks": [[], [], "{a}:tw:"],
+    "a lock's job for another list": [
+        [[*WAY[:2], [[*ITEM, ["q", "x", "LPUSH", "{b}:queues"]]], *WAY[2:]]],
+        [],
+        "{b}:tw:",
+    ],
+    "a member for another list": [
+        [],
+        [],
+        "{b}:tw:",
+        [["B", [], False, 0, [["j", "{}", ["q", "x", "LPUSH", "queues"], [], "wait", []]]]],
+    ],
+    "a callback for another list": [[], [], "{b}:tw:", [["B", [], OPENING, 1, []]]],
+}
+
+
+@pytest.mark.parametrize("forged", FORGED_ENTRIES.values(), ids=FORGED_ENTRIES)
+async def test_entry_can_name_no_key_but_those_of_jobs(two: Two, forged: Any):
+    """Whoever may write in one Redis of ours has no word in the others but jobs."""
+    await two.execute("RPUSH", two.keys["a"].outbox("b"), b"x" * 24 + pack(forged))
+    await two.execute("SADD", two.keys["a"].outboxes, "b")
+    before = await two.execute("KEYS", "{b}*")
+    received = await two.target.receive(await two.page())
+    assert "no entry of an outbox" in received.problem
+    assert await two.execute("KEYS", "{b}*") == before
+
+
 @pytest.mark.parametrize(
     "forged",
     [b"", b"garbage", pack([]), pack([[], 1]), pack([[[]], []]), pack([[["q", "q", ["x"], "SET", "queues"]], []])],

@@ -14,12 +14,38 @@ end
 if last > first + #ARGV - before_entries - 1 then return {last, 'BEYOND'} end
 if last >= first - 1 and id_of(last) ~= last_id then return {last, 'DIVERGED'} end
 local problem = ''
-local function is_entry(calls)
-  if type(calls) ~= 'table' or type(calls[1]) ~= 'table' or type(calls[2]) ~= 'table' then return false end
-  for _, p in ipairs(calls[1]) do -- whoever may write in that Redis has no word in this one but jobs
-    if type(p) ~= 'table' or p[4] ~= 'LPUSH' and p[4] ~= 'RPUSH' then return false end
+-- Whoever may write in that Redis has no word in this one but jobs: these go to queues and sets of scheduled jobs, and batches and locks lie where ours do.
+local function ends_with(text, what) return type(text) == 'string' and string.sub(text, -#what) == what end
+local function is_way(name, key, command, names)
+  return ends_with(names, 'queues') and type(name) == 'string' and key == string.sub(names, 1, -2) .. ':' .. name and (command == 'LPUSH' or command == 'RPUSH')
+end
+local function is_payload(p)
+  if type(p) ~= 'table' then return type(p) == 'string' end
+  local way = p[9]
+  return type(p[1]) == 'string' and (not way or type(way) == 'table' and is_way(way[1], way[2], way[3], way[4]))
+end
+local function all(list, is_right)
+  if type(list) ~= 'table' then return false end
+  for _, each in pairs(list) do
+    if not is_right(each) then return false end
   end
   return true
+end
+local function is_push(p) return type(p) == 'table' and is_way(p[1], p[2], p[4], p[5]) and all(p[3], is_payload) end
+local function is_later(l)
+  if type(l) ~= 'table' or not is_payload(l[1]) then return false end
+  local place = l[4]
+  if type(place) ~= 'table' then return ends_with(place, 'schedule') end
+  return ends_with(place[1], 'delayed_queue_schedule') and ends_with(place[2], 'delayed:') and ends_with(place[3], 'timestamps:')
+end
+local function is_successor(s) return type(s) == 'table' and is_payload(s[2]) and type(s[3]) == 'table' and is_way(s[3][1], s[3][2], s[3][3], s[3][4]) end
+local function is_callback(c) return type(c) == 'table' and is_way(c[1], c[2], c[3], c[4]) end
+local function is_op(op)
+  return type(op) == 'table' and all(op[5], is_successor) and (not op[3] or type(op[3]) == 'table' and all(op[3][3], is_callback))
+end
+local ours = string.sub(received, 1, -#'received' - 1)
+local function is_entry(calls)
+  return type(calls) == 'table' and all(calls[1], is_push) and all(calls[2], is_later) and (calls[3] == nil or calls[3] == ours) and (calls[4] == nil or all(calls[4], is_op))
 end
 for number = math.max(first, last + 1), first + #ARGV - before_entries - 1 do
   local entry = ARGV[before_entries + number - first + 1]
