@@ -19,25 +19,31 @@ HEAD = """\
 <!-- Written by `make docs` from the commands themselves. -->
 
 `trioworkers COMMAND --help` shows the same. `python -m trioworkers` is the same as `trioworkers`.
-`trioworkers --install-completion` has your bash, zsh or fish complete commands and options, and from Redis the names of queues, classes and
-processes and the jids of the jobs that are in front.
+`trioworkers --install-completion` installs completion for bash, zsh or fish. It completes commands and options. From Redis it completes names of queues,
+classes and processes, and the jids of the first jobs of each place.
 
-**Which Redis.** `run` takes what `--redis`, the `App` or `REDIS_URL` says, else `redis://localhost:6379/0`. `dev` likewise, but brings a server of
-its own where none answers at that address. All others take `--redis`, `REDIS_URL`, or the Redis of a `trioworkers dev` that runs in this directory
-or one above, in this order, else the same default.
+**Which Redis.** A command uses the first of these that is given:
 
-<a name="status"></a>**Exit status.** 0: done; for `run` and `dev` also: stopped by a signal, for being stopped is not failing. 1: failed, one line on stderr
-says why (no Redis, wrong password, no such job or file, several jobs whose jids begin so, nobody there to say yes, a job that does not stop); for `doctor`:
-a problem was found. 2: wrong usage, that is a command, option, filter or value that can't be, whatever Redis holds, also where it stands in the
-environment; nothing was looked at or done. 130: interrupted by Ctrl-C; what is done is done, the rest is as it was.
+- `run`: `--redis`, the `App`, `REDIS_URL`, `redis://localhost:6379/0`.
+- `dev`: the same. If no server answers at the last address, `dev` starts one.
+- all others: `--redis`, `REDIS_URL`, the Redis of a `trioworkers dev` that runs in this directory or one above, `redis://localhost:6379/0`.
 
-**Log** of `run` and `dev`, on stderr: `start`, then `done`, `fail` or `stop`, one line for each, with class, jid, queue, attempt and the time it took;
-`--log-level warning` leaves only what goes wrong. A failure says what is `next` and has a traceback that begins in your code. Arguments are never
-logged. `--log-format logfmt` and `json` have the same as fields: `time level logger pid message class jid queue attempt elapsed error next traceback`.
-Colours only on a terminal; `NO_COLOR` and `FORCE_COLOR` are obeyed.
+<a name="status"></a>**Exit status.**
 
-**Times.** People get their local time, in `show` with its distance from UTC, and lengths of time everywhere else. Machines get UTC: `--json` has epoch
-seconds, a log that goes elsewhere than to a terminal ISO 8601. Days that are counted (`stats`) are UTC's, as Sidekiq's are.
+| | |
+|---|---|
+| 0 | done. For `run` and `dev` also: stopped by a signal |
+| 1 | failed. One line on stderr says why: no Redis, a wrong password, no such job or file, several jobs whose jids begin so, nobody there to say yes, a job that does not stop. For `doctor`: a problem was found |
+| 2 | wrong usage: a command, option, filter, value or environment variable that can't be right, for any content of Redis. Nothing was read or done |
+| 130 | interrupted by Ctrl-C. Steps that were done stay done. The others were not begun |
+
+**Log.** `run` and `dev` write to stderr. Each job has a line `start`, and then a line `done`, `fail` or `stop`, with class, jid, queue, attempt and the time it took.
+The line of a failure also says what is `next`, and has a traceback that begins in your code. Arguments are never logged. `--log-level warning` keeps only
+lines about trouble. `--log-format logfmt` and `json` write fields: `time level logger pid message class jid queue attempt elapsed error next traceback`.
+There are colours only on a terminal. `NO_COLOR` and `FORCE_COLOR` change that.
+
+**Times.** People get local time. `show` adds the distance from UTC. Other commands give lengths of time. Machines get UTC: epoch seconds in `--json`, and ISO 8601 in
+a log that doesn't go to a terminal. `stats` counts days in UTC, as Sidekiq does.
 """
 
 OFTEN = 3
@@ -50,8 +56,8 @@ COMMON = """\
 TAIL = """\
 ## A Redis user for workers
 
-All that workers and these commands need, and no more (with a namespace `~NAMESPACE:*` and `&NAMESPACE:*` will do for `~*` and `&*`); `trioworkers doctor` tells what is missing. `&*` is for who waits for results:
-without it they are found half a second later.
+This user may do what workers and these commands need, and no more. With a namespace you can write `~NAMESPACE:*` and `&NAMESPACE:*` instead of `~*` and `&*`. `trioworkers doctor` says which permissions are missing.
+`&*` is for clients that wait for results. Without it they get a result half a second later.
 
 <!-- not run: a command of Redis; tests/broker/test_namespace.py gives it with keys of its own -->
 

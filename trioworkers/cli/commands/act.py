@@ -21,7 +21,7 @@ Jids = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[JID]...",
-        help="Jobs, wherever they are: a jid, or how a random one begins (6 characters or more, no other job's).",
+        help="Jobs in any place: a jid, or the beginning of a random jid (6 characters or more, if only one job has it).",
         autocompletion=complete("jids"),
     ),
 ]
@@ -31,9 +31,9 @@ In = Annotated[
         "--in", metavar="PLACE", help=f"Where: {shown(places_for('delete'))}.", autocompletion=complete("places")
     ),
 ]
-All = Annotated[bool, typer.Option("--all", help="All that are there.")]
+All = Annotated[bool, typer.Option("--all", help="All jobs in that place.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say how many it would be.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say how many jobs it would be.")]
 To = Annotated[
     str | None,
     typer.Option(
@@ -43,8 +43,8 @@ To = Annotated[
 
 
 @examples(
-    ("trioworkers retry 0b5f2d6c1f9b4a3e8d7c6b5a", "this one, now, whether it waits or is dead"),
-    ("trioworkers retry --where 'error~timeout'", "those of the retry set that timed out"),
+    ("trioworkers retry 0b5f2d6c1f9b4a3e8d7c6b5a", "this job, if it waits for a retry or is dead"),
+    ("trioworkers retry --where 'error~timeout'", "jobs of the retry set that timed out"),
     ("trioworkers retry --all --in dead --yes", "replay the dead set"),
 )
 def retry(
@@ -61,7 +61,7 @@ def retry(
 ) -> None:
     """Try failed jobs again now, waiting or dead.
 
-    As Sidekiq's "retry now": the attempt does not count: a job that fails again is where it was, with as many retries left. Default for --in: retry.
+    It works like Sidekiq's "retry now". The attempt does not count: a job that fails again goes back, with as many retries left as before. Default for --in: retry.
     """
     from trioworkers.broker.people import acts  # noqa: PLC0415 - `--help` should not wait for it
 
@@ -69,8 +69,8 @@ def retry(
 
 
 @examples(
-    ("trioworkers run-now 0b5f2d6c1f9b4a3e8d7c6b5a", "don't wait until it is due"),
-    ("trioworkers run-now --where class=Newsletter", "of what is scheduled"),
+    ("trioworkers run-now 0b5f2d6c1f9b4a3e8d7c6b5a", "this job, before it is due"),
+    ("trioworkers run-now --where class=Newsletter", "scheduled jobs of this class"),
     ("trioworkers run-now --all --in retry", "all retries at once"),
 )
 def run_now(
@@ -86,7 +86,7 @@ def run_now(
 ) -> None:
     """Run scheduled jobs or retries now, not when due.
 
-    Nothing else of them is changed. Default for --in: scheduled.
+    Nothing else changes. Default for --in: scheduled.
     """
     from trioworkers.broker.people import acts  # noqa: PLC0415 - as above
 
@@ -111,8 +111,8 @@ def requeue(
 ) -> None:
     """Put dead jobs back into their queue as they are.
 
-    Or retries, or scheduled ones; as Sidekiq's "add to queue". Used-up retries stay used up: a dead job that fails again is dead again (`retry` gives the attempt back). With --to also from
-    one queue into another. A running job: `cancel --requeue`. Default for --in: dead.
+    It works like Sidekiq's "add to queue", and also takes retries and scheduled jobs. Used retries stay used: a dead job that fails again is dead again (`retry` gives the attempt back).
+    With --to it also moves jobs from one queue into another. For a running job: `cancel --requeue`. Default for --in: dead.
     """
     from trioworkers.broker.people import acts  # noqa: PLC0415 - as above
 
@@ -136,7 +136,7 @@ def bury(
 ) -> None:
     """Move jobs that wait to the dead set.
 
-    As they are, as Sidekiq's "kill" does. The dead set keeps the latest 9,999 for 180 days, whoever buries. A running job: `cancel`.
+    It works like Sidekiq's "kill": the jobs don't change. The dead set keeps the latest 9,999 jobs for 180 days. For a running job: `cancel`.
     """
     from trioworkers.broker.people import acts  # noqa: PLC0415 - as above
 
@@ -161,7 +161,7 @@ def delete(
 ) -> None:
     """Delete jobs that wait.
 
-    For ever (`export` keeps them). A running job: `cancel --discard`.
+    They are gone for ever. To keep them, `export` them first. For a running job: `cancel --discard`.
     """
     from trioworkers.broker.people import acts  # noqa: PLC0415 - as above
 
@@ -192,7 +192,7 @@ def _act(
 
 @examples(
     ("trioworkers purge track", "asks first"),
-    ("trioworkers purge track --yes", "doesn't"),
+    ("trioworkers purge track --yes", "doesn't ask"),
 )
 def purge(
     queue: Queue,
@@ -201,9 +201,9 @@ def purge(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Delete a queue with all that wait in it.
+    """Delete a queue with all jobs that wait in it.
 
-    The next in turn first; what is sent meanwhile stays, and running jobs go on.
+    It begins with the job that is next in turn. Jobs that are sent meanwhile stay. Running jobs go on.
     """
     from trioworkers.cli.move_jobs import purge as purge_queue  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above

@@ -11,14 +11,14 @@ from trioworkers.cli.commands.options import Json, Limit, Namespace, Redis
 
 
 @examples(
-    ("trioworkers batches", "which are open, running, over, or have dead members"),
-    ("trioworkers batches --json | jq -r 'select(.state == \"open\").batch'", "those that nobody has sealed"),
+    ("trioworkers batches", "with their state: open, running, over, or with dead members"),
+    ("trioworkers batches --json | jq -r 'select(.state == \"open\").batch'", "the batches that nobody has sealed"),
 )
 def batches(*, limit: Limit = 25, json: Json = False, redis: Redis = None, namespace: Namespace = None) -> None:
-    """Show batches, the one that moved last first.
+    """Show batches, the one that changed last first.
 
-    A batch that is over is forgotten a day later; one with dead members when these are retried or deleted, or after 180 days. Open: whoever
-    streams members into it has not ended, or died at it; then `batch cancel` ends it.
+    A batch that is over is forgotten a day later. A batch with dead members is forgotten when these are retried or deleted, or after 180 days. An open batch still gets members
+    from its program. If that program died, end the batch with `batch cancel`.
     """
     from trioworkers.cli import batch_list  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
@@ -29,12 +29,12 @@ def batches(*, limit: Limit = 25, json: Json = False, redis: Redis = None, names
 @examples(
     ("trioworkers batch 1f0c9c6e3a5b", "how far it is, and where its members are"),
     ("trioworkers batch retry 1f0c9c6e3a5b", "its dead members are tried again"),
-    ("trioworkers batch cancel 1f0c9c6e3a5b", "what waits is deleted, what runs is cancelled"),
+    ("trioworkers batch cancel 1f0c9c6e3a5b", "waiting members are deleted, running ones are cancelled"),
 )
 def batch(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="[cancel|retry] BATCH", help="The id of a batch, alone or behind what to do with it."),
+        typer.Argument(metavar="[cancel|retry] BATCH", help="The id of a batch, alone or after cancel or retry."),
     ],
     *,
     json: Json = False,
@@ -43,8 +43,8 @@ def batch(
 ) -> None:
     """Show one batch, cancel it, or retry its dead members.
 
-    `cancel`: it takes no more members; those that wait are deleted, those that run are cancelled and discarded, batches that lie in it likewise. Then
-    its `on_finished` is sent, and `on_success` never. Status 1 for one that is over.
+    `cancel`: the batch takes no more members. Members that wait are deleted. Members that run are cancelled and discarded. The same happens to batches within it. Then
+    its `on_finished` is sent, but not its `on_success`. Status 1: the batch is over.
     """
     from trioworkers.cli import batch_list  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above

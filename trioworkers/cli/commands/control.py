@@ -41,7 +41,7 @@ Processes = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PROCESS]...",
-        help="A process id, or how an identity begins (see `trioworkers ps`).",
+        help="A process id, or the beginning of an identity (see `trioworkers ps`).",
         autocompletion=complete("processes"),
     ),
 ]
@@ -50,7 +50,7 @@ Everyone = Annotated[bool, typer.Option("--all", help="All processes that there 
 
 @examples(
     ("trioworkers cancel 0b5f2d6c1f9b4a3e8d7c6b5a", "stop it; it goes to the dead set"),
-    ("trioworkers cancel 0b5f2d6c1f9b4a3e8d7c6b5a --requeue", "stop it; it runs again, soon and elsewhere maybe"),
+    ("trioworkers cancel 0b5f2d6c1f9b4a3e8d7c6b5a --requeue", "stop it; it runs again soon, maybe elsewhere"),
 )
 def cancel(
     jid: Annotated[str, typer.Argument(metavar="JID", help=JID_HELP, autocompletion=complete("running_jids"))],
@@ -60,11 +60,11 @@ def cancel(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Stop a running job, whichever worker runs it.
+    """Stop a running job, on any worker.
 
-    Its scope is cancelled and its CPU work killed; the worker receives it within a second or so, and has 5 seconds to say how it went. The job
-    goes to the dead set with the reason "cancelled by an operator": put back by itself it would only run again, and forgotten nobody
-    could look at it. Status 1 if it isn't running, runs in Ruby, or does not stop when it is cancelled.
+    Its scope is cancelled, and its CPU work is killed. The worker receives the message within about a second, and has 5 seconds to answer. The job
+    goes to the dead set with the reason "cancelled by an operator". There you can look at it, and it doesn't run again by itself.
+    Status 1: the job isn't running, runs in Ruby, or does not stop when it is cancelled.
     """
     from trioworkers.cli import control_workers  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
@@ -82,9 +82,9 @@ def cancel(
 def pause(queues: Queues = None, *, classes: Classes = None, redis: Redis = None, namespace: Namespace = None) -> None:
     """Pause a queue or a class, for all workers.
 
-    Received within a second (2.5, by a worker that runs nothing), also by workers that start later, and kept in Redis until `resume`. Jobs that run go on. Jobs of a paused
-    class are held in the schedule set without counting an attempt; they check every 5 to 8 minutes whether they may run.
-    A paused queue is in Sidekiq Pro's own set; the open Sidekiq shows it (from 8.1.1 on) but fetches all the same.
+    Workers receive this within a second, idle workers within 2.5 seconds. It also holds for workers that start later. Redis keeps it until `resume`. Running jobs go on.
+    Jobs of a paused class are held in the schedule set. No attempt is counted. Every 5 to 8 minutes they are checked again.
+    A paused queue is in the set that Sidekiq Pro uses. The open Sidekiq shows it (from 8.1.1 on), but still fetches from the queue.
     """
     from trioworkers.cli import control_workers  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
@@ -95,7 +95,7 @@ def pause(queues: Queues = None, *, classes: Classes = None, redis: Redis = None
 
 @examples(
     ("trioworkers resume track", "fetched again within 2.5 seconds"),
-    ("trioworkers resume --class TrackUserJob", "what was held is back in its queue, too"),
+    ("trioworkers resume --class TrackUserJob", "held jobs are back in their queue, too"),
 )
 def resume(
     queues: Paused = None, *, classes: PausedClasses = None, redis: Redis = None, namespace: Namespace = None
@@ -113,14 +113,14 @@ def _need(queues: list[str] | None, classes: list[str] | None) -> None:
         raise typer.BadParameter("what? Give a QUEUE, or --class CLASS")
 
 
-@examples(("trioworkers quiet w1", "before a deploy"), ("trioworkers quiet --all", "everybody"))
+@examples(("trioworkers quiet w1", "before a deploy"), ("trioworkers quiet --all", "all processes"))
 def quiet(
     processes: Processes = None, *, everyone: Everyone = False, redis: Redis = None, namespace: Namespace = None
 ) -> None:
-    """Have processes fetch no more; what runs goes on.
+    """Tell processes to fetch no more; running jobs go on.
 
-    Sidekiq's signal TSTP: Ruby's processes obey, too. Received with the next heartbeat, within 5 seconds by ours (a sixth of the lease)
-    and 10 by Ruby's. There is no way back but a restart; `pause` has one.
+    This is Sidekiq's signal TSTP, so Ruby's processes obey, too. Our processes receive it with the next heartbeat, within 5 seconds (a sixth of the lease). Ruby's
+    processes receive it within 10 seconds. Only a restart makes them fetch again. To stop for a while, use `pause`.
     """
     from trioworkers.cli import control_workers  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
@@ -129,14 +129,14 @@ def quiet(
     in_session(lambda session: control_workers.signal(session, processes, "TSTP"), redis, namespace)
 
 
-@examples(("trioworkers stop w1", "as TERM would"), ("trioworkers stop --all", "everybody"))
+@examples(("trioworkers stop w1", "the same as TERM"), ("trioworkers stop --all", "all processes"))
 def stop(
     processes: Processes = None, *, everyone: Everyone = False, redis: Redis = None, namespace: Namespace = None
 ) -> None:
-    """Stop processes: no more jobs, then the deadline.
+    """Stop processes: no new jobs, then the deadline.
 
-    Sidekiq's signal TERM: jobs get the shutdown timeout, the rest goes back to its queue. Ruby's processes obey, too. Received with the
-    next heartbeat, within 5 seconds by ours (a sixth of the lease) and 10 by Ruby's.
+    This is Sidekiq's signal TERM, so Ruby's processes obey, too. Running jobs have the shutdown timeout to end. The others go back to their queue. Our processes receive
+    it with the next heartbeat, within 5 seconds (a sixth of the lease). Ruby's processes receive it within 10 seconds.
     """
     from trioworkers.cli import control_workers  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above

@@ -14,13 +14,13 @@ Action = Literal["show", "history", "run", "pause", "resume", "explain", "create
 
 
 @examples(
-    ("trioworkers cron", "all of them, the next to be due first"),
+    ("trioworkers cron", "all periodic jobs, the next one first"),
     ("trioworkers cron show Report", "its next five times, in its zone and in UTC"),
     ("trioworkers cron history Report", "its last 20 runs, and how each ended"),
-    ("trioworkers cron run Report", "now, besides"),
+    ("trioworkers cron run Report", "an extra run, now"),
     ("trioworkers cron pause Report", "until `cron resume Report`"),
-    ('trioworkers cron explain "30 2 * * *" --tz Europe/Berlin', "when that would be"),
-    ('trioworkers cron create nightly "0 4 * * *" reports Report 7', "an entry that lives in Redis only"),
+    ('trioworkers cron explain "30 2 * * *" --tz Europe/Berlin', "when this expression comes next"),
+    ('trioworkers cron create nightly "0 4 * * *" reports Report 7', "an entry that exists only in Redis"),
 )
 def cron(
     action: Annotated[
@@ -31,7 +31,7 @@ def cron(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="QUEUE/CLASS, its class, or the name it was given; with explain an expression.",
+            help="QUEUE/CLASS, the class, or the name of the entry. With explain: an expression.",
             autocompletion=complete("periodic"),
         ),
     ] = None,
@@ -42,23 +42,25 @@ def cron(
     *,
     tz: Annotated[str, typer.Option(help="With explain and create: an IANA zone.")] = "UTC",
     missed: Annotated[
-        Literal["one", "all", "skip"], typer.Option(help="With create: which missed ticks are made up for.")
+        Literal["one", "all", "skip"], typer.Option(help="With create: which missed ticks are sent later.")
     ] = "one",
     overlap: Annotated[
         Literal["allow", "skip", "wait"], typer.Option(help="With create: whether a run may begin while another runs.")
     ] = "allow",
     jitter: Annotated[
-        float, typer.Option(min=0, callback=a_number, help="With create: up to so many seconds later.")
+        float, typer.Option(min=0, callback=a_number, help="With create: run it up to so many seconds later.")
     ] = 0.0,
     active_job: Annotated[bool, typer.Option("--active-job", help="With create: a job of Rails' ActiveJob.")] = False,
     json: Json = False,
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show periodic jobs: what is due when, and how it went; run, pause, resume one; create and delete those that live in Redis only.
+    """Show periodic jobs; run, pause, resume, create, delete them.
 
-    What code declares is changed there; it leaves when no live worker has declared it for 10 minutes. A paused entry misses its ticks, and none is made up for when it
-    is resumed.
+    You can create and delete entries that exist only in Redis.
+
+    Change entries of code in the code. Such an entry is removed when no live worker has declared it for 10 minutes. The ticks of a paused entry are not sent, also
+    not when it is resumed.
     """
     from trioworkers.cli import periodic as what  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above

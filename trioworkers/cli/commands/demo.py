@@ -13,12 +13,12 @@ from trioworkers.cli.commands.examples import examples
 def demo(
     *,
     redis: Annotated[
-        str, typer.Option(help="A Redis to use instead of a private one; it should be empty.")
+        str, typer.Option(help="Use this Redis instead of a private one. It should be empty.")
     ] = "embedded:",
 ) -> None:
     """Show a worker at work, on 2,050 jobs.
 
-    The example handlers run 2,000 tracking jobs, solve 50 puzzles and bind a book of 12, a batch; at the end it is said what came of them.
+    The example handlers run 2,000 tracking jobs, solve 50 puzzles, and bind a book in a batch of 12. At the end you see a summary.
     """
     from trioworkers.cli.demo_run import demo as run_demo  # noqa: PLC0415 - dear to import
     from trioworkers.cli.usage import check_url  # noqa: PLC0415 - as above

@@ -12,9 +12,9 @@ from trioworkers.cli.commands.options import LogFormat, LogLevel, Target
 
 
 @examples(
-    ("trioworkers dev app.py", "everything that app.py needs, a Redis included"),
-    ("trioworkers dev app.py --redis redis://localhost:6379/5", "on a Redis of yours"),
-    ("trioworkers dev shop.jobs:app --watch ../shared", "restarts when that changes, too"),
+    ("trioworkers dev app.py", "a worker, and a Redis if there is none"),
+    ("trioworkers dev app.py --redis redis://localhost:6379/5", "with your own Redis"),
+    ("trioworkers dev shop.jobs:app --watch ../shared", "also restarts when ../shared changes"),
 )
 def dev(
     target: Target,
@@ -23,25 +23,26 @@ def dev(
         str | None,
         typer.Option(
             help="redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded:[DIRECTORY]. Default: what the App says, REDIS_URL, "
-            "redis://localhost:6379/0 if one is there, else one of its own."
+            "redis://localhost:6379/0 if one answers there, or a new one."
         ),
     ] = None,
     watch: Annotated[
         list[Path] | None,
-        typer.Option(help="Also restart when Python files there change. May be given several times."),
+        typer.Option(help="Also restart when Python files in this directory change. May be given several times."),
     ] = None,
     shutdown_timeout: Annotated[
-        float, typer.Option(help="Seconds that running jobs get at a restart; then they go back to their queue.")
+        float,
+        typer.Option(help="Seconds that running jobs have to end at a restart. Then they go back to their queue."),
     ] = 1.0,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
 ) -> None:
     """Run a worker while you write its code.
 
-    It restarts when a file changes that it has imported, or one is new beside these, and brings a Redis if there is none. Its own Redis keeps its data in .trioworkers/ in this directory, so that jobs survive a restart. While it runs, the other
-    commands find its Redis from this directory and those below without any option. A syntax error is shown and waited out; what no change of the code
-    would mend (no such file, no server program, a wrong password) ends it with status 1.
-    Ctrl-C stops it all; a second one does not wait for running jobs.
+    It restarts when a file that it has imported changes, or when a new file appears beside them. If there is no Redis, it starts one. This Redis keeps its data in .trioworkers/ in this directory, so jobs survive a restart.
+    While it runs, the other commands find its Redis without an option, in this directory and those below. After a syntax error it waits for the next change. If no change of the code
+    can help (no such file, no server program, a wrong password), it ends with status 1.
+    Ctrl-C stops everything. A second Ctrl-C does not wait for running jobs.
     """
     from trioworkers.cli.dev.reload import develop  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.dev.worker_process import Wishes  # noqa: PLC0415 - as above

@@ -19,27 +19,28 @@ from trioworkers.cli.commands.options import Json, Namespace, Redis, a_number
 def doctor(
     target: Annotated[
         str | None,
-        typer.Argument(metavar="TARGET", help="An App to check as well, as for `run`; its Redis is looked at."),
+        typer.Argument(metavar="TARGET", help="An App, as for `run`. It is checked, too, and so is its Redis."),
     ] = None,
     *,
     redis: Redis = None,
     namespace: Namespace = None,
     grace: Annotated[
         float | None,
-        typer.Option(min=0, callback=a_number, help="Seconds that whoever stops the worker waits before it kills."),
+        typer.Option(min=0, callback=a_number, help="Seconds between the signal that stops the worker and the kill."),
     ] = None,
     manifest: Annotated[
         Path | None,
         typer.Option(
-            help="Where these seconds stand, and what else is looked at: a Kubernetes manifest, a systemd unit, a compose file or a Dockerfile."
+            help="A file that says these seconds and is checked, too: a Kubernetes manifest, a systemd unit, a compose file or a Dockerfile."
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as problems for the exit status.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings also give exit status 1.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong, and what to do about it.
 
-    Checks Redis, permissions, queues, this machine, and if given your App and its deployment. Changes nothing. Status 1 if there is a problem (with --strict: or a warning).
+    It checks Redis, permissions, queues, and this machine. With a TARGET it also checks your App, and with --manifest its deployment. It changes nothing.
+    Status 1: there is a problem (with --strict: or a warning).
     """
     from trioworkers.cli.findings import examine, show  # noqa: PLC0415 - `--help` should not wait for it
 

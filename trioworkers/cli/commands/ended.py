@@ -17,8 +17,8 @@ from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Redis,
 def watch(jid: Jid, *, json: Json = False, redis: Redis = None, namespace: Namespace = None) -> None:
     """Show how far a job is, until it has ended.
 
-    What it says itself, by `ctx.progress(at, total, "message")`. Status 1 if it is dead, was deleted, or ended otherwise without success; of one that
-    neither says how far it is nor keeps its result only that it is over.
+    It shows what the job says with `ctx.progress(at, total, "message")`. Status 1: the job is dead, was deleted, or ended without success in another way. If a job
+    has no progress and keeps no result, you only see that it is over.
     """
     from trioworkers.cli import ended_jobs  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
@@ -37,9 +37,9 @@ def result(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show what a job returned that keeps its result (`keep_result`).
+    """Show the result of a job that keeps it (`keep_result`).
 
-    As JSON. Status 1, and the reason, for one that is dead, ended otherwise, or has not ended.
+    The result is JSON. If the job is dead, ended in another way, or has not ended, you see the reason. The status is 1 then.
     """
     from trioworkers.cli import ended_jobs  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
@@ -48,8 +48,8 @@ def result(
 
 
 @examples(
-    ("trioworkers finished", "which classes keep how their jobs ended"),
-    ("trioworkers finished ImportJob", "the last ones: when, how, how long it took"),
+    ("trioworkers finished", "the classes that keep how their jobs ended"),
+    ("trioworkers finished ImportJob", "the last jobs: when and how they ended, how long they took"),
     ("trioworkers finished ImportJob --json --limit 0 | jq .took", "for scripts"),
 )
 def finished(
@@ -60,7 +60,10 @@ def finished(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show how the last jobs of a class ended (`keep_finished`), the newest first."""
+    """Show how the last jobs of a class ended (`keep_finished`).
+
+    The newest come first.
+    """
     from trioworkers.cli import ended_jobs  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 

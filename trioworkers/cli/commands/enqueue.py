@@ -13,9 +13,9 @@ from trioworkers.cli.commands.options import Namespace, Queue, Redis, a_number
 
 @examples(
     ("trioworkers enqueue default add 1 2", "the class add with two numbers"),
-    ("trioworkers enqueue default greet Zoë", "what isn't JSON is a string"),
+    ("trioworkers enqueue default greet Zoë", "an argument that isn't JSON is a string"),
     ("trioworkers enqueue track TrackUserJob '{\"id\": 7}' --in 60", "in a minute"),
-    ("trioworkers enqueue default add -- 1 -2", "negative numbers go after --"),
+    ("trioworkers enqueue default add -- 1 -2", "write -- before negative numbers"),
     ("trioworkers enqueue default WelcomeJob 7 --with plan=pro", "to Rails' ActiveJob, with a keyword argument"),
 )
 def enqueue(
@@ -30,16 +30,16 @@ def enqueue(
     redis: Redis = None,
     namespace: Namespace = None,
     delay: Annotated[
-        float | None, typer.Option("--in", min=0, callback=a_number, help="Seconds from now when it shall run.")
+        float | None, typer.Option("--in", min=0, callback=a_number, help="Run it so many seconds from now.")
     ] = None,
-    active_job: Annotated[bool, typer.Option("--active-job", help="As a job of Rails' ActiveJob.")] = False,
+    active_job: Annotated[bool, typer.Option("--active-job", help="Send it as a job of Rails' ActiveJob.")] = False,
     keywords: Annotated[
         list[str] | None, typer.Option("--with", metavar="NAME=ARG", help="A keyword argument of an ActiveJob job.")
     ] = None,
 ) -> None:
     """Enqueue one job and print its jid.
 
-    If it will have to wait, since no live worker serves the queue or it is paused, a line on standard error says so.
+    If no live worker serves the queue, or the queue is paused, the job must wait. Then a line on standard error says so.
     """
     from trioworkers.cli.send import send  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.usage import as_usage  # noqa: PLC0415 - as above

@@ -14,11 +14,11 @@ Action = Literal["show", "set", "close", "open", "reset"]
 
 
 @examples(
-    ("trioworkers limits", "all of them: numbers, permits held, who waits"),
-    ("trioworkers limits show crm", "which jobs hold it, which wait"),
+    ("trioworkers limits", "all limits: numbers, permits held, jobs that wait"),
+    ("trioworkers limits show crm", "the jobs that hold a permit, and the jobs that wait"),
     ("trioworkers limits set crm --concurrency 5 --rate 20/s", "instead of what the code says"),
     ("trioworkers limits close crm --for 600", "the service is down: nothing starts for ten minutes"),
-    ("trioworkers limits reset crm", "as the code says, again"),
+    ("trioworkers limits reset crm", "back to what the code says"),
 )
 def limits(
     action: Annotated[
@@ -28,7 +28,7 @@ def limits(
         str | None,
         typer.Argument(
             metavar="[LIMIT]",
-            help="Its name; crm:7 is crm for the value 7 alone, @mail that of a queue.",
+            help="The name of a limit. crm:7 is crm for the value 7 only. @mail is the limit of the queue mail.",
             autocompletion=complete("limits"),
         ),
     ] = None,
@@ -48,10 +48,10 @@ def limits(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show limits over the fleet; set other numbers than the code's, close and open them.
+    """Show limits over the fleet; set, close and open them.
 
-    What is set holds for all workers at once, those to come as well, whatever the code says, until `reset`. A limit that is closed lets nothing start; what runs
-    goes on. A number that is lowered ends nothing either.
+    Numbers that you set count instead of the code's until `reset`. They hold at once, for all workers, also for those that start later. Under a closed limit no job starts.
+    Running jobs go on, also if you lower a number.
     """
     from trioworkers.cli import limits as what  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above

@@ -15,7 +15,7 @@ from trioworkers.wire.places import Location, Place, all_places
 
 @examples(
     ("trioworkers ps", "all processes, Ruby's too, and what they run"),
-    ("trioworkers ps w1 --tree", "where the jobs of w1 await: the tasks of each, with their lines"),
+    ("trioworkers ps w1 --tree", "where each job of w1 waits: its tasks, with their lines"),
     ("trioworkers ps --json | jq .identity", "for scripts"),
 )
 def ps(
@@ -23,23 +23,24 @@ def ps(
         str | None,
         typer.Argument(
             metavar="PROCESS",
-            help="Only this one: its process id, or how its identity begins.",
+            help="Only this process: its process id, or the beginning of its identity.",
             autocompletion=complete("processes"),
         ),
     ] = None,
     *,
     tree: Annotated[
-        bool, typer.Option("--tree", help="Ask our workers where each job awaits; answered within 3 seconds.")
+        bool,
+        typer.Option("--tree", help="Ask our workers in which line each job waits. They have 3 seconds to answer."),
     ] = False,
     limit: Limit = 25,
     json: Json = False,
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show processes, what they run and where it awaits.
+    """Show processes, the jobs that they run, and where these wait.
 
-    What runs is as of the last heartbeat, 5 to 10 seconds ago at most; with --tree it is asked now. A worker whose event loop is
-    blocked does not answer; its own log says where it is.
+    The running jobs are those of the last heartbeat, at most 5 to 10 seconds ago. With --tree the workers are asked now. A worker whose event loop is
+    blocked does not answer. Its own log says where it is blocked.
     """
     from trioworkers.cli import process_list  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
@@ -51,13 +52,13 @@ def ps(
 
 @examples(
     ("trioworkers queues", "size, latency, rate and consumers of each"),
-    ("trioworkers queues --json | jq -r 'select(.size > 1000).queue'", "those that are long"),
+    ("trioworkers queues --json | jq -r 'select(.size > 1000).queue'", "the long ones"),
 )
 def queues(*, json: Json = False, redis: Redis = None, namespace: Namespace = None) -> None:
     """Show queues: size, parked jobs, latency, rate, consumers.
 
-    Latency: how long the job that is fetched next has waited. Rate: jobs settled a second by our workers, in their last heartbeat's
-    interval. Slots: how many jobs of it the live processes may run at once.
+    Latency: how long the next job has waited. Rate: jobs that our workers settled in a second, measured over their last heartbeat's
+    interval. Slots: how many of its jobs the live processes may run at once.
     """
     from trioworkers.cli import lists  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
@@ -66,9 +67,9 @@ def queues(*, json: Json = False, redis: Redis = None, namespace: Namespace = No
 
 
 @examples(
-    ("trioworkers jobs track", "what is fetched next comes first"),
+    ("trioworkers jobs track", "the job that is fetched next comes first"),
     ("trioworkers jobs track --where class=TrackUserJob --where 'age>1h'", "both must hold"),
-    ("trioworkers jobs track --limit 0 --json", "all of them, as they come"),
+    ("trioworkers jobs track --limit 0 --json", "all of them, one by one"),
 )
 def jobs(
     queue: Queue,
@@ -85,16 +86,19 @@ def jobs(
 
 _EXAMPLES = {
     "retries": (
-        ("trioworkers retries", "the next to be tried first"),
-        ("trioworkers retries --where 'error~timeout' --where 'attempt>3'", "that time out again and again"),
+        ("trioworkers retries", "the job that is tried next comes first"),
+        (
+            "trioworkers retries --where 'error~timeout' --where 'attempt>3'",
+            "jobs that timed out, after more than 3 attempts",
+        ),
     ),
     "scheduled": (
-        ("trioworkers scheduled", "the next to run first"),
-        ("trioworkers scheduled --where 'due<10m'", "in the next ten minutes"),
+        ("trioworkers scheduled", "the job that is due next comes first"),
+        ("trioworkers scheduled --where 'due<10m'", "jobs of the next ten minutes"),
     ),
     "dead": (
         ("trioworkers dead", "the latest first"),
-        ("trioworkers dead --where error=trioworkers.WorkerDied --limit 0", "all that killed their workers"),
+        ("trioworkers dead --where error=trioworkers.WorkerDied --limit 0", "all jobs that killed their workers"),
     ),
 }
 
@@ -142,8 +146,8 @@ def _list(
 
 
 @examples(
-    ("trioworkers show 0b5f2d6c1f9b4a3e8d7c6b5a", "wherever it is"),
-    ("trioworkers show 0b5f2d6c", "the job whose jid begins so"),
+    ("trioworkers show 0b5f2d6c1f9b4a3e8d7c6b5a", "a job in any place"),
+    ("trioworkers show 0b5f2d6c", "the job whose jid begins with this"),
     ("trioworkers show 0b5f2d6c1f9b4a3e8d7c6b5a --json | jq -r .payload", "its payload"),
 )
 def show(
@@ -153,9 +157,9 @@ def show(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show all that is known of one job, wherever it is.
+    """Show everything about one job, in any place.
 
-    Payload, attempts, times, the last error with its backtrace; and while it runs, where it awaits.
+    You see its payload, attempts, times, and last error with its backtrace. If it runs, you see in which line it waits.
     """
     from trioworkers.cli import one_job  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
@@ -170,15 +174,15 @@ def show(
 )
 def stats(
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, with rates, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, with rates, until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=0.1, callback=a_number, help="Seconds between two looks.")] = 1.0,
     json: Json = False,
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show what is where and how much was done.
+    """Show how many jobs are where, and how many were done.
 
-    Of all processes together, Ruby's and ours.
+    The numbers are of all processes together, Ruby's and ours.
     """
     from trioworkers.cli import totals  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_sessions  # noqa: PLC0415 - as above

@@ -16,9 +16,9 @@ from trioworkers.cli.commands.examples import examples
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The module's name.")] = "app",
 ) -> None:
-    """Write handlers and a test to begin with.
+    """Write a first file with handlers, and its test.
 
-    One handler is plain, one calls HTTP services at once, one computes in another process. Nothing is overwritten.
+    One handler is plain. One calls several HTTP services at once. One computes in another process. No file is overwritten.
     """
     from trioworkers.cli.new_files import write_new  # noqa: PLC0415 - as all of them, for the sake of `--help`
 

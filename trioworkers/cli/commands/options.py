@@ -21,7 +21,9 @@ Target = Annotated[
     str,
     typer.Argument(metavar="TARGET", help="Where the App is: MODULE:ATTRIBUTE (handlers:app), or a file (app.py)."),
 ]
-JID_HELP = "The job's id, or how a random one begins (6 characters or more, no other job's); ActiveJob's id, too."
+JID_HELP = (
+    "The job's id, or the beginning of a random id (6 characters or more, if only one job has it). ActiveJob's id, too."
+)
 Jid = Annotated[
     str,
     typer.Argument(
@@ -34,11 +36,12 @@ Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.",
 Redis = Annotated[
     str | None,
     typer.Option(
-        help="redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://; or MODULE:APP, whose Redis or shards are meant, MODULE:APP@SHARD for one of them. Default: REDIS_URL, the Redis of a `trioworkers dev` that runs here, or redis://localhost:6379/0."
+        help="redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://; or MODULE:APP for the App's Redis or shards; or MODULE:APP@SHARD for one shard. Default: REDIS_URL, the Redis of a `trioworkers dev` that runs here, or redis://localhost:6379/0."
     ),
 ]
 Namespace = Annotated[
-    str | None, typer.Option(envvar="TRIOWORKERS_NAMESPACE", help="Goes before all keys in Redis.", show_default=False)
+    str | None,
+    typer.Option(envvar="TRIOWORKERS_NAMESPACE", help="A text before all keys in Redis.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON for scripts instead of text for people.")]
 LogFormat = Annotated[
@@ -47,15 +50,17 @@ LogFormat = Annotated[
 ]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
-    typer.Option(envvar="TRIOWORKERS_LOG_LEVEL", help="info: two lines for each job; warning: only what goes wrong."),
+    typer.Option(
+        envvar="TRIOWORKERS_LOG_LEVEL", help="info: two lines for each job; warning: only lines about trouble."
+    ),
 ]
-Limit = Annotated[int, typer.Option(min=0, help="How many rows at most; 0 for all.")]
+Limit = Annotated[int, typer.Option(min=0, help="The largest number of rows; 0 for all.")]
 Wheres = Annotated[
     list[str] | None,
     typer.Option(
         "--where",
         metavar="FILTER",
-        help="FIELD OP VALUE; may be given several times, all must hold. Texts (class, queue, jid, error, args, tag, process): = != ~ !~, "
+        help="FIELD OP VALUE. If it is given several times, all must hold. Texts (class, queue, jid, error, args, tag, process): = != ~ !~, "
         "where ~ is a regular expression. Numbers (attempt, size, age, due): = != > >= < <=, like attempt>3, age>1h, size>10k.",
     ),
 ]

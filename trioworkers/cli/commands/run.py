@@ -14,15 +14,21 @@ from trioworkers.cli.commands.web import ReadToken, Token
 @examples(
     ("trioworkers run handlers:app", "the App named app in the module handlers"),
     ("trioworkers run app.py", "the only App in that file"),
-    ("trioworkers run app.py --redis redis://redis.internal:6379/1 --process-id w1", "its jobs come back to w1"),
+    (
+        "trioworkers run app.py --redis redis://redis.internal:6379/1 --process-id w1",
+        "after a restart, w1 has its jobs back",
+    ),
     ("trioworkers run app.py --web 127.0.0.1:8090", "with the dashboard"),
-    ("trioworkers run app.py --queues critical=6,default=3 --concurrency 50", "one fleet of two that this app makes"),
+    (
+        "trioworkers run app.py --queues critical=6,default=3 --concurrency 50",
+        "only two of the App's queues, by weight",
+    ),
     (
         "trioworkers run app.py --capsule io=200 --capsule reports",
-        "two of the App's capsules, one of them with other slots",
+        "two of the App's capsules; the first with 200 slots",
     ),
-    ("trioworkers run app.py --processes auto --max-rss 600M", "one process a core; HUP replaces them in turn"),
-    ("trioworkers run app.py --log-format json --log-level warning", "no line for jobs that go well"),
+    ("trioworkers run app.py --processes auto --max-rss 600M", "one process for each core; HUP replaces them in turn"),
+    ("trioworkers run app.py --log-format json --log-level warning", "no lines for jobs that succeed"),
 )
 def run(
     target: Target,
@@ -33,12 +39,14 @@ def run(
             help="redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded:[DIRECTORY]. Default: what the App says."
         ),
     ] = None,
-    process_id: Annotated[str | None, typer.Option(help="A name for this worker that it keeps over restarts.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="Goes before all keys in Redis.")] = None,
+    process_id: Annotated[str | None, typer.Option(help="A name that this worker keeps after a restart.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="A text before all keys in Redis.")] = None,
     shutdown_timeout: Annotated[
-        float | None, typer.Option(help="Seconds that running jobs get when the worker is stopped.")
+        float | None, typer.Option(help="Seconds that running jobs have to end when the worker is stopped.")
     ] = None,
-    lease: Annotated[float | None, typer.Option(help="Seconds of silence after which others take over.")] = None,
+    lease: Annotated[
+        float | None, typer.Option(help="If the worker is silent for so many seconds, others take over its jobs.")
+    ] = None,
     unknown: Annotated[
         Literal["retry", "dead", "leave"] | None,
         typer.Option(help="What becomes of jobs whose class has no handler. Default: what the App says, or retry."),
@@ -50,7 +58,7 @@ def run(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Serve the dashboard, too, from a thread of its own; with --processes from a process of its own; see `trioworkers web`.",
+            help="Also serve the dashboard, in a separate thread (with --processes: a separate process); see `trioworkers web`.",
         ),
     ] = None,
     web_token: Token = None,
@@ -59,18 +67,18 @@ def run(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Serve these of the App's queues only: critical,default. With --concurrency, in that order; critical=6,default=3: by weight.",
+            help="Serve only these queues of the App: critical,default. With --concurrency: in this order. critical=6,default=3: by weight.",
         ),
     ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(metavar="N", help="With --queues: so many of their jobs at once, in one capsule."),
+        typer.Option(metavar="N", help="With --queues: the number of jobs at once for all of them, in one capsule."),
     ] = None,
     capsule: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[=N[:LIST]]",
-            help="Serve this capsule of the App's; io=50: with so many slots; io=50:critical=6,default=3: of these queues. Several times: several.",
+            help="Serve this capsule of the App. io=50: with 50 slots. io=50:critical=6,default=3: with these queues. May be given several times.",
         ),
     ] = None,
     processes: Annotated[
@@ -78,25 +86,25 @@ def run(
         typer.Option(
             metavar="N",
             envvar="TRIOWORKERS_PROCESSES",
-            help="Run so many workers in processes of their own, and watch over them; auto: one a core; 0.5x: half the cores.",
+            help="Run so many worker processes, and watch over them. auto: one for each core. 0.5x: half as many as cores.",
         ),
     ] = None,
     max_rss: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="With --processes: replace a process that has grown larger (600M, 1.5G)."),
+        typer.Option(metavar="SIZE", help="With --processes: replace a process that uses more memory (600M, 1.5G)."),
     ] = None,
     health: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Answer probes there: /live, /ready, /drained."),
+        typer.Option(metavar="HOST:PORT", help="Answer probes at this address: /live, /ready, /drained."),
     ] = None,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
 ) -> None:
     """Run a worker until it is stopped.
 
-    TERM or INT stops it: running jobs get the shutdown timeout, the rest goes back to its queue. A second signal cancels at once, a
-    third one exits at once. TSTP: fetch no more. TTIN: log where each running job is. With --processes, HUP or USR2: replace one process
-    after the other, each when its successor is ready.
+    TERM or INT stops it: running jobs have the shutdown timeout to end, the others go back to their queue. A second signal cancels at once. A
+    third signal exits at once. TSTP: fetch no more. TTIN: log where each running job is. With --processes, HUP or USR2: replace one process
+    after the other. A process ends when its successor is ready.
     """
     from trioworkers.cli.served_queues import read_queues  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.start import Asked, start  # noqa: PLC0415 - as above

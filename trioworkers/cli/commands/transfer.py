@@ -17,7 +17,7 @@ from trioworkers.wire.places import places_for, shown
     ("trioworkers export dead > dead.jsonl", "keep the dead set"),
     ("trioworkers export queue:track --where class=TrackUserJob -o track.jsonl", "part of a queue"),
     ("trioworkers export dead | gzip > dead.jsonl.gz", "any tool for text will do"),
-    ("trioworkers export cron > cron.jsonl", "periodic jobs that live in Redis only, also those that are paused"),
+    ("trioworkers export cron > cron.jsonl", "periodic jobs that exist only in Redis, paused ones, too"),
 )
 def export(
     place: Annotated[
@@ -30,17 +30,17 @@ def export(
     where: Wheres = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A file, which is there when it is complete. Default: standard output."),
+        typer.Option("-o", "--output", help="A file. It appears when it is complete. Default: standard output."),
     ] = None,
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
     """Write jobs as JSON lines; they stay where they are.
 
-    A line has `in` (the place), `queue` or `score`, and `payload`, exactly; `payload_base64` instead if it is no
-    UTF-8. A queue comes in the order in which it would be fetched; what is fetched meanwhile may be missed, so `pause` a busy one first.
+    A line has `in` (the place), `queue` or `score`, and the exact `payload` (or `payload_base64` if it is no
+    UTF-8). Jobs of a queue come in the order of fetching. Jobs that are fetched meanwhile may be missed, so `pause` a busy queue first.
 
-    `cron` stands for periodic jobs that live in Redis only; those of code come with the code, and what ran is not kept.
+    `cron` means periodic jobs that exist only in Redis. Those of code come with the code. The history of runs is not exported.
     """
     from trioworkers.cli import json_lines  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
@@ -67,11 +67,11 @@ def import_(
 ) -> None:
     """Put exported jobs back where they were.
 
-    Twice does not double them: what a set holds already stays as it is, and what went into a queue from this file is not put there
-    again for a week. So an import that was interrupted is just run again. To replay a dead set: import, then `retry --all --in dead`.
+    You may import a file twice. A job that a set has already stays as it is. A job that went into a queue from this file is not put there
+    again for a week. So run an interrupted import again. To replay a dead set: import, then `retry --all --in dead`.
 
-    A unique job takes its lock if that is free. If another job has it, it comes back without: when it is fetched it runs if that job has ended by then, else it goes to
-    dead. A periodic job is due from now on, or paused as it was; one of that name that is there stays as it is.
+    A unique job takes its lock if the lock is free. If another job has it, the job comes back without a lock. When it is fetched, it runs if the other job has ended. If not, it
+    goes to dead. A periodic job is due from now on, or stays paused. If there is one of its name, that one stays as it is.
     """
     from trioworkers.cli import json_lines  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above

@@ -11,16 +11,16 @@ from trioworkers.cli.commands.options import Json, Limit, Namespace, Redis
 
 
 @examples(
-    ("trioworkers unique", "who has which lock, and for how long"),
-    ("trioworkers unique show SyncJob:2f0c9d1e8b7a6c5d4e3f2a1b0c9d8e7f", "and where that job is"),
+    ("trioworkers unique", "the locks, the jobs that have them, and for how long"),
+    ("trioworkers unique show SyncJob:2f0c9d1e8b7a6c5d4e3f2a1b0c9d8e7f", "one lock, and where its job is"),
     (
         "trioworkers unique release SyncJob:2f0c9d1e8b7a6c5d4e3f2a1b0c9d8e7f",
-        "let it go; a worker notes that in its log",
+        "give it back; a worker notes this in its log",
     ),
 )
 def unique(
     action: Annotated[str | None, typer.Argument(metavar="[show|release]", help="What to do with one lock.")] = None,
-    key: Annotated[str | None, typer.Argument(metavar="[LOCK]", help="Which, as `unique` lists it.")] = None,
+    key: Annotated[str | None, typer.Argument(metavar="[LOCK]", help="The lock, as `unique` lists it.")] = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     limit: Limit = 25,
@@ -28,9 +28,9 @@ def unique(
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show the locks of unique jobs, or let one go.
+    """Show the locks of unique jobs, or give one back.
 
-    A lock goes with its job, whichever way that ends; there is seldom a reason to let one go by hand. What was to follow the job then goes to its queue.
+    A lock is given back when its job ends in any way, so you seldom need `release`. A job that was to follow then goes to its queue.
     """
     from trioworkers.cli import unique_locks  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above

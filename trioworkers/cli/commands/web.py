@@ -14,44 +14,46 @@ Token = Annotated[
     typer.Option(
         envvar="TRIOWORKERS_WEB_TOKEN",
         show_default=False,
-        help="The password of its login, 16 characters or more; better in the variable: a command line can be read by others.",
+        help="The password of its login, 16 characters or more. Better set the variable: other users can read a command line.",
     ),
 ]
 ReadToken = Annotated[
     str | None,
-    typer.Option(
-        envvar="TRIOWORKERS_WEB_READ_TOKEN", show_default=False, help="A second password, with which one may only look."
-    ),
+    typer.Option(envvar="TRIOWORKERS_WEB_READ_TOKEN", show_default=False, help="A second password, only for looking."),
 ]
 
 
 @examples(
     ("trioworkers web", "the Redis that all commands mean, at http://127.0.0.1:8090/"),
-    ("trioworkers web app.py --read-only", "the App's own Redis; nobody may press a button"),
+    ("trioworkers web app.py --read-only", "the App's own Redis; without buttons"),
     (
         "trioworkers web --bind 0.0.0.0:8090 --host jobs.example.com",
-        "for others, behind a login: TRIOWORKERS_WEB_TOKEN says its password",
+        "for other machines, with a login; the password is in TRIOWORKERS_WEB_TOKEN",
     ),
 )
 def web(
     target: Annotated[
-        str | None, typer.Argument(metavar="TARGET", help="An App, as for `run`; its Redis is looked at.")
+        str | None, typer.Argument(metavar="TARGET", help="An App, as for `run`. The dashboard shows its Redis.")
     ] = None,
     *,
-    bind: Annotated[str, typer.Option(help="HOST:PORT. What others reach needs a token.")] = "127.0.0.1:8090",
+    bind: Annotated[
+        str, typer.Option(help="HOST:PORT. An address that other machines reach needs a token.")
+    ] = "127.0.0.1:8090",
     token: Token = None,
     read_token: ReadToken = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="No buttons, for nobody.")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="No buttons for anybody.")] = False,
     host: Annotated[
         list[str] | None,
-        typer.Option(help="A name by which it may be called; may be given several times. Default: any."),
+        typer.Option(help="A host name that requests may use. May be given several times. Default: any."),
     ] = None,
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
-    """Serve the dashboard: a web page of queues, jobs and processes, with the buttons for all that the commands do.
+    """Serve the dashboard: queues, jobs and processes as web pages.
 
-    It needs the extra `web`. Without a token it answers to this machine only.
+    Its buttons do what the commands do.
+
+    It needs the extra `web`. Without a token it answers only this machine.
     """
     from trioworkers.cli.dashboard import serve_alone, serving  # noqa: PLC0415 - `--help` should not wait for it
 
