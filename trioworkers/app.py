@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 class App(Declarations):
     """Queues and handlers, and how to run them.
 
-    `redis_url`: redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded:; not given: REDIS_URL, or redis://localhost:6379/0. `process_id`: a name
-    for this worker that it keeps over restarts; not given: a new one each time. `namespace`: goes before all keys. `dialect`: whose
-    jobs are run and sent, "sidekiq", "resque" or "goworkers"; "resque:prod" for another namespace than that family's usual one.
-    `shutdown_timeout`, `lease`: seconds, see `Settings`. `lifespan`: a function that returns an async context manager; what it
-    yields is `ctx.state`. `http`: options of the shared HTTP client. `unknown`: what becomes of jobs whose class has no handler here:
-    "retry" (they fail like any other), "dead", or "leave" (others may have them: back after a delay, no attempt charged).
-    `telemetry`: traces, `trioworkers.observe.tracing.OpenTelemetry()`.
-    `strict`: don't run on a queue from which another kind of worker fetches. Raises ConfigurationError.
+    - `redis_url`: redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded:. Default: REDIS_URL, or redis://localhost:6379/0.
+    - `process_id`: a name that the worker keeps after a restart. Default: a new name each time.
+    - `namespace`: a text before all keys.
+    - `dialect`: the format of the jobs: "sidekiq", "resque" or "goworkers". "resque:prod" means another namespace than the usual one.
+    - `shutdown_timeout`: seconds that running jobs have to end when the worker is stopped.
+    - `lease`: if the worker is silent for so many seconds, others take over its jobs.
+    - `lifespan`: a function that returns an async context manager around all jobs. The value that it yields is `ctx.state`.
+    - `http`: options of the shared HTTP client.
+    - `unknown`: what becomes of jobs whose class has no handler. "retry": they fail like others. "dead": they go to the dead set. "leave": they
+      go back for other workers after a delay, and no attempt is counted.
+    - `telemetry`: traces, `trioworkers.observe.tracing.OpenTelemetry()`.
+    - `strict`: don't run on a queue from which another kind of worker fetches.
+
+    Raises ConfigurationError.
     """
 
     def client(self) -> Client:
@@ -49,16 +55,16 @@ class App(Declarations):
         return Client.for_app(self, **options)
 
     def run(self) -> None:
-        """Run a worker until it is stopped; handles Unix signals. Blocks. Raises as `serve` does."""
+        """Run a worker until it is stopped. Blocks, and handles Unix signals. Raises the same as `serve`."""
         from trioworkers.process.run import run  # noqa: PLC0415 - who only declares and sends needs neither engine nor Trio
 
         run(self)
 
     async def serve(self, *, task_status: trio.TaskStatus[Worker] | None = None) -> None:
-        """Run a worker inside your own Trio program; signals are yours. `worker = await nursery.start(app.serve)`.
+        """Run a worker inside your own Trio program: `worker = await nursery.start(app.serve)`. It touches no signals.
 
-        Cancelled, it stops as by TERM: it fetches no more, gives running jobs the shutdown timeout, puts back the rest and returns.
-        Raises ConfigurationError, Refused (Redis won't have us), Superseded (the process id is taken) or, if strict, SharedQueue.
+        If it is cancelled, it stops as after TERM: it fetches no more, gives running jobs the shutdown timeout, puts back the others and returns.
+        Raises ConfigurationError, Refused (Redis refuses us), Superseded (the process id is taken) or, if strict, SharedQueue.
         """
         import trio  # noqa: PLC0415 - as above
 

@@ -16,7 +16,7 @@ class TrioworkersError(Exception):
 
 
 class ConfigurationError(TrioworkersError):
-    """An app, a queue, a handler or an option makes no sense. Raised at start; the message says where. Mend the program."""
+    """An app, a queue, a handler or an option is wrong. It is raised at start, and the message says where. Change the program."""
 
 
 class WrongUsage(ConfigurationError):
@@ -48,9 +48,9 @@ class BadArguments(TrioworkersError):
 
 
 class UnknownClass(TrioworkersError):
-    """No handler takes this class on this queue. The job is retried like any failure: a later deploy may know the class.
+    """No handler of this queue takes the class. The job is retried as after any failure, because a later deploy may know the class.
 
-    `hopeless`: the app says that such jobs go to the dead set at once. Either way they are kept, unless they say `dead: false`.
+    `hopeless`: the app sends such jobs to the dead set at once. In both cases they are kept, unless they say `dead: false`.
     """
 
     def __init__(self, message: str, *, hopeless: bool = False) -> None:
@@ -59,11 +59,11 @@ class UnknownClass(TrioworkersError):
 
 
 class CPUWorkerDied(TrioworkersError):
-    """The process in which `Context.run_cpu` computed ended unexpectedly. Retried like any failure."""
+    """The process of a `Context.run_cpu` call ended unexpectedly. The job is retried as after any failure."""
 
 
 class WorkerDied(TrioworkersError):
-    """Workers died while they ran a job, three times; it is in the dead set. Given to `@app.on_death`; raised nowhere."""
+    """Three workers died while they ran the job. It is in the dead set. `@app.on_death` gets this error; it is never raised."""
 
 
 class Steer(TrioworkersError):
@@ -71,7 +71,7 @@ class Steer(TrioworkersError):
 
 
 class RetryAfter(Steer):
-    """Raise in a handler: try again in `delay_s` seconds. Counts as a failed attempt, within the job's limit of retries."""
+    """Raise it in a handler: try again in `delay_s` seconds. It counts as a failed attempt, and as one of the job's retries."""
 
     def __init__(self, delay_s: float, reason: str = "") -> None:
         if is_moment(delay_s) and delay_s < float("inf"):
@@ -83,10 +83,10 @@ class RetryAfter(Steer):
 
 
 class RateLimited(Steer):
-    """Raise in a handler: who is called wants no more for `retry_after` seconds (a day at most).
+    """Raise it in a handler: the service wants no more calls for `retry_after` seconds (a day at most).
 
-    The limits that the job is under are closed for so long, for the whole fleet, and the job is the first when they open. No attempt is counted, for up to a
-    day in all. Of a job without a limit only the job itself waits.
+    The limits of the job are closed for this time, for the whole fleet. When they open, this job is the first. No attempt is counted, for up to a
+    day in all. If the job has no limit, only the job itself waits.
     """
 
     def __init__(self, retry_after: float, reason: str = "") -> None:
@@ -97,15 +97,15 @@ class RateLimited(Steer):
 
 
 class Bury(Steer):
-    """Raise in a handler: failed for good; the job goes to the dead set with this reason."""
+    """Raise it in a handler: the job has failed for good, and goes to the dead set with this reason."""
 
 
 class RecordsLost(Bury):
-    """Results of a job's steps that lay beside its payload are gone (deleted, or left behind by an export), so nobody knows what is done."""
+    """Results of a job's steps are gone (deleted, or not in an export). So we don't know which steps are done."""
 
 
 class Discard(Steer):
-    """Raise in a handler: failed for good, and not worth keeping; the job is forgotten, only counted."""
+    """Raise it in a handler: the job has failed for good, and is forgotten. It is only counted."""
 
 
 class BrokerError(TrioworkersError):
@@ -115,7 +115,7 @@ class BrokerError(TrioworkersError):
 class Unavailable(BrokerError):
     """Redis can't be reached or can't serve now (down, loading, read-only, full, disk trouble). Trying later may succeed.
 
-    A call that raises it may have been executed all the same: the reply may be what was lost.
+    The call may have been executed all the same, if only its reply was lost.
     """
 
 
@@ -131,11 +131,11 @@ class Unreachable(Unavailable):
 
 
 class Refused(BrokerError):
-    """Redis answered that it won't: wrong password, no permission, wrong type of key. Trying again won't help by itself."""
+    """Redis refused a command: wrong password, no permission, wrong type of key. To try again doesn't help."""
 
 
 class DuplicateJob(Refused):
-    """A job was not sent, nor any that was sent with it, since another one has its lock and it says `on_conflict="raise"`. `duplicate_of`: that one's jid."""
+    """A job with `on_conflict="raise"` was not sent, because another job has its lock. No job of that call was sent. `duplicate_of`: the jid of the other job."""
 
     def __init__(self, message: str, duplicate_of: str = "") -> None:
         super().__init__(message, duplicate_of)
@@ -152,28 +152,28 @@ class WrongLogin(Refused):
 class SharedQueue(Refused):
     """The app is strict, and another kind of worker fetches from one of its queues.
 
-    Raised at start; later, when the worker has stopped for it. Separate the queues, stop the other, or don't be strict.
+    It is raised at start. Later the worker stops first, and then it is raised. Use separate queues, stop the other worker, or don't be strict.
     """
 
 
 class Superseded(BrokerError):
-    """Another live worker holds our process id. Raised at start, or later by one that was believed dead."""
+    """Another live worker has our process id. It is raised at start, or later in a worker that was taken for dead."""
 
 
 class BadResult(TrioworkersError):
-    """A handler returned what can't be kept as its job's result: no JSON, or more than 64 KiB. The attempt has failed."""
+    """The value that a handler returned can't be kept as its job's result: it is no JSON, or more than 64 KiB. The attempt has failed."""
 
 
 class NotRecorded(TrioworkersError):
-    """What a step or an iteration did is done, but Redis did not take the record of it. The attempt has failed; its next one gets the record, if that can be written."""
+    """A step or a row of an iteration is done, but Redis refused its record. The attempt has failed. If the record can be written later, the next attempt gets it."""
 
 
 class DeadlinePassed(TrioworkersError):
-    """A job was not over by its deadline. It is not tried again."""
+    """A job had not ended by its deadline. It is not retried."""
 
 
 class JobFailed(TrioworkersError):
-    """`Client.result` raises it for a job that is dead: it failed, and is not tried again. `error_class`, `message`: its last failure."""
+    """`Client.result` raises it for a dead job: it failed, and is not retried. `error_class`, `message`: its last failure."""
 
     def __init__(self, jid: str, error_class: str, message: str) -> None:
         super().__init__(
@@ -199,9 +199,9 @@ class JobGone(TrioworkersError):
 
 
 class HostPaused(TrioworkersError):
-    """The call was not sent: its host failed so often in a row that it is paused for everyone. `retry_after`: seconds to wait.
+    """The call was not sent: its host failed so often in a row that it is paused for all jobs. `retry_after`: seconds to wait.
 
-    A job that fails with nothing else comes back then and is charged no attempt.
+    A job with no other failure comes back after that time, and no attempt is counted.
     """
 
     def __init__(self, host: str, retry_after: float) -> None:
@@ -211,23 +211,23 @@ class HostPaused(TrioworkersError):
 
 
 class ResponseTooLarge(TrioworkersError):
-    """An answer is longer than `Http.max_response_bytes`. Permanent in a fan-out."""
+    """An answer is longer than `Http.max_response_bytes`. It is permanent in a fan-out."""
 
     permanent = True
 
 
 class PrivateAddress(TrioworkersError):
-    """The host of a URL has an address that isn't public, and `Http(private_addresses=False)`. Permanent in a fan-out."""
+    """The host of a URL has an address that isn't public, and the app says `Http(private_addresses=False)`. It is permanent in a fan-out."""
 
     permanent = True
 
 
 class CallFailed(TrioworkersError):
-    """One call of a fan-out failed. `permanent`: sending it again would not help. `retry_after_s`: what the service asked for.
+    """One call of a fan-out failed. `permanent`: sending it again would not help. `retry_after_s`: the delay that the service asked for.
 
-    `elapsed_s`: seconds that the call took, waiting for its turn included; None if it failed for good in an earlier attempt.
+    `elapsed_s`: seconds that the call took, with the wait for its turn. None if it failed for good in an earlier attempt.
 
-    `paused`: the call was never sent, its host being paused for everyone; that costs the job no attempt.
+    `paused`: the call was not sent, because its host is paused for all jobs. No attempt is counted for this.
     """
 
     def __init__(
@@ -255,9 +255,9 @@ MAX_SHOWN_CALLS = 100
 
 
 class FanOutError(TrioworkersError, ExceptionGroup[CallFailed]):
-    """Some calls of a fan-out failed; raised at the end of its block, when all have ended. One `CallFailed` for each.
+    """Some calls of a fan-out failed. It is raised at the end of the block, when all calls have ended. It has one `CallFailed` for each failed call.
 
-    Let it pass, and the retry sends only what failed for a moment; with only permanent failures the job is buried.
+    Don't catch it: then the retry sends only the calls whose failure is temporary. If all failures are permanent, the job is buried.
     """
 
     def __new__(cls, failures: list[CallFailed], total: int) -> Self:

@@ -56,10 +56,9 @@ _LATE = re.compile(r"LATE (\d+(?:\.\d+)?)")
 
 
 class Sent(str):
-    """A job that was sent: its jid, as a string that says more.
+    """A job that was sent: its jid, a string with one more attribute.
 
-    `duplicate_of`: of a unique job that met another one with its lock, that one's jid; else None. What became of the new one its
-    `on_conflict` says.
+    `duplicate_of`: if another job had the lock of this unique job, the jid of that other job; else None. `on_conflict` says what happened to the new job.
     """
 
     __slots__ = ("duplicate_of",)

@@ -23,7 +23,7 @@ OWN = ""
 
 @attrs.frozen
 class Shard:
-    """One Redis of an App with several: `url` and `namespace` as for `App`. Without a namespace it is the App's. Raises ConfigurationError."""
+    """One Redis of an App with several: `url` and `namespace` as for `App`. The default is the App's namespace. Raises ConfigurationError."""
 
     url: str = attrs.field(repr=shown_url)
     namespace: str | None = None

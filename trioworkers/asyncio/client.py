@@ -49,12 +49,12 @@ T = TypeVar("T")
 class Client:
     """Sends jobs from an asyncio program. `async with Client() as client: await client.enqueue(Job("mail", "WelcomeJob", [7]))`.
 
-    Any number of tasks of one event loop may use one client. It connects with its first call; at the end of the block, or by `await
-    client.aclose()`, it is closed.
+    All tasks of one event loop may share one client. It connects with its first call. It is closed at the end of the block, or by `await
+    client.aclose()`.
 
-    `url`: as for `App`, but not `embedded:`; not given: REDIS_URL, else the Redis of a `trioworkers dev` that runs here, else redis://localhost:6379/0.
-    `namespace`, `dialect`, `max_payload_bytes`, `large_payload_bytes`: as for `App`. `retry_for`: for how many seconds a call is repeated
-    when Redis can't be reached; at most 60, 0 for once. A repetition never doubles a job. `max_connections`: at most so many at once.
+    `url`: as for `App`, but not `embedded:`. Default: REDIS_URL, else the Redis of a `trioworkers dev` that runs here, else redis://localhost:6379/0.
+    `namespace`, `dialect`, `max_payload_bytes`, `large_payload_bytes`: as for `App`. `retry_for`: for so many seconds a call is repeated if Redis
+    can't be reached; at most 60, and 0 for no repetition. A repeated call never doubles a job. `max_connections`: the most connections at once.
     Raises ConfigurationError.
     """
 
@@ -115,7 +115,7 @@ class Client:
         """Never called: see `__enter__`."""
 
     async def aclose(self) -> None:
-        """Close its connections; those on which other tasks wait for a reply, when that is there. A later call opens new ones."""
+        """Close its connections. If another task waits for a reply, its connection is closed after the reply. A later call opens new ones."""
         await self._let_go(self._meant.there)
 
     async def _let_go(self, there: There) -> None:
@@ -127,15 +127,15 @@ class Client:
             await client.connection_pool.disconnect(inuse_connections=False)
 
     async def enqueue(self, *jobs: Job | Batch) -> list[Sent]:
-        """Put jobs into their queues, in this order; returns for each its jid, a string that may say more.
+        """Put jobs into their queues, in this order. Returns for each job its jid, as a `Sent`.
 
-        Raises BadJob before anything is sent. Raises Unavailable or Refused if Redis fails, and has done so for `retry_for` seconds, when the
-        jobs may have been sent or not (of more than a thousand, or of more than 8 MB, the first ones). Cancelled: likewise.
+        Raises BadJob before anything is sent. Raises Unavailable or Refused if Redis has failed for `retry_for` seconds. Then the
+        jobs may have been sent or not; if there are more than a thousand, or more than 8 MB, perhaps only the first ones. Cancelled: likewise.
         """
         return await self._do(lambda its: its.send(jobs))
 
     async def schedule(self, when: datetime | timedelta | float, *jobs: Job | Batch) -> list[Sent]:
-        """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
+        """Enqueue jobs at a later time: a datetime, a timedelta, or seconds from now. Otherwise like `enqueue`."""
         return await self._do(lambda its: its.send(jobs, when))
 
     async def periodic(
@@ -177,10 +177,10 @@ class Client:
         return OpenBatch(_Sends(self), what)
 
     async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as trioworkers.Client has it
-        """What a job returned that keeps its result, as soon as it has ended; waits for that up to `timeout` seconds (None: for ever).
+        """The result of a job that keeps it. Waits until the job has ended, up to `timeout` seconds (None: for ever).
 
-        Raises JobFailed if it is dead; JobGone if it ended otherwise without a result (discarded, expired, deleted, purged);
-        TimeoutError if it has not ended by then: also for a job that keeps no result, or whose result is not kept any more. Unavailable
+        Raises JobFailed if the job is dead; JobGone if it ended without a result in another way (discarded, expired, deleted, purged);
+        TimeoutError if it has not ended, or keeps no result, or its result is not kept any more. Unavailable
         or Refused if Redis fails. Cancelled: nothing has happened.
         """
         from trioworkers.broker.asyncio_news import News  # noqa: PLC0415 - it needs redis-py, which comes with the first call

@@ -173,7 +173,7 @@ class ShardedWorker(Worker):
     # ── what it is told ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def quiet(self) -> None:
-        """Fetch no more; running jobs go on. There is no way back but a restart."""
+        """Fetch no more; running jobs go on. Only a restart makes it fetch again."""
         self._quieted.set()
         for each in self._workers:
             each.quiet()

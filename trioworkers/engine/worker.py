@@ -41,7 +41,7 @@ logger = logging.getLogger("trioworkers")
 class Stats:
     """What a worker is doing, by queue: jobs running (or waiting to be settled), slots free.
 
-    `settled`: deliveries whose outcome is written. `left`: by queue, how often a job was left for others as its class has no handler here.
+    `settled`: deliveries whose outcome is written. `left`: by queue, how often a job was left for others because its class has no handler here.
     """
 
     running: Mapping[str, int]
@@ -53,7 +53,7 @@ class Stats:
 
 
 class Worker:
-    """One running worker, as `app.serve` hands it out. Its methods may be called from any task of its Trio program."""
+    """One running worker; `nursery.start(app.serve)` returns it. Its methods may be called from any task of its Trio program."""
 
     def __init__(
         self,
@@ -192,13 +192,13 @@ class Worker:
         return Pulse(self.is_registered, stats.quiet, stats.stopping, busy, self.shutdown_timeout_s)
 
     def health(self) -> Health:
-        """Whether it is live, ready, drained, and why: what `--health` answers. May be called from any thread, which waits a second for a blocked event loop."""
+        """What `--health` answers: whether it is live, ready, drained, and why. May be called from any thread. If the event loop is blocked, the call takes a second."""
         return told.health(self.pulse(), self._token, self._connection.link.heard_at)
 
     def metrics(self) -> bytes:
-        """What it does, as Prometheus reads it. `Metrics(app)` (extra `metrics`) must have been made before it started; raises ConfigurationError if not.
+        """Its metrics, as Prometheus reads them. Make `Metrics(app)` (extra `metrics`) before the worker starts; else this raises ConfigurationError.
 
-        May be called from any thread, and there says how long the event loop takes to answer, too.
+        May be called from any thread. From another thread it also says how long the event loop takes to answer.
         """
         return told.metrics(self.observers)
 
@@ -230,7 +230,7 @@ class Worker:
     # ── what it is told ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def quiet(self) -> None:
-        """Fetch no more; running jobs go on. There is no way back but a restart."""
+        """Fetch no more; running jobs go on. Only a restart makes it fetch again."""
         if not self._shutdown.quieted.is_set():
             logger.info("quiet: fetching no more jobs")
         self._shutdown.quiet()

@@ -74,9 +74,9 @@ def _host(name: str) -> str:
 
 @attrs.frozen
 class Limit:
-    """What a host may take: calls at once, and calls per second, minute or hour (`"100/s"`), evenly spaced.
+    """A limit for calls to a host: calls at once, and calls per second, minute or hour (`"100/s"`), evenly spaced.
 
-    Calls wait for their turn, first come first served; the wait counts against the job's deadline and is no failure.
+    Calls wait for their turn: first come, first served. The wait is no failure. It ends with the job's deadline.
     """
 
     concurrency: int | None = attrs.field(default=None, validator=attrs.validators.optional(_count))
@@ -91,10 +91,10 @@ class Limit:
 
 @attrs.frozen
 class Breaker:
-    """After `failures` in a row (broken connections, timeouts, 5xx) a host is paused for everyone, for `pause` seconds.
+    """After `failures` in a row (broken connections, timeouts, 5xx) a host is paused for all jobs, for `pause` seconds.
 
-    Then one call is let through; if it fails too, the pause doubles, up to `longest_pause`. Calls to a paused host raise HostPaused
-    without being sent; a job that fails with nothing else comes back after the pause and is charged no attempt.
+    Then one call is sent. If it fails, too, the pause doubles, up to `longest_pause`. Calls to a paused host are not sent: they raise HostPaused.
+    A job with no other failure comes back after the pause, and no attempt is counted.
     """
 
     failures: int = attrs.field(default=20, validator=_count)
@@ -106,13 +106,17 @@ class Breaker:
 class Http:
     """Options of the shared `httpx.AsyncClient`.
 
-    `timeout`: seconds for connecting, for each read and for each write; waiting for a free connection only counts against the job's own
-    deadline. `max_connections`: in use at once, over all hosts. `keepalive_expiry`: seconds that an idle connection is kept.
-    `limits`: by host name; `"*"` for each host that isn't named. They hold for one worker, not for the fleet. `breaker`: None for none. `max_response_bytes`: of a body that is read into memory, decompressed.
-    `private_addresses`: False refuses hosts that resolve to an address that isn't public (for URLs that come out of a job).
-    `verify`: check certificates, or an SSL context of your own. `http2`, `proxy`: go through httpx's own transport, whose pool is
-    slower the more calls are open (docs/fan-out.md). Proxies from the environment are not used; redirects are followed only if asked.
-    `deadline_header`: in which calls of a job with a deadline say how many seconds are left; None: in none.
+    - `timeout`: seconds to connect, for each read and for each write. The wait for a free connection is bounded only by the job's deadline.
+    - `max_connections`: connections in use at once, over all hosts.
+    - `keepalive_expiry`: seconds that an idle connection is kept.
+    - `limits`: a `Limit` by host name; `"*"` for each host that isn't named. They hold for one worker, not for the fleet.
+    - `breaker`: None for no breaker.
+    - `max_response_bytes`: the largest body that is read into memory, decompressed.
+    - `private_addresses`: False refuses hosts whose address isn't public. Use it for URLs that come out of a job.
+    - `verify`: whether to check certificates, or an SSL context of your own.
+    - `follow_redirects`: whether redirects are followed.
+    - `http2`, `proxy`: use httpx's own transport. Its pool becomes slower with more open calls (docs/fan-out.md). Proxies from the environment are not used.
+    - `deadline_header`: calls of a job with a deadline say in this header how many seconds are left. None: they don't say it.
     """
 
     timeout: float = attrs.field(default=30.0, validator=_positive)

@@ -40,9 +40,13 @@ class Members(tuple[str, ...]):  # noqa: SLOT001 - a tuple can have none, and th
 class Batch:
     """Up to 1,000 jobs that are sent in one step, and jobs that follow when they have ended.
 
-    `on_success`: sent once when all members have succeeded; `on_finished`: once when all have ended, however (succeeded, dead, discarded, expired, deleted);
-    `on_death`: once when the first one is dead. A dead member that is retried by an operator and succeeds counts as succeeded: then `on_success` may still come. `description`: for people.
-    Members and callbacks are jobs of handlers of trioworkers: nobody else tells how a job ended. Raises BadJob.
+    - `on_success`: sent once when all members have succeeded.
+    - `on_finished`: sent once when all members have ended in any way (succeeded, dead, discarded, expired, deleted).
+    - `on_death`: sent once when the first member is dead.
+    - `description`: a text for people.
+
+    If an operator retries a dead member and it succeeds, it counts as succeeded. Then `on_success` may still be sent. Members and callbacks must be jobs of handlers of
+    trioworkers, because others don't tell us how a job ended. Raises BadJob.
 
     ```python
     batch = Batch("import 42", on_success=report.job(42))
@@ -78,15 +82,14 @@ class Batch:
         return self._opening.description
 
     def add(self, *jobs: Job, name: str = "", after: Iterable[Members] = (), on_failure: OnFailure = "wait") -> Members:
-        """Add members; returns what other members can wait for.
+        """Add members. Other members can wait for what this returns.
 
-        `after`: what was added before and must have ended first: the jobs are sent in the step in which the last of these ends. `on_failure`, if one of them is
-        dead: "wait" until it is retried and succeeds, "cancel" (they are skipped, and those that wait for them likewise), or "run" all the same. One
-        that was discarded, expired or deleted never succeeds: then "wait" cancels, too.
+        - `after`: members that must end first. The jobs are sent in the step in which the last of these ends.
+        - `on_failure`: what happens if one of those is dead. "wait": wait until it is retried and succeeds. "cancel": skip these jobs, and all that wait for them. "run": run
+          them all the same. A job that was discarded, expired or deleted can't succeed any more, so "wait" cancels then.
+        - `name`: a name for a single job. Jobs that come after it get its result by `await ctx.result(name)`.
 
-        `name`: of a single job, under which those that come after it find what it returned: `await ctx.result(name)`.
-
-        Raises BadJob for one that can't be, for more than 1,000, for a name that is there already, for one that is there already, and for an `after` that is not in this batch.
+        Raises BadJob for an impossible job, for more than 1,000, for a name or a job that is there already, and for an `after` that is not in this batch.
         """
         before = waited_for(self.id, after, on_failure)
         if name:
@@ -107,7 +110,7 @@ class Batch:
         return Members.of(self.id, jobs)
 
     def members(self, parent: str | None = None) -> list[Job]:
-        """Its jobs as they are sent, the first of which brings the batch along. Without any: its callbacks, for it is over at once."""
+        """Its jobs as they are sent; the first one brings the batch with it. Without members, its callbacks, because the batch is over at once."""
         whole = attrs.evolve(self._opening, parent=parent)
         names = {jid: name for name, jid in self._names.items()}
         jobs = [
@@ -123,7 +126,7 @@ class Batch:
 
 
 def chain(*jobs: Job, description: str = "", on_failure: OnFailure = "wait", **callbacks: Job) -> Batch:
-    """A batch whose jobs run one after the other, each when the one before has succeeded; `callbacks` and `on_failure` as for `Batch`. Raises BadJob."""
+    """A batch of jobs that run one after the other. Each runs when the previous one has succeeded. `callbacks` and `on_failure` as for `Batch`. Raises BadJob."""
     batch = Batch(description, **callbacks)
     last: list[Members] = []
     for job in jobs:
@@ -145,7 +148,7 @@ class Group:
 
 
 def group(*jobs: Job) -> Group:
-    """Jobs side by side, and what comes after them: `group(a, b).then(c)`. A `Batch` does without it where nothing does."""
+    """Jobs that run side by side, and jobs that run after them: `group(a, b).then(c)`. If nothing runs after them, a `Batch` is enough."""
     return Group(jobs)
 
 

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 class Client:
     """Sends jobs. `async with Client(url) as client: await client.enqueue(Job("mail", "WelcomeJob", [7]))`.
 
-    `url`: as for `App`; not given: REDIS_URL, else the Redis of a `trioworkers dev` that runs here, else redis://localhost:6379/0. `namespace`,
-    `dialect`: as for `App`. Many tasks may use one client at once. A payload over `max_payload_bytes` (1 MiB) is refused, one over `large_payload_bytes` (100 KiB) warned of, once per class in a while.
-    Raises ConfigurationError for a bad URL; and without one if this program's Apps mean another Redis.
+    - `url`: as for `App`. Default: REDIS_URL, else the Redis of a `trioworkers dev` that runs here, else redis://localhost:6379/0.
+    - `namespace`, `dialect`: as for `App`.
+    - `max_payload_bytes`: larger payloads are refused (1 MiB).
+    - `large_payload_bytes`: the log warns of larger payloads, now and then for each class (100 KiB).
+
+    Many tasks may use one client at once. Raises ConfigurationError for a bad URL. Without a URL it is also raised if this program's Apps use another Redis.
     In programs without Trio: `trioworkers.sync.Client`, `trioworkers.asyncio.Client`.
     """
 
@@ -115,10 +118,10 @@ class Client:
         await self._stack.__aexit__(kind, error, trace)
 
     async def enqueue(self, *jobs: Job | Batch) -> list[Sent]:
-        """Put jobs into their queues, in this order; returns for each its jid, a string that says more: see `Sent`.
+        """Put jobs into their queues, in this order. Returns for each job its jid, as a `Sent`.
 
-        Raises BadJob before anything is sent; DuplicateJob for a unique one that says so, when nothing was sent; Unavailable or Refused if Redis fails, when the jobs may have been sent or not (of
-        more than a thousand, or of more than 8 MB, the first ones). Cancelled: likewise.
+        Raises BadJob before anything is sent. Raises DuplicateJob for a unique job with `on_conflict="raise"`; then nothing was sent. Raises Unavailable or Refused if Redis fails. Then the
+        jobs may have been sent or not; if there are more than a thousand, or more than 8 MB, perhaps only the first ones. The same holds if the call is cancelled.
         """
         return await self._send(jobs)
 
@@ -142,7 +145,7 @@ class Client:
         )
 
     async def schedule(self, when: datetime | timedelta | float, *jobs: Job | Batch) -> list[Sent]:
-        """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
+        """Enqueue jobs at a later time: a datetime, a timedelta, or seconds from now. Otherwise like `enqueue`."""
         delay_s, at_s = moment(when)
         return await self._send(jobs, delay_s, at_s)
 
@@ -158,10 +161,10 @@ class Client:
         overlap: Overlap = "allow",
         jitter: float = 0.0,
     ) -> None:
-        """Have `job` sent whenever `expression` is due, until `delete_periodic`: an entry that lives in Redis only, whatever workers' code says.
+        """Send `job` whenever `expression` is due, until `delete_periodic`. The entry exists only in Redis, not in the code of workers.
 
-        A second call with the same name replaces the entry; its next tick stays if that didn't change. The options are those of `App.periodic`. Any worker of
-        the fleet sends the ticks. Raises ConfigurationError or BadJob for an entry that can't be; Unavailable or Refused if Redis fails: then it may be there or not. Cancelled: likewise.
+        A second call with the same name replaces the entry. Its next tick stays if the expression didn't change. The options are those of `App.periodic`. Any worker of
+        the fleet sends the ticks. Raises ConfigurationError or BadJob for an impossible entry. Raises Unavailable or Refused if Redis fails. Then the entry may be there or not. The same holds if the call is cancelled.
         """
         from trioworkers.jobs.periodic import named_entry  # noqa: PLC0415 - few clients have periodic jobs
 
@@ -172,14 +175,14 @@ class Client:
         await sender.put_periodic(entry)
 
     async def delete_periodic(self, name: str) -> bool:
-        """Remove an entry that lives in Redis only, with its history. Returns whether there was one. Raises ConfigurationError for one that code declares."""
+        """Remove an entry that exists only in Redis, with its history. Returns whether there was one. Raises ConfigurationError for an entry of code."""
         return await self._opened().delete_periodic(name)
 
     async def result(self, jid: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - what waits is told of by jid, not by scope
-        """What a job returned that keeps its result, as soon as it has ended; waits for that up to `timeout` seconds (None: for ever).
+        """The result of a job that keeps it. Waits until the job has ended, up to `timeout` seconds (None: for ever).
 
-        Raises JobFailed if it is dead; JobGone if it ended otherwise without a result (discarded, expired, deleted, purged);
-        TimeoutError if it has not ended by then: also for a job that keeps no result, or whose result is not kept any more. Unavailable
+        Raises JobFailed if the job is dead; JobGone if it ended without a result in another way (discarded, expired, deleted, purged);
+        TimeoutError if it has not ended, or keeps no result, or its result is not kept any more. Unavailable
         or Refused if Redis fails. Cancelled: nothing has happened.
         """
         sender, exchange = self._opened(), result(jid, timeout, trio.current_time)

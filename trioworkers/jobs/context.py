@@ -84,7 +84,7 @@ class JobLog(logging.LoggerAdapter[logging.Logger]):
 
 @attrs.define(eq=False)
 class Context:
-    """A running job's view of the world. `deadline`: when it is cancelled, on `trio.current_time()`'s clock; inf for never."""
+    """Everything that a running job can use. `deadline`: when it is cancelled, on the clock of `trio.current_time()`; inf for never."""
 
     job: Job
     deadline: float
@@ -102,7 +102,7 @@ class Context:
 
     @property
     def tick(self) -> datetime | None:
-        """Of a periodic job the moment at which this run was due, in the entry's zone, however late it is; of any other None."""
+        """For a periodic job: the moment at which this run was due, in the entry's zone, also if it runs later. For other jobs: None."""
         from trioworkers.wire.periodic import tick_of  # noqa: PLC0415 - few jobs are periodic
 
         tick = tick_of(self.job.extra)
@@ -115,17 +115,17 @@ class Context:
 
     @property
     def client(self) -> Client:
-        """The worker's client: sends at once, whatever becomes of this job."""
+        """The worker's client. It sends at once, also if this job fails later."""
         return self._resources.client
 
     @property
     def state(self) -> Any:
-        """What the app's lifespan yielded; None without one."""
+        """The value that the app's lifespan yielded; None without a lifespan."""
         return self._resources.state
 
     @property
     def log(self) -> JobLog:
-        """A logger that carries jid, class, queue and attempt."""
+        """A logger. Its records have jid, class, queue and attempt."""
         if self._log is None:
             job = self.job
             fields: Mapping[str, object] = {
@@ -147,11 +147,11 @@ class Context:
     ) -> AbstractAsyncContextManager[FanOut]:
         """A nursery of named HTTP calls; see `FanOut`. `limit`: calls in flight.
 
-        `timeout`: seconds that a call may take to connect, for each read and for each write. `checkpoint`: record in Redis at once what
-        is done, so that not even `kill -9` makes these calls again; calls that end at about the same time share one write. `client`: one of
-        your own instead of the shared one, or whatever has the same interface.
-        The block ends when all calls have. Raises FanOutError at its end if some failed. Cancelled, it cancels the calls.
-        Raises ValueError for a limit or a timeout that can't be.
+        `timeout`: seconds that a call may take to connect, for each read and for each write. `checkpoint`: record in Redis at once which calls
+        are done. Then they are not made again even after `kill -9`. Calls that end at about the same time share one write. `client`: a client of
+        your own, or an object with the same interface, instead of the shared client.
+        The block ends when all calls have ended. It raises FanOutError at its end if some failed. If the block is cancelled, so are the calls.
+        Raises ValueError for an impossible limit or timeout.
         """
         from trioworkers.jobs.fan_out import open_fan_out  # noqa: PLC0415 - it needs Trio, which who only declares a handler hasn't
 
@@ -176,16 +176,16 @@ class Context:
         return self._progress
 
     async def step(self, name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Await `function(*args)` once for this job, whatever becomes of the attempt; returns what it returned.
+        """Await `function(*args)` once for this job, in all its attempts together. Returns what the function returned.
 
-        That is recorded in Redis under `name` before this returns. A later attempt gets the recorded value without a call: after a retry, a stop, a
-        takeover, `kill -9`. Only between the function's end and the record is a gap, in which a crash has it called once more; so all
-        requests of `ctx.http` inside carry `Idempotency-Key: JID:NAME`. What is returned goes through JSON, up to 64 KiB, in the first attempt as well, and
-        becomes what the function's annotation says.
+        The value is recorded in Redis under `name` before `step` returns. A later attempt gets the recorded value, and doesn't call the function: after a retry, a stop, a
+        takeover, or `kill -9`. If the worker crashes between the end of the function and the record, the function is called once more. So all
+        requests of `ctx.http` inside carry `Idempotency-Key: JID:NAME`. The value is written as JSON, up to 64 KiB, and read back as the function's annotation
+        says, also in the first attempt.
 
-        Raises what the function raises, when nothing is recorded; ValueError for a name that this attempt has had already; BadResult for what JSON
-        can't hold, or if the record is not what the function says by now; NotRecorded if Redis refuses the record; RecordsLost. An outage of
-        Redis is waited out. Cancelled: what is done goes with the job's outcome.
+        Raises what the function raises; then nothing is recorded. Raises ValueError for a name that this attempt has used already; BadResult for a value that JSON
+        can't hold, or a record that doesn't fit the function's annotation; NotRecorded if Redis refuses the record; RecordsLost. In an outage it waits for
+        Redis. If it is cancelled, the steps that are done are written with the job's outcome.
         """
         from trioworkers.jobs.steps import take_step  # noqa: PLC0415 - few jobs take steps
 
@@ -202,26 +202,27 @@ class Context:
         max_run: float | None = None,
         reset_retries: bool = False,
     ) -> AsyncIterator[T]:
-        """The values of `source(cursor)`, an async iterable of `(cursor, value)`, from after the last row that this job has done, in any attempt.
+        """The values of `source(cursor)`, an async iterable of `(cursor, value)`. They begin after the last row that this job has done, in any attempt.
 
-        `source` is called with None at first, later with the cursor of the last row that is done: it begins after that. A row is done when the next one is
-        asked for. Where the iteration is goes with every outcome, and is recorded in Redis besides after so many rows, or so much time: `every`; a `kill -9`
-        repeats what came after the last record. A worker that stops puts the job back between two rows, no attempt counted. `max_run`: seconds after which the job goes
-        behind the others that wait, and comes back. `reset_retries`: failures are counted anew when at least one row was done.
+        In the first attempt `source` is called with None, later with the cursor of the last row that is done. It begins after that row. A row is done when the loop asks for the
+        next one. The cursor is written with every outcome. It is also recorded in Redis after so many rows, or so much time: `every`. After `kill -9`, the rows
+        after the last record are repeated. A worker that stops puts the job back between two rows, and no attempt is counted.
 
-        Within the loop the calls of a fan-out are remembered only for the row they belong to: name them by it.
-        Raises ValueError for a name that this attempt has had already, and for options that can't be; in the loop what the source raises, NotRecorded,
-        BadResult for a cursor that JSON can't hold in 4 KiB. See `trioworkers.sources` for ready-made ones.
+        `max_run`: after so many seconds the job goes behind the others that wait, and comes back. `reset_retries`: the count of failures begins again when at least one row was done.
+        Within the loop the calls of a fan-out are remembered only for their row, so use the row in their names.
+
+        Raises ValueError for a name that this attempt has used already, and for impossible options. In the loop it raises what the source raises, NotRecorded, and
+        BadResult for a cursor of more than 4 KiB of JSON. `trioworkers.sources` has ready-made sources.
         """
         from trioworkers.jobs.iteration import Iteration  # noqa: PLC0415 - as above
 
         return Iteration(self._opened(), name, source, every=every, max_run=max_run, reset_retries=reset_retries)
 
     def progress(self, at: float, total: float | None = None, message: str = "") -> None:
-        """Have people see how far this job is: `trioworkers watch JID`. `message`: up to 200 characters of it.
+        """Show people how far this job is: `trioworkers watch JID`. `message`: its first 200 characters are kept.
 
-        Kept in memory, and written once a second at most for all jobs of a worker together: call it as often as you like. Raises ValueError for numbers
-        that can't be.
+        Call it as often as you like. It is kept in memory, and written at most once a second for all jobs of a worker together. Raises ValueError for impossible
+        numbers.
         """
         from trioworkers.wire.reported import reported  # noqa: PLC0415 - few jobs tell
 
@@ -231,40 +232,40 @@ class Context:
 
     @property
     def idempotency_key(self) -> str:
-        """`JID:NAME` inside a step of that name, which requests of `ctx.http` carry by themselves; elsewhere the jid. The same in every attempt."""
+        """Inside a step `JID:NAME`, elsewhere the jid. It is the same in every attempt. Requests of `ctx.http` inside a step carry it by themselves."""
         from trioworkers.http.idempotency import current_key  # noqa: PLC0415 - as above
 
         return current_key() or self.job.jid
 
     async def run_cpu(self, function: Callable[..., T], *args: Any) -> T:
-        """Call `function(*args)` in another process and return its result; both have to be picklable.
+        """Call `function(*args)` in another process and return its result. Arguments and result must be picklable.
 
-        Raises what the function raises, CPUWorkerDied if the process ends under it, or at once TypeError if no other process could find
-        the function. Cancelled, the process is killed.
+        Raises what the function raises. Raises CPUWorkerDied if the process ends meanwhile. Raises TypeError at once if another process can't find
+        the function. If the call is cancelled, the process is killed.
         """
         _check_importable(function)
         return await self._resources.run_cpu(function, *args)
 
     def limit(self, limit: str | FleetLimit, key: Any = None) -> AbstractAsyncContextManager[None]:
-        """A limit over the fleet around part of the job: `async with ctx.limit("crm"):` waits, in its slot, until it has a permit, first come first served.
+        """A limit over the fleet around part of the job. `async with ctx.limit("crm"):` waits in its slot until it has a permit: first come, first served.
 
-        `limit`: the name of one that a handler of the app declares, or one with its numbers; `key`: of one that holds for each value by itself, which. The
-        wait ends with the attempt: its deadline or timeout, or when it is cancelled; then, and at the end of the block, the permit is another's.
-        Raises ConfigurationError for a limit that nobody declares, BadArguments for a key that is none, RuntimeError if the
-        job is under that limit already, Refused if its keys in Redis are broken. `RateLimited`, raised inside, closes it, too.
+        `limit`: the name of a limit that a handler of the app declares, or a `FleetLimit` with its numbers. `key`: the value, for a limit that holds for each value. The
+        wait ends when the attempt ends: by its deadline or timeout, or because it is cancelled. At the end of the attempt or the block, the permit is given back.
+        Raises ConfigurationError for a limit that nobody declares; BadArguments for an impossible key; RuntimeError if the
+        job is under that limit already; Refused if its keys in Redis are broken. A `RateLimited` that is raised inside closes this limit, too.
         """
         return self._resources.limit(self.job, limit, key)
 
     @property
     def batch(self) -> JobBatch | None:
-        """The batch whose member this job is; None for most."""
+        """The batch that this job is a member of, or None."""
         membership = self.job.batch
         return None if membership is None else JobBatch(membership.batch, self._send_members)
 
     async def result(self, name: str) -> Any:
-        """What the member with this name in the job's batch returned: `batch.add(job, name="fetch")`, and `after=` it. In JSON's types.
+        """The result of the member with this name in the job's batch: `batch.add(job, name="fetch")`, and `after=` it. It has JSON's types.
 
-        Raises JobGone if it has not succeeded (yet), or there is none of this name; RuntimeError in a job that is in no batch; Unavailable or Refused if
+        Raises JobGone if that member has not succeeded (yet), or there is none of this name; RuntimeError in a job that is in no batch; Unavailable or Refused if
         Redis fails. Cancelled: nothing has happened.
         """
         if self.job.batch is None:
@@ -280,7 +281,7 @@ class Context:
     def enqueue(self, *jobs: Job | Batch) -> None:
         """Send jobs together with this job's success, in one atomic step. If the attempt fails, nothing is sent.
 
-        A unique one that meets another one then is as its `on_conflict` says; one that only meets this very job follows it.
+        If another job has the lock of a unique job, its `on_conflict` decides. If this job itself has the lock, the new job follows it.
         Raises BadJob for `on_conflict="raise"`.
         """
         for job in jobs:

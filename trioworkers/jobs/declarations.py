@@ -69,11 +69,13 @@ class Declarations(Declared):
         limit: FleetLimit | None = None,
         shards: Sequence[str] | None = None,
     ) -> None:
-        """Have up to `concurrency` jobs of queue `name` run at once (10 if it isn't given). Raises ConfigurationError.
+        """Run up to `concurrency` jobs of queue `name` at once (default: 10). Raises ConfigurationError.
 
-        `unknown`: what becomes of its jobs whose class has no handler; `dialect`: how its jobs are written. Not given: what the app says.
-        `limit`: how many of its jobs run at once, or start, over all workers; what may not run yet stays in the queue. Queues whose limits
-        have one name share it. `shards`: over which of the App's shards its jobs are spread; not given: they lie in the App's own Redis.
+        - `unknown`: what becomes of its jobs whose class has no handler. Default: the app's setting.
+        - `dialect`: the format of its jobs. Default: the app's setting.
+        - `limit`: how many of its jobs run at once, or start, over all workers. Jobs that may not run yet stay in the queue. Queues whose limits
+          have the same name share the limit.
+        - `shards`: the App's shards over which its jobs are spread. Default: its jobs are in the App's own Redis.
         """
         _check_queue(name)
         spread = self._checked_shards(name, shards)
@@ -113,10 +115,10 @@ class Declarations(Declared):
         return checked_names(queue, shards, self.shards)
 
     def capsule(self, name: str, *, concurrency: int, queues: Mapping[str, int] | Sequence[str]) -> None:
-        """Have up to `concurrency` jobs of several queues run at once, in one pool of slots. Raises ConfigurationError.
+        """Run up to `concurrency` jobs of several queues at once: they share slots. Raises ConfigurationError.
 
-        `queues`: a dict of weights, by which slots are shared under full load; who has nothing to do leaves its share to the others. A
-        list is a strict order: a later queue gets what the earlier ones don't need, and nothing while they need all.
+        `queues`: a dict of weights, or a list. Under full load the weights say which share of the slots each queue has. A queue without jobs leaves its share to the others. A
+        list is a strict order: a later queue gets only slots that the earlier ones don't need.
         """
         if why := why_not(name, concurrency, queues):
             raise ConfigurationError(f"capsule {name!r:.80}: {why}")
@@ -155,16 +157,19 @@ class Declarations(Declared):
     ) -> _Register:
         """Make an async function the handler of `job_class` (default: its own name; "*": any other class) on `queue`.
 
-        `timeout`: seconds after which an attempt is cancelled and counts as failed. `retry`: True (25 times), a number, 0 (none, but kept
-        in the dead set) or False, for its own jobs and for those that say nothing of retries themselves; not given: what is usual in the
-        queue's dialect, True in Sidekiq's, 0 in Resque's and go-workers'. `expires_in`, `keep_result`: likewise, what `Job` means by them.
-        `retry_for`, `retry_queue`, `backtrace`, `dead`, `tags`: carried by the jobs that this handler builds (`handler.job(…)`), as Ruby's
-        carry their class's `sidekiq_options`. `check=False`: `handler.job(…)` doesn't look at the types of its arguments.
-        `limit`: at most so many of its jobs run at once over all workers; a list: under all of them.
-        `unique`: `Unique(…)`, `Debounce(…)` or `Throttle(…)`: of which of its jobs there is but one.
-        `keep_finished`: of how many of its jobs it is kept how they ended, the newest ones; 10,000 at most.
-        `keep_log`: so many of the last log lines of each attempt are kept for people to see, 1,000 and 32 KB at most.
-        Raises ConfigurationError, also for a parameter that no job's JSON could become, or whose annotation nobody would obey.
+        - `timeout`: seconds. Then an attempt is cancelled and counts as failed.
+        - `retry`: True (25 times), a number, 0 (no retry, but kept in the dead set) or False (no retry, not kept). It holds for the handler's own jobs, and for jobs of
+          others that don't say `retry`. Default: True for Sidekiq's jobs, 0 for Resque's and go-workers'.
+        - `expires_in`, `keep_result`: as in `Job`, for the same jobs.
+        - `retry_for`, `retry_queue`, `backtrace`, `dead`, `tags`: as in `Job`. They are written into the jobs that `handler.job(…)` builds, as Ruby
+          does with `sidekiq_options`.
+        - `check=False`: `handler.job(…)` doesn't check the types of the arguments.
+        - `limit`: a bound for the jobs that run at once, or start, over all workers. With a list, all of its limits hold.
+        - `unique`: `Unique(…)`, `Debounce(…)` or `Throttle(…)`: only one job of a kind at a time.
+        - `keep_finished`: for how many jobs we keep how they ended; 10,000 at most.
+        - `keep_log`: how many of the last log lines of each attempt we keep; at most 1,000 lines and 32 KB.
+
+        Raises ConfigurationError. It is also raised for a parameter that can't be read from JSON, and for an annotation that would have no effect.
         """
         _check_queue(queue)
         if job_class is not None and not (isinstance(job_class, str) and job_class):
@@ -215,13 +220,17 @@ class Declarations(Declared):
         jitter: float = 0.0,
         name: str | None = None,
     ) -> periodic.Register:
-        """Send the handler's job, with `args`, whenever `expression` is due: stands above `@app.handler(…)`.
+        """Send the handler's job, with `args`, whenever `expression` is due. Write it above `@app.handler(…)`.
 
-        `expression`: five fields of cron, or six with seconds first, names included; `@hourly` and the like; `@every 10s`. `tz`: an IANA zone. One worker of the fleet
-        sends each tick, in one step with the next. `missed`: of the ticks at which no worker was there "one" is made up for (the newest, if it
-        is no more than `within` seconds late), "all" (the newest hundred, oldest first), or none ("skip": at most a minute late). `overlap`: whether a run may begin while
-        the one before waits or runs: "allow", "skip" (then it is none), "wait" (one waits for that one's end). `jitter`: up to so many seconds later, by tick. `name`: for a second
-        one on the same handler. `ctx.tick` is the moment at which a run was due. Raises ConfigurationError.
+        - `expression`: five fields of cron, also with names; or six fields, with seconds first; or `@hourly` and the like; or `@every 10s`.
+        - `tz`: an IANA zone.
+        - `missed`: which ticks are sent late if no worker was there. "one": the newest, if it is at most `within` seconds late. "all": the newest hundred, the oldest
+          of them first. "skip": none; a tick is sent at most a minute late.
+        - `overlap`: whether a run may begin while the previous one waits or runs. "allow": it may. "skip": there is no run then. "wait": it waits for the end of the previous run.
+        - `jitter`: a run begins up to so many seconds later. The delay depends on the tick.
+        - `name`: needed for a second entry on the same handler.
+
+        Each tick is sent by one worker of the fleet. `ctx.tick` is the moment at which a run was due. Raises ConfigurationError.
         """
         where = periodic.caller()
         if not isinstance(expression, str):  # @app.periodic without brackets, which would register nothing
@@ -244,18 +253,18 @@ class Declarations(Declared):
         return function
 
     def on_error(self, function: H) -> H:
-        """Have `async def h(ctx, error)` told of every attempt that failed, also of unknown classes and bad arguments. Raises ConfigurationError.
+        """Call `async def h(ctx, error)` for every attempt that failed, also for unknown classes and bad arguments. Raises ConfigurationError.
 
-        It is called when it is decided what becomes of the job, and before that is written. It has 10 seconds; what it raises is logged.
+        It is called after the outcome is decided, and before it is written. It has 10 seconds. If it raises, the error is logged.
         """
         checked_hook("on_error", function)
         self._on_error.append(function)
         return function
 
     def on_death(self, function: H) -> H:
-        """Have `async def h(ctx, error)` told of every job that goes to the dead set: given up, or three workers died under it (WorkerDied).
+        """Call `async def h(ctx, error)` for every job that goes to the dead set: it was given up, or three workers died under it (WorkerDied).
 
-        Called like `on_error`, after it; for WorkerDied when the job is there. Not of what people bury. Raises ConfigurationError.
+        It is called like `on_error`, and after it. For WorkerDied it is called when the job is already in the dead set. It isn't called for jobs that people bury. Raises ConfigurationError.
         """
         checked_hook("on_death", function)
         self._on_death.append(function)

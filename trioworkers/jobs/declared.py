@@ -155,7 +155,7 @@ class Declared:
 
     @property
     def queues(self) -> dict[str, int]:
-        """Of each queue, how many of its jobs may run at once."""
+        """For each queue, how many of its jobs may run at once."""
         if self._only is not None:
             return {queue: each.concurrency for each in self._only for queue in each.weights}
         found = {queue: DEFAULT_CONCURRENCY for queue, _ in self._handlers}
@@ -291,7 +291,7 @@ class Declared:
         return self._unknown.get(queue) or self.settings.unknown
 
     def check(self) -> None:
-        """Raise ConfigurationError if there is nothing to run, or this is no place to run it."""
+        """Raise ConfigurationError if the app has nothing to run, or can't run here."""
         check_not_imported()
         if not self._handlers:
             raise ConfigurationError("the app has no handler: nothing to run")

@@ -37,10 +37,10 @@ class Responses(dict[str, Any]):
 
 
 class FanOut:
-    """The calls of one fan-out. Each has a name of its own within the job; calls run at once, the block's end waits for them.
+    """The calls of one fan-out. Each has its own name within the job. All run at once, and the end of the block waits for them.
 
-    `responses[name]` (an `httpx.Response`, or what the function of `start` returned) is there for what this attempt did; names
-    in `skipped` were done in earlier attempts: their calls are not made again, and their responses are gone.
+    `responses[name]` is an `httpx.Response`, or what the function of `start` returned. It has only the calls of this attempt. `skipped` has the names
+    of calls that earlier attempts have done. These are not made again, and their responses are gone.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class FanOut:
     ) -> None:
         """Send an HTTP request under `name`, with what `httpx.AsyncClient.request` takes.
 
-        Success is 2xx, or a status in `expect`. 408, 425, 429, 5xx, broken connections and timeouts are worth a retry; others are
-        permanent. A status that was read counts: if something is wrong with the body after it, or it never ends, a POST (and whatever
-        else changes something) is done all the same, and reading `response.content` raises what was wrong; a GET is worth a retry.
+        2xx is success, and so is a status in `expect`. 408, 425, 429, 5xx, broken connections and timeouts are worth a retry. Other failures are
+        permanent. A status that was read counts, also if the body after it is broken or never ends. Then a POST (or another method that changes something)
+        is done, and `response.content` raises the error. A GET is worth a retry.
 
-        Raises ValueError for a name that this job has used already, or that has no form in UTF-8.
+        Raises ValueError for a name that this job has used already, or that can't be written in UTF-8.
         """
         headers = dict(options.pop("headers", None) or {})
         if not any(key.lower() == "idempotency-key" for key in headers):
@@ -110,7 +110,7 @@ class FanOut:
         self.request(name, "DELETE", url, **options)
 
     def start(self, name: str, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        """Await `function(*args)` under `name`: for what isn't HTTP. An exception is worth a retry, unless it is a CallFailed."""
+        """Await `function(*args)` under `name`, for calls that aren't HTTP. An exception is worth a retry, unless it is a permanent CallFailed."""
 
         async def call() -> Any:
             return await function(*args)
@@ -118,9 +118,9 @@ class FanOut:
         self._launch(name, call)
 
     async def checkpoint(self) -> None:
-        """Wait until what is done so far is recorded in Redis: then even `kill -9` doesn't make these calls again.
+        """Wait until Redis has recorded which calls are done. Then they are not made again even after `kill -9`.
 
-        An outage of Redis is waited out, until the job's deadline. Cancelled: what is done goes into the job's outcome.
+        In an outage it waits for Redis, until the job's deadline. If it is cancelled, the calls that are done are written with the job's outcome.
         """
         await self._progress.save().wait()
 
@@ -172,7 +172,7 @@ class FanOut:
             self._progress.save()
 
     def finish(self) -> None:
-        """Raise FanOutError if some calls failed. First those that decide what becomes of the job: of very many not all are looked at."""
+        """Raise FanOutError if some calls failed. The failures that decide the job's outcome come first, because of very many not all are read."""
         if self._failures:
             self._failures.sort(key=lambda failure: (failure.permanent, failure.paused))
             raise FanOutError(self._failures, self._total)

@@ -22,10 +22,10 @@ _USUAL = HandlerOptions()
 
 
 class Handler(Generic[P, C, R_co]):
-    """What `@app.handler` makes of a function: it can still be called as the plain function that it is.
+    """A function with `@app.handler` above it. You can still call it as a plain function.
 
-    `job(*args)` builds a job for it, typed by the function's own signature without the context, which carries the handler's options.
-    `where`: how errors name it. `says_retry`: what its jobs say of retries where it says nothing: True, or nothing, either.
+    `job(*args)` builds a job for it, with the handler's options. It has the parameters of the function, without the context.
+    `where`: how errors name it. `says_retry`: what its jobs say of retries if the handler says nothing: True, or nothing.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Handler(Generic[P, C, R_co]):
         return f"<{self.where}>"
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """A job for this handler, its arguments by position or name. Raises BadCall, a TypeError, for wrong ones."""
+        """A job for this handler, with arguments by position or name. Raises BadCall (a TypeError) for wrong arguments."""
         return self._job(build(self._signature, self.where, args, kwargs, check=self._check))
 
     def active_job(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Like `job`, but a job of Rails' ActiveJob, whose arguments travel by position or by name, as given."""
+        """Like `job`, but a job of Rails' ActiveJob. Its arguments are sent by position or by name, as you give them."""
         values, named = build_named(self._signature, self.where, args, kwargs, check=self._check)
         return self._job(values, kwargs=named, active_job=True)
 

@@ -20,14 +20,16 @@ MAX_COUNT = 1_000_000_000
 
 @attrs.frozen
 class FleetLimit:
-    """Over all workers at most `concurrency` jobs under the limit called `name` run at once, and at most `rate` start; one of the two at least.
+    """A limit for jobs over all workers: at most `concurrency` run at once, at most `rate` start. Give one of the two, or both.
 
-    `rate`: like "100/s", "20/m", "5/10s", "1000/h"; starts are evenly spaced, but for `burst` that may start at once after a quiet spell. `by`: the name
-    of a parameter of the handler; then the numbers hold for each value of that argument by itself. The same name is the same limit everywhere.
-    What may not run yet is parked: it takes no slot, no attempt and no polling, and goes on in the order in which it came. A job holds its
-    permit exactly as long as its attempt; a start counts however the attempt ends. Of two versions of a limit at once, that of the worker
-    counts which started last. A queue's limit (`app.queue(…, limit=…)`) needs no name. Not to be mistaken for `Limit`, which holds back
-    a job's HTTP calls per host and worker. Raises ConfigurationError.
+    - `name`: the same name is the same limit everywhere. The limit of a queue (`app.queue(…, limit=…)`) needs no name.
+    - `rate`: like "100/s", "20/m", "5/10s", "1000/h". Starts are evenly spaced.
+    - `burst`: how many may start at once after a quiet time.
+    - `by`: the name of a parameter of the handler. Then the numbers hold for each value of that argument.
+
+    A job that may not run yet is parked. It takes no slot, and no attempt is counted. Parked jobs start in the order in which they came. A job has its
+    permit exactly as long as its attempt runs. A start counts however the attempt ends. If workers declare different numbers, the worker that started last decides.
+    A `Limit` is something else: it bounds the HTTP calls of one worker to a host. Raises ConfigurationError.
     """
 
     name: str = ""

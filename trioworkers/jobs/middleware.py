@@ -9,7 +9,7 @@ from trioworkers.jobs.context import Context
 
 
 class CallNext(Protocol):
-    """What a middleware awaits once, to have the attempt itself run. Raises what the attempt raises."""
+    """A middleware awaits it once: then the attempt runs. Raises what the attempt raises."""
 
     def __call__(self) -> Awaitable[Any]:
         """Run it."""

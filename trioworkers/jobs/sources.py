@@ -52,7 +52,7 @@ def items(values: Sequence[T]) -> Source[T]:
 def lines(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> Source[str]:
     r"""The lines of a file, without their ends, read by a thread. The cursor is where the next one begins, in bytes.
 
-    Raises OSError; ValueError for a line over 16 MB; UnicodeDecodeError, for which `encoding` must be one in which a line ends with the byte `\\n`.
+    In `encoding`, lines must end with the byte `\\n`. Raises OSError; ValueError for a line over 16 MB; UnicodeDecodeError.
     """
 
     async def source(cursor: Any) -> AsyncIterator[tuple[int, str]]:
@@ -76,9 +76,9 @@ def lines(path: str | os.PathLike[str], *, encoding: str = "utf-8") -> Source[st
 def pages(
     client: httpx.AsyncClient, url: str, next_url: Callable[[httpx.Response], str | None], **options: Any
 ) -> Source[httpx.Response]:
-    """The pages of an HTTP API. `next_url(response)`: the address of the page after that one; None after the last. The cursor is that address.
+    """The pages of an HTTP API. `next_url(response)` returns the address of the next page, or None after the last. The cursor is this address.
 
-    `options`: for `client.get`. Raises what that raises, and `httpx.HTTPStatusError` for an answer that is no success.
+    `options`: for `client.get`. Raises what `client.get` raises, and `httpx.HTTPStatusError` for an answer that is no success.
     """
 
     async def source(cursor: Any) -> AsyncIterator[tuple[str, httpx.Response]]:
@@ -93,6 +93,6 @@ def pages(
 
 
 def by_link(response: httpx.Response) -> str | None:
-    """For `pages`: the address in the answer's header `Link`, `rel="next"`, as GitHub and others have it (RFC 8288)."""
+    """For `pages`: the next address is in the header `Link` with `rel="next"`, as in GitHub's API (RFC 8288)."""
     link = response.links.get("next")
     return None if link is None else str(response.url.join(link["url"]))

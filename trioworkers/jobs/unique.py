@@ -22,12 +22,15 @@ OnConflict = Literal["skip", "raise", "replace", "latest"]
 
 @attrs.frozen
 class Unique:
-    """At most one job of the class with these arguments waits or runs; it has the lock from when it is sent.
+    """At most one job of the class with these arguments waits or runs. It takes a lock when it is sent.
 
-    `by`: the parameters that tell jobs apart, one name or several; not given: all. `until`: the lock is the job's until it is "done" (whichever
-    way it ends for good), or only until its first attempt has "started". `on_conflict`, if another has it: "skip" (the new one isn't sent, and
-    `Sent.duplicate_of` says which is there), "raise" (DuplicateJob; not for jobs that send jobs), "replace" (the one that waits gets the
-    arguments of the new one, in its place), "latest" (likewise; if it runs already the newest follows it). Raises ConfigurationError.
+    - `by`: the parameters that tell jobs apart, one name or several. Default: all.
+    - `until`: how long the job has the lock. "done": until it ends for good, in any way. "started": until its first attempt starts.
+    - `on_conflict`: what happens if another job has the lock. "skip": the new job isn't sent; `Sent.duplicate_of` names the other one. "raise": DuplicateJob
+      (not for jobs that send jobs). "replace": the job that waits gets the arguments of the new one, and keeps its place. "latest": the same; if the other
+      job runs already, the newest follows it.
+
+    Raises ConfigurationError.
     """
 
     by: By | None = None
@@ -49,9 +52,9 @@ class Unique:
 
 @attrs.frozen
 class Debounce:
-    """Jobs with the same arguments become one, `wait` seconds after the last of them was sent, with that one's arguments.
+    """Jobs with the same arguments become one job. It runs `wait` seconds after the last of them was sent, with the arguments of the last one.
 
-    `max_wait`: at most so many seconds after the first; not given: however long they come. `by`: as for `Unique`. Raises ConfigurationError.
+    `max_wait`: it runs at most so many seconds after the first was sent. Default: no bound. `by`: as for `Unique`. Raises ConfigurationError.
     """
 
     by: By | None = None
@@ -74,7 +77,7 @@ class Debounce:
 
 @attrs.frozen
 class Throttle:
-    """Of the jobs with the same arguments only the first in `every` seconds is sent, whatever becomes of it. `by`: as for `Unique`.
+    """Only the first of the jobs with the same arguments is sent in `every` seconds, however it ends. `by`: as for `Unique`.
 
     Raises ConfigurationError.
     """

@@ -85,7 +85,7 @@ class Metrics:
         app.observers.append(self)
 
     def text(self) -> bytes:
-        """All of it as Prometheus reads it."""
+        """All metrics, as Prometheus reads them."""
         return generate_latest(self.registry)
 
     # ── what the worker tells ──────────────────────────────────────────────────────────────────────────────────────────

@@ -35,9 +35,9 @@ LONG_AGO_S = 3600.0
 
 
 class OpenTelemetry:
-    """Spans over opentelemetry's API. `child`: attempts continue their sender's trace; else they begin one of their own that is linked to it, as Ruby's do.
+    """Spans by opentelemetry's API. `child`: attempts continue the trace of their sender. Without it, they begin a new trace with a link to the sender's, as in Ruby.
 
-    `tracer_provider`: not given, the program's. Records with trace and span ids: `logs=False` leaves them alone. Raises ImportError without the extra.
+    `tracer_provider`: default: the program's. `logs=False`: log records get no trace and span ids. Raises ImportError without the extra.
     """
 
     def __init__(

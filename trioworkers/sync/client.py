@@ -48,12 +48,12 @@ T = TypeVar("T")
 class Client:
     """Sends jobs, and blocks. `client = Client(); client.enqueue(Job("mail", "WelcomeJob", [7]))`.
 
-    One client is for all threads of a program, and for processes that are forked after it was made; each opens connections of its own, with its
-    first call. As a context manager it is closed at the end of the block; it may be used without.
+    All threads of a program may share one client. Processes that are forked after it was made may use it, too: each opens its own connections with its
+    first call. As a context manager it is closed at the end of the block. You may also use it without a block.
 
-    `url`: as for `App`, but not `embedded:`; not given: REDIS_URL, else the Redis of a `trioworkers dev` that runs here, else redis://localhost:6379/0.
-    `namespace`, `dialect`, `max_payload_bytes`, `large_payload_bytes`: as for `App`. `retry_for`: for how many seconds a call is repeated
-    when Redis can't be reached; at most 60, 0 for once. A repetition never doubles a job. `max_connections`: at most so many at once in a process.
+    `url`: as for `App`, but not `embedded:`. Default: REDIS_URL, else the Redis of a `trioworkers dev` that runs here, else redis://localhost:6379/0.
+    `namespace`, `dialect`, `max_payload_bytes`, `large_payload_bytes`: as for `App`. `retry_for`: for so many seconds a call is repeated if Redis
+    can't be reached; at most 60, and 0 for no repetition. A repeated call never doubles a job. `max_connections`: the most connections at once in a process.
     Raises ConfigurationError.
     """
 
@@ -111,21 +111,21 @@ class Client:
         """Never called: see `__aenter__`."""
 
     def close(self) -> None:
-        """Close this process's connections; those on which other threads wait for a reply, when that is there. A later call opens new ones."""
+        """Close the connections of this process. If another thread waits for a reply, its connection is closed after the reply. A later call opens new ones."""
         self._meant.there.__dict__.pop(
             "redis", None
         )  # a connection ends with the last who uses it: another thread may be in a call
 
     def enqueue(self, *jobs: Job | Batch) -> list[Sent]:
-        """Put jobs into their queues, in this order; returns for each its jid, a string that may say more.
+        """Put jobs into their queues, in this order. Returns for each job its jid, as a `Sent`.
 
-        Raises BadJob before anything is sent. Raises Unavailable or Refused if Redis fails, and has done so for `retry_for` seconds, when the
-        jobs may have been sent or not (of more than a thousand, or of more than 8 MB, the first ones). RuntimeError inside an event loop.
+        Raises BadJob before anything is sent. Raises Unavailable or Refused if Redis has failed for `retry_for` seconds. Then the
+        jobs may have been sent or not; if there are more than a thousand, or more than 8 MB, perhaps only the first ones. RuntimeError inside an event loop.
         """
         return self._do(lambda its: its.send(jobs))
 
     def schedule(self, when: datetime | timedelta | float, *jobs: Job | Batch) -> list[Sent]:
-        """Have jobs enqueued at a later time: a datetime, a timedelta or seconds from now. Otherwise like `enqueue`."""
+        """Enqueue jobs at a later time: a datetime, a timedelta, or seconds from now. Otherwise like `enqueue`."""
         return self._do(lambda its: its.send(jobs, when))
 
     def periodic(
@@ -167,10 +167,10 @@ class Client:
         return OpenBatch(self._do, what)
 
     def result(self, jid: str, *, timeout: float | None = None) -> Any:
-        """What a job returned that keeps its result, as soon as it has ended; waits for that up to `timeout` seconds (None: for ever).
+        """The result of a job that keeps it. Waits until the job has ended, up to `timeout` seconds (None: for ever).
 
-        Raises JobFailed if it is dead; JobGone if it ended otherwise without a result (discarded, expired, deleted, purged);
-        TimeoutError if it has not ended by then: also for a job that keeps no result, or whose result is not kept any more. Unavailable
+        Raises JobFailed if the job is dead; JobGone if it ended without a result in another way (discarded, expired, deleted, purged);
+        TimeoutError if it has not ended, or keeps no result, or its result is not kept any more. Unavailable
         or Refused if Redis fails. RuntimeError inside an event loop.
         """
         check_may_block()

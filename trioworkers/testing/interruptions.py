@@ -31,12 +31,14 @@ async def for_each_interruption(
     how: Literal["stop", "crash"] = "stop",
     http: Callable[[], httpx.AsyncClient] | None = None,
 ) -> int:
-    """Run a scenario again and again; each time one attempt is interrupted, at its first await, its second, and so on; last of all, not at all.
+    """Run a scenario many times. Each time one attempt is interrupted: at its first await, then at its second, and so on. The last round has no interruption.
 
-    `scenario`: an async function of a `RunningApp`: it sets up its own world, sends jobs, drains, and asserts that all is right. `handler`: whose attempt is
-    interrupted, a handler or a class; not given: the first job's. `how`: "stop", as a worker does when it is stopped: the job is
-    cancelled and put back; or "crash", as by `RunningApp.crash_worker`. `http`: makes the client of each round, see `run`.
-    Returns at how many awaits it was interrupted. What the scenario raises has a note that says at which. An await at which nothing is waited for is none.
+    - `scenario`: an async function of a `RunningApp`. It prepares its own data, sends jobs, drains, and asserts that all is right.
+    - `handler`: the handler or class whose attempt is interrupted. Default: that of the first job.
+    - `how`: "stop": the job is cancelled and put back, as when a worker stops. "crash": as by `RunningApp.crash_worker`.
+    - `http`: a function that makes the client of each round, see `run`.
+
+    Returns at how many awaits it was interrupted. If the scenario raises, a note says at which await. An await that doesn't wait isn't counted.
     """
     for number in range(1, MOST_AWAITS + 1):
         interruption = _Interruption(handler, how, number)

@@ -1,4 +1,4 @@
-"""Keeps what blocking and asyncio clients send from Redis, for tests of web programs."""
+"""Record the jobs of blocking and asyncio clients instead of sending them to Redis: for tests of web programs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Recorded(SentJobs):
         return [each.job for each in self.sent]
 
     def run(self, app: App, *, http: httpx.AsyncClient | None = None) -> list[Ran]:
-        """Run what was sent, and what that sends and retries, by an app without Redis; returns how each attempt ended. Blocks; for tests without an event loop."""
+        """Run the recorded jobs, the jobs that these send, and all retries, in an app without Redis. Returns how each attempt ended. Blocks; for tests without an event loop."""
 
         async def main() -> list[Ran]:
             async with run(app, http=http) as test:

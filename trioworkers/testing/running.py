@@ -53,10 +53,10 @@ if TYPE_CHECKING:
 async def run(
     app: App, *, http: httpx.AsyncClient | None = None, manual: bool = False, now: datetime | None = None
 ) -> AsyncIterator[RunningApp]:
-    """Run `app` on a fake Redis for as long as the block lasts; then its jobs are cancelled. Raises ConfigurationError.
+    """Run `app` on a fake Redis until the end of the block. Then its jobs are cancelled. Raises ConfigurationError.
 
-    `manual`: jobs wait until `run_one` or `drain` has them run; each queue has one slot. `http`: a client for the jobs instead of the app's own, like `httpx.AsyncClient(transport=httpx.MockTransport(answer))`; closed
-    at the end of the block. `now`: what time it is at the beginning. Periodic jobs are sent at their ticks from then on, as the clock goes on or jumps.
+    `manual`: jobs wait until `run_one` or `drain` runs them; each queue has one slot. `http`: a client for the jobs instead of the app's own, like `httpx.AsyncClient(transport=httpx.MockTransport(answer))`. It is closed
+    at the end of the block. `now`: the time at the beginning. From then on periodic jobs are sent at their ticks, as the clock goes on or jumps.
     """
     app.check()
     guard = SizeGuard(app.settings)

@@ -66,23 +66,23 @@ class RunningApp:
         return await self.client.schedule(when, *jobs)
 
     def jobs(self, queue: str) -> list[Job]:
-        """What waits in a queue, next to be fetched first: of queues that the app doesn't consume, all that was sent there."""
+        """The jobs that wait in a queue; the first is fetched next. For a queue that the app doesn't serve, all jobs that were sent there."""
         dialect, _ = self._broker.spoken_on(queue)
         return [dialect.decode(payload, queue) for payload in reversed(self._broker.queues.get(queue, []))]
 
     @property
     def retries(self) -> list[Job]:
-        """What waits for its next attempt, soonest first."""
+        """Jobs that wait for their next attempt, soonest first."""
         return self._members("retry")
 
     @property
     def scheduled(self) -> list[Job]:
-        """What is scheduled, soonest first."""
+        """Scheduled jobs, soonest first."""
         return self._members("schedule") + self._members("delayed")
 
     @property
     def dead(self) -> list[Job]:
-        """What failed for good, oldest first; unreadable payloads are left out (see `dead_payloads`)."""
+        """Jobs that failed for good, oldest first. Unreadable payloads are left out (see `dead_payloads`)."""
         return self._members("dead")
 
     @property
@@ -91,9 +91,9 @@ class RunningApp:
         return list(self._broker.sets["dead"])
 
     async def drain(self, *, retries: bool = False) -> None:
-        """Wait until nothing waits or runs on the app's queues; with `retries` (and what is scheduled) until that is done, too.
+        """Wait until no job waits or runs on the app's queues. With `retries` it also waits for retries and for scheduled jobs.
 
-        What `unknown="leave"` leaves for others is not waited for: it would come back for ever.
+        It doesn't wait for jobs that `unknown="leave"` leaves for others: they would come back for ever.
         """
         self._pause(paused=False)
         while self._broker.has_work() or (retries and any(map(self._is_ours, self._broker.later()))):
@@ -109,9 +109,9 @@ class RunningApp:
     # ── one thing at a time ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def perform(self, handler: Handler[P, ..., R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Build a job for `handler` and run it here and now, with all middleware; returns what the handler returns, and raises what it raises.
+        """Build a job for `handler` and run it at once, with all middleware. Returns what the handler returns, and raises what the handler raises.
 
-        Its arguments go through JSON and come back, as they would. What it enqueues is sent if it returns. Raises TooSlowError after its timeout.
+        Its arguments are written as JSON and read back. If the handler returns, the jobs that it enqueues are sent. Raises TooSlowError after its timeout.
         """
         value: R = await self._perform(handler.job(*args, **kwargs))
         return value
@@ -146,9 +146,9 @@ class RunningApp:
         return value
 
     async def run_one(self, queue: str | None = None) -> Ran:
-        """Run the next job (of `queue`, or of the first queue where one waits); returns how that ended. Only with `run(app, manual=True)`.
+        """Run the next job (of `queue`, or of the first queue where a job waits). Returns how it ended. Only with `run(app, manual=True)`.
 
-        Raises AssertionError if none waits, or if it isn't run: a limit keeps it.
+        Raises AssertionError if no job waits, or if a limit doesn't let it run.
         """
         if not self._manual:
             raise RuntimeError("run_one is for testing.run(app, manual=True), where jobs wait until they are asked for")
@@ -173,7 +173,7 @@ class RunningApp:
     async def advance(
         self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0
     ) -> None:
-        """Let time pass: what comes due meanwhile (retries, what is scheduled, expiries) happens in its order, each at its moment.
+        """Let time pass. Jobs that become due meanwhile run in their order, each at its moment; jobs that expire are forgotten.
 
         Needs a virtual clock: pytest-trio's fixture `autojump_clock`.
         """
@@ -192,9 +192,9 @@ class RunningApp:
     # ── faults ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def crash_worker(self) -> None:
-        """End the worker as `kill -9` does, and start another one: what ran is put back and charged with the crash; the third one buries it.
+        """End the worker as `kill -9` does, and start another one. Jobs that ran are put back, and the crash is counted. After the third crash a job is dead.
 
-        Nothing that was not written yet is. But for one thing it is as in truth: a handler's `finally` blocks run.
+        Outcomes that were not written yet are lost. There is one difference from a real crash: `finally` blocks of handlers do run.
         """
         self._crash()
         await trio.testing.wait_all_tasks_blocked()
@@ -222,7 +222,7 @@ class RunningApp:
 
     @contextmanager
     def redis_down(self) -> Iterator[None]:
-        """Within the block each call to Redis fails with Unavailable, the test's own, too. Jobs that run go on."""
+        """Within the block each call to Redis fails with Unavailable, also calls of the test. Running jobs go on."""
         self._broker.is_down = True
         try:
             yield
@@ -231,11 +231,11 @@ class RunningApp:
             self._broker.wake()
 
     def lose_reply(self, of: Literal["settle", "send"] = "settle", *, times: int = 1) -> None:
-        """Have the next outcomes that are written, or what a client sends next, arrive, and their reply not."""
+        """Lose the reply to the next outcomes, or to the next jobs that a client sends. They are written all the same."""
         self._broker.losing[of] += times
 
     def jump_clock(self, seconds: float) -> None:
-        """Have Redis's clock jump, forward or back, while no time passes."""
+        """Make Redis's clock jump, forward or back. No time passes."""
         self._broker.jumped_s += seconds
         self._broker.wake()
 

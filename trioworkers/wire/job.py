@@ -56,24 +56,25 @@ _NOTHING = _Nothing()
 class Job:
     """A unit of work.
 
-    `args` is what the handler's parameters are bound to, in JSON's types or anything msgspec can encode (attrs classes,
-    dataclasses, datetimes, …). `retry`: True (25 times), a number, 0 (no retry, but kept in the dead set), False (neither);
-    None says nothing, which leaves it to the handler, or to Ruby's class. `retry_for`: seconds since the first failure, instead of a number of retries.
-    `retry_queue`: where retries go. `backtrace`: store the failure's traceback, True or a number of lines. `dead=False`:
-    not kept when retries are exhausted. `extra`: fields of the payload that we don't know, carried on.
+    - `args`: the arguments for the handler's parameters, in JSON's types or anything that msgspec can encode (attrs classes, dataclasses, datetimes, …).
+    - `retry`: True (25 times), a number, 0 (no retry, but kept in the dead set) or False (no retry, not kept). None leaves it to the handler, or to Ruby's class.
+    - `retry_for`: seconds since the first failure, instead of a number of retries.
+    - `retry_queue`: the queue for its retries.
+    - `backtrace`: store the traceback of a failure: True, or a number of lines.
+    - `dead=False`: it is not kept when its retries are used up.
+    - `extra`: fields of the payload that we don't know. They are kept.
+    - `active_job`: a job of Rails' ActiveJob, with its class and arguments inside a wrapper. Only ActiveJob's jobs have `kwargs` (keyword arguments) and
+      `active_job_fields` (ActiveJob's own fields, such as job_id, executions, locale, timezone).
+    - `expires_in`: seconds from the moment at which it is due. After that it doesn't begin any more.
+    - `deadline`: the datetime by which it must have ended. Jobs that it enqueues inherit it.
+    - `keep_result`: seconds for which `Client.result` can say how it ended, 30 days at most.
+    - `lock`: the lock of a unique job, as its handler makes it.
+    - `runs_here`: whether a handler of trioworkers runs it, so that it may be in a batch. It is known for jobs of `handler.job(…)`, and isn't in the payload.
 
-    `active_job`: a job of Rails' ActiveJob, its class and arguments inside a wrapper; `kwargs`: its keyword arguments, which only such
-    a job has. `active_job_fields`: ActiveJob's own, such as job_id, executions, locale, timezone.
-
-    `expires_in`: seconds from when it is due after which it is not begun any more; `deadline`: when it must be over, a datetime that
-    what it enqueues inherits; `keep_result`: seconds for which `Client.result` can tell how it ended, 30 days at most. `lock`: of a unique job,
-    as its handler makes it. `runs_here`: that trioworkers has a handler for it, which tells how it ends, so that it may be in a batch; not in the payload. Of what
-    `handler.job(…)` builds that is known.
-
-    What a worker sees besides: `expires_at_s`, `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
-    failure; None before), `progress` (names of fan-out calls done in earlier attempts), `failed_calls` (those that failed for good, with the reason;
-    of very many calls `done_packed` and `failed_packed` have digests of the names for which there is no room),
-    `snoozed_at_s` (since when it is put off without an attempt being counted: its host is paused, say), `recorded` (results of steps, cursors of iterations).
+    A worker also sees `expires_at_s`, `created_at_s`, `enqueued_at_s`, `failed_at_s` (epoch seconds), `retry_count` (0 after the first
+    failure, None before), `progress` (names of fan-out calls that earlier attempts have done), `failed_calls` (calls that failed for good, with the reason),
+    `done_packed` and `failed_packed` (digests of names, if there are too many names), `snoozed_at_s` (since when it is put off without counting an attempt, for example because
+    its host is paused), and `recorded` (results of steps, cursors of iterations).
     """
 
     queue: str

@@ -38,7 +38,7 @@ def _is_gid(_: object, __: attrs.Attribute[str], value: object) -> None:
 
 @attrs.frozen
 class GlobalID:
-    """A record of a Rails app, by name: `GlobalID("gid://shop/User/7")`. Nothing looks it up. Raises ValueError for no such URI."""
+    """The name of a record of a Rails app: `GlobalID("gid://shop/User/7")`. We don't look the record up. Raises ValueError for another form of URI."""
 
     uri: str = attrs.field(validator=_is_gid)
 
@@ -65,7 +65,7 @@ class GlobalID:
 
 @attrs.frozen
 class Range:
-    """Ruby's range, `begin..end`, or `begin...end` with `exclude_end`; None for an open end."""
+    """A range of Ruby: `begin..end`, or with `exclude_end` `begin...end`. None means an open end."""
 
     begin: Any
     end: Any
@@ -73,7 +73,7 @@ class Range:
 
 
 class Symbol(str):
-    """A text that Ruby gets as a symbol, as a value or as a key of a dict: `Symbol("now")` is `:now`. Symbols from Ruby are plain texts."""
+    """A text that Ruby reads as a symbol: `Symbol("now")` is `:now`. It may be a value or a key of a dict. Symbols from Ruby come here as plain texts."""
 
     __slots__ = ()
 
