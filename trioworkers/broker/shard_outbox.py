@@ -147,7 +147,7 @@ class ShardOutbox:
     async def page(self, target: str, diverged: bytes = b"") -> OutboxPage | None:
         """The next entries for a shard; None if there are none. `diverged`: the numbering that its receiver knows otherwise. Raises BrokerError."""
         keys = [self.keys.outbox(target), self.keys.outbox_numbers]
-        args = [target, secrets.token_hex(12), diverged, PAGE_ENTRIES, PAGE_BYTES]
+        args = [target, new_numbering(), diverged, PAGE_ENTRIES, PAGE_BYTES]
         found = await self._connection.run(PAGE, keys, args)
         return OutboxPage(*found) if found else None
 
@@ -168,6 +168,11 @@ class ShardOutbox:
         args = [page.epoch, page.first, page.before_id, *page.entries]
         last, problem = await self._connection.run(RECEIVE, [self.keys.received], args)
         return Received(last, problem.decode(errors="replace"))
+
+
+def new_numbering() -> str:
+    """What the numbering of an outbox may be called, if it has no name yet."""
+    return secrets.token_hex(12)
 
 
 def _at_a_time(send: Send, now_s: float) -> Send:

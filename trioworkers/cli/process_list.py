@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from trioworkers.broker.people.fleet_control import RECEIVED_WITHIN_S
+from trioworkers.broker.people.outboxes import outboxes
 from trioworkers.broker.people.running_jobs import tree_of
 from trioworkers.cli.rows import ARGS, CLASS, JID, QUEUE, row_of
 from trioworkers.cli.session import Session
@@ -62,6 +63,8 @@ async def ps(session: Session, wanted: str | None, *, tree: bool, limit: int, as
     rows.end()
     if not processes:
         remark("no process is running")
+    for state in await outboxes(session.connection, session.keys):
+        remark(f"jobs for the shard {state.target!r:.80} wait here: trioworkers outboxes show {state.target:.80}")
     if tree:
         _show_trees(processes, trees)
     else:

@@ -22,6 +22,7 @@ from trioworkers.broker.people.fleet_control import FleetControl
 from trioworkers.broker.people.hold_findings import late_findings, lock_findings
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.people.limit_findings import limit_findings
+from trioworkers.broker.people.outboxes import outbox_findings
 from trioworkers.broker.people.periodic import PeriodicJobs
 from trioworkers.broker.people.permissions import forbidden
 from trioworkers.broker.redis.connection import Connection
@@ -52,6 +53,7 @@ async def diagnose(connection: Connection, keys: Keys) -> AsyncGenerator[Finding
         examiner.orphans,
         examiner.limits,
         examiner.locks,
+        examiner.outboxes,
     ):
         for finding in await _guarded(check):
             yield finding
@@ -76,6 +78,9 @@ class _Examiner:
 
     async def limits(self) -> Sequence[Finding]:
         return await limit_findings(self._connection, self._keys)
+
+    async def outboxes(self) -> Sequence[Finding]:
+        return await outbox_findings(self._connection, self._keys, await self._inspector.now_s())
 
     async def locks(self) -> Sequence[Finding]:
         return await lock_findings(self._connection, self._keys)

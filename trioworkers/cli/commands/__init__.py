@@ -27,6 +27,7 @@ from trioworkers.cli.commands.examples import epilog
 from trioworkers.cli.commands.limits import limits
 from trioworkers.cli.commands.look import LISTS, jobs, ps, queues, show, stats
 from trioworkers.cli.commands.new import new
+from trioworkers.cli.commands.outboxes import outboxes
 from trioworkers.cli.commands.run import run
 from trioworkers.cli.commands.transfer import export, import_
 from trioworkers.cli.commands.unique import unique
@@ -36,7 +37,7 @@ SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
     "Work": (dev, new, run, enqueue, demo),
     "Look": (ps, queues, jobs, *LISTS, show, watch, result, finished, batches, batch, stats, web),
     "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
-    "Control": (cancel, pause, resume, limits, unique, cron, quiet, stop),
+    "Control": (cancel, pause, resume, limits, unique, cron, outboxes, quiet, stop),
     "Care": (doctor,),
 }
 
