@@ -279,6 +279,69 @@ def wakeup_put_back_unguarded() -> None:
     unguarded_wakeup_fd(unguarded_wakeup_fd(-1))
 
 
+# ── what gets past all of it ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Impatient(Exception):
+    """What an alarm raises."""
+
+
+def _impatiently(*_: object) -> None:
+    raise Impatient
+
+
+def _exits(*_: object) -> None:
+    sys.exit(7)
+
+
+def alarm_that_raises() -> None:
+    signal.signal(signal.SIGALRM, _impatiently)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+
+
+def alarm_that_exits() -> None:
+    signal.signal(signal.SIGALRM, _exits)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+
+
+def alarm_in_its_own_time() -> str:
+    signal.signal(signal.SIGALRM, _impatiently)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        time.sleep(LONG_S)
+    except Impatient:
+        return "ended"
+    return "slept"
+
+
+def stop_that_exits() -> None:
+    signal.signal(signal.SIGTERM, _exits)
+
+
+def exit_function_that_exits() -> None:
+    atexit.register(os._exit, 7)
+
+
+def clocks_stand_still() -> None:
+    time.time = time.monotonic = time.perf_counter = lambda: 1.0
+
+
+def clocks_are_broken() -> None:
+    time.time = time.monotonic = time.perf_counter = lambda: 1 / 0
+
+
+def descriptors_closed() -> None:
+    os.closerange(0, 21)
+
+
+def descriptors_closed_but_the_first() -> None:
+    os.closerange(3, 256)
+
+
+def streams_closed() -> None:
+    os.closerange(0, 3)
+
+
 WAYS = {
     function.__name__: function
     for function in list(globals().values())

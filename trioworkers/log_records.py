@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Collection, Mapping
 from operator import attrgetter
+from time import time
 from types import TracebackType
 from typing import Any
 
@@ -89,7 +89,7 @@ class RecordMaker:
         if by_others or logging.getLogRecordFactory() is not logging.LogRecord:
             return self._made(level, text, args, fields, error)
         pattern = self._patterns.get(level) or self._pattern(level)
-        now_s, thread = time.time(), threading.current_thread()
+        now_s, thread = time(), threading.current_thread()
         said = pattern.copy()
         said.update(fields)
         said["msg"], said["args"], said["exc_info"] = text, args, error

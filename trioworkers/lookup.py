@@ -11,9 +11,9 @@ import ipaddress
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 
 import trio
 
@@ -38,7 +38,7 @@ class _Lookup:
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
         self._done = False
-        self.began_at = time.monotonic()
+        self.began_at = monotonic()
         self.addresses: list[str] = []
         self.error: OSError | None = None
 
@@ -126,7 +126,7 @@ async def _room_for(host: str, port: int) -> None:
 
 
 def _has_room() -> bool:
-    running, quick_since = list(_running.values()), time.monotonic() - QUICK_S
+    running, quick_since = list(_running.values()), monotonic() - QUICK_S
     return len(running) < MOST_AT_ONCE and sum(each.began_at > quick_since for each in running) < QUICK_AT_ONCE
 
 

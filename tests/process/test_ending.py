@@ -46,6 +46,54 @@ def test_worker_that_ends_by_itself_has_status_1_whatever_is_left(
     assert worker.ended() == 1
 
 
+def test_signal_handlers_that_raise_end_no_worker(misuse: Misuse, result: Result, jobs: Jobs):
+    worker = misuse().wait_started()
+    assert result("alarm_in_its_own_time") == "ended"
+    result("alarm_that_raises")
+    wait_for(lambda: "raised misuse_app.Impatient" in worker.text, "it is told")
+    result("alarm_that_exits")
+    wait_for(lambda: "raised SystemExit" in worker.text, "it is told")
+    result("stop_that_exits")
+    jobs.push(1, "Stay")
+    wait_for(lambda: len(jobs.counted("start")) == 5, "another one runs")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert len(jobs.queued()) == 1
+    assert "Traceback" not in worker.text
+
+
+def test_stop_comes_in_time_by_clocks_that_stand_still(misuse: Misuse, result: Result, jobs: Jobs):
+    worker = misuse().wait_started()
+    result("clocks_stand_still")
+    jobs.push(1, "Misuse", "block")
+    wait_for(lambda: len(jobs.counted("start")) == 2, "it blocks the loop")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert len(jobs.queued()) == 1
+
+
+@pytest.mark.parametrize("how", ["descriptors_closed", "descriptors_closed_but_the_first"])
+def test_job_that_closes_the_process_s_descriptors_is_a_crash(misuse: Misuse, jobs: Jobs, how: str):
+    """Nobody can go on without them; its jobs are safe where they are."""
+    worker = misuse().wait_started()
+    jobs.push(1, "Stay")
+    wait_for(lambda: len(jobs.counted("start")) == 1, "one runs")
+    jobs.push(1, "Misuse", how)
+    assert worker.ended() == 1
+    assert jobs.in_progress() == 2
+    assert ("its jobs stay in progress" in worker.text) == (how != "descriptors_closed")  # else the log was among them
+
+
+def test_exit_function_may_decide_on_the_status_but_not_on_jobs(misuse: Misuse, result: Result, jobs: Jobs):
+    worker = misuse().wait_started()
+    result("exit_function_that_exits")
+    jobs.push(1, "Stay")
+    wait_for(lambda: len(jobs.counted("start")) == 2, "the other one runs")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 7
+    assert len(jobs.queued()) == 1
+
+
 @pytest.mark.parametrize("blocks", [False, True])
 def test_stop_is_heard_where_no_thread_can_be_started(misuse: Misuse, result: Result, jobs: Jobs, blocks: bool):
     worker = misuse().wait_started()

@@ -6,12 +6,14 @@ import io
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from servers import Server
 
+from trioworkers import log_records
 from trioworkers.engine import joblog
 from trioworkers.log_records import RecordMaker
 from trioworkers.outcome import Acknowledge, Bury, Requeue
@@ -23,6 +25,7 @@ from trioworkers.wire.job import Job
 APP = """
 import logging, os, signal
 from trioworkers import App, Context
+from trioworkers import log_records
 from trioworkers.engine import joblog
 
 app = App()
@@ -67,7 +70,8 @@ class Installed:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
     file = tmp_path / "log"
-    monkeypatch.setattr(log_writer.time, "time", lambda: 1758000000.9996)
+    for module in (log_writer, log_records, time):
+        monkeypatch.setattr(module, "time", lambda: 1758000000.9996)
     with file.open("a") as stream:
         handler = LogWriter(stream)
         handler.setFormatter(_formatter("text", io.StringIO()))

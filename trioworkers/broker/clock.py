@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import time
 
 
 class Clock:
@@ -13,8 +13,8 @@ class Clock:
 
     def set(self, redis_now_s: float) -> None:
         """Redis's time just now, in epoch seconds."""
-        self._ahead_s = redis_now_s - time.time()
+        self._ahead_s = redis_now_s - time()
 
     def now_s(self) -> float:
         """Epoch seconds by Redis's clock."""
-        return time.time() + self._ahead_s
+        return time() + self._ahead_s

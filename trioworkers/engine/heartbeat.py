@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import time
 
 import trio
 
@@ -52,7 +52,7 @@ class Heartbeat:
         self._on_beat = on_beat
         self._settled = settled
         self._settled_before: tuple[float, Mapping[str, int]] = trio.current_time(), settled()
-        self._started_at_s = time.time()
+        self._started_at_s = time()
         self._rtt_us = 0
         self._hurried = trio.Event()
         self.look_at_hosts: Callable[[], Sequence[HostState] | None] = lambda: None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
+from time import time
 
 import trio
 
@@ -27,7 +27,7 @@ class ResqueRegistration:
         self._running = running
         self._is_ours = is_ours
         self._interval_s = interval_s
-        self._started_at_s = time.time()
+        self._started_at_s = time()
         self._shown = 0
 
     async def run(self) -> None:

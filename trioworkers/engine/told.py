@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import trio
@@ -21,7 +21,7 @@ def health(pulse: Pulse, token: trio.lowlevel.TrioToken | None, heard_at: float)
 
     Whoever asks within the loop has the answer by being there. Others ask it only when it has been silent for long: during an outage of Redis, say.
     """
-    age_s = time.monotonic() - heard_at
+    age_s = monotonic() - heard_at
     if token is None or age_s <= STUCK_AFTER_S or _is_within(token) or _answers(token):
         age_s = 0.0
     return health_of(pulse, age_s)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from time import monotonic
 from types import FrameType
 
 import trio
@@ -62,9 +62,9 @@ class _Watchdog:
     def watch(self) -> None:
         """When it is silent ask, wait for the answer, and again, until `ended`."""
         patience_s = self._tolerance_s * 1.1  # of a loop that gives a sign once a second, all of them come in time
-        answered_at = time.monotonic()
-        while not self.ended.wait(max(0.0, max(self._heard_at(), answered_at) + patience_s - time.monotonic())):
-            asked_at = time.monotonic()
+        answered_at = monotonic()
+        while not self.ended.wait(max(0.0, max(self._heard_at(), answered_at) + patience_s - monotonic())):
+            asked_at = monotonic()
             if self._heard_at() + patience_s > asked_at:
                 continue
             if self._is_waiting():
@@ -76,14 +76,14 @@ class _Watchdog:
                 # Twice: a process that was frozen as a whole shall have the chance to answer when it goes on.
                 if not answered.wait(self._tolerance_s) and not answered.wait(self._tolerance_s / 5):
                     self._stand_in(asked_at, answered)
-            answered_at = time.monotonic()
+            answered_at = monotonic()
 
     def _stand_in(self, since: float, answered: threading.Event) -> None:
         text = "the event loop is blocked for %.1f s now; await, or compute with ctx.run_cpu. It is here:\n%s"
-        aside.log(logging.WARNING, text, time.monotonic() - since, self._where())
+        aside.log(logging.WARNING, text, monotonic() - since, self._where())
         gave_up = False
         while not self.ended.is_set():
-            if time.monotonic() - since < self._longest_stall_s:
+            if monotonic() - since < self._longest_stall_s:
                 with suppress(Exception):  # Redis may be away: next time
                     trio.run(renew_leases, self._lists)
             elif not gave_up:
@@ -92,7 +92,7 @@ class _Watchdog:
             if answered.wait(self._tolerance_s):
                 break
         if not self.ended.is_set():
-            aside.log(logging.WARNING, "the event loop goes on after %.1f s", time.monotonic() - since)
+            aside.log(logging.WARNING, "the event loop goes on after %.1f s", monotonic() - since)
 
     def _is_waiting(self) -> bool:
         """Whether the loop sleeps until somebody needs it: nothing blocks it then, and to ask would only wake it."""

@@ -13,9 +13,9 @@ import math
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 
 from trioworkers.aside import aside
 
@@ -54,7 +54,7 @@ class Ending:
 
     def expect(self, in_s: float) -> None:
         """The process shall end soon after `in_s` seconds from now. A later call can only bring that nearer."""
-        self._expect(time.monotonic() + max(in_s, 0.0) + HARD_EXIT_AFTER_S)
+        self._expect(monotonic() + max(in_s, 0.0) + HARD_EXIT_AFTER_S)
 
     def over(self, timeout_s: float) -> None:
         """The worker is gone. When the interpreter ends, what is in its way gets what is left of the time, or `timeout_s` if none was set."""
@@ -100,13 +100,13 @@ class Ending:
             if self._thread is not None or self._ends_at == math.inf:
                 return
             self._start()
-            is_due = self._thread is None and self._due_at() <= time.monotonic()
+            is_due = self._thread is None and self._due_at() <= monotonic()
         if is_due:
             self._watch()
 
     def _leave(self) -> None:
         with self._changed:
-            self._leaving_at = time.monotonic()
+            self._leaving_at = monotonic()
             self._changed.notify_all()
         self.on_leaving()
 
@@ -120,7 +120,7 @@ class Ending:
 
     def _watch(self) -> None:
         with self._changed:
-            while (left_s := self._due_at() - time.monotonic()) > 0:
+            while (left_s := self._due_at() - monotonic()) > 0:
                 self._changed.wait(None if left_s == math.inf else left_s)
             over = self._over
         if over:

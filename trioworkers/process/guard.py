@@ -1,7 +1,7 @@
 """Keeps jobs from making their process deaf.
 
 What would (to ignore a signal of ours, to give it back to the kernel, to take the wake-up descriptor) is not done while the guard is on, and
-said. A handler of their own jobs may have: it is called beside us.
+said. A handler of their own jobs may have: it is called beside us, and what it raises stays with its job (`raising.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from trioworkers.aside import aside
+from trioworkers.process.raising import as_it_was_set, contained
 
 set_handler, set_wakeup_fd = signal.signal, signal.set_wakeup_fd
 """Python's own, whoever stands before them."""
@@ -38,12 +39,23 @@ class Guard:
         set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         self.their_wakeup_fd = -1
         self._is_on = True
+        theirs = self._contain_theirs()
         signal.signal, signal.set_wakeup_fd = self._signal, self._take_wakeup_fd  # type: ignore[assignment]
         try:
             yield
         finally:
             self._is_on = False
             self.drop()
+            for other in theirs:  # those of jobs stay contained: there is still the interpreter's end to come
+                set_handler(other, as_it_was_set(signal.getsignal(other)))
+
+    def _contain_theirs(self) -> Sequence[int]:
+        """The handlers that the program set before us."""
+        others = signal.valid_signals() - {*self._heard}
+        theirs = [number for number in others if callable(signal.getsignal(number))]
+        for other in theirs:
+            set_handler(other, contained(signal.getsignal(other)))
+        return theirs
 
     def drop(self) -> None:
         """Stand before Python's functions no longer."""
@@ -69,7 +81,7 @@ class Guard:
 
     def _signal(self, number: int, handler: Any) -> Any:
         if number not in self._heard or not deafens(handler):
-            return set_handler(number, handler)
+            return as_it_was_set(set_handler(number, contained(handler)))
         _say_kept(number, handler)
         return set_handler(number, heard_elsewhere)
 

@@ -10,9 +10,9 @@ import re
 import selectors
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 
 import attrs
 
@@ -34,13 +34,13 @@ class Told:
 
     def tell(self, pulse: Pulse) -> None:
         """What it says just now."""
-        self._pulse, self._told_at = pulse, time.monotonic()
+        self._pulse, self._told_at = pulse, monotonic()
 
     def health(self) -> Health:
         """As of now. A worker that still starts is alive, and not ready."""
         if self._told_at is None:
             return Health(live=True, ready=False, drained=False, text="starting")
-        return health_of(self._pulse, time.monotonic() - self._told_at)
+        return health_of(self._pulse, monotonic() - self._told_at)
 
 
 def read_address(text: str) -> tuple[str, int]:
@@ -102,7 +102,7 @@ class _Server:
                         self._accept()
                     elif isinstance(key.fileobj, socket.socket):
                         self._read(key.fileobj)
-                now = time.monotonic()
+                now = monotonic()
                 for connection in [each for each, client in self._clients.items() if client.until < now]:
                     self._drop(connection)
         finally:
@@ -118,7 +118,7 @@ class _Server:
         if len(self._clients) >= MAX_CONNECTIONS:
             self._drop(next(iter(self._clients)))
         connection.settimeout(0)
-        self._clients[connection] = _Client(time.monotonic() + PATIENCE_S)
+        self._clients[connection] = _Client(monotonic() + PATIENCE_S)
         self._selector.register(connection, selectors.EVENT_READ)
 
     def _read(self, connection: socket.socket) -> None:

@@ -10,10 +10,10 @@ import logging
 import os
 import select
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from time import monotonic, sleep, time
 from typing import Protocol, TextIO, runtime_checkable
 from weakref import WeakSet
 
@@ -75,7 +75,7 @@ class LogWriter(LineWriter):
 
     def write_line(self, said: Said) -> bool:
         """See `LineWriter`."""
-        line = self._line(said, time.time(), self._pid)
+        line = self._line(said, time(), self._pid)
         if line is None:
             return False
         self._put((line + "\n").encode("utf-8", "backslashreplace"))
@@ -110,9 +110,9 @@ class LogWriter(LineWriter):
         """Wait until all is written, but no longer than `FLUSH_S`."""
         if self._is_forked or self._thread is None:
             return
-        deadline = time.monotonic() + FLUSH_S
+        deadline = monotonic() + FLUSH_S
         with self._changed:
-            while (self._lines or not self._idle) and (left_s := deadline - time.monotonic()) > 0:
+            while (self._lines or not self._idle) and (left_s := deadline - monotonic()) > 0:
                 self._changed.wait(left_s)
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class LogWriter(LineWriter):
                 self._write(block)
             if dropped:
                 self._write(self._told(dropped))
-            time.sleep(PAUSE_S)
+            sleep(PAUSE_S)
 
     def _told(self, dropped: int) -> bytes:
         text = "%d log lines were dropped here: nobody had read those before them"

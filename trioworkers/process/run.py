@@ -11,6 +11,7 @@ import trio
 
 from trioworkers.broker.emergency import release_all
 from trioworkers.engine.serve import serve, ungrouped
+from trioworkers.failures import innermost_module
 from trioworkers.health import Pulse
 from trioworkers.jobs.importing import check_not_imported
 from trioworkers.process.collector import patient_collector
@@ -42,6 +43,7 @@ def run(app: Declarations, tell: Callable[[Pulse], None] | None = None) -> None:
                 trio.run(partial(_run, app, ear, life, timeout_s, tell))
         except BaseException as error:
             life.failed = error
+            life.tell_if_torn(error)
             raise
         finally:
             ending.over(timeout_s)
@@ -77,6 +79,15 @@ class _Life:
     def reason(self) -> object:
         """Why it ended, if that was no stop."""
         return self.failed if self.worker is None or self.failed is not None else self.worker.stopped_for
+
+    def tell_if_torn(self, error: BaseException) -> None:
+        """Say what becomes of the jobs if the event loop was torn apart under its worker: a crash, of which nobody knows which job it was."""
+        of_trios = isinstance(error, trio.TrioInternalError) or (innermost_module(error) or "").startswith(
+            "trio._core._io"
+        )
+        if self.worker is not None and of_trios:
+            text = "The event loop broke, through a job that closed descriptors of the process, say: its jobs stay in progress, safe in Redis, and are taken over as after a crash"
+            error.add_note(text)  # the log may be among what was closed
 
     def put_back(self) -> None:
         """Put its jobs back for it, over another event loop: its own is blocked, or waits for a job that won't end. Raises BrokerError."""

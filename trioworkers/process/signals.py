@@ -92,13 +92,18 @@ class Ear:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            set_wakeup_fd(self._guard.their_wakeup_fd)
+            with suppress(
+                OSError, ValueError
+            ):  # a job may have closed it: then it is no descriptor any more, or another one
+                set_wakeup_fd(self._guard.their_wakeup_fd)
             for number, handler in self._before.items():
                 set_handler(number, handler or signal.SIG_DFL)  # None: it was not Python's
-            self._reader.shutdown(socket.SHUT_RDWR)  # closing would not do: a forked child may hold it open, too
-            thread.join()
-            self._reader.close()
-            self._writer.close()
+            with suppress(OSError):  # as above
+                self._reader.shutdown(socket.SHUT_RDWR)  # closing would not do: a forked child may hold it open, too
+            thread.join(CHECK_S * 2)
+            for end in (self._reader, self._writer):
+                with suppress(OSError):
+                    end.close()
 
     def _listen(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import time
+from time import monotonic
 
 import trio
 
@@ -42,7 +42,7 @@ class Link:
     def succeeded(self, operation: str) -> None:
         """Redis answered."""
         self._last_success = now = trio.current_time()
-        self.heard_at = time.monotonic()
+        self.heard_at = monotonic()
         if self._lost_at is None and not self._refused and self.healthy_since > -math.inf:
             return  # as nearly always
         if self._lost_at is not None:
