@@ -32,6 +32,7 @@ RUN = [
     '{"class":"Odd","args":[13],"jid":"i","retry":'
     + "9" * 400
     + ',"retry_for":"x","backtrace":"all","tags":7,"dead":"no"}',
+    '{"class":"Odd","args":[14,-0.0,1e-400,' + "9" * 4000 + '],"jid":"q","retry":true,"mine":1e400}',
 ]
 FAIL = [
     '{"class":"Odd","args":["fail",1],"jid":"k","queue":"q","retry":"5"}',

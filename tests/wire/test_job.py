@@ -90,7 +90,6 @@ def test_go_workers_payload_with_text_times_is_read():
         b'{"class":"A","args":["\xff"]}',
         b'{"class":"A","args":["\\ud800"]}',
         b'{"class":"A","args":[NaN]}',
-        b'{"class":"A","args":[1e999]}',
         b'{"class":"A","args":[' + b"[" * 5000 + b"]" * 5000 + b"]}",
         b"[" * 1_000_000,
         b'\x80\x04\x95\x00{"class":"A","args":[]}',

@@ -27,6 +27,7 @@ from trioworkers.printable import Lines
 from trioworkers.process.ending import ending
 from trioworkers.process.guard import Guard, deafens, heard_elsewhere, set_handler, set_wakeup_fd
 from trioworkers.process.logs import ensure_logging
+from trioworkers.process.raising import Contained
 from trioworkers.process.stray import strand
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("trioworkers")
 
 STOP = (signal.SIGTERM, signal.SIGINT)
+ALARMS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
 HEARD = (*STOP, signal.SIGTSTP, signal.SIGTTIN)
 
 INTERRUPTED = 130
@@ -267,6 +269,10 @@ def _stay_deaf() -> None:
     for number in STOP:
         if deafens(signal.getsignal(number)):
             set_handler(number, heard_elsewhere)
+    # Python gives all signals back to the kernel then: an alarm that a job left on would kill us.
+    for number in ALARMS:
+        if isinstance(signal.getsignal(number), Contained):
+            set_handler(number, signal.SIG_IGN)
 
 
 def _where_threads_are() -> str:

@@ -120,7 +120,7 @@ def raw_fields(payload: bytes) -> dict[str, msgspec.Raw]:
     try:
         return _decode_raw_fields(payload)
     except (ValueError, RecursionError, MemoryError) as error:
-        raise BadPayload(f"not a JSON object: {error}") from None
+        return _leniently("split", payload, error)
 
 
 def jid_of(payload: bytes) -> str:
@@ -136,8 +136,22 @@ def readable(payload: bytes) -> dict[str, Any]:
     _check_depth(payload)
     try:
         return _decode_fields(payload)
+    except msgspec.ValidationError as error:  # it is JSON: no object, or with a number out of our reader's range
+        return _leniently("read_numbers", payload, error)
     except (ValueError, RecursionError, MemoryError) as error:
         raise BadPayload(f"not a JSON object: {error}") from None
+
+
+def _leniently(how: str, payload: bytes, refused: BaseException) -> dict[str, Any]:
+    """What our reader refuses, read as others read it. Raises BadPayload."""
+    from trioworkers.wire import lenient  # noqa: PLC0415 - few payloads are like that
+
+    try:
+        found: dict[str, Any] = getattr(lenient, how)(payload)
+    except (ValueError, RecursionError, MemoryError) as error:
+        text = str(error) if "digits" in str(error) else str(refused)
+        raise BadPayload(f"not a JSON object: {text[:200]}") from None
+    return found
 
 
 def _check_depth(payload: bytes, levels: int = MAX_DEPTH) -> None:
