@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
-from servers import free_port
+from servers import ROOT, free_port
 from visiting import HERE, PAGES, failed, harmless_text, payload, visiting
 
 from trioworkers import App, Shard
@@ -21,6 +21,8 @@ from trioworkers.web import asgi, sharded
 
 JID_A, JID_B = f"{1:024x}", f"{2:024x}"
 EVERY = (*PAGES, f"/job?jid={JID_A}", f"/payload?jid={JID_B}", "/batch?id=x")
+
+TEMPLATES = ROOT / "trioworkers/web/templates"
 
 
 def app_over(redis_url: str, **more: Shard) -> App:
@@ -62,6 +64,17 @@ async def test_every_page_shows_all_shards_with_addresses_and_names_that_differ(
         'action="/shards/~../do/',
     }
     assert answer.text.count("<h1>") == 1
+
+
+def test_no_template_of_a_page_names_its_parts_by_itself():
+    """Beside another shard's the same name would be there twice."""
+    whole_pages = {"frame.html", "confirm.html", "all_shards.html", "shards.html"}
+    templates = [path for path in TEMPLATES.glob("*.html") if path.name not in whole_pages]
+    assert len(templates) > 20
+    for path in templates:
+        assert not re.findall(r'\s(?:id|for|form|aria-labelledby)="(?!\{\{ section\.)[^"]*"|<h1', path.read_text()), (
+            path.name
+        )
 
 
 async def test_a_button_acts_in_the_shard_whose_page_it_is_on(visitor: httpx.AsyncClient, command: Callable[..., Any]):

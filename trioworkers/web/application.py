@@ -32,6 +32,7 @@ from trioworkers.web.metrics import CONTENT_TYPE, metrics_text
 from trioworkers.web.operations import Confirm, Operation
 from trioworkers.web.pages import PAGES, PICTURES, Page
 from trioworkers.web.rendering import STATIC, render
+from trioworkers.web.section import WHOLE_PAGE, Section
 from trioworkers.web.site import Site
 from trioworkers.web.visit import Visit
 
@@ -145,11 +146,11 @@ async def visiting(site: Site, request: Request, visitor: Visitor) -> AsyncItera
             yield Visit(site, request, visitor, session)
 
 
-async def rendered(page: Page, visit: Visit) -> AsyncGenerator[str, None]:
-    """The parts of a page, as they come."""
+async def rendered(page: Page, visit: Visit, section: Section = WHOLE_PAGE) -> AsyncGenerator[str, None]:
+    """The parts of a page, as they come, as they stand in `section`."""
     async with aclosing(page.parts(visit)) as parts:
         async for template, values in parts:
-            yield render(template, {"visit": visit, "url": visit.url, **values})
+            yield render(template, {"visit": visit, "url": visit.url, "section": section, **values})
 
 
 def _back(visit: Visit, operation: Operation) -> str:

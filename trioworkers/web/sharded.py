@@ -10,11 +10,11 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 import trio
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from trioworkers.errors import NotFound
 from trioworkers.shards import called
@@ -42,14 +42,13 @@ from trioworkers.web.pages.search import SEARCH
 from trioworkers.web.pages.shards import overview_of_all
 from trioworkers.web.pages.snapshot import snapshot_of
 from trioworkers.web.rendering import render
+from trioworkers.web.section import Section
 from trioworkers.web.site import OwnMetrics, Site
 from trioworkers.web.visit import Visit
 
 T = TypeVar("T")
 
 _BELOW = re.compile(r"/shards/~([\w.-]{0,64})(/.*)?", re.ASCII)
-_IDS = re.compile(r' (id|for|form|aria-labelledby|aria-label)="([^"]*)"')
-_H1 = re.compile(r"<h1>.*?</h1>", re.DOTALL)
 AWAY_S = 5.0
 """A shard that gave no answer isn't asked again for so long, for what shows all of them."""
 PATIENCE_S = 3.0
@@ -170,32 +169,20 @@ class Sharded:
     async def _section(self, page: Page, request: Request, visitor: Visitor, name: str, site: Site) -> str:
         """What one shard's page shows, with addresses and buttons of its own."""
         here = attrs.evolve(request, root=f"{request.root}{below(name)}")
+        section = Section(name, 3 if page.path in OF_ONE_SHARD else 0)
         text, problem, missing = "", "", False
         try:
-            async with visiting(site, here, visitor) as visit, aclosing(rendered(page, visit)) as parts:
+            async with visiting(site, here, visitor) as visit, aclosing(rendered(page, visit, section)) as parts:
                 async for part in parts:
                     text += part
         except Exception as error:  # noqa: BLE001 - of one shard; it is said in its place
             missing, problem = isinstance(error, NotFound), said(error)[1]
-        values: dict[str, Any] = {"name": called(name), "id": f"shard-{_id_of(name)}", "url": f"{here.root}{here.here}"}
-        body = _apart(text if page.path in OF_ONE_SHARD else _H1.sub("", text), name)
-        values |= {"body": Markup(body), "problem": problem, "missing": missing}  # noqa: S704 - rendered, so escaped
+        values = {
+            "section": section,
+            "name": called(name),
+            "url": f"{here.root}{here.here}",
+            "body": Markup(text),  # noqa: S704 - rendered, so escaped
+            "problem": problem,
+            "missing": missing,
+        }
         return render("one_shard.html", values)
-
-
-def _id_of(name: str) -> str:
-    return name or "~"
-
-
-def _apart(text: str, name: str) -> str:
-    """A page's text, whose names for its own parts differ from those of the other shards' beside it. What strangers wrote has no quote in it: it is escaped."""
-
-    def renamed(found: re.Match[str]) -> str:
-        attribute, value = found.groups()
-        if attribute == "aria-label":
-            return f' aria-label="{value}, {escape(called(name))}"' if value != escape(called(name)) else found[0]
-        besides = f" shard-{_id_of(name)}-title" if attribute == "aria-labelledby" else ""
-        return f' {attribute}="{value}-{_id_of(name)}{besides}"'
-
-    text = text.replace(' role="search"', f' role="search" aria-label="{escape(called(name))}"')
-    return _IDS.sub(renamed, text.replace("<h1>", "<h3>").replace("</h1>", "</h3>"))
