@@ -30,10 +30,10 @@ class OutboxState:
     problem: str = ""
 
 
-async def outboxes(connection: Connection, keys: Keys) -> list[OutboxState]:
-    """All in which something waits, by the shard it is for. Raises BrokerError."""
+async def outboxes(connection: Connection, keys: Keys, most: int | None = None) -> list[OutboxState]:
+    """All in which something waits, by the shard it is for; or the first of them. Raises BrokerError."""
     targets = await connection.commands("look").smembers(keys.outboxes)
-    return [await _state(connection, keys, target) for target in sorted(targets)]
+    return [await _state(connection, keys, target) for target in sorted(targets)[:most]]
 
 
 async def _state(connection: Connection, keys: Keys, target: str) -> OutboxState:

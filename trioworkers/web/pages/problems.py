@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from trioworkers.broker.people.contents import QueueState
 from trioworkers.cli.tables import duration
+from trioworkers.web.pages.outboxes import late_outboxes
 from trioworkers.web.pages.snapshot import Snapshot
 from trioworkers.wire.process_records import Process
 from trioworkers.wording import counted
@@ -32,7 +33,14 @@ def problems(snapshot: Snapshot) -> list[tuple[str, str]]:
         count = snapshot.totals.enqueued
         return [*redis, ("/processes", f"no process runs, and {counted(count, 'job')} wait{'s' if count == 1 else ''}")]
     paused = [("/queues", f"class {name} is paused: its jobs are held") for name in snapshot.paused_classes]
-    found = [*redis, *_of_queues(snapshot), *_of_hosts(snapshot), *_of_processes(snapshot), *paused]
+    found = [
+        *redis,
+        *_of_queues(snapshot),
+        *late_outboxes(snapshot),
+        *_of_hosts(snapshot),
+        *_of_processes(snapshot),
+        *paused,
+    ]
     return found if len(found) <= MOST else [*found[:MOST], ("/doctor", f"{len(found) - MOST:,} more; ask the doctor")]
 
 

@@ -1,7 +1,8 @@
-"""Who works here: each process with its queues, and the machines that they are on."""
+"""Who works here: each process with its queues, the machines that they are on, and what waits for the workers to bring it to other shards."""
 
 from __future__ import annotations
 
+from trioworkers.web.pages.outboxes import waiting
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.pages.snapshot import snapshot_of
 from trioworkers.web.visit import Visit
@@ -26,6 +27,7 @@ async def _parts(visit: Visit) -> Parts:
         "many": MANY_QUEUES,
     }
     yield "processes.html", values
+    yield "outboxes.html", {"outboxes": waiting(snapshot)}
 
 
 PROCESSES = Page("/processes", "Processes", _parts, live=True)

@@ -1,4 +1,4 @@
-"""The first page of several shards: what is wrong in any of them right now, how much is where, the longest queues of all."""
+"""The first page of several shards: what is wrong in any of them right now, how much is where, what waits in one for another, the longest queues of all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import attrs
 from trioworkers.shards import called
 from trioworkers.web.frame import below
 from trioworkers.web.http import Request, address
+from trioworkers.web.pages.outboxes import waiting
 from trioworkers.web.pages.problems import consumers, problems
 from trioworkers.web.pages.snapshot import Snapshot
 
@@ -52,7 +53,9 @@ def overview_of_all(states: Mapping[str, Snapshot | str], request: Request) -> d
     queues = [(row, queue) for row in rows if row.state is not None for queue in row.state.queues if queue.size]
     queues.sort(key=lambda each: -each[1].size)
     serving = {row.name: consumers(row.state.processes) for row in rows if row.state is not None}
+    waits = [(row, each) for row in rows if row.state is not None for each in waiting(row.state, states)]
     return {
+        "outboxes": waits,
         "rows": rows,
         "queues": queues[:SHOWN_QUEUES],
         "more_queues": len(queues) - SHOWN_QUEUES,

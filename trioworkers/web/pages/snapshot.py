@@ -10,11 +10,13 @@ import attrs
 from trioworkers.broker.checks import Finding, check_eviction, check_persistence, check_role, read_info
 from trioworkers.broker.people.contents import QueueState
 from trioworkers.broker.people.inspection import Totals
+from trioworkers.broker.people.outboxes import OutboxState, outboxes
 from trioworkers.errors import Refused
 from trioworkers.web.visit import Visit
 from trioworkers.wire.process_records import Process
 
 LOOK_AT_REDIS_S = 10.0
+MOST_OUTBOXES = 50
 
 
 @attrs.frozen
@@ -29,6 +31,9 @@ class Snapshot:
     redis: Sequence[Finding] = ()
     """What is wrong with the Redis itself: it takes no writes, is full, evicts, can't write to its disk."""
 
+    outboxes: Sequence[OutboxState] = ()
+    """What waits here for other shards."""
+
 
 async def _wrong_with_redis(visit: Visit) -> Sequence[Finding]:
     """Of what one INFO says; nothing, if our user may not ask that: the doctor tells so."""
@@ -40,6 +45,14 @@ async def _wrong_with_redis(visit: Visit) -> Sequence[Finding]:
     return [each for each in checks if each.level in ("warning", "problem")]
 
 
+async def _outboxes(visit: Visit) -> Sequence[OutboxState]:
+    """The first of them; nothing, if our user may not look there, or its list is something else: the doctor tells so."""
+    try:
+        return await outboxes(visit.session.connection, visit.session.keys, MOST_OUTBOXES)
+    except Refused:
+        return ()
+
+
 async def take(visit: Visit) -> Snapshot:
     """Ask Redis."""
     inspector = visit.session.inspector
@@ -48,7 +61,8 @@ async def take(visit: Visit) -> Snapshot:
     processes = await inspector.processes()
     totals = await inspector.totals(queues)
     wrong: Sequence[Finding] = await visit.fresh("redis", partial(_wrong_with_redis, visit), LOOK_AT_REDIS_S)
-    return Snapshot(await inspector.now_s(), totals, queues, processes, sorted(paused.classes), wrong)
+    away = await _outboxes(visit)
+    return Snapshot(await inspector.now_s(), totals, queues, processes, sorted(paused.classes), wrong, away)
 
 
 async def snapshot_of(visit: Visit) -> Snapshot:

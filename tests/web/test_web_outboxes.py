@@ -1,0 +1,91 @@
+"""What waits in one shard for another is seen: how much, since when, and why."""
+
+from __future__ import annotations
+
+import html
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from servers import Server, free_port
+from visiting import HERE, harmless_text, payload, visiting
+
+from trioworkers import App, Shard
+from trioworkers.web import asgi
+from trioworkers.wire.packing import pack
+
+
+def entry(number: int, age_s: float) -> bytes:
+    """As a job's end writes it."""
+    job = payload(number, created_at=time.time() - age_s, enqueued_at=time.time() - age_s).encode()
+    return f"{number:024x}".encode() + pack([[["default", "queue:default", [job], "LPUSH", "queues"]], []])
+
+
+def words(answer: httpx.Response) -> str:
+    harmless_text(answer.text.replace("/shards/~a", "").replace("/shards/~b", ""))
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
+
+
+@pytest.fixture
+def waits(shared_server: Server, redis_url: str) -> Callable[..., None]:
+    """Have entries wait in shard a."""
+
+    def waits(target: str, *entries: bytes) -> None:
+        shared_server.command("SADD", "{a}:tw:outboxes", target)
+        shared_server.command("RPUSH", f"{{a}}:tw:outbox:{target}", *entries)
+
+    return waits
+
+
+def app_over(redis_url: str) -> App:
+    gone = Shard(f"redis://127.0.0.1:{free_port()}", namespace="{c}")
+    return App(shards={"a": Shard(redis_url, namespace="{a}"), "b": Shard(redis_url, namespace="{b}"), "gone": gone})
+
+
+async def test_each_outbox_is_shown_with_its_reason(
+    redis_url: str, waits: Callable[..., None], command: Callable[..., Any]
+):
+    waits("b", entry(1, 5), entry(2, 1))
+    waits("gone", entry(3, 7200))
+    waits("<i>former", b"no entry of ours")
+    command("SADD", "{a}:tw:outboxes", "odd")
+    command("SET", "{a}:tw:outbox:odd", "x")
+    async with visiting(asgi(app_over(redis_url)), headers=HERE) as visitor:
+        first = words(await visitor.get("/"))
+        own = words(await visitor.get("/shards/~a/processes"))
+        problems = words(await visitor.get("/shards/~a/"))
+        doctor = words(await visitor.get("/shards/~a/doctor"))
+        other = words(await visitor.get("/shards/~b/processes"))
+    assert "shard 'a' b 2 5" in first
+    assert "no worker of ours runs here that could bring it there" in first
+    assert re.search(r"shard 'a' gone 1 (2 h|2h)[^W]* that shard is away: .*no answer", first), first
+    assert "<i>former 1 – this App has no such shard" in first
+    assert re.search(r"odd 0 – it can't be read: .*wrong kind of value", first)
+    assert "Waits for other shards" in own
+    assert "no worker of ours runs here" in own
+    assert "enqueued into shard gone has waited for 2" in problems
+    assert "enqueued into shard <i>former has waited" in problems
+    assert "enqueued into shard b" not in problems, "it is on its way"
+    assert "something waits for shard 'gone'" in doctor
+    assert "Waits for other shards" not in other
+
+
+async def test_a_list_of_outboxes_that_is_something_else_takes_no_page_away(
+    redis_url: str, command: Callable[..., Any]
+):
+    command("SET", "{a}:tw:outboxes", "x")
+    async with visiting(asgi(app_over(redis_url)), headers=HERE) as visitor:
+        for path in ("/", "/shards/~a/", "/shards/~a/processes"):
+            assert (await visitor.get(path)).status_code == 200
+        assert "'a' well" in words(await visitor.get("/"))
+
+
+async def test_a_forged_list_of_outboxes_is_shown_in_part(redis_url: str, command: Callable[..., Any]):
+    command("SADD", "{a}:tw:outboxes", *(f"shard-{number:04d}" for number in range(3000)))
+    async with visiting(asgi(app_over(redis_url)), headers=HERE) as visitor:
+        answer = await visitor.get("/shards/~a/processes")
+    assert "shard-0049" in answer.text
+    assert "shard-0050" not in answer.text
