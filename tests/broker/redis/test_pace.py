@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 
 import pytest
+import trio
+import trio.testing
 
 from trioworkers.broker.redis.pace import LEAST_BYTES, MOST_BYTES, Pace
 
 
-def test_slow_link_gets_what_it_carries_in_a_second():
+async def test_slow_link_gets_what_it_carries_in_a_second():
     pace = Pace("here")
     pace.took(2_000_000, 4.0)
     assert pace.bytes == 500_000
@@ -37,3 +39,22 @@ def test_link_that_recovers_is_used():
     for _ in range(10):
         pace.took(pace.bytes, 0.02)
     assert pace.bytes == MOST_BYTES
+
+
+def test_line_is_slow_for_a_minute_after_it_was_seen_to_be():
+    async def main() -> None:
+        pace = Pace("here")
+        pace.took(100, 3.0)  # that was Redis, or chance
+        pace.took(5_000_000, 2.0)
+        assert not pace.is_slow
+        pace.failed()
+        assert not pace.is_slow  # an outage says nothing of it
+        pace.took(200_000, 1.0)
+        assert pace.is_slow
+        await trio.sleep(59)
+        pace.took(1000, 0.01)
+        assert pace.is_slow
+        await trio.sleep(1)
+        assert not pace.is_slow
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -155,7 +155,8 @@ class Connection:
         return self._listener.listen(channel)
 
     def _new_epoch(self) -> Epoch:
-        epoch = Epoch(_client(self._url, self._reply_timeout_s), self._url, self._reply_timeout_s)
+        client = _client(self._url, self._reply_timeout_s)
+        epoch = Epoch(client, self._url, self._reply_timeout_s, self.link.pace)
         self._nursery.start_soon(epoch.live)
         return epoch
 

@@ -18,6 +18,7 @@ import trio
 from coredis import exceptions
 
 from trioworkers.broker.redis.opening import Socket
+from trioworkers.broker.redis.pace import Pace
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.redis.translation import FOREIGN, first_leaf, why_not_open
 from trioworkers.errors import BrokerError, Unavailable
@@ -27,6 +28,9 @@ logger = logging.getLogger("trioworkers")
 
 MOST_SILENCES = 10
 """So many times the silence that counts as the end is the longest that one call may take."""
+SILENCES_WHEN_SLOW = 3
+"""Over a slow line what we sent may lie in the middle of the way: in a buffer, of which we see nothing, behind what our other connections sent. Each of
+them asks for no more than a second's worth at once."""
 END_PATIENCE_S = 1.0
 T = TypeVar("T")
 
@@ -48,12 +52,13 @@ def _raise_first(replies: Iterable[Any]) -> None:
 class Epoch:
     """One coredis client's life. Its pool loses a slot whenever a socket dies in its hands, so after trouble it is given up whole."""
 
-    def __init__(self, client: coredis.Redis[bytes], url: RedisUrl, silence_s: float) -> None:
+    def __init__(self, client: coredis.Redis[bytes], url: RedisUrl, silence_s: float, pace: Pace) -> None:
         self.client = client
         self._url = url
         self.entered = trio.Event()
         self.retired = trio.Event()
         self._silence_s = silence_s
+        self._pace = pace
         self._connection: Socket | None = None
         self._is_told = False
         self._transacts: bool | None = None
@@ -126,7 +131,10 @@ class Epoch:
 
     async def run(self, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
         """Await a command of the client's."""
-        await self.connection()
+        connection = await self.connection()
+        # Within the client nobody asks whether anything moves: it waits behind what goes out over the same socket.
+        is_slow = self._pace.is_slow or connection.is_sending
+        connection.be_patient(self._silence_s * (SILENCES_WHEN_SLOW if is_slow else 1))
         return await command(self.client)
 
     async def execute(self, *words: Any) -> Any:
@@ -140,13 +148,14 @@ class Epoch:
         try:
             return await request
         except TimeoutError as error:
-            alive = connection.statistics.bytes_read != read or connection.is_sending
+            alive = connection.statistics.bytes_read != read or connection.is_sending or self._pace.is_slow
             if request.complete or not alive:
                 raise
             return await self._while_it_moves(connection, request, error)
 
     async def _while_it_moves(self, connection: Socket, request: Any, error: TimeoutError) -> Any:
         given_up_at = trio.current_time() + MOST_SILENCES * self._silence_s
+        silences = 1
         while trio.current_time() < given_up_at:
             moved = connection.moved()
             request._exc = None  # noqa: SLF001 - coredis remembers the timeout, and would raise it when the reply is there
@@ -156,7 +165,8 @@ class Epoch:
             except TimeoutError:
                 if request.complete:
                     raise
-                if connection.moved() == moved:
+                silences = silences + 1 if connection.moved() == moved else 0
+                if silences >= (SILENCES_WHEN_SLOW if self._pace.is_slow else 1):
                     raise error from None
         raise TimeoutError(f"{connection.moved()} bytes have passed, and the answer isn't whole: the link is too slow")
 

@@ -117,6 +117,10 @@ class Socket(BaseConnection):
     async def _connect(self) -> ByteStream:
         return Metered(await open_place(self.location.url))
 
+    def be_patient(self, silence_s: float) -> None:
+        """Requests from now on may take so long that say nothing else."""
+        self._stream_timeout = silence_s
+
     @property
     def is_sending(self) -> bool:
         """Whether a large request is going out, or has not arrived yet."""

@@ -7,6 +7,9 @@ meanwhile, and a stop would have to wait, too. Nothing is measured where it does
 from __future__ import annotations
 
 import logging
+import math
+
+import trio
 
 logger = logging.getLogger("trioworkers")
 
@@ -14,6 +17,8 @@ MOST_BYTES = 8_000_000
 LEAST_BYTES = 64_000
 SLOW_S, QUICK_S = 1.0, 0.25
 SAID_BELOW = 1_000_000
+SLOW_FOR_S = 60.0
+"""So long a line counts as slow after it was seen to be."""
 
 
 class Pace:
@@ -23,9 +28,17 @@ class Pace:
         self.bytes = MOST_BYTES
         self._address = address
         self._said = False
+        self._slow_until = -math.inf
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether replies were seen lately to come slowly: more than Redis's own doing, and more than chance."""
+        return trio.current_time() < self._slow_until
 
     def took(self, size: int, seconds: float) -> None:
         """A reply of `size` bytes took so long."""
+        if seconds > SLOW_S / 2 and LEAST_BYTES / 2 <= size < SAID_BELOW * seconds:
+            self._slow_until = trio.current_time() + SLOW_FOR_S
         if seconds > SLOW_S:
             self._set(int(size / seconds))
         elif seconds < QUICK_S and size * 2 >= self.bytes:
