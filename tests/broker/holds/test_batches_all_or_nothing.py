@@ -113,6 +113,41 @@ async def test_batch_that_nobody_streams_into_any_more_is_cancelled(broker: Redi
     assert [each async for each in cancel_abandoned(broker.connection, broker.keys)] == []
 
 
+async def test_clock_that_is_set_ahead_makes_nobody_late(broker: RedisBroker, shared_server: Server):
+    """Time counts from look to look. Whether the clock jumps between two looks or since the last member, it counts ten minutes at most."""
+    batch = Client.around(broker).batch(abandoned_after=3600)
+    await batch.__aenter__()
+    await batch.add(here("q", "A"))
+    key = broker.keys.batch(batch.id)
+
+    async def looked() -> list[str]:
+        return [each async for each in cancel_abandoned(broker.connection, broker.keys)]
+
+    def counted() -> float:
+        return float(str(shared_server.command("HGET", key, "quiet")))
+
+    def ahead(field: str) -> None:
+        """As if the clock had been set ahead since then."""
+        was = float(str(shared_server.command("HGET", key, field)))
+        shared_server.command("HSET", key, field, f"{was - 90_000:.6f}")
+
+    ahead("added")
+    assert await looked() == []
+    assert counted() == 600
+    for _ in range(4):
+        ahead("quiet_at")
+        assert await looked() == []
+    assert counted() == 3000
+    await batch.add(here("q", "A"))
+    assert await looked() == []
+    assert counted() < 60
+    for _ in range(5):
+        ahead("quiet_at")
+        assert await looked() == []
+    ahead("quiet_at")
+    assert await looked() == [batch.id]
+
+
 async def test_cancelled_ones_are_told_of_though_the_look_breaks_off(
     broker: RedisBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
