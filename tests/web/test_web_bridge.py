@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ from visiting import HERE, failed, get, reachable, visiting
 
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.errors import ConfigurationError
+from trioworkers.process import page_address
 from trioworkers.web import asgi, http
 from trioworkers.web.serving import Serving, beside, serve
+from trioworkers.web.site import PAGES_AT_ONCE
 
 IN_FASTAPI = """
 import fastapi, uvicorn, sys
@@ -173,6 +178,38 @@ async def test_five_hundred_open_tabs_cost_redis_what_one_does(server: Server):
         asked = int(info(server, "stats")["total_commands_processed"]) - before
     assert asked < 60 * (took + 2)
     assert most_clients < 20
+
+
+async def test_who_never_reads_holds_up_nobody(redis_url: str, command: Callable[..., Any]):
+    """As many as may ask at once ask for a page that no buffer holds, and don't take it."""
+    command(
+        "ZADD", "dead", *(each for number in range(60) for each in (number, failed(number, error_message="e" * 500)))
+    )
+    listener = Serving("127.0.0.1:0").listen()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    port = listener.getsockname()[1]
+    with beside(Serving("127.0.0.1:0").application(ChosenRedis(redis_url)), listener), ExitStack() as stack:
+        for _ in range(PAGES_AT_ONCE + 2):
+            idle = stack.enter_context(socket.socket())
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            idle.settimeout(30)
+            idle.connect(("127.0.0.1", port))
+            idle.sendall(b"GET /dead HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert idle.recv(9, socket.MSG_PEEK) == b"HTTP/1.1 "  # it is under way
+        assert "60 jobs" in await trio.to_thread.run_sync(get, f"http://127.0.0.1:{port}/dead")
+
+
+def test_who_takes_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(page_address, "PATIENCE_S", 0.3)
+    with Serving("127.0.0.1:0").listen() as listener, socket.socket() as idle:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        idle.connect(listener.getsockname())
+        connection, _ = listener.accept()
+        with connection, pytest.raises(TimeoutError, match="timed out") as failed:
+            connection.settimeout(60)
+            connection.sendall(b"x" * (1 << 22))
+        assert failed.value.errno == errno.ETIMEDOUT  # Linux gave it up, not our own patience
 
 
 async def test_what_could_be_read_in_two_ways_or_never_ends_is_refused(redis_url: str, monkeypatch: pytest.MonkeyPatch):

@@ -340,6 +340,7 @@ def test_what_pages_are_made_of_is_known_to_browsers_of_2017():
 def test_an_open_page_stays_up_to_date(open_page: Callable[..., Any], dashboard: str, server: Server, said: list[str]):
     page = open_page()
     page.goto(f"{dashboard}/queues")
+    page.evaluate("document.body.dataset.live = 0.1")
     server.command("SADD", "queues", "fresh")
     server.command("LPUSH", "queue:fresh", payload(1))
     page.get_by_role("link", name="fresh").wait_for()
@@ -349,6 +350,52 @@ def test_an_open_page_stays_up_to_date(open_page: Callable[..., Any], dashboard:
     server.start()
     page.get_by_text("Not up to date").wait_for(state="hidden", timeout=60_000)
     said[:] = [text for text in said if "503" not in text]  # the browser's own words for it
+
+
+LOOK = "document.dispatchEvent(new Event('visibilitychange'))"
+
+
+def test_a_page_that_stays_open_outlives_its_server(open_page: Callable[..., Any], dashboard: str, said: list[str]):
+    """Answered in turn by a server that logs it out, one of another version, a proxy of somebody's, one that knows the page no more, and ours again."""
+    answers: list[dict[str, Any]] = []
+    page = open_page()
+    page.goto(f"{dashboard}/queues")
+    text = page.content()
+    page.evaluate("document.body.dataset.live = 0.02")
+
+    def answer(route: Any) -> None:
+        if answers and route.request.resource_type == "fetch":
+            route.fulfill(**answers[0])
+        else:
+            route.continue_()
+
+    page.route("**/queues", answer)
+    html = {"content_type": "text/html"}
+    for how, what in (
+        ({"status": 401, "body": "who are you?"}, "Load this page anew to log in"),
+        ({"status": 404, "body": text, **html}, "can't be fetched again"),
+        ({"status": 200, "body": "<p>Sign in", **html}, "can't be fetched again"),
+        ({"status": 200, "body": re.sub('data-version="[^"]*"', 'data-version="new"', text), **html}, "a new version"),
+    ):
+        answers[:] = [how]
+        page.evaluate(LOOK)
+        page.locator("#live-note", has_text=what).wait_for()
+        assert page.locator("#queues").count() == 1, "what it showed stays"
+    # What is no longer on the page goes; what it doesn't know yet is no trouble.
+    answers[:] = [{"status": 200, "body": text.replace('id="paused-classes"', 'id="unheard-of"'), **html}]
+    page.evaluate(LOOK)
+    page.locator("#paused-classes").wait_for(state="detached")
+    page.locator("#live-note").wait_for(state="hidden")
+    # A minute later another version is loaded: but not while somebody types.
+    page.evaluate(
+        "document.body.appendChild(document.createElement('textarea')).focus(); performance.now = () => 61000"
+    )
+    answers[:] = [{"status": 200, "body": re.sub('data-version="[^"]*"', 'data-version="new"', text), **html}]
+    page.evaluate(LOOK)
+    page.locator("#live-note", has_text="a new version").wait_for()
+    with page.expect_navigation():
+        page.evaluate("document.querySelector('textarea').remove()")
+    said[:] = [text for text in said if "status of 4" not in text]
 
 
 def test_without_javascript_all_but_live_updates_work(open_page: Callable[..., Any], dashboard: str, server: Server):

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 
 from trioworkers.errors import ConfigurationError
 
+PATIENCE_S = 15.0
+
 
 def check_installed() -> None:
     """Raises ConfigurationError if the extra isn't installed."""
@@ -35,6 +37,10 @@ def listen(bind: str) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, number)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(
+            socket, "TCP_USER_TIMEOUT"
+        ):  # Linux. Who doesn't take what is sent is hung up on, else it would be kept for ever: the server's writes can't be cancelled
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PATIENCE_S * 1000))
         listener.bind(address)
         listener.listen(100)
     except (OSError, UnicodeError) as error:  # a name with an empty or too long part can't be asked for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -70,10 +71,12 @@ class Application:
             raise HttpError(405, "pages are asked for with GET, buttons with POST")
         elif request.path in PICTURES:
             async with visiting(self._site, request, visitor) as visit:
-                await respond(send, 200, await PICTURES[request.path](visit), "image/svg+xml")
+                picture = await PICTURES[request.path](visit)
+            await respond(send, 200, picture, "image/svg+xml")
         elif request.path == "/metrics":
             async with visiting(self._site, request, visitor) as visit:
-                await respond(send, 200, await metrics_text(visit), CONTENT_TYPE)
+                metrics = await metrics_text(visit)
+            await respond(send, 200, metrics, CONTENT_TYPE)
         elif page := PAGES.get(request.path):
             await self._show(page, request, visitor, send)
         else:
@@ -86,28 +89,46 @@ class Application:
             body = await self._site.fresh(name, partial(self._drawn, page, request, visitor))
             await respond(send, 200, head + body + foot, HTML)
             return
-        async with visiting(self._site, request, visitor) as visit, aclosing(rendered(page, visit)) as parts:
-            if page.slow:  # the head goes out at once, the parts as they come
-                await start(send, 200, HTML)
-                await write(send, head, more=True)
-                await self._write_parts(parts, send)
-                await write(send, foot, more=False)
-            else:
-                body = "".join([part async for part in parts])
-                await respond(send, 200, head + body + foot, HTML)
+        if not page.slow:  # who reads slowly, or never, has no connection to Redis meanwhile
+            body = await self._drawn(page, request, visitor)
+            await respond(send, 200, head + body + foot, HTML)
+            return
+        await self._stream(page, request, visitor, send, (head, foot))
+
+    async def _stream(self, page: Page, request: Request, visitor: Visitor, send: Send, frame: tuple[str, str]) -> None:
+        """The head goes out at once, the parts as they come. What who reads slowly hasn't taken yet waits for them here, and holds up nobody else."""
+        found, finds = trio.open_memory_channel[tuple[str, bool]](math.inf)  # a page has its bounds
+        failed: list[Exception] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_pass_on, finds, send)
+            try:
+                async with (
+                    found,
+                    visiting(self._site, request, visitor) as visit,
+                    aclosing(rendered(page, visit)) as parts,
+                ):
+                    found.send_nowait((frame[0], True))
+                    await self._find_parts(parts, found)
+                    found.send_nowait((frame[1], False))
+            except Exception as error:  # noqa: BLE001 - raised below, without the nursery's group around it
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     async def _drawn(self, page: Page, request: Request, visitor: Visitor) -> str:
         async with visiting(self._site, request, visitor) as visit, aclosing(rendered(page, visit)) as parts:
             return "".join([part async for part in parts])
 
-    async def _write_parts(self, parts: AsyncIterator[str], send: Send) -> None:
+    async def _find_parts(self, parts: AsyncIterator[str], found: trio.MemorySendChannel[tuple[str, bool]]) -> None:
         """What goes wrong now is told where the page has got to."""
         try:
             with self._site.redis.explained():
                 async for part in parts:
-                    await write(send, part, more=True)
+                    found.send_nowait((part, True))
+        except trio.BrokenResourceError:  # nobody takes them any more
+            raise
         except Exception as error:  # noqa: BLE001 - as above
-            await write(send, render("error.html", {"text": said(error)[1], "again": False}), more=True)
+            found.send_nowait((render("error.html", {"text": said(error)[1], "again": False}), True))
 
     async def _press(self, request: Request, visitor: Visitor, send: Send) -> None:
         button = BUTTONS.get(request.path)
@@ -116,12 +137,12 @@ class Application:
         async with visiting(self._site, request, visitor) as visit:
             pressed = await button(visit)
             self._site.forget()
-            if isinstance(pressed, Confirm):
-                head, foot = self._frame("Are you sure?", request, visitor)
-                body = render("confirm.html", {"visit": visit, "url": visit.url, "confirm": pressed})
-                await respond(send, 200, head + body + foot, HTML)
-            else:
-                await redirect(send, _back(visit, pressed))
+        if isinstance(pressed, Confirm):
+            head, foot = self._frame("Are you sure?", request, visitor)
+            body = render("confirm.html", {"visit": visit, "url": visit.url, "confirm": pressed})
+            await respond(send, 200, head + body + foot, HTML)
+        else:
+            await redirect(send, _back(visit, pressed))
 
     async def _fail(self, request: Request, visitor: Visitor, send: Send, error: Exception) -> None:
         status, text = said(error)
@@ -136,6 +157,17 @@ class Application:
         operation = self._site.operations.get(request.get("did"))
         where = str(self._site.redis)
         return frame(title, request, visitor, where=where, shards=self._shards, operation=operation, live=live)
+
+
+async def _pass_on(finds: trio.MemoryReceiveChannel[tuple[str, bool]], send: Send) -> None:
+    """Write what is found: nothing, if nothing is."""
+    async with finds:
+        has_begun = False
+        async for text, more in finds:
+            if not has_begun:
+                await start(send, 200, HTML)
+                has_begun = True
+            await write(send, text, more=more)
 
 
 @asynccontextmanager

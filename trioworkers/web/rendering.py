@@ -45,8 +45,9 @@ STATIC: Mapping[str, tuple[str, bytes]] = {
 }
 """What pages fetch from us, read once."""
 
-VERSION = hashlib.sha256(b"".join(body for _, body in STATIC.values())).hexdigest()[:10]
-"""Part of their addresses, so that browsers may keep them."""
+_TEMPLATES = (path.read_bytes() for path in sorted((_HERE / "templates").iterdir()))
+VERSION = hashlib.sha256(b"".join([*(body for _, body in STATIC.values()), *_TEMPLATES])).hexdigest()[:10]
+"""Part of their addresses, so that browsers may keep them; and how an open page knows that it was made by another version of us."""
 
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(_HERE / "templates"),

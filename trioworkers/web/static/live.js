@@ -9,6 +9,7 @@ const again = () => document.querySelector("[data-again]");
 const able = Boolean(window.fetch && window.DOMParser);
 let misses = 0;
 let looking = false;
+let leaving = false;
 
 function busyWith(part) {
   // Somebody is about to press something there, or reads it out.
@@ -17,30 +18,51 @@ function busyWith(part) {
     (selection && !selection.isCollapsed && part.contains(selection.anchorNode));
 }
 
+function writing() {
+  // Somebody has ticked or typed something, which a page that is loaded anew would forget.
+  return document.querySelector('input[name="pick"]:checked') || /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName);
+}
+
+function say(text) {
+  if (note.textContent !== text) note.textContent = text;
+  note.hidden = !text;
+}
+
 function take(text) {
   const fresh = new DOMParser().parseFromString(text, "text/html");
-  if (fresh.body.dataset.version !== body.dataset.version) { location.reload(); return; }
+  const version = fresh.body.dataset.version;
+  if (!version) throw new Error("not ours");
+  if (version !== body.dataset.version) {
+    // While servers of both versions answer in turn, once a minute is enough.
+    leaving = performance.now() > 60000 && !writing();
+    if (leaving) location.reload();
+    else say("The server has a new version of this page: load it anew.");
+    return;
+  }
   for (const part of document.querySelectorAll("[data-part]")) {
     const next = fresh.getElementById(part.id);
-    if (next && !busyWith(part) && next.outerHTML !== part.outerHTML) part.replaceWith(document.adoptNode(next));
+    if (busyWith(part)) continue;
+    if (!next) part.remove();
+    else if (next.outerHTML !== part.outerHTML) part.replaceWith(document.adoptNode(next));
   }
+  say("");
 }
 
 async function look() {
-  if (document.hidden || looking || !able) return;
+  if (document.hidden || looking || leaving || !able) return;
   looking = true;
+  let out = false;
   const abort = window.AbortController ? new AbortController() : null;
   const patience = setTimeout(() => { if (abort) abort.abort(); }, 10000);
   try {
     const reply = await fetch(location.href, { credentials: "same-origin", headers: { accept: "text/html" }, signal: abort ? abort.signal : undefined });
-    if (reply.status >= 500 || reply.status === 401 || reply.status === 403) throw new Error(String(reply.status));
+    out = reply.status === 401 || reply.status === 403;
+    if (!reply.ok) throw new Error(String(reply.status));
     take(await reply.text());
     misses = 0;
-    note.hidden = true;
   } catch (error) {
     misses += 1;
-    note.textContent = "Not up to date: this page can't be fetched again. It goes on trying.";
-    note.hidden = false;
+    say(out ? "Not up to date: you are no longer let in. Load this page anew to log in." : "Not up to date: this page can't be fetched again. It goes on trying.");
   } finally {
     clearTimeout(patience);
     looking = false;
