@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +159,23 @@ async def test_five_hundred_open_tabs_cost_redis_what_one_does(server: Server):
     async def tab(number: int) -> None:
         nonlocal most_clients
         stream = await trio.open_tcp_stream("127.0.0.1", port)
-        async with stream:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(stream)
             for _ in range(2):
-                await stream.send_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
                 text = b""
                 while b"</html>" not in text:
-                    text += await stream.receive_some(1 << 16) or pytest.fail("it hung up")
+                    try:
+                        if not text:
+                            await stream.send_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                        part = await stream.receive_some(1 << 16)
+                    except trio.BrokenResourceError:
+                        part = b""
+                    if (
+                        not part
+                    ):  # on a busy machine five seconds may pass between two of its requests: as browsers do, once more
+                        assert not text, "it hung up in the middle"
+                        stream = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
+                    text += part
                 assert text.startswith(b"HTTP/1.1 200"), text[:100]
             if number % 50 == 0:
                 most_clients = max(most_clients, int(info(server, "clients")["connected_clients"]))
