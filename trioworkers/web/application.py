@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from urllib.parse import urlencode
 
 import trio
 
 from trioworkers.web.buttons import BUTTONS
 from trioworkers.web.failures import PAGE_S, said
-from trioworkers.web.frame import Shards, frame
+from trioworkers.web.frame import Done, Shards, frame
 from trioworkers.web.guard import Visitor
 from trioworkers.web.http import (
     HttpError,
@@ -142,7 +143,7 @@ class Application:
             body = render("confirm.html", {"visit": visit, "url": visit.url, "confirm": pressed})
             await respond(send, 200, head + body + foot, HTML)
         else:
-            await redirect(send, _back(visit, pressed))
+            await redirect(send, back_from(request, [pressed]))
 
     async def _fail(self, request: Request, visitor: Visitor, send: Send, error: Exception) -> None:
         status, text = said(error)
@@ -155,8 +156,9 @@ class Application:
 
     def _frame(self, title: str, request: Request, visitor: Visitor, *, live: bool = False) -> tuple[str, str]:
         operation = self._site.operations.get(request.get("did"))
+        done = () if operation is None else (Done(operation, "", request.root),)
         where = str(self._site.redis)
-        return frame(title, request, visitor, where=where, shards=self._shards, operation=operation, live=live)
+        return frame(title, request, visitor, where=where, shards=self._shards, done=done, live=live)
 
 
 async def _pass_on(finds: trio.MemoryReceiveChannel[tuple[str, bool]], send: Send) -> None:
@@ -185,12 +187,12 @@ async def rendered(page: Page, visit: Visit, section: Section = WHOLE_PAGE) -> A
             yield render(template, {"visit": visit, "url": visit.url, "section": section, **values})
 
 
-def _back(visit: Visit, operation: Operation) -> str:
+def back_from(request: Request, operations: Sequence[Operation]) -> str:
     """To where the button was, and what came of it shown there."""
-    path = visit.request.get("back")
+    path = request.get("back")
     if not _OURS.fullmatch(path):
         path = "/"
-    return f"{visit.request.root}{path}{'&' if '?' in path else '?'}did={operation.id}"
+    return f"{request.root}{path}{'&' if '?' in path else '?'}{urlencode([('did', each.id) for each in operations])}"
 
 
 async def send_file(send: Send, name: str) -> None:

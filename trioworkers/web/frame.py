@@ -33,6 +33,19 @@ class Link:
 
 
 @attrs.frozen
+class Done:
+    """What a button began. `shard`: in which, where it isn't clear from the page; `root`: where that one's own buttons are."""
+
+    operation: Operation
+    shard: str
+    root: str
+
+    def url(self, path: str) -> str:
+        """An address below that."""
+        return address(self.root, path)
+
+
+@attrs.frozen
 class Shards:
     """Those that one dashboard shows. `here`: the one whose page it is; None: all."""
 
@@ -56,7 +69,7 @@ def frame(
     *,
     where: str,
     shards: Shards | None = None,
-    operation: Operation | None = None,
+    done: Sequence[Done] = (),
     live: bool = False,
 ) -> tuple[str, str]:
     """What is before a page, and after it. `where`: of which Redis it is."""
@@ -69,7 +82,7 @@ def frame(
         "where": where,
         "shards": () if shards is None else shards.links(request),
         "visitor": visitor,
-        "operation": operation,
+        "done": done,
         "here": request.here,
     }
     head, _, foot = render("frame.html", values).partition("<!-- page -->")

@@ -85,14 +85,25 @@ class Operations:
         """All that are remembered, the latest first."""
         return list(self._known.values())[::-1]
 
+    def refused(self, what: str, who: str, why: str) -> Operation:
+        """Remember one that could not be begun."""
+        operation = Operation(what, who, state="failed", lines=[why])
+        self._remember(operation)
+        logger.warning("dashboard: %s: failed: %s", on_one_line(what), on_one_line(why))
+        operation.ended.set()
+        return operation
+
+    def _remember(self, operation: Operation) -> None:
+        self._known[operation.id] = operation
+        while len(self._known) > REMEMBERED:
+            self._known.pop(next(iter(self._known)))
+
     async def begin(self, what: str, who: str, work: Work) -> Operation:
         """Begin it, and wait a moment for its end. Raises WrongUsage if too many are under way."""
         if sum(each.state == "running" for each in self._known.values()) >= AT_ONCE:
             raise WrongUsage(f"{AT_ONCE} things are being done at this moment: wait for one of them, or stop it")
         operation = Operation(what, who)
-        self._known[operation.id] = operation
-        while len(self._known) > REMEMBERED:
-            self._known.pop(next(iter(self._known)))
+        self._remember(operation)
         logger.warning("dashboard: %s, by %s", on_one_line(what), on_one_line(who) or "somebody without a name")
         trio.lowlevel.spawn_system_task(self._run, operation, work, name="a button of the dashboard")
         with trio.move_on_after(SHORT_S):

@@ -1,7 +1,7 @@
 """The dashboard of an App with several Redises.
 
 Below `/shards/~NAME` each has all its pages and buttons, so a button acts where its page is; above them the same
-pages show all shards, one after the other. One that is away is told where it would stand, and holds up none of the others.
+pages show all shards, one after the other, and some buttons act in all of them. One that is away is told where it would stand, and holds up none of the others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -18,9 +18,9 @@ from markupsafe import Markup
 
 from trioworkers.errors import NotFound
 from trioworkers.shards import called
-from trioworkers.web.application import HTML, Application, rendered, send_file, visiting
+from trioworkers.web.application import HTML, Application, back_from, rendered, send_file, visiting
 from trioworkers.web.failures import said
-from trioworkers.web.frame import OF_ONE_SHARD, Shards, below, frame
+from trioworkers.web.frame import OF_ONE_SHARD, Done, Shards, below, frame
 from trioworkers.web.guard import Visitor
 from trioworkers.web.http import (
     HttpError,
@@ -28,14 +28,17 @@ from trioworkers.web.http import (
     Request,
     Scope,
     Send,
+    address,
     path_of,
     read_request,
+    redirect,
     respond,
     start,
     until_gone,
     write,
 )
 from trioworkers.web.metrics import CONTENT_TYPE, families_of, metrics_of_all
+from trioworkers.web.over_shards import ConfirmAll, bar_of, press_in_all
 from trioworkers.web.pages import PAGES, Page
 from trioworkers.web.pages.lists import LISTS
 from trioworkers.web.pages.search import SEARCH
@@ -85,9 +88,11 @@ class Sharded:
             await self._fail(request, visitor, send, error)
 
     async def _answer(self, request: Request, visitor: Visitor, send: Send) -> None:
-        if request.method not in ("GET", "HEAD"):
-            raise HttpError(405, "buttons are on the pages of one shard")
-        if request.path == "/metrics":
+        if request.method == "POST":
+            await self._press(request, visitor, send)
+        elif request.method not in ("GET", "HEAD"):
+            raise HttpError(405, "pages are asked for with GET, buttons with POST")
+        elif request.path == "/metrics":
             text = await metrics_of_all(await self._of_each(request, visitor, families_of), self._metrics)
             await respond(send, 200, text, CONTENT_TYPE)
         elif request.path == "/":
@@ -98,6 +103,15 @@ class Sharded:
             await self._show(page, request, visitor, send)
         else:
             raise HttpError(404, "there is no such page")
+
+    async def _press(self, request: Request, visitor: Visitor, send: Send) -> None:
+        pressed = await press_in_all(self._sites, request, visitor)
+        if isinstance(pressed, ConfirmAll):
+            head, foot = self._frame("Are you sure?", request, visitor)
+            values = {"confirm": pressed, "url": partial(address, request.root), "back": request.get("back") or "/"}
+            await respond(send, 200, head + render("confirm_all.html", values) + foot, HTML)
+        else:
+            await redirect(send, back_from(request, pressed))
 
     async def _fail(self, request: Request, visitor: Visitor, send: Send, error: Exception) -> None:
         status, text = said(error)
@@ -110,7 +124,13 @@ class Sharded:
 
     def _frame(self, title: str, request: Request, visitor: Visitor, *, live: bool = False) -> tuple[str, str]:
         where = f"{len(self._sites)} shards"
-        return frame(title, request, visitor, where=where, shards=self._shards, live=live)
+        done = [
+            Done(operation, called(name), f"{request.root}{below(name)}")
+            for name, site in self._sites.items()
+            for id_ in request.all("did")[: len(self._sites)]
+            if (operation := site.operations.get(id_))
+        ]
+        return frame(title, request, visitor, where=where, shards=self._shards, done=done, live=live)
 
     async def _of_each(
         self, request: Request, visitor: Visitor, look: Callable[[Visit], Awaitable[T]]
@@ -146,9 +166,15 @@ class Sharded:
         """The page of each shard, as soon as those before it are there."""
         head, foot = self._frame(page.title, request, visitor, live=page.live)
         await start(send, 200, HTML)
-        values = {"title": page.title, "query": request.get("q"), "root": request.root, "path": page.path}
+        values: dict[str, Any] = {
+            "title": page.title,
+            "query": request.get("q"),
+            "root": request.root,
+            "path": page.path,
+        }
         with_filter = page in (*LISTS, SEARCH)
-        await write(send, head + render("all_shards.html", {**values, "with_filter": with_filter}), more=True)
+        values |= {"with_filter": with_filter, "bar": bar_of(page, request, visitor), "here": request.here}
+        await write(send, head + render("all_shards.html", values), more=True)
         parts: dict[str, str] = {}
         there = {name: trio.Event() for name in self._sites}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -63,7 +64,9 @@ def overview_of_all(states: Mapping[str, Snapshot | str], request: Request) -> d
         "consumers": serving,
         "each": EACH,
         "is_well": not any(row.away or row.problems for row in rows),
+        "spread": Counter(queue.name for _, queue in queues),
         "root": request.root,
+        "url": partial(address, request.root),
     }
 
 
