@@ -12,11 +12,12 @@ import pytest
 import trio
 from redundant import NAMESPACE, OPTIONS, Nodes, bus_port, in_cluster, move_slot
 from servers import ROOT, EmbeddedServer, Server, Worker, free_port, wait_for
+from sharded import Sharded, until
 
 import trioworkers
 import trioworkers.asyncio
 import trioworkers.sync
-from trioworkers import App, ConfigurationError, Job
+from trioworkers import App, ConfigurationError, Job, Shard
 from trioworkers.errors import Unavailable
 
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -165,3 +166,26 @@ def test_namespace_that_lies_in_many_slots_is_refused():
     assert told.returncode in (1, 2)
     assert "one pair of braces" in told.stderr
     assert "Traceback" not in told.stderr
+
+
+async def test_two_shards_in_one_cluster_while_the_slot_of_one_moves_and_its_primary_dies(nodes: Nodes):
+    sharded = Sharded(Shard(nodes.url(), namespace=NAMESPACE), Shard(nodes.url(), namespace="{elsewhere}"))
+    async with sharded.working(), sharded.app.client() as client:
+        await sharded.all_at_the_gate(40)
+        await trio.to_thread.run_sync(move_slot, nodes)
+        before = nodes.owner()
+        await trio.to_thread.run_sync(before.wait_replicated)
+        before.kill()
+        sharded.gate.set()  # they end while a shard has no primary
+
+        def is_promoted() -> bool:
+            return (
+                "cluster_state:ok" in str(nodes.living()[0].command("CLUSTER", "INFO")) and nodes.owner() is not before
+            )
+
+        await trio.to_thread.run_sync(wait_for, is_promoted, "a replica was promoted")
+        await sharded.come(40)
+        await client.enqueue(*(sharded.to_left.job(number) for number in range(1000, 1100)))
+        await until(lambda: len(sharded.left) == 140)
+        await until(lambda: nodes.owner().command("KEYS", f"{NAMESPACE}:tw:outbox:*") == [])
+    before.start(*OPTIONS, *bus_port(before))

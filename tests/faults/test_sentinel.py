@@ -16,12 +16,13 @@ import pytest
 import trio
 from redundant import Deployment, under_sentinels
 from servers import ROOT, Sentinel, Server, Worker, free_port, wait_for
+from sharded import Sharded, until
 from tls import Certificates, TLSProxy
 
 import trioworkers
 import trioworkers.asyncio
 import trioworkers.sync
-from trioworkers import Job
+from trioworkers import Job, Shard
 from trioworkers.errors import Unavailable
 
 pytestmark = pytest.mark.xdist_group("sentinel")
@@ -340,3 +341,20 @@ def test_worker_without_its_primary_waits_and_says_why(tmp_path: Path):
     assert told.returncode == 1
     assert "no Sentinel says where 'main' is" in told.stderr
     assert "Traceback" not in told.stderr
+
+
+async def test_shard_under_sentinels_fails_over_and_the_other_goes_on(deployment: Deployment, redis_url: str):
+    sharded = Sharded(Shard(deployment.url, namespace="{a}"), Shard(redis_url, namespace="{b}"))
+    async with sharded.working(), sharded.app.client() as client:
+        await sharded.all_at_the_gate(40)
+        before = deployment.primary
+        await trio.to_thread.run_sync(before.wait_replicated)
+        before.kill()
+        await client.enqueue(*(sharded.to_right.job(number) for number in range(1000, 1100)))
+        await until(lambda: len(sharded.right) == 100)
+        sharded.right.clear()
+        sharded.gate.set()  # they end while their shard, or the one that they send to, has no primary
+        await trio.to_thread.run_sync(wait_for, lambda: deployment.primary is not before, "another one is promoted")
+        await sharded.come(40)
+        await until(lambda: deployment.primary.command("KEYS", "{a}:tw:outbox:*") == [])
+    before.start("--repl-diskless-sync-delay", "0")
