@@ -197,12 +197,15 @@ NO_JSON = [
     b"not json",
     b"[1]",
     b"null",
-    b'{"class":"Sleep","args":["\\ud800"]}',
-    b'{"class":"Sleep","args":[NaN]}',
     b"9" * 5000,
     b"[" * 1_000_000,
 ]
-NO_JOB = [b'{"class":["Sleep"],"args":[]}', b'{"a":"\xff"}']
+NO_JOB = [
+    b'{"class":["Sleep"],"args":[]}',
+    b'{"a":"\xff"}',
+    b'{"class":"Sleep","args":["\\ud800"]}',
+    b'{"class":"Sleep","args":[NaN]}',
+]
 TOO_LARGE = b'{"class":"Sleep","args":["' + b"x" * (1 << 21) + b'"]}'
 
 

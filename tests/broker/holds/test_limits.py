@@ -225,6 +225,20 @@ async def test_key_of_the_wrong_type_is_told_and_stops_nobody_else(fleet: Fleet)
     assert await fleet.admit("w1", b"b", limits=("other",)) == [START]
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_where_somebody_waits_is_known_again_when_that_key_was_lost(fleet: Fleet, is_there: bool):
+    """Of the wrong type it would stop all upkeep."""
+    await fleet.fetched("w1", b"a", b"b", b"c")
+    await fleet.declare(2)
+    await fleet.admit("w1", b"a", b"b", b"c")
+    await fleet.connection.call("t", lambda c: c.delete([f"{KEYS.own}waits"]))
+    if is_there:
+        await fleet.connection.call("t", lambda c: c.set(f"{KEYS.own}waits", "garbage"))
+    await fleet.declare(3)
+    assert (await fleet.tend()).next_in_s is None or await fleet.parked() == []
+    assert (await fleet.parked(), await fleet.queue()) == ([], [b"c"])
+
+
 async def test_limit_whose_keys_are_broken_is_looked_at_again_later(fleet: Fleet):
     await fleet.fetched("w1", b"a", b"b", b"c")
     await fleet.declare(2)

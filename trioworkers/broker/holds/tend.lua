@@ -25,6 +25,8 @@ for _, d in ipairs(declared) do
   end
 end
 
+-- What is no sorted set there is none of ours, and would stop all upkeep. Which limits somebody waits at is told by those who wait.
+if not tonumber(redis.pcall('ZCARD', own .. 'waits')) then redis.call('UNLINK', own .. 'waits') end
 local somebody_waits = {} -- by LIMIT
 for _, name in ipairs(only_due == '1' and {} or redis.call('ZRANGE', own .. 'waits', 0, -1)) do
   somebody_waits[string.match(name, '^[^:]*')] = true
@@ -93,7 +95,10 @@ end
 
 local function waits_somewhere(moment, job)
   for _, name in ipairs(job[5]) do
-    if redis.call('ZSCORE', own .. 'waiting:' .. name, moment) then return true end
+    if redis.call('ZSCORE', own .. 'waiting:' .. name, moment) then
+      if not redis.call('ZSCORE', own .. 'waits', name) then redis.call('ZADD', own .. 'waits', began_at, name) end
+      return true
+    end
   end
   return redis.call('ZSCORE', own .. 'passed:' .. job[2], moment)
 end
