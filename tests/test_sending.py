@@ -68,7 +68,7 @@ def test_queues_of_several_dialects_go_together_each_as_it_is_spoken():
 
 
 def test_bad_job_is_found_before_anything_is_made_of_the_rest():
-    with pytest.raises(BadJob, match="form in JSON"):
+    with pytest.raises(BadJob, match="written as JSON"):
         [*sending().parcels([*jobs(3), Send(Job("q", "Bad", [float("nan")]))], NOW_S)]
     with pytest.raises(BadJob, match="max_payload_bytes"):
         [*sending(guard=SizeGuard(Settings(max_payload_bytes=10))).parcels(jobs(1), NOW_S)]
@@ -115,7 +115,7 @@ def test_values_of_classes_that_are_numbers_or_strings_are_sent_as_those():
     class Price(float): ...
 
     assert json.loads(encode(Job("q", "X", [UserId(7), Price(1.5)]), NOW_S))["args"] == [7, 1.5]
-    with pytest.raises(BadJob, match="no form in JSON"):
+    with pytest.raises(BadJob, match="can't be written as JSON"):
         encode(Job("q", "X", [object()]), NOW_S)
 
 

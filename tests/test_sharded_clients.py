@@ -82,7 +82,7 @@ def test_later_jobs_lie_where_they_are_to_run(open_client: Open, app: App, share
 
 def test_bad_job_is_found_before_anything_is_sent(open_client: Open, app: App, shared_server: Server):
     client = open_client(app)
-    with pytest.raises(BadJob, match="form in JSON"):
+    with pytest.raises(BadJob, match="written as JSON"):
         client.enqueue(Job("only_a", "Work", [1]), Job("only_b", "Work", [object()]))
     with pytest.raises(BadJob, match="is in no shard"):
         client.enqueue(Job("only_a", "Work", [1]), Job("elsewhere", "Work"))

@@ -92,7 +92,7 @@ class RateLimited(Steer):
     def __init__(self, retry_after: float, reason: str = "") -> None:
         if isinstance(retry_after, bool) or not isinstance(retry_after, int | float) or not 0 < retry_after <= 86_400:
             raise ValueError(f"RateLimited takes seconds above 0 and up to a day, not {retry_after!r:.80}")
-        super().__init__(reason or f"asked to leave off for {retry_after:g} s")
+        super().__init__(reason or f"the service wants no calls for {retry_after:g} s")
         self.retry_after_s = float(retry_after)
 
 

@@ -93,7 +93,7 @@ def parse_redis_url(url: str) -> RedisUrl:
     if parts.scheme not in SCHEMES or not usable:
         raise ConfigurationError(f"{shown_url(url)!r} is no Redis URL: {_FORMS}")
     if parts.fragment:
-        _refuse(url, "what follows '#' is for nobody; in a password it is written %23")
+        _refuse(url, "a Redis URL has no part after '#'; in a password write %23")
     has_tls = parts.scheme.startswith("rediss")
     of_sentinels = parts.scheme.endswith("+sentinel")
     given = _parameters(url, parts.query, of_tls=has_tls, of_sentinels=of_sentinels)
@@ -188,7 +188,7 @@ def _parameters(url: str, query: str, *, of_tls: bool, of_sentinels: bool) -> di
         if name not in _PARAMETERS:
             others = (*(() if of_tls else ("ssl_", "sentinel_tls")), *(() if of_sentinels else ("sentinel_",)))
             known = ", ".join(each for each in _PARAMETERS if not each.startswith(others))
-            _refuse(url, f"nobody here knows the parameter {name!r}; known are {known}")
+            _refuse(url, f"unknown parameter {name!r}; known are {known}")
         if name.startswith("ssl_") and not of_tls:
             _refuse(url, f"{name} is for TLS: rediss://")
         if name.startswith("sentinel_") and not of_sentinels:

@@ -313,7 +313,7 @@ def _read(answer: Any) -> BrokerError | Met:
 
 def duplicate(there: str) -> DuplicateJob:
     """The error for a job that is not sent as the job `there` has its lock."""
-    return DuplicateJob(f"not sent: job {there} waits or runs, and there shall be one", there)
+    return DuplicateJob(f"not sent: job {there} with the same lock waits or runs", there)
 
 
 def met(parcel: bytes, answer: BrokerError | Met | None) -> Met:

@@ -134,7 +134,7 @@ def by_name(lines: str) -> dict[str, object]:
         ('{"in":"cron"}', "no periodic job: Object missing required field"),
         ('{"in":"cron","name":"a b","entry":ENTRY}', "is called 'a b'"),
         ('{"in":"cron","name":"q/A","entry":ENTRY}', "is called 'q/A'"),
-        ('{"in":"cron","name":"a","entry":7}', "it is no definition of a periodic job"),
+        ('{"in":"cron","name":"a","entry":7}', "it does not define a periodic job"),
         ('{"in": "cron", "name": "a", "entry": {"v": 9}}', "a newer version of trioworkers wrote it"),
         (
             '{"in":"cron","name":"a","entry":{"v":1,"expression":"* *","job":{"queue":"q","class":"A","args":[]}}}',

@@ -60,8 +60,8 @@ def test_released_lock_is_free_and_a_worker_notes_it(run_worker: Callable[..., W
     [jid] = sent(server, once.job(1), delay_s=600)
     [key] = [json.loads(line)["lock"] for line in act(server.url, "unique", "--json").stdout.splitlines()]
     assert "Nobody is there to say yes" in refused(server.url, "unique", "release", key)
-    assert act(server.url, "unique", "release", key, "--yes").stdout == f"{key}: let go; job {jid} had it\n"
-    wait_for(lambda: f"the lock {key} of job {jid} was let go by an operator" in worker.text, "the log tells")
+    assert act(server.url, "unique", "release", key, "--yes").stdout == f"{key}: given back; job {jid} had it\n"
+    wait_for(lambda: f"the lock {key} of job {jid} was given back by an operator" in worker.text, "the log tells")
     assert "nobody has the lock" in refused(server.url, "unique", "release", key, "--yes")
     assert "nobody has the lock" in refused(server.url, "unique", "show", key)
 

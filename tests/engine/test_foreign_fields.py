@@ -1,4 +1,4 @@
-"""Fields that only Ruby's middleware honours: said once for each class; what can't be run isn't."""
+"""Fields that only Ruby's middleware obeys: said once for each class; what can't be run isn't."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_job_runs_all_the_same_and_it_is_said_once_for_each_class(
         await test.drain()
         assert not test.dead
     assert sorted(ran) == ["A", "A", "A", "B"]
-    said = [record.getMessage() for record in caplog.records if "only Ruby's middleware honours" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "only Ruby's middleware obeys" in record.getMessage()]
     assert len(said) == 2
     assert all(field in text and CONSEQUENCES[field] in text for text in said)
 

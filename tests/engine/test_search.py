@@ -73,7 +73,9 @@ async def test_lock_of_a_job_that_was_deleted_is_let_go_and_told_in_one_line(
     await bench.search.search()
     assert bench.locks() == {"A:b": "b", "A:c": "c"}
     [line] = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert line.startswith("1 lock let go whose job is in no place any more (another program deleted it): A:a of job a")
+    assert line.startswith(
+        "1 lock given back, because the job is in no place any more (another program deleted it): A:a of job a"
+    )
     await bench.search.search()
     assert len(caplog.records) == 1
 
@@ -190,7 +192,7 @@ async def test_lock_that_can_not_be_read_is_none_and_goes_with_one_line(
     await bench.search.search()
     assert bench.locks() == {"A:b": "b"}
     assert [record.getMessage() for record in caplog.records] == [
-        "1 lock let go whose job is in no place any more (another program deleted it): 1 that could not be read"
+        "1 lock given back, because the job is in no place any more (another program deleted it): 1 that could not be read"
     ]
     await bench.send("a")
     assert bench.locks() == {"A:a": "a", "A:b": "b"}

@@ -56,7 +56,7 @@ async def test_member_that_was_deleted_ends_and_is_told_of_in_one_line(
     assert pending(members, batch) == {"b", "c"}  # what waited for it is skipped
     assert members.cmd("HMGET", f"tw:batch:{batch}", "lost", "skipped") == [b"1", b"1"]
     [line] = [record.getMessage() for record in caplog.records]
-    assert line.startswith("1 member let go whose job is in no place any more")
+    assert line.startswith("1 member given back, because the job is in no place any more")
     members.cmd("DEL", "queue:q")
     await members.search.search()
     assert pending(members, batch) == set()

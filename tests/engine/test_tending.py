@@ -75,7 +75,7 @@ async def test_lost_jobs_are_named_once_they_are_back(autojump_clock, caplog):
     assert [len(round_.lost) for round_ in rounds] == [0, 1, 1, 0]
     assert rounds[1].lost == [(payload, "queue:q", "RPUSH")]
     assert [line for line in lines(caplog) if "put back" in line] == [
-        "1 job, which waited at limits of which Redis had lost the record, put back"
+        "1 job put back: Redis had lost the record of their limits"
     ]
 
 
@@ -97,7 +97,7 @@ async def test_refused_round_is_told_once_and_comes_again_with_the_next_beat(aut
     found = bench(Refused("WRONGTYPE"), Refused("WRONGTYPE"), Tended())
     with caplog.at_level(logging.WARNING, "trioworkers"):
         assert len(await found.beats(3)) == 3
-    assert lines(caplog) == ["limits can't be tended: WRONGTYPE"]
+    assert lines(caplog) == ["limits can't be maintained: WRONGTYPE"]
 
 
 async def test_looks_come_more_rarely_while_others_are_faster(autojump_clock):

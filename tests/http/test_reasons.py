@@ -347,7 +347,7 @@ async def test_next_address_is_tried_when_one_fails_or_takes_long(
 async def test_other_family_comes_second(autojump_clock: object, addresses: Callable[..., Addresses]):
     found = Addresses()
     found = addresses(**{"::1": "refuses", "::2": "refuses", "1": "refuses", "2": "refuses"})
-    with pytest.raises(OSError, match="no address took us") as failed:
+    with pytest.raises(OSError, match="no address accepted the connection") as failed:
         await first_of(["::1", "::2", "1", "2"], 1)
     assert found.tried == ["::1", "1", "::2", "2"]
     assert reason(failed.value) == "Connection refused"

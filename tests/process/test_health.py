@@ -94,7 +94,7 @@ def test_addresses_are_read():
 def test_address_that_is_taken_is_said():
     with (
         port_of() as port,
-        pytest.raises(ConfigurationError, match="can't be had"),
+        pytest.raises(ConfigurationError, match="can't be used"),
         serving_health(f"127.0.0.1:{port}", lambda: READY),
     ):
         pass

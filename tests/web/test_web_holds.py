@@ -88,9 +88,9 @@ async def test_a_lock_is_let_go(visitor: httpx.AsyncClient, redis_url: str, comm
         await client.enqueue(alone.job("ada"))
     (lock,) = command("HKEYS", "tw:unique")
     asked = await visitor.post("/do/unlock", data={"lock": lock})
-    assert "will be let go" in asked.text
+    assert "will be given back" in asked.text
     assert command("HLEN", "tw:unique") == 1
-    assert "let go; job" in await press(visitor, "/do/unlock", lock=lock, sure="1")
+    assert "given back; job" in await press(visitor, "/do/unlock", lock=lock, sure="1")
     assert command("HLEN", "tw:unique") == 0
 
 

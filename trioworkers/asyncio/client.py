@@ -263,7 +263,9 @@ class Client:
         loop = asyncio.get_running_loop()
         if there.redis is not None and self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
-                raise RuntimeError("a trioworkers.asyncio.Client belongs to one event loop: make another one for this")
+                raise RuntimeError(
+                    "a trioworkers.asyncio.Client belongs to one event loop: make another client for this one"
+                )
             there.redis = None  # its sockets ended with their loop
         if there.redis is None:
             from trioworkers.asyncio.opening import open_client  # noqa: PLC0415 - with the first call, not before

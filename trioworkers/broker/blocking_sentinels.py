@@ -50,7 +50,7 @@ def primary_of(url: RedisUrl, sentinels: Sentinels, timeout_s: float) -> tuple[s
     if not found:
         raise Unreachable(f"no primary: {'; '.join(refused)}", ADVICE)
     if len(found) > 1:
-        raise Unreachable(contradiction(found[0], found[1], named), "are all of them of one deployment?")
+        raise Unreachable(contradiction(found[0], found[1], named), "do all of them belong to one deployment?")
     return found[0].host, found[0].port
 
 

@@ -78,24 +78,29 @@ def check_eviction(info: Info) -> Finding:
     policy = _text(info, "maxmemory_policy") or "noeviction"
     limit, used = (int(_text(info, name) or 0) for name in ("maxmemory", "used_memory"))
     if policy != "noeviction":
-        text = f"Redis may evict keys (maxmemory-policy {policy}), jobs among them"
+        text = f"Redis may evict keys (maxmemory-policy {policy}), also jobs"
         return Finding("eviction", "problem" if limit else "note", text, "set maxmemory-policy noeviction")
     if limit and used > limit * FULL:
         text = f"Redis is {used / limit:.0%} full: at maxmemory it takes no more jobs"
-        return Finding("eviction", "warning", text, "raise maxmemory, or find out what piles up: trioworkers queues")
+        return Finding("eviction", "warning", text, "raise maxmemory, or see which queues are long: trioworkers queues")
     return Finding("eviction", "ok", "no key is evicted (noeviction)")
 
 
 def check_persistence(info: Info, snapshots: bool) -> Finding:
     """What a restart of Redis costs."""
     if _text(info, "aof_last_write_status") == "err" or _text(info, "rdb_last_bgsave_status") == "err":
-        return Finding("persistence", "problem", "Redis could not write to its disk", "see its log: disk full, rights?")
+        return Finding(
+            "persistence",
+            "problem",
+            "Redis could not write to its disk",
+            "see its log: is the disk full? are rights missing?",
+        )
     if _text(info, "aof_enabled") != "0":
         return Finding("persistence", "ok", "append-only file")
     if snapshots:
-        text = "snapshots only: a Redis that dies loses what came since the last one"
+        text = "snapshots only: if Redis dies, everything after the last snapshot is lost"
         return Finding("persistence", "note", text, "set appendonly yes")
-    text = "Redis keeps nothing on disk: a restart of it loses all jobs"
+    text = "Redis keeps nothing on disk: when it restarts, all jobs are lost"
     return Finding(
         "persistence",
         "warning",

@@ -138,7 +138,7 @@ class Presence:
         """Take the id when its holder lets two and a half beats pass. Raises Superseded as soon as one comes."""
         process_id, who = self._broker.holder.process_id, _named(holder)
         watch_s = self.beat_interval_s * 2.5
-        text = "process id %r is held by %s: watching whether that is alive, for up to %.0f s"
+        text = "process id %r is held by %s: waiting to see whether that worker is alive, for up to %.0f s"
         logger.info(text, process_id, who, watch_s)
         began_at = trio.current_time()
         while trio.current_time() < began_at + watch_s:

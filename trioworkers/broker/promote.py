@@ -81,12 +81,12 @@ class Promotes(Owner):
                 if queue
                 else "dead: it names no queue at its beginning"
             )
-            logger.warning("a payload of %d bytes came due, too large to be read, and went to %s", size, where)
+            logger.warning("a payload of %d bytes was due, but too large to be read: it went to %s", size, where)
 
     def _tell(self, problems: Sequence[bytes]) -> None:
         """Each once, as long as it lasts."""
         for problem in set(problems) - self._told:
-            logger.warning("what people want of workers can't be read: %s", problem.decode(errors="replace"))
+            logger.warning("control messages can't be read: %s", problem.decode(errors="replace"))
         self._told = set(problems)
 
     async def reply(self, token: str, reply: bytes) -> None:

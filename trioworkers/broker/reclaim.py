@@ -80,7 +80,7 @@ class Reclaims(InProgress):
         args += [*self.around_dead(queue), MAX_CRASHES_IN_COMPANY, _is_shared(process_id)]
         found = await self.connection.run(RECLAIM_HUGE, names, args)
         for size, is_buried in zip(found[::2], found[1::2], strict=True):
-            where = "to dead, time and again workers died with it" if is_buried else "back to its queue as it came"
+            where = "to dead, because several workers died with it" if is_buried else "back to its queue as it came"
             text = "a payload of %d bytes that worker %s, which died, had from %s, too large to be read, goes %s"
             logger.warning(text, size, process_id, queue, where)
         return bool(found)
@@ -181,5 +181,5 @@ def _way_back(key: str) -> str:
 def _count(jid: str, text: bytes) -> int:
     count = count_in(text)
     if count is None:
-        logger.warning("the crash count of job %s is no number, and begins anew: %.100r", jid, text)
+        logger.warning("the crash count of job %s is no number, so it starts again: %.100r", jid, text)
     return count or 0

@@ -32,7 +32,7 @@ _COLUMNS = (
 async def result(session: Session, jid: str, *, wait_s: float) -> None:
     """What a job returned, as JSON. Raises JobFailed, JobGone, and NotFound for one that has not ended."""
     client = Client.around(Sender(session.connection, session.keys))
-    where = "nowhere: it keeps no result, or never was"
+    where = "in no place: it keeps no result, or doesn't exist"
     if await session.connection.commands("result").get(session.keys.result(jid)) is None:
         found = await find_job(session.inspector, jid)
         jid = found.jid

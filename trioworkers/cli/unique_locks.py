@@ -66,7 +66,7 @@ async def show(session: Session, key: str, *, as_json: bool) -> None:
     if lock.next_jid:
         say(f"next      {lock.next_jid}")
     if lock.jid and not places:
-        remark("its job was not found: if it is nowhere, the workers let the lock go within ten minutes")
+        remark("its job was not found: if it is in no place, the workers give the lock back within ten minutes")
 
 
 async def release(session: Session, key: str, *, yes: bool) -> None:
@@ -76,13 +76,14 @@ async def release(session: Session, key: str, *, yes: bool) -> None:
     if not yes:
         who = lock.jid if lock is not None else "nobody"
         confirm(
-            f"the lock {key} of job {who} will be let go, and another job like it may run beside it. Go on?", "--yes"
+            f"the lock {key} of job {who} will be given back, and another job with the same key may run at the same time. Go on?",
+            "--yes",
         )
     jid = await desk.release(key)
     if not jid:
         raise NotFound(f"nobody has the lock {key}")
-    say(f"{key}: let go; job {jid} had it")
-    await _audit(session, f"the lock {key} of job {jid} was let go by an operator")
+    say(f"{key}: given back; job {jid} had it")
+    await _audit(session, f"the lock {key} of job {jid} was given back by an operator")
 
 
 async def _audit(session: Session, note: str) -> None:

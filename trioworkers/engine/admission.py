@@ -98,7 +98,7 @@ class Admission:
         if delivery.crashes is None or delivery.crashes < MAX_CRASHES_IN_COMPANY:
             return False
         jid = jid_of(delivery.payload)
-        logger.error("job %s goes to dead: time and again workers ended while they ran it", jid)
+        logger.error("job %s goes to dead: several workers ended while they ran it", jid)
         self._bury(delivery, WORKER_DIED)
         self._settler.clear(jid)
         self._on_killer(delivery.queue, delivery.payload)

@@ -122,7 +122,7 @@ class Concludes:
                 return error, self._decide_by(error, delivery, handler, ctx)
             except Exception as second:  # noqa: BLE001 - an attribute that raises, a delay that is no number: still one job's failure
                 logger.warning(
-                    "job %s (%s) failed in a way that nothing can be concluded from: %s: %s",
+                    "job %s (%s) failed in a way that we can't handle: %s: %s",
                     ctx.job.jid,
                     ctx.job.job_class,
                     *summary(second),

@@ -93,7 +93,7 @@ class Checkpoints:
         try:
             return self.progressed()
         except Exception:
-            logger.exception("the progress of a job has no form in its payload: it is not kept")
+            logger.exception("the progress of a job can't be written into its payload: it is not kept")
             return None
 
     def begin(self, payload: bytes) -> Checkpoint | None:
@@ -219,7 +219,9 @@ class Delivery:
         try:
             return requeue if wanted is None else wanted(requeue)
         except Exception:
-            logger.exception("job %s (%s): not what the operator wanted, but put back", self.jid, self.job_class)
+            logger.exception(
+                "job %s (%s) can't be ended as the operator wanted: it is put back", self.jid, self.job_class
+            )
             return requeue
 
     def forget_progress(self) -> None:

@@ -23,7 +23,7 @@ CONSEQUENCES = {
     "unique_digest": _LOCKED,
     "unique_for": _LOCKED,
     "bid": "its batch in Ruby doesn't hear of it, and never ends",
-    "expiry": "it had expired, and Sidekiq Pro would have passed it over",
+    "expiry": "it had expired, and Sidekiq Pro would have skipped it",
 }
 ENCRYPTED = "encrypt"
 _FIELDS = CONSEQUENCES.keys() | {ENCRYPTED}
@@ -57,7 +57,7 @@ class ForeignFields:
             self._said.clear()
         self._said.add(key)
         logger.warning(
-            "%s on %s comes with %s, which only Ruby's middleware honours; it runs all the same: %s (said once per class)",
+            "%s on %s comes with %s, which only Ruby's middleware obeys; the job runs all the same: %s (said once per class)",
             job.job_class,
             job.queue,
             name,

@@ -83,7 +83,7 @@ class Forwarder:
         received = await self._retrying(partial(receiver.receive, page), target, receiver.keys.received)
         if received.problem in (BEYOND, DIVERGED):
             if await self._retrying(partial(self._outbox.was_set_back, target, page, received), *ours):
-                text = "the outbox of %s was set back: what it has for %s is numbered anew"
+                text = "the outbox of %s lost its numbers: its jobs for %s are numbered again"
                 logger.warning(text, called(self._here), called(target))
                 await self._retrying(partial(self._outbox.page, target, page.epoch), *ours)
             return True

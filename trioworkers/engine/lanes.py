@@ -84,7 +84,9 @@ class Lanes:
             ):  # Redis won't have us any more: whoever asks next stops the worker; this goes back as it came
                 pass
             except Exception as error:
-                logger.exception("job %s (%s): a mistake of ours: it goes to dead", delivery.jid, delivery.job_class)
+                logger.exception(
+                    "job %s (%s) met a bug of trioworkers, and goes to dead", delivery.jid, delivery.job_class
+                )
                 outcome = Bury(delivery.payload, failure=Failure(*summary(error)))
             finally:
                 delivery.task = None  # what runs in it from now on is not this one's

@@ -183,7 +183,7 @@ class Reclaimer:
                 except Superseded:
                     raise
                 except ConfigurationError as error:  # of a newer version, which will see to it
-                    logger.warning("a dead worker's list is left to others: %s", error)
+                    logger.warning("a dead worker's list is left to other workers: %s", error)
                 except BrokerError:  # seen again with the next heartbeat
                     await trio.sleep(next(backoff()))
 

@@ -82,7 +82,7 @@ class Ticker:
             for name in found.changed:
                 logger.info("periodic job %s is declared as this worker's code has it", name)
             for name in found.left:
-                logger.info("periodic job %s leaves: no live worker has declared it for 10 minutes", name)
+                logger.info("periodic job %s is removed: no live worker has declared it for 10 minutes", name)
 
     def beat(self, *, is_unknown: bool) -> None:
         """A heartbeat went out, and said whether Redis knew our entries."""
@@ -171,7 +171,7 @@ class Ticker:
         if taken.how == "error":
             self._tell(f"periodic job {name} can't be sent, it is tried again: {taken.problem}")
         elif taken.how == "forgotten":
-            logger.info("periodic job %s leaves: no live worker has declared it for 10 minutes", name)
+            logger.info("periodic job %s is removed: no live worker has declared it for 10 minutes", name)
         elif taken.how == "taken" and take.broken:
             self._tell(f"periodic job {name} can't be read, and is put aside: {take.broken}")
         elif taken.how == "taken":

@@ -133,9 +133,9 @@ class Search:
             unreadable = f"{len(broken)} that could not be read" if broken else ""
             what = sorted({"member" if lock.key.startswith(MEMBER) else "lock" for lock in [*missing, *broken]})
             logger.warning(
-                "%s let go whose job is in no place any more (another program deleted it): %s",
+                "%s given back, because the job is in no place any more (another program deleted it): %s",
                 counted(gone, " or ".join(what)),
                 "; ".join(text for text in (shown, unreadable) if text),
             )
         if given_back:
-            logger.warning("%s, which waited for a lock that knew nothing of it, put back", counted(given_back, "job"))
+            logger.warning("%s put back: the lock had no record of what waited for it", counted(given_back, "job"))

@@ -129,7 +129,7 @@ class Shutdown:
             await leave()
         if self._limit.cancelled_caught:
             logger.error(
-                "stopped without Redis: what was running stays in progress, until this worker is back or taken over"
+                "stopped without Redis: running jobs stay in progress until this worker comes back or another one takes them over"
             )
         self.gone.set()
         return not self._limit.cancelled_caught

@@ -60,7 +60,7 @@ class SkippedJobs:
             if len(self._said) >= REMEMBERED_CLASSES:
                 self._said.clear()
             self._said[key] = _Said(now)
-            text = "class %r on queue %s has no handler here: its jobs are left for others, looked at again after %.0f to %.0f s"
+            text = "class %r on queue %s has no handler here: its jobs are left for others, and come back after %.0f to %.0f s"
             logger.warning(text, job.job_class, job.queue, FIRST_DELAY_S, LONGEST_DELAY_S)
             return
         said.left += 1

@@ -114,7 +114,7 @@ class Tending:
             tended = await retrying(lambda: self._broker.tend(round_), final=(Superseded, Refused))
         except Refused as error:  # a key of the wrong type, say: told once, looked at again with the next beat
             self._due_at = math.inf
-            self._tell(logging.ERROR, f"limits can't be tended: {error}")
+            self._tell(logging.ERROR, f"limits can't be maintained: {error}")
             return
         self._hear(tended, only_due=only_due)
 
@@ -128,7 +128,7 @@ class Tending:
             return
         if tended.put_back:
             logger.warning(
-                "%s, which waited at limits of which Redis had lost the record, put back",
+                "%s put back: Redis had lost the record of their limits",
                 counted(tended.put_back, "job"),
             )
         self._cursor, self._lost = tended.cursor, self._known(tended.lost)
@@ -136,7 +136,7 @@ class Tending:
         if self._ended:
             self._full_is_due = True  # they are let go with the next round
         for name in tended.forgotten:
-            logger.warning("limit %s: no live worker declares it any more; it holds nobody back", name)
+            logger.warning("limit %s: no live worker declares it any more, so it holds no job back", name)
         if tended.repairs > self._repairs:  # not with every beat: what can't be written may never be
             logger.warning(
                 "%s of jobs that ended still can't be written; doctor says which keys",
@@ -153,7 +153,8 @@ class Tending:
                 dialect, keys = self._broker.spoken_on(queue)
             except BadPayload as error:
                 self._tell(
-                    logging.WARNING, f"a parked job is known to no limit any more, and doesn't say its queue: {error}"
+                    logging.WARNING,
+                    f"no limit knows a parked job any more, and the job doesn't name its queue: {error}",
                 )
             else:
                 known.append((payload, keys.queue(queue), dialect.put_back_with))

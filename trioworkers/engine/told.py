@@ -45,5 +45,5 @@ def metrics(observers: Iterable[Any]) -> bytes:
         if callable(text := getattr(observer, "text", None)):
             return bytes(text())
     raise ConfigurationError(
-        "metrics: nobody counts; make Metrics(app), of trioworkers.observe.metrics, before the worker starts"
+        "there are no metrics: make Metrics(app), of trioworkers.observe.metrics, before the worker starts"
     )

@@ -176,7 +176,7 @@ class Upkeep:
         for queue, broker in self._brokers.by_queue.items():
             moved += await retrying(partial(self._reclaimer.reclaim, process_id, broker.tagged(queue)))
         if moved:
-            logger.warning("%s of our last life as %s put back into the queue", counted(moved, "job"), process_id)
+            logger.warning("%s of our previous process %s put back into the queue", counted(moved, "job"), process_id)
         await retrying(self.tending.declare, final=(Superseded, Refused))
         await retrying(self._heartbeat.beat)
         if self.ticker.schedule:

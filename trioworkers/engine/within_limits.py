@@ -74,7 +74,7 @@ class WithinLimits:
         name, spec = self._named(limit, key)
         delivery = next((each for each in self._running() if each.job is job), None)
         if delivery is None:
-            raise RuntimeError("the attempt is over: nothing can be limited in it any more")
+            raise RuntimeError("the attempt is over: ctx.limit can't be used in it any more")
         waiting = self._begin(delivery, job, name, spec)
         try:
             await waiting.told.wait()

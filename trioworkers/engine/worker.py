@@ -289,7 +289,7 @@ class Worker:
         if gone is LeaseGone.FORGOTTEN:
             logger.warning("Redis lost its data: running jobs go on, but are in no list any more")
         else:
-            logger.warning("our lease ran out while we were cut off; looking what other workers took over")
+            logger.warning("our lease ran out while we were cut off; checking which jobs other workers took over")
         self._upkeep.hurry()
         for served in self._served.values():
             served.doubt(taken_over=gone is LeaseGone.EXPIRED)

@@ -39,7 +39,7 @@ async def first_of(addresses: Sequence[str], port: int) -> trio.SocketStream:
     for stream in won[1:]:  # two may have won in the same round
         stream.socket.close()
     if not won:
-        raise OSError("no address took us") from ExceptionGroup("attempts", errors)
+        raise OSError("no address accepted the connection") from ExceptionGroup("attempts", errors)
     return won[0]
 
 

@@ -78,7 +78,7 @@ class Makeup:
             elif package in _CONSTRAINTS or hasattr(word, "__get_pydantic_core_schema__"):
                 self.foreign = self.foreign or f"{type(word).__name__} in Annotated"
             elif not isinstance(word, str | None) and type(word).__name__ != "Doc":  # what is only told to readers
-                raise Unbindable(f"nobody here obeys {type(word).__name__} in Annotated")
+                raise Unbindable(f"nothing here uses {type(word).__name__} in Annotated")
 
     def _generic(self, origin: Any, args: Iterable[Any]) -> None:
         for arg in args:
@@ -138,7 +138,7 @@ def makeup(annotation: Any) -> Makeup:
     found = Makeup()
     found.walk(annotation)
     if found.foreign and found.native:
-        raise Unbindable(f"{found.native} is read by msgspec, {found.foreign} by pydantic: one can't obey the other")
+        raise Unbindable(f"{found.native} is read by msgspec, {found.foreign} by pydantic: they can't be combined")
     if not found.by_pydantic:
         if found.unobeyed:
             raise Unbindable(found.unobeyed)
@@ -223,7 +223,7 @@ def _unobeyed_of_making(kind: Any, generated: str) -> str | None:
         return f"{kind.__name__} has an __init__ of its own, which wouldn't be called"
     if kind.__new__ is not object.__new__:
         return f"{kind.__name__} has a __new__ of its own, which wouldn't be called"
-    return f"{kind.__name__} is abstract, which nobody would notice" if inspect.isabstract(kind) else None
+    return f"{kind.__name__} is abstract, so no value of it can be made" if inspect.isabstract(kind) else None
 
 
 # ── what JSON can't become ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -279,10 +279,12 @@ def _check_custom(kind: type) -> None:
         return
     name = kind.__name__
     if kind.__module__ in ("collections.abc", "typing") and hasattr(kind, "__iter__"):
-        raise Unbindable(f"JSON doesn't become {name}: write list[…] or Sequence[…]")
+        raise Unbindable(f"{name} can't be read from JSON: write list[…] or Sequence[…]")
     for plain in (int, str, float, bytes, dict, list, tuple, set):
         if issubclass(kind, plain) and not issubclass(kind, enum.Enum):
             raise Unbindable(
-                f"JSON doesn't become {name}: take {plain.__name__}, or NewType({name!r}, {plain.__name__})"
+                f"{name} can't be read from JSON: take {plain.__name__}, or NewType({name!r}, {plain.__name__})"
             )
-    raise Unbindable(f"JSON doesn't become {name}: take what JSON has, a dataclass, an attrs class or a pydantic model")
+    raise Unbindable(
+        f"{name} can't be read from JSON: take a type that JSON has, a dataclass, an attrs class or a pydantic model"
+    )

@@ -165,9 +165,7 @@ def opening(description: str, on_success: Job | None, on_finished: Job | None, o
         if not isinstance(job, Job):
             raise BadJob(f"on_{event} is a job, as handler.job(…) makes it, not {job!r:.80}")
         if job.lock is not None or job.batch is not None:
-            raise BadJob(
-                f"on_{event}: {job.job_class} is unique or in a batch; a callback is neither: it shall come, once"
-            )
+            raise BadJob(f"on_{event}: {job.job_class} is unique or in a batch: a callback must be neither")
     return Opening(description, {event: job for event, job in callbacks.items() if job is not None})
 
 

@@ -90,7 +90,7 @@ class Client:
                 "trioworkers.Client needs Trio: run the program with trio.run(main), not asyncio.run(main()); or use trioworkers.asyncio.Client"
             )
         if self._options is None:
-            raise RuntimeError("this client is open already, and somebody else closes it")
+            raise RuntimeError("this client is open already, and its owner closes it")
         self._options = self._options.now()  # `dev` may have been started since
         async with AsyncExitStack() as stack:  # what is open is closed if the next fails
             if self._layout is None:

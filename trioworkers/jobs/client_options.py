@@ -112,7 +112,7 @@ def options_of(app: Declared) -> ClientOptions:
     chosen = redis_of(app)
     if chosen.url == "embedded:":
         raise ConfigurationError(
-            "the App's Redis is embedded in its worker, and nobody else finds it: "
+            "the App's Redis is embedded in its worker, and other processes can't find it: "
             "use ctx.client in its jobs, or embedded:DIRECTORY, or a server"
         )
     return ClientOptions(

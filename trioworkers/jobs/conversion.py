@@ -101,7 +101,7 @@ def _adapter(annotation: Any) -> Any:
     try:
         import pydantic  # noqa: PLC0415 - not needed by who doesn't use it
     except ImportError:
-        raise Unbindable("pydantic isn't installed, and nobody else obeys that") from None
+        raise Unbindable("that needs pydantic, which isn't installed") from None
     try:
         adapter = pydantic.TypeAdapter(annotation)
         adapter.rebuild()
@@ -114,7 +114,7 @@ def _adapter(annotation: Any) -> Any:
     except Exception:  # noqa: BLE001, S110 - null doesn't fit: nothing wrong with the annotation
         pass
     if (kind := _instance_of(adapter.core_schema)) is not None:
-        raise Unbindable(f"JSON doesn't become {kind.__name__}, and pydantic is told nothing of how it should")
+        raise Unbindable(f"{kind.__name__} can't be read from JSON, and it doesn't tell pydantic how")
     return adapter
 
 

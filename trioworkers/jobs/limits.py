@@ -47,9 +47,7 @@ class FleetLimit:
             self._check_count("concurrency", self.concurrency)
         self._check_count("burst", self.burst)
         if self.burst > 1 and self.rate is None:
-            raise ConfigurationError(
-                f"limit {self.name!r}: burst is how many may start at once beyond a rate, and there is none"
-            )
+            raise ConfigurationError(f"limit {self.name!r}: burst needs a rate")
         if self.by is not None and not (isinstance(self.by, str) and self.by.isidentifier()):
             raise ConfigurationError(f"limit {self.name!r}: by is the name of a parameter, not {self.by!r:.80}")
         self.spec  # noqa: B018 - raises for a rate that is none
@@ -148,7 +146,7 @@ def checked_queue_limit(queue: str, limit: object) -> FleetLimit | None:
     if not isinstance(limit, FleetLimit):
         raise ConfigurationError(f"queue {queue!r}: limit is a FleetLimit, not {limit!r:.80}")
     if limit.by is not None:
-        raise ConfigurationError(f"queue {queue!r}: its limit goes by no argument: jobs that wait in it aren't read")
+        raise ConfigurationError(f"queue {queue!r}: its limit can't have by=: jobs that wait in a queue aren't read")
     return limit if limit.name else attrs.evolve(limit, name=queue)
 
 

@@ -56,7 +56,7 @@ async def _beside(jid: str, expected: int, look_up: LookUp, name: str) -> msgspe
     if count < expected:  # this step may be among those: to take it again could be to charge twice
         raise RecordsLost(
             f"step {name!r}: of {expected} results that were recorded beside the payload only {count} are there; "
-            "not run, for it may have been done"
+            "not run, because it may be done already"
         )
     return None
 

@@ -125,7 +125,8 @@ class Ending:
             over = self._over
         if over:
             aside.log(
-                logging.WARNING, "threads, exit functions or children of jobs keep the process: it ends without them"
+                logging.WARNING,
+                "threads, exit functions or children of jobs keep the process alive: it ends without them",
             )
         else:
             self._put_back()

@@ -59,7 +59,7 @@ def serving_health(address: str, health: Callable[[], Health]) -> Iterator[int]:
         family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(family[4][:2], family=family[0])
     except OSError as error:
-        raise ConfigurationError(f"--health: {address} can't be had: {error.strerror or error}") from error
+        raise ConfigurationError(f"--health: {address} can't be used: {error.strerror or error}") from error
     server = _Server(listener, health)
     thread = threading.Thread(target=server.run, name="trioworkers-health", daemon=True)
     thread.start()

@@ -144,7 +144,7 @@ class LogWriter(LineWriter):
             sleep(PAUSE_S)
 
     def _told(self, dropped: int) -> bytes:
-        text = "%d log lines were dropped here: nobody had read those before them"
+        text = "%d log lines were dropped here: whoever reads them was too slow"
         record = logging.LogRecord("trioworkers", logging.WARNING, __file__, 0, text, (dropped,), None)
         return (self.format(record) + "\n").encode()
 

@@ -22,7 +22,7 @@ def check_login(bind: str, *tokens: str | None) -> None:
     """Raises ConfigurationError for an address that others reach, without a login."""
     if not any(tokens) and not _is_loopback(_host_of(bind)):
         raise ConfigurationError(
-            f"web: others reach {bind}, so it needs a login: --token, or TRIOWORKERS_WEB_TOKEN, with 16 characters or more"
+            f"web: other machines reach {bind}, so it needs a login: --token, or TRIOWORKERS_WEB_TOKEN, with 16 characters or more"
         )
 
 

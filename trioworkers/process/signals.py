@@ -154,7 +154,7 @@ class Ear:
     def _hear_stop(self) -> None:
         self._stops += 1
         if self._stops > 2:
-            aside.log(logging.ERROR, "third signal: out; what was running stays in progress, safe in Redis")
+            aside.log(logging.ERROR, "third signal: ending at once; running jobs stay in progress, safe in Redis")
             ending.exit_now()
         ending.expect(self._timeout_s if self._stops == 1 else 0.0)
         self._tell(self.on_stop, self._stops)

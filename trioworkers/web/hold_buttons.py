@@ -37,14 +37,14 @@ async def unlock(visit: Visit) -> Pressed:
     if not visit.request.get("sure"):
         held = await LockDesk(visit.session.connection, visit.session.keys).lock(lock)
         who = held.jid if held is not None else "nobody"
-        text = f"The lock {lock} of job {who} will be let go, and another job like it may run beside it."
+        text = f"The lock {lock} of job {who} will be given back, and another job with the same key may run at the same time."
         return Confirm(text, "/do/unlock", [("lock", lock), ("sure", "1"), ("back", back)], "let it go")
 
     async def work(session: Session, operation: Operation) -> None:
         jid = await LockDesk(session.connection, session.keys).release(lock)
         if not jid:
             raise NotFound(f"nobody has the lock {lock}")
-        operation.say(f"{lock}: let go; job {jid} had it")
+        operation.say(f"{lock}: given back; job {jid} had it")
 
     return await visit.site.operations.begin(f"let go of the lock {lock}", visit.visitor.who, work)
 

@@ -17,11 +17,11 @@ def argument_key(value: Any) -> str:
     if value is not None and not isinstance(value, str | int | float):
         raise ValueError(f"{'an array' if isinstance(value, list | tuple) else 'an object'} is no key")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("it has no form in JSON")
+        raise ValueError("it can't be written as JSON")
     try:
         text = msgspec.json.encode(value)
     except (ValueError, OverflowError) as error:  # half a character, a number beyond bounds
-        raise ValueError(f"it has no form in JSON ({error})") from None
+        raise ValueError(f"it can't be written as JSON ({error})") from None
     if len(text) > MAX_BYTES:
         raise ValueError(f"{len(text):,} bytes are no key, at most {MAX_BYTES:,} are")
     if len(text) <= _WHOLE_BYTES:

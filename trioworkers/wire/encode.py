@@ -34,7 +34,7 @@ def _as_plain(value: Any) -> Any:
         return int.__int__(value)
     if isinstance(value, float):
         return float.__float__(value)
-    raise NotImplementedError(f"objects of type {type(value).__name__} have no form in JSON")
+    raise NotImplementedError(f"objects of type {type(value).__name__} can't be written as JSON")
 
 
 _encode = msgspec.json.Encoder(enc_hook=_as_plain).encode

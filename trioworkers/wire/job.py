@@ -44,7 +44,7 @@ class _Nothing(dict[str, Any]):
     """The empty mapping that all jobs share which have none of their own: so it can't be written to."""
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("a Job is not changed: attrs.evolve makes another one")
+        raise TypeError("a Job can't be changed: make another one with attrs.evolve")
 
     __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
 

@@ -34,7 +34,7 @@ def check_sent_to(name: object) -> str:
     if len(name) > MAX_SENT_TO or (not name.isprintable() and re.search(_CONTROL, name)):
         return f"a queue's name has at most {MAX_SENT_TO} characters, of which none is a control character, not {name!r:.80}"
     if name.endswith(IN_PROGRESS):
-        return f"{name!r:.80} is no queue: what ends so is the list of jobs that somebody runs"
+        return f"{name!r:.80} is no queue: a name with this end is a list of running jobs"
     return ""
 
 

@@ -217,7 +217,7 @@ def decode_entry(name: str, definition: bytes) -> Periodic:
     try:
         version = _decode_version(definition).get("v")
     except (ValueError, RecursionError, MemoryError):
-        raise ValueError("it is no definition of a periodic job") from None
+        raise ValueError("it does not define a periodic job") from None
     if version is not None and re.fullmatch(rb"\d{1,9}", bytes(version)) and int(bytes(version)) > VERSION:
         raise NewerEntry("a newer version of trioworkers wrote it")
     try:

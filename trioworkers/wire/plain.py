@@ -33,7 +33,7 @@ def plain(value: Any, depth: int = 2, *, str_keys: bool = False) -> Any:
     if isinstance(value, float):
         if math.isfinite(value):
             return value
-        raise BadJob(f"{value} has no form in JSON")
+        raise BadJob(f"{value} can't be written as JSON")
     if depth > MAX_DEPTH_FOR_RUBY:
         raise BadJob(f"arguments nested deeper than {MAX_DEPTH_FOR_RUBY} levels: Ruby could not read them")
     if isinstance(value, (list, tuple)) and _PLAIN.issuperset(map(type, value)):
@@ -46,7 +46,7 @@ def plain(value: Any, depth: int = 2, *, str_keys: bool = False) -> Any:
         return plain(_taken_apart(value), depth, str_keys=True)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         # Without the error itself: what others' code says of a value may quote it.
-        raise BadJob(f"{type(value).__name__} has no form in JSON ({type(error).__name__})") from None
+        raise BadJob(f"{type(value).__name__} can't be written as JSON ({type(error).__name__})") from None
 
 
 def _with_text_keys(value: dict[Any, Any], str_keys: bool) -> Iterable[tuple[str, Any]]:

@@ -250,7 +250,7 @@ def moment_text(value: datetime) -> str:
             offset = _NOTHING
         shown = value.astimezone(timezone(offset))
     except (OverflowError, ValueError, OSError) as error:
-        raise BadJob(f"{value} has no form in ActiveJob's JSON: {error}") from error
+        raise BadJob(f"{value} can't be written as ActiveJob's JSON: {error}") from error
     text, sign = shown.replace(tzinfo=None).isoformat(timespec="microseconds"), shown.isoformat()[-6:]
     return f"{text}000{'Z' if value.tzinfo is UTC else sign}"
 
@@ -265,7 +265,7 @@ def _encoded_duration(value: timedelta) -> dict[str, Any]:
 def _encoded_decimal(value: Decimal) -> str:
     # Rails up to 7.0 writes decimals as texts, and cannot read the tag that later ones write; all read a text.
     if not value.is_finite():
-        raise BadJob(f"{value} has no form in JSON")
+        raise BadJob(f"{value} can't be written as JSON")
     return str(value)
 
 
@@ -282,4 +282,4 @@ def _built_in(value: Any) -> Any:
         return msgspec.to_builtins(value, builtin_types=(datetime, date, timedelta, Decimal), str_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         # Without the error itself: what others' code says of a value may quote it.
-        raise BadJob(f"{kind.__name__} has no form in ActiveJob's JSON ({type(error).__name__})") from None
+        raise BadJob(f"{kind.__name__} can't be written as ActiveJob's JSON ({type(error).__name__})") from None

@@ -54,7 +54,7 @@ async def test_sound_redis_has_no_findings_and_is_not_changed(server: Server):
         ({"maxmemory-policy": "allkeys-lru"}, "eviction", "note", "may evict"),
         ({"maxmemory-policy": "allkeys-lru", "maxmemory": "100mb"}, "eviction", "problem", "may evict"),
         ({"maxmemory": "1mb"}, "eviction", "warning", "full"),
-        ({"appendonly": "no"}, "persistence", "warning", "loses all jobs"),
+        ({"appendonly": "no"}, "persistence", "warning", "all jobs are lost"),
         ({"appendonly": "no", "save": "60 1"}, "persistence", "note", "snapshots only"),
     ],
 )

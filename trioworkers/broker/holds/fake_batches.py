@@ -77,7 +77,7 @@ class FakeBatches:
             self.check_addition(opening.parent, self.by_id.get(opening.parent))
             parent = self.by_id[opening.parent]
             if parent.depth >= MAX_DEPTH:
-                raise Refused(f"ERR batches lie in one another {MAX_DEPTH} deep at most")
+                raise Refused(f"ERR batches are nested {MAX_DEPTH} deep at most")
 
     def check_addition(self, batch: str, known: FakeBatch | None) -> None:
         """Raise Refused if nothing can be added to it. One that is over, but has dead members, takes what these add when they are retried."""

@@ -109,7 +109,7 @@ class _Examiner:
         difference_s = redis_s - (before + time.time()) / 2
         text = f"Redis's is {abs(difference_s):.3f} s {'ahead of' if difference_s > 0 else 'behind'} ours"
         if abs(difference_s) > CLOCK_DIFFERENCE_S:
-            advice = "set both by NTP: times that clients schedule for are theirs, when they are due decides Redis"
+            advice = "set both by NTP: a client schedules by its own clock, and Redis's clock decides when a job is due"
             return [Finding("clock", "warning", text, advice)]
         return [Finding("clock", "ok", text)]
 
@@ -198,7 +198,7 @@ class _Examiner:
         text = f"{counted(waiting, 'job')} in the lists of workers that are gone"
         if any(process.is_ours for process in await self._inspector.processes()):
             return [Finding("orphans", "note", text, "wait for a lease: a live worker takes them over")]
-        return [Finding("orphans", "warning", text, "start a worker, whichever: it takes them over within a lease")]
+        return [Finding("orphans", "warning", text, "start any worker: it takes them over within a lease")]
 
 
 _START = "start a worker with handlers for it, or see who still sends there: trioworkers jobs QUEUE"

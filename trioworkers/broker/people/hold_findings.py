@@ -43,7 +43,9 @@ async def lock_findings(connection: Connection, keys: Keys) -> Sequence[Finding]
     findings = []
     if gone:
         text = f"{counted(len(gone), _noun(gone))} whose job is in no place for ten minutes: {_named(gone)}"
-        advice = "workers of ours let them go within ten minutes: see that one runs; or trioworkers unique release LOCK"
+        advice = (
+            "our workers give them back within ten minutes: check that one runs; or use trioworkers unique release LOCK"
+        )
         findings.append(Finding("locks", "warning", text, advice))
     if broken:
         findings.append(
@@ -73,7 +75,7 @@ async def permit_findings(connection: Connection, keys: Keys, limits: Sequence[s
     """Of these limits. Raises BrokerError."""
     reply = await connection.run(LOST_PERMITS, [], [keys.own, pack(list(limits)), MOST_PERMITS], "doctor")
     found = zip(reply[::2], reply[1::2], strict=True)
-    advice = "somebody deleted keys of ours: upkeep lets such permits go as soon as anybody waits for one"
+    advice = "somebody deleted our keys: workers give such permits back as soon as a job waits for one"
     return [
         Finding(
             "limits",
@@ -92,7 +94,7 @@ def _is(count: int) -> str:
 def late_findings(entries: Sequence[EntryState], now_s: float) -> Sequence[Finding]:
     """Of periodic jobs that can be read."""
     late = [state for state in entries if not state.problem and now_s - state.next_s > LATE_S]
-    advice = "start a worker, whichever; if one runs, its log says why it leaves them to others"
+    advice = "start any worker; if one runs, its log says why it leaves them to others"
     return [
         Finding(
             "periodic jobs",

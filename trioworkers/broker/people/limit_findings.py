@@ -34,7 +34,7 @@ async def limit_findings(connection: Connection, keys: Keys) -> Sequence[Finding
     count = await connection.commands("doctor").llen(keys.repairs)
     if count:
         text = f"{counted(count, 'effect')} of jobs that ended could not be written yet"
-        findings.append(Finding("limits", "warning", text, "mend the keys that are named here; upkeep does the rest"))
+        findings.append(Finding("limits", "warning", text, "repair the keys that are named here; workers do the rest"))
     if not findings and states:
         waiting = sum(state.waiting for state in states)
         text = f"{counted(len(states), 'limit')}, at which {counted(waiting, 'job')} wait"
@@ -55,7 +55,12 @@ def _of_state(state: LimitState) -> Sequence[Finding]:
     if state.code is None and state.waiting:
         text = f"{counted(state.waiting, 'job')} wait at {state.name}, which no worker declares"
         found.append(
-            Finding("limits", "warning", text, "start a worker that does; else they go on within eleven minutes")
+            Finding(
+                "limits",
+                "warning",
+                text,
+                "start a worker that declares it; without one they go on within eleven minutes",
+            )
         )
     return found
 
@@ -68,6 +73,6 @@ async def _broken(connection: Connection, keys: Keys, kinds: Mapping[str, str]) 
         is_type = await connection.commands("doctor").type_of(key)
         if is_type not in ("none", _TYPES.get(kind, kind)):
             said = f"{key} is a {is_type}, and should be a {kind}: somebody has written over it"
-            advice = f"look what it is, then DEL {key}; what of it can be known again is"
+            advice = f"see what it is, then DEL {key}; workers write again what they know of it"
             found.append(Finding("keys", "problem", said, advice))
     return found

@@ -22,10 +22,10 @@ async def check_sentinels(url: str) -> list[Finding]:
     places = candidates(named)
     if len(places) > 1:
         said = "; ".join(f"{node} says {place}" for node, place in named.items())
-        findings.append(Finding("sentinels", "problem", f"they disagree: {said}", "are all of them of one deployment?"))
+        findings.append(
+            Finding("sentinels", "problem", f"they disagree: {said}", "do all of them belong to one deployment?")
+        )
     if len(sentinels.nodes) < ENOUGH:
         text = f"the URL names {counted(len(sentinels.nodes), 'Sentinel')}"
-        findings.append(
-            Finding("sentinels", "note", text, "name three or more: whoever is asked may be the one that is down")
-        )
+        findings.append(Finding("sentinels", "note", text, "name three or more: one of them may be down"))
     return findings or [Finding("sentinels", "ok", f"all {len(named)} say {places[0]}")]

@@ -68,7 +68,7 @@ local function look_at_batches(own, ops)
       if opening[2] then
         look_whether_it_takes(own, opening[2])
         local depth = redis.call('HGET', batch_key(own, opening[2]), 'depth')
-        if (tonumber(depth or 1) or 16) >= 16 then error({err = 'ERR batches lie in one another 16 deep at most'}) end
+        if (tonumber(depth or 1) or 16) >= 16 then error({err = 'ERR batches are nested 16 deep at most'}) end
       end
     elseif op[4] ~= 1 then
       look_whether_it_takes(own, id)

@@ -168,7 +168,7 @@ class Epoch:
                 silences = silences + 1 if connection.moved() == moved else 0
                 if silences >= (SILENCES_WHEN_SLOW if self._pace.is_slow else 1):
                     raise error from None
-        raise TimeoutError(f"{connection.moved()} bytes have passed, and the answer isn't whole: the link is too slow")
+        raise TimeoutError(f"{connection.moved()} bytes have come, and the answer isn't complete: the link is too slow")
 
     async def block(self, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]) -> Any:
         """A command for which Redis may take its time. Cancelled, it is ended by `end`, told the number of our socket, and its reply awaited."""

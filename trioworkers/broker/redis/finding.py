@@ -45,7 +45,7 @@ async def open_primary(url: RedisUrl, sentinels: Sentinels) -> ByteStream:
         await close(stream)
     if not opened:
         raise Unreachable(f"no primary: {'; '.join(refused)}", ADVICE)
-    raise Unreachable(contradiction(opened[0][0], opened[1][0], named), "are all of them of one deployment?")
+    raise Unreachable(contradiction(opened[0][0], opened[1][0], named), "do all of them belong to one deployment?")
 
 
 async def _open_candidates(url: RedisUrl, named: dict[str, Named]) -> tuple[list[tuple[Named, ByteStream]], list[str]]:
@@ -103,7 +103,7 @@ async def _ask(sentinels: Sentinels, host: str, port: int) -> Named:
 
 async def _open_if_primary(url: RedisUrl) -> ByteStream:
     stream = await open_socket(url)
-    why = "it takes connections and says nothing"
+    why = "it accepts connections, but doesn't answer"
     try:
         with trio.move_on_after(url.connect_timeout_s or CONNECT_TIMEOUT_S):
             why = why_no_primary(await exchange(stream, hello(url.username, url.password)))

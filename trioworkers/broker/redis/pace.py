@@ -53,7 +53,7 @@ class Pace:
         if self.bytes < SAID_BELOW and not self._said:
             self._said = True
             logger.warning(
-                "the way to Redis at %s is slow: %d kB or so are fetched at once (said once)",
+                "the way to Redis at %s is slow: about %d kB are fetched at once (said once)",
                 self._address,
                 self.bytes // 1000,
             )

@@ -45,8 +45,10 @@ def unreachable(error: BaseException, url: RedisUrl | None = None) -> Unreachabl
 
 def _silent(error: TimeoutError, url: RedisUrl | None) -> Unreachable:
     if "HELLO" in str(error):
-        return Unreachable("no answer: it takes connections and says nothing", "is it a Redis? is it busy or frozen?")
-    advice = "does it run? does a firewall drop what goes there?"
+        return Unreachable(
+            "no answer: it accepts connections, but doesn't answer", "is it a Redis? is it busy or frozen?"
+        )
+    advice = "does it run? does a firewall block it?"
     if url is not None and url.tls is not None:
         advice = f"{advice} does it speak TLS? if not: redis://"
     return Unreachable(str(error) or "no answer", advice)
@@ -57,12 +59,12 @@ def _ended(url: RedisUrl | None) -> Unreachable:
         advice = "does it speak TLS? if not: redis://; does it want a certificate of ours? then ssl_certfile="
     else:
         advice = "does it want TLS? then rediss://"
-    return Unreachable("it closed the connection before it said anything", advice)
+    return Unreachable("it closed the connection before it answered", advice)
 
 
 def _of_name(error: socket.gaierror, host: str) -> Unreachable:
     if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
-        return Unreachable(f"the name {host!r} is unknown", "is it spelled right, and known where this runs?")
+        return Unreachable(f"the name {host!r} is unknown", "is it spelled right? does this machine know it?")
     return Unreachable(f"the name {host!r} can't be looked up: {error.strerror}", "does this machine's DNS work?")
 
 
