@@ -24,10 +24,10 @@ def readable(text: str) -> str:
 
 
 def _finalize(value: Any) -> Any:
-    """Applied to every value that a template shows."""
+    """Applied to every value that a template shows. What says itself as text, a place with a queue's name in it, is text of strangers, too."""
     if value is None:
         return ""
-    return readable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return value if isinstance(value, Markup | int | float) else readable(str(value))
 
 
 def _lines(text: str) -> Markup:
