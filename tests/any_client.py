@@ -21,6 +21,7 @@ class AnyClient:
     """A client of some kind, whose calls block."""
 
     def __init__(self, kind: str, url: str | None = None, *, app: App | None = None, **options: Any) -> None:
+        self.duplicates: dict[str, str] = {}
         self._kind = kind
         self._runner = asyncio.Runner() if kind == "asyncio" else None
         if kind == "trio":
@@ -51,7 +52,7 @@ class AnyClient:
         if self._kind == "sync":
             with self.client.batch("many", **callbacks) as batch:
                 for job in jobs:
-                    batch.add(job)
+                    self.duplicates |= batch.add(job).duplicates
                 if error is not None:
                     raise error
             return str(batch.id)
@@ -59,7 +60,7 @@ class AnyClient:
         async def filled(client: Any) -> str:
             async with client.batch("many", **callbacks) as batch:
                 for job in jobs:
-                    await batch.add(job)
+                    self.duplicates |= (await batch.add(job)).duplicates
                 if error is not None:
                     raise error
             return str(batch.id)

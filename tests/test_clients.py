@@ -39,6 +39,7 @@ from trioworkers.chosen_redis import noted_elsewhere
 from trioworkers.dev_note import keeping_note
 from trioworkers.wire.ended import encode_ended
 from trioworkers.wire.keys import Keys
+from trioworkers.wire.lock import Lock
 
 here = partial(Job, runs_here=True)
 
@@ -115,6 +116,21 @@ def test_result_of_a_job(open_client: Open, redis_url: str, shared_server: Serve
     ends("c", encode_ended("expired"))
     with pytest.raises(JobGone, match="expired"):
         client.result("c")
+
+
+def test_who_has_the_locks_of_members_is_told_to_all(open_client: Open, redis_url: str):
+    client = open_client(redis_url)
+
+    def once(jid: str) -> Job:
+        return Job("q", "Work", jid=jid, lock=Lock("k"), runs_here=True)
+
+    client.enqueue(once("first"))
+    batch = Batch()
+    batch.add(once("second"))
+    (sent,) = client.enqueue(batch)
+    assert (sent, sent.duplicates) == (batch.id, {"second": "first"})
+    client.batch([once("third"), Job("q", "Work", runs_here=True)])
+    assert client.duplicates == {"third": "first"}
 
 
 def test_batches_of_any_kind(open_client: Open, redis_url: str, shared_server: Server):

@@ -20,6 +20,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Self
 
 import attrs
@@ -55,23 +56,29 @@ _SENT_AT_S = 4102444799.5
 _LATE = re.compile(r"LATE (\d+(?:\.\d+)?)")
 
 
+NO_DUPLICATES: Mapping[str, str] = MappingProxyType({})
+
+
 class Sent(str):
     """A job that was sent: its jid, a string with one more attribute.
 
     `duplicate_of`: if another job had the lock of this unique job, the jid of that other job; else None. `on_conflict` says what happened to the new job.
+    `duplicates`: of a batch the same for its unique members: the jid of the member, and that of the other job.
     """
 
-    __slots__ = ("duplicate_of",)
+    __slots__ = ("duplicate_of", "duplicates")
     duplicate_of: str | None
+    duplicates: Mapping[str, str]
 
-    def __new__(cls, jid: str, duplicate_of: str | None = None) -> Self:
+    def __new__(cls, jid: str, duplicate_of: str | None = None, duplicates: Mapping[str, str] | None = None) -> Self:
         """As `str`."""
         sent = super().__new__(cls, jid)
         sent.duplicate_of = duplicate_of
+        sent.duplicates = NO_DUPLICATES if duplicates is None else duplicates
         return sent
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, str | None]]:
-        return type(self), (str(self), self.duplicate_of)
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str | None, dict[str, str]]]:
+        return type(self), (str(self), self.duplicate_of, dict(self.duplicates))
 
 
 @attrs.frozen
@@ -327,6 +334,16 @@ def met(parcel: bytes, answer: BrokerError | Met | None) -> Met:
 def sent(jobs: Sequence[Job], there: Met) -> list[Sent]:
     """What a caller gets."""
     return [Sent(job.jid, there.get(number)) for number, job in enumerate(jobs)]
+
+
+def met_by(jobs: Iterable[Sent]) -> Met:
+    """By their number, whom they met."""
+    return {number: one.duplicate_of for number, one in enumerate(jobs) if one.duplicate_of is not None}
+
+
+def batch_sent(batch: str, members: Iterable[Sent]) -> Sent:
+    """What a caller gets for a batch with these members."""
+    return Sent(batch, duplicates={str(one): one.duplicate_of for one in members if one.duplicate_of is not None})
 
 
 def late(error: BrokerError) -> float | None:

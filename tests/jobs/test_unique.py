@@ -160,6 +160,9 @@ def test_sent_is_a_string_that_says_more():
     assert (sent, sent.duplicate_of, Sent("a").duplicate_of) == ("a", "b", None)
     for again in (copy.deepcopy(sent), pickle.loads(pickle.dumps(sent))):
         assert (again, again.duplicate_of) == ("a", "b")
+    sent = Sent("batch", duplicates={"a": "b"})
+    for again in (copy.deepcopy(sent), pickle.loads(pickle.dumps(sent))):
+        assert (again, again.duplicate_of, again.duplicates) == ("batch", None, {"a": "b"})
 
 
 # ── whole apps ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -29,7 +29,7 @@ from trioworkers.jobs.exchanges import (
 )
 from trioworkers.jobs.meant_redis import MeantRedis, There
 from trioworkers.send import Send
-from trioworkers.sending import Sent
+from trioworkers.sending import Met, Sent, met_by
 from trioworkers.sync.checks import MAX_CONNECTIONS, check_usable, checked_connections
 from trioworkers.wire.ended import decode_ended
 from trioworkers.wire.job import Job
@@ -282,9 +282,9 @@ class _Sends:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def send(self, sends: Iterable[Send]) -> object:
-        """Send members."""
-        return await self._client.enqueue(*(send.job for send in sends))
+    async def send(self, sends: Iterable[Send]) -> Met:
+        """Send members; whom they met."""
+        return met_by(await self._client.enqueue(*(send.job for send in sends)))
 
     async def open_batch(self, batch: str, opening: Opening) -> None:
         """See `Exchanges`."""

@@ -10,6 +10,7 @@ import attrs
 from trioworkers.errors import BadJob, BrokerError
 from trioworkers.seconds import MAX_SECONDS
 from trioworkers.send import Send
+from trioworkers.sending import NO_DUPLICATES, Met
 from trioworkers.wire.job import Job, new_jid
 from trioworkers.wire.lifetime import checked_seconds
 from trioworkers.wire.membership import MAX_BEFORE, MAX_NAME, Membership, OnFailure, Opening
@@ -25,15 +26,21 @@ TAKE_OVER = ("replace", "latest", "debounce")
 
 
 class Members(tuple[str, ...]):  # noqa: SLOT001 - a tuple can have none, and this is one that says more
-    """Some members of a batch: what `batch.add` returns, and `after` takes. `batch`: its id."""
+    """Some members of a batch: the jids that `batch.add` returns, and that `after` takes. `batch`: its id.
+
+    `duplicates`: where they were sent at once, for each unique one that met another job its jid, and that of the other job. See `Sent.duplicates`.
+    """
 
     batch = ""
+    duplicates = NO_DUPLICATES
 
     @classmethod
-    def of(cls, batch: str, jobs: Iterable[Job]) -> Self:
-        """Those that these jobs are."""
+    def of(cls, batch: str, jobs: Sequence[Job], there: Met | None = None) -> Self:
+        """Those that these jobs are. `there`: by their number, whom they met."""
         members = cls(job.jid for job in jobs)
         members.batch = batch
+        if there:
+            members.duplicates = {jobs[number].jid: jid for number, jid in there.items()}
         return members
 
 
@@ -269,8 +276,8 @@ class _Sends(Protocol):
     async def cancel_batch(self, batch: str) -> bool:
         """Take no more members, and tell so."""
 
-    async def send(self, sends: Iterable[Send]) -> object:
-        """Send members."""
+    async def send(self, sends: Iterable[Send]) -> Met:
+        """Send members; whom they met."""
 
 
 class OpenBatch:
@@ -299,8 +306,7 @@ class OpenBatch:
         if name:
             check_name(name, len(jobs), self._names)
             self._names.add(name)
-        await self._sends.send(map(Send, members))
-        return Members.of(self.id, members)
+        return Members.of(self.id, members, await self._sends.send(map(Send, members)))
 
     async def __aenter__(self) -> Self:
         await self._sends.open_batch(self.id, self._opening)

@@ -21,7 +21,7 @@ from trioworkers.jobs.exchanges import Listen, result
 from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.redis_url import shown_url
 from trioworkers.send import Send, moment
-from trioworkers.sending import Sent, sent
+from trioworkers.sending import Sent, batch_sent, sent
 from trioworkers.wire.job import Job
 
 if TYPE_CHECKING:
@@ -225,8 +225,7 @@ class Client:
     async def _send_one(self, job: Job | Batch, delay_s: float | None, at_s: float | None) -> Sent:
         if isinstance(job, Job):
             return (await self._send([job], delay_s, at_s))[0]
-        await self._send(job.members(), delay_s, at_s)
-        return Sent(job.id)
+        return batch_sent(job.id, await self._send(job.members(), delay_s, at_s))
 
 
 async def _open(stack: AsyncExitStack, options: ClientOptions) -> Sender:

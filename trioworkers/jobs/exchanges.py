@@ -21,7 +21,7 @@ from trioworkers.broker.clock import Clock
 from trioworkers.errors import BrokerError, ConfigurationError, JobFailed, JobGone, Unavailable
 from trioworkers.jobs.batch import Batch
 from trioworkers.send import Send, moment
-from trioworkers.sending import Call, Met, Sending, Sent, late, met, read, sent
+from trioworkers.sending import Call, Met, Sending, Sent, batch_sent, late, met, read, sent
 from trioworkers.wire.ended import Ended, value_of
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
@@ -117,8 +117,7 @@ class Exchanges:
         there: list[Sent] = []
         for job in jobs:
             if isinstance(job, Batch):
-                yield from self._send(job.members(), when)
-                there.append(Sent(job.id))
+                there.append(batch_sent(job.id, (yield from self._send(job.members(), when))))
             else:
                 there += yield from self._send([job], when)
         return there

@@ -9,6 +9,7 @@ from typing import Any, Self
 from trioworkers.errors import BrokerError
 from trioworkers.jobs.batch import Members, check_name, members_of, not_cancelled, waited_for
 from trioworkers.jobs.exchanges import Exchange, Exchanges
+from trioworkers.sending import met_by
 from trioworkers.wire.job import Job, new_jid
 from trioworkers.wire.membership import OnFailure, Opening
 
@@ -37,8 +38,7 @@ class OpenBatch:
         if name:
             check_name(name, len(jobs), self._names)
             self._names.add(name)
-        self._do(lambda its: its.send(members))
-        return Members.of(self.id, members)
+        return Members.of(self.id, members, met_by(self._do(lambda its: its.send(members))))
 
     def __enter__(self) -> Self:
         self._do(lambda its: its.open_batch(self.id, self._opening))

@@ -248,3 +248,22 @@ async def test_unique_handlers_run_in_a_graph(autojump_clock: object):
         await test.enqueue(chain(sync.job(1), report.job(1), on_success=done.job()))
         await test.drain()
     assert ran == [("sync", 1), ("report", 1), ("sync", 3), ("done",)]
+
+
+async def test_who_has_the_locks_of_members_is_told(bench: Bench):
+    await bench.client.enqueue(once("other"), once("another", "k2"), once("third", "k3"))
+    batch = Batch(**callbacks())
+    first = batch.add(here("q", "A", jid="a"), once("b"))
+    batch.add(once("c", "k2"), after=[first])
+    batch.add(once("d", "new"), once("e", "new"), once("f", "k3", on_conflict="replace"))
+    (sent,) = await bench.client.enqueue(batch)
+    assert (sent, sent.duplicate_of) == (batch.id, None)
+    assert sent.duplicates == {"b": "other", "c": "another", "e": "d", "f": "third"}
+    (alone,) = await bench.client.enqueue(Batch())
+    assert alone.duplicates == {}
+    async with bench.client.batch() as streamed:
+        members = await streamed.add(here("q", "A", jid="g"), once("h", "k2"))
+        assert (members, members.duplicates) == (("g", "h"), {"h": "another"})
+        members = await streamed.add(once("i", "k2"), after=[await streamed.add(here("q", "A", jid="j"))])
+        assert members.duplicates == {"i": "another"}
+        assert (await streamed.add(here("q", "A"))).duplicates == {}
