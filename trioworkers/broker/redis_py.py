@@ -12,6 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from trioworkers.broker.idle_connections import IdleConnections
 from trioworkers.broker.redis.reasons import unreachable
 from trioworkers.errors import BrokerError, Refused, Unavailable, WrongLogin
 from trioworkers.redis_url import RedisUrl, Tls
@@ -123,7 +124,11 @@ def open_client(url: RedisUrl, max_connections: int) -> redis.Redis:
         kind = TlsConnection
         told["tls"] = url.tls
     pool = redis.BlockingConnectionPool(
-        connection_class=kind, max_connections=max_connections, timeout=POOL_PATIENCE_S, **told
+        connection_class=kind,
+        max_connections=max_connections,
+        timeout=POOL_PATIENCE_S,
+        queue_class=IdleConnections,
+        **told,
     )
     return redis.Redis(connection_pool=pool)
 
@@ -139,6 +144,14 @@ _ELSEWHERE = (
 def is_elsewhere(error: BaseException) -> bool:
     """Whether it says that our connections may lead to the wrong server: one that was demoted, is cut off from its replicas or its cluster, or has our slot no more."""
     return isinstance(error, _ELSEWHERE) or str(error).startswith("NOREPLICAS")
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether it came from outside, out of a signal handler or another greenlet, perhaps between a command and its reply, or while a connection was taken.
+
+    redis-py's own errors leave its connections right. After others one may be lost, or have a reply that would be taken for the next command's.
+    """
+    return not isinstance(error, redis.RedisError | BrokerError)
 
 
 def translate(error: BaseException, url: RedisUrl) -> BrokerError:

@@ -249,12 +249,13 @@ class Client:
                 return client.execute_command("EVALSHA", script.sha, *words)
             except redis_py.NoScriptError:  # Redis is new, or somebody flushed its scripts
                 return client.execute_command("EVAL", script.text, *words)
-        except redis_py.FOREIGN as error:
-            if redis_py.is_elsewhere(error) and there.redis is client:
-                there.__dict__.pop(
-                    "redis", None
-                )  # the next one is opened to where it is now; other threads may still wait for a reply
-            raise redis_py.translate(error, there.url) from error
+        except BaseException as error:
+            # The next call opens connections to where Redis is now, and finds no reply of this one; other threads may still wait for theirs.
+            if there.redis is client and (redis_py.is_elsewhere(error) or redis_py.was_interrupted(error)):
+                there.__dict__.pop("redis", None)
+            if isinstance(error, redis_py.FOREIGN):
+                raise redis_py.translate(error, there.url) from error
+            raise
 
     def _client(self, there: There, open_client: Any) -> redis.Redis:
         # Without a lock, which a fork could find taken: of two that are made at the same moment one is thrown away, before it has connected.
