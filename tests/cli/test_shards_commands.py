@@ -16,6 +16,7 @@ from trioworkers.cli.commands import app as commands
 from trioworkers.cli.shards import names_an_app
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import WrongUsage
+from trioworkers.jobs.client import Client
 
 APP = """
 from trioworkers import App, Shard
@@ -170,3 +171,38 @@ def test_urls_and_addresses_name_no_app(text: str):
 @pytest.mark.parametrize("text", ["app.py", "app.py:app", "handlers:app", "a.b:c.d", "app.py@a", "handlers:app@a-1"])
 def test_targets_do(text: str):
     assert names_an_app(text)
+
+
+def periodic_jobs(server: Server) -> list[object]:
+    return [server.command("ZRANGE", f"{name}:tw:cron", 0, -1) for name in ("na", "nb")]
+
+
+def test_periodic_job_is_created_in_the_one_shard_of_its_job(target: str, shared_server: Server):
+    done = run("cron", "create", "nightly", "@daily", "q", "A", "--redis", target)
+    assert sorted(map(str, periodic_jobs(shared_server))) == ["['nightly']", "[]"]
+    assert done.stdout.count("nightly: next") == 1
+    run("cron", "create", "nightly", "@hourly", "q", "A", "--redis", target)
+    assert sorted(map(str, periodic_jobs(shared_server))) == ["['nightly']", "[]"]
+    run("cron", "create", "there", "@daily", "q", "A", "--redis", f"{target}@b")
+    assert "there" in str(periodic_jobs(shared_server)[1])
+    assert "there" not in str(periodic_jobs(shared_server)[0])
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_result_is_waited_for_in_the_shard_of_the_job_only(jobs: str, number: int, monkeypatch: pytest.MonkeyPatch):
+    waited: list[str] = []
+
+    async def no_result(self: Client, jid: str, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as it is called
+        waited.append(jid)
+        raise TimeoutError
+
+    monkeypatch.setattr(Client, "result", no_result)
+    jid = f"jid{number:09}"
+    done = CliRunner().invoke(commands, ["result", jid, "--wait", "1", "--redis", jobs])
+    assert waited == [jid]
+    assert str(done.exception) == f"no result of job {jid} is kept; it is in queue q"
+
+
+def test_result_of_a_job_that_is_in_no_shard_is_not_waited_for(jobs: str):
+    done = CliRunner().invoke(commands, ["result", "jid000000999", "--wait", "3600", "--redis", jobs])
+    assert "no result of job jid000000999 is kept; it is nowhere" in str(done.exception)

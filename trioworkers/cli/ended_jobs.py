@@ -11,8 +11,8 @@ from trioworkers.broker.people.ended import finished, finished_classes, look_at
 from trioworkers.broker.sender import Sender
 from trioworkers.cli.jids import find_job, place_of
 from trioworkers.cli.progress_bar import shown
-from trioworkers.cli.session import Session
-from trioworkers.cli.tables import Column, Rows, clean, duration, moment, remark, say, write_json
+from trioworkers.cli.session import NotHere, Session
+from trioworkers.cli.tables import Column, Rows, clean, duration, is_in_shard, moment, remark, say, write_json
 from trioworkers.errors import JobFailed, JobGone, NotFound
 from trioworkers.jobs.client import Client
 from trioworkers.wire.ended import Ended
@@ -20,6 +20,8 @@ from trioworkers.wire.reported import Reported
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 5.0
 """Between two looks; between two looks through all places, when nothing else tells that a job is over."""
+LOOKS = 3
+"""How often a job is looked for in one of several shards."""
 _COLUMNS = (
     Column("ended", lambda row: moment(row["ended"])),
     Column("how", lambda row: row["how"]),
@@ -32,12 +34,18 @@ _COLUMNS = (
 async def result(session: Session, jid: str, *, wait_s: float) -> None:
     """What a job returned, as JSON. Raises JobFailed, JobGone, and NotFound for one that has not ended."""
     client = Client.around(Sender(session.connection, session.keys))
-    where = "in no place: it keeps no result, or doesn't exist"
-    if await session.connection.commands("result").get(session.keys.result(jid)) is None:
+    where = "nowhere: it keeps no result, or never was"
+    looks = LOOKS if is_in_shard() else 1
+    while looks and await session.connection.commands("result").get(session.keys.result(jid)) is None:
         found = await find_job(session.inspector, jid)
-        jid = found.jid
         if found.entries:
-            where = place_of(found.entries[0])
+            jid, where = found.jid, place_of(found.entries[0])
+            break
+        looks -= 1
+        if is_in_shard():  # then it is another one's, or on its way from one place to the next
+            if not looks:
+                raise NotHere(f"no result of job {jid} is kept; it is {where}")
+            await trio.sleep(FIRST_PAUSE_S)
     try:
         write_json(await client.result(jid, timeout=wait_s))
     except TimeoutError:

@@ -6,17 +6,21 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import attrs
+import trio
 
 from trioworkers.broker.people.periodic import MOST, EntryState, PeriodicJobs
 from trioworkers.cli.commands.enqueue import parse_argument
 from trioworkers.cli.jids import place_of
-from trioworkers.cli.session import Session
+from trioworkers.cli.session import Session, in_session
+from trioworkers.cli.shards import names_an_app, redises_of
 from trioworkers.cli.tables import Column, Rows, duration, moment, remark, say
 from trioworkers.cron import coming, schedule
 from trioworkers.errors import NotFound, WrongUsage
+from trioworkers.jobs.client import Client
 from trioworkers.missed_ticks import Missed, Overlap
 from trioworkers.wire.job import Job
 from trioworkers.wire.periodic import Periodic, encode_entry, is_own_name
@@ -183,12 +187,38 @@ def created(name: str, words: Sequence[str], options: Options) -> Periodic:
     return entry
 
 
-async def create(session: Session, entry: Periodic) -> None:
-    """Have an entry be there, or be this. Raises ConfigurationError for one that code declares."""
-    jobs = PeriodicJobs(session.connection, session.keys)
-    await jobs.put(entry)
-    state = await jobs.named(entry.name)
-    say(f"{entry.name}: next {_utc(state.next_s)} UTC" if not state.paused else f"{entry.name}: paused")
+def create(entry: Periodic, redis: str | None, namespace: str | None) -> None:
+    """Have an entry be there, or be this; of several Redises in the one where its job is to lie. Raises ConfigurationError for one that code declares."""
+    if redis is not None and names_an_app(redis) and len(redises_of(redis, None)) > 1 and namespace is None:
+        from trioworkers.cli.loader import load_app  # noqa: PLC0415 - most commands load no App
+
+        trio.run(_put_where_it_belongs, load_app(redis).client(), entry)
+        in_session(partial(_say_when, entry.name), redis, namespace)
+    else:
+        in_session(partial(_put, entry), redis, namespace)
+
+
+async def _put_where_it_belongs(client: Client, entry: Periodic) -> None:
+    async with client:
+        await client.periodic(
+            entry.name,
+            entry.expression,
+            entry.job,
+            tz=entry.zone,
+            missed=entry.missed,
+            overlap=entry.overlap,
+            jitter=entry.jitter_s,
+        )
+
+
+async def _put(entry: Periodic, session: Session) -> None:
+    await PeriodicJobs(session.connection, session.keys).put(entry)
+    await _say_when(entry.name, session)
+
+
+async def _say_when(name: str, session: Session) -> None:
+    state = await PeriodicJobs(session.connection, session.keys).named(name)
+    say(f"{name}: next {_utc(state.next_s)} UTC" if not state.paused else f"{name}: paused")
 
 
 async def change(session: Session, name: str, action: str) -> None:

@@ -21,7 +21,11 @@ from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import NotFound, Unavailable
 from trioworkers.redis_url import shown_url
 
-__all__ = ["Session", "in_session", "in_sessions"]
+__all__ = ["NotHere", "Session", "in_session", "in_sessions"]
+
+
+class NotHere(NotFound):
+    """What was asked for is not in this shard. What another one says of it is worth more."""
 
 
 def in_session(command: Callable[[Session], Awaitable[None]], redis: str | None, namespace: str | None) -> None:
@@ -78,7 +82,7 @@ def _run_at_each(command: Callable[[Session], Awaitable[None]], places: Mapping[
     if away is not None:
         raise away
     if len(missing) == len(places):
-        raise missing[0]
+        raise next((error for error in missing if not isinstance(error, NotHere)), missing[0])
 
 
 def _run_at(command: Callable[[Session], Awaitable[None]], place: ChosenRedis) -> None:

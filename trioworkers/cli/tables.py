@@ -49,6 +49,11 @@ def in_shard(name: str) -> Iterator[None]:
         _shard.reset(token)
 
 
+def is_in_shard() -> bool:
+    """Whether what is looked at is one of several Redises."""
+    return bool(_shard.get())
+
+
 class Rows:
     """Writes rows as they come: on a terminal when they are `end`ed, at the latest after some hundred."""
 

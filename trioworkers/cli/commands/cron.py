@@ -76,8 +76,7 @@ def cron(
         what.explain(name, tz, as_json=json)
     elif action == "create":
         options = what.Options(tz, missed, overlap, jitter, active_job)
-        entry = what.created(name, words or (), options)
-        in_session(lambda session: what.create(session, entry), redis, namespace)
+        what.create(what.created(name, words or (), options), redis, namespace)
     elif action in ("show", "history"):
         show = what.one_entry if action == "show" else what.history
         in_session(lambda session: show(session, name, as_json=json), redis, namespace)
