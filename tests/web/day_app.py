@@ -1,4 +1,4 @@
-"""What the person of `test_web_browser.py` looks after."""
+"""What the person of `test_web_people.py` looks after."""
 
 from __future__ import annotations
 
