@@ -17,6 +17,7 @@ from trioworkers.errors import BadPayload
 from trioworkers.wire.decode import decode, destination, jid_of, raw_fields
 from trioworkers.wire.dialect import SIDEKIQ
 from trioworkers.wire.encode import amend
+from trioworkers.wire.entry import Entry
 from trioworkers.wire.goworkers import GoWorkers
 from trioworkers.wire.lenient import split
 
@@ -76,7 +77,16 @@ def test_what_ruby_refuses_is_refused(spelled: str):
 def test_longer_integer_than_python_writes_is_said():
     with pytest.raises(BadPayload, match="5000 digits"):
         decode(payload("9" * 5000), "q")
-    assert jid_of(payload("9" * 5000)) == jid_of(payload("9" * 5000))
+
+
+@pytest.mark.parametrize("spelled", ["1e400", "NaN", '"\\ud800"', "9" * 5000, '"a\tb"'], ids=lambda each: each[:20])
+def test_people_find_and_see_what_is_not_quite_json(spelled: str):
+    entry = Entry("dead", payload(spelled, created_at=spelled, error_message='"boom"', retry_count="2"), score=1.0)
+    assert (jid_of(entry.payload), entry.jid, entry.job_class, entry.queue) == ("j", "j", "A", "low prio")
+    assert (entry.args, entry.error_message, entry.attempts_made) == (f"[{spelled}]".encode(), "boom", 3)
+    assert entry.readable
+    assert entry.is_strict == (spelled in ("1e400", "9" * 5000))
+    assert entry.times == {}
 
 
 @pytest.mark.parametrize(

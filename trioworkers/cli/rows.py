@@ -39,7 +39,7 @@ def row_of(entry: Entry, now_s: float) -> dict[str, Any]:
         row["process"] = entry.process_id
     if entry.is_held:
         row["held"] = True
-    if not entry.readable:
+    if not entry.readable or not entry.is_strict:
         row.pop("args")
         row["payload_base64"] = base64.b64encode(entry.payload).decode()
     return row

@@ -128,7 +128,15 @@ def jid_of(payload: bytes) -> str:
     try:
         return _jid(readable(payload).get("jid"), payload)
     except BadPayload:
-        return _fingerprint(payload)
+        return _spelled_jid(payload) or _fingerprint(payload)
+
+
+def _spelled_jid(payload: bytes) -> str | None:
+    """The id of what can't be read as a whole."""
+    try:
+        return own_jid(msgspec.json.decode(raw_fields(payload)["jid"]))
+    except (BadPayload, KeyError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def readable(payload: bytes) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from typing import Any
 import attrs
 import msgspec
 
+from trioworkers.errors import BadPayload
 from trioworkers.wire import numbers
-from trioworkers.wire.decode import jid_of, own_jid
+from trioworkers.wire.decode import jid_of, own_jid, raw_fields
 from trioworkers.wire.depth import MAX_DEPTH, is_nested_deeper
+from trioworkers.wire.encode import spelled_value
 from trioworkers.wire.job import HELD_FIELD
 from trioworkers.wire.membership import BATCH_FIELD, batch_in
 from trioworkers.wire.numbers import epoch_s
@@ -52,6 +54,7 @@ class _ActiveJob(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Fields).decode
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_active_job = msgspec.json.Decoder(tuple[_ActiveJob]).decode
 
 
@@ -76,7 +79,7 @@ class Entry:
         try:
             return _decode(self.payload)
         except (ValueError, RecursionError, MemoryError):
-            return None
+            return _leniently(self.payload)
 
     def _field(self, name: str) -> Any:
         return getattr(self._fields, name, None)
@@ -120,6 +123,15 @@ class Entry:
     def args(self) -> bytes:
         """Its arguments as they are spelled in the payload."""
         return bytes(self._fields.args) if self._fields is not None else b""
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether its arguments are JSON by the letter, which may stand in other JSON."""
+        try:
+            _decode_raw(self.args)
+        except (ValueError, RecursionError, MemoryError):
+            return False
+        return True
 
     @cached_property
     def _active_job(self) -> _ActiveJob | None:
@@ -206,6 +218,18 @@ class Entry:
     def backtrace(self) -> list[str]:
         """The stored backtrace of its last failure, innermost call first; empty if there is none or it can't be read."""
         return decode_backtrace(self._text("error_backtrace"))
+
+
+def _leniently(payload: bytes) -> _Fields | None:
+    """What can be told of what our reader refuses: people look for it, and see it, by the fields that are sound."""
+    try:
+        spelled = raw_fields(payload)
+    except BadPayload:
+        return None
+    names = dict(zip(_Fields.__struct_fields__, _Fields.__struct_encode_fields__, strict=True))
+    found: dict[str, Any] = {name: spelled_value(spelled[field]) for name, field in names.items() if field in spelled}
+    found["args"] = spelled.get("args", msgspec.Raw(b"null"))
+    return _Fields(**found)
 
 
 def decode_backtrace(text: str) -> list[str]:
