@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import logging
@@ -16,11 +17,12 @@ import trio
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 from servers import Server
 
 import trioworkers.asyncio
-from trioworkers import App, Bury, ConfigurationError, Context, Job, RetryAfter
+from trioworkers import App, Batch, Bury, ConfigurationError, Context, Job, RetryAfter
 from trioworkers.observe.metrics import Metrics
 from trioworkers.observe.tracing import OpenTelemetry
 from trioworkers.process.logs import JsonFormatter
@@ -345,3 +347,63 @@ async def test_logs_carry_the_trace(redis_url: str, shared_server: Server, spans
 def test_what_is_no_telemetry_is_said_where_it_is_declared():
     with pytest.raises(ConfigurationError, match="telemetry is OpenTelemetry"):
         App(telemetry="yes")  # type: ignore[arg-type]
+
+
+async def test_batches_carry_the_trace_of_who_sends_them_and_of_the_job_that_does(
+    redis_url: str, shared_server: Server, spans: Spans
+):
+    app = make_app(redis_url, spans)
+
+    @app.handler("q", "Fine")
+    async def fine(ctx: Context) -> None:
+        batch = Batch("within")
+        batch.add(*(Job("inner", "Member", runs_here=True) for _ in range(2)))
+        ctx.enqueue(batch)
+
+    with spans.provider.get_tracer("test").start_as_current_span("a web request") as request:
+        async with app.client() as client:
+            batch = Batch("outside", on_finished=Job("outer", "After"))
+            batch.add(Job("outer", "Member", runs_here=True), Job("q", "Fine", runs_here=True))
+            await client.enqueue(batch)
+    async with running(app) as settled:
+        await settled(1)
+    sent = spans.all("send outer")[0]
+    assert ids(sent)[0] == ids(request)[0]  # type: ignore[arg-type]
+    attempt = spans.one("process q")
+    assert links(attempt) == [ids(sent)]
+    members = [json.loads(each) for each in shared_server.command("LRANGE", "queue:outer", 0, -1)]  # type: ignore[union-attr]
+    assert [each["traceparent"].split("-")[1:3] for each in members] == [list(ids(sent))]
+    inner = [json.loads(each) for each in shared_server.command("LRANGE", "queue:inner", 0, -1)]  # type: ignore[union-attr]
+    assert {each["traceparent"].split("-")[1] for each in inner} == {ids(attempt)[0]}
+
+
+async def test_what_is_not_sampled_says_so_to_whoever_comes_after(redis_url: str, shared_server: Server, spans: Spans):
+    spans.provider.sampler = ALWAYS_OFF
+    app = make_app(redis_url, spans, child=True)
+
+    @app.handler("q", "Fine")
+    async def fine(ctx: Context) -> None:
+        ctx.enqueue(Job("elsewhere", "Next"))
+
+    async with running(app) as settled:
+        push(shared_server, **RUBYS)
+        await settled(1)
+    assert spans.all("") == []
+    follow_up = json.loads(str(shared_server.command("LINDEX", "queue:elsewhere", 0)))
+    assert follow_up["traceparent"].split("-")[1] == TRACE
+    assert follow_up["traceparent"].endswith("-00")
+    assert follow_up["baggage"] == "customer=7"
+
+
+def test_asyncio_clients_say_it_too(redis_url: str, shared_server: Server, spans: Spans):
+    app = make_app(redis_url, spans)
+
+    async def send() -> None:
+        async with app.asyncio_client() as client:
+            await client.enqueue(Job("mail", "One"))
+
+    with spans.provider.get_tracer("test").start_as_current_span("a web request") as request:
+        asyncio.run(send())
+    assert ids(spans.one("send mail"))[0] == ids(request)[0]  # type: ignore[arg-type]
+    sent = json.loads(str(shared_server.command("LINDEX", "queue:mail", 0)))
+    assert sent["traceparent"].split("-")[1:3] == list(ids(spans.one("send mail")))
