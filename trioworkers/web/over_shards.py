@@ -11,11 +11,12 @@ import trio
 from trioworkers.errors import WrongUsage
 from trioworkers.shards import called
 from trioworkers.web.application import visiting
-from trioworkers.web.buttons import BUTTONS, acts_for
+from trioworkers.web.buttons import BUTTONS
 from trioworkers.web.failures import said
 from trioworkers.web.frame import below
 from trioworkers.web.guard import Visitor
 from trioworkers.web.http import HttpError, Request
+from trioworkers.web.job_buttons import acts_for
 from trioworkers.web.operations import Confirm, Operation, Pressed
 from trioworkers.web.pages import Page
 from trioworkers.web.pages.lists import LISTS

@@ -11,8 +11,9 @@ from trioworkers.broker.people.besides import Besides, look_besides
 from trioworkers.broker.people.running_jobs import tree_of
 from trioworkers.cli.jids import Found, find_job
 from trioworkers.errors import NotFound, WrongUsage
-from trioworkers.web.buttons import FATES, acts_for
+from trioworkers.web.buttons import FATES
 from trioworkers.web.filters import exactly
+from trioworkers.web.job_buttons import acts_for
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.picks import Pick, find_all, pick_of
 from trioworkers.web.redaction import redacted_besides

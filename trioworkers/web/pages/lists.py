@@ -9,8 +9,8 @@ from functools import partial
 import attrs
 import trio
 
-from trioworkers.web.buttons import acts_for
 from trioworkers.web.filters import exactly, parse_filter
+from trioworkers.web.job_buttons import acts_for
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.picks import pick_of
 from trioworkers.web.visit import Visit

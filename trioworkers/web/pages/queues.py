@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trioworkers.broker.people.contents import QueueState
-from trioworkers.web.buttons import acts_for
+from trioworkers.web.job_buttons import acts_for
 from trioworkers.web.pages.lists import listed
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.pages.problems import consumers
