@@ -45,8 +45,14 @@ class Two:
 
     async def enqueue(self, *numbers: int) -> None:
         """As the settle script does, each number with an outcome of its own."""
-        for number in numbers:
-            send = Send(Job("q", "X", [number]))
+        await self._put(*(Send(Job("q", "X", [number])) for number in numbers))
+
+    async def schedule(self, number: int) -> None:
+        """As `enqueue`, for later."""
+        await self._put(Send(Job("q", "X", [number]), at_s=2e9))
+
+    async def _put(self, *sends: Send) -> None:
+        for send in sends:
             push, later = self.source.work(self.senders["a"].sending, [send], 1e9)
             assert not later
             [(name, key, entries, command, names)] = push
@@ -278,6 +284,22 @@ async def test_entry_that_is_none_holds_up_what_comes_after_it_and_says_why(two:
     assert received.last == 1
     assert "no entry of an outbox" in received.problem
     assert await two.come() == [1]
+
+
+async def test_entry_that_is_refused_there_is_not_passed_by_what_comes_after_it(two: Two):
+    schedule = two.keys["b"].schedule
+    await two.execute("SET", schedule, "no sorted set")
+    await two.enqueue(1)
+    await two.schedule(2)
+    await two.enqueue(3)
+    received = await two.target.receive(await two.page())
+    assert received.last == 1
+    assert received.problem
+    assert await two.come() == [1]
+    await two.execute("DEL", schedule)
+    await two.forward()
+    assert await two.come() == [1, 3]
+    assert await two.execute("ZCARD", schedule) == 1
 
 
 @pytest.mark.parametrize("whose", ["names", "list"])
