@@ -189,10 +189,13 @@ class Sending:
     def _joining(self, members: Sequence[_Member], size: int, now_s: float) -> list[tuple[Any, ...]]:
         """The batches whose members these jobs are: see `look_at_batches` in `batches.lua`. Raises BadJob."""
         ops: dict[str, tuple[Any, ...]] = {}
+        names: dict[str, list[str]] = {}
         for job, membership, payload, number in members:
             if membership.batch not in ops:
                 ops[membership.batch] = self._op(membership.batch, membership.opening, now_s)
             ops[membership.batch][1].append(job.jid)
+            if membership.name:
+                names.setdefault(membership.batch, []).extend((membership.name, job.jid))
             if membership.after:
                 ops[membership.batch][4].append(self._successor(job, membership, payload, number))
         if any(op[2] and op[3] for op in ops.values()):
@@ -202,7 +205,7 @@ class Sending:
                 raise BadJob(
                     f"in a batch that is sent in one step jobs wait for {MAX_EDGES:,} others at most, all told: put one job between the many and the many"
                 )
-        return list(ops.values())
+        return [(*op, names[batch]) if batch in names else op for batch, op in ops.items()]
 
     def _successor(self, job: Job, membership: Membership, payload: bytes, number: int) -> tuple[Any, ...]:
         """A member that waits for others: see `add_successors` in `batches.lua`. Raises BadJob."""

@@ -66,6 +66,40 @@ async def test_results_of_those_before_are_there_by_name(autojump_clock: Any):
     assert test.dead == []
 
 
+async def test_graph_that_grows_from_inside_reads_results_by_name(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+):
+    growing = App()
+
+    @growing.handler("q", "Grow", retry=0)
+    async def grow(ctx: Context, depth: int) -> int:
+        if depth and ctx.batch is not None:
+            first = ctx.batch.add(grow.job(depth - 1), name=f"depth {depth - 1}")
+            ctx.batch.add(add.job(depth), after=[first])
+        return depth * 10
+
+    @growing.handler("q", "Add")
+    async def add(ctx: Context, depth: int) -> None:
+        seen.append((await ctx.result(f"depth {depth}"), await ctx.result(f"depth {depth - 1}")))
+
+    @growing.handler("q", "Done")
+    async def done() -> None:
+        seen.append("done")
+
+    async with testing.run(growing) as test:
+        batch = Batch(on_success=done.job())
+        batch.add(grow.job(3), name="depth 3")
+        await test.enqueue(batch)
+        await test.drain()
+        assert (sorted(seen[:-1]), seen[-1]) == ([(10, 0), (20, 10), (30, 20)], "done")
+        twice = Batch(on_success=done.job())
+        twice.add(grow.job(1), grow.job(1))  # both add a member of one name
+        await test.enqueue(twice)
+        await test.drain()
+        assert len(test.dead) == 1
+        assert "has a member named depth 0 already" in caplog.text
+
+
 async def test_chain_and_group(autojump_clock: Any):
     async with testing.run(app) as test:
         await test.enqueue(chain(note.job("a"), note.job("b"), note.job("c"), on_finished=note.job("end")))

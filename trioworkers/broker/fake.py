@@ -48,11 +48,12 @@ class FakeBroker(FakeSender):
                 return self._settled[1]
             if number < self._settled[0]:
                 raise Refused("LATE")
-            problems = {
-                index: GONE
+            found = {
+                index: self._settle(settlement)
                 for index, settlement in enumerate(group)
-                if not isinstance(settlement.outcome, outcomes.LetGo) and not self._settle(settlement)
+                if not isinstance(settlement.outcome, outcomes.LetGo)
             }
+            problems = {index: problem for index, problem in found.items() if problem}
             for index, settlement in enumerate(group):
                 ours = index not in problems
                 self.held.apply([effect for effect in settlement.effects if ours or effect[0] == "permit"])
@@ -64,10 +65,11 @@ class FakeBroker(FakeSender):
 
         return await self._call(move)
 
-    def _settle(self, settlement: Settlement) -> bool:
+    def _settle(self, settlement: Settlement) -> str:
+        """Why it can't be written; empty if it is."""
+        if problem := self._problem(settlement):
+            return problem
         held, payload, now_s = self._list(settlement.queue), settlement.payload, self.clock.now_s()
-        if payload not in held:
-            return False
         held.remove(payload)
         match settlement.outcome:
             case outcomes.Acknowledge(sends, _):
@@ -89,7 +91,17 @@ class FakeBroker(FakeSender):
                 self.sets["schedule"].add_another(amended, now_s + delay_s)
             case outcomes.Requeue(changed):
                 self.queues.setdefault(settlement.queue, []).append(changed or payload)
-        return True
+        return ""
+
+    def _problem(self, settlement: Settlement) -> str:
+        if settlement.payload not in self._list(settlement.queue):
+            return GONE
+        if isinstance(settlement.outcome, outcomes.Acknowledge):
+            try:
+                self.batches.check([send.job for send in settlement.outcome.sends])
+            except Refused as error:
+                return str(error)
+        return ""
 
     def as_dead(self, payload: bytes, queue: str, failure: Failure | None) -> bytes:
         """See `Owner.as_dead`. Kept as it is in every dialect: tests want to see the job."""

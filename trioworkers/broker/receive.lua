@@ -40,8 +40,9 @@ local function is_later(l)
 end
 local function is_successor(s) return type(s) == 'table' and is_payload(s[2]) and type(s[3]) == 'table' and is_way(s[3][1], s[3][2], s[3][3], s[3][4]) end
 local function is_callback(c) return type(c) == 'table' and is_way(c[1], c[2], c[3], c[4]) end
+local function is_text(text) return type(text) == 'string' end
 local function is_op(op)
-  return type(op) == 'table' and all(op[5], is_successor) and (not op[3] or type(op[3]) == 'table' and all(op[3][3], is_callback))
+  return type(op) == 'table' and all(op[5], is_successor) and (op[6] == nil or all(op[6], is_text)) and (not op[3] or type(op[3]) == 'table' and all(op[3][3], is_callback))
 end
 local ours = string.sub(received, 1, -#'received' - 1)
 local function is_entry(calls)

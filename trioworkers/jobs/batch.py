@@ -246,22 +246,35 @@ class JobBatch:
 
     id: str
     _send: Callable[[Sequence[Job]], None] = attrs.field(repr=False, eq=False)
+    _sends: Sequence[Send] = attrs.field(default=(), repr=False, eq=False)
 
-    def add(self, *jobs: Job | Batch, after: Iterable[Members] = (), on_failure: OnFailure = "wait") -> Members:
+    def add(
+        self, *jobs: Job | Batch, name: str = "", after: Iterable[Members] = (), on_failure: OnFailure = "wait"
+    ) -> Members:
         """Send members together with this job's success, in one step; so the batch can't be over before. A Batch becomes one that lies in this one.
 
-        `after`, `on_failure`: as `Batch.add` has them, for what this attempt has added before. Raises BadJob.
+        `name`, `after`, `on_failure`: as `Batch.add` has them; `after` is for what this attempt has added before. If another member has the name, this attempt fails when
+        it has ended: nothing is sent then. Raises BadJob.
         """
         before = waited_for(self.id, after, on_failure)
+        if name:
+            check_name(name, len(jobs), self._names())
         plain = [job for job in jobs if not isinstance(job, Batch)]
         if before and len(plain) < len(jobs):
             raise BadJob("a batch in a batch waits for nothing: have its first jobs added by one that does")
-        members = members_of(plain, self.id, before, on_failure)
+        if name and not plain:
+            raise BadJob(f"name={name!r} is for a job, not for a batch in this one")
+        members = members_of(plain, self.id, before, on_failure, name)
         for job in jobs:
             if isinstance(job, Batch):
                 self._send(job.members(parent=self.id))
         self._send(members)
         return Members.of(self.id, members)
+
+    def _names(self) -> set[str]:
+        """Of those that this attempt has added."""
+        there = (send.job.batch for send in self._sends)
+        return {each.name for each in there if each is not None and each.batch == self.id}
 
 
 class _Sends(Protocol):

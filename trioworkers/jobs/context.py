@@ -260,7 +260,7 @@ class Context:
     def batch(self) -> JobBatch | None:
         """The batch that this job is a member of, or None."""
         membership = self.job.batch
-        return None if membership is None else JobBatch(membership.batch, self._send_members)
+        return None if membership is None else JobBatch(membership.batch, self._send_members, self._sends)
 
     async def result(self, name: str) -> Any:
         """The result of the member with this name in the job's batch: `batch.add(job, name="fetch")`, and `after=` it. It has JSON's types.

@@ -16,8 +16,8 @@ from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.operator_actions import Delete, OperatorActions, ToDead
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
-from trioworkers.errors import BadJob
-from trioworkers.jobs.batch import JobBatch, Members
+from trioworkers.errors import BadJob, Refused
+from trioworkers.jobs.batch import JobBatch, Members, members_of
 from trioworkers.jobs.client import Client
 from trioworkers.outcome import Acknowledge, Bury, Discard, Send
 from trioworkers.wire.entry import Entry
@@ -303,6 +303,41 @@ async def test_members_that_are_added_from_inside_wait_for_one_another(bench: Be
     await bench.end("b")
     assert await bench.fetch() == ["c"]
     await bench.end("c")
+    assert await bench.called() == ["finished", "success"]
+
+
+async def test_members_that_are_added_from_inside_have_names_of_their_own(bench: Bench):
+    batch = Batch(**callbacks())
+    batch.add(job("a"), name="first")
+    batch.add(job("b"))
+    await sent(bench, batch)
+    await bench.fetch()
+
+    def adding(*jids: str, name: str) -> Acknowledge:
+        sends: list[Send] = []
+        inside = JobBatch(batch.id, lambda jobs: sends.extend(map(Send, jobs)), sends)
+        for jid in jids:
+            inside.add(job(jid), name=name)
+        return Acknowledge(tuple(sends))
+
+    with pytest.raises(BadJob, match="named 'twice' already"):
+        adding("c", "d", name="twice")
+    with pytest.raises(BadJob, match="not for a batch"):
+        JobBatch(batch.id, print).add(Batch(), name="page")
+    problems = await bench.end("a", adding("c", name="first"))
+    assert "has a member named first already" in problems[0]
+    await bench.end("a", adding("c", name="page 1"))
+    assert await bench.fetch() == ["c"]
+    problems = await bench.end("b", adding("d", name="page 1"))
+    assert "has a member named page 1 already" in problems[0]
+    assert await bench.fetch() == []
+    await bench.end("b", adding("d", name="page 2"))
+    assert await bench.fetch() == ["d"]
+    with pytest.raises(Refused, match="named page 2 already"):
+        await bench.client.enqueue(*members_of([job("e")], batch.id, name="page 2"))
+    for jid in ("c", "d"):
+        assert await bench.called() == []
+        await bench.end(jid)
     assert await bench.called() == ["finished", "success"]
 
 

@@ -41,6 +41,7 @@ class FakeBatch:
     total: int = 0
     waiting: dict[str, Successor] = attrs.field(factory=dict)
     results: dict[str, bytes] = attrs.field(factory=dict)
+    names: set[str] = attrs.field(factory=set)
 
 
 @attrs.define
@@ -66,6 +67,8 @@ class FakeBatches:
                 opened.add(job.batch.batch)
             elif job.batch.batch not in opened:
                 self.check_addition(job.batch.batch, batch)
+            if batch is not None and job.batch.name in batch.names:
+                raise Refused(f"ERR batch {job.batch.batch} has a member named {job.batch.name} already")
             if batch is not None and job.jid in batch.pending:
                 raise Refused(f"ERR job {job.jid} is in batch {job.batch.batch} already")
 
@@ -100,6 +103,8 @@ class FakeBatches:
                     continue
                 known.pending.add(job.jid)
                 known.total += 1
+                if job.batch.name:
+                    known.names.add(job.batch.name)
                 if job.batch.after:
                     self._keep(known, job, job.batch)
         for batch, opening in opened.items():

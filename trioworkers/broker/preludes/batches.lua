@@ -49,7 +49,7 @@ local function look_whether_it_takes(own, id)
   end
 end
 
--- Errors before anything is written. ops: {{ID, {jid, …}, opening or false, 1 if it is to be sealed, {successor, …}}, …}
+-- Errors before anything is written. ops: {{ID, {jid, …}, opening or false, 1 if it is to be sealed, {successor, …}, and if some have names {name, its jid, …}}, …}
 --   successor {jid, payload (or of a unique one what stands for it: see unique.lua), {queue, its key, how to push, key of the set of queues}, {jid that it waits for, …}, on_failure, effects if it is not run}
 local function look_at_batches(own, ops)
   for _, op in ipairs(ops) do
@@ -74,6 +74,11 @@ local function look_at_batches(own, ops)
       look_whether_it_takes(own, id)
     elseif not redis.call('HGET', key, 'state') or redis.call('HGET', key, 'fired_finished') then
       error({err = 'ERR batch ' .. id .. ' is over, or never was: nothing can be added to it'})
+    end
+    for i = 1, #(op[6] or {}), 2 do
+      if redis.call('HEXISTS', key .. ':graph', 'm:' .. op[6][i]) == 1 then
+        error({err = 'ERR batch ' .. id .. ' has a member named ' .. op[6][i] .. ' already'})
+      end
     end
     for first = 1, #jids, 1000 do
       local found = redis.call('SMISMEMBER', key .. ':jids', unpack(jids, first, math.min(first + 999, #jids)))
@@ -289,6 +294,9 @@ local function add_to_batches(own, ops)
     if next(unsent) then jids = without_unsent(key, jids, known) end
     for first = 1, #jids, 1000 do
       redis.call('SADD', key .. ':jids', unpack(jids, first, math.min(first + 999, #jids)))
+    end
+    for i = 1, #(op[6] or {}), 2 do
+      if not unsent[op[6][i + 1]] then redis.call('HSET', key .. ':graph', 'm:' .. op[6][i], op[6][i + 1]) end
     end
     count(key, 'total', #jids)
     redis.call('HSET', key, 'added', string.format('%.6f', now()))

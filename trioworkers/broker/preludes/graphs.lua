@@ -3,6 +3,7 @@
 --   :graph  hash: w:JID, a member that waits: msgpack {score among the successors, queue, its key, how to push, key of the set of queues, on_failure, effects if it is not run};
 --           of one that waits for several n:JID how many these still are, and e:JID BEFORE for each of them, so that none counts twice;
 --           c:JID into how many pages those are divided that wait for it, and f:JID PAGE one of these: msgpack {jid, …};
+--           m:NAME the jid of the member that has this name;
 --           x:JID of an open batch, a member that has ended and has not succeeded: who comes later can't wait for it
 -- Under `own` lie
 --   successors  sorted set: payloads of those that wait, by when they were sent, no two at the same time
