@@ -98,3 +98,17 @@ def test_address_that_is_taken_is_said():
         serving_health(f"127.0.0.1:{port}", lambda: READY),
     ):
         pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_without_a_host_every_address_of_this_machine_answers(address: str):
+    try:
+        socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET).close()
+    except OSError:
+        pytest.skip(f"this machine has no {address}")
+    with (
+        serving_health(":0", lambda: READY) as port,
+        socket.create_connection((address, port), timeout=30) as connection,
+    ):
+        connection.sendall(b"GET /live HTTP/1.1\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")

@@ -6,6 +6,7 @@ first bytes, gives each connection two seconds, and serves so many at once.
 
 from __future__ import annotations
 
+import errno
 import re
 import selectors
 import socket
@@ -56,8 +57,7 @@ def serving_health(address: str, health: Callable[[], Health]) -> Iterator[int]:
     """Answer probes while the block runs; yields the port. Raises ConfigurationError if the address can't be had."""
     host, port = read_address(address)
     try:
-        family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(family[4][:2], family=family[0])
+        listener = _listen(host, port)
     except OSError as error:
         raise ConfigurationError(f"--health: {address} can't be used: {error.strerror or error}") from error
     server = _Server(listener, health)
@@ -68,6 +68,19 @@ def serving_health(address: str, health: Callable[[], Health]) -> Iterator[int]:
     finally:
         server.stop()
         thread.join(PATIENCE_S)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if (
+        not host and socket.has_dualstack_ipv6()
+    ):  # a machine may have addresses of one kind only, and be probed at either
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # IPv6 is turned off here
+                raise
+    family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(family[4][:2], family=family[0])
 
 
 @attrs.define
