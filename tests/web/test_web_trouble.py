@@ -203,3 +203,20 @@ async def test_pages_that_wait_for_a_frozen_redis_cost_the_worker_beside_them_no
 def _try(url: str) -> None:
     with suppress(OSError):  # an HTTP status that is none of success
         get(url)
+
+
+async def test_a_page_that_takes_too_long_says_so_where_it_has_got_to(filled: Server, monkeypatch: pytest.MonkeyPatch):
+    """It isn't broken off in the middle: its head was out long before."""
+
+    async def rendered(*_: Any) -> AsyncIterator[str]:
+        yield "<p>its beginning</p>"
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(application, "rendered", rendered)
+    monkeypatch.setattr(application, "PAGE_S", 0.3)
+    async with visiting(asgi(filled.url), headers=HERE) as visitor:
+        found = await visitor.get("/dead")
+    assert found.status_code == 200
+    assert "its beginning" in found.text
+    assert "it took longer than" in found.text
+    assert found.text.rstrip().endswith("</html>")

@@ -102,17 +102,11 @@ class Application:
         failed: list[Exception] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_pass_on, finds, send)
-            try:
-                async with (
-                    found,
-                    visiting(self._site, request, visitor) as visit,
-                    aclosing(rendered(page, visit)) as parts,
-                ):
-                    found.send_nowait((frame[0], True))
-                    await self._find_parts(parts, found)
-                    found.send_nowait((frame[1], False))
-            except Exception as error:  # noqa: BLE001 - raised below, without the nursery's group around it
-                failed.append(error)
+            async with found:
+                try:
+                    await self._find_parts(page, request, visitor, found, frame)
+                except Exception as error:  # noqa: BLE001 - raised below, without the nursery's group around it
+                    failed.append(error)
         if failed:
             raise failed[0]
 
@@ -120,16 +114,30 @@ class Application:
         async with visiting(self._site, request, visitor) as visit, aclosing(rendered(page, visit)) as parts:
             return "".join([part async for part in parts])
 
-    async def _find_parts(self, parts: AsyncIterator[str], found: trio.MemorySendChannel[tuple[str, bool]]) -> None:
-        """What goes wrong now is told where the page has got to."""
+    async def _find_parts(
+        self,
+        page: Page,
+        request: Request,
+        visitor: Visitor,
+        found: trio.MemorySendChannel[tuple[str, bool]],
+        frame: tuple[str, str],
+    ) -> None:
+        """What goes wrong once the head is out, and that it took too long, is told where the page has got to."""
+        has_begun = False
         try:
-            with self._site.redis.explained():
-                async for part in parts:
-                    found.send_nowait((part, True))
+            async with visiting(self._site, request, visitor) as visit, aclosing(rendered(page, visit)) as parts:
+                found.send_nowait((frame[0], True))
+                has_begun = True
+                with self._site.redis.explained():
+                    async for part in parts:
+                        found.send_nowait((part, True))
         except trio.BrokenResourceError:  # nobody takes them any more
             raise
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
+            if not has_begun:
+                raise
             found.send_nowait((render("error.html", {"text": said(error)[1], "again": False}), True))
+        found.send_nowait((frame[1], False))
 
     async def _press(self, request: Request, visitor: Visitor, send: Send) -> None:
         button = BUTTONS.get(request.path)
