@@ -105,10 +105,10 @@ def main() -> None:
             port = free_port()
             shop = Path(folder) / "shop"  # what is drawn is nobody's own directory
             shop.mkdir()
-            shutil.copy(ROOT / "tests/web/day_app.py", shop / "handlers.py")
+            shutil.copy(ROOT / "tests/web/day_app.py", shop / "shop_app.py")
             path = os.pathsep.join([str(ROOT), str(shop)])
             options = ("--process-id", "worker-1", "--web", f"127.0.0.1:{port}")
-            worker = start_worker(Path(folder), server.url, "handlers:app", *options, PYTHONPATH=path).wait_started()
+            worker = start_worker(Path(folder), server.url, "shop_app:app", *options, PYTHONPATH=path).wait_started()
             root = f"http://127.0.0.1:{port}"
             wait_for(lambda: reachable(root), "the dashboard is there")
             wait_for(lambda: server.command("KEYS", "*:work"), "a heartbeat tells what runs")
