@@ -7,6 +7,8 @@ R  tasks, pool slots, descriptors and children of each living worker are where t
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import pkgutil
 import re
@@ -16,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import attrs
@@ -235,12 +238,18 @@ def descriptors(worker: Worker) -> int:
     return len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
 
 
+def _is_imported(module: ModuleType, name: str) -> bool:
+    parts = ast.parse(inspect.getsource(module)).body
+    return any(alias.name == name for part in parts if isinstance(part, ast.ImportFrom) for alias in part.names)
+
+
 def all_scripts() -> dict[str, Script]:
     """Every Lua script of the package, by the module that declares it and its name there."""
-    found = {}
+    found: dict[str, Script] = {}
     for module in pkgutil.walk_packages(broker.__path__, "trioworkers.broker."):
-        for name, value in vars(import_module(module.name)).items():
-            if isinstance(value, Script) and value not in found.values():
+        loaded = import_module(module.name)
+        for name, value in vars(loaded).items():
+            if isinstance(value, Script) and not _is_imported(loaded, name):
                 found[f"{module.name}.{name}"] = value
     return found
 
