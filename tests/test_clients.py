@@ -533,3 +533,13 @@ def test_tasks_that_send_while_another_one_closes_the_client_see_nothing_of_it(r
 
     asyncio.run(all_at_once())
     assert shared_server.command("LLEN", "queue:q") == 160
+
+
+def test_trio_client_is_used_while_the_program_handles_an_exception(redis_url: str, shared_server: Server):
+    """Whether its own connecting failed must not be read from what its caller is handling."""
+    client = AnyClient("trio", redis_url)
+    try:
+        raise ValueError
+    except ValueError:
+        (jid,) = client.enqueue(Job("q", "Work"))
+    assert jid in str(shared_server.command("LRANGE", "queue:q", 0, -1))

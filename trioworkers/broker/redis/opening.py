@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import sys
 import termios
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -208,6 +207,7 @@ async def _first_of(addresses: Sequence[str], port: int) -> tuple[ByteStream, st
     """The first address that takes us. Raises the first error if none does."""
     won: list[tuple[ByteStream, str]] = []
     errors: list[OSError] = []
+    is_over = False  # sys.exc_info() would also tell of an exception that the whole program is handling
 
     async def attempt(address: str, failed: trio.Event) -> None:
         try:
@@ -228,9 +228,10 @@ async def _first_of(addresses: Sequence[str], port: int) -> tuple[ByteStream, st
                 nursery.start_soon(attempt, address, failed)
                 with trio.move_on_after(NEXT_ADDRESS_AFTER_S):
                     await failed.wait()
+        is_over = True
     finally:
         # Two may have won at the same moment, or we were cancelled at that moment.
-        kept = won[0] if won and not sys.exc_info()[0] else None
+        kept = won[0] if won and is_over else None
         for stream, _ in won[1:] if kept else won:
             await close(stream)
     if kept is None:
