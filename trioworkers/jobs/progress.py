@@ -66,7 +66,9 @@ class _Names:
 
     def __init__(self, packed: bytes = b"") -> None:
         self.packed = bytearray(packed)
-        self.digests = {packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES)}
+        self.digests = (
+            {packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES)} if packed else set()
+        )
 
     def __contains__(self, name: str) -> bool:
         return digest(name) in self.digests
@@ -134,6 +136,8 @@ class Progress:
         )
 
     def __attrs_post_init__(self) -> None:
+        if not (self.done or self.failed or self.done_packed.digests or self.failed_packed.digests):
+            return  # as most jobs are, which are in their first attempt
         done, failed, changed, self.done, self.failed = self.done, self.failed, self.changed, [], {}
         for name in done:
             self.finished(name)

@@ -81,9 +81,9 @@ def _conversion(function: Callable[..., Any]) -> Conversion | None:
     while isinstance(function, partial | MethodType):
         function = function.func if isinstance(function, partial) else function.__func__
     try:
-        if function not in _conversions:
-            _conversions[function] = _found(function)
         known: Conversion | None = _conversions[function]
+    except KeyError:
+        known = _conversions[function] = _found(function)
     except TypeError:  # an object that is called, and can't be a key
         return _found(function)
     return known
