@@ -107,7 +107,7 @@ async def test_a_line_says_what_people_want_and_nobody_can_read(server: Server, 
                 due = await broker.due(10)
     assert due.paused_queues == frozenset()
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("what people want of workers can't be read: paused: WRONGTYPE")
+    assert line.startswith("control messages can't be read: paused: WRONGTYPE")
 
 
 @pytest.mark.parametrize("text", ["many", "-1", "1.5", "", "9" * 5000, b"\xff", " 1"], ids=lambda text: repr(text)[:20])
@@ -119,7 +119,7 @@ async def test_crash_count_that_is_no_number_begins_anew(
         broker = RedisBroker(connection, Keys(), Holder("w2", "l", 1000))
         with caplog.at_level(logging.WARNING, "trioworkers"):
             assert await broker.crashes(["jid0", "jid1", "jid2"]) == {"jid0": 0, "jid1": 2}
-        assert ["begins anew" in record.getMessage() for record in caplog.records] == [True]
+        assert ["it starts again" in record.getMessage() for record in caplog.records] == [True]
         assert await Inspector(connection, Keys()).crashes("jid0") == 0
         server.command("LPUSH", "queue:q:w1:inprogress", payload(0))
         assert await broker.reclaim("w1", "q", [(payload(0).encode(), "jid0", 1, None)]) == (1, "")

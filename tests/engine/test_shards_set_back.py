@@ -134,7 +134,7 @@ async def test_shard_comes_back_from_an_older_copy_and_nothing_new_is_lost(
         await pair.come(*range(15, 20))
         await pair.is_forwarded()
     assert pair.ran == Counter(range(20))
-    assert ("what it has for shard 'b' is numbered anew" in caplog.text) == (which == "source")
+    assert ("its jobs for shard 'b' are numbered again" in caplog.text) == (which == "source")
 
 
 def older_copy(server: Server) -> dict[Path, bytes]:
