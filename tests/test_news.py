@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import anyio
 import pytest
+import trio
 from any_client import KINDS, AnyClient
 from servers import Server, wait_for
 
+from trioworkers.broker.redis.listening import Listener
 from trioworkers.jobs import exchanges
 from trioworkers.wire.ended import encode_ended
 from trioworkers.wire.keys import Keys
@@ -94,3 +97,25 @@ def test_threads_that_wait_leave_connections_for_the_others(redis_url: str, shar
         ends(shared_server)
         assert [wait.result() for wait in waits] == ["done"] * 10
     client.close()
+
+
+async def test_a_socket_that_is_just_closing_is_no_error_of_who_waits(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+):
+    """Between its end and our hearing of it commands can't be sent: who waits looks by itself."""
+
+    class Closing:
+        usable = True
+
+        def send_command(self, *_: object) -> None:
+            raise anyio.ClosedResourceError
+
+    class Alive:
+        is_over = False
+
+    async with trio.open_nursery() as nursery:
+        listener = Listener(lambda: pytest.fail("it has a socket"), nursery)
+        monkeypatch.setattr(listener, "_socket", Closing())
+        monkeypatch.setattr(listener, "_epoch", Alive())
+        with listener.listen("channel") as news:
+            assert await news.wait(1) is False

@@ -7,7 +7,7 @@ looks again by itself now and then, and often as long as nobody confirms that it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -79,7 +79,7 @@ class Listener:
             self._epoch = self._open_epoch()
             self._nursery.start_soon(self._read, self._epoch)
         elif self._socket is not None and is_new:
-            self._socket.send_command(b"SUBSCRIBE", channel)
+            self._send(self._socket, b"SUBSCRIBE", channel)
         elif self._socket is not None:
             news.is_sure = any(other.is_sure for other in self._waiting[channel])
 
@@ -90,7 +90,12 @@ class Listener:
             return
         del self._waiting[channel]
         if self._socket is not None and self._socket.usable:
-            self._socket.send_command(b"UNSUBSCRIBE", channel)
+            self._send(self._socket, b"UNSUBSCRIBE", channel)
+
+    def _send(self, socket: Socket, command: bytes, channel: bytes) -> None:
+        """Over a socket that may be closing just now: then nobody is told, and who waits looks by itself."""
+        with suppress(*FOREIGN):
+            socket.send_command(command, channel)
 
     async def _read(self, epoch: Epoch) -> None:
         try:
