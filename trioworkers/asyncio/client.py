@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trioworkers.errors import BrokerError, Unavailable
 from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, OpenBatch, opening, streamed
+from trioworkers.jobs.client_checks import MAX_CONNECTIONS, check_usable, checked_connections
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
@@ -30,7 +31,6 @@ from trioworkers.jobs.exchanges import (
 from trioworkers.jobs.meant_redis import MeantRedis, There
 from trioworkers.send import Send
 from trioworkers.sending import Met, Sent, met_by
-from trioworkers.sync.checks import MAX_CONNECTIONS, check_usable, checked_connections
 from trioworkers.wire.ended import decode_ended
 from trioworkers.wire.job import Job
 from trioworkers.wire.membership import Opening

@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.errors import BrokerError, Unavailable
 from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, opening, streamed
+from trioworkers.jobs.client_checks import (
+    MAX_CONNECTIONS,
+    check_may_block,
+    check_usable,
+    checked_connections,
+    client_here,
+)
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
@@ -29,7 +36,6 @@ from trioworkers.jobs.exchanges import (
 from trioworkers.jobs.meant_redis import MeantRedis, There
 from trioworkers.sending import Sent
 from trioworkers.sync.batch import OpenBatch
-from trioworkers.sync.checks import MAX_CONNECTIONS, check_may_block, check_usable, checked_connections, client_here
 from trioworkers.wire.ended import decode_ended
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
