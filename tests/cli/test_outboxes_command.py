@@ -206,6 +206,13 @@ def test_outbox_of_the_wrong_type_is_told(target: str, shared_server: Server):
     assert "can't be read" in run("doctor", "--redis", f"{target}@a", status=1).stdout
 
 
+def test_names_that_others_wrote_are_looked_at_within_bounds(target: str, shared_server: Server):
+    shared_server.command("SADD", HERE.outboxes, *(f"forged{number}" for number in range(500)))
+    assert len(rows("outboxes", "--redis", f"{target}@a")) == 50
+    assert "shown are the first 50" in run("outboxes", "--redis", f"{target}@a").stderr
+    assert run("ps", "--redis", f"{target}@a").stderr.count("wait here") == 50
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [(("drop", "b"), "show, export or skip"), (("show",), "for which shard")],

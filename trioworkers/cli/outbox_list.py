@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
-from trioworkers.broker.people.outboxes import first_entry, outbox_entries, outboxes, skip
+from trioworkers.broker.people.outboxes import MOST, first_entry, outbox_entries, outboxes, skip
 from trioworkers.cli.json_lines import sink_for
 from trioworkers.cli.move_jobs import confirm
 from trioworkers.cli.rows import row_of
@@ -46,6 +46,8 @@ async def listed(session: Session, *, as_json: bool) -> None:
     rows.end()
     if not states:
         remark("nothing waits for another shard")
+    if len(states) == MOST:
+        remark(f"… shown are the first {MOST}")
 
 
 async def show(session: Session, target: str, *, limit: int, as_json: bool) -> None:

@@ -18,6 +18,8 @@ from trioworkers.wording import counted
 
 LATE_S = 60.0
 """What waits for longer isn't just on its way."""
+MOST = 50
+"""So many are looked at: each is a shard, of which an App has few, but others may write names there."""
 
 
 @attrs.frozen
@@ -29,11 +31,15 @@ class OutboxState:
     since_s: float | None = None
     problem: str = ""
 
+    def is_late(self, now_s: float) -> bool:
+        """Whether something waits for longer than it takes to go, or nobody knows for how long."""
+        return self.since_s is None or now_s - self.since_s > LATE_S
 
-async def outboxes(connection: Connection, keys: Keys, most: int | None = None) -> list[OutboxState]:
-    """All in which something waits, by the shard it is for; or the first of them. Raises BrokerError."""
+
+async def outboxes(connection: Connection, keys: Keys) -> list[OutboxState]:
+    """Those in which something waits, by the shard it is for, the first `MOST`. Raises BrokerError."""
     targets = await connection.commands("look").smembers(keys.outboxes)
-    return [await _state(connection, keys, target) for target in sorted(targets)[:most]]
+    return [await _state(connection, keys, target) for target in sorted(targets)[:MOST]]
 
 
 async def _state(connection: Connection, keys: Keys, target: str) -> OutboxState:
@@ -88,7 +94,7 @@ async def outbox_findings(connection: Connection, keys: Keys, now_s: float) -> S
         if state.problem:
             text = f"what waits for shard {state.target!r:.80} can't be read: {state.problem}"
             findings.append(Finding("outboxes", "problem", text, f"look at the key {keys.outbox(state.target)}"))
-        elif state.since_s is None or now_s - state.since_s > LATE_S:
+        elif state.is_late(now_s):
             text = f"for more than a minute something waits for shard {state.target!r:.80}: what {counted(state.entries, 'job')} enqueued there"
             advice = f"see that the shard is there, and that a worker has both; a log says what one refuses; {show}"
             findings.append(Finding("outboxes", "warning", text, advice))

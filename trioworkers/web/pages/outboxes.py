@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from trioworkers.broker.people.outboxes import LATE_S, OutboxState
+from trioworkers.broker.people.outboxes import OutboxState
 from trioworkers.cli.tables import duration
 from trioworkers.web.pages.snapshot import Snapshot
 from trioworkers.wording import counted
@@ -46,13 +46,9 @@ def _why(state: OutboxState, snapshot: Snapshot, states: Mapping[str, Snapshot |
             return f"that shard is away: {target}"
     if not any(process.is_ours for process in snapshot.processes):
         return "no worker of ours runs here that could bring it there"
-    if not _is_late(state, snapshot):
+    if not state.is_late(snapshot.now_s):
         return "it is on its way"
     return "that shard is away from the workers, or refuses what is first: their logs say which"
-
-
-def _is_late(state: OutboxState, snapshot: Snapshot) -> bool:
-    return state.since_s is None or snapshot.now_s - state.since_s > LATE_S
 
 
 def late_outboxes(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
@@ -60,7 +56,7 @@ def late_outboxes(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for state in snapshot.outboxes:
         if state.problem:
             yield "/processes", f"what waits for shard {state.target} can't be read: {state.problem}"
-        elif _is_late(state, snapshot):
+        elif state.is_late(snapshot.now_s):
             since = "" if state.since_s is None else f" for {duration(snapshot.now_s - state.since_s)}"
             yield (
                 "/processes",

@@ -16,7 +16,6 @@ from trioworkers.web.visit import Visit
 from trioworkers.wire.process_records import Process
 
 LOOK_AT_REDIS_S = 10.0
-MOST_OUTBOXES = 50
 
 
 @attrs.frozen
@@ -48,7 +47,7 @@ async def _wrong_with_redis(visit: Visit) -> Sequence[Finding]:
 async def _outboxes(visit: Visit) -> Sequence[OutboxState]:
     """The first of them; nothing, if our user may not look there, or its list is something else: the doctor tells so."""
     try:
-        return await outboxes(visit.session.connection, visit.session.keys, MOST_OUTBOXES)
+        return await outboxes(visit.session.connection, visit.session.keys)
     except Refused:
         return ()
 
