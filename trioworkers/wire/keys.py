@@ -336,6 +336,10 @@ class Keys:
         """List: what the ends of members have others do, and what is still to be done of it."""
         return self._own("tw:moving")
 
+    def ruby_iteration(self, jid: str) -> str:
+        """Where an iterable job of Ruby's is (Sidekiq 7.3 and newer): hash."""
+        return self._key(f"it-{jid}")
+
     def steps(self, jid: str) -> str:
         """Hash: what steps of a job returned, by name, where its payload has no room for it."""
         return self._own(f"tw:steps:{jid}")

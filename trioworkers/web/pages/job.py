@@ -65,7 +65,9 @@ async def _parts(visit: Visit) -> Parts:
     for number, entry in enumerate(entries, 1):
         shown = visit.shown(entry)
         source = Location(entry.place, entry.list_queue)
-        payload = shown.payload
+        runs = entry.place == "running"
+        is_ours = runs and await _runs_with_us(visit, entry.process_id)
+        pick = "" if runs else pick_of(entry).encode()
         yield (
             "job.html",
             {
@@ -76,23 +78,30 @@ async def _parts(visit: Visit) -> Parts:
                 "now_s": now_s,
                 "crashes": await visit.session.inspector.crashes(entry.jid),
                 "acts": acts_for(source) if visit.may_write else [],
-                "pick": "" if entry.place == "running" else pick_of(entry).encode(),
+                "pick": pick,
+                "is_ours": is_ours,
                 "fates": FATES,
                 "exactly": exactly,
-                "payload": pretty(payload),
                 "size": len(entry.payload),
-                "cut": len(payload) > SHOWN_BYTES,
                 "backtrace": shown.backtrace[:SHOWN_LINES],
             },
         )
         log: Sequence[LogLine] = ()
-        if entry.place == "running":
-            reply = await tree_of(visit.session, entry.process_id, jid=entry.jid)
+        if runs:
+            reply = await tree_of(visit.session, entry.process_id, jid=entry.jid) if is_ours else None
             log = () if reply is None else reply.log
-            yield "tree.html", {"reply": reply}
+            yield "tree.html", {"reply": reply, "is_ours": is_ours}
         if number == 1:  # of a job that just moves, and is found twice, it is the same
             found = await look_besides(visit.session, entry.jid, entry.payload, log)
             yield "besides.html", {"besides": redacted_besides(entry, found, visit.site.redact)}
+        text, cut = pretty(shown.payload), len(shown.payload) > SHOWN_BYTES
+        yield "job_payload.html", {"entry": shown, "pick": pick, "payload": text, "cut": cut}
+
+
+async def _runs_with_us(visit: Visit, process_id: str) -> bool:
+    """Whether a worker of ours has it, as far as is known: one that has just stopped is taken for ours."""
+    processes = await visit.session.inspector.processes()
+    return all(each.is_ours for each in processes if process_id in (each.process_id, each.identity))
 
 
 def pretty(payload: bytes) -> str:
