@@ -89,3 +89,38 @@ async def test_a_forged_list_of_outboxes_is_shown_in_part(redis_url: str, comman
         answer = await visitor.get("/shards/~a/processes")
     assert "shard-0049" in answer.text
     assert "shard-0050" not in answer.text
+
+
+def withheld(job: dict[str, Any]) -> dict[str, Any]:
+    return {**job, "args": ["withheld"]}
+
+
+async def test_what_goes_next_can_be_skipped_and_what_comes_after_it_can_not(
+    redis_url: str, waits: Callable[..., None], command: Callable[..., Any]
+):
+    waits("b", entry(1, 700), entry(2, 1), b"no entry of ours, and longer than an id")
+    async with visiting(asgi(app_over(redis_url), redact=withheld), headers=HERE) as visitor:
+        assert 'href="/shards/~a/outbox?target=b"' in (await visitor.get("/")).text
+        assert 'href="/shards/~a/outbox?target=b"' in (await visitor.get("/shards/~a/processes")).text
+        page = await visitor.get("/shards/~a/outbox?target=b")
+        said = words(page)
+        assert f"{1:024x} 1 SyncJob {1:024x}, for queue default, since 11m" in said
+        assert f"{2:024x} 1 SyncJob" in said
+        assert "no entry of ours" in said
+        assert page.text.count('action="/shards/~a/do/skip"') == 1, "of the first only"
+        form = {"target": "b", "back": "/outbox?target=b"}
+        second = await visitor.post("/shards/~a/do/skip", data={**form, "entry": f"{2:024x}", "sure": "1"})
+        assert second.status_code == 404
+        first = await visitor.post("/shards/~a/do/skip", data={**form, "entry": f"{1:024x}"})
+        assert "1 job will never come to shard b" in words(first)
+        assert command("LLEN", "{a}:tw:outbox:b") == 3, "it was only asked"
+        done = await visitor.post("/shards/~a/do/skip", data={**form, "entry": f"{1:024x}", "sure": "1"})
+        told = words(await visitor.get(done.headers["location"]))
+        assert "1 job for shard b given up" in told
+        assert "withheld" in told, "as it may be shown"
+        assert command("LLEN", "{a}:tw:outbox:b") == 2
+        again = await visitor.post("/shards/~a/do/skip", data={**form, "entry": f"{1:024x}", "sure": "1"})
+        assert again.status_code == 404
+        assert "Nothing waits for it." in words(await visitor.get("/shards/~b/outbox?target=a"))
+    async with visiting(asgi(app_over(redis_url), read_only=True), headers=HERE) as visitor:
+        assert "/do/skip" not in (await visitor.get("/shards/~a/outbox?target=b")).text

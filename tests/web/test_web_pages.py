@@ -248,7 +248,7 @@ async def test_pictures_show_what_ended(visitor: httpx.AsyncClient, command: Cal
 
 
 def test_every_page_of_the_menu_is_tried_here():
-    assert {path.partition("?")[0] for path in PAGES} | {"/job", "/payload", "/batch"} == set(ALL_PAGES)
+    assert {path.partition("?")[0] for path in PAGES} | {"/job", "/payload", "/batch", "/outbox"} == set(ALL_PAGES)
 
 
 def test_an_embedded_redis_has_no_address():

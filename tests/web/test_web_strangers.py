@@ -174,6 +174,7 @@ async def fill(url: str, command: Callable[..., Any]) -> tuple[str, ...]:
             "/dead?q=error~Z",
             f"/{quote(MARKUP)}",
         ),
+        f"/outbox?target={quote(evil('shard'))}",
         *(f"/job?jid={quote(evil('query'))}", f"/batch?id={quote(evil('query'))}", "/queues?back=//evil"),
     )
 
@@ -247,6 +248,7 @@ async def test_what_is_asked_before_a_button_obeys_nothing(
         ("cancel-batch", {"batch": evil("query")}),
         ("limit", {"name": evil("limit"), "what": "close"}),
         ("undo", {"id": evil("query")}),
+        ("skip", {"target": evil("shard"), "entry": evil("unreadable payload")[:24]}),
         (quote(MARKUP), {}),
     ):
         answer = await visitor.post(f"/do/{button}", data={"back": f"/dead?q={quote(MARKUP)}", **fields})

@@ -15,6 +15,7 @@ from trioworkers.errors import NotFound, WrongUsage
 from trioworkers.web.hold_buttons import cancel_batch, cron, limit, unlock
 from trioworkers.web.job_buttons import act, undo
 from trioworkers.web.operations import Confirm, Operation, Pressed
+from trioworkers.web.outbox_buttons import skip
 from trioworkers.web.visit import Visit
 from trioworkers.wire.control_messages import Fate
 from trioworkers.wire.entry import Entry
@@ -123,5 +124,5 @@ async def stop(visit: Visit) -> Pressed:
 
 BUTTONS: Mapping[str, Callable[[Visit], Awaitable[Pressed]]] = {
     f"/do/{button.__name__.replace('_', '-')}": button
-    for button in (act, purge, pause, resume, signal, cancel, undo, stop, limit, unlock, cancel_batch, cron)
+    for button in (act, purge, pause, resume, signal, cancel, undo, stop, limit, unlock, cancel_batch, cron, skip)
 }

@@ -14,7 +14,7 @@ from trioworkers.web.operations import Operation
 from trioworkers.web.pages import MENU
 from trioworkers.web.rendering import render
 
-OF_ONE_SHARD = frozenset({"/job", "/payload", "/batch"})
+OF_ONE_SHARD = frozenset({"/job", "/payload", "/batch", "/outbox"})
 """What such a page shows is in one shard: from there one gets to the others' first pages."""
 
 

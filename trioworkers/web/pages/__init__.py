@@ -15,6 +15,7 @@ from trioworkers.web.pages.limits import LIMITS
 from trioworkers.web.pages.lists import LISTS
 from trioworkers.web.pages.locks import LOCKS
 from trioworkers.web.pages.operations import OPERATIONS
+from trioworkers.web.pages.outbox import OUTBOX
 from trioworkers.web.pages.overview import OVERVIEW
 from trioworkers.web.pages.page import Page
 from trioworkers.web.pages.processes import PROCESSES
@@ -44,7 +45,7 @@ MENU = (
 )
 """In the order in which they are shown."""
 
-PAGES: Mapping[str, Page] = {page.path: page for page in (*MENU, QUEUE, JOB, PAYLOAD, BATCH)}
+PAGES: Mapping[str, Page] = {page.path: page for page in (*MENU, QUEUE, JOB, PAYLOAD, BATCH, OUTBOX)}
 
 PICTURES: Mapping[str, Callable[[Visit], Awaitable[str]]] = {
     "/rates.svg": rates_picture,
