@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 from harness import Jobs
@@ -15,9 +14,8 @@ from servers import Worker, wait_for
 
 import trioworkers
 
-TYPER = tuple(int(part) for part in version("typer").split(".")[:2])
 NEEDS_ITS_OWN_REASON = {
-    "pydantic": "only for arguments that are its models; newer versions of typer read the command line with it",
+    "pydantic": "only for arguments that are its models",
     "httpx": "a job makes an HTTP call",
     "httpcore": "as httpx",
     "httptools": "as httpx",
@@ -66,8 +64,7 @@ def imported(importtime: str) -> set[str]:
 
 
 def unwanted(found: set[str], *lists: Iterable[str]) -> set[str]:
-    wished = {"pydantic", "zoneinfo"} if TYPER >= (0, 29) else set()  # it brings both in, to read a command line
-    return found & {name for names in lists for name in names} - wished
+    return found & {name for names in lists for name in names}
 
 
 def test_plain_worker_that_has_run_a_job_imported_nothing_for_other_kinds(work: Callable[..., Worker], jobs: Jobs):

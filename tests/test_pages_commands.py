@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import click
 import pytest
-import typer
+from click.testing import CliRunner
 from pages import PAGES, Block, blocks, path_of, programs
 from servers import ROOT, Server
-from typer.testing import CliRunner
 
-from trioworkers.cli.commands import app
+from trioworkers.cli.commands import app, every_command
 from trioworkers.errors import TrioworkersError, WrongUsage
 
 RUN_BY = {
@@ -33,7 +33,7 @@ RUN_BY = {
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_HERE = ("opentelemetry-exporter-otlp",)
 """Packages that readers are told to install and our tests have no use for."""
-GROUP = typer.main.get_command(app)
+COMMANDS = every_command()
 WAITS = ("demo", "dev", "run", "web", "stats --watch", "result --wait")
 """They run until they are stopped, or wait for what does not come here: tests of their own do that."""
 CODE = [block for page in PAGES for block in blocks(page) if not block.language.startswith("{")]
@@ -143,8 +143,8 @@ def fault_of(words: list[str], page: str) -> str | None:
 def parse(words: list[str]) -> None:
     """As the command line does, without doing it. Raises click's errors."""
     name, *rest = words
-    command = GROUP.commands[name]  # type: ignore[attr-defined]
-    with command.make_context(name, rest, parent=typer.Context(GROUP)) as context:
+    command = COMMANDS[name]
+    with command.make_context(name, rest, parent=click.Context(app)) as context:
         assert context.params
 
 
@@ -160,8 +160,8 @@ def test_commands_in_the_text_of_a_page_are_there(page: str):
     text = re.sub(r"```.*?```", "", path_of(page).read_text(), flags=re.DOTALL)
     for span in re.findall(r"`(?:trioworkers|manage\.py trioworkers) ([a-z][^`]*)`", text):
         name, *rest = span.split()
-        assert name in GROUP.commands, span  # type: ignore[attr-defined]
-        known = {opt for parameter in GROUP.commands[name].params for opt in parameter.opts}  # type: ignore[attr-defined]
+        assert name in COMMANDS, span
+        known = {opt for parameter in COMMANDS[name].params for opt in parameter.opts}
         if "manage.py trioworkers" not in text:
             assert {word.partition("=")[0] for word in rest if word.startswith("--") and len(word) > 2} <= known, span
 

@@ -116,7 +116,7 @@ def test_importing_it_brings_in_no_event_loop_and_no_redis_client_before_the_fir
         "client = trioworkers.sync.Client(sys.argv[1])\n"
         "from trioworkers import Job\n"
         "took = time.process_time() - begun\n"
-        "heavy = ('trio', 'anyio', 'coredis', 'redis', 'asyncio', 'httpx', 'typer', 'rich', 'ssl')\n"
+        "heavy = ('trio', 'anyio', 'coredis', 'redis', 'asyncio', 'httpx', 'click', 'rich', 'ssl')\n"
         "print([name for name in heavy if name in sys.modules])\n"
         "client.enqueue(Job('q', 'Work'))\n"
         "print([name for name in heavy if name in sys.modules and name not in ('ssl', 'asyncio')], file=sys.stdout)\n"

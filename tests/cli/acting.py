@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from click.testing import CliRunner
 from servers import Server
-from typer.testing import CliRunner
 
 from trioworkers.cli.commands import app
 

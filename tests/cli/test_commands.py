@@ -7,18 +7,17 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
+import click
 import pytest
-import typer
 from servers import Server
 
-from trioworkers.cli.commands import SECTIONS, app
+from trioworkers.cli.commands import SECTIONS, app, every_command
 from trioworkers.cli.commands.examples import examples_of
 from trioworkers.wire.decode import decode
 
 FUNCTIONS = [function for functions in SECTIONS.values() for function in functions]
-GROUP: Any = typer.main.get_command(app)
+COMMANDS = every_command()
 
 
 def trioworkers(*words: str) -> subprocess.CompletedProcess[str]:
@@ -41,14 +40,14 @@ def test_every_command_has_examples_that_its_parser_takes(function: Callable[...
                 parts[-1].append(word)
         for program, name, *words in (part for part in parts if part[:1] == ["trioworkers"]):
             assert program == "trioworkers"
-            command = GROUP.commands[name]
-            assert command.make_context(name, words, parent=typer.Context(GROUP)).params
+            command = COMMANDS[name]
+            assert command.make_context(name, words, parent=click.Context(app)).params
         assert any(part[:1] == ["trioworkers"] for part in parts)
 
 
 def test_help_lists_every_command_with_its_summary():
     text = trioworkers("--help").stdout
-    for name, command in GROUP.commands.items():
+    for name, command in COMMANDS.items():
         assert f"  {name} " in text
         assert command.get_short_help_str(40).removesuffix("...") in text
     assert "Exit status" in text

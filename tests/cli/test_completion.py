@@ -15,14 +15,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import typer
 from acting import payload
 from servers import Server, free_port
 
 from trioworkers.cli import suggestions
-from trioworkers.cli.commands import app
+from trioworkers.cli.commands import every_command
 
-GROUP: Any = typer.main.get_command(app)
+COMMANDS = every_command()
 Offer = Callable[[str, str], list[str]]
 
 
@@ -48,7 +47,7 @@ def full(redis_url: str, shared_server: Server) -> str:
 
 def offered(command: str, parameter: str, url: str, incomplete: str = "", **params: object) -> list[str]:
     """What the parser proposes for a parameter of a command."""
-    (found,) = [each for each in GROUP.commands[command].params if each.name == parameter]
+    (found,) = [each for each in COMMANDS[command].params if each.name == parameter]
     ctx = cast(Any, SimpleNamespace(params={"redis": url, "namespace": None, **params}))
     return [item.value for item in found.shell_complete(ctx, incomplete)]
 
@@ -103,8 +102,47 @@ def test_bash_gets_them_by_the_script_that_we_install(full: str, tmp_path: Path)
         echo "${COMPREPLY[@]}"
     """
     path = f"{tmp_path}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "REDIS_URL": full, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    environment = {**os.environ, "PATH": path, "REDIS_URL": full}
     done = subprocess.run(
         ["bash", "--norc", "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.stdout, done.stderr) == ("track\n", "")
+
+
+def trioworkers(home: Path, *words: str, shell: str = "/bin/false") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HOME": str(home), "SHELL": shell}
+    command = [sys.executable, "-m", "trioworkers", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_installation_adds_a_line_at_most_once_and_keeps_the_rest(tmp_path: Path, shell: str):
+    home = tmp_path / "the home's"
+    home.mkdir()
+    told = home / f".{shell}rc"
+    told.write_text("alias l=ls")
+    for words in (["--install-completion"], ["--install-completion", shell]):
+        done = trioworkers(home, *words, shell=f"/bin/{shell}")
+        assert (done.returncode, done.stderr) == (0, "")
+    first, *added = told.read_text().splitlines()
+    assert first == "alias l=ls"
+    assert len(added) == (shell != "fish")
+    written = Path(done.stdout.rpartition("terminals: ")[2].strip())
+    assert written.read_text() == trioworkers(home, "--show-completion", shell).stdout
+    if shutil.which(shell) is not None:
+        syntax = subprocess.run([shell, "-n", *([told] if added else [written])], check=False)
+        assert syntax.returncode == 0
+
+
+def test_new_bash_has_what_was_installed(tmp_path: Path):
+    assert trioworkers(tmp_path, "--install-completion", "bash").returncode == 0
+    words = ["bash", "--rcfile", f"{tmp_path}/.bashrc", "-i", "-c", "complete -p trioworkers"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert "_trioworkers_completion trioworkers" in done.stdout
+
+
+def test_shell_that_we_do_not_know_is_named(tmp_path: Path):
+    done = trioworkers(tmp_path, "--install-completion", shell="/usr/bin/nushell")
+    assert done.returncode == 2
+    assert "which shell? bash, zsh, fish; SHELL is 'nushell'" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import typer
-
-from trioworkers.cli.commands import app
+from trioworkers.cli.commands import every_command
 from trioworkers.cli.docs import page
 
 
@@ -22,7 +19,6 @@ def test_what_many_commands_share_is_said_once_and_every_option_is_named_where_i
     rows = Counter(line for line in page().splitlines() if line.startswith("| `--"))
     assert [row for row, count in rows.items() if count > 2] == []
     sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", page(), re.MULTILINE | re.DOTALL))
-    group: Any = typer.main.get_command(app)
-    for name, command in group.commands.items():
+    for name, command in every_command().items():
         for option in (parameter for parameter in command.params if parameter.param_type_name == "option"):
             assert option.name == "help" or f"`{option.opts[0]}" in sections[name]

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from harness import Jobs
 from servers import Server, Worker, free_port, wait_for
-from typer.testing import CliRunner
 
 from trioworkers import Unavailable
 from trioworkers.cli import tables, totals

@@ -6,22 +6,21 @@ import os
 import pty
 import subprocess
 import sys
-from typing import Any
 
+import click
 import pytest
-import typer
 from servers import free_port
 
-from trioworkers.cli.commands import app
+from trioworkers.cli.commands import every_command
 from trioworkers.cli.tables import in_lines
 
-COMMANDS: Any = typer.main.get_command(app)
+COMMANDS = every_command()
 
 
-@pytest.mark.parametrize("name", COMMANDS.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits_and_shows_what_may_be_given_many_times(name: str):
-    command = COMMANDS.commands[name]
-    context = typer.Context(command, info_name=name, terminal_width=80, max_content_width=80)
+    command = COMMANDS[name]
+    context = click.Context(command, info_name=name, terminal_width=80, max_content_width=80)
     text = command.get_help(context)
     assert [line for line in text.splitlines() if len(line) > 80] == []
     for argument in command.params:

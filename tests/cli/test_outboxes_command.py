@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import trio
+from click.testing import CliRunner
 from servers import Server
-from typer.testing import CliRunner
 
 from trioworkers import App, Batch, Job, Unique
 from trioworkers.broker.redis.connection import Connection, connect

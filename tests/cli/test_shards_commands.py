@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from servers import Server
-from typer.testing import CliRunner
 
 from trioworkers.cli.commands import app as commands
 from trioworkers.cli.shards import names_an_app

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from acting import act, fill, members, refused
+from click.testing import CliRunner
 from servers import Server
-from typer.testing import CliRunner
 
 from trioworkers import Job
 from trioworkers.cli.commands import app

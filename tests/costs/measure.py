@@ -33,7 +33,7 @@ from together import answering_together  # noqa: E402
 
 BASELINE = HERE / "baseline.json"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-PACKAGES = ("attrs", "coredis", "msgspec", "trio", "typer")
+PACKAGES = ("attrs", "click", "coredis", "msgspec", "trio")
 """Whose code is in the figures as well."""
 PATIENCE_S = 300.0
 IDLE_S = 10.0

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import attrs
 import pytest
+from click.testing import CliRunner
 from harness import Jobs
 from servers import Server, Worker, wait_for
-from typer.testing import CliRunner
 
 from trioworkers.cli.commands import app
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from servers import Server, wait_for
-from typer.testing import CliRunner
 
 from trioworkers.cli.commands import app
 

@@ -31,13 +31,14 @@ def _main() -> None:
     import logging  # noqa: PLC0415 - see above
 
     from trioworkers.cli.commands import app  # noqa: PLC0415 - as above
+    from trioworkers.cli.commands.root_options import VARIABLE  # noqa: PLC0415 - as above
     from trioworkers.errors import TrioworkersError, WrongUsage  # noqa: PLC0415 - as above
     from trioworkers.printable import on_lines  # noqa: PLC0415 - as above
 
     # Commands that configure no log show their errors themselves; Python would show warnings of the same, unasked.
     logging.getLogger("trioworkers").addHandler(logging.NullHandler())
     try:
-        app()
+        app(complete_var=VARIABLE)
     except TrioworkersError as error:
         for handler in logging.getLogger().handlers:  # what a worker has logged comes first
             handler.flush()

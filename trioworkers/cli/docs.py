@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import typer
-
-from trioworkers.cli.commands import SECTIONS, app
+from trioworkers.cli.commands import SECTIONS, every_command, name_of
 from trioworkers.cli.commands.examples import examples_of
 
 HEAD = """\
@@ -69,28 +67,28 @@ ACL SETUSER worker on >PASSWORD ~* &* +@all -@admin -@dangerous +info +config|ge
 
 def page() -> str:
     """The whole page."""
-    group: Any = typer.main.get_command(app)
-    common = _common_options(group)
-    parts = [HEAD, *_index(group), COMMON, *_table(common), ""]
+    commands = every_command()
+    common = _common_options(commands)
+    parts = [HEAD, *_index(commands), COMMON, *_table(common), ""]
     for functions in SECTIONS.values():
         for function in functions:
-            name = function.__name__.rstrip("_").replace("_", "-")
-            parts.append("\n".join(_command(group, name, function, common)))
+            name = name_of(function)
+            parts.append("\n".join(_command(commands, name, function, common)))
     parts.append(TAIL)
     return "\n".join(parts)
 
 
-def _index(group: Any) -> Iterator[str]:
+def _index(commands: Mapping[str, Any]) -> Iterator[str]:
     for section, functions in SECTIONS.items():
-        names = [function.__name__.rstrip("_").replace("_", "-") for function in functions]
-        links = ", ".join(f"[{name}](#{name})" for name in names if name in group.commands)
+        names = [name_of(function) for function in functions]
+        links = ", ".join(f"[{name}](#{name})" for name in names if name in commands)
         yield f"- **{section}**: {links}"
     yield ""
 
 
-def _common_options(group: Any) -> dict[str, str]:
+def _common_options(commands: Mapping[str, Any]) -> dict[str, str]:
     """The rows, with the option's name, that would stand there word for word for command after command."""
-    rows = [(option.opts[0], _row(option)) for command in group.commands.values() for option in _options(command)]
+    rows = [(option.opts[0], _row(option)) for command in commands.values() for option in _options(command)]
     counts = Counter(rows)
     return {row: name for name, row in rows if counts[name, row] >= OFTEN}
 
@@ -99,8 +97,8 @@ def _options(command: Any) -> Iterator[Any]:
     yield from (parameter for parameter in command.params if parameter.param_type_name == "option" and _row(parameter))
 
 
-def _command(group: Any, name: str, function: Any, common: Mapping[str, str]) -> Iterator[str]:
-    command = group.commands[name]
+def _command(commands: Mapping[str, Any], name: str, function: Any, common: Mapping[str, str]) -> Iterator[str]:
+    command = commands[name]
     yield f"## {name}\n"
     yield from (f"{_paragraph(text)}\n" for text in (command.help or "").split("\n\n"))
     yield "```sh"
@@ -126,8 +124,8 @@ def _paragraph(text: str) -> str:
 
 
 def _row(parameter: Any) -> str:
-    """Written by us and not by typer, whose wording changes with its version."""
-    if parameter.name == "help" or parameter.hidden:
+    """Written by us and not by click, whose wording changes with its version."""
+    if parameter.name == "help":
         return ""
     text = parameter.help or ""
     if parameter.param_type_name == "argument":
@@ -137,7 +135,7 @@ def _row(parameter: Any) -> str:
         name = ", ".join([*parameter.opts, *parameter.secondary_opts])
     if parameter.envvar:
         text += f" Environment: `{parameter.envvar}`."
-    if parameter.default not in (None, False, "") and not callable(parameter.default):
+    if isinstance(parameter.default, str | int | float) and parameter.default not in (False, ""):
         text += f" Default: {parameter.default}."
     return f"| `{_cell(name)}` | {_cell(text)} |"
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
+import click
 import trio
-import typer
 
 from trioworkers.app import App
 from trioworkers.broker.checks import Finding
@@ -115,7 +115,7 @@ def _check_redis(place: ChosenRedis) -> list[Finding]:
 def show(findings: Sequence[Finding], *, as_json: bool) -> None:
     """For people or, with `as_json`, for scripts."""
     if as_json:
-        typer.echo(json_line([attrs.asdict(finding) for finding in findings]))
+        click.echo(json_line([attrs.asdict(finding) for finding in findings]))
         return
 
     colours = _COLOURS if wants_colours(sys.stdout, os.environ) else {}
@@ -124,9 +124,9 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> None:
     for finding in findings:
         level = f"{colours.get(finding.level, '')}{finding.level:8}{reset}"
         first, *more = in_lines(clean(finding.text), len(indent))
-        typer.echo(f"{level} {finding.check:13}  {first}", color=bool(colours))
+        click.echo(f"{level} {finding.check:13}  {first}", color=bool(colours))
         for line in more:
-            typer.echo(indent + line)
+            click.echo(indent + line)
         if finding.advice and finding.level != "ok":
             first, *more = in_lines(clean(finding.advice), len(indent) + 2)
-            typer.echo("\n".join([f"{indent}→ {first}", *(f"{indent}  {line}" for line in more)]))
+            click.echo("\n".join([f"{indent}→ {first}", *(f"{indent}  {line}" for line in more)]))

@@ -8,7 +8,7 @@ from contextlib import aclosing, contextmanager
 from typing import Any
 
 import attrs
-import typer
+import click
 
 from trioworkers.broker.people.acts import DEAD_KEEPS, Act, ActOnMany
 from trioworkers.broker.people.operator_actions import Swept
@@ -125,8 +125,8 @@ def confirm(question: str, instead: str = "--yes, or --dry-run") -> None:
     """Ask, where somebody is there to answer. Raises Abort, or ConfigurationError where nobody is."""
     if not sys.stdin.isatty():
         raise ConfigurationError(f"{question.removesuffix(' Go on?')} Nobody is there to say yes: use {instead}")
-    if not typer.confirm(question):
-        raise typer.Abort
+    if not click.confirm(question):
+        raise click.Abort
 
 
 def _tell(many: ActOnMany, act: Act, source: Location) -> None:

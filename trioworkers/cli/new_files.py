@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import typer
+import click
 
 from trioworkers.errors import ConfigurationError, WrongUsage
 
@@ -96,7 +96,7 @@ _TAKEN = {
     "rich",
     "trio",
     "trioworkers",
-    "typer",
+    "click",
 }
 
 
@@ -119,6 +119,6 @@ def write_new(name: str) -> None:
                 file.write(text.format(name=name))
         except OSError as error:
             raise ConfigurationError(f"{path}: {error.strerror}") from error
-    typer.echo(f"wrote {' and '.join(map(str, files))}")
-    typer.echo(f"  trioworkers dev {name}.py                run it; then, in another terminal:")
-    typer.echo("  trioworkers enqueue default add 1 2")
+    click.echo(f"wrote {' and '.join(map(str, files))}")
+    click.echo(f"  trioworkers dev {name}.py                run it; then, in another terminal:")
+    click.echo("  trioworkers enqueue default add 1 2")

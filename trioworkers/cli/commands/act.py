@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Namespace, Queue, Redis, Wheres
+from trioworkers.cli.commands.parameters import Argument, Option
 from trioworkers.wire.places import places_for, shown
 
 if TYPE_CHECKING:
@@ -19,26 +20,22 @@ if TYPE_CHECKING:
 
 Jids = Annotated[
     list[str] | None,
-    typer.Argument(
+    Argument(
         metavar="[JID]...",
         help="Jobs in any place: a jid, or the beginning of a random jid (6 characters or more, if only one job has it).",
-        autocompletion=complete("jids"),
+        complete=complete("jids"),
     ),
 ]
 In = Annotated[
     str | None,
-    typer.Option(
-        "--in", metavar="PLACE", help=f"Where: {shown(places_for('delete'))}.", autocompletion=complete("places")
-    ),
+    Option("--in", metavar="PLACE", help=f"Where: {shown(places_for('delete'))}.", complete=complete("places")),
 ]
-All = Annotated[bool, typer.Option("--all", help="All jobs in that place.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say how many jobs it would be.")]
+All = Annotated[bool, Option("--all", help="All jobs in that place.")]
+Yes = Annotated[bool, Option("--yes", "-y", help="Don't ask.")]
+DryRun = Annotated[bool, Option("--dry-run", "-n", help="Only say how many jobs it would be.")]
 To = Annotated[
     str | None,
-    typer.Option(
-        "--to", metavar="QUEUE", help="Into this queue instead of their own.", autocompletion=complete("queues")
-    ),
+    Option("--to", metavar="QUEUE", help="Into this queue instead of their own.", complete=complete("queues")),
 ]
 
 
@@ -184,7 +181,7 @@ def _act(
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
 
     if sum(map(bool, (jids, where, all_))) != 1 or (jids and in_):
-        raise typer.BadParameter("which jobs? Give JIDs, or --where FILTER, or --all; one of these")
+        raise click.BadParameter("which jobs? Give JIDs, or --where FILTER, or --all; one of these")
     source = None if jids else location_of(in_, act)
     chosen = Chosen(jids or (), source, parse_where(where or ()), yes, dry_run)
     in_session(lambda session: act_on(session, act, chosen), redis, namespace)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+import click
 
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Json, Limit, Namespace, Redis
+from trioworkers.cli.commands.parameters import Argument
 
 
 @examples(
@@ -34,7 +35,7 @@ def batches(*, limit: Limit = 25, json: Json = False, redis: Redis = None, names
 def batch(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="[cancel|retry] BATCH", help="The id of a batch, alone or after cancel or retry."),
+        Argument(metavar="[cancel|retry] BATCH", help="The id of a batch, alone or after cancel or retry."),
     ],
     *,
     json: Json = False,
@@ -57,4 +58,4 @@ def batch(
         case [name]:
             in_session(lambda session: batch_list.show(session, name, as_json=json), redis, namespace)
         case _:
-            raise typer.BadParameter("BATCH, cancel BATCH or retry BATCH")
+            raise click.BadParameter("BATCH, cancel BATCH or retry BATCH")

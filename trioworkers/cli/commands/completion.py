@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import click
 
-import typer
-
-Complete = Callable[[typer.Context, str], list[str]]
+from trioworkers.cli.commands.parameters import Complete
 
 
 def complete(what: str) -> Complete:
-    """A completer of typer's. `what`: a function of suggestions.py."""
+    """A completer. `what`: a function of suggestions.py."""
 
-    def completed(ctx: typer.Context, incomplete: str) -> list[str]:
+    def completed(ctx: click.Context, incomplete: str) -> list[str]:
         from trioworkers.cli import suggestions  # noqa: PLC0415 - dear to import
 
         given = ctx.params

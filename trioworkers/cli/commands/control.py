@@ -4,48 +4,45 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import JID_HELP, Namespace, Redis
+from trioworkers.cli.commands.parameters import Argument, Option
 
 if TYPE_CHECKING:
     from trioworkers.wire.control_messages import Fate
 
-Queues = Annotated[
-    list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Queues.", autocompletion=complete("queues"))
-]
-Paused = Annotated[
-    list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Queues.", autocompletion=complete("paused_queues"))
-]
+Queues = Annotated[list[str] | None, Argument(metavar="[QUEUE]...", help="Queues.", complete=complete("queues"))]
+Paused = Annotated[list[str] | None, Argument(metavar="[QUEUE]...", help="Queues.", complete=complete("paused_queues"))]
 Classes = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--class",
         metavar="CLASS",
         help="A class instead; may be repeated.",
-        autocompletion=complete("classes"),
+        complete=complete("classes"),
     ),
 ]
 PausedClasses = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--class",
         metavar="CLASS",
         help="A class instead; may be repeated.",
-        autocompletion=complete("paused_classes"),
+        complete=complete("paused_classes"),
     ),
 ]
 Processes = Annotated[
     list[str] | None,
-    typer.Argument(
+    Argument(
         metavar="[PROCESS]...",
         help="A process id, or the beginning of an identity (see `trioworkers ps`).",
-        autocompletion=complete("processes"),
+        complete=complete("processes"),
     ),
 ]
-Everyone = Annotated[bool, typer.Option("--all", help="All processes that there are now.")]
+Everyone = Annotated[bool, Option("--all", help="All processes that there are now.")]
 
 
 @examples(
@@ -53,10 +50,10 @@ Everyone = Annotated[bool, typer.Option("--all", help="All processes that there 
     ("trioworkers cancel 0b5f2d6c1f9b4a3e8d7c6b5a --requeue", "stop it; it runs again soon, maybe elsewhere"),
 )
 def cancel(
-    jid: Annotated[str, typer.Argument(metavar="JID", help=JID_HELP, autocompletion=complete("running_jids"))],
+    jid: Annotated[str, Argument(metavar="JID", help=JID_HELP, complete=complete("running_jids"))],
     *,
-    discard: Annotated[bool, typer.Option("--discard", help="Forget the job.")] = False,
-    requeue: Annotated[bool, typer.Option("--requeue", help="Put it back into its queue.")] = False,
+    discard: Annotated[bool, Option("--discard", help="Forget the job.")] = False,
+    requeue: Annotated[bool, Option("--requeue", help="Put it back into its queue.")] = False,
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
@@ -70,7 +67,7 @@ def cancel(
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
     if discard and requeue:
-        raise typer.BadParameter("either --discard or --requeue")
+        raise click.BadParameter("either --discard or --requeue")
     then: Fate = "discard" if discard else "requeue" if requeue else "bury"
     in_session(lambda session: control_workers.cancel(session, jid, then), redis, namespace)
 
@@ -110,7 +107,7 @@ def resume(
 
 def _need(queues: list[str] | None, classes: list[str] | None) -> None:
     if not queues and not classes:
-        raise typer.BadParameter("what? Give a QUEUE, or --class CLASS")
+        raise click.BadParameter("what? Give a QUEUE, or --class CLASS")
 
 
 @examples(("trioworkers quiet w1", "before a deploy"), ("trioworkers quiet --all", "all processes"))
@@ -147,4 +144,4 @@ def stop(
 
 def _need_one(processes: list[str] | None, everyone: bool) -> None:
     if bool(processes) == everyone:
-        raise typer.BadParameter("which? Give a PROCESS, or --all")
+        raise click.BadParameter("which? Give a PROCESS, or --all")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import typer
+import click
 
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Json, Namespace, Redis, a_number
+from trioworkers.cli.commands.parameters import Argument, Option
 
 Action = Literal["show", "history", "run", "pause", "resume", "explain", "create", "delete"]
 
@@ -25,32 +26,32 @@ Action = Literal["show", "history", "run", "pause", "resume", "explain", "create
 def cron(
     action: Annotated[
         Action | None,
-        typer.Argument(metavar="[ACTION]", help="show, history, run, pause, resume, explain, create or delete."),
+        Argument(metavar="[ACTION]", help="show, history, run, pause, resume, explain, create or delete."),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="[NAME]",
             help="QUEUE/CLASS, the class, or the name of the entry. With explain: an expression.",
-            autocompletion=complete("periodic"),
+            complete=complete("periodic"),
         ),
     ] = None,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[EXPRESSION QUEUE CLASS [ARG]...]", help="With create: when, and which job."),
+        Argument(metavar="[EXPRESSION QUEUE CLASS [ARG]...]", help="With create: when, and which job."),
     ] = None,
     *,
-    tz: Annotated[str, typer.Option(help="With explain and create: an IANA zone.")] = "UTC",
+    tz: Annotated[str, Option(help="With explain and create: an IANA zone.")] = "UTC",
     missed: Annotated[
-        Literal["one", "all", "skip"], typer.Option(help="With create: which missed ticks are sent later.")
+        Literal["one", "all", "skip"], Option(help="With create: which missed ticks are sent later.")
     ] = "one",
     overlap: Annotated[
-        Literal["allow", "skip", "wait"], typer.Option(help="With create: whether a run may begin while another runs.")
+        Literal["allow", "skip", "wait"], Option(help="With create: whether a run may begin while another runs.")
     ] = "allow",
     jitter: Annotated[
-        float, typer.Option(min=0, callback=a_number, help="With create: run it up to so many seconds later.")
+        float, Option(min=0, callback=a_number, help="With create: run it up to so many seconds later.")
     ] = 0.0,
-    active_job: Annotated[bool, typer.Option("--active-job", help="With create: a job of Rails' ActiveJob.")] = False,
+    active_job: Annotated[bool, Option("--active-job", help="With create: a job of Rails' ActiveJob.")] = False,
     json: Json = False,
     redis: Redis = None,
     namespace: Namespace = None,
@@ -69,9 +70,9 @@ def cron(
         in_session(lambda session: what.entries(session, as_json=json), redis, namespace)
         return
     if name is None:
-        raise typer.BadParameter("which? Give an EXPRESSION" if action == "explain" else "which? Give a NAME")
+        raise click.BadParameter("which? Give an EXPRESSION" if action == "explain" else "which? Give a NAME")
     if words and action != "create":
-        raise typer.BadParameter(f"{words[0]!r}: one NAME is enough")
+        raise click.BadParameter(f"{words[0]!r}: one NAME is enough")
     if action == "explain":
         what.explain(name, tz, as_json=json)
     elif action == "create":

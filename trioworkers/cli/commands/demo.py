@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.parameters import Option
 
 
 @examples(("trioworkers demo", "needs nothing: it brings its own Redis"))
 def demo(
     *,
-    redis: Annotated[
-        str, typer.Option(help="Use this Redis instead of a private one. It should be empty.")
-    ] = "embedded:",
+    redis: Annotated[str, Option(help="Use this Redis instead of a private one. It should be empty.")] = "embedded:",
 ) -> None:
     """Show a worker at work, on 2,050 jobs.
 

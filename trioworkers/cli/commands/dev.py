@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from click.exceptions import Exit
 
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import LogFormat, LogLevel, Target
+from trioworkers.cli.commands.parameters import Option
 
 
 @examples(
@@ -21,18 +22,18 @@ def dev(
     *,
     redis: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded:[DIRECTORY]. Default: what the App says, REDIS_URL, "
             "redis://localhost:6379/0 if one answers there, or a new one."
         ),
     ] = None,
     watch: Annotated[
         list[Path] | None,
-        typer.Option(help="Also restart when Python files in this directory change. May be given several times."),
+        Option(help="Also restart when Python files in this directory change. May be given several times."),
     ] = None,
     shutdown_timeout: Annotated[
         float,
-        typer.Option(help="Seconds that running jobs have to end at a restart. Then they go back to their queue."),
+        Option(help="Seconds that running jobs have to end at a restart. Then they go back to their queue."),
     ] = 1.0,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
@@ -52,4 +53,4 @@ def dev(
     check_url(redis, "--redis")
     check_options(shutdown_timeout=shutdown_timeout)
     configure_logging(log_format, log_level)
-    raise typer.Exit(develop(Wishes(target, redis, tuple(watch or ()), shutdown_timeout, log_format, log_level)))
+    raise Exit(develop(Wishes(target, redis, tuple(watch or ()), shutdown_timeout, log_format, log_level)))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from click.exceptions import Exit
 
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Json, Namespace, Redis, a_number
+from trioworkers.cli.commands.parameters import Argument, Option
 
 
 @examples(
@@ -19,22 +20,22 @@ from trioworkers.cli.commands.options import Json, Namespace, Redis, a_number
 def doctor(
     target: Annotated[
         str | None,
-        typer.Argument(metavar="TARGET", help="An App, as for `run`. It is checked, too, and so is its Redis."),
+        Argument(metavar="TARGET", help="An App, as for `run`. It is checked, too, and so is its Redis."),
     ] = None,
     *,
     redis: Redis = None,
     namespace: Namespace = None,
     grace: Annotated[
         float | None,
-        typer.Option(min=0, callback=a_number, help="Seconds between the signal that stops the worker and the kill."),
+        Option(min=0, callback=a_number, help="Seconds between the signal that stops the worker and the kill."),
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="A file that says these seconds and is checked, too: a Kubernetes manifest, a systemd unit, a compose file or a Dockerfile."
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings also give exit status 1.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Warnings also give exit status 1.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong, and what to do about it.
@@ -48,4 +49,4 @@ def doctor(
     show(findings, as_json=as_json)
     bad = ("problem", "warning") if strict else ("problem",)
     if any(finding.level in bad for finding in findings):
-        raise typer.Exit(1)
+        raise Exit(1)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Redis, a_number
+from trioworkers.cli.commands.parameters import Argument, Option
 
 
 @examples(
@@ -33,7 +32,7 @@ def watch(jid: Jid, *, json: Json = False, redis: Redis = None, namespace: Names
 def result(
     jid: Jid,
     *,
-    wait: Annotated[float, typer.Option(min=0, callback=a_number, help="Seconds to wait for its end.")] = 0.0,
+    wait: Annotated[float, Option(min=0, callback=a_number, help="Seconds to wait for its end.")] = 0.0,
     redis: Redis = None,
     namespace: Namespace = None,
 ) -> None:
@@ -53,7 +52,7 @@ def result(
     ("trioworkers finished ImportJob --json --limit 0 | jq .took", "for scripts"),
 )
 def finished(
-    job_class: Annotated[str | None, typer.Argument(metavar="CLASS", help="The class of the jobs.")] = None,
+    job_class: Annotated[str | None, Argument(metavar="CLASS", help="The class of the jobs.")] = None,
     *,
     limit: Limit = 25,
     json: Json = False,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
+import click
 
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Namespace, Queue, Redis, a_number
+from trioworkers.cli.commands.parameters import Argument, Option
 
 
 @examples(
@@ -20,21 +21,19 @@ from trioworkers.cli.commands.options import Namespace, Queue, Redis, a_number
 )
 def enqueue(
     queue: Queue,
-    job_class: Annotated[
-        str, typer.Argument(metavar="CLASS", help="The job's class.", autocompletion=complete("classes"))
-    ],
+    job_class: Annotated[str, Argument(metavar="CLASS", help="The job's class.", complete=complete("classes"))],
     args: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARG]...", help="Its arguments: JSON, or a string if it isn't.")
+        list[str] | None, Argument(metavar="[ARG]...", help="Its arguments: JSON, or a string if it isn't.")
     ] = None,
     *,
     redis: Redis = None,
     namespace: Namespace = None,
     delay: Annotated[
-        float | None, typer.Option("--in", min=0, callback=a_number, help="Run it so many seconds from now.")
+        float | None, Option("--in", min=0, callback=a_number, help="Run it so many seconds from now.")
     ] = None,
-    active_job: Annotated[bool, typer.Option("--active-job", help="Send it as a job of Rails' ActiveJob.")] = False,
+    active_job: Annotated[bool, Option("--active-job", help="Send it as a job of Rails' ActiveJob.")] = False,
     keywords: Annotated[
-        list[str] | None, typer.Option("--with", metavar="NAME=ARG", help="A keyword argument of an ActiveJob job.")
+        list[str] | None, Option("--with", metavar="NAME=ARG", help="A keyword argument of an ActiveJob job.")
     ] = None,
 ) -> None:
     """Enqueue one job and print its jid.
@@ -56,7 +55,7 @@ def parse_keyword(text: str) -> tuple[str, Any]:
     """The name, and the argument as below. Raises BadParameter without a name."""
     name, found, argument = text.partition("=")
     if not name or not found:
-        raise typer.BadParameter(f"a keyword argument is NAME=ARG, not {text!r}")
+        raise click.BadParameter(f"a keyword argument is NAME=ARG, not {text!r}")
     return name, parse_argument(argument)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import typer
+import click
 
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Json, Namespace, Redis, a_number
+from trioworkers.cli.commands.parameters import Argument, Option
 
 Action = Literal["show", "set", "close", "open", "reset"]
 
@@ -21,28 +22,22 @@ Action = Literal["show", "set", "close", "open", "reset"]
     ("trioworkers limits reset crm", "back to what the code says"),
 )
 def limits(
-    action: Annotated[
-        Action | None, typer.Argument(metavar="[ACTION]", help="show, set, close, open or reset.")
-    ] = None,
+    action: Annotated[Action | None, Argument(metavar="[ACTION]", help="show, set, close, open or reset.")] = None,
     name: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="[LIMIT]",
             help="The name of a limit. crm:7 is crm for the value 7 only. @mail is the limit of the queue mail.",
-            autocompletion=complete("limits"),
+            complete=complete("limits"),
         ),
     ] = None,
     *,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000_000, help="With set: how many run at once.")
-    ] = None,
-    rate: Annotated[str | None, typer.Option(help="With set: how many start, like 100/s or 5/10s.")] = None,
-    burst: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000_000, help="With set: how many may start at once.")
-    ] = None,
+    concurrency: Annotated[int | None, Option(min=1, max=1_000_000_000, help="With set: how many run at once.")] = None,
+    rate: Annotated[str | None, Option(help="With set: how many start, like 100/s or 5/10s.")] = None,
+    burst: Annotated[int | None, Option(min=1, max=1_000_000_000, help="With set: how many may start at once.")] = None,
     seconds: Annotated[
         float | None,
-        typer.Option("--for", min=0.001, max=86_400, callback=a_number, help="With close: seconds, a day at most."),
+        Option("--for", min=0.001, max=86_400, callback=a_number, help="With close: seconds, a day at most."),
     ] = None,
     json: Json = False,
     redis: Redis = None,
@@ -61,7 +56,7 @@ def limits(
         in_session(lambda session: what.limits(session, as_json=json), redis, namespace)
         return
     if name is None:
-        raise typer.BadParameter("which? Give a LIMIT")
+        raise click.BadParameter("which? Give a LIMIT")
     if action == "show":
         in_session(lambda session: what.one_limit(session, name, as_json=json), redis, namespace)
         return
@@ -80,15 +75,15 @@ def _between_s(rate: str | None) -> float | None:
     try:
         return None if rate is None else interval_s(rate)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise click.BadParameter(str(error)) from None
 
 
 def _check(action: Action | None, numbers: tuple[object, ...], seconds: float | None) -> None:
     """Raises BadParameter for options that don't go with what is to be done."""
     given = any(each is not None for each in numbers)
     if action == "set" and not given:
-        raise typer.BadParameter("set to what? Give --concurrency, --rate or --burst")
+        raise click.BadParameter("set to what? Give --concurrency, --rate or --burst")
     if action != "set" and given:
-        raise typer.BadParameter("--concurrency, --rate and --burst go with set")
+        raise click.BadParameter("--concurrency, --rate and --burst go with set")
     if action != "close" and seconds is not None:
-        raise typer.BadParameter("--for goes with close")
+        raise click.BadParameter("--for goes with close")

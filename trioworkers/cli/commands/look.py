@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-import typer
-
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Jid, Json, Limit, Namespace, Queue, Redis, Wheres, a_number
+from trioworkers.cli.commands.parameters import Argument, Option
 from trioworkers.wire.places import Location, Place, all_places
 
 
@@ -21,16 +20,16 @@ from trioworkers.wire.places import Location, Place, all_places
 def ps(
     process: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="PROCESS",
             help="Only this process: its process id, or the beginning of its identity.",
-            autocompletion=complete("processes"),
+            complete=complete("processes"),
         ),
     ] = None,
     *,
     tree: Annotated[
         bool,
-        typer.Option("--tree", help="Ask our workers in which line each job waits. They have 3 seconds to answer."),
+        Option("--tree", help="Ask our workers in which line each job waits. They have 3 seconds to answer."),
     ] = False,
     limit: Limit = 25,
     json: Json = False,
@@ -174,8 +173,8 @@ def show(
 )
 def stats(
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, with rates, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.1, callback=a_number, help="Seconds between two looks.")] = 1.0,
+    watch: Annotated[bool, Option("--watch", help="Show it again and again, with rates, until Ctrl-C.")] = False,
+    every: Annotated[float, Option(min=0.1, callback=a_number, help="Seconds between two looks.")] = 1.0,
     json: Json = False,
     redis: Redis = None,
     namespace: Namespace = None,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from trioworkers.cli.commands.examples import examples
+from trioworkers.cli.commands.parameters import Argument
 
 
 @examples(
@@ -14,7 +13,7 @@ from trioworkers.cli.commands.examples import examples
     ("trioworkers new shop", "writes shop.py and test_shop.py"),
 )
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The module's name.")] = "app",
+    name: Annotated[str, Argument(metavar="NAME", help="The module's name.")] = "app",
 ) -> None:
     """Write a first file with handlers, and its test.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Json, Limit, Namespace, Redis
+from trioworkers.cli.commands.parameters import Argument, Option
 
 
 @examples(
@@ -18,15 +17,11 @@ from trioworkers.cli.commands.options import Json, Limit, Namespace, Redis
     ("trioworkers outboxes skip eu > job.jsonl", "give up the first, which can't go"),
 )
 def outboxes(
-    action: Annotated[
-        str | None, typer.Argument(metavar="[show|export|skip]", help="What to do with one outbox.")
-    ] = None,
-    shard: Annotated[str | None, typer.Argument(metavar="[SHARD]", help="The shard for which it waits.")] = None,
+    action: Annotated[str | None, Argument(metavar="[show|export|skip]", help="What to do with one outbox.")] = None,
+    shard: Annotated[str | None, Argument(metavar="[SHARD]", help="The shard for which it waits.")] = None,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="export: a file instead of standard output.")
-    ] = None,
+    yes: Annotated[bool, Option("--yes", "-y", help="Don't ask.")] = False,
+    output: Annotated[Path | None, Option("--output", "-o", help="export: a file instead of standard output.")] = None,
     limit: Limit = 25,
     json: Json = False,
     redis: Redis = None,

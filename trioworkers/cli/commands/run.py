@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import typer
+from click.exceptions import Exit
 
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import LogFormat, LogLevel, Target
+from trioworkers.cli.commands.parameters import Option
 from trioworkers.cli.commands.web import ReadToken, Token
 
 
@@ -35,28 +36,28 @@ def run(
     *,
     redis: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="redis://, rediss://, redis+sentinel://, redis+cluster://, unix:// or embedded:[DIRECTORY]. Default: what the App says."
         ),
     ] = None,
-    process_id: Annotated[str | None, typer.Option(help="A name that this worker keeps after a restart.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="A text before all keys in Redis.")] = None,
+    process_id: Annotated[str | None, Option(help="A name that this worker keeps after a restart.")] = None,
+    namespace: Annotated[str | None, Option(help="A text before all keys in Redis.")] = None,
     shutdown_timeout: Annotated[
-        float | None, typer.Option(help="Seconds that running jobs have to end when the worker is stopped.")
+        float | None, Option(help="Seconds that running jobs have to end when the worker is stopped.")
     ] = None,
     lease: Annotated[
-        float | None, typer.Option(help="If the worker is silent for so many seconds, others take over its jobs.")
+        float | None, Option(help="If the worker is silent for so many seconds, others take over its jobs.")
     ] = None,
     unknown: Annotated[
         Literal["retry", "dead", "leave"] | None,
-        typer.Option(help="What becomes of jobs whose class has no handler. Default: what the App says, or retry."),
+        Option(help="What becomes of jobs whose class has no handler. Default: what the App says, or retry."),
     ] = None,
     strict: Annotated[
-        bool | None, typer.Option("--strict", help="Don't run on a queue from which another kind of worker fetches.")
+        bool | None, Option("--strict", help="Don't run on a queue from which another kind of worker fetches.")
     ] = None,
     web: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="HOST:PORT",
             help="Also serve the dashboard, in a separate thread (with --processes: a separate process); see `trioworkers web`.",
         ),
@@ -65,25 +66,25 @@ def run(
     web_read_token: ReadToken = None,
     queues: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="LIST",
             help="Serve only these queues of the App: critical,default. With --concurrency: in this order. critical=6,default=3: by weight.",
         ),
     ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(metavar="N", help="With --queues: the number of jobs at once for all of them, in one capsule."),
+        Option(metavar="N", help="With --queues: the number of jobs at once for all of them, in one capsule."),
     ] = None,
     capsule: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="NAME[=N[:LIST]]",
             help="Serve this capsule of the App. io=50: with 50 slots. io=50:critical=6,default=3: with these queues. May be given several times.",
         ),
     ] = None,
     processes: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="N",
             envvar="TRIOWORKERS_PROCESSES",
             help="Run so many worker processes, and watch over them. auto: one for each core. 0.5x: half as many as cores.",
@@ -91,11 +92,11 @@ def run(
     ] = None,
     max_rss: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="With --processes: replace a process that uses more memory (600M, 1.5G)."),
+        Option(metavar="SIZE", help="With --processes: replace a process that uses more memory (600M, 1.5G)."),
     ] = None,
     health: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Answer probes at this address: /live, /ready, /drained."),
+        Option(metavar="HOST:PORT", help="Answer probes at this address: /live, /ready, /drained."),
     ] = None,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
@@ -129,4 +130,4 @@ def run(
         log_level=log_level,
     )
     if status := start(asked):
-        raise typer.Exit(status)
+        raise Exit(status)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+import click
 
 from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Namespace, Redis, Wheres
+from trioworkers.cli.commands.parameters import Argument, Option
 from trioworkers.wire.places import places_for, shown
 
 
@@ -22,15 +23,13 @@ from trioworkers.wire.places import places_for, shown
 def export(
     place: Annotated[
         str,
-        typer.Argument(
-            metavar="PLACE", help=f"{shown(places_for('export'))}; or cron.", autocompletion=complete("places")
-        ),
+        Argument(metavar="PLACE", help=f"{shown(places_for('export'))}; or cron.", complete=complete("places")),
     ],
     *,
     where: Wheres = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A file. It appears when it is complete. Default: standard output."),
+        Option("-o", "--output", help="A file. It appears when it is complete. Default: standard output."),
     ] = None,
     redis: Redis = None,
     namespace: Namespace = None,
@@ -48,7 +47,7 @@ def export(
 
     if place == "cron":
         if where:
-            raise typer.BadParameter("--where chooses jobs, and cron has none")
+            raise click.BadParameter("--where chooses jobs, and cron has none")
         in_session(lambda session: json_lines.export_periodic(session, output), redis, namespace)
         return
     source, wanted = json_lines.location_of(place), parse_where(where or ())
@@ -60,7 +59,7 @@ def export(
     ("zcat dead.jsonl.gz | trioworkers import -", "from a pipe"),
 )
 def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What `export` wrote; - for standard input.")],
+    file: Annotated[str, Argument(metavar="FILE", help="What `export` wrote; - for standard input.")],
     *,
     redis: Redis = None,
     namespace: Namespace = None,

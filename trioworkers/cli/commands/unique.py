@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Json, Limit, Namespace, Redis
+from trioworkers.cli.commands.parameters import Argument, Option
 
 
 @examples(
@@ -19,10 +18,10 @@ from trioworkers.cli.commands.options import Json, Limit, Namespace, Redis
     ),
 )
 def unique(
-    action: Annotated[str | None, typer.Argument(metavar="[show|release]", help="What to do with one lock.")] = None,
-    key: Annotated[str | None, typer.Argument(metavar="[LOCK]", help="The lock, as `unique` lists it.")] = None,
+    action: Annotated[str | None, Argument(metavar="[show|release]", help="What to do with one lock.")] = None,
+    key: Annotated[str | None, Argument(metavar="[LOCK]", help="The lock, as `unique` lists it.")] = None,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Don't ask.")] = False,
     limit: Limit = 25,
     json: Json = False,
     redis: Redis = None,

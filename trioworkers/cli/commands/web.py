@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Namespace, Redis
+from trioworkers.cli.commands.parameters import Argument, Option
 
 Token = Annotated[
     str | None,
-    typer.Option(
+    Option(
         envvar="TRIOWORKERS_WEB_TOKEN",
         show_default=False,
         help="The password of its login, 16 characters or more. Better set the variable: other users can read a command line.",
@@ -19,7 +18,7 @@ Token = Annotated[
 ]
 ReadToken = Annotated[
     str | None,
-    typer.Option(envvar="TRIOWORKERS_WEB_READ_TOKEN", show_default=False, help="A second password, only for looking."),
+    Option(envvar="TRIOWORKERS_WEB_READ_TOKEN", show_default=False, help="A second password, only for looking."),
 ]
 
 
@@ -33,18 +32,18 @@ ReadToken = Annotated[
 )
 def web(
     target: Annotated[
-        str | None, typer.Argument(metavar="TARGET", help="An App, as for `run`. The dashboard shows its Redis.")
+        str | None, Argument(metavar="TARGET", help="An App, as for `run`. The dashboard shows its Redis.")
     ] = None,
     *,
     bind: Annotated[
-        str, typer.Option(help="HOST:PORT. An address that other machines reach needs a token.")
+        str, Option(help="HOST:PORT. An address that other machines reach needs a token.")
     ] = "127.0.0.1:8090",
     token: Token = None,
     read_token: ReadToken = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="No buttons for anybody.")] = False,
+    read_only: Annotated[bool, Option("--read-only", help="No buttons for anybody.")] = False,
     host: Annotated[
         list[str] | None,
-        typer.Option(help="A host name that requests may use. May be given several times. Default: any."),
+        Option(help="A host name that requests may use. May be given several times. Default: any."),
     ] = None,
     redis: Redis = None,
     namespace: Namespace = None,
