@@ -265,7 +265,7 @@ async def apply(bench: Bench, effects: Any) -> None:
 
 APPLY = Script(
     "apply",
-    "".join(_prelude(each) for each in ENDS) + "apply(ARGV[1], cmsgpack.unpack(ARGV[2])) return 1",
+    [*map(_prelude, ENDS), b"apply(ARGV[1], cmsgpack.unpack(ARGV[2])) return 1"],
     args=("own", "effects"),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import attrs
@@ -15,19 +15,28 @@ ENDS = ("send", "limits", "unique", "graphs", "batches", "runs", "effects")
 _PRELUDES = Path(__file__).parent.parent / "preludes"  # importlib.resources would bring in half of what reads zip files
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Script:
-    """One script: what we call it, its text, and the names of its KEYS and ARGV; `*name` stands for any number at the end."""
+    """One script: what we call it, what its text is put together from, and the names of its KEYS and ARGV; `*name` stands for any number at the end.
+
+    There are fifty scripts, and most begin with the same preludes. Whole, they would be 3 MB in each process. A text is made when it is asked for, which is
+    once for the digest, and when a server doesn't have the script. All files are read at the start: they may be another version's later.
+    """
 
     name: str
-    text: str = attrs.field(repr=False)
+    parts: Sequence[bytes] = attrs.field(repr=False)
     keys: Sequence[str] = ()
     args: Sequence[str] = ()
-    sha: str = attrs.field(init=False)
 
-    @sha.default
-    def _digest(self) -> str:
-        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+    @property
+    def text(self) -> str:
+        """As it is sent."""
+        return b"".join(self.parts).decode()
+
+    @cached_property
+    def sha(self) -> str:
+        """By which a server knows it."""
+        return hashlib.sha1(b"".join(self.parts), usedforsecurity=False).hexdigest()
 
 
 def script(
@@ -37,14 +46,14 @@ def script(
 
     In it KEYS and ARGV have the names that are given here; of `*payloads` it knows `before_payloads`, how many others come first.
     """
-    shared = "".join(_prelude(each) for each in preludes)
-    text = f"{shared}{_named('KEYS', keys)}{_named('ARGV', args)}{Path(caller).with_name(f'{name}.lua').read_text()}"
-    return Script(name.replace("_", " "), text, tuple(keys), tuple(args))
+    named = f"{_named('KEYS', keys)}{_named('ARGV', args)}".encode()
+    own = Path(caller).with_name(f"{name}.lua").read_bytes()
+    return Script(name.replace("_", " "), (*map(_prelude, preludes), named, own), tuple(keys), tuple(args))
 
 
 @cache
-def _prelude(name: str) -> str:
-    return (_PRELUDES / f"{name}.lua").read_text()
+def _prelude(name: str) -> bytes:
+    return (_PRELUDES / f"{name}.lua").read_bytes()
 
 
 def _named(table: str, names: Sequence[str]) -> str:
