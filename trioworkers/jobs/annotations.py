@@ -36,7 +36,7 @@ class Makeup:
 
     `native`: what only msgspec reads; `foreign`: what only pydantic reads; `model`: a pydantic model, which either can. `fields`: whether there
     are classes with fields; `keys`: whether there are dicts whose keys aren't texts; `names`: of the fields of pydantic's classes;
-    `unobeyed`: what msgspec would leave out.
+    `enums`: those that are no numbers or texts themselves; `unobeyed`: what msgspec would leave out.
     """
 
     native: str | None = None
@@ -45,6 +45,7 @@ class Makeup:
     fields: bool = False
     keys: bool = False
     names: set[str] = attrs.field(factory=set)
+    enums: set[type] = attrs.field(factory=set)
     unobeyed: str | None = None
     _seen: set[Any] = attrs.field(factory=set)
 
@@ -103,6 +104,8 @@ class Makeup:
         elif hasattr(kind, "__get_pydantic_core_schema__") or hasattr(kind, "__pydantic_validator__"):
             self.foreign = self.foreign or f"pydantic's {kind.__name__}"
             self._pydantic_fields(kind)
+        elif issubclass(kind, enum.Enum) and not issubclass(kind, int | str):
+            self.enums.add(kind)
         elif any(hasattr(kind, mark) for mark in _FIELD_MARKS) or typing.is_typeddict(kind):
             self.fields = True
             self._own_fields(kind)

@@ -38,6 +38,7 @@ class Conversion:
         found = makeup(annotation)
         self._str_keys = found.keys or found.fields
         self._names = frozenset(found.names)
+        self._enums = frozenset(found.enums)
         self.by_pydantic = found.by_pydantic
         if self.by_pydantic:
             self._adapter = _adapter(annotation)
@@ -72,7 +73,7 @@ class Conversion:
         if self.by_pydantic:
             return  # which looks itself when it writes
         try:
-            self._take(value)
+            self._take(_with_values(value, self._enums) if self._enums else value)
         except Exception as error:  # noqa: BLE001 - as above
             raise ValueError(told(error, self._names)) from None
 
@@ -80,7 +81,10 @@ class Conversion:
         """Whether `again`, which was read from what `value` was written as, says the same."""
         if self.by_pydantic:  # by fields: models compare what is private, too, and secrets are written as asterisks
             dump = partial(self._adapter.dump_python, serialize_as_any=True)  # what a subclass has would be lost
-            return _are_equal(dump(value), dump(again))
+            try:
+                return _are_equal(dump(value), dump(again)) and _have_same_excluded(value, again)
+            except Exception:  # noqa: BLE001 - no set can hold the fields of a model: then the models are compared
+                return _are_equal(value, again)
         return _are_equal(again, value) or self._in_order(again) == self._in_order(value)
 
     def _in_order(self, value: Any) -> Any:
@@ -95,6 +99,32 @@ def _are_equal(one: Any, other: Any) -> bool:
         return bool(one == other)
     except Exception:  # noqa: BLE001 - an array's, or a class's own comparison that fails: then what they carry is compared
         return False
+
+
+def _with_values(value: Any, enums: frozenset[type]) -> Any:
+    """`value` with the values of its members of `enums`: msgspec takes members that are texts or numbers themselves, others it only makes."""
+    if type(value) in enums:
+        return value.value
+    if isinstance(value, dict):
+        return {_with_values(key, enums): _with_values(item, enums) for key, item in value.items()}
+    for kind in (list, tuple, set, frozenset):
+        if isinstance(value, kind):
+            return kind(_with_values(item, enums) for item in value)
+    return value
+
+
+def _have_same_excluded(one: Any, other: Any) -> bool:
+    """Whether two values that pydantic writes alike have the same in fields that it leaves out (`Field(exclude=True)`)."""
+    if isinstance(one, dict):
+        return all(_have_same_excluded(item, other.get(key)) for key, item in one.items())
+    if isinstance(one, list | tuple):
+        return all(map(_have_same_excluded, one, other))
+    for name, field in (getattr(type(one), "__pydantic_fields__", None) or {}).items():
+        its, others = getattr(one, name, None), getattr(other, name, None)
+        left_out = field.exclude or getattr(field, "exclude_if", None)
+        if not (_are_equal(its, others) if left_out else _have_same_excluded(its, others)):
+            return False
+    return True
 
 
 def _adapter(annotation: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -41,15 +41,16 @@ def plain(value: Any, depth: int = 2, *, str_keys: bool = False) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item, depth + 1, str_keys=str_keys) for item in value]
     if isinstance(value, dict):
-        return {key: plain(item, depth + 1, str_keys=str_keys) for key, item in _with_text_keys(value, str_keys)}
+        return {key: plain(item, depth + 1, str_keys=str_keys) for key, item in with_text_keys(value, str_keys)}
     try:
-        return plain(_taken_apart(value), depth, str_keys=True)
+        return plain(taken_apart(value), depth, str_keys=True)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         # Without the error itself: what others' code says of a value may quote it.
         raise BadJob(f"{type(value).__name__} can't be written as JSON ({type(error).__name__})") from None
 
 
-def _with_text_keys(value: dict[Any, Any], str_keys: bool) -> Iterable[tuple[str, Any]]:
+def with_text_keys(value: Mapping[Any, Any], str_keys: bool) -> Iterable[tuple[str, Any]]:
+    """The items of a JSON object. Raises BadJob for keys that are no texts, or with `str_keys` that can't become different texts."""
     if all(isinstance(key, str) for key in value):
         return value.items()
     if not str_keys:
@@ -63,16 +64,18 @@ def _with_text_keys(value: dict[Any, Any], str_keys: bool) -> Iterable[tuple[str
     return zip(keys, value.values(), strict=True)
 
 
-def _taken_apart(value: Any) -> Any:
-    """`value` one level nearer to JSON. By fields ourselves: msgspec leaves out those of attrs classes that begin with `_`."""
+def taken_apart(value: Any, kept: tuple[type, ...] = ()) -> Any:
+    """`value` one level nearer to JSON; what msgspec finds of `kept` stays. By fields ourselves: msgspec leaves out those of attrs classes that begin with `_`, and knows no models."""
     kind: Any = type(value)
+    if isinstance(value, msgspec.Struct):
+        return _of_struct(value)
     names = _field_names(kind)
     if names is not None:
         return {name: item for name in names if (item := getattr(value, name)) is not msgspec.UNSET}
     dump = getattr(type(value), "model_dump", None)  # pydantic's models
     if dump is not None:
         return dump(value, mode="json", by_alias=True, round_trip=True, warnings="error")
-    return msgspec.to_builtins(value, str_keys=True)
+    return msgspec.to_builtins(value, builtin_types=kept, str_keys=True)
 
 
 @lru_cache(maxsize=1024)
@@ -82,3 +85,22 @@ def _field_names(kind: Any) -> tuple[str, ...] | None:
     import dataclasses  # noqa: PLC0415 - few arguments are of such classes
 
     return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+
+
+def _of_struct(value: msgspec.Struct) -> Any:
+    """A Struct's fields as its class says that they are written: renamed, with a tag, as an array, without what is usual."""
+    config = value.__struct_config__
+    fields = [(field, getattr(value, field.name)) for field in msgspec.structs.fields(value)]
+    if config.array_like:
+        return [*([] if config.tag is None else [config.tag]), *(item for _, item in fields)]
+    named = {} if config.tag is None else {config.tag_field: config.tag}
+    for field, item in fields:
+        if item is not msgspec.UNSET and not (config.omit_defaults and _is_usual(field, item)):
+            named[field.encode_name] = item
+    return named
+
+
+def _is_usual(field: msgspec.structs.FieldInfo, item: Any) -> bool:
+    if type(item) in (list, dict, set):
+        return not item and field.default_factory is type(item)
+    return item is field.default

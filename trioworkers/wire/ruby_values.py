@@ -7,7 +7,6 @@ serializer's object, the year 12000) stays the dict that it was, and goes out ag
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -15,9 +14,9 @@ from typing import Any
 from urllib.parse import quote_plus, unquote_plus, urlsplit
 
 import attrs
-import msgspec
 
 from trioworkers.errors import BadJob
+from trioworkers.wire.plain import taken_apart, with_text_keys
 
 GLOBALID_KEY = "_aj_globalid"
 SERIALIZED_KEY = "_aj_serialized"
@@ -182,8 +181,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 # ── to Ruby ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def to_ruby(value: Any) -> Any:  # noqa: C901, PLR0911 - one line for each kind of value
-    """One argument as ActiveJob encodes it. Raises BadJob for what has no form there."""
+def to_ruby(value: Any, *, str_keys: bool = False) -> Any:  # noqa: C901, PLR0911 - one line for each kind of value
+    """One argument as ActiveJob encodes it. Raises BadJob for what has no form there. `str_keys`: as `plain` has it."""
     match value:
         case Encoded():
             return value.value
@@ -205,11 +204,13 @@ def to_ruby(value: Any) -> Any:  # noqa: C901, PLR0911 - one line for each kind 
         case Decimal():
             return _encoded_decimal(value)
         case list() | tuple() | set() | frozenset():
-            return [to_ruby(item) for item in value]
+            return [to_ruby(item, str_keys=str_keys) for item in value]
         case dict():
             # With a tag it is what a custom serializer wrote, or what Python has no value for: on its way back.
-            return value if SERIALIZED_KEY in value else _hash(value, SYMBOL_KEYS_KEY, _symbols(value))
-    return to_ruby(_built_in(value))
+            if SERIALIZED_KEY in value:
+                return value
+            return _hash(value, SYMBOL_KEYS_KEY, _symbols(value), str_keys=str_keys)
+    return to_ruby(_built_in(value), str_keys=True)
 
 
 def keywords_to_ruby(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,11 +218,11 @@ def keywords_to_ruby(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return _hash(kwargs, KEYWORDS_KEY, kwargs)
 
 
-def _hash(value: Mapping[str, Any], note: str, symbols: Iterable[str]) -> dict[str, Any]:
-    for key in value:
-        if not isinstance(key, str) or key in _RESERVED:
-            raise BadJob("keys of a hash are texts, and none of ActiveJob's own")
-    return {str(key): to_ruby(item) for key, item in value.items()} | {note: [str(key) for key in symbols]}
+def _hash(value: Mapping[str, Any], note: str, symbols: Iterable[str], *, str_keys: bool = False) -> dict[str, Any]:
+    items = dict(with_text_keys(value, str_keys=str_keys))
+    if not _RESERVED.isdisjoint(items):
+        raise BadJob("a key of a hash is one of ActiveJob's own")
+    return {str(key): to_ruby(item, str_keys=str_keys) for key, item in items.items()} | {note: [*map(str, symbols)]}
 
 
 def _symbols(value: Mapping[str, Any]) -> list[str]:
@@ -270,16 +271,8 @@ def _encoded_decimal(value: Decimal) -> str:
 
 
 def _built_in(value: Any) -> Any:
-    kind = type(value)
-    if attrs.has(kind):
-        return {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
-    if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    dump = getattr(kind, "model_dump", None)  # pydantic's models
     try:
-        if dump is not None:
-            return dump(value, mode="json", by_alias=True, round_trip=True, warnings="error")
-        return msgspec.to_builtins(value, builtin_types=(datetime, date, timedelta, Decimal), str_keys=True)
+        return taken_apart(value, (datetime, date, timedelta, Decimal))
     except (TypeError, ValueError, RecursionError) as error:
         # Without the error itself: what others' code says of a value may quote it.
-        raise BadJob(f"{kind.__name__} can't be written as ActiveJob's JSON ({type(error).__name__})") from None
+        raise BadJob(f"{type(value).__name__} can't be written as ActiveJob's JSON ({type(error).__name__})") from None
