@@ -6,6 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from trioworkers import RetryAfter
+from trioworkers.errors import RateLimited
+
 
 def _boom(*_: Any, **__: Any) -> NoReturn:
     raise RuntimeError("looked at")
@@ -79,6 +82,63 @@ def _nested(depth: int) -> BaseException:
     return error
 
 
+def _doubled(times: int, *, chained: bool = False) -> BaseException:
+    """Small, but whoever visits each member has no end."""
+    error: Exception = ValueError("inmost")
+    for _ in range(times):
+        outer = ExceptionGroup("group", [error, error])
+        if chained:
+            outer.__cause__ = outer.__context__ = error
+        error = outer
+    return error
+
+
+def _turns(kind: type[BaseException], name: str, looks: int, end: type[BaseException]) -> Callable[[], BaseException]:
+    """An attribute of one of our own errors that can be looked at so many times, and then raises."""
+
+    def make() -> BaseException:
+        left = iter([5.0] * looks)
+
+        def read(_: object) -> float:
+            for value in left:
+                return value
+            raise end
+
+        turning: Any = type("Hostile", (kind,), {name: property(read, lambda *_: None)})
+        return turning(5)  # type: ignore[no-any-return]
+
+    return make
+
+
+def _waits(value: Any) -> Callable[[], BaseException]:
+    def make() -> BaseException:
+        error = RateLimited(5)
+        error.retry_after_s = value
+        return error
+
+    return make
+
+
+def _no_exception(answer: Callable[..., Any]) -> Callable[[], BaseException]:
+    return lambda: type("Hostile", (BaseException,), {"__class__": property(answer)})("no")
+
+
+def _from_file(name: object) -> Callable[[], BaseException]:
+    """Raised by code that says that it came from there."""
+
+    def make() -> BaseException:
+        names: dict[str, Any] = {}
+        exec(compile("def fail():\n    raise ValueError('no')\n", "x", "exec"), names)
+        names["fail"].__code__ = names["fail"].__code__.replace(co_filename=name, co_name=name)
+        try:
+            names["fail"]()
+        except ValueError as error:
+            return error
+        raise AssertionError
+
+    return make
+
+
 def _deep_call(left: int = 0) -> BaseException:
     try:
         return _deep_call(left + 1)
@@ -119,6 +179,9 @@ HOSTILE: dict[str, Callable[[], BaseException]] = {
     "str is no unicode": _method("__str__", lambda _: "\udc80\ud800"),
     "repr raises": _method("__repr__", _boom),
     "class raises": _property("__class__"),
+    "class raises SystemExit": _property("__class__", _raises(SystemExit)),
+    "class of no Exception raises": _no_exception(_raises(SystemExit)),
+    "class of no Exception lies": _no_exception(lambda _: KeyboardInterrupt),
     "class lies": _property("__class__", lambda _: BaseExceptionGroup),
     "cause raises": _property("__cause__"),
     "cause is no error": _property("__cause__", lambda _: 5),
@@ -138,6 +201,11 @@ HOSTILE: dict[str, Callable[[], BaseException]] = {
     "exceptions has no end": _property("exceptions", lambda self: (self, self), ExceptionGroup),
     "split raises": lambda: _with("split", _boom, BaseExceptionGroup),
     "derive raises": lambda: _with("derive", _boom, ExceptionGroup),
+    "split and derive exit": lambda: type(
+        "Hostile", (BaseExceptionGroup,), dict.fromkeys(("split", "derive", "subgroup"), _raises(SystemExit))
+    )("no", [ValueError("inner"), KeyboardInterrupt()]),
+    "group of twice the one before": lambda: _doubled(60),
+    "follows from twice the one before": lambda: _doubled(45, chained=True),
     "group nested deep": lambda: _nested(20_000),
     "group of many": lambda: ExceptionGroup("many", [ValueError("x" * 100)] * 200_000),
     "follows from many": lambda: _chain(100_000),
@@ -147,6 +215,23 @@ HOSTILE: dict[str, Callable[[], BaseException]] = {
     "ImportError with a property": lambda: type("Hostile", (ImportError,), {"name": property(_boom)})("no"),
     "AttributeError of an odd object": lambda: AttributeError("no", name="x", obj=MetaClass),
     "args are odd": lambda: Exception(_Text("a"), object(), MetaClass),
+    "file has no end": _from_file("/dev/zero"),
+    "file is a text of its own kind": _from_file(_Text("x.py")),
     "long line": lambda: eval(compile("(lambda: ValueError('no'))()", "f" * 1_000_000, "eval")),
 }
+
+HOSTILE_WAITS: dict[str, Callable[[], BaseException]] = {
+    "wait is negative": _waits(-5e300),
+    "wait has no end": _waits(float("inf")),
+    "wait is a long integer": _waits(10**400),
+    "wait is no number": _waits(object()),
+    **{
+        f"{name} can be read {looks} times, then {end.__name__}": _turns(kind, name, looks, end)
+        for kind, name in ((RateLimited, "retry_after_s"), (RetryAfter, "delay_s"))
+        for looks in range(4)
+        for end in (ZeroDivisionError, SystemExit)
+    },
+}
+"""Of those that steer their jobs."""
+
 assert sys.version_info >= (3, 11)

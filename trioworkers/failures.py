@@ -17,6 +17,8 @@ from typing import Any
 
 import msgspec
 
+from trioworkers.stacks import without_unreadable
+
 MAX_MESSAGE = 10_000
 MAX_NAME = 200
 MAX_LEAVES = 1000
@@ -67,6 +69,18 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         if not waiting:
             return
         yield waiting.pop()
+
+
+def is_small(error: BaseException) -> bool:
+    """Whether a group may be taken apart by Python, which visits a member as often as it meets it: sixty groups of twice the one before take it for ever."""
+    waiting = [error]
+    for _ in range(MAX_LEAVES):
+        if not waiting:
+            return True
+        one = waiting.pop()
+        if is_a(one, BaseExceptionGroup):
+            waiting += _EXCEPTIONS(one)[: MAX_LEAVES + 1]
+    return not waiting
 
 
 def class_name(error: BaseException) -> str:
@@ -142,7 +156,15 @@ def _calls(first: TracebackType | None) -> list[str]:
         frames.append(first)
         first = first.tb_next
     codes = ((each.tb_frame.f_code, each.tb_lineno) for each in reversed(frames))
-    return [_plain(f"{code.co_filename}:{line}:in `{code.co_name}'", MAX_LINE) for code, line in codes]
+    return [
+        _plain(f"{_plain(code.co_filename, MAX_LINE)}:{line}:in `{_plain(code.co_name, MAX_LINE)}'", MAX_LINE)
+        for code, line in codes
+    ]
+
+
+def raised_at(error: BaseException) -> TracebackType | None:
+    """Its traceback, whatever its class says of that."""
+    return _TRACEBACK(error)
 
 
 def innermost_module(error: BaseException) -> str | None:
@@ -152,7 +174,7 @@ def innermost_module(error: BaseException) -> str | None:
         return None
     while first.tb_next is not None:
         first = first.tb_next
-    name = first.tb_frame.f_globals.get("__name__")
+    name = dict.get(first.tb_frame.f_globals, "__name__")  # which may be a dict of their own kind
     return name if type(name) is str else None
 
 
@@ -166,23 +188,28 @@ def encode_backtrace(error: BaseException, limit: int | None) -> str:
 
 def harmless(error: BaseException) -> BaseException:
     """`error`, if whoever formats a traceback can look at it and all that it follows from; else a stand-in with the same traceback."""
-    waiting, seen = [error], set()
+    waiting, seen, met = [error], set(), 0
     while waiting:
         one = waiting.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        if len(seen) > MAX_LINKS or not _is_plain(one):
+        met += 1
+        if met > MAX_LINKS or (id(one) not in seen and not (_is_plain(one) and _is_readable(one))):
             return stand_in(error)
-        waiting += [each for each in (_CAUSE(one), _CONTEXT(one)) if each is not None]
-        if is_a(one, BaseExceptionGroup):
-            waiting += _EXCEPTIONS(one)
+        seen.add(id(one))
+        waiting += [each for each in (_CAUSE(one), _CONTEXT(one)) if each is not None and id(each) not in seen]
+        if is_a(
+            one, BaseExceptionGroup
+        ):  # each is shown as often as it is a member: sixty groups of twice the one before have no end
+            waiting += _EXCEPTIONS(one)[: MAX_LINKS + 1]
     return error
 
 
 def stand_in(error: BaseException) -> Undescribable:
     """What can be said of an error without asking it for more than its text."""
-    return Undescribable(*summary(error)).with_traceback(_TRACEBACK(error))
+    return Undescribable(*summary(error)).with_traceback(without_unreadable(_TRACEBACK(error)))
+
+
+def _is_readable(error: BaseException) -> bool:
+    return without_unreadable(_TRACEBACK(error)) is _TRACEBACK(error)
 
 
 _READ = frozenset(

@@ -23,6 +23,8 @@ from trioworkers.wire.job import FAILED_FIELD, FAILED_PACKED_FIELD, SNOOZED_FIEL
 MAX_RETRIES = 25
 LONGEST_SNOOZE_S = 24 * 3600.0
 """What is put off for longer without an attempt has failed once: so no job is put off for ever."""
+SHORTEST_LEAVE_OFF_S = 0.01
+"""Whoever is told that no more is wanted, for no time or less, would try again for ever without a pause."""
 MAX_DELAY_S = numbers.MAX_S
 
 
@@ -159,7 +161,9 @@ def steering(error: BaseException) -> errors.Steer | errors.BadArguments | None:
 def rate_limited_s(error: BaseException) -> float | None:
     """For how many seconds who is called wants no more, if that is all that went wrong."""
     found = [leaf.retry_after_s for leaf in leaves(error) if isinstance(leaf, errors.RateLimited)]
-    return max(found) if found and len(found) == len(list(leaves(error))) else None
+    if not found or len(found) < len(list(leaves(error))):
+        return None
+    return min(max(*found, SHORTEST_LEAVE_OFF_S), LONGEST_SNOOZE_S)
 
 
 def _failed_calls(error: BaseException) -> list[errors.CallFailed]:

@@ -8,10 +8,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from trioworkers.failures import harmless, leaves
-
-LOOKED_AT = 200
-"""Of the frames of an error that only is to say where it came from, the innermost."""
+from trioworkers.failures import harmless, leaves, raised_at
+from trioworkers.stacks import calls_to
 
 MAX_CAUSES = 5
 """Of a group, so many root causes are shown; a nursery of a thousand failures is no reason for a thousand tracebacks."""
@@ -27,13 +25,13 @@ def is_theirs(filename: str) -> bool:
 
 def their_frames(error: BaseException) -> traceback.StackSummary:
     """The frames that are theirs."""
-    return _cut(traceback.extract_tb(error.__traceback__))
+    return calls_to(raised_at(error), is_theirs)
 
 
 def last_place(error: BaseException) -> str:
     """Where their code was when `error` reached it, on one line: the innermost frame that is no library's. "" if there is none. Can't raise."""
     with suppress(Exception):
-        frames = _cut(traceback.extract_tb(error.__traceback__, limit=-LOOKED_AT))
+        frames = their_frames(error)
         own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
         if own:
             return f"{own[-1].filename}:{own[-1].lineno}, in {own[-1].name}: {(own[-1].line or '')[:200]}".removesuffix(
@@ -59,26 +57,26 @@ def format_error(error: BaseException) -> str:
 
 
 def _format_one(error: BaseException) -> str:
-    shown = traceback.TracebackException.from_exception(error, compact=True)
-    return "".join(shown.format()).rstrip("\n") if _prune(shown) else ""
+    # Without the calls: those are added by us, as Python reads whatever file they name.
+    shown = traceback.TracebackException.from_exception(error, limit=0, lookup_lines=False, compact=True)
+    return "".join(shown.format()).rstrip("\n") if _fill(shown, error) else ""
 
 
-def _prune(shown: traceback.TracebackException) -> bool:
-    """Leave the frames that are theirs, and of the errors behind this one those that have such frames. Whether anything is left."""
-    shown.stack = _cut(shown.stack)
-    if shown.__cause__ is not None and not _prune(shown.__cause__):
+def _fill(shown: traceback.TracebackException, error: BaseException | None) -> bool:
+    """Add the calls that are theirs, and leave of the errors behind this one those that have such calls. Whether there is anything to show."""
+    if error is None:
+        return False
+    shown.stack = their_frames(error)
+    if shown.__cause__ is not None and not _fill(shown.__cause__, error.__cause__):
         shown.__cause__ = None
-    if shown.__context__ is not None and not _prune(shown.__context__):
+    if shown.__context__ is not None and not _fill(shown.__context__, error.__context__):
         shown.__context__ = None
-    within = [_prune(each) for each in shown.exceptions or ()]
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    within = [_fill(each, one) for each, one in zip(shown.exceptions or (), inner, strict=False)]
     left = bool(shown.stack or shown.__cause__ or shown.__context__ or any(within))
     if not shown.stack:
         shown.stack = None  # type: ignore[assignment]  # no header either, only the last line
     return left
-
-
-def _cut(frames: traceback.StackSummary) -> traceback.StackSummary:
-    return traceback.StackSummary.from_list([frame for frame in frames if is_theirs(frame.filename)])
 
 
 @cache

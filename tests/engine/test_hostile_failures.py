@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 import pytest
-from hostile_errors import HOSTILE
+from hostile_errors import HOSTILE, HOSTILE_WAITS
 
-from trioworkers import App, Context, testing
+from trioworkers import App, Context, FleetLimit, testing
 from trioworkers.failures import MAX_FRAMES, MAX_MESSAGE, Undescribable, harmless, stand_in, summary, trace
 from trioworkers.process.logs import JsonFormatter, LogfmtFormatter, TextFormatter
 from trioworkers.tracebacks import format_error
@@ -93,3 +93,25 @@ async def test_hostile_failure_is_one_jobs_failure(
             lines = json.loads(zlib.decompress(base64.b64decode(fields["error_backtrace"])))
             assert any("test_hostile_failures.py" in line for line in lines)
     assert "--- Logging error" not in caplog.text
+
+
+@pytest.mark.parametrize("how", [*HOSTILE_WAITS])
+@pytest.mark.parametrize("limit", [None, FleetLimit("few", concurrency=2)])
+async def test_hostile_wait_is_one_jobs_failure(autojump_clock: object, how: str, limit: FleetLimit | None):
+    app, ran = App(), []
+
+    @app.handler("q", limit=limit)
+    async def hostile(ctx: Context) -> None:
+        if len(ran) < 3:
+            raise HOSTILE_WAITS[how]()  # noqa: RSE102 - it makes one
+
+    @app.handler("q")
+    async def good(number: int) -> None:
+        ran.append(number)
+
+    async with testing.run(app) as test:
+        await test.enqueue(good.job(1), hostile.job(), good.job(2))
+        await test.drain()
+        await test.enqueue(good.job(3))
+        await test.drain()
+        assert sorted(ran) == [1, 2, 3]

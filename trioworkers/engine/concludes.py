@@ -13,7 +13,7 @@ import trio
 from trioworkers import retry
 from trioworkers.departures import Held
 from trioworkers.engine import joblog, wanted
-from trioworkers.engine.containment import own_part
+from trioworkers.engine.containment import is_ctrl_c, own_part
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.hook_calls import HookCalls
 from trioworkers.engine.job_metrics import JobMetrics
@@ -78,7 +78,6 @@ class Concludes:
         outcome: Outcome = ACKNOWLEDGE
         if isinstance(end, Failed):
             failure, outcome = self._decide(delivery, handler, ctx, own_part(end.error))
-            outcome = self._close_limits(delivery, failure, outcome)
         elif isinstance(end, Stopped):
             outcome = delivery.stopped()
         elif ctx._sends or end.value is not None:  # noqa: SLF001 - the handler's side has no business with it
@@ -119,8 +118,12 @@ class Concludes:
         """What becomes of a failed attempt; and the failure, or its stand-in where it can't even be looked at."""
         for error in (failure, stand_in(failure)):
             try:
-                return error, self._decide_by(error, delivery, handler, ctx)
-            except Exception as second:  # noqa: BLE001 - an attribute that raises, a delay that is no number: still one job's failure
+                return error, self._close_limits(delivery, error, self._decide_by(error, delivery, handler, ctx))
+            except (
+                BaseException
+            ) as second:  # an attribute that raises, a delay that is no number: still one job's failure
+                if is_ctrl_c(second):
+                    raise
                 logger.warning(
                     "job %s (%s) failed in a way that we can't handle: %s: %s",
                     ctx.job.jid,

@@ -10,17 +10,17 @@ from __future__ import annotations
 import trio
 
 from trioworkers.engine.delivery import Delivery
-from trioworkers.failures import innermost_module, is_a, leaves
+from trioworkers.failures import innermost_module, is_a, is_small, leaves
 
 _TRIOS_SIGNAL_HANDLER = "trio._core._ki"
 
 
 def comes_from_outside(error: BaseException, delivery: Delivery) -> bool:
     """Whether `error`, raised in the attempt of `delivery`, must go on to those who wait for it."""
-    if isinstance(error, Exception):
+    if is_a(error, Exception):
         return False
     found = list(leaves(error))
-    if any(_is_ctrl_c(leaf) or _is_closed(leaf, delivery) for leaf in found):
+    if any(is_ctrl_c(leaf) or _is_closed(leaf, delivery) for leaf in found):
         return True
     cancelled = delivery.scope is not None and delivery.scope.cancel_called
     return cancelled and all(is_a(leaf, trio.Cancelled) for leaf in found)
@@ -28,16 +28,19 @@ def comes_from_outside(error: BaseException, delivery: Delivery) -> bool:
 
 def own_part(error: BaseException) -> BaseException:
     """A failure without the cancellations that Trio has put into one group with it."""
-    if not is_a(error, BaseExceptionGroup):
+    if not any(is_a(leaf, trio.Cancelled) for leaf in leaves(error)) or not is_small(error):
         return error
     try:
         _, rest = error.split(trio.Cancelled)  # type: ignore[attr-defined]
-    except Exception:  # noqa: BLE001 - a group of the handler's own class, which can't be split: then as it is
-        return error
+    except BaseException as second:
+        if is_ctrl_c(second):
+            raise
+        return error  # a group of the handler's own class, which can't be split: then as it is
     return error if rest is None else rest
 
 
-def _is_ctrl_c(leaf: BaseException) -> bool:
+def is_ctrl_c(leaf: BaseException) -> bool:
+    """Whether Trio raised it, for a signal that came while a program of the user's leaves those to Trio."""
     return is_a(leaf, KeyboardInterrupt) and innermost_module(leaf) == _TRIOS_SIGNAL_HANDLER
 
 

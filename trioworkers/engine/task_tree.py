@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -12,6 +11,7 @@ import trio
 
 from trioworkers.engine.delivery import Delivery
 from trioworkers.printable import on_one_line
+from trioworkers.stacks import calls_of
 
 _OURS = ("/trioworkers/engine/", f"{Path(trio.__file__).parent}/")
 """Not shown: a task inside trio.sleep is named so, and who awaits it shows the line."""
@@ -35,7 +35,7 @@ def where(task: trio.lowlevel.Task) -> str:
 
 def _tree(task: trio.lowlevel.Task, indent: str) -> Iterator[str]:
     stack = [frame for frame in _frames(task.coro) if not any(part in frame.f_code.co_filename for part in _OURS)]
-    for line in traceback.format_list(traceback.StackSummary.extract((f, f.f_lineno) for f in stack)):
+    for line in calls_of(stack).format():
         for part in line.rstrip().split("\n"):
             yield indent + part.strip()
     for nursery in task.child_nurseries:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
@@ -22,6 +21,7 @@ import trio
 from trioworkers.aside import aside
 from trioworkers.broker.emergency import Lists, renew_leases
 from trioworkers.printable import Lines
+from trioworkers.stacks import calls_of, outer_frames
 
 TOLERANCE_S = 1.0
 """Blocked for longer than this (or a quarter of the lease): said once, and the lease is renewed from here."""
@@ -99,8 +99,10 @@ class _Watchdog:
         frame = self._frame()
         return (
             frame is not None
-            and frame.f_code.co_name == "get_events"
-            and frame.f_globals.get("__name__", "").startswith("trio._core._io_")
+            and str.__eq__(
+                frame.f_code.co_name, "get_events"
+            )  # as str has it: code of jobs may be named by texts of their own kind
+            and str(dict.get(frame.f_globals, "__name__")).startswith("trio._core._io_")
         )
 
     def _frame(self) -> FrameType | None:
@@ -108,5 +110,4 @@ class _Watchdog:
 
     def _where(self) -> str:
         frame = self._frame()
-        stack = traceback.extract_stack(frame) if frame else []
-        return Lines("".join(traceback.format_list(stack[-SHOWN_FRAMES:])).rstrip())
+        return Lines("".join(calls_of(outer_frames(frame, SHOWN_FRAMES)).format()).rstrip())

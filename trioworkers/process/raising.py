@@ -42,7 +42,7 @@ class Contained:
                 aside.log(logging.WARNING, text, signal.strsignal(number), *summary(error))
 
     def _may_raise_in(self, frame: FrameType | None) -> bool:
-        if frame is None or frame.f_globals.get("__name__", "").partition(".")[0] in NOT_THEIRS:
+        if frame is None or str(dict.get(frame.f_globals, "__name__")).partition(".")[0] in NOT_THEIRS:
             return False
         job = _running_job()
         return job is not None and (self._job is None or self._job() is job)

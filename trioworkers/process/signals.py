@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from trioworkers.process.guard import Guard, deafens, heard_elsewhere, set_handl
 from trioworkers.process.logs import ensure_logging
 from trioworkers.process.raising import Contained
 from trioworkers.process.stray import strand
+from trioworkers.stacks import calls_of, outer_frames
 
 if TYPE_CHECKING:
     from trioworkers.engine.worker import Worker
@@ -279,6 +279,6 @@ def _where_threads_are() -> str:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     parts = []
     for ident, frame in sys._current_frames().items():  # noqa: SLF001 - the documented way to see other threads
-        stack = "".join(traceback.format_list(traceback.extract_stack(frame))).rstrip()
+        stack = "".join(calls_of(outer_frames(frame)).format()).rstrip()
         parts.append(f"thread {names.get(ident, ident)}:\n{stack}")
     return Lines("\n".join(parts))
