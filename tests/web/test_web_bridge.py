@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 from servers import ROOT, Server, Worker, free_port, wait_for
 from visiting import HERE, failed, get, reachable, visiting
 
@@ -131,7 +132,54 @@ async def test_who_leaves_ends_the_scan(redis_url: str, command: Callable[..., A
     async with trio.open_nursery() as nursery:
         nursery.start_soon(visit)
         await ended.wait()
-    assert sent[-1]["more_body"] is True  # it was given up, not finished
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}  # so that a server lets go of it
+    assert b"</html>" not in b"".join(each.get("body", b"") for each in sent)  # it was given up, not finished
+
+
+@pytest.mark.parametrize("path", ["/queues", "/dead", "/nix", "/rates.svg", "/static/style.css"])
+async def test_a_server_is_never_cancelled_in_the_middle_of_a_send(redis_url: str, path: str):
+    """It hears that the browser is gone while it sends, and still has to let go of the connection."""
+    left, sent = trio.Event(), list[bool]()
+
+    async def receive() -> dict[str, Any]:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            left.set()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        sent.append(message.get("more_body", True))
+
+    scope = {"type": "http", "method": "GET", "path": path, "client": ("127.0.0.1", 1)}
+    await asgi(redis_url)({**scope, "headers": [(b"host", b"localhost")]}, receive, send)
+    assert sent[-1] is False
+
+
+async def test_who_asks_for_much_and_takes_nothing_leaves_nothing_open(
+    redis_url: str, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(page_address, "PATIENCE_S", 0.3)
+    command(
+        "ZADD", "dead", *(each for number in range(60) for each in (number, failed(number, error_message="e" * 500)))
+    )
+    listener = Serving("127.0.0.1:0").listen()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    port = listener.getsockname()[1]
+    with beside(Serving("127.0.0.1:0").application(ChosenRedis(redis_url)), listener):
+        await trio.to_thread.run_sync(get, f"http://127.0.0.1:{port}/static/style.css")
+        before = len(os.listdir("/proc/self/fd"))
+        with ExitStack() as stack:
+            for path in (b"/dead", b"/queues", b"/rates.svg"):
+                idle = stack.enter_context(socket.socket())
+                idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                idle.settimeout(30)
+                idle.connect(("127.0.0.1", port))
+                idle.sendall(b"GET %s HTTP/1.1\r\nhost: localhost\r\n\r\n" % path * 40)
+                assert idle.recv(9, socket.MSG_PEEK) == b"HTTP/1.1 "
+        with trio.fail_after(60):
+            while len(os.listdir("/proc/self/fd")) > before:
+                await trio.sleep(0.05)
 
 
 async def test_more_tabs_than_pages_at_once_all_get_theirs(redis_url: str):

@@ -61,7 +61,7 @@ class Application:
         request = Request(scope["method"], root, path, [], [], {})
         try:
             request = await read_request(scope, receive)
-            await until_gone(receive, lambda: self._answer(request, scope["trioworkers.visitor"], send))
+            await until_gone(receive, send, partial(self._answer, request, scope["trioworkers.visitor"]))
         except Exception as error:  # noqa: BLE001 - a page that says what went wrong; nothing else is touched by it
             await self._fail(request, scope["trioworkers.visitor"], send, error)
 

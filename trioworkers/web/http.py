@@ -147,21 +147,63 @@ async def redirect(send: Send, target: str) -> None:
     await respond(send, 303, "", "text/plain; charset=utf-8", [("location", target)])
 
 
-async def until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> None:
-    """Do it, but give it up when the browser leaves. Its own error is raised as it is, without the nursery's group around it."""
-    failed: list[Exception] = []
+async def until_gone(receive: Receive, send: Send, work: Callable[[Send], Awaitable[None]]) -> None:
+    """Do it, but give it up when the browser leaves. Its own error is raised as it is, without the nursery's group around it.
+
+    What it sends is sent here, where nothing is given up: a server that is cancelled in the middle of a send may never close that connection.
+    """
+    answer, failed, scope = _Answer(send), list[Exception](), trio.CancelScope()
+    ours, theirs = trio.open_memory_channel[Message](0)
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async def run() -> None:
+        async with ours:
+            try:
+                with scope:
+                    await work(ours.send)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed.append(error)
+
     async with trio.open_nursery() as nursery:
-
-        async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            nursery.cancel_scope.cancel()
-
         nursery.start_soon(watch)
+        nursery.start_soon(run)
         try:
-            await work()
-        except Exception as error:  # noqa: BLE001 - raised below
-            failed.append(error)
+            async with theirs:
+                async for message in theirs:
+                    await answer.pass_on(message)
+            if scope.cancelled_caught:
+                await answer.end()
+        except OSError:  # how some servers say that the browser is gone
+            scope.cancel()
         nursery.cancel_scope.cancel()
-    if failed:
+    if failed and not isinstance(failed[0], trio.BrokenResourceError):  # nobody takes what it sends any more
         raise failed[0]
+
+
+@attrs.define
+class _Answer:
+    """What is sent of one answer. Its head goes out with the first of its body, so that one of a known length is begun only where it is whole."""
+
+    _send: Send
+    _head: Message | None = None
+    _is_open: bool = False
+
+    async def pass_on(self, message: Message) -> None:
+        """One message."""
+        if message["type"] == "http.response.start":
+            self._head = message
+            return
+        if self._head is not None:
+            head, self._head = self._head, None
+            await self._send(head)
+        self._is_open = message.get("more_body", False)
+        await self._send(message)
+
+    async def end(self) -> None:
+        """Have the server let go of one that was given up in its middle."""
+        if self._is_open:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -22,6 +22,8 @@ from trioworkers.web.site import OwnMetrics
 logger = logging.getLogger("trioworkers.web")
 
 END_S = 1.0
+REQUESTS_OF_ONE = 100
+"""So many requests one connection may send: who sends them all at once and is gone has the rest of them answered by nobody."""
 
 
 @attrs.frozen
@@ -60,6 +62,7 @@ async def serve(app: ASGI, listener: socket.socket) -> None:
     config.errorlog = logging.getLogger("trioworkers.web.server")
     config.errorlog.setLevel(logging.WARNING)  # where it listens we say ourselves
     config.include_server_header = False
+    config.keep_alive_max_requests = REQUESTS_OF_ONE
     config.graceful_timeout = config.shutdown_timeout = END_S
     framework: Any = app
     await anycorn.serve(framework, config, mode="asgi")

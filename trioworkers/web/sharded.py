@@ -83,7 +83,7 @@ class Sharded:
         visitor: Visitor = scope["trioworkers.visitor"]
         try:
             request = await read_request(scope, receive)
-            await until_gone(receive, lambda: self._answer(request, visitor, send))
+            await until_gone(receive, send, partial(self._answer, request, visitor))
         except Exception as error:  # noqa: BLE001 - a page that says what went wrong; nothing else is touched by it
             await self._fail(request, visitor, send, error)
 
