@@ -28,6 +28,8 @@ from trioworkers.web import asgi, http
 from trioworkers.web.serving import Serving, beside, serve
 from trioworkers.web.site import PAGES_AT_ONCE
 
+OPEN = Path("/proc/self/fd")
+
 IN_FASTAPI = """
 import fastapi, uvicorn, sys
 from trioworkers import web
@@ -168,7 +170,7 @@ async def test_who_asks_for_much_and_takes_nothing_leaves_nothing_open(
     port = listener.getsockname()[1]
     with beside(Serving("127.0.0.1:0").application(ChosenRedis(redis_url)), listener):
         await trio.to_thread.run_sync(get, f"http://127.0.0.1:{port}/static/style.css")
-        before = len(os.listdir("/proc/self/fd"))
+        before = len([*OPEN.iterdir()])
         with ExitStack() as stack:
             for path in (b"/dead", b"/queues", b"/rates.svg"):
                 idle = stack.enter_context(socket.socket())
@@ -178,7 +180,7 @@ async def test_who_asks_for_much_and_takes_nothing_leaves_nothing_open(
                 idle.sendall(b"GET %s HTTP/1.1\r\nhost: localhost\r\n\r\n" % path * 40)
                 assert idle.recv(9, socket.MSG_PEEK) == b"HTTP/1.1 "
         with trio.fail_after(60):
-            while len(os.listdir("/proc/self/fd")) > before:
+            while len([*OPEN.iterdir()]) > before:
                 await trio.sleep(0.05)
 
 

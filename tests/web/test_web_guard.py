@@ -34,6 +34,9 @@ async def test_forms_count_only_from_our_own_pages(redis_url: str, command: Call
             {"origin": "https://evil.example"},
             {"origin": "null"},
             {"origin": "http://localhost.evil.example"},
+            {"origin": "null://localhost"},
+            {"origin": "http://localhost:8090"},
+            {"sec-fetch-site": "same-origin, cross-site"},
             {"sec-fetch-site": "cross-site", "origin": "http://localhost"},
         ):
             refused = await visitor.post("/do/pause", data=FORM, headers=headers)
@@ -52,7 +55,11 @@ async def test_nothing_is_changed_by_a_link(visitor: httpx.AsyncClient, command:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[::2]", "10.0.0.1:8090"]
+    "host",
+    [
+        *("evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[::2]", "10.0.0.1:8090", "localhost."),
+        *("[::1]evil.example", "localhost:evil.example", "localhost:80:80", "localhost,evil", "evil@localhost"),
+    ],
 )
 async def test_without_a_login_no_other_name_is_answered(redis_url: str, host: str):
     async with visiting(asgi(redis_url)) as visitor:
@@ -72,6 +79,42 @@ async def test_without_a_login_nobody_from_elsewhere_is_answered(redis_url: str)
         assert (await visitor.get("/", headers={"x-forwarded-for": "10.1.2.3"})).status_code == 403
     async with visiting(asgi(redis_url), client="::ffff:127.0.0.1") as visitor:
         assert (await visitor.get("/")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("version", "method", "headers", "status"),
+    [
+        ("1.1", "GET", {}, 200),
+        ("1.1", "GET", {"sec-fetch-site": "same-origin", "referer": "http://localhost/dead"}, 200),
+        ("1.1", "GET", {"sec-fetch-site": "cross-site", "referer": "https://wiki.example/"}, 200),  # a link to us
+        ("1.1", "POST", {**HERE, "origin": "http://localhost"}, 303),
+        ("1.1", "POST", {**HERE, "origin": "null"}, 303),  # a browser that tells nothing of itself
+        ("1.0", "GET", {}, 403),  # nginx, if it is told nothing else
+        ("2", "GET", {}, 403),  # a tunnel that an upgrade made through a proxy
+        ("1.1", "POST", {**HERE, "origin": "https://jobs.example"}, 403),
+        ("1.1", "GET", {"sec-fetch-site": "same-origin", "referer": "https://jobs.example/"}, 403),
+        *(("1.1", "GET", {name: "x"}, 403) for name in ("forwarded", "via", "x-real-ip", "x-forwarded-host")),
+    ],
+)
+async def test_without_a_login_nobody_is_answered_through_a_proxy(
+    redis_url: str, version: str, method: str, headers: dict[str, str], status: int
+):
+    """One that gives us a name of this machine as the host."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asgi(redis_url)({**scope, "http_version": version}, receive, send)
+
+    async with visiting(app) as visitor:
+        form = {"data": FORM} if method == "POST" else {}
+        path = "/do/pause" if method == "POST" else "/"
+        assert (await visitor.request(method, path, headers=headers, **form)).status_code == status
+
+    async def with_login(scope: Any, receive: Any, send: Any) -> None:
+        await asgi(redis_url, token=TOKEN)({**scope, "http_version": version}, receive, send)
+
+    async with visiting(with_login, headers=basic("ada", TOKEN)) as visitor:
+        answer = await visitor.request(method, path, headers=headers, **form)
+        assert answer.status_code in (200, 303), "a login says who it is"
 
 
 async def test_tokens(redis_url: str, command: Callable[..., Any]):

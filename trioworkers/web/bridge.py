@@ -34,6 +34,8 @@ class Bridge:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await self._in_thread(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:

@@ -12,6 +12,7 @@ import hmac
 import inspect
 import ipaddress
 import logging
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Literal
 
@@ -154,7 +155,7 @@ class Guard:
             return ""
         if self._hosts is None and name not in LOOPBACK_NAMES:
             return f"without a login this dashboard is for this machine only, not for {name!r:.100}: give it a token"
-        if "forwarded" in headers or "x-forwarded-for" in headers or not _is_near(scope):
+        if not _is_near(scope) or _came_through_a_proxy(scope, headers):
             return "without a login this dashboard is for this machine only: give it a token"
         return ""
 
@@ -166,17 +167,37 @@ class Guard:
             return "you may look, but change nothing"
         site = headers.get("sec-fetch-site")
         if site is None:  # a browser from before 2023
-            origin = headers.get("origin", "")
-            site = "same-origin" if origin.partition("://")[2] == headers.get("host", "?") else "unknown"
+            host = headers.get("host", "?")
+            ours = {f"https://{host}", f"{scope.get('scheme', 'http')}://{host}"}  # TLS may end before us
+            site = "same-origin" if headers.get("origin", "") in ours else "unknown"
         if site != "same-origin":
             logger.warning("refused a form that came from another site (%s)", headers.get("origin", "unknown")[:100])
             return "this form came from another site"
         return ""
 
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@,\s]+)(?::[0-9]{0,5})?")
+
+
 def _name_in(host: str) -> str:
-    host = host.strip().lower()
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    """Without its port; "" for what no browser sends."""
+    found = _HOST.fullmatch(host.strip().lower())
+    return found[1] if found else ""
+
+
+def _came_through_a_proxy(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Whether it did, as far as that can be seen: some proxies say nothing, and give us a name of this machine as the host.
+
+    nginx speaks HTTP/1.0 unless it is told otherwise, browsers don't; no browser speaks HTTP/2 without TLS, which leads past what a proxy would say;
+    and a browser's own page has another address than the one by which the proxy asks us.
+    """
+    if any(name.startswith("x-forwarded-") or name in ("forwarded", "via", "x-real-ip") for name in headers):
+        return True
+    if scope.get("http_version") == "1.0" or (scope.get("http_version") == "2" and scope.get("scheme") != "https"):
+        return True
+    page = headers.get("origin", "") if scope["method"] == "POST" else headers.get("referer", "")
+    there = page.partition("://")[2].partition("/")[0]
+    return bool(there) and headers.get("sec-fetch-site") == "same-origin" and there != headers.get("host")
 
 
 def _is_near(scope: Scope) -> bool:
