@@ -121,6 +121,33 @@ async def test_slots_are_shared_also_by_an_idle_shard(redis_url: str):
     assert spread.most == 1
 
 
+@pytest.mark.parametrize("shares", ["nothing", "slots by weight", "slots in order", "slots in order, limited"])
+async def test_shards_take_turns_while_each_has_more_than_can_run(redis_url: str, shares: str):
+    app = App(shards={name: Shard(redis_url, namespace=f"{{{name}}}") for name in "ab"}, shutdown_timeout=0.1)
+    limit = FleetLimit("wide", concurrency=100) if "limited" in shares else None
+    app.queue("track", shards=["a", "b"])
+    app.queue("other", shards=["a"], limit=limit)
+    app.handler("other", "Other")(nothing)
+    if shares != "nothing":
+        weights = {"track": 2, "other": 1}
+        app.capsule("both", concurrency=4, queues=weights if "weight" in shares else [*weights])
+    ran: Counter[str] = Counter()
+
+    @app.handler("track", "Again")
+    async def again(ctx: Context, shard: str) -> None:
+        ran[shard] += 1
+        ctx.enqueue(Job("track", "Again", [shard]))  # it stays there, so no queue ever gets shorter
+
+    with redis.Redis.from_url(redis_url) as there:
+        for shard in "ab":
+            payloads = [json.dumps({"class": "Again", "args": [shard], "jid": f"{shard}{n}"}) for n in range(40)]
+            there.lpush(f"{{{shard}}}:queue:track", *payloads)
+    async with trio.open_nursery() as nursery:
+        worker: Worker = await nursery.start(app.serve)
+        await until(lambda: min(ran["a"], ran["b"]) > 100)
+        worker.stop(0.1)
+
+
 async def test_retry_stays_in_its_shard(spread: Spread, redis_url: str):
     async def fail() -> None:
         raise RuntimeError("no")

@@ -82,6 +82,30 @@ async def test_strict_order_starves_as_promised():
     assert got == {0: 20}
 
 
+async def test_those_of_one_rank_take_turns_in_a_strict_order():
+    slots = Slots(3, "strict")
+    draws = [slots.draw(rank=rank) for rank in (0, 0, 1)]
+    async with trio.open_nursery() as nursery:
+        got = await run_full(slots, draws, 20, nursery)
+    assert got == {0: 10, 1: 10}
+
+
+async def test_many_slots_go_to_one_after_the_other_in_portions(nursery: trio.Nursery):
+    slots = Slots(1000)
+    draws = [slots.draw() for _ in range(4)]
+    draws[0].take(1000)
+    for draw in draws:
+        nursery.start_soon(draw.wait)
+    await trio.testing.wait_all_tasks_blocked()
+    got = []
+    for _ in range(8):
+        draws[0].give_back(100)
+        got.append([draw.promised for draw in draws])
+    assert got[0] == [100, 0, 0, 0]
+    assert got[3] == [100] * 4
+    assert got[7] == [200] * 4
+
+
 @pytest.mark.parametrize("order", ["weighted", "strict"])
 async def test_batch_that_comes_back_at_once_is_shared_by_the_same_order(order: Order, nursery: trio.Nursery):
     slots = Slots(10, order)

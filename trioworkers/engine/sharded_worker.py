@@ -33,7 +33,7 @@ def shared_draws(
 ) -> dict[str, dict[tuple[str, str], Draw]]:
     """By shard its way to the slots of each capsule, of which there are no more than without shards: see `Declared`. `drained`: by shard what lies elsewhere.
 
-    A strict order of queues that are fetched together is kept within each shard: the shards take turns.
+    A strict order of queues that are fetched together is kept within each shard; of others, in all shards together. The shards take turns.
     """
     found: dict[str, dict[tuple[str, str], Draw]] = {shard: {} for shard in drained}
     for capsule in capsules:
@@ -44,12 +44,9 @@ def shared_draws(
                 names = ("",) if fetched_together(capsule, queue_limits, gone) else capsule.weights
                 found[shard] |= {(capsule.name, name): slots.draw() for name in names}
             continue
-        for (
-            queue,
-            weight,
-        ) in capsule.weights.items():  # a strict order is that of the queues, in whatever shard they lie
+        for rank, (queue, weight) in enumerate(capsule.weights.items()):
             for shard in drained:
-                found[shard][capsule.name, queue] = slots.draw(weight)
+                found[shard][capsule.name, queue] = slots.draw(weight, rank)
     return found
 
 

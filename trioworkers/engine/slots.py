@@ -3,7 +3,7 @@
 Who fetches takes slots first, and fetches no more than it took; what stays empty it gives back at once. A job's slot is given back
 when its outcome is written. Nothing else counts what runs against what may, and nothing else knows whose slot it is.
 
-Where several draw, slots that become free go to those who wait for some, in the order that was told: strictly the first first, or by
+Where several draw, slots that become free go to those who wait for some, in the order that was told: strictly the first rank first, or by
 weight. Weights are exact over each round of as many slots as they add up to: of all who wait the one that is most behind gets the
 next (the smooth weighted round robin of nginx). Who does not wait is owed nothing: an empty queue saves up no claim. Equal weights are
 a round robin.
@@ -17,10 +17,11 @@ from typing import Literal
 import trio
 
 Order = Literal["weighted", "strict"]
+PARTS = 2
 
 
 class Slots:
-    """`count` slots, all free at first. `order`: whose turn it is when several draws wait for some; strict is that of their `draw` calls."""
+    """`count` slots, all free at first. `order`: whose turn it is when several draws wait for some; strict is that of their ranks."""
 
     def __init__(self, count: int, order: Order = "weighted") -> None:
         self.count = count
@@ -38,11 +39,18 @@ class Slots:
         """How many nobody has taken. Some of them may be promised."""
         return self.count - self._taken
 
-    def draw(self, weight: int = 1) -> Draw:
-        """One who draws from them. `weight`: its share under full load. Raises ValueError if that is no whole number from 1 on."""
+    def draw(self, weight: int = 1, rank: int | None = None) -> Draw:
+        """One who draws from them. `weight`: its share under full load. Raises ValueError if that is no whole number from 1 on.
+
+        `rank`: its place in a strict order, behind all others if it isn't told. Those of one rank, say one queue in several Redises, share by weight.
+        """
         if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
             raise ValueError(f"a weight is a whole number from 1 on, not {weight!r:.80}")
-        self._draws.append(Draw(self, weight))
+        if self._order == "weighted":
+            rank = 0
+        elif rank is None:
+            rank = max((each.rank for each in self._draws), default=-1) + 1
+        self._draws.append(Draw(self, weight, rank))
         return self._draws[-1]
 
     @property
@@ -80,16 +88,26 @@ class Slots:
         waiting = [each for each in self._draws if each.waits or each.is_hungry]
         if not waiting:
             return
-        for _ in range(self.free - sum(each.promised for each in self._draws)):
-            self._next(waiting).promise()
+        if self._order == "strict":
+            first = min(each.rank for each in waiting)
+            waiting = [each for each in waiting if each.rank == first]
+        left, most = self.free - sum(each.promised for each in self._draws), self._at_once()
+        while left > 0:
+            count = min(left, most)
+            self._next(waiting, count).promise(count)
+            left -= count
 
-    def _next(self, waiting: Sequence[Draw]) -> Draw:
-        if self._order == "strict" or len(waiting) == 1:
+    def _at_once(self) -> int:
+        """How many go to one before the next has its turn. Were a thousand dealt out one by one, each would fetch ever fewer at a time, and its jobs would end in ever smaller groups."""
+        return max(1, self.count // (PARTS * len(self._draws)))
+
+    def _next(self, waiting: Sequence[Draw], count: int) -> Draw:
+        if len(waiting) == 1:
             return waiting[0]
         for each in waiting:
-            each.owed += each.weight
+            each.owed += each.weight * count
         chosen = max(waiting, key=lambda each: each.owed)
-        chosen.owed -= sum(each.weight for each in waiting)
+        chosen.owed -= sum(each.weight for each in waiting) * count
         return chosen
 
 
@@ -98,11 +116,12 @@ def _nothing() -> None:
 
 
 class Draw:
-    """One intake's way to slots that others may draw from, too. `waits`, `promised`, `owed`, `is_hungry`: for `Slots`, whose turn it is."""
+    """One intake's way to slots that others may draw from, too. `rank`, `waits`, `promised`, `owed`, `is_hungry`: for `Slots`, whose turn it is."""
 
-    def __init__(self, slots: Slots, weight: int) -> None:
+    def __init__(self, slots: Slots, weight: int, rank: int) -> None:
         self._slots = slots
         self.weight = weight
+        self.rank = rank
         self.waits = False
         self.promised = 0
         self.owed = 0
@@ -182,7 +201,7 @@ class Draw:
         self.promised = 0
         self._slots._hand_out()  # noqa: SLF001 - as above
 
-    def promise(self) -> None:
-        """One that is free is ours if we take it next."""
-        self.promised += 1
+    def promise(self, count: int) -> None:
+        """So many that are free are ours if we take them next."""
+        self.promised += count
         self._news.set()
