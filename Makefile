@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint unit pythons faults docs site soak bench bench-capsules bench-scaling bench-fan-out bench-flows bench-prices bench-publish bench-quick bench-dashboard pictures costs changelog release-notes clean
+.PHONY: help demo test lint unit pythons faults docs site soak bench bench-capsules bench-scaling bench-shards bench-fan-out bench-flows bench-prices bench-publish bench-quick bench-dashboard pictures costs changelog release-notes clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -15,10 +15,11 @@ help:
 	@echo "make faults all faults that a worker must survive, the slow ones too"
 	@echo "make costs  write down what a job, a call and a worker cost, counted; make test fails when they get dearer than that"
 	@echo "make bench-quick  what a job costs, in under a minute: for use before and after a change"
-	@echo "make bench  ourselves and our peers on the same work, then capsules, processes, Sentinel and Cluster in short; 25 minutes (ONLY=trioworkers,arq WORK=empty,wait ROUNDS=1)"
+	@echo "make bench  ourselves and our peers on the same work, then capsules, shards, processes, Sentinel and Cluster in short; 25 minutes (ONLY=trioworkers,arq WORK=empty,wait ROUNDS=1)"
 	@echo "make bench-fan-out  HTTP calls beside httpx, httpx2 and aiohttp, about ten minutes (ROUNDS=3)"
 	@echo "make bench-capsules  queues that share slots beside one queue: throughput, time to start, idle; about three minutes"
 	@echo "make bench-scaling  two processes beside one, Sentinel and Cluster beside a plain address, about two minutes"
+	@echo "make bench-shards  a queue on four Redises beside one, also with servers that are held back, about a minute"
 	@echo "make bench-flows  batches, steps and iterations beside plain jobs, about a minute"
 	@echo "make bench-prices  what each feature costs a job that asks for it, about ten minutes; ARGS=--publish writes it into docs/performance.md"
 	@echo "make bench-publish  write the last full run of make bench into docs/performance.md"
@@ -99,6 +100,9 @@ bench-capsules: .venv/ready
 
 bench-scaling: .venv/ready
 	$(BIN)/python benchmarks/scaling.py
+
+bench-shards: .venv/ready
+	$(BIN)/python benchmarks/shards.py
 
 bench-prices: .venv/ready
 	$(BIN)/python benchmarks/prices.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)

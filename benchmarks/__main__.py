@@ -22,7 +22,7 @@ from benchmarks.work import WORKS, Work
 
 DEFAULT_ROUNDS = 3
 DEFAULT_MINUTES = 22.0
-GROWTH = (("capsules.py", "--short"), ("scaling.py", "--short"))
+GROWTH = (("capsules.py", "--short"), ("shards.py", "--short"), ("scaling.py", "--short"))
 """Ourselves beside ourselves, which no peer has, in the three minutes that are left of 25."""
 FOLDER = HERE / "results"
 FULL_RUN, OTHER_RUN, GROWTH_RUN = FOLDER / "full.json", FOLDER / "partial.json", FOLDER / "growth.txt"
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _grow() -> None:
-    """Capsules beside a queue, processes beside one, Sentinel and Cluster beside a plain address: what docs/scaling.md tells."""
+    """Capsules beside a queue, shards and processes beside one, Sentinel and Cluster beside a plain address: what docs/scaling.md tells."""
     GROWTH_RUN.write_text("")
     for script, *arguments in GROWTH:
         with subprocess.Popen(

@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from trioworkers import App, Client, Context, FleetLimit, Job, Unique
+from trioworkers import App, Client, Context, FleetLimit, Job, Shard, Unique
 from trioworkers.process.logs import configure_logging
 
 ACROSS_PROCESSES = time.CLOCK_MONOTONIC
@@ -47,11 +47,14 @@ class Bench:
         self.done = 0
         self.started_ns: list[int] = []
         self._began, self._used = 0.0, 0.0
-        self._app = App(options.redis, shutdown_timeout=0.001, lifespan=self._lifespan)
+        shards = {f"shard{number}": Shard(url) for number, url in enumerate(options.shard)}
+        self._app = App(
+            None if shards else options.redis, shards=shards or None, shutdown_timeout=0.001, lifespan=self._lifespan
+        )
         for number in range(options.queues):
             queue = f"bench{number or ''}"
             if not options.capsule:
-                self._app.queue(queue, concurrency=concurrency)
+                self._app.queue(queue, concurrency=concurrency, shards=[*shards] or None)
             for job_class, handler in {"Empty": empty, "Wait": wait, "Stamp": self.stamp, "Forever": forever}.items():
                 limit = FleetLimit("bench", concurrency=options.limit) if options.limit else None
                 unique = Unique() if options.unique else None
@@ -240,6 +243,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measurement", choices=[*MEASUREMENTS])
     parser.add_argument("--redis", default="redis://localhost:6379/0")
+    parser.add_argument("--shard", action="append", default=[], help="spread the queue over these, instead of --redis")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, default=1000)
     parser.add_argument("--limit", type=int, default=0, help="have all jobs under one limit of so many at once")

@@ -22,6 +22,7 @@ class Store:
 
     def __init__(self, port: int, pid: int) -> None:
         self.pid = pid
+        self.port = port
         self.url = f"redis://127.0.0.1:{port}/0"
         self._connection = socket.create_connection(("127.0.0.1", port), timeout=60)
         self._reader = self._connection.makefile("rb")
