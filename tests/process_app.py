@@ -63,9 +63,11 @@ CONCURRENCY = int(os.environ.get("CONCURRENCY", "100"))
 if "CAPSULE" in os.environ:
     app.capsule("shared", concurrency=CONCURRENCY, queues={"q": 3, "other": 1})
 else:
-    app.queue("q", concurrency=CONCURRENCY, shards=[*SHARDS] if SHARDS else None)
+    app.queue(
+        "q", concurrency=CONCURRENCY, shards=os.environ.get("Q_SHARDS", ",".join(SHARDS)).split(",") if SHARDS else None
+    )
 if SHARDS:
-    app.queue("other", shards=[*SHARDS][-1:])
+    app.queue("other", shards=[os.environ.get("OTHER_SHARD", [*SHARDS][-1])])
 
 
 def note(event: str, ctx: Context) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from trioworkers.broker.shard_outbox import DONE, PAGE, RECEIVE
 
 pytestmark = pytest.mark.slow
 LEASE_S = 1.0
+AWAY_S = 45.0
+"""Longer than a lease, and than every time-out of ours (the longest waits 30 s)."""
 SLOTS = 30
 """Of a worker: 20 for one queue, 10 for the other. What runs in them when it is killed runs again."""
 
@@ -36,11 +39,11 @@ class Four:
         self._run_worker = run_worker
         self._numbers = itertools.count()
 
-    def start(self, name: str, urls: Sequence[str] | None = None) -> Worker:
+    def start(self, name: str, urls: Sequence[str] | None = None, **environment: str) -> Worker:
         urls = urls or [server.url for server in self.servers]
         options = ("--process-id", name, "--lease", str(LEASE_S), "--shutdown-timeout", "1")
         own = f"{self.servers[0].url.rpartition('/')[0]}/1"
-        environment = {"RUNS": str(self.runs), "SHARDS": ",".join(urls), "CONCURRENCY": "20"}
+        environment |= {"RUNS": str(self.runs), "SHARDS": ",".join(urls), "CONCURRENCY": "20"}
         return self._run_worker(own, "process_app:app", *options, **environment)
 
     def push(self, server: Server, count: int = 1) -> list[str]:
@@ -113,6 +116,71 @@ def test_last_shard_is_away_and_what_is_for_it_waits(four: Four):
     last.start()
     four.comes_to_rest()
     assert set(four.ended().values()) == {1}
+
+
+def test_last_shard_is_away_for_long_and_the_workers_that_wrote_for_it_die(four: Four):
+    """For longer than any lease and time-out of theirs; what three sources have for it is moved over by workers that never saw the jobs."""
+    workers = [four.start(name).wait_started() for name in ("w1", "w2")]
+    last, others = four.servers[-1], four.servers[:-1]
+    last.kill()
+    began = time.monotonic()
+    count = 0
+    while time.monotonic() - began < AWAY_S:
+        for server in others:
+            four.push(server, 5)
+        wait_for(lambda: {*four.pushed} <= four.ended().keys(), "those that send to it are done")
+        count += 1
+        if count % 5 == 0:
+            worker = workers.pop(0)
+            worker.kill()
+            workers.append(four.start(f"w{count}").wait_started())
+    for worker in workers:
+        worker.kill()
+    assert count > 5
+    assert all(int(str(server.command("LLEN", "tw:outbox:s3"))) > 0 for server in others)
+    last.start()
+    four.start("afterwards")
+    four.comes_to_rest()
+    starts = Counter(line.split()[1] for line in four.runs.read_text().splitlines() if line.startswith("start "))
+    again = sum(number - 1 for jid, number in starts.items() if not jid.endswith("-child"))
+    children = sum(number - 1 for jid, number in starts.items() if jid.endswith("-child"))
+    assert again <= SLOTS * (count // 5 + 2)
+    assert children <= again  # each outcome that was written sent one
+
+
+def test_list_changes_under_load_while_workers_die(four: Four):
+    """One is added, two are left; each worker is replaced at its own time, some by `kill -9`."""
+    chance = random.Random(2)
+    urls = [server.url for server in four.servers]
+    versions = [
+        (urls[:3], {"Q_SHARDS": "s0,s1,s2", "OTHER_SHARD": "s1"}),
+        (urls, {"Q_SHARDS": "s0,s1,s2,s3", "OTHER_SHARD": "s3"}),
+        (urls, {"Q_SHARDS": "s2,s3", "OTHER_SHARD": "s3"}),
+        (urls, {"Q_SHARDS": "s2,s3", "OTHER_SHARD": "s2"}),
+    ]
+    workers: list[Worker] = []
+    killed = 0
+    for number, (named, environment) in enumerate(versions):
+        before, workers = workers, []
+        for name in "ab":
+            for server in four.servers[: len(named)]:  # whoever pushes has his own list
+                four.push(server, 20)
+            if before:
+                worker = before.pop(0)
+                if chance.random() < 0.5:
+                    worker.kill()
+                    killed += 1
+                else:
+                    worker.signal(signal.SIGTERM)
+                    worker.ended()
+            workers.append(four.start(f"{name}{number}", named, **environment).wait_started())
+            wait_for(lambda: len(four.ended()) * 2 >= len(four.pushed), "half of it is done")
+    assert killed
+    four.comes_to_rest()
+    for server in four.servers[:2]:
+        assert server.command("EXISTS", "queue:q", "queue:other", "retry", "tw:outboxes") == 0
+    extra = sum(number - 1 for number in four.ended().values())
+    assert extra <= SLOTS * killed
 
 
 @pytest.mark.parametrize("what", ["before", "after"])
