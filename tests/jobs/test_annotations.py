@@ -250,6 +250,20 @@ def test_what_no_job_could_become_is_refused_where_it_is_declared(annotation: An
     assert "\n" not in message
 
 
+def test_model_that_is_not_known_where_the_handler_is_declared_is_named():
+    class Local(pydantic.BaseModel):
+        x: int
+
+    async def of_a_function(ctx: Context, value: list[Local]) -> None: ...
+    async def too_early(ctx: Context, value: dict[str, DeclaredBelow] | None) -> None: ...  # noqa: F821
+
+    for function, name in ((of_a_function, "Local"), (too_early, "DeclaredBelow")):
+        with pytest.raises(
+            ConfigurationError, match=rf"{__file__}:\d+: .* name {name}, which isn't known here: define"
+        ):
+            App().handler("q", "A")(function)
+
+
 async def _ctx_optional(ctx: Context | None, user: int) -> None: ...
 async def _ctx_annotated(ctx: Annotated[Context, "the job's"], user: int) -> None: ...
 async def _ctx_optional_by_name(ctx: Context | None, user: int) -> None: ...

@@ -153,6 +153,11 @@ def hints(function_or_class: Any, local_names: Mapping[str, Any] | None = None) 
     """Its annotations, with what they say in `Annotated`. Raises Unbindable if they can't be evaluated."""
     try:
         return get_type_hints(function_or_class, localns=dict(local_names or {}), include_extras=True)
+    except NameError as error:
+        raise Unbindable(
+            f"its annotations name {error.name}, which isn't known here: define or import it above, at the module's top level, "
+            "not in a function nor under TYPE_CHECKING"
+        ) from error
     except Exception as error:
         raise Unbindable(f"its annotations can't be evaluated: {error}") from error
 
