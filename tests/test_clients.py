@@ -508,6 +508,38 @@ def test_tls_is_spoken_as_the_url_says(open_client: Open, redis_url: str, shared
     assert numbers(shared_server) == {1: 1, 2: 1}
 
 
+@pytest.mark.parametrize("parameters", ["ssl_ca_certs=FILE", "ssl_certfile=FILE"])
+def test_certificate_file_that_can_not_be_used_is_no_fault_of_the_server(open_client: Open, parameters: str):
+    url = f"rediss://localhost:1/0?{parameters.replace('FILE', '/nowhere/file.pem')}"
+    with pytest.raises(ConfigurationError, match=r"ssl_\w+: /nowhere/file.pem can't be used"):
+        open_client(url, retry_for=0).enqueue(Job("q", "Work", [1]))
+
+
+@pytest.mark.parametrize("kind", ["sync", "asyncio"])  # the Trio client's is among the tests of its TLS
+def test_certificate_file_that_is_being_replaced_is_waited_for(
+    open_client: Open, redis_url: str, shared_server: Server, tmp_path: Path
+):
+    certificates = Certificates(tmp_path)
+    authority = certificates.ca.read_bytes()
+    proxy = TLSProxy(shared_server.port, certificates)
+    assert redis_url  # which empties the server
+    client = open_client(f"rediss://localhost:{proxy.port}/0?ssl_ca_certs={certificates.ca}", retry_for=0)
+    client.enqueue(Job("q", "Work", [1]))
+    certificates.ca.write_text("being written")
+    shared_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    def why() -> str:
+        with pytest.raises(Unavailable) as caught:
+            client.enqueue(Job("q", "Work", [2]))
+        return str(caught.value)
+
+    assert any("ssl_ca_certs" in why() for _ in range(5))  # the first may find that its connection is gone
+    certificates.ca.write_bytes(authority)
+    client.enqueue(Job("q", "Work", [3]))
+    proxy.close()
+    assert numbers(shared_server) == {1: 1, 3: 1}
+
+
 def test_tasks_that_send_while_another_one_closes_the_client_see_nothing_of_it(redis_url: str, shared_server: Server):
     client, sent = trioworkers.asyncio.Client(redis_url), 0
 

@@ -99,6 +99,7 @@ def test_nodes_of_a_cluster_are_read():
         ("redis://h?db=-1", "db can't be '-1'"),
         ("redis://h?connect_timeout=nan", "connect_timeout can't be 'nan'"),
         ("redis://h?connect_timeout=0", "connect_timeout can't be '0'"),
+        ("rediss://h?ssl_ca_certs=a&ssl_cert_reqs=none&ssl_ca_certs=b", "ssl_ca_certs is given twice"),
         ("redis://h/prod", "a database is a number, not 'prod'"),
         ("redis://h/0#frag", "'#'"),
         ("redis://h:0", "no Redis URL"),

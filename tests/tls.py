@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -23,11 +24,18 @@ class Certificates:
         authority.cert_pem.write_to_path(str(self.ca))
         self.server = self._issue(folder / "server", authority, "localhost")
         self.client = self._issue(folder / "client", authority, "client")
+        self.expired = self._issue(
+            folder / "expired",
+            authority,
+            "localhost",
+            not_after=datetime(2020, 1, 2, tzinfo=UTC),
+            not_before=datetime(2020, 1, 1, tzinfo=UTC),
+        )
         self.stranger = self._issue(folder / "stranger", trustme.CA(), "client")
 
     @staticmethod
-    def _issue(where: Path, authority: trustme.CA, name: str) -> tuple[Path, Path]:
-        issued = authority.issue_cert(name)
+    def _issue(where: Path, authority: trustme.CA, name: str, **dates: datetime) -> tuple[Path, Path]:
+        issued = authority.issue_cert(name, **dates)
         certificate, key = where.with_suffix(".crt"), where.with_suffix(".key")
         for number, blob in enumerate(issued.cert_chain_pems):
             blob.write_to_path(str(certificate), append=number > 0)
@@ -47,9 +55,11 @@ def redis_speaks_tls() -> bool:
 class TLSProxy:
     """Ends TLS before a server. `wants_client`: only for clients with a certificate of our authority."""
 
-    def __init__(self, target_port: int, certificates: Certificates, *, wants_client: bool = False) -> None:
+    def __init__(
+        self, target_port: int, certificates: Certificates, *, wants_client: bool = False, expired: bool = False
+    ) -> None:
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates.ca))
-        self._context.load_cert_chain(*map(str, certificates.server))
+        self._context.load_cert_chain(*map(str, certificates.expired if expired else certificates.server))
         self._context.verify_mode = ssl.CERT_REQUIRED if wants_client else ssl.CERT_NONE
         self._target = ("127.0.0.1", target_port)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -87,15 +97,18 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 class TLSServer(Server):
     """A real Redis that listens on a TLS port, too."""
 
-    def __init__(self, folder: Path, certificates: Certificates, *, wants_client: bool = False) -> None:
+    def __init__(
+        self, folder: Path, certificates: Certificates, *, wants_client: bool = False, expired: bool = False
+    ) -> None:
         super().__init__(folder)
-        self._certificates = certificates
+        self._certificate = certificates.expired if expired else certificates.server
+        self._ca = certificates.ca
         self._wants_client = wants_client
         self.tls_port = free_port()
 
     def start(self, *more: str, wait: bool = True) -> Server:
-        certificate, key = map(str, self._certificates.server)
+        certificate, key = map(str, self._certificate)
         options = ["--tls-port", str(self.tls_port), "--tls-cert-file", certificate, "--tls-key-file", key]
-        options += ["--tls-ca-cert-file", str(self._certificates.ca)]
+        options += ["--tls-ca-cert-file", str(self._ca)]
         options += ["--tls-auth-clients", "yes" if self._wants_client else "no"]
         return super().start(*options, *more, wait=wait)

@@ -196,6 +196,8 @@ def _parameters(url: str, query: str, *, of_tls: bool, of_sentinels: bool) -> di
         if name == "sentinel_tls" and not of_tls:
             _refuse(url, f"{name} is for TLS: rediss+sentinel://")
         field, read = _PARAMETERS[name]
+        if field in given:
+            _refuse(url, f"{name} is given twice")
         value = read(text)
         if value is None:
             shown = "…" if "password" in name else repr(text)

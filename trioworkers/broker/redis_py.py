@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from trioworkers.broker.idle_connections import IdleConnections
 from trioworkers.broker.redis.reasons import unreachable
-from trioworkers.errors import BrokerError, Refused, Unavailable, WrongLogin
+from trioworkers.errors import BrokerError, ConfigurationError, Refused, Unavailable, WrongLogin
 from trioworkers.redis_url import RedisUrl, Tls
 from trioworkers.tls_context import tls_context
 from trioworkers.wire.error_replies import refusal
@@ -40,7 +40,9 @@ _TEMPORARY = (
 
 
 def options(url: RedisUrl) -> dict[str, Any]:
-    """How a connection is opened, blocking or not."""
+    """How a connection is opened, blocking or not. Raises ConfigurationError."""
+    if url.tls is not None:
+        tls_context(url.tls)  # a file that can't be used shows with the first call, not when that has tried for long
     timeout_s = url.connect_timeout_s or CONNECT_TIMEOUT_S
     told: dict[str, Any] = {
         "db": url.db,
@@ -72,13 +74,7 @@ class FoundConnection(redis.Connection):  # type: ignore[misc]  # of whatever ve
         url = self._found_by
         self.host, self.port = find_primary(url)
         plain: socket.socket = super()._connect()
-        if url.tls is None:
-            return plain
-        try:
-            return tls_context(url.tls).wrap_socket(plain, server_hostname=self.host)
-        except BaseException:
-            plain.close()
-            raise
+        return plain if url.tls is None else _encrypted(plain, url.tls, self.host)
 
 
 def find_primary(url: RedisUrl) -> tuple[str, int]:
@@ -103,12 +99,18 @@ class TlsConnection(redis.Connection):  # type: ignore[misc]  # of whatever vers
         super().__init__(**rest)
 
     def _connect(self) -> socket.socket:
-        plain: socket.socket = super()._connect()
-        try:
-            return tls_context(self._tls).wrap_socket(plain, server_hostname=self.host)
-        except BaseException:
-            plain.close()
-            raise
+        return _encrypted(super()._connect(), self._tls, self.host)
+
+
+def _encrypted(plain: socket.socket, tls: Tls, host: str) -> socket.socket:
+    try:
+        return tls_context(tls).wrap_socket(plain, server_hostname=host)
+    except ConfigurationError as error:  # usable when the client was opened: it is being replaced
+        plain.close()
+        raise redis.ConnectionError(str(error)) from error
+    except BaseException:
+        plain.close()
+        raise
 
 
 def open_client(url: RedisUrl, max_connections: int) -> redis.Redis:

@@ -79,6 +79,13 @@ async def test_name_in_the_certificate_has_to_fit_unless_said_otherwise(serve: S
     assert await sent(f"{url}&ssl_check_hostname=false") == ""
 
 
+async def test_certificate_that_has_expired_is_not_taken_for_a_strangers(serve: Serve, certificates: Certificates):
+    why = await sent(f"rediss://localhost:{serve(expired=True)}?ssl_ca_certs={certificates.ca}")
+    assert "its certificate is not trusted: certificate has expired" in why
+    assert "a new certificate" in why
+    assert "ssl_ca_certs" not in why
+
+
 async def test_client_certificate_is_shown(serve: Serve, certificates: Certificates):
     url = f"rediss://localhost:{serve(wants_client=True)}?ssl_ca_certs={certificates.ca}"
     certificate, key = certificates.client

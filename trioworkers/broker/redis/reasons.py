@@ -15,6 +15,8 @@ _ANYIO_ENDED = ("EndOfStream", "BrokenResourceError")
 """By name: who speaks to Redis without Trio reads these reasons, too, and imports no anyio."""
 _HOSTNAME_MISMATCH = 62
 """X509_V_ERR_HOSTNAME_MISMATCH; 64 is the same for an IP address."""
+_OF_TIME = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
 def unreachable(error: BaseException, url: RedisUrl | None = None) -> Unreachable:
@@ -75,7 +77,11 @@ def _of_tls(error: ssl.SSLError) -> Unreachable:
             text = f"its certificate is for another host: {error.verify_message}"
             return Unreachable(text, "call it by a name in its certificate, or add ssl_check_hostname=false to the URL")
         text = f"its certificate is not trusted: {error.verify_message}"
-        return Unreachable(text, "add ssl_ca_certs=FILE to the URL: the authority that signed it")
+        of_time, of_authority = (
+            "it needs a new certificate; is this machine's clock right?",
+            "add ssl_ca_certs=FILE to the URL: the authority that signed it",
+        )
+        return Unreachable(text, of_time if error.verify_code in _OF_TIME else of_authority)
     if "certificate required" in reason or "handshake failure" in reason:
         return Unreachable(
             f"it wants a certificate of ours ({reason})", "add ssl_certfile= and ssl_keyfile= to the URL"
