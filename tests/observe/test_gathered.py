@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from trioworkers.observe import gathered
+from trioworkers.observe import gathered, shared
 from trioworkers.observe.gathered import Gathered
-from trioworkers.observe.shared import Told, decode, telling
+from trioworkers.observe.shared import SUFFIX, Told, decode, telling
 
 
 class Counting:
@@ -91,7 +92,7 @@ def test_of_one_that_was_killed_counts_what_it_said_last(tmp_path: Path):
         counting.work(5)
         assert values(what)["settled_total{}"] == 5
         (tmp_path / "aside").mkdir()
-        for path in tmp_path.glob("*.sock"):
+        for path in tmp_path.glob(f"*{SUFFIX}"):
             path.rename(tmp_path / "aside" / path.name)  # as it were after kill -9: nobody behind it, no last word
         dead = socket.socket(socket.AF_UNIX)
         dead.bind(str(tmp_path / next((tmp_path / "aside").iterdir()).name))
@@ -100,14 +101,14 @@ def test_of_one_that_was_killed_counts_what_it_said_last(tmp_path: Path):
         assert found["settled_total{}"] == 5
         assert "slots{queue=q}" not in found
         assert found["worker_processes{}"] == 0
-        assert list(tmp_path.glob("*.sock")) == []
+        assert list(tmp_path.glob(f"*{SUFFIX}")) == []
 
 
 def test_one_that_is_silent_keeps_what_it_counted_and_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gathered, "PATIENCE_S", 0.05)
     with ExitStack() as stack:
         frozen = stack.enter_context(socket.socket(socket.AF_UNIX))
-        frozen.bind(str(tmp_path / "1-1.sock"))
+        frozen.bind(str(tmp_path / f"1-1{SUFFIX}"))
         frozen.listen(1)  # and nobody accepts; later ones don't even get in
         one = stack.enter_context(process(tmp_path, "2"))
         one.work(5)
@@ -138,7 +139,9 @@ def test_who_was_silent_when_it_began_is_not_counted_again(tmp_path: Path, monke
         told = Gathered(tmp_path)
         assert values(told)["settled_total{}"] == 10
         asked = Gathered._ask
-        monkeypatch.setattr(Gathered, "_ask", lambda self: dict.fromkeys(asked(self)))  # there, and silent
+        monkeypatch.setattr(  # there, and silent
+            Gathered, "_ask", lambda self: attrs.evolve((found := asked(self)), said=dict.fromkeys(found.said))
+        )
         what = Gathered(tmp_path, goes_on=True)
         monkeypatch.undo()
         one.work(2)  # nobody can know that these came later
@@ -146,6 +149,67 @@ def test_who_was_silent_when_it_began_is_not_counted_again(tmp_path: Path, monke
         one.work(3)
         assert values(what)["settled_total{}"] == 3
     assert values(what)["settled_total{}"] == 3
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_one_that_is_held_up_while_it_goes_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+):
+    """Whoever gathers looks before and after each step of leaving; all that time somebody may answer at the socket."""
+    one = process(tmp_path, "1")
+    one.__enter__().work(10)
+    what = Gathered(tmp_path, goes_on=goes_on)
+    found = []
+
+    def look() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(gathered, "PATIENCE_S", 0.0)  # it is there, and silent
+            found.append(values(what).get("settled_total{}", 0))
+        found.append(values(what)["settled_total{}"])
+
+    def looked(call: Callable[..., Any]) -> Callable[..., Any]:
+        def call_and_look(*args: Any) -> Any:
+            look()
+            result = call(*args)
+            look()
+            return result
+
+        return call_and_look
+
+    look()
+    with monkeypatch.context() as patched:
+        for name in ("write_bytes", "rename"):
+            patched.setattr(shared.Path, name, looked(getattr(Path, name)))
+        one.__exit__(None, None, None)
+    look()
+    assert found[1:] == [0 if goes_on else 10] * 11
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_goes_while_who_gathers_begins_anew_is_not_counted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one = process(tmp_path, "1")
+    one.__enter__().work(10)
+    asked = Gathered._ask
+
+    def ask(self: Gathered) -> Any:
+        one.__exit__(None, None, None)
+        return asked(self)
+
+    monkeypatch.setattr(Gathered, "_ask", ask)
+    what = Gathered(tmp_path, goes_on=True)
+    monkeypatch.undo()
+    assert values(what).get("settled_total{}", 0) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_has_the_number_of_one_that_ended_is_another(tmp_path: Path):
+    what = Gathered(tmp_path)
+    for jobs in (5, 3):  # this process has one number
+        with process(tmp_path, "1") as one:
+            one.work(jobs)
+            assert values(what)["settled_total{}"] == (5 if jobs == 5 else 8)
 
 
 def test_who_is_about_to_listen_is_not_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

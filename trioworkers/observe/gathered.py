@@ -1,7 +1,7 @@
 """What several processes count, as if they were one: gathered from each (`shared`) when somebody wants to know.
 
 A process that has ended is still counted, else sums would fall, and Prometheus would take that for a new beginning of all. Its last word is the file that it
-left; of one that was killed, what it said last. Who gathers may be started anew itself: then what is there already isn't counted again.
+left in the place of its socket; of one that was killed, what it said last. Who gathers may be started anew itself: then what is there already isn't counted again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import attrs
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from trioworkers.observe.metrics import render
-from trioworkers.observe.shared import Told, decode
+from trioworkers.observe.shared import SUFFIX, Told, decode
 
 PATIENCE_S = 2.0
 """All together have so long to answer."""
@@ -36,6 +36,16 @@ class _Family:
     kind: str
     about: str
     values: Values = attrs.field(factory=dict)
+
+
+@attrs.define
+class _Asked:
+    """What was found in the directory, by process."""
+
+    said: dict[str, list[Told] | None] = attrs.field(factory=dict)
+    """None: of one that is there, and silent."""
+    ended: dict[str, list[Told] | None] = attrs.field(factory=dict)
+    """What those have left that are gone; None for what isn't whole."""
 
 
 class Gathered:
@@ -61,9 +71,10 @@ class Gathered:
             return render(self._families())
 
     def _begin_anew(self) -> None:
-        for path in self._directory.glob("*.ended"):
-            path.unlink(missing_ok=True)
-        for name, told in self._ask().items():
+        asked = self._ask()
+        for name in asked.ended:
+            self._forget(name)
+        for name, told in asked.said.items():
             self._unheard.add(name)
             if told is not None:
                 self._hear(name, told)
@@ -75,57 +86,64 @@ class Gathered:
         self._last[name] = told
 
     def _families(self) -> Iterator[Metric]:
-        answers = self._ask()
-        for name, told in answers.items():
+        asked = self._ask()
+        for name, told in (asked.said | asked.ended).items():
             if told is not None:
                 self._hear(name, told)
-        self._bury({name for name, told in answers.items() if told is not None}, set(answers))
+        self._bury(asked)
         found = {name: _Family(each.kind, each.about, dict(each.values)) for name, each in self._ended.items()}
         for name, told in self._last.items():
-            _added(found, told, counted_only=answers.get(name) is None)
+            _added(found, told, counted_only=asked.said.get(name) is None)
             _subtracted(found, self._before.get(name, {}))
         yield GaugeMetricFamily(
             "trioworkers_worker_processes",
             "Processes whose figures are in this",
-            value=sum(told is not None for told in answers.values()),
+            value=sum(told is not None for told in asked.said.values()),
         )
         for name, family in found.items():
             yield _metric(name, family)
 
-    def _bury(self, answered: set[str], there: set[str]) -> None:
-        """Count what those have left that are gone since."""
-        for path in self._directory.glob("*.ended"):
-            if path.stem not in answered:  # else next time
-                with suppress(OSError):
-                    if (told := decode(path.read_bytes())) is not None:
-                        self._hear(path.stem, told)
-                    there.discard(path.stem)
-                    path.unlink()
-        for name in [name for name in self._last if name not in there and name not in answered]:
+    def _bury(self, asked: _Asked) -> None:
+        """Count once and for all what those have counted that are gone since."""
+        for name in [name for name in self._last if name not in asked.said]:
             _added(self._ended, self._last.pop(name), counted_only=True)
             _subtracted(self._ended, self._before.pop(name, {}))
+        for name in asked.ended:
+            self._forget(name)
+        self._unheard &= asked.said.keys()
 
-    def _ask(self) -> dict[str, list[Told] | None]:
-        """What each process says; None for one that is there, and silent. Those that were killed are cleared away."""
-        found: dict[str, list[Told] | None] = {}
+    def _forget(self, name: str) -> None:
+        (self._directory / f"{name}{SUFFIX}").unlink(missing_ok=True)
+
+    def _ask(self) -> _Asked:
+        """What each process says. Those that were killed are cleared away."""
+        asked = _Asked()
         with selectors.DefaultSelector() as selector:
-            for path in self._directory.glob("*.sock"):
+            for path in self._directory.glob(f"*{SUFFIX}"):
                 connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 connection.setblocking(False)  # noqa: FBT003 - the socket's own interface
                 try:
                     connection.connect(str(path))
                 except BlockingIOError:  # many wait there already
-                    found[path.stem] = None
+                    asked.said[path.stem] = None
                     connection.close()
                 except OSError:
                     connection.close()
-                    path.unlink(missing_ok=True)
+                    self._look_at(path, asked)
                 else:
-                    found[path.stem] = None
+                    asked.said[path.stem] = None
                     selector.register(connection, selectors.EVENT_READ, (path.stem, bytearray()))
             for name, text in _read(selector, time.monotonic() + PATIENCE_S):
-                found[name] = decode(text)
-        return found
+                asked.said[name] = decode(text)
+        return asked
+
+    def _look_at(self, path: Path, asked: _Asked) -> None:
+        """Nobody listens there: it is what somebody has left, or the socket of one that was killed."""
+        with suppress(OSError):  # gone meanwhile
+            if path.is_file():
+                asked.ended[path.stem] = decode(path.read_bytes())
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _read(selector: selectors.BaseSelector, until: float) -> Iterator[tuple[str, bytes]]:

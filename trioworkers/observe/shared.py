@@ -1,4 +1,4 @@
-"""What each of several processes counts, for whoever adds it up (`gathered`): told over a socket in their parent's directory, and left there at the end.
+"""What each of several processes counts, for whoever adds it up (`gathered`): told over a socket in their parent's directory; at the end a file takes its place.
 
 From a thread of its own: while a job blocks the event loop, that is what there is to tell.
 """
@@ -6,6 +6,7 @@ From a thread of its own: while a job blocks the event loop, that is what there 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from trioworkers.observe.metrics import Metrics
 
 PATIENCE_S = 2.0
+SUFFIX = ".told"
 
 
 @attrs.frozen
@@ -60,8 +62,9 @@ def decode(text: bytes) -> list[Told] | None:
 
 @contextmanager
 def telling(directory: Path, name: str, metrics: Metrics) -> Iterator[None]:
-    """Tell whoever connects, while the block runs; what was counted in all stays behind as a file. Raises OSError."""
-    path = directory / f"{name}-{os.getpid()}.sock"
+    """Tell whoever connects, while the block runs; then what was counted in all is a file in the socket's place. Raises OSError."""
+    # A name that never comes back: a process may be given the number of one that has ended.
+    path = directory / f"{name}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         unheard = path.with_suffix(".new")
         listener.bind(str(unheard))
@@ -77,8 +80,8 @@ def telling(directory: Path, name: str, metrics: Metrics) -> Iterator[None]:
             with suppress(OSError):  # the directory is gone with our parent: nobody wants to know
                 unready = path.with_suffix(".tmp")
                 unready.write_bytes(encode(metrics))
-                unready.rename(path.with_suffix(".ended"))
-                path.unlink()
+                # In one step: whoever looks finds the one or the other, and so counts neither twice nor not at all.
+                unready.rename(path)
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             thread.join(PATIENCE_S)
