@@ -196,14 +196,21 @@ def test_delayed_jobs_of_others_go_where_they_say_and_what_says_nothing_is_recor
     assert json.loads(queued(server, "resque:failed")[0])["payload"] == {"class": "B", "args": []}
 
 
-@pytest.mark.parametrize("lock", ["resque:resque:resque_scheduler_master_lock", "resque:resque_scheduler_master_lock"])
+@pytest.mark.parametrize(
+    ("lock", "prefix"),
+    [
+        ("resque:resque:resque_scheduler_master_lock", ""),
+        ("resque:resque_scheduler_master_lock", ""),
+        ("resque:resque:shop:resque_scheduler_master_lock", "shop"),
+    ],
+)
 def test_delayed_jobs_are_left_to_the_scheduler_that_holds_rubys_master_lock(
-    work: Work, server: Server, jobs: Jobs, lock: str
+    work: Work, server: Server, jobs: Jobs, lock: str, prefix: str
 ):
     server.command("SET", lock, "web1:4242", "EX", 180)
     server.command("RPUSH", "resque:delayed:1700000000", '{"class":"Sleep","args":[0],"queue":"q"}')
     server.command("ZADD", "resque:delayed_queue_schedule", 1700000000, 1700000000)
-    worker = work("w1", **RESQUE).wait_started()
+    worker = work("w1", **RESQUE, RESQUE_SCHEDULER_MASTER_LOCK_PREFIX=prefix).wait_started()
     wait_for(lambda: "left to resque-scheduler web1:4242" in worker.text, "it says so")
     push(server, *sleeps(0))
     wait_for(lambda: jobs.counted("end").total() == 1, "what is in the queue runs")

@@ -8,6 +8,7 @@ a process holds that, delayed jobs are left to it; the look and the move are fen
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
@@ -46,6 +47,8 @@ logger = logging.getLogger("trioworkers")
 
 _OTHER_NAMESPACE = "our queues are %s:queue:…, but there are queues of Resque under %s as well: if it is those that you mean, the dialect is resque:%s"
 
+_LOCK_PREFIX = "RESQUE_SCHEDULER_MASTER_LOCK_PREFIX"
+"""Read as resque-scheduler reads it: who has given its lock another name says so here, too."""
 MAX_SHOWN = 50
 DEAD_AFTER_S = 300.0
 """As Ruby's Resque has it."""
@@ -60,13 +63,17 @@ class ResqueBroker(RedisBroker):
     async def due(self, limit: int, ticks: int = 0, *, look: bool = True) -> Due:
         """See `Promotes.due`."""
         due = await super().due(limit, ticks, look=look)
-        keys = [*self.keys.waiting, *self.keys.scheduler_locks, self.keys.queues, self.keys.dead]
+        keys = [*self.keys.waiting, *self._locks, self.keys.queues, self.keys.dead]
         args = [limit, self.at_once_bytes, self.guard.huge_bytes, self.keys.queue(""), *self.around_dead("")]
         wait, delayed, scheduler, huge = await self.connection.run(DUE_DELAYED, keys, args)
         self._say_huge(huge)
         self._note_scheduler(scheduler.decode(errors="replace"))
         waits = [wait_s for wait_s in (due.next_in_s, float(wait) if wait else None) if wait_s is not None]
         return attrs.evolve(due, delayed=delayed, next_in_s=min(waits, default=None))
+
+    @property
+    def _locks(self) -> tuple[str, str]:
+        return self.keys.scheduler_locks(os.environ.get(_LOCK_PREFIX, ""))
 
     async def on_claimed(self, queues: Collection[str]) -> None:
         """See `RedisBroker.on_claimed`. Ruby's `Resque.redis.namespace = "resque:prod"` means keys that begin so."""
@@ -94,7 +101,7 @@ class ResqueBroker(RedisBroker):
         """See `Promotes.promote`."""
         if source != "delayed":
             return await super().promote(source, entries)
-        keys = [*self.keys.waiting, *self.keys.scheduler_locks, self.keys.queues, self.keys.dead]
+        keys = [*self.keys.waiting, *self._locks, self.keys.queues, self.keys.dead]
         work, payloads = self._promotions(entries)
         moved, *errors = await self.connection.run(PROMOTE_DELAYED, keys, [pack(work), self.keys.own, *payloads])
         return moved, [error.decode(errors="replace") for error in errors]

@@ -73,10 +73,12 @@ class ResqueKeys(Keys):
         """Of scheduled jobs: the sorted set of their seconds; before a second, its list; before a payload, the set of its lists."""
         return self._key("delayed_queue_schedule"), self._key("delayed:"), self._key("timestamps:")
 
-    @property
-    def scheduler_locks(self) -> tuple[str, str]:
-        """Strings with expiry: which Ruby process schedules. Under the namespace that its lock's name brings along, and in it; the first is what 5.0 has."""
-        name = f"{self.namespace}:resque_scheduler_master_lock"
+    def scheduler_locks(self, prefix: str = "") -> tuple[str, str]:
+        """Strings with expiry: which Ruby process schedules. Under the namespace that its lock's name brings along, and in it; the first is what 5.0 has.
+
+        `prefix`: resque-scheduler's own, for several that share a namespace.
+        """
+        name = ":".join((self.namespace, *filter(None, (prefix,)), "resque_scheduler_master_lock"))
         return self._key(name), name
 
     @property
