@@ -20,9 +20,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 from servers import ROOT, Server
-from visiting import PAGES, payload
+from visiting import HERE, PAGES, payload, visiting
 
 from trioworkers import App, Batch, Client, Context, Job, Unique
+from trioworkers.web import asgi
 from trioworkers.web.pages import PAGES as ALL_PAGES
 from trioworkers.wire.packing import pack
 
@@ -45,7 +46,7 @@ FIELDS = (
     *("identity", "tag of the process", "label", "version", "queue of the process", "host", "failure of the host"),
     *("running queue", "running class", "step", "receipt", "progress", "log level", "log line"),
     *("batch", "member", "argument of the member", "cron name", "cron class", "cron zone", "broken cron"),
-    *("unique class", "limit", "shard", "unreadable payload", "parked class", "query"),
+    *("unique class", "limit", "shard", "unreadable payload", "parked class", "query", "outbox entry"),
 )
 NEVER_SHOWN = {"broken cron", "cron zone", "label"}
 """Only what we know is made of these."""
@@ -147,7 +148,7 @@ async def fill(url: str, command: Callable[..., Any]) -> tuple[str, ...]:
     fill_processes(command, job)
     fill_besides(command)
     command("SADD", "tw:outboxes", evil("shard"))
-    command("RPUSH", f"tw:outbox:{evil('shard')}", evil("unreadable payload"))
+    command("RPUSH", f"tw:outbox:{evil('shard')}", evil("outbox entry"))
     batch = Batch(evil("batch"))
     batch.add(Job("default", evil("member"), [evil("argument of the member")], runs_here=True))
     app = App(url)
@@ -206,13 +207,9 @@ def fill_besides(command: Callable[..., Any]) -> None:
         command("SET", f"tw:result:{each}", json.dumps({"how": MARKUP, "error_class": MARKUP, "error_message": MARKUP}))
 
 
-async def test_every_field_is_shown_and_none_is_obeyed(
-    visitor: httpx.AsyncClient, redis_url: str, command: Callable[..., Any], shared_server: Server
-):
-    more = await fill(redis_url, command)
-    seen: set[int] = set()
-    paths = {*PAGES, *more}
-    looked_at: set[str] = set()
+async def look_everywhere(visitor: httpx.AsyncClient, more: tuple[str, ...]) -> tuple[set[str], str]:
+    """At all pages, and those of jobs to which they lead: which they are, and all that they show."""
+    paths, looked_at, texts = {*PAGES, *more}, set[str](), []
     while to_look_at := sorted(paths - looked_at):
         looked_at.add(path := to_look_at[0])
         found = await visitor.get(path)
@@ -220,14 +217,50 @@ async def test_every_field_is_shown_and_none_is_obeyed(
         check(found.text, path)
         assert "our own mistake" not in found.text, path
         paths |= {html.unescape(each) for each in re.findall(r'href="(/job\?pick=[^"]*)"', found.text)}
-        seen |= {int(each) for each in re.findall(r"Z(\d\d)z", html.unescape(found.text))}
-    missing = {FIELDS[number] for number in range(len(FIELDS)) if number not in seen}
+        texts.append(html.unescape(found.text))
+    return paths, "\n".join(texts)
+
+
+def fields_in(text: str) -> set[str]:
+    return {FIELDS[int(each)] for each in re.findall(r"Z(\d\d)z", text)}
+
+
+async def test_every_field_is_shown_and_none_is_obeyed(
+    visitor: httpx.AsyncClient, redis_url: str, command: Callable[..., Any], shared_server: Server
+):
+    paths, text = await look_everywhere(visitor, await fill(redis_url, command))
+    missing = {*FIELDS} - fields_in(text)
     assert missing == NEVER_SHOWN
     assert {path.partition("?")[0] for path in paths} >= set(ALL_PAGES), "a page that no test looks at"
     for path in ("/rates.svg", f"/waiting.svg?queue={quote(evil('queue'))}&what={quote(MARKUP)}&span={quote(MARKUP)}"):
         picture = await visitor.get(path)
         assert "<script" not in picture.text
         assert "onclick" not in picture.text
+
+
+SECRET = {evil(name) for name in ("class", "member", "parked class", "running class", "cron class", "unique class")}
+WITHHELD = {
+    *("argument", "tag", "error class", "error message", "backtrace", "step", "receipt", "progress", "log line"),
+    *("argument of the member", "log level", "unreadable payload"),
+}
+
+
+async def test_no_page_shows_what_is_withheld(redis_url: str, command: Callable[..., Any]):
+    """Whether it is in the payload, beside it, or left behind by a job whose class nobody knows any more."""
+
+    def redact(job: dict[str, Any]) -> dict[str, Any]:
+        if job.get("class") not in SECRET:
+            return job  # of whatever has no class, too
+        kept = ("class", "wrapped", "jid", "queue", "created_at", "enqueued_at", "retry_count", "failed_at", "batch")
+        return {name: job[name] for name in kept if name in job}
+
+    async with visiting(asgi(redis_url, redact=redact), headers=HERE) as visitor:
+        more = await fill(redis_url, command)
+        _, text = await look_everywhere(visitor, more)
+        assert fields_in(text) & WITHHELD == set()
+        for name in ("argument", "error message", "tag", "step"):
+            said = (await visitor.get(f"/search?q={quote(evil(name)[:4])}")).text
+            assert re.search(r"No match|Nothing|0 match", said), name
 
 
 async def test_what_is_asked_before_a_button_obeys_nothing(
@@ -248,7 +281,7 @@ async def test_what_is_asked_before_a_button_obeys_nothing(
         ("cancel-batch", {"batch": evil("query")}),
         ("limit", {"name": evil("limit"), "what": "close"}),
         ("undo", {"id": evil("query")}),
-        ("skip", {"target": evil("shard"), "entry": evil("unreadable payload")[:24]}),
+        ("skip", {"target": evil("shard"), "entry": evil("outbox entry")[:24]}),
         (quote(MARKUP), {}),
     ):
         answer = await visitor.post(f"/do/{button}", data={"back": f"/dead?q={quote(MARKUP)}", **fields})

@@ -46,7 +46,13 @@ def redacted_besides(entry: Entry, besides: Besides, redact: Redact | None) -> B
         )
     except Exception as error:  # noqa: BLE001 - as above
         logger.error("redact failed for job %s, nothing of it is shown: %s", entry.jid, type(error).__name__)
-        return Besides(ended=besides.ended and Ended(besides.ended.how))
+        return only_how(besides)
+
+
+def only_how(besides: Besides) -> Besides:
+    """That it ended, and how. Of a job that is gone no function can say what may be shown: its class went with it."""
+    how = besides.ended.how if besides.ended else besides.told.how if besides.told else ""
+    return Besides(ended=Ended(how) if how else None)
 
 
 def redacted(entry: Entry, redact: Redact | None) -> Entry:

@@ -16,7 +16,7 @@ from trioworkers.web.filters import exactly
 from trioworkers.web.job_buttons import acts_for
 from trioworkers.web.pages.page import Page, Parts
 from trioworkers.web.picks import Pick, find_all, pick_of
-from trioworkers.web.redaction import redacted_besides
+from trioworkers.web.redaction import only_how, redacted_besides
 from trioworkers.web.visit import Visit
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.log_lines import LogLine
@@ -51,7 +51,7 @@ async def _ended(visit: Visit, jid: str) -> Besides:
     found = await look_besides(visit.session, jid)
     if not found:
         raise NotFound(str(Found(jid, ()).missing()))
-    return redacted_besides(Entry("ended", b"{}"), found, visit.site.redact)
+    return found if visit.site.redact is None else only_how(found)
 
 
 async def _parts(visit: Visit) -> Parts:
