@@ -91,6 +91,9 @@ def test_a_persons_day(
     server.command("LPUSH", "queue:work", *jobs, payload(99, **{"class": "ReportJob", "args": [600], "queue": "work"}))
     server.command("ZADD", "retry", time.time() + 900, failed(77, **{"class": "OtherJob"}))
     wait_for(lambda: server.command("ZCARD", "retry") == 31, "they fail")
+    retries: Any = server.command("ZRANGE", "retry", 0, -1)
+    for each in retries:  # a person on a busy machine may need longer than the first of them wait
+        server.command("ZADD", "retry", time.time() + 3600, each)
 
     page = open_page()
     page.goto(dashboard)
