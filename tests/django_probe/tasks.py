@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from opentelemetry import trace
+
 from django_probe.models import Note
 from trioworkers.django import api
 
@@ -69,3 +71,22 @@ def sleep_long(path: str) -> None:
     child = subprocess.Popen(["sleep", "600"])
     Path(path).write_text(f"{os.getpid()} {child.pid}")
     time.sleep(600)
+
+
+@task(backend="traced", queue_name="traced")
+def traced() -> list[str]:
+    return [*_here(), tail.enqueue().id]
+
+
+@task(backend="traced", queue_name="not-served")
+def tail() -> None: ...
+
+
+@task(backend="traced-apart", queue_name="traced-apart")
+def traced_apart() -> list[str]:
+    return _here()
+
+
+def _here() -> list[str]:
+    found = trace.get_current_span().get_span_context()
+    return [trace.format_trace_id(found.trace_id), trace.format_span_id(found.span_id)]

@@ -24,6 +24,7 @@ from trioworkers.django.api import (
 from trioworkers.django.options import DAY_S, Options, options_in
 from trioworkers.django.results import moment, result_of
 from trioworkers.errors import ConfigurationError
+from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.sync import Client
 from trioworkers.wire.ended import decode_ended
 from trioworkers.wire.job import Job, new_jid
@@ -103,11 +104,18 @@ class TasksBackend(BaseTaskBackend):  # type: ignore[misc]  # Django has no type
         )
         self.client.check(job)  # what is wrong with it shows here, not when the transaction is committed
         send = partial(self._send, job, result)
+        if (telemetry := self.told.telemetry) is not None:
+            # A transaction may be committed when what enqueued the task is over.
+            send = partial(self._send_traced, telemetry, telemetry.carried(), job, result)
         if self.told.enqueue_on_commit and connections[self.told.database].in_atomic_block:
             transaction.on_commit(send, using=self.told.database)
         else:
             send()
         return result
+
+    def _send_traced(self, telemetry: Telemetry, carried: Mapping[str, str], job: Job, result: TaskResult) -> None:
+        with telemetry.within(carried), telemetry.sending([job]) as (traced,):
+            self._send(traced, result)
 
     def _send(self, job: Job, result: TaskResult) -> None:
         run_after = result.task.run_after

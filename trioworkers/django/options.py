@@ -8,6 +8,8 @@ from typing import Any
 import attrs
 from django.core.exceptions import ImproperlyConfigured
 
+from trioworkers.jobs.telemetry import Telemetry
+
 DAY_S = 86_400.0
 MAX_KEEP_S = 30 * DAY_S
 
@@ -45,6 +47,11 @@ def _names(_: object, field: attrs.Attribute[tuple[str, ...]], value: object) ->
         raise ValueError(f"{field.name} is a list of module names, not {value!r}")
 
 
+def _telemetry(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not callable(getattr(value, "attempt", None)):
+        raise ValueError(f"{field.name} is OpenTelemetry(), of trioworkers.observe.tracing, not {value!r:.80}")
+
+
 @attrs.frozen
 class Options:
     """`url`, `namespace`: as for a client. `retry_for`: likewise.
@@ -52,7 +59,7 @@ class Options:
     `enqueue_on_commit`: a task that is enqueued within a transaction of `database` is sent when that commits, or never. `retry`: how often
     a task that fails is tried again. `keep_results`: for how many seconds after its end. `concurrency`: how many tasks of a queue run at once in a
     worker. `isolate`: "thread", or "process", which can be killed. `timeout`: seconds that an attempt may take. `modules`: where tasks are
-    declared beside each app's `tasks`.
+    declared beside each app's `tasks`. `telemetry`: traces, `trioworkers.observe.tracing.OpenTelemetry()`.
     """
 
     url: str | None = None
@@ -66,6 +73,7 @@ class Options:
     isolate: str = attrs.field(default="thread", validator=attrs.validators.in_(("thread", "process")))
     timeout: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds(0.001, 365 * DAY_S)))
     modules: tuple[str, ...] = attrs.field(default=(), converter=_as_tuple, validator=_names)
+    telemetry: Telemetry | None = attrs.field(default=None, validator=_telemetry)
 
 
 def options_in(alias: str, told: Mapping[str, Any]) -> Options:

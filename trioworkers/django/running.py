@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from traceback import format_exception
 from typing import Any
@@ -30,6 +30,7 @@ from trioworkers.django.backend import TasksBackend
 from trioworkers.django.results import moment, result_of
 from trioworkers.errors import Bury, Discard, UnknownClass
 from trioworkers.jobs.context import Context
+from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.wire.task_record import MAX_TRACEBACK, TaskFailure, TaskRecord
 
 
@@ -46,9 +47,13 @@ def worker_app(alias: str, queues: Collection[str] = (), concurrency: int | None
 
     chosen = backend.client.chosen
     app = App(
-        chosen.url, namespace=chosen.namespace or None, cpu_processes=max(1, count * len(served)), lifespan=lifespan
+        chosen.url,
+        namespace=chosen.namespace or None,
+        cpu_processes=max(1, count * len(served)),
+        lifespan=lifespan,
+        telemetry=told.telemetry,
     )
-    run = _in_process if told.isolate == "process" else _in_thread
+    run = partial(_in_process, told.telemetry) if told.isolate == "process" else _in_thread
     for queue in served:
         app.queue(queue, concurrency=count)
         for path in tasks:
@@ -69,14 +74,23 @@ async def _in_thread(ctx: Context, *call: Any) -> Any:
     return await trio.to_thread.run_sync(partial(run_task, *call), abandon_on_cancel=True, limiter=ctx.state)
 
 
-async def _in_process(ctx: Context, *call: Any) -> Any:
-    return await ctx.run_cpu(run_task, *call)
+async def _in_process(telemetry: Telemetry | None, ctx: Context, *call: Any) -> Any:
+    # What a thread has by itself: where in which trace it is.
+    carried = {} if telemetry is None else telemetry.carried()
+    return await ctx.run_cpu(run_traced, carried, *call)
+
+
+def run_traced(carried: Mapping[str, str], alias: str, *call: Any) -> Any:
+    """`run_task` in a process of its own."""
+    if not apps.ready:
+        django.setup()
+    telemetry = _backend(alias).told.telemetry
+    with nullcontext() if telemetry is None else telemetry.within(carried):
+        return run_task(alias, *call)
 
 
 def run_task(alias: str, jid: str, queue: str, path: str, args: list[Any], kwargs: dict[str, Any], attempt: int) -> Any:
     """One attempt; returns what the task returned, as JSON has it. Raises what the task raises. Blocks."""
-    if not apps.ready:  # in a process of its own
-        django.setup()
     close_old_connections()
     try:
         return _Attempt(_backend(alias), jid, queue, path, args, kwargs).run(attempt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,3 +22,9 @@ class Telemetry(Protocol):
 
     async def call(self, request: Any, send: Callable[[Any], Awaitable[Any]]) -> Any:
         """Around an HTTP call of a job."""
+
+    def carried(self) -> Mapping[str, str]:
+        """Where we are, for whoever goes on with it later, or in another process."""
+
+    def within(self, carried: Mapping[str, str], /) -> AbstractContextManager[None]:
+        """Go on there, while the block runs."""

@@ -134,6 +134,19 @@ class OpenTelemetry:
         span.end()
         return attrs.evolve(send, job=_carrying(job, _carried(trace.set_span_in_context(span))))
 
+    def carried(self) -> Mapping[str, str]:
+        """See `Telemetry`."""
+        return _carried(contexts.get_current())
+
+    @contextmanager
+    def within(self, carried: Mapping[str, str], /) -> Iterator[None]:
+        """See `Telemetry`."""
+        token = contexts.attach(propagate.extract(carried, contexts.Context()))
+        try:
+            yield
+        finally:
+            contexts.detach(token)
+
     # ── calls ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def call(self, request: Any, send: Callable[[Any], Awaitable[Any]]) -> Any:
