@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 from servers import ROOT, Server, wait_for
+
+from trioworkers import Refused
+from trioworkers.cli.session import Session, in_session
 
 RUN = ("run", "app.py")
 ENQUEUE = ("enqueue", "default", "add", "1", "2")
@@ -140,3 +144,16 @@ def test_wrong_usage_is_status_2(redis_url: str, words: tuple[str, ...], text: s
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert text in done.stderr
+
+
+def test_what_several_tasks_stumble_over_is_one_line(redis_url: str):
+    async def stumble() -> None:
+        raise Refused("wrong kind of value")
+
+    async def ask(_: Session) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(stumble)
+
+    with pytest.raises(Refused, match=r"^Redis at redis://.*: wrong kind of value$"):
+        in_session(ask, redis_url, None)

@@ -14,6 +14,7 @@ import trio
 from trioworkers.broker.people.session import Session, open_session
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
+from trioworkers.broker.ungrouped import ungrouped
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.cli.shards import names_an_app, redises_of
 from trioworkers.cli.tables import in_shard, remark
@@ -56,7 +57,12 @@ def in_sessions(
             await command(sessions)
             sys.stdout.flush()
 
-    with _ending_as_any_tool(), _silent_logs(), places[0].explained() if len(places) == 1 else nullcontext():
+    with (
+        _ending_as_any_tool(),
+        _silent_logs(),
+        places[0].explained() if len(places) == 1 else nullcontext(),
+        ungrouped(),
+    ):
         trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
 
 
@@ -86,7 +92,7 @@ def _run_at_each(command: Callable[[Session], Awaitable[None]], places: Mapping[
 
 
 def _run_at(command: Callable[[Session], Awaitable[None]], place: ChosenRedis) -> None:
-    with _silent_logs(), place.explained():
+    with _silent_logs(), place.explained(), ungrouped():
         trio.run(partial(_run, command, place), restrict_keyboard_interrupt_to_checkpoints=True)
 
 

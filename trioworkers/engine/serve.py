@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, connect, retrying
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
+from trioworkers.broker.ungrouped import ungrouped
 from trioworkers.chosen_redis import noted_elsewhere
 from trioworkers.engine.observed_runner import ObservedRunner, observed
 from trioworkers.engine.queues import Declared
@@ -24,8 +25,7 @@ from trioworkers.engine.runner import Runner
 from trioworkers.engine.slots import Draw
 from trioworkers.engine.watchdog import watching
 from trioworkers.engine.worker import Worker
-from trioworkers.errors import Refused, Superseded, TrioworkersError
-from trioworkers.failures import leaves
+from trioworkers.errors import Refused, Superseded
 from trioworkers.identity import current_identity
 from trioworkers.jobs.client import Client
 from trioworkers.jobs.context import Resources
@@ -207,15 +207,3 @@ def _said(capsule: Capsule) -> str:
         return next(iter(capsule.weights))
     queues = capsule.weights if capsule.strict else [f"{queue} {weight}" for queue, weight in capsule.weights.items()]
     return (" before " if capsule.strict else " : ").join(queues)
-
-
-@contextmanager
-def ungrouped() -> Iterator[None]:
-    """Raises an error of ours by itself when nurseries have wrapped it into groups."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        ours = [leaf for leaf in leaves(group) if isinstance(leaf, TrioworkersError)]
-        if ours and all(isinstance(leaf, TrioworkersError | trio.Cancelled) for leaf in leaves(group)):
-            raise ours[0] from None
-        raise

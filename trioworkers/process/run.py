@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioworkers.broker.emergency import release_all
-from trioworkers.engine.serve import serve, ungrouped
+from trioworkers.broker.ungrouped import ungrouped
+from trioworkers.engine.serve import serve
 from trioworkers.failures import innermost_module
 from trioworkers.health import Pulse
 from trioworkers.jobs.importing import check_not_imported

@@ -7,6 +7,7 @@ from coredis import exceptions
 
 from trioworkers.broker.redis.reasons import unreachable
 from trioworkers.errors import BrokerError, Refused, Superseded, Unavailable, Unreachable, WrongLogin
+from trioworkers.printable import on_one_line
 from trioworkers.redis_url import RedisUrl
 from trioworkers.wire.error_replies import refusal
 
@@ -15,6 +16,7 @@ FOREIGN = (exceptions.RedisError, OSError, anyio.ClosedResourceError, anyio.Brok
 
 
 MAX_CAUSES = 8
+MAX_HOLDER = 100
 
 
 def translated(error: Exception) -> BrokerError | None:
@@ -47,7 +49,11 @@ def translate(error: BaseException) -> BrokerError:
     """Our error for one of coredis or the operating system."""
     text = str(error) or type(error).__name__
     if "SUPERSEDED" in text:
-        return Superseded(text)
+        holder = on_one_line(text.partition("SUPERSEDED")[2].strip()[:MAX_HOLDER]) or "nobody"
+        return Superseded(
+            f"another worker has this one's process id or took it for dead: its lease is of {holder}. "
+            "Its jobs are safe, and run there. Does another machine run with the same process id?"
+        )
     if "HELLO must be called with the client already authenticated" in text:
         return WrongLogin("a password is needed")
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.WrongTypeError):

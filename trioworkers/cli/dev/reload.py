@@ -10,12 +10,12 @@ from pathlib import Path
 
 import trio
 
+from trioworkers.broker.ungrouped import ungrouped
 from trioworkers.cli.dev.messages import GIVE_UP
 from trioworkers.cli.dev.redises import Redises
 from trioworkers.cli.dev.watcher import Changes, watching
 from trioworkers.cli.dev.worker_process import Wishes, WorkerProcess
 from trioworkers.dev_note import NoteKeeper, keeping_note
-from trioworkers.engine.serve import ungrouped
 from trioworkers.errors import NotFound
 
 logger = logging.getLogger("trioworkers.dev")
