@@ -53,6 +53,7 @@ HOLD_NOTHING = {
     "due_delayed.lua": "reads; what it removes are seconds whose list is empty",
     "fetch.lua": "a way in: what is fetched is let go by whoever settles it; what is too large for that is buried unread",
     "fetch_capsule.lua": "as fetch.lua",
+    "fetch_large.lua": "as fetch.lua; what it puts back was moved within one MULTI, and nobody has seen it",
     "edit_cron.lua": "touches entries of periodic jobs and their histories, which are no payloads",
     "go_disown.lua": "touches go-workers2's records of workers",
     "go_prune.lua": "touches records of workers",

@@ -24,6 +24,8 @@ async def open_drain(broker: RedisBroker, queue: str) -> AsyncIterator[RedisInta
 
 
 class _Drain(RedisIntake):
+    is_alone = False
+
     async def block_for(self, where: str, end: str) -> bytes | None:
         """Wait a while, then move the next payload, if there is one. Cancellation: nothing was moved."""
         holder = self._broker.holder

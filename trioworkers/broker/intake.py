@@ -14,6 +14,7 @@ from functools import partial
 import trio
 
 from trioworkers.broker.contract import Fetched, LeaseGone
+from trioworkers.broker.fetch_large import LargeFetches
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S, Connection, connect
 from trioworkers.broker.redis.scripts import script
@@ -63,6 +64,8 @@ class RedisIntake:
     """Fetches for one queue. See `open_intake`. `again_after_wait_s`: as in `Fetched`, after a wait that brought nothing."""
 
     script = FETCH
+    is_alone = True
+    """Whether nobody else uses its connection, and it takes whatever there is."""
     more_args: Sequence[str | bytes] = ()
     again_after_wait_s: float | None = None
 
@@ -84,12 +87,21 @@ class RedisIntake:
         self._end = broker.dialect.fetched_from
         self._huge_bytes = broker.guard.huge_bytes
         self._around = broker.around_dead(queue)
+        self._large = LargeFetches(broker, connection, queue)
 
     async def fetch(self, limit: int) -> Fetched:
         """Move up to `limit` payloads into our in-progress list, without waiting, and no more than the link carries in about a second.
 
         A lost reply leaves strays for `InProgress.audit`.
         """
+        count = self._large.count(limit) if self.is_alone else 0
+        if count and self.may_wait and (fetched := await self._large.fetch(count)) is not None:
+            return fetched
+        fetched = await self._fetch(limit)
+        self._large.saw(fetched.payloads, limit)
+        return fetched
+
+    async def _fetch(self, limit: int) -> Fetched:
         pace, holder = self._connection.link.pace, self._broker.holder
         args = [
             limit,

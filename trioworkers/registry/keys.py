@@ -53,6 +53,14 @@ KEYS = (
     ),
     Key(
         *(
+            "tw:fetched:PROCESS QUEUE",
+            "string",
+            "The last fetch of large payloads from a queue, and what it has moved.",
+        ),
+        *("fetch", "the fetch, when it has read them; expiry (as the lease)", True),
+    ),
+    Key(
+        *(
             "tw:crashes",
             "hash",
             "By jid, how many workers died while the job ran. 0: a worker died while it ran, but other jobs ran too.",

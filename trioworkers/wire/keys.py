@@ -220,6 +220,10 @@ class Keys:
         """String with expiry: number and result of the last admission to a queue, so that a repeated or late one does nothing twice."""
         return self.holds(queue, process_id).replace("tw:holds:", "tw:admitted:", 1)
 
+    def last_fetch(self, queue: str, process_id: str) -> str:
+        """String with expiry: number and result of the last fetch of large payloads from a queue, until they are read."""
+        return self.holds(queue, process_id).replace("tw:holds:", "tw:fetched:", 1)
+
     @property
     def parked(self) -> str:
         """Sorted set: payloads that wait for a permit, by when they were parked, in epoch seconds."""

@@ -26,6 +26,7 @@ class LimitedIntake(RedisIntake):
     """Takes no more than may run, and waits for news of the queue without taking anything: who waits holds no permit that way."""
 
     script = intake.FETCH_LIMITED
+    is_alone = False
     again_after_wait_s = 0.0
 
     def __init__(

@@ -81,6 +81,35 @@ class Connection:
         before, after = ((len(keys), *keys, *each) for each in args)
         return await self._ask(script.name, lambda epoch: epoch.evaluate_around(script, before, after, commands))
 
+    async def run_unanswered(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: tuple[Sequence[Any], Sequence[Any]],
+        commands: Sequence[tuple[bytes, Sequence[Any]]],
+        then: tuple[bytes, Sequence[Any]],
+    ) -> Any:
+        """As `run_around`, but Redis is told not to answer any of it. Returns what it answers to `then`, which is asked after all of it.
+
+        None: nothing was carried out, if Redis doesn't take such steps; or that was the answer. Nobody else may use this connection meanwhile. Raises and cancelled as `run`.
+        """
+        before, after = ((len(keys), *keys, *each) for each in args)
+        link = self.link
+        if not link.can_be_silent:
+            return None
+
+        async def ask(epoch: Epoch) -> Any:
+            link.can_be_silent = await epoch.can_be_silent()
+            return (
+                await epoch.evaluate_unanswered(script, before, after, commands, then) if link.can_be_silent else None
+            )
+
+        return await self._ask(script.name, ask)
+
+    async def execute_all(self, operation: str, *commands: tuple[bytes, Sequence[Any]]) -> Sequence[Any]:
+        """Run commands one after the other, in one round trip; their replies. The first that is an error is raised. Raises and cancelled as `call`."""
+        return await self._ask(operation, lambda epoch: epoch.execute_all(commands))
+
     def commands(self, operation: str) -> Commands:
         """Single commands, with types of our own. `operation`: what the log calls them; "" for what may be refused, and is then not logged."""
         return Commands(self, operation)

@@ -32,6 +32,7 @@ SILENCES_WHEN_SLOW = 3
 """Over a slow line what we sent may lie in the middle of the way: in a buffer, of which we see nothing, behind what our other connections sent. Each of
 them asks for no more than a second's worth at once."""
 END_PATIENCE_S = 1.0
+ANSWER_AGAIN = (b"CLIENT REPLY", (b"ON",))
 T = TypeVar("T")
 
 
@@ -62,6 +63,7 @@ class Epoch:
         self._connection: Socket | None = None
         self._is_told = False
         self._transacts: bool | None = None
+        self._is_silent: bool | None = None
         self._error: BaseException | None = None
 
     @property
@@ -128,6 +130,51 @@ class Epoch:
                 with suppress(exceptions.ResponseError):  # EXEC may be what is refused
                     await self._patiently(connection, connection.create_request(b"DISCARD"))
         return self._transacts
+
+    async def evaluate_unanswered(
+        self,
+        script: Script,
+        before: Sequence[Any],
+        after: Sequence[Any],
+        commands: Sequence[tuple[bytes, Sequence[Any]]],
+        then: tuple[bytes, Sequence[Any]],
+    ) -> Any:
+        """As `evaluate_around`, without any answers but that to `then`. Only if `can_be_silent`."""
+        connection = await self.connection()
+        # By its text: were it missing nobody would say so, and the commands would be carried out without it.
+        step = [(b"MULTI", ()), (b"EVAL", (script.text, *before)), *commands, (b"EVALSHA", (script.sha, *after))]
+        connection.send_unanswered([*step, (b"EXEC", ())])
+        _, answer = await self.execute_all([ANSWER_AGAIN, then])
+        return answer
+
+    async def can_be_silent(self) -> bool:
+        """Whether there is MULTI, and Redis can be told not to answer. Where it answers all the same this epoch is over: whose answer is which nobody knows."""
+        connection = await self.connection()
+        if self._is_silent is None:
+            self._is_silent = False
+            if await self._has_transactions(connection):
+                connection.send_unanswered([(b"PING", ())])
+                replies = await self._replies(connection, [ANSWER_AGAIN, (b"PING", (b"answered",))])
+                self._is_silent = replies == [b"OK", b"answered"]
+                if not self._is_silent:
+                    self.retired.set()
+        return self._is_silent
+
+    async def execute_all(self, commands: Sequence[tuple[bytes, Sequence[Any]]]) -> Sequence[Any]:
+        """Commands one after the other, in one round trip; their replies. The first that is an error is raised."""
+        replies = await self._replies(await self.connection(), commands)
+        _raise_first(replies)
+        return replies
+
+    async def _replies(self, connection: Socket, commands: Sequence[tuple[bytes, Sequence[Any]]]) -> list[Any]:
+        requests = [connection.create_request(name, *words) for name, words in commands]
+        replies: list[Any] = []
+        for request in requests:
+            try:
+                replies.append(await self._patiently(connection, request))
+            except exceptions.ResponseError as error:
+                replies.append(error)
+        return replies
 
     async def run(self, command: Callable[[coredis.Redis[bytes]], Awaitable[T]]) -> T:
         """Await a command of the client's."""

@@ -30,6 +30,8 @@ class Link:
         """How long the last one took, of those that are over."""
         self.heard_at = -math.inf
         """When Redis last answered, on `time.monotonic()`'s clock: for other threads."""
+        self.can_be_silent = True
+        """False if this Redis answers what it was told not to answer, or may not be told so."""
         self._last_success = -math.inf
         self._lost_at: float | None = None
         self._refused: dict[str, str] = {}

@@ -132,6 +132,12 @@ class Socket(BaseConnection):
         sent = stream.sent - stream.unacknowledged() if isinstance(stream, Metered) else 0
         return self.statistics.bytes_read + sent
 
+    def send_unanswered(self, commands: Sequence[tuple[bytes, Sequence[Any]]]) -> None:
+        """Commands that Redis is told not to answer, nor what comes after them until it is told to answer again."""
+        self._write_buffer_in.send_nowait(
+            [(b"CLIENT REPLY", (b"OFF",)), *((name, (*words,)) for name, words in commands)]
+        )
+
     async def changed(self) -> Sequence[bytes] | None:
         """Wait until Redis tells of keys that changed, and of which; None: of all, or it told something else. Raises Unavailable."""
         try:
