@@ -9,8 +9,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SENT = ("evalsha", "eval", "blmove", "hmget", "smembers", "ping", "client|unblock")
@@ -100,25 +100,26 @@ def server_program() -> str:
 @contextmanager
 def private_store(*more: str) -> Iterator[Store]:
     """A server for as long as the block lasts; `more`: options of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"]
-        process = subprocess.Popen(
-            [server_program(), *options, *more], stdout=subprocess.DEVNULL, start_new_session=True
-        )
+        options = ["--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"]
+        port, process = _started([server_program(), *options, *more])
         try:
-            yield _connected(port, process.pid)
+            yield Store(port, process.pid)
         finally:
             process.terminate()
             process.wait()
 
 
-def _connected(port: int, pid: int) -> Store:
-    for _ in range(200):
-        try:
-            return Store(port, pid)
-        except ConnectionRefusedError:
+def _started(command: Sequence[str]) -> tuple[int, subprocess.Popen[bytes]]:
+    """On a port that is still free when it takes it: else it ends at once, and another one is tried."""
+    for _ in range(10):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        process = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None:
+            with suppress(OSError, RuntimeError):
+                if f"process_id:{process.pid}\r" in str(Store(port, process.pid)("INFO", "server")):
+                    return port, process
             time.sleep(0.02)
     raise SystemExit("the server does not start")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,23 @@ import attrs
 ROOT = Path(__file__).parent.parent
 
 
+LOWEST_PORT = 10_000
+_any = random.SystemRandom()  # many tests seed the other one
+GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One on which nobody listens, and below those that the system gives by itself.
+
+    Such a one may go to an outgoing connection before our server is there, or while it is killed; and who keeps trying it, as workers do, may be given it
+    himself, and then speaks to himself.
+    """
+    first_given = int(GIVEN_PORTS.read_text().split()[0]) if GIVEN_PORTS.exists() else 32_768
+    for _ in range(1000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", _any.randrange(LOWEST_PORT, max(first_given, LOWEST_PORT + 10_000))))
+            return int(probe.getsockname()[1])
+    raise AssertionError("no port is free")
 
 
 def wait_for(condition: Callable[[], object], what: str | Callable[[], str], timeout_s: float = 60.0) -> None:
@@ -69,15 +83,33 @@ class Server:
         options += ["--appendonly", "yes", "--appendfsync", "always", "--logfile", "log"]
         self._process = self._launch(*options, *more)
         if wait:
-            wait_for(self._answers, "the server starts")
+            self._wait_until_it_answers(lambda: self._launch(*options, *more))
         return self
+
+    def _wait_until_it_answers(self, launch: Callable[[], subprocess.Popen[bytes]]) -> None:
+        """It, and no other server that has been given this port meanwhile, say by another run of these tests: then it is tried again."""
+
+        def answers() -> bool:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                time.sleep(0.1)
+                self._process = launch()
+            return self._answers()
+
+        wait_for(answers, lambda: f"the server starts at port {self.port}: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        log = self.folder / "log"
+        return log.read_text(errors="replace")[-500:] if log.exists() else ""
 
     def _launch(self, *options: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([server_program(), *options], stdout=subprocess.DEVNULL)
 
     def _answers(self) -> bool:
+        assert self._process is not None
         try:
-            return self.command("PING") == "PONG"
+            with self.session() as command:
+                return command("PING") == "PONG" and f"process_id:{self._process.pid}\r" in command("INFO", "server")
         except (OSError, AssertionError):  # not there yet, or loading
             return False
 
@@ -166,11 +198,14 @@ class Sentinel(Server):
 
     def restart(self, *more: str, wait: bool = True) -> Sentinel:
         """Start it with what it has written into its file."""
-        self._process = subprocess.Popen(
-            [server_program(), str(self.folder / "sentinel.conf"), "--sentinel", *more], stdout=subprocess.DEVNULL
-        )
+        command = [server_program(), str(self.folder / "sentinel.conf"), "--sentinel", *more]
+
+        def launch() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+        self._process = launch()
         if wait:
-            wait_for(self._answers, "the sentinel starts")
+            self._wait_until_it_answers(launch)
         return self
 
     def primary_port(self) -> int:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -189,10 +189,15 @@ async def test_silence_is_said(silent_port: int, scheme: str):
 async def test_address_that_does_not_answer_does_not_hide_the_one_that_does(
     monkeypatch: pytest.MonkeyPatch, redis_url: str
 ):
-    """A name with two addresses, of which the first is dead."""
+    """A name with three addresses: one is silent, at one nothing listens."""
     port = int(redis_url.rpartition(":")[2].partition("/")[0])
-    monkeypatch.setattr("trioworkers.lookup._resolve", lambda host, port: ["198.51.100.1", "127.0.0.2", "127.0.0.1"])
-    assert await sent(f"redis://two-addresses:{port}") == ""
+    monkeypatch.setattr("trioworkers.lookup._resolve", lambda host, port: ["127.0.0.3", "127.0.0.2", "127.0.0.1"])
+    with socket.create_server(("127.0.0.3", port), backlog=0), ExitStack() as stack:
+        for _ in range(2):  # its queue is full: whoever comes now hears nothing
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.3", port))
+        assert await sent(f"redis://two-addresses:{port}") == ""
 
 
 async def test_cancelled_connect_leaves_no_socket(silent_port: int):

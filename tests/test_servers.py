@@ -1,0 +1,32 @@
+"""The tests' own servers: each is the one that its test started."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from servers import GIVEN_PORTS, Server, free_port, wait_for
+
+
+def test_port_is_none_that_an_outgoing_connection_may_be_given():
+    first_given = int(GIVEN_PORTS.read_text().split()[0]) if GIVEN_PORTS.exists() else 32_768
+    assert all(free_port() < first_given for _ in range(20))
+
+
+def test_server_of_others_at_its_port_is_not_taken_for_ours(tmp_path: Path):
+    for name in ("theirs", "ours"):
+        (tmp_path / name).mkdir()
+    theirs, ours = Server(tmp_path / "theirs").start(), Server(tmp_path / "ours")
+    ours.port = theirs.port
+    starting = threading.Thread(target=ours.start)
+    try:
+        starting.start()
+        log = tmp_path / "ours" / "log"
+        wait_for(lambda: log.exists() and "in use" in log.read_text(), "it finds the port taken")
+        assert starting.is_alive()
+        theirs.kill()
+        starting.join()
+        assert ours.command("CONFIG", "GET", "dir") == ["dir", str(tmp_path / "ours")]
+    finally:
+        theirs.kill()
+        ours.kill()
