@@ -356,6 +356,18 @@ async def test_list_of_a_dead_worker_that_others_fill_again_is_theirs(connection
     assert await redis(connection, "HEXISTS", "tw:inprogress", "queue:q:1:inprogress") == 0
 
 
+async def test_two_who_reclaim_one_list_take_each_other_for_no_other_program(connection: Connection, redis_url: str):
+    first, second, dead = (broker(connection, name) for name in ("first", "second", "web-1"))
+    await fill(connection, redis_url, dead, 2)
+    await redis(connection, "DEL", "tw:lease:web-1")
+    seen = [
+        [(payload, f"jid{n}", 1, None) for n, payload in enumerate(await each.peek("web-1", "q", 10))]
+        for each in (first, second)
+    ]
+    assert await first.reclaim("web-1", "q", seen[0]) == (2, "")
+    assert await second.reclaim("web-1", "q", seen[1]) == (0, "")
+
+
 @pytest.mark.parametrize("call", ["put back", "reclaim"])
 async def test_late_copy_of_a_call_that_took_a_job_back_does_not_take_it_again(
     connection: Connection, redis_url: str, monkeypatch: pytest.MonkeyPatch, call: str

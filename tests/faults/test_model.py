@@ -261,7 +261,7 @@ class Moves(RuleBasedStateMachine):
         moved = [self.do(lambda: self.brokers[name].reclaim(other, "q", entries)) for _ in range(1 + again)]
         may = self.alive[name] if name == other else not self.alive[other]
         if may and name != other:  # once all was taken, what lies there is another program's, until the worker is back
-            first, later = -2 if other in self.drained else len(found), -2
+            first, later = -2 if found and other in self.drained else len(found), 0
             self.drained.add(other)
         else:
             first, later = (len(found), 0) if may else (-1, -1)

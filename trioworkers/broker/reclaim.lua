@@ -11,7 +11,9 @@
 local holder = redis.call('GET', lease) or ''
 if holder ~= expected_holder then return {-1} end
 local is_dead = holder == ''
-if is_dead and is_shared == '1' and redis.call('SISMEMBER', drained, list) == 1 then return {-2} end
+if is_dead and is_shared == '1' and redis.call('SISMEMBER', drained, list) == 1 then
+  return {redis.call('EXISTS', list) == 1 and -2 or 0} -- an empty one is nobody's: another worker took what we saw there
+end
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
 if not is_dead and is_late(last_call, holder, number) then return {0} end -- what lies there by now may run
 local moved, charged = 0, {}
