@@ -46,6 +46,14 @@ def on_lines(text: str) -> str:
     return text if text.isprintable() else text.translate(_tables()[1]).replace("\n", "\n  ")
 
 
+def shown(value: object) -> str:
+    """How a wrong value begins when it is shown, for messages: some have a `repr` that raises, an int of five thousand digits for one."""
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # noqa: BLE001 - whatever a stranger's `__repr__` does: the message matters
+        return f"something of type {type(value).__name__} that can't be shown"
+
+
 def json_line(value: Any) -> str:
     """`value` as JSON on one line, whose strings mean what they meant, spelled with nothing but plain characters.
 

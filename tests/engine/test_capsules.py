@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -303,14 +304,23 @@ async def test_sidekiq_s_tools_see_it(redis_url: str, shared_server: Server):
 @pytest.mark.parametrize(
     ("concurrency", "queues", "why"),
     [
-        (0, {"a": 1}, "concurrency is a whole number from 1 on, not 0"),
+        (0, {"a": 1}, "concurrency is a whole number from 1 to 1000000, not 0"),
         (True, {"a": 1}, "concurrency is a whole number"),
         (5, {}, "queues is a list of names"),
         (5, "critical", "queues is a list of names"),
         (5, {"a": 0}, "queue 'a': a weight is a whole number from 1 to 1000, not 0"),
         (5, {"a": 1.5}, "not 1.5"),
         (5, {"a": True}, "not True"),
+        (5, {"a": -1}, "not -1"),
+        (5, {"a": "3"}, "not '3'"),
+        (5, {"a": None}, "not None"),
+        (5, {"a": math.nan}, "not nan"),
         (5, {"a": 10**6}, "not 1000000"),
+        (5, {"a": 10**400}, f"queue 'a': a weight is a whole number from 1 to 1000, not {10**79}"),
+        pytest.param(5, {"a": 10**5000}, "not something of type int that can't be shown", id="weight without end"),
+        pytest.param(10**400, {"a": 1}, f"concurrency is a whole number from 1 to 1000000, not {10**79}", id="huge"),
+        pytest.param(10**5000, {"a": 1}, "not something of type int that can't be shown", id="concurrency without end"),
+        (math.nan, {"a": 1}, "concurrency is a whole number from 1 to 1000000, not nan"),
         (5, ["a", "a"], "queue 'a' is named twice"),
         (5, ["a b"], "a queue's name"),
         (5, [["a"]], "a queue's name"),
@@ -407,18 +417,27 @@ def test_command_line_chooses_and_makes_capsules():
         narrowed("io", "mine=1:a")
 
 
+NO_WEIGHTS = ("-1", "1.5", "True", '"3"', "nan", "1e3", "+3", "٣", "9" * 30, "1" * 70)
+"""As people type them. What is longer is cut."""
+
+
 @pytest.mark.parametrize(
     ("capsule", "why"),
     [
-        ("io=0", "concurrency is a whole number from 1 on, not 0"),
-        ("io=0:a", "concurrency is a whole number from 1 on, not 0"),
+        ("io=0", "concurrency is a whole number from 1 to 1000000, not 0"),
+        ("io=0:a", "concurrency is a whole number from 1 to 1000000, not 0"),
         ("=5:a", "a capsule's name is 1 to 128 printable"),
         ("io=5:a,", "a queue's name is missing"),
         ("io=5:a,a", "queue 'a' is named twice"),
         ("io=5:a=1,a=2", "a queue is named twice"),
         ("io=5:a=1,b", "weights are for all queues of a capsule"),
         ("io=5:a=0", "a weight is a whole number from 1 to 1000, not 0"),
-        ("io=5:a=x", "a weight is a whole number from 1 on, not 'x'"),
+        ("io:a=6,b=3", "after a capsule's name comes =, NAME=50:critical=6,default=3, not 'io:a=6,b=3'"),
+        *(
+            (f"io=5:a={weight},b=1", f"queue 'a': a weight is a whole number from 1 to 1000, not {weight!r}")
+            for weight in NO_WEIGHTS
+        ),
+        ("io=5:a=x", "queue 'a': a weight is a whole number from 1 to 1000, not 'x'"),
     ],
 )
 def test_capsule_of_the_command_line_that_makes_no_sense_is_refused(capsule: str, why: str):
@@ -436,12 +455,17 @@ def test_capsule_of_the_command_line_that_makes_no_sense_is_refused(capsule: str
         (None, 5, "--concurrency is for --queues"),
         ("a=6,b", 5, "weights are for all queues"),
         ("a=6", None, "and for --concurrency"),
-        ("a=x", 5, "a weight is a whole number from 1 on, not 'x'"),
+        *(
+            (f"a={weight},b=1", 5, f"queue 'a': a weight is a whole number from 1 to 1000, not {weight!r}")
+            for weight in NO_WEIGHTS
+        ),
+        ("a", 10**6 + 1, "--concurrency: concurrency is a whole number from 1 to 1000000, not 1000001"),
+        ("a=x", 5, "queue 'a': a weight is a whole number from 1 to 1000, not 'x'"),
         ("a=0", 5, "a weight is a whole number from 1 to 1000, not 0"),
         ("a=1,a=2", 5, "named twice"),
         ("a,a", None, "named twice"),
         (",", None, "a queue's name is missing"),
-        ("a", 0, "--concurrency: concurrency is a whole number from 1 on"),
+        ("a", 0, "--concurrency: concurrency is a whole number from 1 to 1000000"),
     ],
 )
 def test_command_line_that_makes_no_sense_is_refused(text: str | None, concurrency: int | None, why: str):

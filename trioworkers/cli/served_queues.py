@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from trioworkers.errors import ConfigurationError, WrongUsage
-from trioworkers.wire.capsule import Capsule, why_not
+from trioworkers.wire.capsule import A_WEIGHT, Capsule, why_not
 
 if TYPE_CHECKING:
     from trioworkers.jobs.declarations import Declarations
 
 Queues = dict[str, int] | list[str]
 """By weight, or in a strict order."""
+AS_A_WHOLE = "NAME=50:critical=6,default=3"
 TOGETHER = "queues"
 """What the capsule of `--queues` is called."""
 
@@ -58,6 +59,8 @@ def _read_capsule(text: str) -> Wanted:
     is_number = number.isascii() and number.isdigit() and len(number) < 9
     listed = after if is_number else rest
     queues = _read_list("--capsule", listed) if is_said and (has_list or not is_number) else []
+    if queues is None and ":" in name:
+        raise WrongUsage(f"--capsule: after a capsule's name comes =, {AS_A_WHOLE}, not {text!r:.80}")
     if queues is None:
         raise WrongUsage("--capsule: weights are for all queues of a capsule: critical=6,default=3")
     return _checked(Wanted("--capsule", name, int(number) if is_number else None, queues or None))
@@ -73,9 +76,9 @@ def _read_list(option: str, text: str) -> Queues | None:
         return names
     if len(weighted) < len(names):
         return None
-    wrong = [weight for _, _, weight in weighted if not (weight.isascii() and weight.isdigit() and len(weight) < 9)]
-    if wrong:
-        raise WrongUsage(f"{option}: a weight is a whole number from 1 on, not {wrong[0]!r:.80}")
+    for name, _, weight in weighted:
+        if not (weight.isascii() and weight.isdigit() and len(weight) < 9):
+            raise WrongUsage(f"{option}: queue {name!r:.80}: {A_WEIGHT}, not {weight!r:.80}")
     queues = {name: int(weight) for name, _, weight in weighted}
     if len(queues) < len(names):
         raise WrongUsage(f"{option}: a queue is named twice")
@@ -113,7 +116,7 @@ def _capsules_of(app: Declarations, wanted: Wanted) -> list[Capsule]:
     if known is None and (wanted.concurrency is None or wanted.queues is None):
         has = ", ".join(each.name for each in app.capsules) or "none"
         raise WrongUsage(
-            f"{wanted.option}: the App has no capsule {wanted.capsule!r:.80}; it has {has}, or say all of it: NAME=50:critical=6,default=3"
+            f"{wanted.option}: the App has no capsule {wanted.capsule!r:.80}; it has {has}, or say all of it: {AS_A_WHOLE}"
         )
     queues = wanted.queues
     if queues is None and known is not None:

@@ -23,8 +23,9 @@ from trioworkers.jobs.limits import FleetLimit, checked_limits, checked_queue_li
 from trioworkers.jobs.middleware import Middleware
 from trioworkers.jobs.options import check_carried, checked, checked_finished, checked_log
 from trioworkers.jobs.unique import AnyUnique, checked_unique
+from trioworkers.printable import shown
 from trioworkers.settings import Unknown, check_unknown
-from trioworkers.wire.capsule import Capsule, why_not
+from trioworkers.wire.capsule import Capsule, why_no_concurrency, why_not
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import is_queue_name
 
@@ -88,10 +89,8 @@ class Declarations(Declared):
         if unknown is not None:
             check_unknown(f"queue {name!r}", unknown)
             self._unknown[name] = unknown
-        if concurrency is not None and (
-            not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1
-        ):
-            raise ConfigurationError(f"queue {name!r}: concurrency is a whole number from 1 on, not {concurrency!r}")
+        if concurrency is not None and (why := why_no_concurrency(concurrency)):
+            raise ConfigurationError(f"queue {name!r}: {why}")
         if name in self._concurrency:
             raise ConfigurationError(f"queue {name!r} is declared twice")
         capsule = next((each.name for each in self._capsules.values() if name in each.weights), None)
@@ -121,7 +120,7 @@ class Declarations(Declared):
         list is a strict order: a later queue gets only slots that the earlier ones don't need.
         """
         if why := why_not(name, concurrency, queues):
-            raise ConfigurationError(f"capsule {name!r:.80}: {why}")
+            raise ConfigurationError(f"capsule {shown(name)}: {why}")
         if name in self._capsules:
             raise ConfigurationError(f"capsule {name!r} is declared twice")
         for queue in queues:

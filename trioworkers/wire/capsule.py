@@ -7,7 +7,11 @@ from typing import Any
 
 import attrs
 
+from trioworkers.printable import shown
+
 MAX_WEIGHT = 1000
+MAX_CONCURRENCY = 1_000_000
+A_WEIGHT = f"a weight is a whole number from 1 to {MAX_WEIGHT}"
 MAX_QUEUES = 1000
 """Each fetch looks at all of them."""
 
@@ -33,14 +37,21 @@ def of_one(queue: str, concurrency: int) -> Capsule:
     return Capsule(queue, concurrency, {queue: 1}, strict=True)
 
 
+def why_no_concurrency(concurrency: object) -> str:
+    """Why so many can't run at once; "" if they can."""
+    if not isinstance(concurrency, int) or isinstance(concurrency, bool) or not 0 < concurrency <= MAX_CONCURRENCY:
+        return f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, not {shown(concurrency)}"
+    return ""
+
+
 def why_not(name: object, concurrency: object, queues: object) -> str:
     """Why this can't be a capsule; "" if it can."""
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 128:
-        return f"a capsule's name is 1 to 128 printable characters, not {name!r:.80}"
-    if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
-        return f"concurrency is a whole number from 1 on, not {concurrency!r:.80}"
+        return f"a capsule's name is 1 to 128 printable characters, not {shown(name)}"
+    if why := why_no_concurrency(concurrency):
+        return why
     if isinstance(queues, str) or not isinstance(queues, Mapping | list | tuple) or not queues:
-        return f"queues is a list of names, first things first, or a dict of names and weights, not {queues!r:.80}"
+        return f"queues is a list of names, first things first, or a dict of names and weights, not {shown(queues)}"
     if len(queues) > MAX_QUEUES:
         return f"{len(queues)} queues are too many for one capsule, {MAX_QUEUES} are not"
     return _why_no_weights(queues) if isinstance(queues, Mapping) else _named_twice(queues)
@@ -48,11 +59,11 @@ def why_not(name: object, concurrency: object, queues: object) -> str:
 
 def _named_twice(queues: Sequence[object]) -> str:
     twice = [queue for number, queue in enumerate(queues) if queue in queues[:number]]
-    return f"queue {twice[0]!r:.80} is named twice" if twice else ""
+    return f"queue {shown(twice[0])} is named twice" if twice else ""
 
 
 def _why_no_weights(queues: Mapping[object, object]) -> str:
     for queue, weight in queues.items():
         if not isinstance(weight, int) or isinstance(weight, bool) or not 0 < weight <= MAX_WEIGHT:
-            return f"queue {queue!r:.80}: a weight is a whole number from 1 to {MAX_WEIGHT}, not {weight!r:.80}"
+            return f"queue {shown(queue)}: {A_WEIGHT}, not {shown(weight)}"
     return ""
