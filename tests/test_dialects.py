@@ -188,12 +188,14 @@ def test_delayed_jobs_of_ruby_and_node_are_promoted_once(work: Work, server: Ser
 def test_delayed_jobs_of_others_go_where_they_say_and_what_says_nothing_is_recorded(work: Work, server: Server):
     odd = '{"class":"A","args":{"a":1.10},"queue":"low prio","jid":[]}'
     none = '{"class":"B","args":[]}'
-    server.command("RPUSH", "resque:delayed:1700000000", odd, none)
+    no_name = '{"class":"C","args":[],"queue":["low"]}'
+    server.command("RPUSH", "resque:delayed:1700000000", odd, none, no_name)
     server.command("ZADD", "resque:delayed_queue_schedule", 1700000000, 1700000000)
     work("w1", **RESQUE).wait_started()
-    wait_for(lambda: server.command("LLEN", "resque:failed") == 1, "what names no queue is recorded")
+    wait_for(lambda: server.command("LLEN", "resque:failed") == 2, "what names no queue is recorded")
     assert queued(server, "resque:queue:low prio") == ['{"class":"A","args":{"a":1.10},"jid":[]}']
-    assert json.loads(queued(server, "resque:failed")[0])["payload"] == {"class": "B", "args": []}
+    recorded = [json.loads(record)["payload"] for record in queued(server, "resque:failed")]
+    assert recorded == [{"class": "B", "args": []}, {"class": "C", "args": [], "queue": ["low"]}]
 
 
 @pytest.mark.parametrize(

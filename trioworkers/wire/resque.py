@@ -200,8 +200,9 @@ class Resque(Dialect):
 def _recorded(payload: bytes, queue: str) -> Any:
     try:
         Resque.decode(payload, queue)
-        in_ruby_order = list(raw_fields(payload))[:3] != NODE_ORDER
-        return msgspec.Raw(amend(payload, dict.fromkeys((*_ATTEMPT_FIELDS, *(["queue"] * in_ruby_order)))))
+        # What the record itself tells; of a job that named none it is all there is to see what was meant.
+        is_told = bool(queue) and list(raw_fields(payload))[:3] != NODE_ORDER
+        return msgspec.Raw(amend(payload, dict.fromkeys((*_ATTEMPT_FIELDS, *(["queue"] * is_told)))))
     except BadPayload:
         shown: dict[str, Any] = {"class": UNREADABLE, "args": [payload.decode(errors="replace")]}
         if shown["args"][0].encode() != payload:
