@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 import trio
@@ -15,7 +16,7 @@ from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.sender import Sender
-from trioworkers.broker.shard_outbox import BEYOND, DIVERGED, DONE, PAGE, RECEIVE, OutboxPage, ShardOutbox
+from trioworkers.broker.shard_outbox import BEYOND, DONE, PAGE, RECEIVE, OutboxPage, ShardOutbox
 from trioworkers.engine import forwarding
 from trioworkers.engine.forwarding import Forwarder
 from trioworkers.send import Send
@@ -76,11 +77,8 @@ class Two:
         """Until nothing is left."""
         while (page := await self.source.page("b")) is not None:
             received = await self.target.receive(page)
-            if received.problem in (BEYOND, DIVERGED):
-                if await self.source.was_set_back("b", page, received):
-                    await self.source.page("b", page.epoch)
-            else:
-                await self.source.done("b", page.epoch, received.last)
+            if not await self.source.done("b", page.epoch, received):
+                await self.source.page("b", page.epoch)
 
 
 @pytest.fixture
@@ -104,7 +102,7 @@ async def test_repeated_and_late_pages_find_nothing_to_do(two: Two):
     await two.target.receive(first)
     again = await two.target.receive(first)
     assert (again.last, again.problem) == (3, "")
-    await two.source.done("b", first.epoch, 3)
+    await two.source.done("b", first.epoch, again)
     await two.enqueue(4, 5)
     second = await two.page()
     assert (second.first, len(second.entries)) == (4, 2)
@@ -122,7 +120,7 @@ async def test_old_page_of_a_slow_worker_numbers_nothing_anew(two: Two):
     await two.target.receive(await two.page())  # not taken from the outbox yet
     received = await two.target.receive(old)
     assert (received.last, received.problem) == (6, BEYOND)
-    assert not await two.source.was_set_back("b", old, received)
+    assert await two.source.done("b", old.epoch, received)
     await two.forward()
     assert await two.come() == [1, 2, 3, 4, 5, 6]
 
@@ -138,12 +136,12 @@ async def test_page_that_begins_with_what_came_already_brings_only_the_rest(two:
 async def test_repeated_and_late_ends_take_nothing_away(two: Two):
     await two.enqueue(1, 2, 3)
     page = await two.page()
-    await two.target.receive(page)
-    await two.source.done("b", page.epoch, 2)
-    for last in (2, 1, 0):
-        await two.source.done("b", page.epoch, last)
+    received = await two.target.receive(page)
+    parts = [attrs.evolve(received, last=last, last_id=page.entries[last - 1][:24]) for last in (2, 1)]
+    for part in (*parts, *parts, attrs.evolve(received, last=0, last_id=b"")):
+        assert await two.source.done("b", page.epoch, part)
     assert await two.left() == 1
-    await two.source.done("b", b"another numbering", 3)
+    assert await two.source.done("b", b"another numbering", received)
     assert await two.left() == 1
     await two.forward()
     assert await two.come() == [1, 2, 3]
@@ -172,6 +170,35 @@ async def test_source_that_was_set_back_to_before_the_end_of_what_came(two: Two)
     come = await two.come()
     assert {13, 14} <= {*come}
     assert Counter(come)[13] == Counter(come)[14] == 1
+
+
+async def test_source_that_is_set_back_under_a_worker_keeps_what_that_one_never_saw(two: Two):
+    """What it calls done are numbers that others have by now."""
+    await two.enqueue(1, 2)
+    page = await two.page()
+    received = await two.target.receive(page)
+    await two.execute("DEL", two.keys["a"].outbox("b"))
+    await two.enqueue(11, 12, 13)
+    assert not await two.source.done("b", page.epoch, received)
+    assert await two.left() == 3
+    await two.forward()
+    assert await two.come() == [1, 2, 11, 12, 13]
+
+
+async def test_source_that_is_set_back_by_more_than_a_page_goes_on(two: Two):
+    """What its receiver knows is further on than a page, and the outbox is longer than that: others have those numbers."""
+    await two.enqueue(*range(300))
+    first = await two.execute("LRANGE", two.keys["a"].outbox("b"), 0, -1)
+    await two.page()
+    numbers = await two.execute("DUMP", two.keys["a"].outbox_numbers)
+    await two.forward()
+    await two.execute("RESTORE", two.keys["a"].outbox_numbers, 0, numbers, "REPLACE")
+    await two.execute("RPUSH", two.keys["a"].outbox("b"), *first[:150])
+    await two.enqueue(*range(300, 600))
+    with trio.fail_after(30):
+        await two.forward()
+    assert {*await two.come()} == {*range(600)}
+    assert [number for number in await two.come() if number >= 300] == [*range(300, 600)]
 
 
 async def test_target_that_lost_its_data_goes_on_from_what_comes(two: Two):

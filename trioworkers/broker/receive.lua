@@ -1,8 +1,8 @@
 -- Send what jobs in another shard enqueued, each entry of its outbox once.
 -- epoch      what that outbox's numbering is called; `received` keeps of each {number of the last entry, its id, when it came}
 -- first      number of the first of the entries; before_id: id of the one before it
--- result  {number of the last entry that is here, what keeps the next one from it or ''}; instead of that 'BEYOND' if what is here goes further than these entries, and
---         'DIVERGED' if the number that we know is of another entry: the outbox was set back. In both cases nothing was done
+-- result  {number of the last entry that is here, its id, what keeps the next one from it or ''}; instead of that 'BEYOND' if what is here goes further than these entries, and
+--         'DIVERGED' if the number that we know is of another entry. In both cases nothing was done: either the entries were read long ago, or the outbox was set back
 local state = numbering(received, epoch, 'number', 'text')
 first = tonumber(first)
 local last, last_id = first - 1, before_id
@@ -11,8 +11,8 @@ local function id_of(number)
   if number == first - 1 then return before_id end
   return string.sub(ARGV[before_entries + number - first + 1] or '', 1, 24)
 end
-if last > first + #ARGV - before_entries - 1 then return {last, 'BEYOND'} end
-if last >= first - 1 and id_of(last) ~= last_id then return {last, 'DIVERGED'} end
+if last > first + #ARGV - before_entries - 1 then return {last, last_id, 'BEYOND'} end
+if last >= first - 1 and id_of(last) ~= last_id then return {last, last_id, 'DIVERGED'} end
 local problem = ''
 -- Whoever may write in that Redis has no word in this one but jobs: these go to queues and sets of scheduled jobs, and batches and locks lie where ours do.
 local function ends_with(text, what) return type(text) == 'string' and string.sub(text, -#what) == what end
@@ -69,4 +69,4 @@ for number = math.max(first, last + 1), first + #ARGV - before_entries - 1 do
   last, last_id = number, string.sub(entry, 1, 24)
 end
 if last >= first then redis.call('HSET', received, epoch, cmsgpack.pack({last, last_id, now()})) end
-return {last, problem}
+return {last, last_id, problem}

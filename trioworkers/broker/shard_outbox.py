@@ -35,7 +35,7 @@ DONE = script(
     __file__,
     "outbox_done",
     keys=("outbox", "numbers", "outboxes"),
-    args=("target", "epoch", "last"),
+    args=("target", "epoch", "last", "last_id"),
     preludes=("numbering",),
 )
 RECEIVE = script(
@@ -66,12 +66,13 @@ BEYOND, DIVERGED = "BEYOND", "DIVERGED"
 
 @attrs.frozen
 class Received:
-    """How far an outbox has come. `last`: the last number that is here. `problem`: what keeps the next entry from it.
+    """How far an outbox has come. `last`, `last_id`: the last number that is here, and whose it is. `problem`: what keeps the next entry from it.
 
     BEYOND: that is further than the page, which may be an old one; DIVERGED: other entries came under these numbers.
     """
 
     last: int
+    last_id: bytes
     problem: str
 
 
@@ -151,23 +152,16 @@ class ShardOutbox:
         found = await self._connection.run(PAGE, keys, args)
         return OutboxPage(*found) if found else None
 
-    async def was_set_back(self, target: str, page: OutboxPage, received: Received) -> bool:
-        """Whether its receiver knows more of an outbox than is there, as `page` seems to say. Raises BrokerError."""
-        if received.problem == DIVERGED:
-            return True
-        now = await self.page(target)  # what was received is in it, or has gone from it before
-        return now is not None and now.epoch == page.epoch and now.first + now.count <= received.last
-
-    async def done(self, target: str, epoch: bytes, last: int) -> None:
-        """What is up to this number is with its receiver. Raises BrokerError."""
+    async def done(self, target: str, epoch: bytes, received: Received) -> bool:
+        """What its receiver has goes. False if it knows of entries that aren't in this outbox: its Redis was set back. Raises BrokerError."""
         keys = [self.keys.outbox(target), self.keys.outbox_numbers, self.keys.outboxes]
-        await self._connection.run(DONE, keys, [target, epoch, last])
+        return int(await self._connection.run(DONE, keys, [target, epoch, received.last, received.last_id])) >= 0
 
     async def receive(self, page: OutboxPage) -> Received:
         """Have what another shard's jobs sent here, each entry once. Raises BrokerError."""
         args = [page.epoch, page.first, page.before_id, *page.entries]
-        last, problem = await self._connection.run(RECEIVE, [self.keys.received], args)
-        return Received(last, problem.decode(errors="replace"))
+        last, last_id, problem = await self._connection.run(RECEIVE, [self.keys.received], args)
+        return Received(last, last_id, problem.decode(errors="replace"))
 
 
 def new_numbering() -> str:

@@ -81,14 +81,13 @@ class Forwarder:
         if page is None:
             return False
         received = await self._retrying(partial(receiver.receive, page), target, receiver.keys.received)
-        if received.problem in (BEYOND, DIVERGED):
-            if await self._retrying(partial(self._outbox.was_set_back, target, page, received), *ours):
-                text = "the outbox of %s lost its numbers: its jobs for %s are numbered again"
-                logger.warning(text, called(self._here), called(target))
-                await self._retrying(partial(self._outbox.page, target, page.epoch), *ours)
-            return True
-        await self._retrying(partial(self._outbox.done, target, page.epoch, received.last), *ours)
-        if received.problem:
+        is_other = received.problem in (BEYOND, DIVERGED)
+        are_ours = await self._retrying(partial(self._outbox.done, target, page.epoch, received), *ours)
+        if is_other and not are_ours:
+            text = "the outbox of %s lost its numbers: its jobs for %s are numbered again"
+            logger.warning(text, called(self._here), called(target))
+            await self._retrying(partial(self._outbox.page, target, page.epoch), *ours)
+        elif received.problem and not is_other:
             self._tell(
                 f"what jobs in {called(self._here)} enqueued can't be written in {called(target)}, it waits in the outbox: {received.problem}"
             )

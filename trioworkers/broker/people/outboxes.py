@@ -13,7 +13,7 @@ from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.shard_outbox import DONE, PAGE, PAGE_ENTRIES, new_numbering
 from trioworkers.errors import NotFound, Refused
 from trioworkers.wire.keys import Keys
-from trioworkers.wire.outbox_entry import OutboxEntry, decode_outbox_entry
+from trioworkers.wire.outbox_entry import ID_LENGTH, OutboxEntry, decode_outbox_entry
 from trioworkers.wording import counted
 
 LATE_S = 60.0
@@ -83,7 +83,8 @@ async def skip(connection: Connection, keys: Keys, target: str, entry_id: str) -
     epoch, first, _, entries, _ = found
     if decode_outbox_entry(entries[0]).id != entry_id:
         return False
-    return bool(await connection.run(DONE, [outbox, numbers, keys.outboxes], [target, epoch, first]))
+    args = [target, epoch, first, entries[0][:ID_LENGTH]]
+    return int(await connection.run(DONE, [outbox, numbers, keys.outboxes], args)) > 0
 
 
 async def outbox_findings(connection: Connection, keys: Keys, now_s: float) -> Sequence[Finding]:
