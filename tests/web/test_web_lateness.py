@@ -45,11 +45,12 @@ LATE = QueueState("q", 600, 900.0, paused=False)
         ({"busy_in": {"q": 5}}, "all of its 5 slots are busy, and none of its jobs has ended lately"),
         ({"busy_in": {"other": 5}}, "though 5 of its 5 slots are free: is there a limit?"),
         ({"is_ours": False, "busy": 5}, "what is next in q has waited for 15m00s"),
-        ({"quiet": True}, "600 jobs in q, and nobody fetches from there"),
+        ({"quiet": True}, "600 jobs in q, and nobody fetches from there: one has waited for 15m00s"),
     ],
 )
 def test_what_is_late_says_why(fields: dict[str, object], why: str):
     assert why in said(LATE, process(**fields))
+    assert said(LATE) == "no process runs, and 9 jobs wait: one has waited for 15m00s"
 
 
 def test_paused_hosts_are_said_once_for_all_workers():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -262,3 +264,17 @@ async def test_doctor_finds_what_the_command_finds_and_says_nothing_in_the_log(
     found = (await visitor.get("/doctor")).text
     assert all(f"<strong>{check}</strong>" in found for check in ("round trip", "clock", "permissions", "orphans"))
     assert "unreachable" not in caplog.text
+
+
+async def test_a_jobs_page_says_that_it_looks_before_it_has_found_it(
+    visitor: httpx.AsyncClient, command: Callable[..., Any]
+):
+    command("LPUSH", "queue:default", payload(7))
+    command("SADD", "queues", "default")
+    page = (await visitor.get(f"/job?jid={7:024x}")).text
+    assert page.index(f"Looking for <code>{7:024x}</code>") < page.index("<h1>SyncJob")
+    gone = (await visitor.get(f"/job?jid={8:024x}")).text
+    assert gone.index("Looking for") < gone.index("in any queue or set")
+    listed = (await visitor.get("/queue?name=default")).text
+    picked = re.findall(r'href="(/job\?pick=[^"]*)"', listed)[0]
+    assert "Looking for" not in (await visitor.get(html.unescape(picked))).text, "it is known where that is"

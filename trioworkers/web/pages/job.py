@@ -55,6 +55,8 @@ async def _ended(visit: Visit, jid: str) -> Besides:
 
 
 async def _parts(visit: Visit) -> Parts:
+    if not visit.request.get("pick"):  # it may lie anywhere; of a picked one it is known where
+        yield "looking.html", {"jid": visit.request.get("jid").strip()}
     entries = await _entries(visit)
     if not entries:
         jid = visit.request.get("jid").strip()

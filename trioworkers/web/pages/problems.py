@@ -31,7 +31,8 @@ def problems(snapshot: Snapshot) -> list[tuple[str, str]]:
     redis = [("/doctor", finding.text) for finding in snapshot.redis]
     if not snapshot.processes and snapshot.totals.enqueued:
         count = snapshot.totals.enqueued
-        return [*redis, ("/processes", f"no process runs, and {counted(count, 'job')} wait{'s' if count == 1 else ''}")]
+        text = f"no process runs, and {counted(count, 'job')} wait{'s' if count == 1 else ''}"
+        return [*redis, ("/processes", text + _since(snapshot.queues))]
     paused = [("/queues", f"class {name} is paused: its jobs are held") for name in snapshot.paused_classes]
     found = [
         *redis,
@@ -51,7 +52,7 @@ def _of_queues(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         names = [queue.name for queue in left[:NAMED]] + (["others"] if len(left) > NAMED else [])
         where = " and ".join([", ".join(names[:-1]), names[-1]]) if names[1:] else names[0]
         count = counted(sum(queue.size for queue in left), "job")
-        yield "/queues", f"{count} in {where}, and nobody fetches from there"
+        yield "/queues", f"{count} in {where}, and nobody fetches from there{_since(left)}"
     for queue in snapshot.queues:
         if queue.problem:
             yield "/queues", f"queue {queue.name} can't be looked at: {queue.problem}"
@@ -59,6 +60,12 @@ def _of_queues(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
             yield "/queues", f"{counted(queue.size, 'job')} in {queue.name}, which is paused"
         elif queue.name in serving and (queue.latency_s or 0.0) > LATE_S:
             yield _late(queue, serving[queue.name])
+
+
+def _since(queues: Sequence[QueueState]) -> str:
+    """How long the one has waited that is next and has waited longest, if that is long."""
+    longest = max((queue.latency_s or 0.0 for queue in queues), default=0.0)
+    return f": one has waited for {duration(longest)}" if longest > LATE_S else ""
 
 
 def _late(queue: QueueState, serving: Sequence[Process]) -> tuple[str, str]:
