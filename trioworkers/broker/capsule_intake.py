@@ -28,7 +28,7 @@ _FETCH_CAPSULE = partial(
     script,
     __file__,
     "fetch_capsule",
-    keys=("lease", "registry", "crashes", "drained", "unread", "*places"),
+    keys=("lease", "registry", "crashes", "drained", "unread", "cancelled", "*places"),
     args=("limit", "max_bytes", "ours", "lease_ms", "renew", "huge_bytes", "own", "queues", "passed", "owed"),
 )
 FETCH_CAPSULE = _FETCH_CAPSULE(preludes=("pages", "unread", "fetching"))
@@ -112,6 +112,7 @@ class RedisCapsuleIntake:
             keys.crashes,
             keys.drained(process_id),
             keys.unread,
+            keys.cancelled_batches,
         ]
         for (queue, its), held in zip(brokers.items(), self._lists, strict=True):
             self._keys += [self._queues[queue], held, its.keys.dead]

@@ -6,7 +6,7 @@
 -- owed       msgpack {which of them → slots that it is behind its share, …}: what we returned the last time, or an empty table
 -- renew      1 if our lease may run out soon, for want of heartbeats: who fetches is alive
 -- huge_bytes, before, after  see fetching.lua
--- result  {lease was gone 0|1, or 2: and so was all that we had written, somebody is suspected 0|1, {{which, {payload, …}, {size of what was buried, …}}, …},
+-- result  {lease was gone 0|1, or 2: and so was all that we had written, 1 or 2 if somebody is suspected, or a batch cancelled, {{which, {payload, …}, {size of what was buried, …}}, …},
 --         owed, {which, error, …} of those that can't be read, {which, after how many ms to come again or -1: when something is in the queue, …} of
 --         those under a limit in which there was something}; error SUPERSEDED if another holds our process id
 local holder = redis.call('GET', lease)
@@ -104,7 +104,7 @@ else
   end
 end
 
-local suspects, bytes, fetched, again, in_company = redis.call('EXISTS', crashes), tonumber(max_bytes), {}, {}, false
+local suspects, bytes, fetched, again, in_company = redis.call('EXISTS', crashes, cancelled), tonumber(max_bytes), {}, {}, false
 for _, q in ipairs(active) do
   local budget = budgets[q.limit_name]
   if budget then q.count = math.min(q.count, budget) end

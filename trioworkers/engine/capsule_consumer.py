@@ -19,6 +19,7 @@ from trioworkers.broker.contract import CapsuleIntake, FetchedTogether, Intake, 
 from trioworkers.broker.redis.connection import backoff
 from trioworkers.engine.consumer import GOOD_INTAKE_S
 from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.memberships import is_member
 from trioworkers.engine.served_queue import ServedQueue
 from trioworkers.errors import BrokerError, Refused, Superseded
 
@@ -237,6 +238,8 @@ class CapsuleConsumer:
                 while not deliveries and not served.paused and intake.may_wait and not served.audit.is_due:
                     payload = await intake.wait()
                     deliveries = served.deliver([] if payload is None else [payload])
+                    # No script said anything of it: for a member of a batch it is asked whether that is cancelled.
+                    served.suspects = served.suspects or (payload is not None and is_member(payload))
                     if payload is None and intake.again_after_wait_s is not None:  # it takes nothing: go and see
                         self._unlooked.add(served)
                         break
