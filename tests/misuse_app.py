@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import builtins
+import ctypes
+import faulthandler
+import logging
 import multiprocessing
 import os
 import signal
@@ -205,6 +209,19 @@ def child() -> None:
     FORK.Process(target=time.sleep, args=(LONG_S,)).start()
 
 
+class _Lingers:
+    def __del__(self) -> None:
+        time.sleep(LONG_S)
+
+
+def object_that_lingers() -> None:
+    builtins.kept = _Lingers()  # type: ignore[attr-defined]
+
+
+def streams_that_linger() -> None:
+    sys.stdout.flush = lambda: time.sleep(LONG_S)  # type: ignore[method-assign]
+
+
 def busy_pool() -> None:
     ProcessPoolExecutor(1, mp_context=FORK).submit(time.sleep, LONG_S)
 
@@ -262,6 +279,10 @@ def handler_of_their_own() -> None:
     signal.signal(signal.SIGTERM, lambda *_: write("theirs"))
 
 
+def dumps_on_term() -> None:
+    faulthandler.register(signal.SIGTERM, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123 - it is to stay open
+
+
 def closed_streams() -> None:
     sys.stderr.close()
     sys.stdout.close()
@@ -277,6 +298,24 @@ def ignore_unguarded() -> None:
 
 def wakeup_put_back_unguarded() -> None:
     unguarded_wakeup_fd(unguarded_wakeup_fd(-1))
+
+
+def main_thread_told_to_exit() -> None:
+    """As debuggers and some time-out libraries do it."""
+
+    def tell() -> None:
+        time.sleep(0.2)
+        ident = ctypes.c_ulong(threading.main_thread().ident or 0)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
+
+    threading.Thread(target=tell, daemon=True).start()
+
+
+def log_that_interrupts() -> None:
+    def interrupt(*_: object, **__: object) -> logging.LogRecord:
+        raise KeyboardInterrupt
+
+    logging.setLogRecordFactory(interrupt)
 
 
 # ── what gets past all of it ───────────────────────────────────────────────────────────────────────────────────────────

@@ -51,9 +51,8 @@ class Aside:
             if isinstance(what, threading.Event):
                 what.set()
             else:
-                with suppress(
-                    Exception
-                ):  # a handler of the user's may raise; what we are told next shall be said all the same
+                # A handler of the user's may raise, whatever it is; what we are told next shall be said all the same.
+                with suppress(BaseException):
                     logger.log(what[0], what[1], *what[2])
 
 

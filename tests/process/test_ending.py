@@ -16,7 +16,15 @@ from servers import ROOT, Server, Worker, wait_for
 Misuse = Callable[..., Worker]
 Result = Callable[[str], str]
 
-LEFT_BEHIND = ["thread", "executor", "exit_function", "child", "busy_pool"]
+LEFT_BEHIND = [
+    "thread",
+    "executor",
+    "exit_function",
+    "child",
+    "busy_pool",
+    "object_that_lingers",
+    "streams_that_linger",
+]
 
 
 @pytest.mark.parametrize("how", LEFT_BEHIND)
@@ -30,6 +38,20 @@ def test_what_jobs_leave_behind_does_not_keep_the_process(misuse: Misuse, result
     assert worker.ended() == 0  # without a bound it is ten minutes
     assert len(jobs.queued()) == 1
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid, _ in children), "no child is left")
+
+
+def test_what_ends_a_program_and_nobody_asked_for_is_a_failure(misuse: Misuse, result: Result):
+    worker = misuse().wait_started()
+    result("main_thread_told_to_exit")
+    assert worker.ended() == 1
+    assert "ended by SystemExit, which nobody asked for" in worker.text
+
+
+def test_log_that_interrupts_ends_no_worker(misuse: Misuse, result: Result):
+    worker = misuse().wait_started()
+    result("log_that_interrupts")
+    assert result("thread_fork") == "-15"
+    assert worker.process.poll() is None
 
 
 @pytest.mark.parametrize("how", LEFT_BEHIND)

@@ -196,7 +196,7 @@ def test_worker_whose_process_id_another_one_took_ends_whatever_its_jobs_do(
     wait_for(lambda: jobs.counted("start"), "it runs")
     server.command("SET", "tw:lease:w1", "another")
     assert worker.ended() == 1
-    assert "SUPERSEDED another" in worker.text.splitlines()[-1]
+    assert "its lease is of another" in worker.text.splitlines()[-1]
     assert "unreachable" not in worker.text
     assert jobs.in_progress() == 1  # it is the other one's now
 

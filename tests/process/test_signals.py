@@ -70,6 +70,7 @@ def test_children_that_hold_our_descriptors_do_not_keep_the_worker(misuse: Misus
         "wakeup",
         "event_loop",
         "handler_of_their_own",
+        "dumps_on_term",
         "closed_streams",
         "no_streams",
         "wakeup_put_back_unguarded",

@@ -6,6 +6,8 @@ Here is only the way in, so that an interruption while the rest is being importe
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 INTERRUPTED = 130
 
@@ -17,7 +19,7 @@ def main() -> None:
         from trioworkers.process.streams import fill_closed_streams  # noqa: PLC0415 - as above
 
         fill_closed_streams()
-        with hurried_collector():
+        with hurried_collector(), last_status():
             _main()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -25,6 +27,18 @@ def main() -> None:
         if group.split(KeyboardInterrupt)[1] is not None:
             raise
         sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def last_status() -> Iterator[None]:
+    """Within the block a program runs that ends with `sys.exit`: what is in a worker's way then is bounded, up to the very end of its process."""
+    try:
+        yield
+    except SystemExit as end:
+        ending = sys.modules.get("trioworkers.process.ending")  # most commands have no worker
+        if ending is not None and (end.code is None or isinstance(end.code, int)):
+            ending.ending.ends_with(end.code or 0)
+        raise
 
 
 def _main() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import msgspec
 
+from trioworkers.cli import last_status
 from trioworkers.cli.served_queues import Only, narrow
 from trioworkers.errors import ConfigurationError, TrioworkersError, WrongUsage
 from trioworkers.printable import on_lines
@@ -105,4 +106,5 @@ def _guarded(function: Callable[[], int]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_guarded(lambda: main(int(sys.argv[-1]))))
+    with last_status():
+        sys.exit(_guarded(lambda: main(int(sys.argv[-1]))))

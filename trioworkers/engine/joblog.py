@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from trioworkers import errors
+from trioworkers.engine.containment import is_ctrl_c
 from trioworkers.errors import TrioworkersError
 from trioworkers.failures import harmless, is_a, leaves, summary
 from trioworkers.log_records import OF_ALL, RecordMaker
@@ -116,8 +117,11 @@ def _say(
         info = None if raised is None else (type(raised), raised, raised.__traceback__)
         fields = dict(zip((*OF_ALL, *more), args, strict=True))
         logger.handle(_records.make(level, text, args, fields, info))
-    except Exception:  # noqa: BLE001, S110 - a filter of the user's raised: a job's outcome depends on no log line, and where to say so?
-        pass
+    except (
+        BaseException
+    ) as error:  # a filter of the user's raised: a job's outcome depends on no log line, and where to say so?
+        if is_ctrl_c(error):
+            raise
 
 
 _records = RecordMaker(logger, (__file__, _say.__code__.co_firstlineno, _say.__name__))

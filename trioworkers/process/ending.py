@@ -42,6 +42,9 @@ class Ending:
         self._leaving_at = math.inf
         self._timeout_s = 0.0
         self._watched = False
+        self._status: int | None = None
+        self._writer: threading.Thread | None = None
+        self._all_done = threading.Event()
         self._last_call: Callable[[], None] = lambda: None
         self._reason: Callable[[], object] = lambda: None
         self.on_leaving: Callable[[], None] = lambda: None
@@ -65,6 +68,37 @@ class Ending:
                 _before_threads_are_waited_for(self._leave)
         if self._ends_at == math.inf:
             self.expect(timeout_s)
+
+    def ends_with(self, status: int) -> None:
+        """A program that has had a worker has nothing left to do but its exit functions: after these the process ends, with this status.
+
+        Python would go on to take its modules apart, which no thread of ours survives: what an object does then when it is deleted has no bound.
+        """
+        if not self._over:
+            return
+        self._status = status
+        # Started now: later Python may start none any more.
+        thread = threading.Thread(target=self._write_last_words, name="trioworkers-last-words", daemon=True)
+        with suppress(RuntimeError):  # as in `_start`: then nothing bounds them
+            thread.start()
+            self._writer = thread
+
+    def finish(self) -> None:
+        """The last of the exit functions."""
+        if self._status is None:
+            return
+        self._all_done.set()
+        if self._writer is None:
+            self._write_last_words()
+        else:
+            self._writer.join(max(LAST_WORDS_S, self._due_at() - monotonic()))
+        os._exit(self._status)
+
+    def _write_last_words(self) -> None:
+        self._all_done.wait()
+        with suppress(Exception):  # a handler of theirs
+            logging.shutdown()
+        _flush()
 
     def exit_now(self, status: int = 0) -> None:
         """End the process as it stands, with what it has started. Status 0, as being stopped is not failing; 1 if it stopped by itself."""
@@ -181,3 +215,5 @@ def _before_threads_are_waited_for(function: Callable[[], None]) -> None:
 
 ending = Ending()
 """The only one: a process ends once."""
+# Registered before anything of the user's is imported, so that it is called when all of that is done.
+atexit.register(ending.finish)

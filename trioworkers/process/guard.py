@@ -6,9 +6,11 @@ said. A handler of their own jobs may have: it is called beside us, and what it 
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -17,7 +19,7 @@ from typing import Any
 from trioworkers.aside import aside
 from trioworkers.process.raising import as_it_was_set, contained
 
-set_handler, set_wakeup_fd = signal.signal, signal.set_wakeup_fd
+set_handler, set_wakeup_fd, register_dump = signal.signal, signal.set_wakeup_fd, faulthandler.register
 """Python's own, whoever stands before them."""
 
 
@@ -41,6 +43,7 @@ class Guard:
         self._is_on = True
         theirs = self._contain_theirs()
         signal.signal, signal.set_wakeup_fd = self._signal, self._take_wakeup_fd  # type: ignore[assignment]
+        faulthandler.register = self._register_dump
         try:
             yield
         finally:
@@ -60,6 +63,7 @@ class Guard:
     def drop(self) -> None:
         """Stand before Python's functions no longer."""
         signal.signal, signal.set_wakeup_fd = set_handler, set_wakeup_fd
+        faulthandler.register = register_dump
 
     @property
     def is_passed(self) -> bool:
@@ -84,6 +88,10 @@ class Guard:
             return as_it_was_set(set_handler(number, contained(handler)))
         _say_kept(number, handler)
         return set_handler(number, heard_elsewhere)
+
+    def _register_dump(self, signum: int, file: Any = None, all_threads: bool = True, chain: bool = False) -> None:  # noqa: FBT002 - Python's signature
+        # What it sets is a handler of C's, which Python doesn't know of: one of ours it shall call, too.
+        register_dump(signum, sys.stderr if file is None else file, all_threads, chain or signum in self._heard)
 
     def _take_wakeup_fd(self, fd: int, *, warn_on_full_buffer: bool = True) -> int:  # noqa: ARG002 - Python's signature
         # Not refused: Trio wants one, and another event loop in a job may. What comes is passed on to it.

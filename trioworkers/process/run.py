@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trioworkers.aside import aside
 from trioworkers.broker.emergency import release_all
 from trioworkers.broker.ungrouped import ungrouped
 from trioworkers.engine.serve import serve
-from trioworkers.failures import innermost_module
+from trioworkers.failures import innermost_module, is_a, leaves, summary
 from trioworkers.health import Pulse
 from trioworkers.jobs.importing import check_not_imported
 from trioworkers.process.collector import patient_collector
@@ -21,6 +23,7 @@ from trioworkers.process.logs import ensure_logging
 from trioworkers.process.pulse import keep_telling
 from trioworkers.process.signals import Ear, hearing
 from trioworkers.process.streams import fill_closed_streams
+from trioworkers.tracebacks import last_place
 
 if TYPE_CHECKING:
     from trioworkers.engine.worker import Worker
@@ -45,6 +48,10 @@ def run(app: Declarations, tell: Callable[[Pulse], None] | None = None) -> None:
         except BaseException as error:
             life.failed = error
             life.tell_if_torn(error)
+            if life.is_torn_by(error):  # else a program could end in good order that nobody has told to
+                text = "the worker was ended by %s, which nobody asked for; it was raised in the middle of the event loop, at %s"
+                aside.log(logging.ERROR, text, summary(error)[0], last_place(error) or "an unknown place")
+                raise SystemExit(1) from error
             raise
         finally:
             ending.over(timeout_s)
@@ -89,6 +96,11 @@ class _Life:
         if self.worker is not None and of_trios:
             text = "The event loop broke, through a job that closed descriptors of the process, say: its jobs stay in progress, safe in Redis, and are taken over as after a crash"
             error.add_note(text)  # the log may be among what was closed
+
+    def is_torn_by(self, error: BaseException) -> bool:
+        """Whether it is what ends a program, out of nowhere: raised by a thread in ours, by what the log calls, or the like."""
+        ends = all(is_a(leaf, (SystemExit, KeyboardInterrupt, GeneratorExit, trio.Cancelled)) for leaf in leaves(error))
+        return ends and self.worker is not None and not self.worker.told_to_stop.is_set()
 
     def put_back(self) -> None:
         """Put its jobs back for it, over another event loop: its own is blocked, or waits for a job that won't end. Raises BrokerError."""
