@@ -28,6 +28,15 @@ function say(text) {
   note.hidden = !text;
 }
 
+function add(next) {
+  // What wasn't on the page before: after what stands before it there.
+  let before = next.previousElementSibling;
+  while (before && !document.getElementById(before.id)) before = before.previousElementSibling;
+  const fresh = document.importNode(next, true);
+  if (before) document.getElementById(before.id).after(fresh);
+  else (document.getElementById(next.parentNode.id) || document.getElementById("main")).prepend(fresh);
+}
+
 function take(text) {
   const fresh = new DOMParser().parseFromString(text, "text/html");
   const version = fresh.body.dataset.version;
@@ -39,6 +48,9 @@ function take(text) {
     else say("The server has a new version of this page: load it anew.");
     return;
   }
+  for (const next of fresh.querySelectorAll("[data-part]")) {
+    if (!document.getElementById(next.id)) add(next);
+  }
   for (const part of document.querySelectorAll("[data-part]")) {
     const next = fresh.getElementById(part.id);
     if (busyWith(part)) continue;
@@ -48,35 +60,54 @@ function take(text) {
   say("");
 }
 
+async function fetched(signal) {
+  const reply = await fetch(location.href, { credentials: "same-origin", headers: { accept: "text/html" }, signal });
+  if (!reply.ok) throw reply;
+  return reply.text();
+}
+
 async function look() {
   if (document.hidden || looking || leaving || !able) return;
   looking = true;
-  let out = false;
   const abort = window.AbortController ? new AbortController() : null;
-  const patience = setTimeout(() => { if (abort) abort.abort(); }, 10000);
+  let patience;
+  // A socket may be dead without a word: after a sleep, behind a proxy, before a server that hangs.
+  const late = new Promise((_, refuse) => {
+    patience = setTimeout(() => { refuse(new Error("late")); if (abort) abort.abort(); }, 10000);
+  });
   try {
-    const reply = await fetch(location.href, { credentials: "same-origin", headers: { accept: "text/html" }, signal: abort ? abort.signal : undefined });
-    out = reply.status === 401 || reply.status === 403;
-    if (!reply.ok) throw new Error(String(reply.status));
-    take(await reply.text());
+    const text = await Promise.race([fetched(abort ? abort.signal : undefined), late]);
     misses = 0;
+    leaving = Boolean(again());
+    if (leaving) location.reload();
+    else take(text);
   } catch (error) {
     misses += 1;
-    say(out ? "Not up to date: you are no longer let in. Load this page anew to log in." : "Not up to date: this page can't be fetched again. It goes on trying.");
+    if (error.status === 401 || error.status === 403) say("Not up to date: you are no longer let in. Load this page anew to log in.");
+    else if (!again()) say("Not up to date: this page can't be fetched again. It goes on trying.");
   } finally {
     clearTimeout(patience);
     looking = false;
   }
 }
 
-function soon() {
-  const every = running() ? 1 : Number(body.dataset.live || 0);
-  if (again()) { setTimeout(() => location.reload(), 5000); return; }
-  if (!every || !able) return;
-  setTimeout(async () => { await look(); soon(); }, every * 1000 * Math.min(2 ** misses, 20));
+function every() {
+  // Seconds; 0: never.
+  return running() ? 1 : again() ? 5 : Number(body.dataset.live || 0);
 }
 
-document.addEventListener("visibilitychange", () => { if (!document.hidden && body.dataset.live) look(); });
+function soon() {
+  if (!every()) return;
+  if (able) setTimeout(async () => { await look(); soon(); }, Math.min(every() * 2 ** misses, 60) * 1000);
+  else if (again()) setTimeout(() => location.reload(), 5000);
+}
+
+function now() {
+  if (every()) look();
+}
+
+document.addEventListener("visibilitychange", now);
+window.addEventListener("online", now);
 
 for (const all of document.querySelectorAll("[data-all]")) {
   all.hidden = false;
