@@ -39,11 +39,12 @@ def run(app: Declarations, tell: Callable[[Pulse], None] | None = None) -> None:
     fill_closed_streams()
     ensure_logging()
     timeout_s = app.settings.shutdown_timeout
+    slots = sum(capsule.concurrency for capsule in app.capsules)
     life = _Life()
     ending.begin(life.put_back, lambda: life.reason)
     with hearing() as ear:
         try:
-            with ungrouped(), ear.guarding(), patient_collector():
+            with ungrouped(), ear.guarding(), patient_collector(slots):
                 trio.run(partial(_run, app, ear, life, timeout_s, tell))
         except BaseException as error:
             life.failed = error
