@@ -76,9 +76,9 @@ class RetryAfter(Steer):
     def __init__(self, delay_s: float, reason: str = "") -> None:
         if is_moment(delay_s) and delay_s < float("inf"):
             raise ValueError(f"RetryAfter takes seconds from now, not {said_of_moment(delay_s)}")
-        super().__init__(reason or f"asked to be retried in {delay_s:g} s")
         if not 0 <= delay_s < float("inf"):
-            raise ValueError(f"RetryAfter takes seconds from 0 on, not {delay_s!r}")
+            raise ValueError(f"RetryAfter takes seconds from 0 on, not {max(delay_s, -1e300):g}")
+        super().__init__(reason or f"asked to be retried in {delay_s:g} s")
         self.delay_s = float(delay_s)
 
 

@@ -17,4 +17,5 @@ def said_of_moment(number: float) -> str:
     if number < _MILLISECONDS:
         whole = f"{number:.0f}"
         return f"{whole}, which looks like epoch seconds: write datetime.fromtimestamp({whole}, UTC)"
-    return f"{number!r:.40}, which looks like epoch milliseconds: write datetime.fromtimestamp(… / 1000, UTC)"
+    shown = f"{number!r:.40}" if number < 1e300 else "that"  # an integer may have more digits than Python would write
+    return f"{shown}, which looks like epoch milliseconds: write datetime.fromtimestamp(… / 1000, UTC)"

@@ -43,4 +43,4 @@ def moment(when: datetime | timedelta | float) -> tuple[float | None, float | No
         raise BadJob(f"when to run is a datetime, a timedelta or seconds from now, not {when!r:.80}")
     if is_moment(delay_s) and not isinstance(when, timedelta):
         raise BadJob(f"when to run is seconds from now, not {said_of_moment(delay_s)}")
-    return min(max(0.0, float(delay_s)), MAX_DELAY_S), None
+    return min(float(max(0, delay_s)), MAX_DELAY_S), None  # max first: an integer may be too large for a float

@@ -220,6 +220,7 @@ async def test_odd_retry_is_nothing_to_resque_which_has_none(autojump_clock: obj
         (1795872000123, "epoch milliseconds"),
         (1795872000123456789, "epoch milliseconds"),
         (10**400, "epoch milliseconds"),
+        pytest.param(10**5000, "epoch milliseconds", id="more digits than Python writes"),
         (float("nan"), "seconds from now"),
         (float("inf"), "seconds from now"),
         (True, "seconds from now"),
@@ -236,9 +237,15 @@ def test_number_that_can_only_be_a_moment_is_no_interval(when: Any, words: str):
 
 def test_interval_may_be_long_and_a_moment_past():
     assert moment(999_999_999) == (999_999_999.0, None)
-    assert moment(-5) == (0.0, None)
+    assert moment(-5) == moment(-(10**400)) == (0.0, None)
     assert moment(timedelta(days=365 * 40))[0] == 365 * 40 * 86400
     assert moment(datetime(2030, 1, 1, tzinfo=UTC)) == (None, 1893456000.0)
+
+
+def test_retry_after_refuses_what_no_number_of_seconds_is():
+    for delay_s in (-1, -(10**400), 10**5000, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="RetryAfter takes seconds from"):
+            RetryAfter(delay_s)
 
 
 async def test_client_context_and_retry_after_refuse_moments_too(autojump_clock: object):
