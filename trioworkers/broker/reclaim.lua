@@ -5,13 +5,12 @@
 -- work                {{number of a payload, jid, deaths that it is charged with (-1: none, but it is suspected), number of the payload for the dead set or false, effects of that}, …}, newest first
 -- payloads            as they are: each string that is unpacked here costs 2 ns a byte more
 -- push                LPUSH or RPUSH; in_list: 1 if what is dead lies in a list
--- drained             lists from which all was taken; who fills them then writes no lease: go-workers, with the process id that was ours
--- is_shared            1 if other programs may have the worker's process id
+-- drained, is_shared  see drained.lua
 -- result  {how many were moved, error or nothing}; -1 moved if the worker is alive after all, -2 if the list is not of its filling any more
 local holder = redis.call('GET', lease) or ''
 if holder ~= expected_holder then return {-1} end
 local is_dead = holder == ''
-if is_dead and is_shared == '1' and redis.call('SISMEMBER', drained, list) == 1 then
+if is_dead and is_watched(drained, list, is_shared) then
   return {redis.call('EXISTS', list) == 1 and -2 or 0} -- an empty one is nobody's: another worker took what we saw there
 end
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
@@ -34,10 +33,7 @@ local function done(problem)
   apply(own, effects)
   if redis.call('EXISTS', list) == 0 then
     let_list_go(own, holds, false)
-    if is_dead and is_shared == '1' then
-      redis.call('SADD', drained, list)
-      redis.call('EXPIRE', drained, 3600)
-    end
+    if is_dead and is_shared == '1' then note_drained(drained, list) end
   end
   return {moved, problem}
 end

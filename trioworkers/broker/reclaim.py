@@ -22,7 +22,7 @@ FORGET = script(
     "forget",
     keys=("lease", "list", "registry", "suspects", "holds", "drained"),
     args=("own", "strike", "is_shared"),
-    preludes=ENDS,
+    preludes=(*ENDS, "drained"),
 )
 CHARGE = script(__file__, "charge", keys=("crashes",), args=("keep_s", "times", "*jids"))
 RECLAIM = script(
@@ -30,14 +30,14 @@ RECLAIM = script(
     "reclaim",
     keys=("lease", "list", "queue", "crashes", "dead", "holds", "drained", "last_call"),
     args=("expected_holder", "work", "push", "in_list", "own", "number", "is_shared", "*payloads"),
-    preludes=(*ENDS, "late"),
+    preludes=(*ENDS, "late", "drained"),
 )
 RECLAIM_HUGE = script(
     __file__,
     "reclaim_huge",
     keys=("lease", "list", "queue", "crashes", "dead", "drained", "unread"),
     args=("expected_holder", "huge_bytes", "push", "before", "after", "most_crashes", "is_shared"),
-    preludes=("send", "unread"),
+    preludes=("send", "unread", "drained"),
 )
 CRASHES_KEPT_S = 3 * 24 * 3600
 ALONE, TOGETHER = "alone", "together"

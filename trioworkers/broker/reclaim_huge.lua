@@ -9,7 +9,7 @@
 -- result  {size, buried 0|1} of the first that there is, or {}
 local holder = redis.call('GET', lease) or ''
 if holder ~= expected_holder then return {} end
-if holder == '' and is_shared == '1' and redis.call('SISMEMBER', drained, list) == 1 then return {} end
+if holder == '' and is_watched(drained, list, is_shared) then return {} end
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
 local JID = '"jid"%s*:%s*"([^"\\%c]+)"'
 -- Whose it is can't be known for certain: at worst another job is charged once.

@@ -88,8 +88,12 @@ KEYS = (
         *("the first heartbeat after an outage", "expiry (as long as the outage was; five minutes at most)", True),
     ),
     Key(
-        *("tw:drained:PROCESS", "set", "The in-progress lists of a dead worker that were emptied."),
-        *("reclaim", "a worker with that process id; expiry (an hour)", True),
+        *(
+            "tw:drained:PROCESS",
+            "set",
+            "The in-progress lists of a dead worker that were emptied, and the oldest job that lay in each afterwards.",
+        ),
+        *("reclaim", "a worker with that process id; expiry (two hours)", True),
     ),
     Key(*("tw:paused:classes", "set", "The classes whose jobs are held.", "`pause --class`", "`resume --class`", True)),
     Key(
