@@ -15,7 +15,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -112,6 +112,13 @@ class Jobs:
     def counted(self, event: str) -> Counter[str]:
         lines = self.runs.read_text().splitlines() if self.runs.exists() else []
         return Counter(line.split()[1] for line in lines if line.startswith(event))
+
+    def ran_again(self, event: str, killed: Collection[int]) -> set[str]:
+        """The jobs that ran more than once although the processes that had them before were not `killed`."""
+        pids: dict[str, list[int]] = {}
+        for line in self.lines(event):
+            pids.setdefault(line.split()[1], []).append(int(line.split()[2]))
+        return {jid for jid, found in pids.items() if not {*found[:-1]} <= {*killed}}
 
     def pids(self) -> set[int]:
         return {int(line.split()[2]) for line in self.runs.read_text().splitlines()}
