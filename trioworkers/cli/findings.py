@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from itertools import combinations
 from pathlib import Path
 
 import attrs
@@ -12,6 +14,7 @@ import click
 import trio
 
 from trioworkers.app import App
+from trioworkers.broker.apart import Place, is_same, same
 from trioworkers.broker.checks import Finding
 from trioworkers.broker.people.diagnosis import diagnose
 from trioworkers.broker.people.sentinels import check_sentinels
@@ -46,6 +49,7 @@ def examine(
         else [_place(app, redis, namespace)]
     )
     findings = [finding for place in places for finding in _check_redis(place)]
+    findings += _check_apart(places)
     findings.append(check_files(app))
     findings += deployment(manifest, grace_s, app)
     if app is not None:
@@ -109,6 +113,28 @@ def _check_redis(place: ChosenRedis) -> list[Finding]:
             else "right user and password? does it serve? its own log may say"
         )
         findings.append(Finding("redis", "problem", f"no use at {where}: {error}", advice))
+    return findings
+
+
+def _check_apart(places: Sequence[ChosenRedis]) -> list[Finding]:
+    """Two shards that are one place. What is away is told elsewhere."""
+    findings: list[Finding] = []
+
+    async def ask(one: ChosenRedis, other: ChosenRedis) -> None:
+        async with AsyncExitStack() as stack:
+            there = []
+            for place in (one, other):
+                url = await stack.enter_async_context(open_server(place.url))
+                connection = connect(url, Link(shown_url(url)), namespace=place.namespace)
+                its = await stack.enter_async_context(connection), Keys(place.namespace)
+                there.append(Place(place.shard, *its))
+            if await is_same(*there):
+                findings.append(Finding("shards", "problem", *same(*there)))
+
+    for one, other in combinations(places, 2):
+        if one.namespace == other.namespace:
+            with suppress(BrokerError):
+                trio.run(ask, one, other)
     return findings
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from trioworkers.broker.apart import Place, check_places
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
@@ -83,7 +84,9 @@ class ShardedSession(Session):
             outboxes = {name: ShardOutbox(name, senders, layout) for name in sides}
             for name, side in sides.items():
                 side.worker.send_elsewhere(outboxes[name])
-            self.worker = worker = ShardedWorker(parts, [Forwarder(name, outboxes).run for name in sides])
+            places = [Place(called(name), side.connection, side.broker.keys) for name, side in sides.items()]
+            forwards = [Forwarder(name, outboxes).run for name in sides]
+            self.worker = worker = ShardedWorker(parts, [*forwards, partial(check_places, places)])
             worker.tell_of_hosts(resources.hosts)
             observe(app, worker, runners[0], resources, _Links([side.connection.link for side in sides.values()]))
             stack.enter_context(
