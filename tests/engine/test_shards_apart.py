@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from servers import Server
 from click.testing import CliRunner
+from servers import Server
 
 from trioworkers import App, ConfigurationError, Shard, Worker
 from trioworkers.broker.apart import Place, check_places, is_same
