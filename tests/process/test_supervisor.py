@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -372,7 +373,9 @@ def test_quiet_holds_for_those_that_come_later():
     assert under().run(drive) == 0
 
 
-def test_grown_process_is_replaced_and_no_other_within_a_minute(monkeypatch: pytest.MonkeyPatch):
+def test_grown_process_is_replaced_and_no_other_within_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     monkeypatch.setattr(supervisor, "LOOK_AT_MEMORY_S", 0.05)
 
     def drive(those: Under) -> None:
@@ -385,6 +388,10 @@ def test_grown_process_is_replaced_and_no_other_within_a_minute(monkeypatch: pyt
         tell(signal.SIGTERM)
 
     assert under("large", "large", "large", max_rss=48 << 20).run(drive) == 0
+    (said,) = [line for line in caplog.messages if " MB" in line]
+    assert re.fullmatch(
+        r"process \d has \d+ MB, \d+ s after its start: --max-rss is less than the App needs: replaced", said
+    )
 
 
 @contextmanager

@@ -261,7 +261,10 @@ class Supervisor:
                 and not place.is_changing
                 and (rss := place.current.rss_bytes()) > self._max_rss
             ):
-                logger.warning("process %s has %d MB: replaced", place.current.name, rss >> 20)
+                why = ""
+                if (age_s := now - place.current.began_at) < MEMORY_PAUSE_S:
+                    why = f", {age_s:.0f} s after its start: --max-rss is less than the App needs"
+                logger.warning("process %s has %d MB%s: replaced", place.current.name, rss >> 20, why)
                 self._replaced_for_memory_at = now
                 self._to_replace.append(place)
                 return
