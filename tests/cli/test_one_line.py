@@ -61,6 +61,24 @@ def test_no_redis_is_one_line_with_the_address_and_where_that_came_from(folder: 
 
 
 @pytest.mark.parametrize(
+    ("app", "words"),
+    [
+        ("App('redis://:secret@127.0.0.1:1')", "no answer from Redis at redis://127.0.0.1:1 (App): connection refused"),
+        (
+            "App(shards={'a': Shard('redis://127.0.0.1:1'), 'b': Shard('redis://127.0.0.1:2')})",
+            "a Redis of the App's shards (the App's own Redis, redis://localhost:6379/0, shard 'a', redis://127.0.0.1:1, shard 'b', redis://127.0.0.1:2): ",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", [ENQUEUE, ("cron", "create", "x", "* * * * *", "default", "add", "1", "2")])
+def test_no_redis_of_an_app_is_one_line_with_its_address(folder: Path, app: str, words: str, command: tuple[str, ...]):
+    (folder / "app.py").write_text(f"from trioworkers import Shard\n{APP.replace('App()', app)}")
+    status, text = said(start(folder, *command, "--redis", "app.py"))
+    assert (status, len(text.splitlines())) == (1, 1), text
+    assert text.startswith(f"trioworkers: {words}")
+
+
+@pytest.mark.parametrize(
     ("target", "words"),
     [
         ("nowhere.py", "there is no file 'nowhere.py'\n"),

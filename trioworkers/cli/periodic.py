@@ -16,7 +16,7 @@ from trioworkers.broker.people.periodic import MOST, EntryState, PeriodicJobs
 from trioworkers.cli.commands.enqueue import parse_argument
 from trioworkers.cli.jids import place_of
 from trioworkers.cli.session import Session, in_session
-from trioworkers.cli.shards import names_an_app, redises_of
+from trioworkers.cli.shards import explained_for, names_an_app, redises_of
 from trioworkers.cli.tables import Column, Rows, duration, moment, remark, say
 from trioworkers.cron import coming, schedule
 from trioworkers.errors import NotFound, WrongUsage
@@ -192,7 +192,9 @@ def create(entry: Periodic, redis: str | None, namespace: str | None) -> None:
     if redis is not None and names_an_app(redis) and len(redises_of(redis, None)) > 1 and namespace is None:
         from trioworkers.cli.loader import load_app  # noqa: PLC0415 - most commands load no App
 
-        trio.run(_put_where_it_belongs, load_app(redis).client(), entry)
+        app = load_app(redis)
+        with explained_for(app):
+            trio.run(_put_where_it_belongs, app.client(), entry)
         in_session(partial(_say_when, entry.name), redis, namespace)
     else:
         in_session(partial(_put, entry), redis, namespace)

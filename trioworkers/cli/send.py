@@ -9,8 +9,9 @@ from functools import partial
 
 import trio
 
+from trioworkers.broker.ungrouped import ungrouped
 from trioworkers.cli.session import Session, in_session
-from trioworkers.cli.shards import names_an_app
+from trioworkers.cli.shards import explained_for, names_an_app
 from trioworkers.cli.tables import remark, say
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import TrioworkersError
@@ -27,10 +28,12 @@ def send(job: Job, delay_s: float | None, redis: str | None, namespace: str | No
     if redis is not None and names_an_app(redis) and namespace is None:  # of several Redises its client knows which
         from trioworkers.cli.loader import load_app  # noqa: PLC0415 - most commands load no App
 
-        trio.run(_send, load_app(redis).client(), job, delay_s)
+        app = load_app(redis)
+        with explained_for(app):
+            trio.run(_send, app.client(), job, delay_s)
     else:
         place = which_redis(redis, namespace)
-        with place.explained():
+        with place.explained(), ungrouped():
             trio.run(_send, Client(place.url, namespace=place.namespace), job, delay_s)
     say(job.jid)
     is_of_app = names_an_app(redis)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import attrs
 
 from trioworkers.chosen_redis import ChosenRedis, redis_of
-from trioworkers.errors import WrongUsage
+from trioworkers.errors import DuplicateJob, Refused, Unavailable, WrongUsage
 
 if TYPE_CHECKING:
     from trioworkers.jobs.declared import Declared
@@ -51,3 +53,19 @@ def places_of(app: Declared) -> dict[str, ChosenRedis]:
     from trioworkers.shards import called  # noqa: PLC0415 - few apps have several Redises
 
     return {name: attrs.evolve(redis_of(app.at(name)), shard=called(name)) for name in layout.names}
+
+
+@contextmanager
+def explained_for(app: Declared) -> Iterator[None]:
+    """Has errors of Redis say which one that is, for what the App's own client does; of several shards, which ones it may be."""
+    from trioworkers.broker.ungrouped import ungrouped  # noqa: PLC0415 - most commands load no App, and some need no Trio
+
+    places = [*places_of(app).values()]
+    try:
+        with places[0].explained() if len(places) == 1 else nullcontext(), ungrouped():
+            yield
+    except (Refused, Unavailable) as error:
+        if len(places) == 1 or isinstance(error, DuplicateJob):
+            raise
+        known = ", ".join(str(place) for place in places)
+        raise type(error)(f"a Redis of the App's shards ({known}): {error}") from error
