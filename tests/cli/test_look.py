@@ -272,6 +272,17 @@ def test_odd_payloads_are_rows_like_all_others(redis_url: str, shared_server: Se
     assert len(look(redis_url, "scheduled")) == len(look_json(redis_url, "scheduled")) == 2
 
 
+def test_arguments_that_are_not_quite_json_are_shown_as_they_are_spelled(redis_url: str, shared_server: Server):
+    for number, args in enumerate(("[NaN]", '["\\ud800"]', "[1e400]")):
+        shared_server.command("LPUSH", "queue:q", f'{{"class":"A","args":{args},"jid":"jid{number}","queue":"q"}}')
+    for line, args in zip(look(redis_url, "jobs", "q"), ("[NaN]", '["\\ud800"]', "[1e400]"), strict=True):
+        assert args in line
+        assert "no JSON object" not in line
+    first, _, last = look_json(redis_url, "jobs", "q")
+    assert (first["args_text"], "args" in first) == ("[NaN]", False)  # it can't stand in JSON
+    assert "args_text" not in last
+
+
 def test_rates_are_drawn_against_their_highest():
     meter = totals._Meter()
     meter.history.extend([0.0, 50.0, 100.0])

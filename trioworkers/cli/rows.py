@@ -42,6 +42,8 @@ def row_of(entry: Entry, now_s: float) -> dict[str, Any]:
     if not entry.readable or not entry.is_strict:
         row.pop("args")
         row["payload_base64"] = base64.b64encode(entry.payload).decode()
+    if entry.readable and not entry.is_strict:  # a NaN, say, which can't stand in other JSON
+        row["args_text"] = entry.args.decode(errors="replace")
     return row
 
 
@@ -57,7 +59,9 @@ def _on_one_line(args: bytes) -> bytes:
 
 def _args(row: Row) -> str:
     args = row.get("arguments", row.get("args"))  # an ActiveJob's own are those that people know
-    return "(no JSON object)" if args is None else bytes(args).decode(errors="replace")
+    if args is None:
+        return str(row.get("args_text", "(no JSON object)"))
+    return bytes(args).decode(errors="replace")
 
 
 def error_text(row: Row) -> str:
