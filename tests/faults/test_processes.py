@@ -91,6 +91,8 @@ def test_no_computing_child_outlives_a_killed_worker(work: Work, jobs: Jobs):
     jobs.push(1, "Compute")
     wait_for(lambda: jobs.counted("start") and computing(worker), "it computes")
     children = computing(worker)
+    assert children
+    assert all(map(is_alive, children))
     worker.kill()
     wait_for(lambda: not any(is_alive(child) for child in children), "they end as well")
 

@@ -39,10 +39,18 @@ def guard():
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN + 1])
 async def test_what_is_raised_outside_jobs_goes_nowhere(guard: None, number: int):
-    signal.signal(number, raises)
+    called: list[int] = []
+
+    def raises_too(number: int, _: object) -> None:
+        called.append(number)
+        raise Late
+
+    signal.signal(number, raises_too)
     signal.raise_signal(number)
     await trio.lowlevel.checkpoint()
     signal.raise_signal(number)
+    assert called == [number, number]
+    signal.signal(number, raises)
 
 
 async def test_handler_that_was_there_before_is_contained(guard: None):
