@@ -133,7 +133,7 @@ def test_page_of_the_package_has_no_link_that_leads_nowhere(wheel: Path, tmp_pat
 
 def test_no_requirement_has_an_upper_bound_but_those_with_a_reason(wheel: Path):
     bounded = {re.split("[<>=]", text)[0] for text in metadata(wheel).get_all("Requires-Dist") or [] if "<" in text}
-    assert bounded == {"coredis", "httpx"}
+    assert bounded == {"anycorn", "coredis", "httpx"}
 
 
 def test_installed_package_can_be_imported_and_says_its_version(installed: Path, tmp_path: Path):

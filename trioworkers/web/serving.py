@@ -12,16 +12,22 @@ from typing import Any
 import anycorn
 import attrs
 import trio
+from anycorn.tcp_server import tcp_server_handler
+from anycorn.utils import wrap_app
+from anycorn.worker_context import WorkerContext
 
 from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.process.page_address import check_login, listen
 from trioworkers.web.asgi import application_of, guarded
+from trioworkers.web.connections import accept_all
 from trioworkers.web.http import ASGI
 from trioworkers.web.site import OwnMetrics
 
 logger = logging.getLogger("trioworkers.web")
 
 END_S = 1.0
+IDLE_S = 5.0
+"""A connection that asks for nothing is closed after so long, and one that its client has closed, too. Live pages ask more often."""
 REQUESTS_OF_ONE = 100
 """So many requests one connection may send: who sends them all at once and is gone has the rest of them answered by nobody."""
 
@@ -57,15 +63,18 @@ class Serving:
 async def serve(app: ASGI, listener: socket.socket) -> None:
     """Until cancelled. Closes the listener."""
     config = anycorn.Config()
-    config.bind = [f"fd://{listener.detach()}"]
     config.accesslog = None
     config.errorlog = logging.getLogger("trioworkers.web.server")
     config.errorlog.setLevel(logging.WARNING)  # where it listens we say ourselves
     config.include_server_header = False
+    config.keep_alive_timeout = IDLE_S
     config.keep_alive_max_requests = REQUESTS_OF_ONE
     config.graceful_timeout = config.shutdown_timeout = END_S
     framework: Any = app
-    await anycorn.serve(framework, config, mode="asgi")
+    served = wrap_app(framework, config.wsgi_max_body_size, "asgi")
+    async with config.log:
+        handler = tcp_server_handler(served, config, WorkerContext(None), {})
+        await accept_all(listener, handler)
 
 
 @contextmanager
