@@ -11,7 +11,6 @@ import time
 import timeit
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 import trio
@@ -113,7 +112,7 @@ async def main() -> None:
         "lane": await lanes_us(of_their_own=False),
         "decode": best_us(lambda: decode(PAYLOAD, "q")),
         "find the handler": best_us(lambda: app.find("q", "Empty")),
-        "context": best_us(lambda: Context(job, deadline, None, partial(print, 1, 2, 3))),  # type: ignore[arg-type]
+        "context": best_us(lambda: Context(job, deadline, None, print, None)),  # type: ignore[arg-type]
         "scope with its timeout": best_us(scope),
         "bind, middleware, handler": best_us(
             lambda: to_its_end(runner._call(handler, Context(job, deadline, None, print)))

@@ -50,7 +50,7 @@ class Empty:
 async def test_who_waits_for_a_job_lets_go_of_the_slot_that_another_needs(autojump_clock: object):
     slots, names = Slots(4), ["a", "b"]
     ours, other = slots.draw(), slots.draw()
-    parts: Any = SimpleNamespace(checkpoint=None, killed=None, submit=None)
+    parts: Any = SimpleNamespace(checkpoint=None, killed=None, submit=None, progress_saved_by=lambda _: None)
     queues = [
         ServedQueue(
             name, ours, broker=parts, runner=parts, settler=parts, quarantine=parts, is_fetched_with_others=True

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import trio
 
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.runner import Runner
+from trioworkers.jobs.context import OpenProgress
 from trioworkers.jobs.observers import Observer
 from trioworkers.outcome import Outcome
 
@@ -21,9 +20,9 @@ class ObservedRunner(Runner):
 
     observers: Sequence[Observer] = ()
 
-    async def run(self, delivery: Delivery, save: Callable[[Delivery], trio.Event]) -> Outcome:
+    async def run(self, delivery: Delivery, open_progress: OpenProgress) -> Outcome:
         """See `Runner.run`."""
-        outcome = await super().run(delivery, save)
+        outcome = await super().run(delivery, open_progress)
         for observer in self.observers:
             try:
                 observer.ended(delivery, outcome)

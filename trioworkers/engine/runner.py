@@ -23,7 +23,7 @@ from trioworkers.engine.skipped import SkippedJobs
 from trioworkers.errors import BadJob, BadPayload, UnknownClass, WorkerDied
 from trioworkers.failures import summary
 from trioworkers.http.time_left import telling_until
-from trioworkers.jobs.context import Context, Resources
+from trioworkers.jobs.context import Context, OpenProgress, Resources
 from trioworkers.jobs.handler import AnyHandler
 from trioworkers.jobs.hooks import Hooks
 from trioworkers.jobs.limits import FleetLimit
@@ -94,13 +94,10 @@ class Runner(Concludes):
         self._foreign = ForeignFields()
         self.report: Callable[[Delivery], None] = _ignore
 
-    async def run(self, delivery: Delivery, save: Callable[[Delivery], trio.Event]) -> Outcome:
-        """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue.
-
-        `save`: makes what `delivery.checkpoints` has to say durable at once, for a job that wants that.
-        """
+    async def run(self, delivery: Delivery, open_progress: OpenProgress) -> Outcome:
+        """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue. `open_progress`: of `progress_saved_by`."""
         try:
-            prepared = self._prepare(delivery, save)
+            prepared = self._prepare(delivery, open_progress)
         except Exception as error:  # noqa: BLE001 - a hole in how we read strangers' bytes is one job's trouble
             return _unreadable(delivery, error)
         if not isinstance(prepared, tuple):
@@ -116,6 +113,13 @@ class Runner(Concludes):
             await self.hooks.tell(delivery, ctx, own_part(end.error), outcome)
         return outcome
 
+    def progress_saved_by(self, save: Callable[[Delivery], trio.Event]) -> OpenProgress:
+        """What opens the progress of a job that asks for it. `save`: makes what `delivery.checkpoints` has to say durable at once.
+
+        One for all jobs of a queue: something for each would be 280 bytes more for each that runs, and few jobs ask.
+        """
+        return lambda delivery, job: open_progress(delivery, job, save, self._most_bytes, self.is_stopping, self.report)
+
     def killed(self, queue: str, payload: bytes) -> None:
         """A job was buried since workers died under it: whoever wants to hear of deaths is told, in a while. For those that can be read."""
         if not self.hooks:
@@ -124,14 +128,12 @@ class Runner(Concludes):
             job = self._dialects.get(queue, SIDEKIQ).decode(payload, queue)
         except Exception:  # noqa: BLE001 - a payload that is no job has no context; the log has told of it
             return
-        ctx = Context(job, math.inf, self._resources, Progress)
+        ctx = Context(job, math.inf, self._resources, lambda delivery, job: Progress())  # noqa: ARG005 - nothing runs
         self.hooks.tell_later(ctx, WorkerDied(WORKER_DIED.message), Bury(payload))
 
     # ── prepare ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _prepare(
-        self, delivery: Delivery, save: Callable[[Delivery], trio.Event]
-    ) -> tuple[AnyHandler | None, Context] | Outcome:
+    def _prepare(self, delivery: Delivery, open_progress: OpenProgress) -> tuple[AnyHandler | None, Context] | Outcome:
         """What an attempt needs; or the outcome of what isn't attempted. Raises BadPayload, and whatever we have not thought of."""
         delivery.job = job = self._decode(delivery, self._dialects.get(delivery.queue, SIDEKIQ))
         handler = self._handlers.find(job.queue, job.job_class)
@@ -149,13 +151,7 @@ class Runner(Concludes):
                 joblog.log_expired(job)
                 return Expire()
             deadline = wanted.time_of(job, timeout_s, now_s)
-        ctx = Context(
-            job,
-            deadline,
-            self._resources,
-            partial(open_progress, delivery, job, save, self._most_bytes, self.is_stopping, self.report),
-        )
-        return handler, ctx
+        return handler, Context(job, deadline, self._resources, open_progress, delivery)
 
     def _put_off(self, job: Job, handler: AnyHandler | None, delivery: Delivery) -> Snooze | None:
         """For a job that can't run here and now, for no fault of its own: later. None for one that isn't wanted any more, or whose time is over."""

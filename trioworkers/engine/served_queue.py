@@ -70,7 +70,7 @@ class ServedQueue:
         self._runner = runner
         self._settler = settler
         self._quarantine = quarantine
-        self._save = settler.checkpoint
+        self._open_progress = runner.progress_saved_by(settler.checkpoint)
         self._admission = Admission(broker, settler, permits, runner.killed, locks)
         self._lanes = Lanes(self._run_one, settler.submit, f"job on {queue}")
 
@@ -174,7 +174,7 @@ class ServedQueue:
 
     def _run_one(self, delivery: Delivery) -> Awaitable[Outcome]:
         if delivery.crashes is None:
-            return self._runner.run(delivery, self._save)
+            return self._runner.run(delivery, self._open_progress)
         return self._run_suspect(delivery, delivery.crashes)
 
     async def _run_suspect(self, delivery: Delivery, crashes: int) -> Outcome:
@@ -186,7 +186,7 @@ class ServedQueue:
                 return delivery.stopped()
             if delivery.state is not FETCHED:  # put back or taken over while it waited for its turn
                 return REQUEUE
-            outcome = await self._runner.run(delivery, self._save)
+            outcome = await self._runner.run(delivery, self._open_progress)
         finally:
             finished.set()
         if not isinstance(outcome, Requeue):

@@ -82,6 +82,10 @@ class JobLog(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
+OpenProgress = Callable[[Any, Job], "Progress"]
+"""Opens the progress of a delivery's job."""
+
+
 @attrs.define(eq=False)
 class Context:
     """Everything that a running job can use. `deadline`: when it is cancelled, on the clock of `trio.current_time()`; inf for never."""
@@ -89,7 +93,9 @@ class Context:
     job: Job
     deadline: float
     _resources: Resources = attrs.field(repr=False)
-    _open_progress: Callable[[], Progress] = attrs.field(repr=False)
+    _open_progress: OpenProgress = attrs.field(repr=False)
+    _delivery: Any = attrs.field(default=None, repr=False)
+    """What `_open_progress` wants to know: the worker's side of this attempt, of which we know nothing."""
     _progress: Progress | None = attrs.field(default=None, init=False, repr=False)
     _sends: list[Send] = attrs.field(factory=list, init=False, repr=False)
     _sends_bytes: int = attrs.field(default=0, init=False, repr=False)
@@ -172,7 +178,7 @@ class Context:
 
     def _opened(self) -> Progress:
         if self._progress is None:
-            self._progress = self._open_progress()
+            self._progress = self._open_progress(self._delivery, self.job)
         return self._progress
 
     async def step(self, name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:

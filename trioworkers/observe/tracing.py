@@ -22,7 +22,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 from trioworkers import __version__
 from trioworkers.errors import Steer
 from trioworkers.failures import summary
-from trioworkers.jobs.context import Context
+from trioworkers.jobs.context import Context, OpenProgress
 from trioworkers.jobs.progress import Progress
 from trioworkers.send import Send
 from trioworkers.wire.job import Job
@@ -180,9 +180,9 @@ class OpenTelemetry:
             span.end()
 
 
-def _telling(span: Span, open_progress: Callable[[], Progress]) -> Progress:
+def _telling(span: Span, open_progress: OpenProgress, delivery: Any, job: Job) -> Progress:
     """The progress of a job, of which each checkpoint is an event: when it is handed in, as the attempt may not wait for it."""
-    progress = open_progress()
+    progress = open_progress(delivery, job)
     save = progress.save
 
     def save_and_tell() -> trio.Event:

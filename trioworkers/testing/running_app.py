@@ -125,7 +125,7 @@ class RunningApp:
         dialect, _ = self._broker.spoken_on(job.queue)
         payload = dialect.encode(job, self._broker.clock.now_s())
         delivery = Delivery(job.queue, payload, trio.current_time())
-        prepared = self._runner._prepare(delivery, lambda _: _set_event())
+        prepared = self._runner._prepare(delivery, self._runner.progress_saved_by(lambda _: _set_event()))
         if not isinstance(prepared, tuple):
             raise AssertionError(f"{job.job_class} is not attempted: {prepared!r:.200}")  # noqa: TRY004 - of the test's
         handler, ctx = prepared

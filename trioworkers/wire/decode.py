@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -72,7 +73,7 @@ def job_of(fields: dict[str, Any], payload: bytes, queue: str) -> Job:
         seldom["extra"] = fields
     return job_that_says(
         queue=queue,
-        job_class=job_class,
+        job_class=intern(job_class),  # ten thousand running jobs have a few classes
         args=tuple(args),
         jid=jid,
         retry=retry,
