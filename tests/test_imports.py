@@ -30,6 +30,8 @@ NEEDS_ITS_OWN_REASON = {
     "watchfiles": "`trioworkers dev`",
     "trioworkers.broker.redis.embedded": "embedded:",
     "trioworkers.cli.dev.child": "`trioworkers dev`",
+    "trioworkers.cli.commands.doctor": "`trioworkers doctor`: a command imports only itself",
+    "difflib": "a command that is spelled wrong",
     "trioworkers.cli.processes": "`run --processes`",
     "trioworkers.process.health": "`run --health`",
     "trioworkers.testing": "tests",

@@ -6,17 +6,15 @@ import resource
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 
 import click
 import pytest
 from servers import Server
 
-from trioworkers.cli.commands import SECTIONS, app, every_command
+from trioworkers.cli.commands import MODULES, app, every_command, function_of
 from trioworkers.cli.commands.examples import examples_of
 from trioworkers.wire.decode import decode
 
-FUNCTIONS = [function for functions in SECTIONS.values() for function in functions]
 COMMANDS = every_command()
 
 
@@ -25,9 +23,9 @@ def trioworkers(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
-def test_every_command_has_examples_that_its_parser_takes(function: Callable[..., None]):
-    lines = [line for line, _ in examples_of(function)]
+@pytest.mark.parametrize("name", MODULES)
+def test_every_command_has_examples_that_its_parser_takes(name: str):
+    lines = [line for line, _ in examples_of(function_of(name))]
     assert lines
     for line in lines:
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -38,10 +36,10 @@ def test_every_command_has_examples_that_its_parser_takes(function: Callable[...
                 parts.append([])
             else:
                 parts[-1].append(word)
-        for program, name, *words in (part for part in parts if part[:1] == ["trioworkers"]):
+        for program, called, *words in (part for part in parts if part[:1] == ["trioworkers"]):
             assert program == "trioworkers"
-            command = COMMANDS[name]
-            assert command.make_context(name, words, parent=click.Context(app)).params
+            command = COMMANDS[called]
+            assert command.make_context(called, words, parent=click.Context(app)).params
         assert any(part[:1] == ["trioworkers"] for part in parts)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from trioworkers.cli.commands import SECTIONS, every_command, name_of
+from trioworkers.cli.commands import SECTIONS, every_command, function_of
 from trioworkers.cli.commands.examples import examples_of
 
 HEAD = """\
@@ -70,17 +70,14 @@ def page() -> str:
     commands = every_command()
     common = _common_options(commands)
     parts = [HEAD, *_index(commands), COMMON, *_table(common), ""]
-    for functions in SECTIONS.values():
-        for function in functions:
-            name = name_of(function)
-            parts.append("\n".join(_command(commands, name, function, common)))
+    for names in SECTIONS.values():
+        parts += ["\n".join(_command(commands, name, function_of(name), common)) for name in names]
     parts.append(TAIL)
     return "\n".join(parts)
 
 
 def _index(commands: Mapping[str, Any]) -> Iterator[str]:
-    for section, functions in SECTIONS.items():
-        names = [name_of(function) for function in functions]
+    for section, names in SECTIONS.items():
         links = ", ".join(f"[{name}](#{name})" for name in names if name in commands)
         yield f"- **{section}**: {links}"
     yield ""

@@ -8,42 +8,48 @@ its summary, `@examples` goes above it, common options come from `options.py`. W
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import cache
+from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
 from click.exceptions import Exit
 
 from trioworkers.cli import INTERRUPTED
-from trioworkers.cli.commands.act import bury, delete, purge, requeue, retry, run_now
-from trioworkers.cli.commands.batches import batch, batches
-from trioworkers.cli.commands.control import cancel, pause, quiet, resume, stop
-from trioworkers.cli.commands.cron import cron
-from trioworkers.cli.commands.demo import demo
-from trioworkers.cli.commands.dev import dev
-from trioworkers.cli.commands.doctor import doctor
-from trioworkers.cli.commands.ended import finished, result, watch
-from trioworkers.cli.commands.enqueue import enqueue
 from trioworkers.cli.commands.examples import epilog
-from trioworkers.cli.commands.limits import limits
-from trioworkers.cli.commands.look import LISTS, jobs, ps, queues, show, stats
-from trioworkers.cli.commands.new import new
-from trioworkers.cli.commands.outboxes import outboxes
 from trioworkers.cli.commands.parameters import command
 from trioworkers.cli.commands.root_options import completion_options, version_option
-from trioworkers.cli.commands.run import run
-from trioworkers.cli.commands.transfer import export, import_
-from trioworkers.cli.commands.unique import unique
-from trioworkers.cli.commands.web import web
+from trioworkers.wire.places import all_places
 
-SECTIONS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Work": (dev, new, run, enqueue, demo),
-    "Look": (ps, queues, jobs, *LISTS, show, watch, result, finished, batches, batch, stats, web),
-    "Act": (retry, run_now, requeue, bury, delete, purge, export, import_),
-    "Control": (cancel, pause, resume, limits, unique, cron, outboxes, quiet, stop),
-    "Care": (doctor,),
+SECTIONS = {
+    "Work": {"dev": "dev", "new": "new", "run": "run", "enqueue": "enqueue", "demo": "demo"},
+    "Look": {
+        **dict.fromkeys(("ps", "queues", "jobs"), "look"),
+        **{place.command: "look" for place in all_places() if place.command},
+        "show": "look",
+        **dict.fromkeys(("watch", "result", "finished"), "ended"),
+        **dict.fromkeys(("batches", "batch"), "batches"),
+        "stats": "look",
+        "web": "web",
+    },
+    "Act": {
+        **dict.fromkeys(("retry", "run-now", "requeue", "bury", "delete", "purge"), "act"),
+        **dict.fromkeys(("export", "import"), "transfer"),
+    },
+    "Control": {
+        **dict.fromkeys(("cancel", "pause", "resume"), "control"),
+        "limits": "limits",
+        "unique": "unique",
+        "cron": "cron",
+        "outboxes": "outboxes",
+        **dict.fromkeys(("quiet", "stop"), "control"),
+    },
+    "Care": {"doctor": "doctor"},
 }
+"""By section: the name of each command, and the module here that has its function. Only the module of the command that is called is imported."""
+
+MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}
 
 
 class Sections(click.Group):
@@ -51,18 +57,20 @@ class Sections(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the method's signature
         """In the order of the table."""
-        return [*FUNCTIONS]
+        return [*MODULES]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
         """Made from its function."""
-        return made(cmd_name) if cmd_name in FUNCTIONS else None
+        return made(cmd_name) if cmd_name in MODULES else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Whoever mistypes a name is told which may be meant; older versions of click only say that there is none."""
-        if not ctx.resilient_parsing and args[0] not in FUNCTIONS and args[0][:1].isalnum():
-            near = [repr(name) for name in get_close_matches(args[0], FUNCTIONS)]
+        if not ctx.resilient_parsing and args[0] not in MODULES and args[0][:1].isalnum():
+            from difflib import get_close_matches  # noqa: PLC0415 - few need it
+
+            near = [repr(name) for name in get_close_matches(args[0], MODULES)]
             hint = f" Did you mean {', '.join(near)}?" if near else ""
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
@@ -76,9 +84,9 @@ class Sections(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         """One list for each section, with one column for the names."""
-        widest = max(map(len, FUNCTIONS))
-        for section, functions in SECTIONS.items():
-            commands = map(made, map(name_of, functions))
+        widest = max(map(len, MODULES))
+        for section, names in SECTIONS.items():
+            commands = map(made, names)
             rows = [
                 (str(each.name).ljust(widest), each.get_short_help_str(formatter.width - widest - 6))
                 for each in commands
@@ -87,18 +95,19 @@ class Sections(click.Group):
                 formatter.write_dl(rows)
 
 
-def name_of(function: Callable[..., None]) -> str:
-    """As it is typed: `run_now` is run-now, and `import_` is import."""
-    return function.__name__.rstrip("_").replace("_", "-")
+def function_of(name: str) -> Callable[..., None]:
+    """What a command does. `run-now` is the function run_now, and `import` is import_."""
+    attribute = f"{name.replace('-', '_')}{'_' * iskeyword(name)}"
+    function: Callable[..., None] = getattr(import_module(f"{__name__}.{MODULES[name]}"), attribute)
+    return function
 
 
 @cache
 def made(name: str) -> click.Command:
     """The command of this name."""
-    return command(name, FUNCTIONS[name], epilog(FUNCTIONS[name]))
+    function = function_of(name)
+    return command(name, function, epilog(function))
 
-
-FUNCTIONS = {name_of(function): function for functions in SECTIONS.values() for function in functions}
 
 app = Sections(
     "trioworkers",
@@ -112,4 +121,4 @@ app = Sections(
 
 def every_command() -> dict[str, click.Command]:
     """All of them, made, by name."""
-    return {name: made(name) for name in FUNCTIONS}
+    return {name: made(name) for name in MODULES}

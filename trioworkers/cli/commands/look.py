@@ -123,8 +123,14 @@ def _lister(place: Place) -> Callable[..., None]:
     return examples(*_EXAMPLES.get(place.command, usual))(listed)
 
 
-LISTS = tuple(_lister(place) for place in all_places() if place.command)
+LISTS = {place.command: _lister(place) for place in all_places() if place.command}
 """One command for each place that has one."""
+
+
+def __getattr__(name: str) -> Callable[..., None]:
+    if name not in LISTS:
+        raise AttributeError(name)
+    return LISTS[name]
 
 
 def _list(
