@@ -17,6 +17,7 @@ from trioworkers.cli.shards import names_an_app
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import WrongUsage
 from trioworkers.jobs.client import Client
+from trioworkers.wire.ended import encode_ended
 
 APP = """
 from trioworkers import App, Shard
@@ -142,17 +143,55 @@ def test_jobs_are_enqueued_where_they_belong(target: str, shared_server: Server)
     assert sum(map(int, map(str, sizes))) == 12
 
 
-def test_shard_that_is_away_keeps_the_others_from_nothing(jobs: str, tmp_path: Path, shared_server: Server):
-    away = (
-        (tmp_path / "spread.py")
-        .read_text()
-        .replace(f"Shard('{shared_server.url}', namespace=\"nb\")", "Shard('redis://127.0.0.1:1/0')")
-    )
-    (tmp_path / "away.py").write_text(away)
-    done = CliRunner().invoke(commands, ["jobs", "q", "--json", "--redis", "away.py:app"])
-    assert len(done.stdout.splitlines()) == 3
+@pytest.fixture
+def away(jobs: str, tmp_path: Path, shared_server: Server) -> str:
+    """The same, with `b` at an address where nobody is."""
+    text = (tmp_path / "spread.py").read_text()
+    text = text.replace(f"Shard('{shared_server.url}', namespace=\"nb\")", "Shard('redis://127.0.0.1:1/0')")
+    (tmp_path / "away.py").write_text(f"{text}\napp.queue('here', shards=['a'])\napp.queue('there', shards=['b'])\n")
+    return "away.py:app"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["jobs", "q"], "jid000000000"),
+        (["queues"], "q\t"),
+        (["stats"], "dead 1"),
+        (["pause", "q"], "q: paused"),
+        (["cron", "create", "n", "@daily", "here", "A"], "n: next"),
+        (["delete", "jid000000000", "--yes"], "deleted"),
+    ],
+    ids=lambda words: words[0] if isinstance(words, list) else "",
+)
+def test_shard_that_is_away_keeps_the_others_from_nothing(away: str, words: list[str], shown: str):
+    done = CliRunner().invoke(commands, [*words, "--redis", away])
+    assert shown in done.stdout
+    assert f"{done.stderr}{done.exception}".count("no answer from Redis at redis://127.0.0.1:1/0") == 1
     assert done.exit_code != 0
-    assert "b: no answer from Redis at redis://127.0.0.1:1/0" in done.stderr
+    assert "no answer from shard b" in str(done.exception) or words[0] == "cron"
+
+
+def test_periodic_job_whose_shard_is_away_is_not_created(away: str, shared_server: Server):
+    done = CliRunner().invoke(commands, ["cron", "create", "n", "@daily", "there", "A", "--redis", away])
+    assert "next" not in done.stdout
+    assert str(done.exception).startswith("no answer from Redis at redis://127.0.0.1:1/0")
+    assert periodic_jobs(shared_server)[0] == []
+
+
+def test_job_that_has_ended_in_one_shard_is_all_that_a_watch_wants_to_know(
+    away: str, shared_server: Server, tmp_path: Path
+):
+    """Whatever shard is away, or comes after it: `watch JID && …` goes by the job."""
+    first = (
+        (tmp_path / "away.py").read_text().replace('"a": Shard', '"c": Shard(\'redis://127.0.0.1:2/0\'), "a": Shard')
+    )
+    (tmp_path / "away.py").write_text(first)
+    shared_server.command("SET", "na:tw:result:jid000000000", encode_ended("succeeded", b"7"))
+    for command in ("result", "watch"):
+        done = run(command, "jid000000000", "--redis", away)
+        assert "c: no answer" in done.stderr
+        assert "b: no answer" not in done.stderr
 
 
 def test_a_command_for_one_redis_says_what_to_write(target: str):

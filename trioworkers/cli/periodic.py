@@ -10,17 +10,16 @@ from functools import partial
 from typing import Any
 
 import attrs
-import trio
 
 from trioworkers.broker.people.periodic import MOST, EntryState, PeriodicJobs
+from trioworkers.chosen_redis import ChosenRedis
 from trioworkers.cli.commands.enqueue import parse_argument
 from trioworkers.cli.jids import place_of
-from trioworkers.cli.session import Session, in_session
-from trioworkers.cli.shards import explained_for, names_an_app, redises_of
+from trioworkers.cli.session import Session, in_session, in_shards
+from trioworkers.cli.shards import names_an_app, redises_of
 from trioworkers.cli.tables import Column, Rows, duration, moment, remark, say
 from trioworkers.cron import coming, schedule
 from trioworkers.errors import NotFound, WrongUsage
-from trioworkers.jobs.client import Client
 from trioworkers.missed_ticks import Missed, Overlap
 from trioworkers.wire.job import Job
 from trioworkers.wire.periodic import Periodic, encode_entry, is_own_name
@@ -189,28 +188,26 @@ def created(name: str, words: Sequence[str], options: Options) -> Periodic:
 
 def create(entry: Periodic, redis: str | None, namespace: str | None) -> None:
     """Have an entry be there, or be this; of several Redises in the one where its job is to lie. Raises ConfigurationError for one that code declares."""
-    if redis is not None and names_an_app(redis) and len(redises_of(redis, None)) > 1 and namespace is None:
-        from trioworkers.cli.loader import load_app  # noqa: PLC0415 - most commands load no App
-
-        app = load_app(redis)
-        with explained_for(app):
-            trio.run(_put_where_it_belongs, app.client(), entry)
-        in_session(partial(_say_when, entry.name), redis, namespace)
+    places = redises_of(redis, namespace) if redis is not None and names_an_app(redis) and namespace is None else {}
+    if redis is not None and len(places) > 1:
+        _create_where_it_belongs(entry, redis, places)
     else:
         in_session(partial(_put, entry), redis, namespace)
 
 
-async def _put_where_it_belongs(client: Client, entry: Periodic) -> None:
-    async with client:
-        await client.periodic(
-            entry.name,
-            entry.expression,
-            entry.job,
-            tz=entry.zone,
-            missed=entry.missed,
-            overlap=entry.overlap,
-            jitter=entry.jitter_s,
-        )
+def _create_where_it_belongs(entry: Periodic, redis: str, places: Mapping[str, ChosenRedis]) -> None:
+    """There first; then it goes from the others, where a queue that has moved may have left it."""
+    from trioworkers.cli.loader import load_app  # noqa: PLC0415 - most commands load no App
+
+    layout = load_app(redis).layout
+    assert layout is not None  # noqa: S101 - who has several Redises has one
+    home = layout.place(attrs.evolve(entry.job, jid=entry.name))
+    in_shards(partial(_put, entry), {home: places[home]})
+    in_shards(partial(_take_out, entry.name), {name: place for name, place in places.items() if name != home})
+
+
+async def _take_out(name: str, session: Session) -> None:
+    await PeriodicJobs(session.connection, session.keys).delete(name)
 
 
 async def _put(entry: Periodic, session: Session) -> None:
