@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests and benchmarks start hundreds of processes: each would compile our modules anew where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint unit pythons faults docs site soak bench bench-capsules bench-scaling bench-shards bench-fan-out bench-flows bench-prices bench-publish bench-quick bench-dashboard pictures costs changelog release-notes clean
+.PHONY: help demo test lint unit pythons faults docs site soak bench bench-capsules bench-scaling bench-shards bench-fan-out bench-flows bench-prices bench-publish bench-quick bench-dashboard bench-tabs pictures costs changelog release-notes clean
 help:
 	@echo "make demo   set up, then run the example handlers on an embedded Valkey"
 	@echo "make test   set up, then lint, types and all tests"
@@ -29,6 +29,7 @@ help:
 	@echo "make release-notes VERSION=0.2.0  what a release says of itself, from the changelog and docs/changes/"
 	@echo "make pictures  the pictures of docs/dashboard.md, anew, with chromium"
 	@echo "make bench-dashboard  how fast the dashboard's pages are over a million jobs, in a minute"
+	@echo "make bench-tabs  what open tabs and a scrape cost a worker and its Redis, in five minutes"
 	@echo "make soak   faults at random over three workers (SECONDS=600 SEED=7 TOPOLOGY=capsule|processes|shards|sentinel|cluster)"
 
 .venv/ready: pyproject.toml
@@ -69,6 +70,9 @@ pictures: .venv/ready
 
 bench-dashboard: .venv/ready
 	$(BIN)/python -m benchmarks.dashboard
+
+bench-tabs: .venv/ready
+	$(BIN)/python -m benchmarks.tabs
 
 changelog: .venv/ready
 	$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version Unreleased)

@@ -70,12 +70,12 @@ def frame(
     where: str,
     shards: Shards | None = None,
     done: Sequence[Done] = (),
-    live: bool = False,
+    live_s: int | None = None,
 ) -> tuple[str, str]:
-    """What is before a page, and after it. `where`: of which Redis it is."""
+    """What is before a page, and after it. `where`: of which Redis it is; `live_s`: how often a page asks that stays up to date."""
     values = {
         "title": title,
-        "live": live,
+        "live_s": live_s,
         "menu": MENU,
         "path": request.path,
         "url": partial(address, request.root),

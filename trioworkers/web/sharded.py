@@ -39,6 +39,7 @@ from trioworkers.web.http import (
 )
 from trioworkers.web.metrics import CONTENT_TYPE, families_of, metrics_of_all
 from trioworkers.web.over_shards import ConfirmAll, bar_of, press_in_all
+from trioworkers.web.pace import Pace
 from trioworkers.web.pages import PAGES, Page
 from trioworkers.web.pages.lists import LISTS
 from trioworkers.web.pages.search import SEARCH
@@ -63,7 +64,10 @@ class Sharded:
     def __init__(self, sites: Mapping[str, Site], metrics: OwnMetrics | None = None) -> None:
         self._sites = sites
         self._shards = Shards(tuple(sites))
-        self._applications = {name: Application(site, Shards(self._shards.names, name)) for name, site in sites.items()}
+        self._pace = Pace()
+        self._applications = {
+            name: Application(site, Shards(self._shards.names, name), self._pace) for name, site in sites.items()
+        }
         self._metrics = metrics
         self._away: dict[str, tuple[float, str]] = {}
 
@@ -124,13 +128,14 @@ class Sharded:
 
     def _frame(self, title: str, request: Request, visitor: Visitor, *, live: bool = False) -> tuple[str, str]:
         where = f"{len(self._sites)} shards"
+        live_s = self._pace.asked() if live else None
         done = [
             Done(operation, called(name), f"{request.root}{below(name)}")
             for name, site in self._sites.items()
             for id_ in request.all("did")[: len(self._sites)]
             if (operation := site.operations.get(id_))
         ]
-        return frame(title, request, visitor, where=where, shards=self._shards, done=done, live=live)
+        return frame(title, request, visitor, where=where, shards=self._shards, done=done, live_s=live_s)
 
     async def _of_each(
         self, request: Request, visitor: Visitor, look: Callable[[Visit], Awaitable[T]]

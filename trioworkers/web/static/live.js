@@ -10,6 +10,7 @@ const able = Boolean(window.fetch && window.DOMParser);
 let misses = 0;
 let looking = false;
 let leaving = false;
+let told = body.dataset.live;
 
 function busyWith(part) {
   // Somebody is about to press something there, or reads it out.
@@ -47,6 +48,10 @@ function take(text) {
     if (leaving) location.reload();
     else say("The server has a new version of this page: load it anew.");
     return;
+  }
+  if (fresh.body.dataset.live && fresh.body.dataset.live !== told) {
+    // The server has more or fewer pages to answer than before.
+    told = body.dataset.live = fresh.body.dataset.live;
   }
   for (const next of fresh.querySelectorAll("[data-part]")) {
     if (!document.getElementById(next.id)) add(next);
