@@ -209,7 +209,7 @@ def test_outbox_of_the_wrong_type_is_told(target: str, shared_server: Server):
 def test_names_that_others_wrote_are_looked_at_within_bounds(target: str, shared_server: Server):
     shared_server.command("SADD", HERE.outboxes, *(f"forged{number}" for number in range(500)))
     assert len(rows("outboxes", "--redis", f"{target}@a")) == 50
-    assert "shown are the first 50" in run("outboxes", "--redis", f"{target}@a").stderr
+    assert "shown are 50 of them" in run("outboxes", "--redis", f"{target}@a").stderr
     assert run("ps", "--redis", f"{target}@a").stderr.count("wait here") == 50
 
 
@@ -221,3 +221,13 @@ def test_wrong_usage(words: tuple[str, ...], told: str, target: str):
     done = CliRunner().invoke(commands, ["outboxes", *words, "--redis", target])
     assert done.exit_code != 0
     assert told in str(done.exception) + done.output
+
+
+def test_names_of_another_type_are_one_line_and_keep_no_processes_from_being_shown(target: str, shared_server: Server):
+    shared_server.command("SET", HERE.outboxes, "no set")
+    done = run("outboxes", "--redis", f"{target}@a", status=1)
+    assert HERE.outboxes in str(done.exception)
+    assert "\n" not in str(done.exception)
+    shown = run("ps", "--redis", target).stderr
+    assert f"can't be read: {HERE.outboxes}: " in shown
+    assert shown.count("no process is running") == 2

@@ -87,8 +87,7 @@ async def test_a_forged_list_of_outboxes_is_shown_in_part(redis_url: str, comman
     command("SADD", "{a}:tw:outboxes", *(f"shard-{number:04d}" for number in range(3000)))
     async with visiting(asgi(app_over(redis_url)), headers=HERE) as visitor:
         answer = await visitor.get("/shards/~a/processes")
-    assert "shard-0049" in answer.text
-    assert "shard-0050" not in answer.text
+    assert len({*re.findall(r"shard-\d{4}", answer.text)}) == 50
 
 
 def withheld(job: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ async def listed(session: Session, *, as_json: bool) -> None:
     if not states:
         remark("nothing waits for another shard")
     if len(states) == MOST:
-        remark(f"… shown are the first {MOST}")
+        remark(f"… shown are {MOST} of them")
 
 
 async def show(session: Session, target: str, *, limit: int, as_json: bool) -> None:

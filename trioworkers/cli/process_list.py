@@ -14,7 +14,7 @@ from trioworkers.broker.people.running_jobs import tree_of
 from trioworkers.cli.rows import ARGS, CLASS, JID, QUEUE, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, clean, duration, number, remark, write_json, write_paragraphs
-from trioworkers.errors import NotFound
+from trioworkers.errors import NotFound, Refused
 from trioworkers.wire.control_messages import Reply
 from trioworkers.wire.process_records import Process, Running
 
@@ -63,12 +63,21 @@ async def ps(session: Session, wanted: str | None, *, tree: bool, limit: int, as
     rows.end()
     if not processes:
         remark("no process is running")
-    for state in await outboxes(session.connection, session.keys):
-        remark(f"jobs for the shard {state.target!r:.80} wait here: trioworkers outboxes show {state.target:.80}")
+    await _tell_of_outboxes(session)
     if tree:
         _show_trees(processes, trees)
     else:
         _show_running([job for jobs in running.values() for job in jobs], processes, now_s, shown)
+
+
+async def _tell_of_outboxes(session: Session) -> None:
+    try:
+        states = await outboxes(session.connection, session.keys)
+    except Refused as error:  # a broken key, or no right to look: the processes can be shown all the same
+        remark(f"what waits here for other shards can't be read: {error}")
+        return
+    for state in states:
+        remark(f"jobs for the shard {state.target!r:.80} wait here: trioworkers outboxes show {state.target:.80}")
 
 
 def _show_running(jobs: list[Running], processes: Sequence[Process], now_s: float, limit: int) -> None:

@@ -37,9 +37,12 @@ class OutboxState:
 
 
 async def outboxes(connection: Connection, keys: Keys) -> list[OutboxState]:
-    """Those in which something waits, by the shard it is for, the first `MOST`. Raises BrokerError."""
-    targets = await connection.commands("look").smembers(keys.outboxes)
-    return [await _state(connection, keys, target) for target in sorted(targets)[:MOST]]
+    """Those in which something waits, by the shard it is for; of more than `MOST` some. Raises Refused, which names the key if that is no set; BrokerError."""
+    try:
+        names = await connection.execute("", "SRANDMEMBER", keys.outboxes, MOST)
+    except Refused as error:
+        raise Refused(f"{keys.outboxes}: {error}") from error
+    return [await _state(connection, keys, name) for name in sorted(each.decode(errors="replace") for each in names)]
 
 
 async def _state(connection: Connection, keys: Keys, target: str) -> OutboxState:
