@@ -5,12 +5,9 @@ What keeps a worker alive goes through here, also while jobs have filled Trio's 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import termios
-from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +17,7 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 from coredis.connection import BaseConnection, Location
 
+from trioworkers.broker.redis.metered import PIECE_BYTES, Commands, Metered, Outgoing, are_large
 from trioworkers.broker.redis.reasons import unreachable
 from trioworkers.errors import ConfigurationError, Unavailable, Unreachable
 from trioworkers.lookup import addresses_of, remember
@@ -29,7 +27,6 @@ from trioworkers.tls_context import tls_context
 CONNECT_TIMEOUT_S = 2.0
 NEXT_ADDRESS_AFTER_S = 0.25
 """An address that doesn't answer gets a rival after this time ("Happy Eyeballs")."""
-PIECE_BYTES = 1 << 16
 
 
 class Address(Location):
@@ -55,66 +52,32 @@ class Address(Location):
         return True
 
 
-class Metered(ByteStream):
-    """A stream that knows how much it has sent: in pieces, so that a large request shows that it gets on."""
-
-    def __init__(self, inner: ByteStream) -> None:
-        self._inner = inner
-        self.receive = inner.receive  # type: ignore[method-assign]  # not even a call is to be added
-        self._fileno: Callable[[], int] = inner.extra(SocketAttribute.raw_socket).fileno  # noqa: S610 - anyio's
-        self._waiting = array("i", [0])
-        self.sent = 0
-        self.is_sending = False
-        """Whether a large request is just going out."""
-
-    async def send(self, item: bytes) -> None:
-        """See anyio."""
-        if len(item) <= PIECE_BYTES:
-            await self._inner.send(item)
-            self.sent += len(item)
-            return
-        self.is_sending = True
-        try:
-            for first in range(0, len(item), PIECE_BYTES):
-                piece = item[first : first + PIECE_BYTES]
-                await self._inner.send(piece)
-                self.sent += len(piece)
-        finally:
-            self.is_sending = False
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        """See anyio."""
-        return await self._inner.receive(max_bytes)
-
-    async def send_eof(self) -> None:
-        """See anyio."""
-        await self._inner.send_eof()
-
-    async def aclose(self) -> None:
-        """See anyio."""
-        await self._inner.aclose()
-
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """See anyio."""
-        return self._inner.extra_attributes
-
-    def unacknowledged(self) -> int:
-        """How much of it the other side's machine has not confirmed yet."""
-        try:
-            fcntl.ioctl(self._fileno(), termios.TIOCOUTQ, self._waiting)
-        except (OSError, ValueError):  # a system that can't tell, or a socket that was just closed
-            return 0
-        return self._waiting[0]
-
-
 class Socket(BaseConnection):
     """A connection of coredis's, over a socket that we open."""
 
     location: Address
 
+    def __init__(self, location: Address, **options: Any) -> None:
+        super().__init__(location, **options)
+        self._write_buffer_in = Outgoing(self._write_buffer_in, self._write)  # type: ignore[assignment]
+
     async def _connect(self) -> ByteStream:
         return Metered(await open_place(self.location.url))
+
+    def _write(self, commands: Commands) -> Commands | None:
+        """Write these here and now; what is left for the task that writes: all if it is at it, or they are large; no more than to go on if the line is full."""
+        stream = self.stream
+        if not isinstance(stream, Metered):
+            return commands
+        if stream.may_write and not are_large(commands):
+            data = b"".join(self._packer.pack_commands([(name, *words) for name, words in commands]))
+            if sent := stream.send_at_once(data):
+                self.statistics.data_sent(len(data))
+                if sent == len(data):
+                    return None
+                commands = []
+        stream.waiting += 1
+        return commands
 
     def be_patient(self, silence_s: float) -> None:
         """Requests from now on may take so long that say nothing else."""
