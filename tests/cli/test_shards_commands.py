@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from servers import Server
+from servers import Server, Worker, wait_for
 
 from trioworkers.cli.commands import app as commands
 from trioworkers.cli.shards import names_an_app
@@ -245,3 +245,15 @@ def test_result_is_waited_for_in_the_shard_of_the_job_only(jobs: str, number: in
 def test_result_of_a_job_that_is_in_no_shard_is_not_waited_for(jobs: str):
     done = CliRunner().invoke(commands, ["result", "jid000000999", "--wait", "3600", "--redis", jobs])
     assert "no result of job jid000000999 is kept; it is nowhere" in str(done.exception)
+
+
+@pytest.mark.parametrize("process_id", [None, "w1"])
+def test_stats_count_a_worker_of_all_shards_once(
+    target: str, shared_server: Server, run_worker: Callable[..., Worker], process_id: str | None
+):
+    named = [] if process_id is None else ["--process-id", process_id]
+    run_worker(f"{shared_server.url.rpartition('/')[0]}/1", target, *named)
+    for name in ("na", "nb"):
+        wait_for(lambda name=name: shared_server.command("SCARD", f"{name}:processes") == 1, "it is there")  # type: ignore[misc]
+    [found] = rows("stats", "--redis", target)
+    assert (found["processes"], found["slots"]) == (1, 10)

@@ -17,6 +17,7 @@ from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, number, remark, write_json
 from trioworkers.errors import Unavailable
 from trioworkers.wire.places import sets
+from trioworkers.wire.process_records import Process
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SAMPLES = 60
@@ -92,7 +93,7 @@ async def _numbers(sessions: Sequence[Session], meter: _Meter) -> dict[str, Any]
     """Of all Redises together. A process that has several counts once."""
     each = [await session.inspector.totals() for session in sessions]
     processes = [process for session in sessions for process in await session.inspector.processes()]
-    slots = {process.process_id or process.identity: process.concurrency for process in processes}
+    slots = {_whose(process, several=len(sessions) > 1): process.concurrency for process in processes}
     totals = each[0] if len(each) == 1 else _sum(each)
     return {
         **{name: value for name, value in attrs.asdict(totals, recurse=False).items() if name != "sets"},
@@ -102,6 +103,13 @@ async def _numbers(sessions: Sequence[Session], meter: _Meter) -> dict[str, Any]
         "processes": len(slots),
         **meter.rates(totals),
     }
+
+
+def _whose(process: Process, *, several: bool) -> str:
+    """What a process has in all its shards: there its identity ends differently, and so does the process id that comes from that."""
+    if several and process.process_id in ("", process.identity):
+        return process.identity.rpartition(":")[0]  # host and pid
+    return process.process_id or process.identity
 
 
 def _sum(each: Sequence[Totals]) -> Totals:
