@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from trioworkers.broker.contract import LARGE_BYTES, FetchedTogether, Holder, Le
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.opening import Socket
 from trioworkers.errors import Superseded
 from trioworkers.settings import Settings
 from trioworkers.size_guard import SizeGuard
@@ -246,8 +248,60 @@ async def test_news_say_which_queue_and_take_nothing(redis_url: str, shared_serv
             while not heard:
                 await trio.sleep(0.01)
         assert heard == [["q199"]]
-        assert await intake.wait_for_news(names) == names  # there is something: at once
+        assert await intake.wait_for_news(names) == ["q199"]  # there is something: at once
         assert counts(await intake.fetch(5, ["q199"])) == {"q199": 1}
+
+
+async def test_only_queues_that_had_news_are_looked_at_again_and_no_news_is_lost(
+    redis_url: str, shared_server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    names = [f"q{number}" for number in range(200)]
+    looked_at: list[set[str]] = []
+    create = Socket.create_request
+
+    def noted(self: Socket, command: bytes, *args: Any, **how: Any) -> Any:
+        if command == b"EXISTS":
+            looked_at.append({key.decode().removeprefix("queue:") for key in args})
+        return create(self, command, *args, **how)
+
+    monkeypatch.setattr(Socket, "create_request", noted)
+
+    async def came(*queues: str) -> None:
+        """All news of these have come over the connection, or will be told by the next look."""
+        heard: set[str] = set()
+        with trio.fail_after(30):
+            while not heard >= {*queues}:
+                heard |= {*await intake.wait_for_news(names)}
+
+    async with opened(redis_url, names) as intake:
+        intake._block_s = 0.2
+        assert not await intake.wait_for_news(names)
+        assert not await intake.wait_for_news(names)
+        assert looked_at == [{*names}] * 2  # when nothing was told for a while, all of them
+        intake._block_s = LONG_S
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(intake.wait_for_news, names)
+            with trio.fail_after(30):
+                while not (epoch := intake._hearing._epoch) or len(epoch._watched) < len(names):
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        looked_at.clear()
+        push(shared_server, "q5", 1)
+        await came("q5")
+        push(shared_server, "q7", 1)  # while nobody waits
+        push(shared_server, "q8", 1)
+        assert counts(await intake.fetch(5, ["q5"])) == {"q5": 1}
+        await came("q7", "q8")
+        assert counts(await intake.fetch(5, ["q7", "q8"])) == {"q7": 1, "q8": 1}
+        with trio.move_on_after(0.05):
+            await intake.wait_for_news(names)
+        assert set().union(*looked_at) <= {"q5", "q7", "q8"}
+        push(shared_server, "q5", 1)  # as before
+        await came("q5")
+        shared_server.command("FLUSHALL")  # of all is told at once
+        with trio.fail_after(30):
+            while set(await intake.wait_for_news(names)) != {*names}:
+                pass
 
 
 def _looked_at(server: Server) -> int:

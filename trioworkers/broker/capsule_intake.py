@@ -104,6 +104,8 @@ class RedisCapsuleIntake:
             queue: _alone(its, fetching, queue, block_s, limits.get(queue)) for queue, its in brokers.items()
         }
         self._queues = {queue: its.keys.queue(queue) for queue, its in brokers.items()}
+        self._keys_of = {queue: key.encode() for queue, key in self._queues.items()}
+        self._of_key = {key: queue for queue, key in self._keys_of.items()}
         self._lists = [its.in_progress(queue) for queue, its in brokers.items()]
         keys, process_id = broker.keys, broker.holder.process_id
         self._keys = [
@@ -196,12 +198,11 @@ class RedisCapsuleIntake:
 
         Nothing is taken. Cancellation: leaves nothing behind.
         """
-        keys = {self._queues[queue].encode(): queue for queue in queues}
+        keys = [self._keys_of[queue] for queue in queues]
         ends_at = next_tick(self._block_s)
         if not self._is_deaf:
             try:
-                changed = await self._hearing.until_changed(self._listening, [*keys], ends_at)
-                return [keys[key] for key in changed if key in keys]
+                return [self._of_key[key] for key in await self._hearing.until_changed(self._listening, keys, ends_at)]
             except Refused:  # the log says so; a new epoch tries again
                 self._is_deaf = True
         while trio.current_time() < ends_at:

@@ -62,6 +62,8 @@ class Epoch:
         self._pace = pace
         self._connection: Socket | None = None
         self._is_told = False
+        self._watched: set[bytes] = set()
+        """Keys that didn't exist, of which Redis will tell."""
         self._transacts: bool | None = None
         self._is_silent: bool | None = None
         self._error: BaseException | None = None
@@ -246,14 +248,25 @@ class Epoch:
         if not self._is_told:
             await self._patiently(connection, connection.create_request(b"CLIENT TRACKING", b"ON"))
             self._is_told = True
-        connection.forget_changes()
-        # Redis remembers that we have looked, and tells of the first change of each. What comes first is told by the reply.
-        if await self._patiently(connection, connection.create_request(b"EXISTS", *keys)):
-            return keys
+        if news := self._news(connection.changed_meanwhile(), keys):
+            return news
+        # Redis remembers at which keys we have looked, and tells of the first change of each. What comes first is told by the reply.
+        unsure = [key for key in keys if key not in self._watched]
+        if unsure and await self._patiently(connection, connection.create_request(b"EXISTS", *unsure)):
+            return unsure
+        self._watched.update(unsure)
         with trio.move_on_at(ends_at):
-            changed = await connection.changed()
-            return keys if changed is None else changed
+            return self._news(await connection.changed(), keys)
+        self._watched.clear()  # who stands between may swallow what Redis tells: look at all of them now and then
         return ()
+
+    def _news(self, changed: Collection[bytes] | None, keys: Collection[bytes]) -> Collection[bytes]:
+        """Of these keys those that changed, of which Redis will not tell again. `changed`: as `Socket.changed` returns it."""
+        if changed is None:
+            self._watched.clear()
+            return keys
+        self._watched.difference_update(changed)
+        return changed and set(keys).intersection(changed)
 
     async def live(self) -> None:
         """Keep the client open until it is retired, however its owner is cancelled. It may fall over before: its callers hear of it."""

@@ -104,21 +104,29 @@ class Socket(BaseConnection):
     async def changed(self) -> Sequence[bytes] | None:
         """Wait until Redis tells of keys that changed, and of which; None: of all, or it told something else. Raises Unavailable."""
         try:
-            told = await self._push_message_buffer_out.receive()
+            return _keys_in(await self._push_message_buffer_out.receive())
         except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
             raise Unavailable("the connection broke") from error
-        keys = told[1] if len(told) == 2 and told[0] in (b"invalidate", "invalidate") else None
-        return [key for key in keys if isinstance(key, bytes)] if isinstance(keys, list) else None
 
-    def forget_changes(self) -> None:
-        """What it has told until now is old."""
+    def changed_meanwhile(self) -> Sequence[bytes] | None:
+        """What it has told until now, as `changed` returns it."""
+        found: list[bytes] = []
         with suppress(anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
             while True:
-                self._push_message_buffer_out.receive_nowait()
+                keys = _keys_in(self._push_message_buffer_out.receive_nowait())
+                if keys is None:
+                    return None
+                found += keys
+        return found
 
     def describe(self) -> str:
         """See coredis."""
         return f"Socket<{self.location!r}>"
+
+
+def _keys_in(told: Sequence[Any]) -> Sequence[bytes] | None:
+    keys = told[1] if len(told) == 2 and told[0] in (b"invalidate", "invalidate") else None
+    return [key for key in keys if isinstance(key, bytes)] if isinstance(keys, list) else None
 
 
 async def open_place(url: RedisUrl) -> ByteStream:
