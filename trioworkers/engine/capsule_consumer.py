@@ -51,6 +51,8 @@ class CapsuleConsumer:
         self._hearing = trio.CancelScope()
         self._due_at = 0.0
         """When something is to be done, whatever happens."""
+        self._has_waited = False
+        """Whether all was empty before the next fetch."""
         self._slots.idle = self._call_in  # another shard's consumer may need what is held here
         for each in queues:
             each.on_news = partial(self._look, each)
@@ -149,6 +151,9 @@ class CapsuleConsumer:
         if fetched.lease_gone:
             self._on_lease_gone(fetched.lease_gone)
         await self._start(deliveries)
+        if self._has_waited and count:
+            await _jobs_first()
+        self._has_waited = False
 
     def _note_limits(self, fetched: FetchedTogether, queues: Sequence[ServedQueue], ran: Sequence[int]) -> None:
         """Of queues whose limit has no more for now: until time has something again, or one of theirs that `ran` ends, as it may have done already."""
@@ -219,6 +224,7 @@ class CapsuleConsumer:
                 each.blocked = trio.CancelScope()  # now: it may be called in before it has begun to wait
                 waiting.start_soon(self._wait_for_one, each, intake.waits[each.queue])
             return
+        self._has_waited = True
         with trio.CancelScope(deadline=self._due_at) as self._hearing:
             news = {*await intake.wait_for_news([each.queue for each in ours])}
             self._unlooked.update(each for each in ours if each.queue in news)
@@ -265,9 +271,7 @@ class CapsuleConsumer:
         except BrokerError as error:
             self._trouble = error
             return
-        # The job goes before our look for more. Two rounds: of tasks that are ready Trio takes any first.
-        await trio.lowlevel.checkpoint()
-        await trio.lowlevel.checkpoint()
+        await _jobs_first()
 
     def _call_in(self) -> None:
         """There is work and no slot: who holds one without a job lets go of it."""
@@ -288,3 +292,9 @@ class CapsuleConsumer:
     async def _until_news(self, *, wanted: bool) -> None:
         with trio.move_on_at(self._due_at):
             await self._slots.wait(wanted=wanted)
+
+
+async def _jobs_first() -> None:
+    """The jobs that were started just now go before our look for more. Two rounds: of tasks that are ready Trio takes any first."""
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()
