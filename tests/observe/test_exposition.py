@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -16,6 +17,7 @@ import trio
 from prometheus_client import openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
+from servers import Server
 from visiting import HERE, visiting
 
 from trioworkers import App, Job, Shard
@@ -222,3 +224,16 @@ async def test_a_worker_over_several_redises_tells_all_of_them_together(redis_ur
     assert found["trioworkers_redis_up", ()] == 1
     ran = (("class", "Fine"), ("outcome", "succeeded"), ("queue", "q"))
     assert found["trioworkers_job_duration_seconds_count", ran] == 20
+
+
+async def test_empty_queues_are_a_command_each(redis_url: str, shared_server: Server):
+    def calls(name: str) -> int:
+        found = re.search(rf"cmdstat_{name}:calls=(\d+)", str(shared_server.command("INFO", "commandstats")))
+        return 0 if found is None else int(found[1])
+
+    shared_server.command("SADD", "queues", *(f"empty{number}" for number in range(100)))
+    before = calls("llen"), calls("lrange")
+    async with visiting(asgi(redis_url), headers=HERE) as visitor:
+        assert 'name="empty99"' in (await visitor.get("/metrics")).text
+    assert calls("llen") - before[0] >= 100
+    assert calls("lrange") - before[1] < 20

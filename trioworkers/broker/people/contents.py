@@ -81,7 +81,7 @@ class Contents(Reader):
             size = await self._read.llen(key)
         except Refused as error:  # it is no list: no reason not to show the others
             return QueueState(source.queue, 0, None, paused, str(error), dialect)
-        payloads = await self._list_page(source, 0, 1)
+        payloads = await self._list_page(source, 0, 1) if size else ()  # somebody may have thousands of empty ones
         since_s = payloads[0].since_s if payloads else None
         latency_s = None if since_s is None else max(0.0, now_s - since_s)
         return QueueState(source.queue, size, latency_s, paused, dialect=dialect)
