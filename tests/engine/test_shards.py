@@ -221,6 +221,16 @@ async def test_outage_of_one_shard_is_none_of_the_other(pair: tuple[Server, Serv
         await until(lambda: len(spread.ran) == 400)
 
 
+async def test_shard_that_may_lose_jobs_is_named(pair: tuple[Server, Server], caplog: pytest.LogCaptureFixture):
+    a, b = pair
+    b.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    b.command("CONFIG", "SET", "maxmemory", "1gb")
+    async with Spread(a.url, b.url).working():
+        await until(lambda: "shard 'b': " in caplog.text)
+    [said] = [each.getMessage() for each in caplog.records if "maxmemory-policy" in each.getMessage()]
+    assert said.startswith("shard 'b': ")
+
+
 async def test_worker_begins_without_a_shard_that_is_away_and_stops_in_time(pair: tuple[Server, Server]):
     a, b = pair
     b.kill()

@@ -31,15 +31,15 @@ class Finding:
     advice: str = ""
 
 
-async def check_server(connection: Connection) -> None:
-    """Raises Refused if this Redis is too old; warns if it may lose jobs by its configuration. Raises Unavailable."""
+async def check_server(connection: Connection, shard: str = "") -> None:
+    """Raises Refused if this Redis is too old; warns if it may lose jobs by its configuration. Raises Unavailable. `shard`: which of several it is, for people."""
     info = await read_info(connection)
     version = check_version(info)
     if version.level == "problem":
         raise Refused(f"{version.text}: {version.advice}")
     for finding in (check_eviction(info), check_persistence(info, await saves_snapshots(connection))):
         if finding.level in ("warning", "problem"):
-            logger.warning("%s: %s", finding.text, finding.advice)
+            logger.warning("%s%s: %s", f"{shard}: " if shard else "", finding.text, finding.advice)
 
 
 async def read_info(connection: Connection) -> Info:

@@ -160,10 +160,10 @@ def _a_system_task_failed() -> bool:
     return root is not None and any(nursery.cancel_scope.cancel_called for nursery in root.child_nurseries[:2])
 
 
-async def check(connection: Connection) -> None:
-    """Wait until Redis is there. Raises Refused, with its address, if it won't have us."""
+async def check(connection: Connection, shard: str = "") -> None:
+    """Wait until Redis is there. `shard`: see `check_server`. Raises Refused, with its address, if it won't have us."""
     try:
-        await retrying(lambda: check_server(connection), final=(Superseded, Refused))
+        await retrying(lambda: check_server(connection, shard), final=(Superseded, Refused))
     except Refused as error:
         raise Refused(f"Redis at {connection.link.address}: {error}") from error
 

@@ -80,7 +80,7 @@ class ShardedSession(Session):
                     partial(self._hold, name, side.worker),
                 )
                 runners.append(make_runner(side.app, side.worker, here, side.broker))
-                parts[name] = self._part(side, runners[-1])
+                parts[name] = self._part(name, side, runners[-1])
             outboxes = {name: ShardOutbox(name, senders, layout) for name in sides}
             for name, side in sides.items():
                 side.worker.send_elsewhere(outboxes[name])
@@ -101,9 +101,9 @@ class ShardedSession(Session):
         connection = await stack.enter_async_context(connect(url, Link(shown_url(url)), namespace=settings.namespace))
         return _Side(app, connection, *make(app, settings, url, connection))
 
-    def _part(self, side: _Side, runner: Runner) -> Part:
+    def _part(self, name: str, side: _Side, runner: Runner) -> Part:
         async def begin() -> None:
-            await check(side.connection)
+            await check(side.connection, called(name))
             await side.worker.check_neighbours()
 
         return Part(side.worker, begin, partial(side.worker.run, runner), lambda: side.connection.link.heard_at)
