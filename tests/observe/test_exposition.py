@@ -26,7 +26,7 @@ from trioworkers.broker.people.inspection import Totals
 from trioworkers.observe.fleet_metrics import MOST_QUEUES, fleet_metrics
 from trioworkers.observe.metrics import LABEL_CHARACTERS, MOST_CLASSES, OTHER, Metrics, label, render
 from trioworkers.outcome import ACKNOWLEDGE
-from trioworkers.web import asgi
+from trioworkers.web import application, asgi, metrics, site
 
 ODD = (
     b"<script>alert(1)</script>",
@@ -237,3 +237,19 @@ async def test_empty_queues_are_a_command_each(redis_url: str, shared_server: Se
         assert 'name="empty99"' in (await visitor.get("/metrics")).text
     assert calls("llen") - before[0] >= 100
     assert calls("lrange") - before[1] < 20
+
+
+async def test_many_scrapes_at_once_are_one(redis_url: str, monkeypatch: pytest.MonkeyPatch):
+    drawn = 0
+
+    async def text(*of: Any) -> bytes:
+        nonlocal drawn
+        drawn += 1
+        return await metrics.metrics_text(*of)
+
+    monkeypatch.setattr(application, "metrics_text", text)
+    monkeypatch.setattr(site.Site.fresh, "__defaults__", (60.0,))
+    async with visiting(asgi(redis_url), headers=HERE) as visitor, trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(visitor.get, "/metrics")
+    assert drawn == 1

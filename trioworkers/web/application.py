@@ -77,13 +77,17 @@ class Application:
                 picture = await PICTURES[request.path](visit)
             await respond(send, 200, picture, "image/svg+xml")
         elif request.path == "/metrics":
-            async with visiting(self._site, request, visitor) as visit:
-                metrics = await metrics_text(visit)
+            # Of many who scrape at once, or never read, all get the same text.
+            metrics = await self._site.fresh("metrics", partial(self._metrics, request, visitor))
             await respond(send, 200, metrics, CONTENT_TYPE)
         elif page := PAGES.get(request.path):
             await self._show(page, request, visitor, send)
         else:
             raise HttpError(404, "there is no such page")
+
+    async def _metrics(self, request: Request, visitor: Visitor) -> bytes:
+        async with visiting(self._site, request, visitor) as visit:
+            return await metrics_text(visit)
 
     async def _show(self, page: Page, request: Request, visitor: Visitor, send: Send) -> None:
         head, foot = self._frame(page.title, request, visitor, live=page.live)
