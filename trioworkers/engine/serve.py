@@ -24,6 +24,7 @@ from trioworkers.engine.queues import Declared
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.slots import Draw
 from trioworkers.engine.watchdog import watching
+from trioworkers.engine.within_lifespan import run_within
 from trioworkers.engine.worker import Worker
 from trioworkers.errors import Refused, Superseded
 from trioworkers.identity import current_identity
@@ -117,7 +118,7 @@ class Session:
             stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
             runner = make_runner(app, self.worker, resources, broker)
             observe(app, self.worker, runner, resources, connection.link)
-            await self.worker.run(runner, self._on_started)
+            await run_within(self.worker, partial(self.worker.run, runner, self._on_started), self.started)
 
     def _on_started(self) -> None:
         logger.info("started: worker %s on %s", self.worker.identity, said_of(self._app.capsules))

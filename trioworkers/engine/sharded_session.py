@@ -22,6 +22,7 @@ from trioworkers.engine.runner import Runner
 from trioworkers.engine.serve import Session, assemble, check, make_runner, observe, said_of
 from trioworkers.engine.sharded_worker import Part, ShardedWorker, shared_draws
 from trioworkers.engine.watchdog import watching
+from trioworkers.engine.within_lifespan import run_within
 from trioworkers.engine.worker import Worker
 from trioworkers.jobs.client import Client
 from trioworkers.jobs.layout import Layout
@@ -92,7 +93,7 @@ class ShardedSession(Session):
             stack.enter_context(
                 watching(worker.lists, lambda: max(side.connection.link.heard_at for side in sides.values()))
             )
-            await worker.serve(self._on_shard)
+            await run_within(worker, partial(worker.serve, self._on_shard), self.started)
 
     async def _open(self, stack: AsyncExitStack, name: str, make: Callable[..., tuple[RedisBroker, Worker]]) -> _Side:
         app = self._app.at(name)

@@ -102,8 +102,10 @@ async def open_resources(
     client: Client, http: Http, cpu_processes: int, lifespan: Callable[[], Any] | None
 ) -> AsyncIterator[SharedResources]:
     """A worker's resources, the app's lifespan around them; all closed at the end of the block."""
-    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(lifespan()) if lifespan is not None else None
+        # Within the lifespan, whose end must not be cancelled together with it.
+        nursery = await stack.enter_async_context(trio.open_nursery())
         resources = SharedResources(client, cpu_processes, http, state, nursery)
         stack.push_async_callback(resources.aclose)
         yield resources

@@ -1,0 +1,108 @@
+"""A lifespan that fails, or cancels what is in it, stops its worker in good order: nothing stays in progress, and whoever runs it hears of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from servers import Server
+
+from trioworkers import App, ConfigurationError, Context, Job, Shard
+from trioworkers.failures import leaves
+
+
+@pytest.fixture(params=[False, True], ids=["one Redis", "shards"])
+def make(request: pytest.FixtureRequest, redis_url: str) -> Callable[..., App]:
+    if request.param:
+        return lambda **options: App(redis_url, shards={"a": Shard(redis_url, namespace="a")}, **options)
+    return lambda **options: App(redis_url, **options)
+
+
+def push(server: Server) -> None:
+    server.command("LPUSH", "queue:q", json.dumps({"class": "Stay", "args": [], "jid": "jid0", "queue": "q"}))
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_lifespan_whose_task_fails_stops_its_worker(
+    make: Callable[..., App], shared_server: Server, fails: bool, caplog: pytest.LogCaptureFixture
+):
+    runs = trio.Event()
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async def fail() -> None:
+            await runs.wait()
+            if fails:
+                raise ValueError("of the lifespan's own")
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            yield
+
+    app = make(lifespan=lifespan, shutdown_timeout=0.1)
+
+    @app.handler("q", "Stay")
+    async def stay(ctx: Context) -> None:
+        runs.set()
+        await trio.sleep_forever()
+
+    push(shared_server)
+    with pytest.raises(ExceptionGroup if fails else ConfigurationError) as raised:
+        await app.serve()
+    kinds = {type(leaf) for leaf in leaves(raised.value)}
+    assert kinds == ({ValueError, ConfigurationError} if fails else {ConfigurationError})
+    assert shared_server.command("LLEN", "queue:q") == 1  # put back
+    assert "lifespan cancelled what ran within it" in caplog.text
+
+
+async def test_lifespan_that_ends_well_says_nothing(
+    make: Callable[..., App], shared_server: Server, caplog: pytest.LogCaptureFixture
+):
+    left: list[bool] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            yield
+            nursery.cancel_scope.cancel()
+        left.append(True)
+
+    app = make(lifespan=lifespan, shutdown_timeout=0.1)
+
+    @app.handler("q", "Stay")
+    async def stay(ctx: Context) -> None:
+        await ctx.client.enqueue(Job("other", "Done"))
+
+    push(shared_server)
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(app.serve)
+        while not shared_server.command("LLEN", "queue:other"):
+            await trio.sleep(0.01)
+        worker.stop()
+    assert left == [True]
+    assert "lifespan cancelled" not in caplog.text
+
+
+async def test_cancelled_start_is_given_up(make: Callable[..., App]):
+    entered = trio.Event()
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        entered.set()
+        await trio.sleep_forever()
+        yield
+
+    app = make(lifespan=lifespan)
+
+    @app.handler("q", "Stay")
+    async def stay(ctx: Context) -> None: ...
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.serve)
+        await entered.wait()
+        nursery.cancel_scope.cancel()

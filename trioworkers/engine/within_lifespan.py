@@ -1,0 +1,66 @@
+"""Runs a worker within the app's lifespan, which may cancel what is in it: a task that it started fails, say, in a nursery around its `yield`.
+
+A worker that is cancelled in the middle of its work neither fetches nor puts back what it has. So it is shielded, and stopped then as from outside.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from trioworkers.errors import ConfigurationError
+
+logger = logging.getLogger("trioworkers")
+
+ENDED = (
+    "the app's lifespan cancelled what ran within it: a task that it started failed, or it cancelled its own nursery"
+)
+
+
+class Stoppable(Protocol):
+    """A worker, over one Redis or several."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to."""
+
+    def stop(self) -> None:
+        """Fetch no more, and end by the deadline."""
+
+
+async def run_within(worker: Stoppable, run: Callable[[], Awaitable[None]], started: trio.Event) -> None:
+    """Run it until it is stopped. Raises what `run` does, and ConfigurationError if it is the lifespan that has ended it.
+
+    Cancelled: it is stopped in good order; before it has started, at once.
+    """
+    scope, failed, ended = trio.CancelScope(shield=True), list[Exception](), trio.Event()
+
+    async def work() -> None:
+        try:
+            with scope:
+                await run()
+        except Exception as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
+            failed.append(error)
+        finally:
+            ended.set()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            try:
+                await ended.wait()
+            finally:  # cancelled, or over
+                if not started.is_set():
+                    scope.cancel()
+                elif not ended.is_set() and not worker.stopping:
+                    logger.error("%s; the worker stops", ENDED)
+                    failed.append(ConfigurationError(ENDED))
+                    worker.stop()
+    except BaseException:
+        if not failed:
+            raise
+    if failed:
+        raise failed[-1]
