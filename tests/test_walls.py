@@ -23,7 +23,7 @@ from those below."""
 
 WALLS = {
     "coredis": ("broker/redis",),
-    "anyio": ("broker/redis",),
+    "anyio": ("broker/redis", "web/connections.py"),  # the second: what anycorn serves is a socket of anyio's
     "redis": ("broker/redis_py.py", "asyncio/opening.py"),
     "httpx": ("http", "jobs/http_call.py"),
     "signal": (

@@ -19,8 +19,6 @@ from anyio.streams.tls import TLSStream
 
 Commands = Sequence[tuple[bytes, Sequence[Any]]]
 PIECE_BYTES = 1 << 16
-LARGE_WORD_BYTES = 1 << 13
-MANY_WORDS = 64
 
 
 class Queue(Protocol):
@@ -59,16 +57,6 @@ class Outgoing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._queue.__aexit__(kind, error, trace)
-
-
-def are_large(commands: Commands) -> bool:
-    """Whether it takes a while to write these, or the line may not take all of it."""
-    words = 0
-    for _, each in commands:
-        words += len(each)
-        if words > MANY_WORDS or any(len(word) > LARGE_WORD_BYTES for word in each if isinstance(word, bytes | str)):
-            return True
-    return False
 
 
 class Metered(ByteStream):
@@ -116,15 +104,20 @@ class Metered(ByteStream):
         """Whether nobody writes, and nothing waits that has to go first."""
         return self._is_plain and not self._is_writing and not self.waiting
 
-    def send_at_once(self, data: bytes) -> int:
-        """How much of it the line took: the rest goes before all else when the task that writes comes. 0 also if it is broken: that task will find out."""
-        try:
-            sent = self._raw.send(data)
-        except OSError:
-            return 0
+    def send_at_once(self, data: bytes) -> bool:
+        """Whether the line took all of it here and now. The rest goes before all else when the task that writes comes."""
+        sent = 0
+        if len(data) <= PIECE_BYTES:
+            try:
+                sent = self._raw.send(data)
+            except OSError:  # it is full; or broken, which the task that writes will find out, too
+                sent = 0
+        if sent == len(data):
+            self.sent += sent
+            return True
         self.sent += sent
         self._rest = data[sent:]
-        return sent
+        return False
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """See anyio."""

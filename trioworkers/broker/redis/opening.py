@@ -17,7 +17,7 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 from coredis.connection import BaseConnection, Location
 
-from trioworkers.broker.redis.metered import PIECE_BYTES, Commands, Metered, Outgoing, are_large
+from trioworkers.broker.redis.metered import PIECE_BYTES, Commands, Metered, Outgoing
 from trioworkers.broker.redis.reasons import unreachable
 from trioworkers.errors import ConfigurationError, Unavailable, Unreachable
 from trioworkers.lookup import addresses_of, remember
@@ -65,19 +65,19 @@ class Socket(BaseConnection):
         return Metered(await open_place(self.location.url))
 
     def _write(self, commands: Commands) -> Commands | None:
-        """Write these here and now; what is left for the task that writes: all if it is at it, or they are large; no more than to go on if the line is full."""
+        """Write these here and now if nobody else is at it; what is left for the task that writes: nothing, all, or only to go on."""
         stream = self.stream
         if not isinstance(stream, Metered):
             return commands
-        if stream.may_write and not are_large(commands):
-            data = b"".join(self._packer.pack_commands([(name, *words) for name, words in commands]))
-            if sent := stream.send_at_once(data):
-                self.statistics.data_sent(len(data))
-                if sent == len(data):
-                    return None
-                commands = []
+        if not stream.may_write:
+            stream.waiting += 1
+            return commands
+        data = b"".join(self._packer.pack_commands([(name, *words) for name, words in commands]))
+        self.statistics.data_sent(len(data))
+        if stream.send_at_once(data):
+            return None
         stream.waiting += 1
-        return commands
+        return []
 
     def be_patient(self, silence_s: float) -> None:
         """Requests from now on may take so long that say nothing else."""
