@@ -175,6 +175,20 @@ async def test_a_user_who_may_not_do_so_fetches_as_always(bench: Bench, what: st
         bench.server.command("ACL", "SETUSER", "default", "+@all")
 
 
+async def test_a_mark_of_an_earlier_life_is_none_of_ours(bench: Bench):
+    """Its number may be the same; nothing is done now, and so it stays there."""
+    first = await bench.warm_up()
+    rest = payloads(6)
+    bench.push(*rest)
+    bench.server.command("SET", MARK, "1 3 0 4")
+    bench.server.command("CONFIG", "SET", "maxmemory", "1")
+    try:
+        assert (await bench.intake.fetch(6)).payloads == rest
+    finally:
+        bench.server.command("CONFIG", "SET", "maxmemory", "0")
+    assert bench.list(LIST) == first + rest
+
+
 async def test_a_full_redis_lets_us_fetch(bench: Bench):
     await bench.warm_up()
     rest = payloads(6)

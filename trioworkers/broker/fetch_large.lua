@@ -1,7 +1,7 @@
 -- Before and after the commands that move large payloads from a queue into our in-progress list, in one MULTI: Lua would copy each of them, and more than once.
 -- Redis answers none of it. What happened is left in `mark`, which ends when our lease would have ended: as long as it is there nobody else was at our list.
 -- step       'before' or 'after'
--- number     of this fetch; max_bytes: if they weigh more they are put back, for there may be one among them that is fetched alone, or that nobody may read
+-- number     of this fetch, as nobody else's; max_bytes: if they weigh more they are put back, for there may be one among them that is fetched alone, or that nobody may read
 -- mark       'before': number, length of the list, what it weighed, or '-' if we may fetch nothing. 'after': number, how many were moved, 1 or 2 if somebody is
 --            suspected, or a batch cancelled, and the length; or number, '-' and how many of them still lie there although all were to be put back
 local PUT_BACK_BYTES = 8000000
@@ -19,7 +19,7 @@ if step == 'before' then
   local weighs = left_ms > 0 and weight() or '-'
   redis.call('SET', mark, table.concat({number, length, weighs}, ' '), 'PX', math.max(left_ms, 1000))
 else
-  local its, length, weighed = string.match(redis.call('GET', mark) or '', '^(%d+) (%d+) (%S+)$')
+  local its, length, weighed = string.match(redis.call('GET', mark) or '', '^(%S+) (%d+) (%S+)$')
   if its ~= number then return end -- the first step failed, and so did the commands: for the same reason
   local now = redis.call('LLEN', list)
   local moved, weighs = now - tonumber(length), weighed ~= '-' and weight()

@@ -6,6 +6,7 @@ reading it. So as many are moved as should weigh less than what counts as large 
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import trio
@@ -59,6 +60,8 @@ class LargeFetches:
         self._name = f"fetch from {queue}"
         self._mean = 0
         self._skip = 0
+        self._number = 0
+        self._life = secrets.token_hex(4)  # who had our process id before us has left marks, too
 
     def saw(self, payloads: Sequence[bytes], limit: int) -> None:
         """What the last fetch has brought. If it was all that was there we won't move many soon."""
@@ -76,7 +79,8 @@ class LargeFetches:
 
     async def fetch(self, count: int) -> Fetched | None:
         """Move up to `count` payloads into our in-progress list; None: none were moved, they are to be fetched by the script. Raises as `Connection.run`; then there may be strays."""
-        number = str(self._holder.next_call())
+        self._number += 1
+        number = f"{self._number}:{self._life}"
         args = [number, self._holder.lease, self._end, LARGE_BYTES]
         lmove = (b"LMOVE", (self._queue, self._list, self._end, b"LEFT"))
         answer = await self._connection.run_unanswered(
