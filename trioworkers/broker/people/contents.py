@@ -10,7 +10,7 @@ import attrs
 
 from trioworkers.broker.people.reading import Reader
 from trioworkers.broker.redis.scripts import script
-from trioworkers.errors import ConfigurationError, Refused
+from trioworkers.errors import BrokerError, ConfigurationError
 from trioworkers.wire.dialect import Dialect
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.entry import Entry
@@ -53,7 +53,14 @@ class Contents(Reader):
         sources = [Location("queue", *each) for each in {**await self._other_queues(), **names}.items()]
         paused = set(await self._read.smembers(self._keys.paused))
         now_s = await self.now_s()
-        return await self._all([partial(self._queue, source, source.queue in paused, now_s) for source in sources])
+        # Somebody may have thousands of them, and most of them empty.
+        sizes = await self._read.lengths([source.key(self._keys) for source in sources])
+        return await self._all(
+            [
+                partial(self._queue, source, size, source.queue in paused, now_s)
+                for source, size in zip(sources, sizes, strict=True)
+            ]
+        )
 
     async def queue_names(self) -> list[str]:
         """The names of all known queues."""
@@ -75,13 +82,11 @@ class Contents(Reader):
                     found[queue] = dialect_named(tag)
         return found
 
-    async def _queue(self, source: Location, paused: bool, now_s: float) -> QueueState:
-        key, dialect = source.key(self._keys), str(source.dialect or "")
-        try:
-            size = await self._read.llen(key)
-        except Refused as error:  # it is no list: no reason not to show the others
-            return QueueState(source.queue, 0, None, paused, str(error), dialect)
-        payloads = await self._list_page(source, 0, 1) if size else ()  # somebody may have thousands of empty ones
+    async def _queue(self, source: Location, size: int | BrokerError, paused: bool, now_s: float) -> QueueState:
+        dialect = str(source.dialect or "")
+        if isinstance(size, BrokerError):  # it is no list: no reason not to show the others
+            return QueueState(source.queue, 0, None, paused, str(size), dialect)
+        payloads = await self._list_page(source, 0, 1) if size else ()
         since_s = payloads[0].since_s if payloads else None
         latency_s = None if since_s is None else max(0.0, now_s - since_s)
         return QueueState(source.queue, size, latency_s, paused, dialect=dialect)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from trioworkers.broker.people.reading import Reader
+from trioworkers.errors import BrokerError
 from trioworkers.wire.process_records import Process, Running, decode_process, decode_running
 
 
@@ -14,12 +13,14 @@ class Processes(Reader):
     async def processes(self) -> list[Process]:
         """All processes with a heartbeat, Ruby's and ours, by identity."""
         identities = await self._read.smembers(self._keys.processes)
-        found = await self._all([partial(self._process, identity) for identity in identities])
-        return [process for process in found if process is not None]
-
-    async def _process(self, identity: str) -> Process | None:
-        record = await self._read.hgetall(self._keys.process(identity))
-        return decode_process(identity, record) if record else None
+        records = await self._read.hgetall_of([self._keys.process(identity) for identity in identities])
+        found: list[Process] = []
+        for identity, record in zip(identities, records, strict=True):
+            if isinstance(record, BrokerError):
+                raise record
+            if record:
+                found.append(decode_process(identity, record))
+        return found
 
     async def running(self, process: Process, limit: int) -> list[Running]:
         """Up to about `limit` of the jobs that a process runs, as of its last heartbeat, longest first."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import coredis
 
+from trioworkers.errors import BrokerError
+
 if TYPE_CHECKING:
     from trioworkers.broker.redis.connection import Connection
 
@@ -71,6 +73,10 @@ class Commands:
     async def llen(self, key: str) -> int:
         """Length of a list."""
         return await self._do(lambda client: client.llen(key))
+
+    async def lengths(self, keys: Sequence[str]) -> Sequence[int | BrokerError]:
+        """Lengths of many lists; of what is none, the error."""
+        return await self._connection.execute_many(self._operation, [(b"LLEN", (key,)) for key in keys])
 
     async def lrange(self, key: str, start: int, stop: int) -> list[bytes]:
         """Part of a list, both ends included."""
@@ -145,6 +151,10 @@ class Commands:
     async def hgetall(self, key: str) -> Mapping[bytes, bytes]:
         """A whole hash."""
         return await self._do(lambda client: client.hgetall(key))
+
+    async def hgetall_of(self, keys: Sequence[str]) -> Sequence[Mapping[bytes, bytes] | BrokerError]:
+        """Many small hashes, whole; of what is none, the error."""
+        return await self._connection.execute_many(self._operation, [(b"HGETALL", (key,)) for key in keys])
 
     async def hscan(self, key: str, cursor: int | None, count: int) -> tuple[int, Mapping[bytes, bytes]]:
         """One step through a hash: where the next one begins (0: it is done), and fields."""

@@ -37,6 +37,8 @@ REPLY_TIMEOUT_S = 3.0
 """Of silence: of a reply on its way, or a request, each byte counts as a sign of life."""
 MAX_CONNECTIONS = 4
 """One is used; more only while the client loses one."""
+MANY = 500
+"""So many commands are written together: meanwhile what others ask over this connection waits."""
 T = TypeVar("T")
 
 
@@ -109,6 +111,17 @@ class Connection:
     async def execute_all(self, operation: str, *commands: tuple[bytes, Sequence[Any]]) -> Sequence[Any]:
         """Run commands one after the other, in one round trip; their replies. The first that is an error is raised. Raises and cancelled as `call`."""
         return await self._ask(operation, lambda epoch: epoch.execute_all(commands))
+
+    async def execute_many(
+        self, operation: str, commands: Sequence[tuple[bytes, Sequence[Any]]]
+    ) -> Sequence[Any | BrokerError]:
+        """Run many commands with small replies, written together. Each is its reply, or the error that Redis answered. Raises and cancelled as `call`."""
+        replies: list[Any] = []
+        for first in range(0, len(commands), MANY):
+            page = commands[first : first + MANY]
+            found = await self._ask(operation, lambda epoch, page=page: epoch.execute_many(page))  # type: ignore[misc]
+            replies += [translated(reply) if isinstance(reply, Exception) else reply for reply in found]
+        return replies
 
     def commands(self, operation: str) -> Commands:
         """Single commands, with types of our own. `operation`: what the log calls them; "" for what may be refused, and is then not logged."""

@@ -168,6 +168,16 @@ class Epoch:
         _raise_first(replies)
         return replies
 
+    async def execute_many(self, commands: Sequence[tuple[bytes, Sequence[Any]]]) -> Sequence[Any]:
+        """Commands one after the other, written and awaited together: for small replies. Each is its reply, or the error that Redis answered."""
+        connection = await self.connection()
+        batch = connection.create_request_batch([Words(name, words) for name, words in commands])  # type: ignore[misc]
+        replies: list[Any] = await batch
+        for reply in replies:
+            if isinstance(reply, exceptions.ConnectionError | TimeoutError):
+                raise reply
+        return replies
+
     async def _replies(self, connection: Socket, commands: Sequence[tuple[bytes, Sequence[Any]]]) -> list[Any]:
         requests = [connection.create_request(name, *words) for name, words in commands]
         replies: list[Any] = []
