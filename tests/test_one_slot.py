@@ -70,7 +70,7 @@ def test_all_keys_of_a_busy_worker_are_in_one_slot(run_worker: Callable[..., Wor
 def test_no_script_names_a_key_that_is_not_given_to_it():
     """Only what is built from KEYS, ARGV or values that came in with them: `redis.call('GET', 'foo')` would be in a slot of its own."""
     folder = Path(trioworkers.__file__).parent / "broker"
-    literal = re.compile(r"redis\.p?call\(\s*'[A-Z]+'\s*,\s*['\"]")
+    literal = re.compile(r"redis\.p?call\(\s*'(?!MEMORY')[A-Z]+'\s*,\s*['\"]")
     named = {path.name for path in folder.rglob("*.lua") if literal.search(path.read_text())}
     assert named == set()
 

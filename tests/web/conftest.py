@@ -79,8 +79,8 @@ def served(tmp_path: Path, *which: str) -> Iterator[str]:
         yield f"http://{address}"
     finally:
         process.terminate()
-        process.wait()
-    assert "Traceback" not in log.read_text()
+        status = process.wait()
+    assert (status, "Traceback" in log.read_text()) == (0, False)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def serving(
 def serve_alone(target: str | None, redis: str | None, namespace: str | None, how: Serving) -> None:
     """Until interrupted. Raises ConfigurationError."""
     from trioworkers.process.logs import configure_logging  # noqa: PLC0415 - see `serving`
+    from trioworkers.process.until_stopped import until_stopped  # noqa: PLC0415 - as above
     from trioworkers.web.serving import serve  # noqa: PLC0415 - as above
 
     app = None if target is None else load_app(target)
@@ -51,7 +53,7 @@ def serve_alone(target: str | None, redis: str | None, namespace: str | None, ho
     configure_logging("text", "info")
     say(f"dashboard of {shown(redises)} at {shown_address(listener)}")
     sys.stdout.flush()
-    trio.run(serve, dashboard, listener, restrict_keyboard_interrupt_to_checkpoints=True)
+    trio.run(until_stopped, partial(serve, dashboard, listener), restrict_keyboard_interrupt_to_checkpoints=True)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,6 +59,7 @@ def _serve(order: PageOrder) -> None:
 
     from trioworkers.cli.dashboard import known, shown_of  # noqa: PLC0415 - as above
     from trioworkers.cli.loader import load_app  # noqa: PLC0415 - as above
+    from trioworkers.process.until_stopped import until_stopped  # noqa: PLC0415 - as above
     from trioworkers.web.serving import Serving, serve  # noqa: PLC0415 - as above
 
     app = load_app(order.target)
@@ -69,7 +71,7 @@ def _serve(order: PageOrder) -> None:
 
         metrics = Gathered(Path(order.metrics), goes_on=not order.is_first)
     application = Serving(order.bind, order.token, order.read_token).application(redises, metrics)
-    trio.run(serve, application, socket.socket(fileno=order.listener))
+    trio.run(until_stopped, partial(serve, application, socket.socket(fileno=order.listener)))
 
 
 if __name__ == "__main__":
