@@ -70,7 +70,8 @@ def test_it_is_of_the_redis_that_the_page_of_one_process_is_of(
     target.write_text(text)
     shown: list[Mapping[str, ChosenRedis]] = []
 
-    def close(_serve: Any, _application: Any, listener: socket.socket) -> None:
+    def close(_until_stopped: Any, serve: Any) -> None:
+        _, listener = serve.args
         listener.close()
 
     monkeypatch.setattr(Serving, "application", lambda _, redis, _metrics: shown.append(redis))
