@@ -161,6 +161,36 @@ async def test_when_the_lease_ends_before_they_are_read_they_are_left_for_the_au
     assert sorted(listed.payloads) == sorted(first + rest)
 
 
+async def test_the_mark_ends_with_the_lease(bench: Bench):
+    """However soon that is: else it would vouch for a list that others have taken."""
+    await bench.warm_up()
+    bench.push(*payloads(1, LARGE_BYTES, "large"), *payloads(3))  # too much: they are put back, and the mark stays
+    bench.server.command("PEXPIRE", LEASE, 400)
+    await bench.intake.fetch(4)
+    assert bench.server.command("PTTL", MARK) <= 400
+
+
+async def test_a_cancellation_between_moving_and_reading_brings_them_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """Else each stop would leave some behind for the audit."""
+    await bench.warm_up()
+    rest = payloads(6)
+    bench.push(*rest)
+    connection = bench.intake._connection
+    execute_all = connection.execute_all
+    got: list[bytes] = []
+    with trio.CancelScope() as scope:
+
+        async def later(*args: object) -> object:
+            scope.cancel()
+            return await execute_all(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(connection, "execute_all", later)
+        got += (await bench.intake.fetch(6)).payloads
+    assert got == rest
+
+
 @pytest.mark.parametrize("what", ["-client|reply", "-multi", "-memory|usage", "-lmove"])
 async def test_a_user_who_may_not_do_so_fetches_as_always(bench: Bench, what: str):
     await bench.warm_up()

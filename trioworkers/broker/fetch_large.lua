@@ -17,7 +17,7 @@ if step == 'before' then
   local left_ms = redis.call('GET', lease) == ours and redis.call('PTTL', lease) or 0
   local length = redis.call('LLEN', list)
   local weighs = left_ms > 0 and weight() or '-'
-  redis.call('SET', mark, table.concat({number, length, weighs}, ' '), 'PX', math.max(left_ms, 1000))
+  redis.call('SET', mark, table.concat({number, length, weighs}, ' '), 'PX', left_ms > 0 and left_ms or 1000)
 else
   local its, length, weighed = string.match(redis.call('GET', mark) or '', '^(%S+) (%d+) (%S+)$')
   if its ~= number then return end -- the first step failed, and so did the commands: for the same reason

@@ -78,7 +78,16 @@ class LargeFetches:
         return count if count * self._mean >= WORTH_FROM_BYTES else 0
 
     async def fetch(self, count: int) -> Fetched | None:
-        """Move up to `count` payloads into our in-progress list; None: none were moved, they are to be fetched by the script. Raises as `Connection.run`; then there may be strays."""
+        """Move up to `count` payloads into our in-progress list; None: none were moved, they are to be fetched by the script.
+
+        Raises as `Connection.run`; then there may be strays. Not cancelled between moving and reading them, each of which the reply timeout bounds.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.CancelScope(shield=True):
+            fetched = await self._fetch(count)
+        return fetched  # noqa: RET504 - mypy takes a scope for one that may end its block
+
+    async def _fetch(self, count: int) -> Fetched | None:
         self._number += 1
         number = f"{self._number}:{self._life}"
         args = [number, self._holder.lease, self._end, LARGE_BYTES]

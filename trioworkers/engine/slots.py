@@ -18,6 +18,7 @@ import trio
 
 Order = Literal["weighted", "strict"]
 PARTS = 2
+"""In so many parts each draw's even share of all slots is dealt out: see `Slots._at_once`."""
 
 
 class Slots:
