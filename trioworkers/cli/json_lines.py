@@ -37,33 +37,31 @@ def location_of(text: str) -> Location:
     return location
 
 
-async def export(session: Session, source: Location, where: Where, output: Path | None) -> None:
-    """Write what matches, a line each. Raises ConfigurationError if the file can't be written."""
+async def export(session: Session, source: Location, where: Where, sink: IO[bytes]) -> None:
+    """Write what matches, a line each."""
     now_s, count = await session.inspector.now_s(), 0
-    with sink_for(output) as sink:
-        async with aclosing(session.inspector.pages(source)) as pages:
-            async for page in pages:
-                for entry in page:
-                    if where.matches(entry, now_s):
-                        async with aclosing(step_lines.lines_of(session, entry.payload)) as steps:
-                            async for line in steps:
-                                sink.write(line)
-                        sink.write(encode_entry(entry) + b"\n")
-                        count += 1
-        sink.flush()
+    async with aclosing(session.inspector.pages(source)) as pages:
+        async for page in pages:
+            for entry in page:
+                if where.matches(entry, now_s):
+                    async with aclosing(step_lines.lines_of(session, entry.payload)) as steps:
+                        async for line in steps:
+                            sink.write(line)
+                    sink.write(encode_entry(entry) + b"\n")
+                    count += 1
+    sink.flush()
     remark(f"{counted(count, 'job')} of {source} written")
 
 
-async def export_periodic(session: Session, output: Path | None) -> None:
-    """Write the periodic jobs that live in Redis only. Raises ConfigurationError if the file can't be written."""
-    with sink_for(output) as sink:
-        await periodic_lines.export(session, sink)
-        sink.flush()
+async def export_periodic(session: Session, sink: IO[bytes]) -> None:
+    """Write the periodic jobs that live in Redis only."""
+    await periodic_lines.export(session, sink)
+    sink.flush()
 
 
 @contextmanager
 def sink_for(output: Path | None) -> Iterator[IO[bytes]]:
-    """Where lines go: a file that is there when it is complete, or standard output."""
+    """Where lines go, of all shards: a file that is there when it is complete, or standard output. Raises ConfigurationError if the file can't be written."""
     if output is None:
         yield sys.stdout.buffer
         return

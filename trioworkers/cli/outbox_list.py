@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from pathlib import Path
+from typing import IO
 
 from trioworkers.broker.people.outboxes import MOST, first_entry, outbox_entries, outboxes, skip
 from trioworkers.cli.json_lines import sink_for
@@ -66,15 +66,14 @@ async def show(session: Session, target: str, *, limit: int, as_json: bool) -> N
         raise NotFound(f"nothing that can be read waits for the shard {target!r:.80}")
 
 
-async def export(session: Session, target: str, output: Path | None) -> None:
-    """Write the jobs that wait for a shard, a line each; `import` puts them into their queues. Raises ConfigurationError if the file can't be written."""
+async def export(session: Session, target: str, sink: IO[bytes]) -> None:
+    """Write the jobs that wait for a shard, a line each; `import` puts them into their queues."""
     count = 0
-    with sink_for(output) as sink:
-        async with aclosing(_jobs(session, target)) as jobs:
-            async for _, job in jobs:
-                sink.write(encode_entry(job) + b"\n")
-                count += 1
-        sink.flush()
+    async with aclosing(_jobs(session, target)) as jobs:
+        async for _, job in jobs:
+            sink.write(encode_entry(job) + b"\n")
+            count += 1
+    sink.flush()
     remark(f"{counted(count, 'job')} for the shard {target!r:.80} written; they still wait there")
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import attrs
 import trio
 
 from trioworkers.broker.people.fleet_control import RECEIVED_WITHIN_S
 from trioworkers.broker.people.outboxes import outboxes
 from trioworkers.broker.people.running_jobs import tree_of
+from trioworkers.cli.each_shard import of_each
 from trioworkers.cli.rows import ARGS, CLASS, JID, QUEUE, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, clean, duration, number, remark, write_json, write_paragraphs
 from trioworkers.errors import NotFound, Refused
 from trioworkers.wire.control_messages import Reply
+from trioworkers.wire.process_parts import Parts, process_of, together
 from trioworkers.wire.process_records import Process, Running
 
 _PROCESS_COLUMNS = (
@@ -28,6 +31,7 @@ _PROCESS_COLUMNS = (
     Column("memory", lambda row: f"{row['rss_kb'] // 1024} MB", right=True),
     Column("queues", lambda row: " ".join(row["queues"]), wide=True),
 )
+_SHARDS = Column("shards", lambda row: " ".join(row["shards"]))
 _PARENT = Column("parent", lambda row: row["parent"], least=8)
 _RUNNING_COLUMNS = (
     Column("for", lambda row: duration(row["for"]), right=True),
@@ -37,37 +41,89 @@ _RUNNING_COLUMNS = (
     Column("process", lambda row: row["process"], least=8),
     ARGS,
 )
+_SHARD = Column("shard", lambda row: row["shard"])
 
 
-async def ps(session: Session, wanted: str | None, *, tree: bool, limit: int, as_json: bool) -> None:
-    """Processes, what they run, and where that awaits. Raises NotFound if there is no such process."""
-    processes = await select_processes(session, wanted)
-    now_s = await session.inspector.now_s()
+@attrs.frozen
+class _Looked:
+    """What is shown of one process: what it runs, and what it replied in each shard, or None, if it was asked where that awaits."""
+
+    parts: Parts
+    running: Sequence[tuple[str, Running]]
+    replies: Mapping[str, Reply | None]
+
+    @property
+    def process(self) -> Process:
+        return self.parts.whole
+
+
+async def ps(sessions: Mapping[str, Session], wanted: str | None, *, tree: bool, limit: int, as_json: bool) -> None:
+    """Processes, what they run, and where that awaits; one that works in several shards is one. Raises NotFound if there is no such process."""
     shown = limit or 1_000_000
-    running = {process.identity: await session.inspector.running(process, shown) for process in processes}
-    trees = await _trees(session, processes, shown) if tree else {}
+    there = await of_each(sessions, lambda session: session.inspector.processes())
+    now_s = await next(iter(sessions.values())).inspector.now_s()
+    chosen = _chosen(together(there), wanted)
+    looked = await _look(sessions, chosen, tree=tree, limit=shown)
+    several = "" not in sessions
     if as_json:
-        for process in processes:
-            jobs = [_running_row(job, now_s) for job in running[process.identity][:shown]]
-            reply = trees.get(process.identity)
-            extra = {"running": jobs, **({"tree": reply and reply.jobs} if tree else {})}
-            write_json({**_process_row(process, now_s), **extra})
+        for each in looked:
+            write_json(_as_json(each, now_s, shown, several=several, tree=tree))
         return
     columns = list(_PROCESS_COLUMNS)
-    if any(process.parent for process in processes):
+    if several:
+        columns.insert(1, _SHARDS)
+    if any(each.process.parent for each in looked):
         columns.insert(1, _PARENT)
-        processes = sorted(processes, key=lambda process: process.parent)  # those that belong together, together
+        looked = sorted(looked, key=lambda each: each.process.parent)  # those that belong together, together
     rows = Rows(columns, as_json=False)
-    for process in processes:
-        rows.add(_process_row(process, now_s))
+    for each in looked:
+        rows.add({**_process_row(each.process, now_s), "shards": [*each.parts.at]})
     rows.end()
-    if not processes:
+    if not looked:
         remark("no process is running")
-    await _tell_of_outboxes(session)
+    await of_each(sessions, _tell_of_outboxes)
     if tree:
-        _show_trees(processes, trees)
+        _show_trees(looked, several=several)
     else:
-        _show_running([job for jobs in running.values() for job in jobs], processes, now_s, shown)
+        _show_running(looked, now_s, shown, several=several)
+
+
+async def _look(sessions: Mapping[str, Session], chosen: Sequence[Parts], *, tree: bool, limit: int) -> list[_Looked]:
+    """At all shards at once, where each takes care of its own processes."""
+    running: dict[tuple[str, str], Sequence[Running]] = {}
+    replies: dict[tuple[str, str], Reply | None] = {}
+
+    async def look(shard: str) -> None:
+        here = [parts.at[shard] for parts in chosen if shard in parts.at]
+        for process in here:
+            running[shard, process.identity] = await sessions[shard].inspector.running(process, limit)
+        if tree:
+            trees = await _trees(sessions[shard], here, limit)
+            replies.update({(shard, identity): reply for identity, reply in trees.items()})
+
+    await of_each({shard: shard for shard in sessions}, look)
+    return [
+        _Looked(
+            parts,
+            [(shard, job) for shard, process in parts.at.items() for job in running[shard, process.identity]],
+            {shard: replies.get((shard, process.identity)) for shard, process in parts.at.items()},
+        )
+        for parts in chosen
+    ]
+
+
+def _as_json(each: _Looked, now_s: float, limit: int, *, several: bool, tree: bool) -> dict[str, Any]:
+    jobs = [
+        {**({"shard": shard} if several else {}), **_running_row(each, job, now_s)}
+        for shard, job in each.running[:limit]
+    ]
+    replies = [reply for reply in each.replies.values() if reply is not None]
+    return {
+        **({"shards": [*each.parts.at]} if several else {}),
+        **_process_row(each.process, now_s),
+        "running": jobs,
+        **({"tree": [text for reply in replies for text in reply.jobs] if replies else None} if tree else {}),
+    }
 
 
 async def _tell_of_outboxes(session: Session) -> None:
@@ -80,33 +136,38 @@ async def _tell_of_outboxes(session: Session) -> None:
         remark(f"jobs for the shard {state.target!r:.80} wait here: trioworkers outboxes show {state.target:.80}")
 
 
-def _show_running(jobs: list[Running], processes: Sequence[Process], now_s: float, limit: int) -> None:
+def _show_running(looked: Sequence[_Looked], now_s: float, limit: int, *, several: bool) -> None:
+    jobs = [(each, shard, job) for each in looked for shard, job in each.running]
     if not jobs:
         return
     sys.stdout.write("\n")
-    rows = Rows(_RUNNING_COLUMNS, as_json=False)
-    for job in sorted(jobs, key=lambda job: job.run_at_s)[:limit]:
-        rows.add(_running_row(job, now_s))
+    rows = Rows((_SHARD, *_RUNNING_COLUMNS) if several else _RUNNING_COLUMNS, as_json=False)
+    for each, shard, job in sorted(jobs, key=lambda row: row[2].run_at_s)[:limit]:
+        rows.add({"shard": shard, **_running_row(each, job, now_s)})
     rows.end()
-    left_out = sum(process.busy for process in processes) - min(len(jobs), limit)
+    left_out = sum(each.process.busy for each in looked) - min(len(jobs), limit)
     if left_out > 0:
         remark(f"… and {number(left_out)} more running: --limit 0 shows all that the processes tell")
 
 
-def _show_trees(processes: Sequence[Process], trees: Mapping[str, Reply | None]) -> None:
-    for process in processes:
-        sys.stdout.write(f"\n{clean(_name(process))}\n")
-        reply = trees.get(process.identity)
-        if not process.is_ours:
+def _show_trees(looked: Sequence[_Looked], *, several: bool) -> None:
+    for each in looked:
+        sys.stdout.write(f"\n{clean(_name(each.process))}\n")
+        if not each.process.is_ours:
             sys.stdout.write("  not one of ours: it can't be asked\n")
-        elif reply is None:
-            sys.stdout.write(
-                f"  no answer within {RECEIVED_WITHIN_S:g} s: gone, or its event loop is blocked (its log says where)\n"
-            )
-        else:
-            write_paragraphs(reply.jobs or ["no job running"])
-            if reply.more:
-                sys.stdout.write(f"  … and {reply.more:,} more: --limit 0 shows them\n")
+            continue
+        replies = [reply for reply in each.replies.values() if reply is not None]
+        jobs = [text for reply in replies for text in reply.jobs]
+        if jobs or replies:
+            write_paragraphs(jobs or ["no job running"])
+        if more := sum(reply.more for reply in replies):
+            sys.stdout.write(f"  … and {more:,} more: --limit 0 shows them\n")
+        for shard, reply in each.replies.items():
+            if reply is None:
+                where = f" in shard {shard}" if several else ""
+                sys.stdout.write(
+                    f"  no answer{where} within {RECEIVED_WITHIN_S:g} s: gone, or its event loop is blocked (its log says where)\n"
+                )
 
 
 def _name(process: Process) -> str:
@@ -115,15 +176,25 @@ def _name(process: Process) -> str:
 
 async def select_processes(session: Session, wanted: str | None) -> list[Process]:
     """All, or the one of that process id, or whose identity begins so. Raises NotFound."""
-    processes = await session.inspector.processes()
+    return [each.whole for each in _chosen(together({"": await session.inspector.processes()}), wanted)]
+
+
+def _chosen(there: Sequence[Parts], wanted: str | None) -> Sequence[Parts]:
+    """As `select_processes`."""
     if wanted is None:
-        return processes
-    exact = [process for process in processes if wanted in (process.process_id, process.identity)]
-    found = exact or [process for process in processes if process.identity.startswith(wanted)]
+        return there
+    exact = [each for each in there if wanted in _names(each)]
+    found = exact or [each for each in there if any(part.identity.startswith(wanted) for part in each.at.values())]
     if not found:
-        names = ", ".join(_name(process) for process in processes[:5]) or "none"
+        names = ", ".join(_name(each.whole) for each in there[:5]) or "none"
         raise NotFound(f"no process {wanted!r}; running: {names}")
     return found
+
+
+def _names(parts: Parts) -> Iterator[str]:
+    yield process_of(next(iter(parts.at.values())))  # as it is shown where it works in several shards
+    for process in (parts.whole, *parts.at.values()):
+        yield from (process.process_id, process.identity)
 
 
 def _process_row(process: Process, now_s: float) -> dict[str, Any]:
@@ -143,8 +214,12 @@ def _process_row(process: Process, now_s: float) -> dict[str, Any]:
     }
 
 
-def _running_row(job: Running, now_s: float) -> dict[str, Any]:
-    return {**row_of(job.entry, now_s), "process": _name(job.process), "for": round(max(0.0, now_s - job.run_at_s), 1)}
+def _running_row(looked: _Looked, job: Running, now_s: float) -> dict[str, Any]:
+    return {
+        **row_of(job.entry, now_s),
+        "process": _name(looked.process),
+        "for": round(max(0.0, now_s - job.run_at_s), 1),
+    }
 
 
 async def _trees(session: Session, processes: Sequence[Process], limit: int) -> dict[str, Reply | None]:

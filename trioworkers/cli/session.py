@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
-from functools import partial
 
 import trio
 
@@ -16,99 +15,82 @@ from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.ungrouped import ungrouped
 from trioworkers.chosen_redis import ChosenRedis
+from trioworkers.cli.each_shard import Manner, NotHere, check_all_there, of_each, run_at_each
 from trioworkers.cli.shards import names_an_app, redises_of
 from trioworkers.cli.tables import in_shard, remark
 from trioworkers.cli.which_redis import which_redis
-from trioworkers.errors import NotFound, Unavailable
+from trioworkers.errors import Unavailable
 from trioworkers.redis_url import shown_url
 
 __all__ = ["NotHere", "Session", "in_session", "in_sessions", "in_shards"]
-
-
-class NotHere(NotFound):
-    """What was asked for is not in this shard. What another one says of it is worth more."""
 
 
 def in_session(
     command: Callable[[Session], Awaitable[None]],
     redis: str | None,
     namespace: str | None,
-    *,
-    is_about_one: bool = False,
+    manner: Manner = "at once",
 ) -> None:
     """Run `command` on the Redis that is meant. Raises Unavailable with its address, and our other errors.
 
     `redis` may name an App with shards: then it is run on each of them, what it writes says on which, and one that isn't there keeps none of the others from
-    being shown. NotFound is raised if it is so in all of them. With `is_about_one` the first in which it isn't has the last word.
+    being shown. See `run_at_each`, also for `manner`.
 
     Who reads our output may stop reading: then we end as any tool does.
     """
-    places = _places(redis, namespace)
-    with _ending_as_any_tool():
-        if len(places) == 1:
-            _run_at(command, next(iter(places.values())))
-        else:
-            _run_at_each(command, places, is_about_one=is_about_one)
+    _run(command, _places(redis, namespace), manner)
 
 
 def in_shards(command: Callable[[Session], Awaitable[None]], places: Mapping[str, ChosenRedis]) -> None:
     """As `in_session`, in these shards only, by name."""
-    with _ending_as_any_tool():
-        if len(places) == 1:
-            [(name, place)] = places.items()
-            with in_shard(_shown(name)):
-                _run_at(command, place)
-        else:
-            _run_at_each(command, places, is_about_one=False)
+    with in_shard(_shown(next(iter(places)))) if len(places) == 1 else nullcontext():
+        _run(command, places, "at once")
 
 
 def in_sessions(
-    command: Callable[[Sequence[Session]], Awaitable[None]], redis: str | None, namespace: str | None
+    command: Callable[[Mapping[str, Session]], Awaitable[None]], redis: str | None, namespace: str | None
 ) -> None:
-    """As `in_session`, with all Redises at once that are there."""
+    """As `in_session`, with all Redises at once that are there, by shard; "" for one that is none."""
     places = _places(redis, namespace)
+    several = len(places) > 1
     away: dict[str, Unavailable] = {}
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            sessions = {name: await stack.enter_async_context(_opened(place)) for name, place in places.items()}
-            if len(places) > 1:
+            sessions = {
+                _shown(name) if several else "": await stack.enter_async_context(_opened(place))
+                for name, place in places.items()
+            }
+            if several:
                 away.update(await _away(sessions, places))
                 for name, error in away.items():
-                    with in_shard(_shown(name)):
+                    with in_shard(name):
                         remark(str(error))
                 if len(away) == len(places):
                     return
-            await command([session for name, session in sessions.items() if name not in away])
+            await command({name: session for name, session in sessions.items() if name not in away})
             sys.stdout.flush()
 
     only = next(iter(places.values()))
-    with _ending_as_any_tool(), _silent_logs(), only.explained() if len(places) == 1 else nullcontext():
+    with _ending_as_any_tool(), _silent_logs(), nullcontext() if several else only.explained(), ungrouped():
         trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
-    _check_all_there(away)
+    check_all_there(away)
 
 
 async def _away(sessions: Mapping[str, Session], places: Mapping[str, ChosenRedis]) -> Mapping[str, Unavailable]:
     """Those that don't answer, and why. All are asked at once."""
-    found: dict[str, Unavailable] = {}
+    explained = {_shown(name): place for name, place in places.items()}
 
-    async def ask(name: str) -> None:
+    async def ask(name: str) -> Unavailable | None:
         try:
-            with places[name].explained():
+            with explained[name].explained():
                 await sessions[name].inspector.now_s()
         except Unavailable as error:
-            found[name] = error
+            return error
+        return None
 
-    async with trio.open_nursery() as nursery:
-        for name in places:
-            nursery.start_soon(ask, name)
-    return {name: found[name] for name in places if name in found}
-
-
-def _check_all_there(away: Collection[str]) -> None:
-    """Raise Unavailable if some weren't, when all that was to be said of each has been said."""
-    if away:
-        raise Unavailable(f"no answer from {'shard' if len(away) == 1 else 'shards'} {', '.join(map(_shown, away))}")
+    found = await of_each({name: name for name in sessions}, ask)
+    return {name: error for name, error in found.items() if error is not None}
 
 
 def _shown(shard: str) -> str:
@@ -121,39 +103,30 @@ def _places(redis: str | None, namespace: str | None) -> Mapping[str, ChosenRedi
     return {"": which_redis(redis, namespace)}
 
 
-def _run_at_each(
-    command: Callable[[Session], Awaitable[None]], places: Mapping[str, ChosenRedis], *, is_about_one: bool
-) -> None:
-    """On one after the other. Raises what went wrong with those that aren't there, when the others have been asked."""
-    missing: list[NotFound] = []
-    away: list[str] = []
-    for name, place in places.items():
-        with in_shard(_shown(name)):
-            try:
-                _run_at(command, place)
-            except NotFound as error:
-                missing.append(error)
-            except Unavailable as error:
-                remark(str(error))
-                away.append(name)
-            else:
-                if is_about_one:
-                    return
-    _check_all_there(away)
-    if len(missing) == len(places):
-        raise next((error for error in missing if not isinstance(error, NotHere)), missing[0])
+def _run(command: Callable[[Session], Awaitable[None]], places: Mapping[str, ChosenRedis], manner: Manner) -> None:
+    async def at(place: ChosenRedis) -> None:
+        async with _opened(place) as session:
+            await command(session)
+            sys.stdout.flush()
 
-
-def _run_at(command: Callable[[Session], Awaitable[None]], place: ChosenRedis) -> None:
-    with _silent_logs(), place.explained(), ungrouped():
-        trio.run(partial(_run, command, place), restrict_keyboard_interrupt_to_checkpoints=True)
+    only = next(iter(places.values()))
+    with _ending_as_any_tool(), _silent_logs(), ungrouped():
+        if len(places) == 1:
+            with only.explained(), ungrouped():
+                trio.run(at, only, restrict_keyboard_interrupt_to_checkpoints=True)
+        else:
+            named = {_shown(name): place for name, place in places.items()}
+            trio.run(run_at_each, at, named, manner, restrict_keyboard_interrupt_to_checkpoints=True)
 
 
 @contextmanager
 def _ending_as_any_tool() -> Iterator[None]:
+    is_read = True
     try:
         yield
-    except BrokenPipeError:
+    except* BrokenPipeError:
+        is_read = False
+    if not is_read:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
@@ -170,12 +143,6 @@ def _silent_logs() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-async def _run(command: Callable[[Session], Awaitable[None]], place: ChosenRedis) -> None:
-    async with _opened(place) as session:
-        await command(session)
-        sys.stdout.flush()
 
 
 @asynccontextmanager

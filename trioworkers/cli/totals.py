@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,17 +13,18 @@ import attrs
 import trio
 
 from trioworkers.broker.people.inspection import Totals
+from trioworkers.cli.each_shard import of_each
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, number, remark, write_json
 from trioworkers.errors import Unavailable
 from trioworkers.wire.places import sets
-from trioworkers.wire.process_records import Process
+from trioworkers.wire.process_parts import together
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SAMPLES = 60
 
 
-async def stats(sessions: Sequence[Session], *, every_s: float | None, as_json: bool) -> None:
+async def stats(sessions: Mapping[str, Session], *, every_s: float | None, as_json: bool) -> None:
     """Totals once, or every `every_s` seconds with rates until interrupted; then a Redis that goes is waited for."""
     meter = _Meter()
     with _screen(live=every_s is not None and not as_json and sys.stdout.isatty()) as screen:
@@ -49,7 +50,7 @@ async def stats(sessions: Sequence[Session], *, every_s: float | None, as_json: 
 
 
 async def _again(
-    sessions: Sequence[Session], meter: _Meter, every_s: float, tell: Callable[[str], None]
+    sessions: Mapping[str, Session], meter: _Meter, every_s: float, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """The next look that succeeds: who watches wants to see Redis come back, too."""
     told = False
@@ -89,27 +90,20 @@ class _Meter:
         return "".join(_BARS[round(rate / highest * (len(_BARS) - 1))] for rate in self.history)
 
 
-async def _numbers(sessions: Sequence[Session], meter: _Meter) -> dict[str, Any]:
+async def _numbers(sessions: Mapping[str, Session], meter: _Meter) -> dict[str, Any]:
     """Of all Redises together. A process that has several counts once."""
-    each = [await session.inspector.totals() for session in sessions]
-    processes = [process for session in sessions for process in await session.inspector.processes()]
-    slots = {_whose(process, several=len(sessions) > 1): process.concurrency for process in processes}
+    each = [*(await of_each(sessions, lambda session: session.inspector.totals())).values()]
+    there = await of_each(sessions, lambda session: session.inspector.processes())
+    processes = [parts.whole for parts in together(there)]
     totals = each[0] if len(each) == 1 else _sum(each)
     return {
         **{name: value for name, value in attrs.asdict(totals, recurse=False).items() if name != "sets"},
         **totals.sets,
         "busy": sum(process.busy for process in processes),
-        "slots": sum(slots.values()),
-        "processes": len(slots),
+        "slots": sum(process.concurrency for process in processes),
+        "processes": len(processes),
         **meter.rates(totals),
     }
-
-
-def _whose(process: Process, *, several: bool) -> str:
-    """What a process has in all its shards: there its identity ends differently, and so does the process id that comes from that."""
-    if several and process.process_id in ("", process.identity):
-        return process.identity.rpartition(":")[0]  # host and pid
-    return process.process_id or process.identity
 
 
 def _sum(each: Sequence[Totals]) -> Totals:

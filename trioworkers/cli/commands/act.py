@@ -184,7 +184,7 @@ def _act(
         raise click.BadParameter("which jobs? Give JIDs, or --where FILTER, or --all; one of these")
     source = None if jids else location_of(in_, act)
     chosen = Chosen(jids or (), source, parse_where(where or ()), yes, dry_run)
-    in_session(lambda session: act_on(session, act, chosen), redis, namespace)
+    in_session(lambda session: act_on(session, act, chosen), redis, namespace, "in turn")
 
 
 @examples(
@@ -205,4 +205,4 @@ def purge(
     from trioworkers.cli.move_jobs import purge as purge_queue  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
-    in_session(lambda session: purge_queue(session, queue, yes=yes), redis, namespace)
+    in_session(lambda session: purge_queue(session, queue, yes=yes), redis, namespace, "in turn")

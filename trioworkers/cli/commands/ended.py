@@ -22,7 +22,7 @@ def watch(jid: Jid, *, json: Json = False, redis: Redis = None, namespace: Names
     from trioworkers.cli import ended_jobs  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
-    in_session(lambda session: ended_jobs.Watch(session, jid, as_json=json).run(), redis, namespace, is_about_one=True)
+    in_session(lambda session: ended_jobs.Watch(session, jid, as_json=json).run(), redis, namespace, "about one")
 
 
 @examples(
@@ -43,7 +43,7 @@ def result(
     from trioworkers.cli import ended_jobs  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
 
-    in_session(lambda session: ended_jobs.result(session, jid, wait_s=wait), redis, namespace, is_about_one=True)
+    in_session(lambda session: ended_jobs.result(session, jid, wait_s=wait), redis, namespace, "about one")
 
 
 @examples(

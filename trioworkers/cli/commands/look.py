@@ -42,10 +42,10 @@ def ps(
     blocked does not answer. Its own log says where it is blocked.
     """
     from trioworkers.cli import process_list  # noqa: PLC0415 - `--help` should not wait for it
-    from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
+    from trioworkers.cli.session import in_sessions  # noqa: PLC0415 - as above
 
-    in_session(
-        lambda session: process_list.ps(session, process, tree=tree, limit=limit, as_json=json), redis, namespace
+    in_sessions(
+        lambda sessions: process_list.ps(sessions, process, tree=tree, limit=limit, as_json=json), redis, namespace
     )
 
 
@@ -147,7 +147,12 @@ def _list(
     from trioworkers.cli.where import parse_where  # noqa: PLC0415 - as above
 
     source, wanted = Location(place, queue), parse_where(where or ())
-    in_session(lambda session: lists.entries(session, source, wanted, limit=limit, as_json=json), redis, namespace)
+    in_session(
+        lambda session: lists.entries(session, source, wanted, limit=limit, as_json=json),
+        redis,
+        namespace,
+        "at once" if limit else "in turn",
+    )
 
 
 @examples(

@@ -33,6 +33,7 @@ def outboxes(
     the first entry, which is all that one job enqueued there, and writes its jobs as `export` does.
     """
     from trioworkers.cli import outbox_list  # noqa: PLC0415 - `--help` should not wait for it
+    from trioworkers.cli.json_lines import sink_for  # noqa: PLC0415 - as above
     from trioworkers.cli.session import in_session  # noqa: PLC0415 - as above
     from trioworkers.errors import WrongUsage  # noqa: PLC0415 - as above
 
@@ -43,8 +44,14 @@ def outboxes(
     if action is None or shard is None:
         in_session(lambda session: outbox_list.listed(session, as_json=json), redis, namespace)
     elif action == "show":
-        in_session(lambda session: outbox_list.show(session, shard, limit=limit, as_json=json), redis, namespace)
+        in_session(
+            lambda session: outbox_list.show(session, shard, limit=limit, as_json=json),
+            redis,
+            namespace,
+            "at once" if limit else "in turn",
+        )
     elif action == "export":
-        in_session(lambda session: outbox_list.export(session, shard, output), redis, namespace)
+        with sink_for(output) as sink:
+            in_session(lambda session: outbox_list.export(session, shard, sink), redis, namespace, "in turn")
     else:
-        in_session(lambda session: outbox_list.skip_first(session, shard, yes=yes), redis, namespace)
+        in_session(lambda session: outbox_list.skip_first(session, shard, yes=yes), redis, namespace, "in turn")

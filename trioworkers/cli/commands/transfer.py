@@ -48,10 +48,12 @@ def export(
     if place == "cron":
         if where:
             raise click.BadParameter("--where chooses jobs, and cron has none")
-        in_session(lambda session: json_lines.export_periodic(session, output), redis, namespace)
+        with json_lines.sink_for(output) as sink:
+            in_session(lambda session: json_lines.export_periodic(session, sink), redis, namespace, "in turn")
         return
     source, wanted = json_lines.location_of(place), parse_where(where or ())
-    in_session(lambda session: json_lines.export(session, source, wanted, output), redis, namespace)
+    with json_lines.sink_for(output) as sink:
+        in_session(lambda session: json_lines.export(session, source, wanted, sink), redis, namespace, "in turn")
 
 
 @examples(

@@ -44,4 +44,4 @@ def unique(
     elif action == "show":
         in_session(lambda session: unique_locks.show(session, key, as_json=json), redis, namespace)
     else:
-        in_session(lambda session: unique_locks.release(session, key, yes=yes), redis, namespace)
+        in_session(lambda session: unique_locks.release(session, key, yes=yes), redis, namespace, "in turn")
