@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from trioworkers.log_records import PrintableRecord
@@ -23,14 +25,24 @@ _HERE = __file__.removesuffix("loggers.py")
 class _Ours:
     """Mixed into the loggers of `NAMES`, whatever class they have."""
 
+    apart = False
+    """Whether a filter or a handler of the program has raised: each is then called by itself."""
+
     def handle(self, record: logging.LogRecord) -> None:
         """Make it printable, and have it handled. A handler that raises (its stream is closed) doesn't end what was logged about."""
+        if not isinstance(record, PrintableRecord):
+            _clean(record)
+        if _Ours.apart:
+            _handle_apart(self, record)  # type: ignore[arg-type]
+            return
         try:
-            if not isinstance(record, PrintableRecord):
-                _clean(record)
             super().handle(record)  # type: ignore[misc]
-        except (Exception, SystemExit):  # noqa: BLE001, S110 - see above; `suppress` takes as long as the rest of this
-            pass
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
+            _Ours.apart = (
+                True  # those behind it would get nothing, from now on: better this line twice than none of them
+            )
+            _handle_apart(self, record)  # type: ignore[arg-type]
+            _handle_apart(self, _told(error))  # type: ignore[arg-type]
 
     def makeRecord(self, *args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: N802 - logging's name
         """As any logger; if a factory of the program's raises, without it."""
@@ -47,9 +59,50 @@ class _Ours:
 
 
 def _plain_record(
-    name: str, level: int, fn: str, lno: int, msg: object, args: Any, exc_info: Any, *more: Any, **_: Any
+    name: str,
+    level: int,
+    fn: str,
+    lno: int,
+    msg: object,
+    args: Any,
+    exc_info: Any,
+    func: str | None = None,
+    extra: Mapping[str, object] | None = None,
+    sinfo: str | None = None,
 ) -> logging.LogRecord:
-    return logging.LogRecord(name, level, fn, lno, msg, args, exc_info, *more[:1])
+    record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+    record.__dict__.update(extra or {})
+    return record
+
+
+def _handle_apart(logger: logging.Logger, record: logging.LogRecord) -> None:
+    """What `logging` does, but that nobody who raises keeps the record from those behind."""
+    try:
+        found: object = not logger.disabled and logger.filter(record)
+    except (Exception, SystemExit):  # noqa: BLE001 - a filter that fails has not said that the record is unwanted
+        found = True
+    kept = found if isinstance(found, logging.LogRecord) else record
+    at: logging.Logger | None = logger if found else None
+    while at is not None:
+        for handler in list(at.handlers):
+            if kept.levelno >= handler.level:
+                with suppress(Exception, SystemExit):  # as above; it has been told once
+                    handler.handle(kept)
+        at = at.parent if at.propagate else None
+
+
+def _told(error: BaseException) -> logging.LogRecord:
+    from trioworkers.failures import summary  # noqa: PLC0415 - few programs need them for their logging
+    from trioworkers.tracebacks import last_place  # noqa: PLC0415 - as above
+
+    text = (
+        "a filter or a handler of this program's logging raised %s: %s (%s): what it is for may be missing from the log"
+    )
+    record = logging.LogRecord(
+        "trioworkers", logging.WARNING, __file__, 0, text, (*summary(error), last_place(error)), None
+    )
+    _clean(record)
+    return record
 
 
 def _clean(record: logging.LogRecord) -> None:

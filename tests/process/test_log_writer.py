@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import logging.handlers
 import os
+import queue
 import threading
 from collections.abc import Iterator
 from typing import NoReturn
@@ -12,6 +14,7 @@ from typing import NoReturn
 import pytest
 from servers import wait_for
 
+from trioworkers.loggers import _Ours
 from trioworkers.process import log_writer
 from trioworkers.process.log_writer import LogWriter
 
@@ -123,17 +126,55 @@ def test_what_a_program_adds_to_logging_ends_nobody_who_logs(
     ours, theirs = LogWriter(stream), logging.Handler()
     monkeypatch.setattr(theirs, "handle", fail)
     monkeypatch.setattr(logger, "handlers", [ours, theirs])
+    monkeypatch.setattr(_Ours, "apart", False)
     factory = logging.getLogRecordFactory()
     try:
         logger.warning("one")
         logging.setLogRecordFactory(fail)
-        logger.warning("two %s", "three")
+        logger.warning("two %s", "three", extra={"jid": "abc"})
     finally:
         logging.setLogRecordFactory(factory)
     monkeypatch.setattr(ours, "format", fail)
     logger.warning("four")
-    wait_for(lambda: stream.getvalue().count("\n") == 3, "all are written")
-    assert stream.getvalue().startswith("one\ntwo three\n")
+    wait_for(lambda: "four" in stream.getvalue(), "all are written")
+    lines = stream.getvalue().splitlines()
+    assert {"one", "two three"} <= set(lines)
+    assert sum(f"raised {kind.__name__}: theirs (" in line and "test_log_writer.py" in line for line in lines) == 1
+
+
+def _refuse(_: logging.LogRecord) -> bool:
+    raise LookupError("no request is under way")
+
+
+@pytest.mark.parametrize("where", ["a handler before ours", "a filter of our logger", "a filter of our handler"])
+def test_who_raises_keeps_no_line_from_those_behind(where: str, monkeypatch: pytest.MonkeyPatch):
+    logger, stream = logging.getLogger("trioworkers"), io.StringIO()
+    ours, theirs = LogWriter(stream), logging.Handler()
+    monkeypatch.setattr(_Ours, "apart", False)
+    monkeypatch.setattr(theirs, "handle", _refuse)
+    monkeypatch.setattr(logger, "handlers", [theirs, ours] if where == "a handler before ours" else [ours])
+    if where == "a filter of our logger":
+        monkeypatch.setattr(logger, "filters", [_refuse])
+    if where == "a filter of our handler":
+        monkeypatch.setattr(ours, "filters", [_refuse])
+    for number in range(3):
+        logger.warning("line %d", number)
+    wait_for(lambda: "line 2" in stream.getvalue(), "all are written")
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if line.startswith("line")] == ["line 0", "line 1", "line 2"]
+    assert sum("raised LookupError" in line for line in lines) == (where != "a filter of our handler")
+
+
+def test_record_that_a_factory_cannot_make_keeps_its_fields(monkeypatch: pytest.MonkeyPatch):
+    logger, found = logging.getLogger("trioworkers"), logging.handlers.QueueHandler(queue.SimpleQueue())
+    monkeypatch.setattr(logger, "handlers", [found])
+    factory = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(lambda *_, **__: _refuse(record("")))  # type: ignore[arg-type, return-value]
+    try:
+        logger.warning("said", extra={"jid": "abc"})
+    finally:
+        logging.setLogRecordFactory(factory)
+    assert found.queue.get_nowait().jid == "abc"
 
 
 @pytest.mark.filterwarnings(

@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -137,3 +139,13 @@ def test_no_password_is_ever_shown(url: str):
         with pytest.raises(ConfigurationError) as caught:
             Settings(redis_url=url)
         assert "pass-word" not in str(caught.value)
+
+
+def test_who_hears_nothing_of_us_is_told_once():
+    program = (
+        "import logging; logging.getLogger('trioworkers').propagate = False\n"
+        "from trioworkers.process.logs import ensure_logging\n"
+        "ensure_logging(); logging.getLogger('trioworkers').warning('unheard'); logging.shutdown()"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert "no line of trioworkers is heard: its logger doesn't propagate and has no handler\n" in said.stderr

@@ -58,7 +58,10 @@ class LogWriter(LineWriter):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """As any handler, but for the lock around `emit`, which has its own where it needs one."""
-        found = self.filter(record) if self.filters else True
+        found: bool | logging.LogRecord = True
+        if self.filters:
+            with suppress(Exception, SystemExit):  # a filter that fails has not said that the record is unwanted
+                found = self.filter(record)
         if found:
             self.emit(found if isinstance(found, logging.LogRecord) else record)
         return bool(found)

@@ -153,8 +153,11 @@ def configure_logging(log_format: Format, level: str, stream: TextIO | None = No
 
 def ensure_logging() -> None:
     """Configure logging if nobody has, or anew if somebody has undone it: what a worker has to say must not get lost by accident."""
+    if any(_is_heard(name) for name in NAMES):
+        return
+    configure_logging(*_chosen)
     if not any(_is_heard(name) for name in NAMES):
-        configure_logging(*_chosen)
+        logging.getLogger().warning("no line of trioworkers is heard: its logger doesn't propagate and has no handler")
 
 
 def flush_logs() -> None:
