@@ -6,11 +6,14 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import attrs
 import pytest
 import trio
+import trio.lowlevel
 from servers import Server
 
 from trioworkers import App, ConfigurationError, Context, Job, Shard
+from trioworkers.engine.within_lifespan import run_within
 from trioworkers.failures import leaves
 
 
@@ -86,6 +89,39 @@ async def test_lifespan_that_ends_well_says_nothing(
         worker.stop()
     assert left == [True]
     assert "lifespan cancelled" not in caplog.text
+
+
+@attrs.define
+class Stopped:
+    """A worker that notes that it was told to stop."""
+
+    told: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def stopping(self) -> bool:
+        return self.told.is_set()
+
+    def stop(self) -> None:
+        self.told.set()
+
+
+async def test_start_that_is_given_up_in_the_moment_of_starting_is_no_fault_of_the_lifespan(
+    caplog: pytest.LogCaptureFixture,
+):
+    worker, started, ended = Stopped(), trio.Event(), trio.Event()
+
+    async def run() -> None:
+        await trio.lowlevel.checkpoint()  # what waits for its end does so now
+        session.cancel()  # as whoever starts it does, who doesn't know yet that …
+        started.set()
+        await worker.told.wait()
+        await trio.lowlevel.checkpoint()  # jobs are put back
+        ended.set()
+
+    with trio.CancelScope() as session:
+        await run_within(worker, run, started, session)
+    assert ended.is_set()
+    assert "lifespan" not in caplog.text
 
 
 async def test_cancelled_start_is_given_up(make: Callable[..., App]):

@@ -118,7 +118,8 @@ class Session:
             stack.enter_context(watching(self.worker.lists, lambda: connection.link.heard_at))
             runner = make_runner(app, self.worker, resources, broker)
             observe(app, self.worker, runner, resources, connection.link)
-            await run_within(self.worker, partial(self.worker.run, runner, self._on_started), self.started)
+            run = partial(self.worker.run, runner, self._on_started)
+            await run_within(self.worker, run, self.started, self._scope)
 
     def _on_started(self) -> None:
         logger.info("started: worker %s on %s", self.worker.identity, said_of(self._app.capsules))

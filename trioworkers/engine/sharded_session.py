@@ -93,7 +93,7 @@ class ShardedSession(Session):
             stack.enter_context(
                 watching(worker.lists, lambda: max(side.connection.link.heard_at for side in sides.values()))
             )
-            await run_within(worker, partial(worker.serve, self._on_shard), self.started)
+            await run_within(worker, partial(worker.serve, self._on_shard), self.started, self._scope)
 
     async def _open(self, stack: AsyncExitStack, name: str, make: Callable[..., tuple[RedisBroker, Worker]]) -> _Side:
         app = self._app.at(name)

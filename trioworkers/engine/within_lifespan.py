@@ -31,10 +31,13 @@ class Stoppable(Protocol):
         """Fetch no more, and end by the deadline."""
 
 
-async def run_within(worker: Stoppable, run: Callable[[], Awaitable[None]], started: trio.Event) -> None:
+async def run_within(
+    worker: Stoppable, run: Callable[[], Awaitable[None]], started: trio.Event, session: trio.CancelScope
+) -> None:
     """Run it until it is stopped. Raises what `run` does, and ConfigurationError if it is the lifespan that has ended it.
 
-    Cancelled: it is stopped in good order; before it has started, at once.
+    Cancelled: it is stopped in good order; before it has started, at once. `session`: the scope around the lifespan: a start
+    is given up by it, which may come in the very moment in which the worker has started.
     """
     scope, failed, ended = trio.CancelScope(shield=True), list[Exception](), trio.Event()
 
@@ -56,8 +59,9 @@ async def run_within(worker: Stoppable, run: Callable[[], Awaitable[None]], star
                 if not started.is_set():
                     scope.cancel()
                 elif not ended.is_set() and not worker.stopping:
-                    logger.error("%s; the worker stops", ENDED)
-                    failed.append(ConfigurationError(ENDED))
+                    if not session.cancel_called:
+                        logger.error("%s; the worker stops", ENDED)
+                        failed.append(ConfigurationError(ENDED))
                     worker.stop()
     except BaseException:
         if not failed:
