@@ -218,6 +218,18 @@ def object_that_lingers() -> None:
     builtins.kept = _Lingers()  # type: ignore[attr-defined]
 
 
+def way_out_that_lingers() -> None:
+    """As garbage does whose destructor blocks, if Python happens to look for some when the worker is gone."""
+    signal.pthread_sigmask = lambda *_: time.sleep(LONG_S)  # type: ignore[assignment]
+
+
+def lock_of_the_log_kept() -> None:
+    """As by a `dictConfig` whose handler doesn't reach its server."""
+    lock = logging._lock  # type: ignore[attr-defined]
+    threading.Thread(target=lambda: (lock.acquire(), time.sleep(LONG_S)), daemon=True).start()
+    time.sleep(1.2)  # longer than whoever hears signals waits before it looks whether our log is heard
+
+
 def streams_that_linger() -> None:
     sys.stdout.flush = lambda: time.sleep(LONG_S)  # type: ignore[method-assign]
 

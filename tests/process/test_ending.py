@@ -24,6 +24,7 @@ LEFT_BEHIND = [
     "busy_pool",
     "object_that_lingers",
     "streams_that_linger",
+    "way_out_that_lingers",
 ]
 
 
@@ -45,6 +46,16 @@ def test_what_ends_a_program_and_nobody_asked_for_is_a_failure(misuse: Misuse, r
     result("main_thread_told_to_exit")
     assert worker.ended() == 1
     assert "ended by SystemExit, which nobody asked for" in worker.text
+
+
+def test_lock_of_all_logs_that_a_job_keeps_delays_no_stop(misuse: Misuse, result: Result, jobs: Jobs):
+    worker = misuse().wait_started()
+    result("lock_of_the_log_kept")
+    jobs.push(1, "Stay")
+    wait_for(lambda: len(jobs.counted("start")) == 2, "another one runs")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert len(jobs.queued()) == 1
 
 
 def test_log_that_interrupts_ends_no_worker(misuse: Misuse, result: Result):

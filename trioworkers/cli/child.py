@@ -17,6 +17,7 @@ from trioworkers.cli.served_queues import Only, narrow
 from trioworkers.errors import ConfigurationError, TrioworkersError, WrongUsage
 from trioworkers.printable import on_lines
 from trioworkers.process.collector import hurried_collector
+from trioworkers.process.ending import ending
 from trioworkers.process.logs import Format, configure_logging, ensure_logging, flush_logs, share_log
 from trioworkers.process.parent import Parent
 from trioworkers.process.run import run
@@ -81,6 +82,7 @@ def _work(order: Order, parent: Parent) -> None:
         )
     app.configure(process_id=f"{app.settings.process_id or order.base}{order.suffix}")
     app.check()
+    ending.nothing_follows()
     with _metrics_told(app, order):
         parent.say("loaded")
         run(app, parent.tell)

@@ -11,6 +11,7 @@ import attrs
 from trioworkers.cli.served_queues import Only, narrow
 from trioworkers.cli.usage import check_environment, check_options, check_url
 from trioworkers.errors import WrongUsage
+from trioworkers.process.ending import ending
 from trioworkers.process.logs import configure_logging, ensure_logging
 
 
@@ -73,6 +74,7 @@ def _run_here(asked: Asked) -> int:
         app.configure(redis_url=asked.redis, **asked.options)
         check_environment(app)
         narrow(app, asked.only)
+        ending.nothing_follows()
         with ExitStack() as stack:
             if asked.web is not None:
                 from trioworkers.cli.dashboard import beside_worker, serving  # noqa: PLC0415 - few need it

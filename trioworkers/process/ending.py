@@ -39,6 +39,7 @@ class Ending:
         self._thread: threading.Thread | None = None
         self._ends_at = math.inf
         self._over = False
+        self._nothing_follows = False
         self._leaving_at = math.inf
         self._timeout_s = 0.0
         self._watched = False
@@ -55,6 +56,13 @@ class Ending:
         with self._changed:
             self._ends_at, self._over, self._last_call, self._reason = math.inf, False, last_call, reason
 
+    def nothing_follows(self) -> None:
+        """The program does nothing when its worker is gone: the way out begins there, and whatever Python does on it by itself is bounded, too.
+
+        A destructor may block wherever garbage is looked for, what Python has to say of one that raised may find a full pipe.
+        """
+        self._nothing_follows = True
+
     def expect(self, in_s: float) -> None:
         """The process shall end soon after `in_s` seconds from now. A later call can only bring that nearer."""
         self._expect(monotonic() + max(in_s, 0.0) + HARD_EXIT_AFTER_S)
@@ -63,6 +71,9 @@ class Ending:
         """The worker is gone. When the interpreter ends, what is in its way gets what is left of the time, or `timeout_s` if none was set."""
         with self._changed:
             self._over, self._timeout_s = True, timeout_s
+            if self._nothing_follows:
+                self._leaving_at = monotonic()
+                self._changed.notify_all()
             if not self._watched:
                 self._watched = True
                 _before_threads_are_waited_for(self._leave)
@@ -140,7 +151,7 @@ class Ending:
 
     def _leave(self) -> None:
         with self._changed:
-            self._leaving_at = monotonic()
+            self._leaving_at = min(self._leaving_at, monotonic())
             self._changed.notify_all()
         self.on_leaving()
 

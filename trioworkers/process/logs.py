@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -38,6 +39,9 @@ _QUOTED = re.compile(r'[ "=\\]')
 _KEYS = re.compile(r"(?<= )([a-z]+=)")
 
 
+_OURS = [logging.getLogger(name) for name in NAMES]
+"""Kept: to ask logging for one takes its lock."""
+_ensuring: _Again | None = None
 _chosen: tuple[Format, str] = ("text", "info")
 _process = ""
 """Which of several processes on one log we are; "" for the only one."""
@@ -153,11 +157,40 @@ def configure_logging(log_format: Format, level: str, stream: TextIO | None = No
 
 def ensure_logging() -> None:
     """Configure logging if nobody has, or anew if somebody has undone it: what a worker has to say must not get lost by accident."""
-    if any(_is_heard(name) for name in NAMES):
+    if any(map(_is_heard, _OURS)):
         return
     configure_logging(*_chosen)
-    if not any(_is_heard(name) for name in NAMES):
+    if not any(map(_is_heard, _OURS)):
         logging.getLogger().warning("no line of trioworkers is heard: its logger doesn't propagate and has no handler")
+
+
+def ensure_logging_soon() -> None:
+    """The same, for who must not wait. From a thread of its own.
+
+    Logging has one lock for all its loggers, which a program may hold for long: a `dictConfig` whose handler doesn't reach its server, say.
+    """
+    global _ensuring  # noqa: PLW0603 - as above
+    if any(map(_is_heard, _OURS)):
+        _ensuring = None
+    elif _ensuring is None or _ensuring.may_be_repeated():
+        _ensuring = _Again()
+
+
+class _Again:
+    """One try to be heard again."""
+
+    def __init__(self) -> None:
+        self._was_in_vain = False
+        self._thread = threading.Thread(target=self._run, name="trioworkers-log-again", daemon=True)
+        self._thread.start()
+
+    def may_be_repeated(self) -> bool:
+        """Whether it is over, and did help: who has told our loggers to say nothing to anybody is told so once, not each second."""
+        return not self._thread.is_alive() and not self._was_in_vain
+
+    def _run(self) -> None:
+        ensure_logging()
+        self._was_in_vain = not any(map(_is_heard, _OURS))
 
 
 def flush_logs() -> None:
@@ -167,8 +200,8 @@ def flush_logs() -> None:
             handler.flush()
 
 
-def _is_heard(name: str) -> bool:
-    logger: logging.Logger | None = logging.getLogger(name)
+def _is_heard(ours: logging.Logger) -> bool:
+    logger: logging.Logger | None = ours
     while logger is not None:
         if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
             return True

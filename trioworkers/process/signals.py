@@ -25,7 +25,7 @@ from trioworkers.aside import aside
 from trioworkers.printable import Lines
 from trioworkers.process.ending import ending
 from trioworkers.process.guard import Guard, deafens, heard_elsewhere, set_handler, set_wakeup_fd
-from trioworkers.process.logs import ensure_logging
+from trioworkers.process.logs import ensure_logging_soon
 from trioworkers.process.raising import Contained
 from trioworkers.process.stray import strand
 from trioworkers.stacks import calls_of, outer_frames
@@ -130,7 +130,7 @@ class Ear:
     def _check(self) -> None:
         """Mend what a job did behind our guard, through Python's C functions, say. In the loop: only the main thread may."""
         ending.check()
-        ensure_logging()
+        ensure_logging_soon()
         if self._guard.is_passed:
             self._tell(self._guard.mend)
 
