@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from any_client import KINDS, AnyClient
 from servers import Server, free_port, wait_for
 
 from trioworkers import App, BadJob, Batch, DuplicateJob, Job, JobFailed, Sent, Shard, Unavailable, Unique
+from trioworkers.asyncio import Client
 from trioworkers.wire.ended import encode_ended
 from trioworkers.wire.keys import Keys
 
@@ -186,3 +190,65 @@ def test_others_have_theirs_while_one_is_waited_for(
         finally:
             late.kill()
     assert sent == [job.jid for job in jobs]
+
+
+def test_asyncio_client_asks_shards_at_once(app: App, shared_server: Server, monkeypatch: pytest.MonkeyPatch):
+    """Each waits for the other before it asks its Redis."""
+    step, asked = Client._step, set[int]()
+
+    async def meet(self: Client, *args: Any) -> Any:
+        asked.add(id(self))
+        async with asyncio.timeout(60):
+            while len(asked) < 2:
+                await asyncio.sleep(0)
+        return await step(self, *args)
+
+    async def use() -> None:
+        client = app.asyncio_client()
+        for call in (
+            lambda: client.enqueue(*(Job("both", "Work", [n], jid=f"{n:024x}") for n in range(50))),
+            lambda: client.delete_periodic("nightly"),
+            lambda: client.result("x"),
+        ):
+            asked.clear()
+            await call()
+        await client.aclose()
+
+    monkeypatch.setattr(Client, "_step", meet)
+    shared_server.command("SET", Keys("{b}").result("x"), encode_ended("succeeded", b"7"))
+    asyncio.run(use())
+    assert sum(len(found(shared_server, f"{{{name}}}:queue:both")) for name in "ab") == 50
+
+
+def test_result_is_told_though_another_shard_does_not_answer(redis_url: str, shared_server: Server):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        app = two_shards(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", redis_url)
+        shared_server.command("SET", Keys("{b}").result("x"), encode_ended("succeeded", b"7"))
+
+        async def use() -> None:
+            client = app.asyncio_client(retry_for=0)
+            assert await client.result("x", timeout=1e9) == 7
+            await client.aclose()
+
+        asyncio.run(use())
+
+
+def test_cancelled_call_ends_in_all_shards(redis_url: str, shared_server: Server):
+    """No task of it is left, and the client goes on."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        app = two_shards(redis_url, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+
+        async def use() -> None:
+            client = app.asyncio_client()
+            call = asyncio.create_task(client.enqueue(*(Job("both", "Work", [n], jid=f"{n:024x}") for n in range(50))))
+            heard, _ = await asyncio.get_running_loop().run_in_executor(None, silent.accept)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            heard.close()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            await client.enqueue(Job("only_a", "Work", [1]))
+            await client.aclose()
+
+        asyncio.run(use())
+    assert found(shared_server, "{a}:queue:only_a") == [1]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from trioworkers.asyncio.client import Client
 from trioworkers.errors import BrokerError
 from trioworkers.jobs.client_options import Declared
-from trioworkers.jobs.exchanges import AskEnded, At, Listen, Pause, Step, result
+from trioworkers.jobs.exchanges import AskEnded, At, AtEach, Exchange, Listen, Pause, Step, result
 from trioworkers.jobs.layout import Layout
 from trioworkers.jobs.meant_redis import There
 from trioworkers.jobs.sharded_exchanges import ShardedExchanges
 
 if TYPE_CHECKING:
     from trioworkers.broker.asyncio_news import News
+
+T = TypeVar("T")
 
 
 class ShardedClient(Client):
@@ -52,22 +55,46 @@ class ShardedClient(Client):
                 its = part._there()  # noqa: SLF001 - one of our own
                 with its.explained():
                     return await part._step(its_step, its, None)  # noqa: SLF001 - as above
+            case AtEach(exchanges):
+                return await self._carry_on_all(exchanges)
             case AskEnded():
                 return await self._ask_all(step, there)
             case Listen(seconds=seconds) | Pause(seconds):
                 return await asyncio.sleep(seconds)
         raise AssertionError(f"nobody knows where to {step}")
 
-    async def _ask_all(self, step: AskEnded, there: There) -> Any:
-        failed: BrokerError | None = None
-        for shard in self._parts:
+    async def _carry_on_all(self, exchanges: Mapping[str, Exchange[T]]) -> dict[str, T | BrokerError]:
+        async def carry_on(shard: str, exchange: Exchange[T]) -> T | BrokerError:
             try:
-                ended = await self._step(At(shard, step), there, None)
+                return await self._parts[shard]._do(lambda _: exchange)  # noqa: SLF001 - one of our own
             except BrokerError as error:
-                failed = error
-            else:
-                if ended is not None:
-                    return ended
+                return error
+
+        calls = [carry_on(shard, exchange) for shard, exchange in exchanges.items()]
+        found = await asyncio.gather(
+            *calls, return_exceptions=True
+        )  # not before the last of them has ended, also if we are cancelled
+        for each in found:
+            if isinstance(each, BaseException) and not isinstance(each, BrokerError):
+                raise each
+        return dict(zip(exchanges, cast("Sequence[T | BrokerError]", found), strict=True))
+
+    async def _ask_all(self, step: AskEnded, there: There) -> Any:
+        tasks = [asyncio.ensure_future(self._step(At(shard, step), there, None)) for shard in self._parts]
+        failed: BrokerError | None = None
+        try:
+            for task in asyncio.as_completed(tasks):
+                try:
+                    ended = await task
+                except BrokerError as error:
+                    failed = error
+                else:
+                    if ended is not None:  # whoever has not answered yet needn't
+                        return ended
+        finally:
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         if failed is not None:  # it may be there
             raise failed
         return None

@@ -137,7 +137,15 @@ class _Looks:
 
 
 async def _delete_periodic(name: str, senders: Iterable[Sender]) -> bool:
-    return any([await sender.delete_periodic(name) for sender in senders])
+    found: list[bool] = []
+
+    async def delete(sender: Sender) -> None:
+        found.append(await sender.delete_periodic(name))
+
+    errors = await _all([partial(delete, sender) for sender in senders])
+    if errors:
+        raise errors[0]
+    return any(found)
 
 
 async def _all(calls: Collection[Callable[[], object]]) -> list[BrokerError]:

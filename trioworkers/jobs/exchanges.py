@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -81,7 +81,13 @@ class At(NamedTuple):
     step: Step
 
 
-Step = Call | Pause | AskEnded | Listen | Command | Run | At
+class AtEach(NamedTuple):
+    """Carry on these exchanges, each at the one of several Redises that it is for, all to their end. What comes of it: by shard what each came to, or its BrokerError."""
+
+    exchanges: Mapping[str, Exchange[Any]]
+
+
+Step = Call | Pause | AskEnded | Listen | Command | Run | At | AtEach
 """What is to be done next; of a `Call` comes the script's reply."""
 Exchange = Generator[Step, Any, T]
 

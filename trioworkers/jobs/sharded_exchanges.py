@@ -10,7 +10,7 @@ import attrs
 
 from trioworkers.broker.spread import Places, Spread
 from trioworkers.errors import BrokerError, ConfigurationError
-from trioworkers.jobs.exchanges import At, Exchange, Exchanges, Pause, Step
+from trioworkers.jobs.exchanges import At, AtEach, Exchange, Exchanges, Pause, Step
 from trioworkers.send import Send
 from trioworkers.sending import Sent
 from trioworkers.wire.job import Job
@@ -45,12 +45,12 @@ class ShardedExchanges(Exchanges):
         its = {name: [send.job for _, send in numbered] for name, numbered in by_shard.items()}
         parcels = {name: self._parts[name].parcels(its[name], when) for name in by_shard}
         carried = {
-            name: _at(name, self._parts[name].carry(its[name], parcels[name]))
+            name: self._parts[name].carry(its[name], parcels[name])
             for name in sorted(by_shard, key=lambda name: name in self._away)  # they have waited in vain before
         }
         there: dict[int, Sent] = {}
         failed: BrokerError | None = None
-        for name, sent in (yield from _taking_turns(carried)).items():
+        for name, sent in (yield AtEach(carried)).items():
             if isinstance(sent, BrokerError):
                 failed = failed or sent
                 self._away.add(name)
@@ -72,10 +72,11 @@ class ShardedExchanges(Exchanges):
         return (yield from self._delete_periodic(name, self._parts))
 
     def _delete_periodic(self, name: str, shards: Iterable[str]) -> Exchange[bool]:
-        found = False
-        for shard in shards:
-            found = (yield from _at(shard, self._parts[shard].delete_periodic(name))) or found
-        return found
+        found = yield AtEach({shard: self._parts[shard].delete_periodic(name) for shard in shards})
+        for each in found.values():
+            if isinstance(each, BrokerError):
+                raise each
+        return any(found.values())
 
     def open_batch(self, batch: str, opening: Opening) -> Exchange[None]:
         """See `Exchanges.open_batch`."""
@@ -120,8 +121,8 @@ def _at(shard: str, exchange: Exchange[T]) -> Exchange[T]:
         return value
 
 
-def _taking_turns(exchanges: Mapping[str, Exchange[T]]) -> Exchange[dict[str, T | BrokerError]]:
-    """Carry on all of them; one that has to pause, since its Redis is away, does so when the others have got as far as they can. What each came to, or its error."""
+def taking_turns(exchanges: Mapping[str, Exchange[T]]) -> Exchange[dict[str, T | BrokerError]]:
+    """What comes of an `AtEach`, for who can do one step at a time. One that has to pause, since its Redis is away, does so when the others have got as far as they can."""
     ended: dict[str, T | BrokerError] = {}
     pausing: dict[str, tuple[Exchange[T], Step]] = {}
 
@@ -145,7 +146,7 @@ def _taking_turns(exchanges: Mapping[str, Exchange[T]]) -> Exchange[dict[str, T 
             ended[name] = error
 
     for name, exchange in exchanges.items():
-        yield from turn(name, exchange, None)
+        yield from turn(name, _at(name, exchange), None)
     while pausing:
         name, (exchange, step) = next(iter(pausing.items()))
         del pausing[name]

@@ -23,6 +23,7 @@ from trioworkers.jobs.exchanges import (
     RETRY_FOR_S,
     AskEnded,
     At,
+    AtEach,
     Command,
     Exchange,
     Exchanges,
@@ -238,7 +239,7 @@ class Client:
         from trioworkers.broker import redis_py  # noqa: PLC0415 - with the first call, not before
         from trioworkers.broker.enqueue import script_of  # noqa: PLC0415 - as above
 
-        if isinstance(step, At):
+        if isinstance(step, At | AtEach):
             raise TypeError("this client has one Redis")
         client = self._client(there, redis_py.open_client)
         if isinstance(step, Listen):

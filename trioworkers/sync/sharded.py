@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from trioworkers.errors import BrokerError
 from trioworkers.jobs.client_options import Declared
-from trioworkers.jobs.exchanges import AskEnded, At, Listen, Pause, Step, result
+from trioworkers.jobs.exchanges import AskEnded, At, AtEach, Listen, Pause, Step, result
 from trioworkers.jobs.layout import Layout
 from trioworkers.jobs.meant_redis import There
-from trioworkers.jobs.sharded_exchanges import ShardedExchanges
+from trioworkers.jobs.sharded_exchanges import ShardedExchanges, taking_turns
 from trioworkers.sync.client import Client
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class ShardedClient(Client):
                 its = part._there()  # noqa: SLF001 - one of our own
                 with its.explained():
                     return part._step(its_step, its, None)  # noqa: SLF001 - as above
+            case AtEach(exchanges):  # a thread for each would outlive an interrupted call, and a fork
+                return self._do(lambda _: taking_turns(exchanges))
             case AskEnded():
                 return self._ask_all(step, there)
             case Listen(seconds=seconds) | Pause(seconds):
