@@ -68,7 +68,7 @@ async def test_worker_and_client_stay_inside(server: Server, url: str, dialect: 
         await client.enqueue(limited.job(), limited.job(), fails.job(), buried.job(), Job("q", "Unknown", []))
         await client.schedule(timedelta(milliseconds=100), last.job())
         (kept,) = await client.enqueue(last.job())
-        assert await client.result(kept, timeout=20) == 1
+        assert await client.result(kept, timeout=60) == 1
         await ends.wait()
         await trio.sleep(1.5)  # heartbeats, promotion, upkeep
         nursery.cancel_scope.cancel()

@@ -222,7 +222,7 @@ def test_killed_half_way_nothing_is_lost_or_doubled(
             while process.poll() is None and int(str(shared_server.command(length, target))) < begun:
                 time.sleep(0.001)
             process.send_signal(number)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=60)
         statuses.add(process.returncode)
         assert err == ""
         if number == signal.SIGINT:

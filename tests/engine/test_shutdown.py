@@ -70,11 +70,13 @@ async def test_later_stop_only_brings_the_deadline_nearer(autojump_clock: object
 
 async def test_intake_ends_with_quiet_even_if_it_begins_later(autojump_clock: object):
     shutdown = Jobs().shutdown
-    with shutdown.intake():
-        shutdown.quiet()
-        await trio.sleep_forever()
-    with shutdown.intake():
-        await trio.sleep_forever()
+    with trio.fail_after(1):
+        with shutdown.intake():
+            shutdown.quiet()
+            await trio.sleep_forever()
+        with shutdown.intake():
+            await trio.sleep_forever()
+    assert trio.current_time() == 0
 
 
 async def test_departure_without_redis_is_bounded_and_said(autojump_clock: object):

@@ -138,7 +138,9 @@ async def test_cancelled_start_is_given_up(make: Callable[..., App]):
     @app.handler("q", "Stay")
     async def stay(ctx: Context) -> None: ...
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(app.serve)
-        await entered.wait()
-        nursery.cancel_scope.cancel()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(app.serve)
+            await entered.wait()
+            nursery.cancel_scope.cancel()
+    assert nursery.cancel_scope.cancelled_caught

@@ -34,7 +34,7 @@ class Wire:
     async def sent(self, end: bytes) -> bytes:
         """What was sent, up to this end; it may come in pieces."""
         found = b""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not found.endswith(end):
                 found += await self.peer.receive_some(65536)
         return found
