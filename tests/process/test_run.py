@@ -87,7 +87,7 @@ def test_second_signal_cancels_at_once_and_third_exits(work: RunWorker, jobs: Jo
 
 def test_quiet_worker_fetches_no_more(work: RunWorker, jobs: Jobs):
     worker = work().wait_started()
-    wait_for(lambda: blocked_fetches(jobs.server) == 1, "it waits for a job")
+    wait_for(lambda: blocked_fetches(jobs.server) == 2, "it waits for jobs of both its queues")
     worker.signal(signal.SIGTSTP)
     wait_for(lambda: "quiet" in worker.text, "it is quiet")
     wait_for(lambda: blocked_fetches(jobs.server) == 0, "the fetch that waited is over")
