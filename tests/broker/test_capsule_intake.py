@@ -48,6 +48,16 @@ async def opened(
             yield intake
 
 
+def never() -> bool:
+    """There is no slot for what is told of."""
+    return False
+
+
+def always() -> bool:
+    """There is a slot for it."""
+    return True
+
+
 def counts(fetched: FetchedTogether) -> dict[str, int]:
     return {queue: len(payloads) for queue, payloads in fetched.payloads.items()}
 
@@ -238,7 +248,7 @@ async def test_news_say_which_queue_and_take_nothing(redis_url: str, shared_serv
         heard: list[Collection[str]] = []
 
         async def listen() -> None:
-            heard.append(await intake.wait_for_news(names))
+            heard.append((await intake.wait_for_news(names, never)).queues)
 
         nursery.start_soon(listen)
         with trio.fail_after(60):
@@ -248,7 +258,7 @@ async def test_news_say_which_queue_and_take_nothing(redis_url: str, shared_serv
             while not heard:
                 await trio.sleep(0.01)
         assert heard == [["q199"]]
-        assert await intake.wait_for_news(names) == ["q199"]  # there is something: at once
+        assert (await intake.wait_for_news(names, never)).queues == ["q199"]  # there is something: at once
         assert counts(await intake.fetch(5, ["q199"])) == {"q199": 1}
 
 
@@ -271,18 +281,22 @@ async def test_only_queues_that_had_news_are_looked_at_again_and_no_news_is_lost
         heard: set[str] = set()
         with trio.fail_after(30):
             while not heard >= {*queues}:
-                heard |= {*await intake.wait_for_news(names)}
+                heard |= {*(await intake.wait_for_news(names, never)).queues}
 
     async with opened(redis_url, names) as intake:
         intake._block_s = 0.2
-        assert not await intake.wait_for_news(names)
-        assert not await intake.wait_for_news(names)
+        assert not (await intake.wait_for_news(names, never)).queues
+        assert not (await intake.wait_for_news(names, never)).queues
         assert looked_at == [{*names}] * 2  # when nothing was told for a while, all of them
         intake._block_s = LONG_S
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(intake.wait_for_news, names)
+            nursery.start_soon(intake.wait_for_news, names, never)
             with trio.fail_after(30):
-                while not (epoch := intake._hearing._epoch) or len(epoch._watched) < len(names):
+                while (
+                    not (epoch := intake._hearing._epoch)
+                    or not epoch.tracking
+                    or len(epoch.tracking.watched) < len(names)
+                ):
                     await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
         looked_at.clear()
@@ -294,13 +308,13 @@ async def test_only_queues_that_had_news_are_looked_at_again_and_no_news_is_lost
         await came("q7", "q8")
         assert counts(await intake.fetch(5, ["q7", "q8"])) == {"q7": 1, "q8": 1}
         with trio.move_on_after(0.05):
-            await intake.wait_for_news(names)
+            await intake.wait_for_news(names, never)
         assert set().union(*looked_at) <= {"q5", "q7", "q8"}
         push(shared_server, "q5", 1)  # as before
         await came("q5")
         shared_server.command("FLUSHALL")  # of all is told at once
         with trio.fail_after(30):
-            while set(await intake.wait_for_news(names)) != {*names}:
+            while set((await intake.wait_for_news(names, never)).queues) != {*names}:
                 pass
 
 
@@ -313,12 +327,12 @@ def _looked_at(server: Server) -> int:
 async def test_wait_for_news_ends_with_its_time_and_can_be_cancelled(redis_url: str):
     async with opened(redis_url, {"a": 1, "b": 1}) as intake:
         intake._block_s = 0.2
-        assert not await intake.wait_for_news(["a", "b"])
+        assert not (await intake.wait_for_news(["a", "b"], never)).queues
         intake._block_s = LONG_S
         with trio.move_on_after(0.05):
-            await intake.wait_for_news(["a", "b"])
+            await intake.wait_for_news(["a", "b"], never)
         intake._block_s = 0.2
-        assert not await intake.wait_for_news(["a", "b"])
+        assert not (await intake.wait_for_news(["a", "b"], never)).queues
 
 
 async def test_who_may_not_hear_of_changes_looks_now_and_then(
@@ -331,7 +345,7 @@ async def test_who_may_not_hear_of_changes_looks_now_and_then(
             await intake.fetch(1, ["a", "b"])
             push(shared_server, "b", 1)
             with trio.fail_after(60):
-                assert set(await intake.wait_for_news(["a", "b"])) == {"a", "b"}
+                assert set((await intake.wait_for_news(["a", "b"], never)).queues) == {"a", "b"}
     finally:
         shared_server.command("ACL", "DELUSER", "deaf")
     assert [record.levelno for record in caplog.records if "refuses news of capsule io" in record.getMessage()] == [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from trioworkers.broker.contract import FetchedTogether
+from trioworkers.broker.contract import FetchedTogether, Heard
 from trioworkers.engine.capsule_consumer import CapsuleConsumer
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.served_queue import ServedQueue
@@ -44,9 +44,9 @@ class Empty:
     async def lengths(self) -> Sequence[int]:
         return [0 for _ in self._queues]
 
-    async def wait_for_news(self, queues: Sequence[str]) -> Collection[str]:
+    async def wait_for_news(self, queues: Sequence[str], has_slot: Callable[[], bool]) -> Heard:
         await trio.sleep_forever()
-        return ()
+        return Heard()
 
 
 async def test_who_waits_for_a_job_lets_go_of_the_slot_that_another_needs(autojump_clock: object):
@@ -93,39 +93,85 @@ class Told(Empty):
         payloads, self._payloads = self._payloads, []
         return FetchedTogether({queues[0]: payloads} if payloads else {})
 
-    async def wait_for_news(self, queues: Sequence[str]) -> Collection[str]:
+    async def wait_for_news(self, queues: Sequence[str], has_slot: Callable[[], bool]) -> Heard:
         if not self._news:
             await trio.sleep_forever()
         self._payloads = [b"payload"]
-        return [self._news.pop()]
+        return Heard([self._news.pop()])
 
 
 async def test_job_that_was_waited_for_goes_before_the_look_for_more(nursery: trio.Nursery):
     seen: list[str] = []
+    await _serve(nursery, Slots(4), Told(["a", "b", "c"], seen), seen)
+    assert seen == ["fetch from 3", "fetch from 1", "job", "fetch from 1"]
+
+
+class Taken(Told):
+    """The job came with the news, if there was a slot."""
+
+    async def wait_for_news(self, queues: Sequence[str], has_slot: Callable[[], bool]) -> Heard:
+        heard = await super().wait_for_news(queues, has_slot)
+        self._seen.append(f"slot {has_slot()}, {has_slot()}")
+        if not has_slot():
+            return heard
+        payload = self._payloads.pop()
+        return Heard((), queues[0], payload)
+
+
+async def test_job_that_came_with_the_news_starts_before_any_fetch(nursery: trio.Nursery):
+    seen: list[str] = []
+    slots = Slots(4)
+    await _serve(nursery, slots, Taken(["a", "b", "c"], seen), seen)
+    assert seen == ["fetch from 3", "slot True, True", "job", "fetch from 1"]
+    assert slots.free == 3  # of one that nobody settles
+
+
+class Late(Taken):
+    """Another worker got it."""
+
+    async def wait_for_news(self, queues: Sequence[str], has_slot: Callable[[], bool]) -> Heard:
+        heard = await super().wait_for_news(queues, has_slot)
+        return Heard((), heard.queue)
+
+
+async def test_slot_for_a_job_that_another_worker_got_is_given_back(nursery: trio.Nursery):
+    seen: list[str] = []
+    slots = Slots(4)
+    await _serve(nursery, slots, Late(["a", "b", "c"], seen), seen)
+    assert seen == ["fetch from 3", "slot True, True"]
+    assert slots.free == 4
+
+
+async def test_last_slot_is_left_to_whose_turn_it_is(nursery: trio.Nursery):
+    seen: list[str] = []
+    await _serve(nursery, Slots(1), Taken(["a", "b", "c"], seen), seen)
+    assert seen == ["fetch from 3", "slot False, False", "fetch from 1", "job"]
+
+
+async def _serve(nursery: trio.Nursery, slots: Slots, intake: Told, seen: list[str]) -> None:
+    """Serve three queues through this intake until all wait for something."""
 
     async def run(delivery: Delivery, save: object) -> Outcome:
         seen.append("job")
         return ACKNOWLEDGE
 
-    names = ["a", "b", "c"]
     parts: Any = SimpleNamespace(
         checkpoint=None, killed=None, submit=lambda *_: None, run=run, progress_saved_by=lambda _: None
     )
-    slots = Slots(4).draw()
+    draw = slots.draw()
     queues = [
         ServedQueue(
-            name, slots, broker=parts, runner=parts, settler=parts, quarantine=parts, is_fetched_with_others=True
+            name, draw, broker=parts, runner=parts, settler=parts, quarantine=parts, is_fetched_with_others=True
         )
-        for name in names
+        for name in ("a", "b", "c")
     ]
 
     @asynccontextmanager
     async def open_intake() -> AsyncIterator[Any]:
-        yield Told(names, seen)
+        yield intake
 
     for each in queues:
         await nursery.start(each.jobs.run)
         each.audit.passed()
     nursery.start_soon(CapsuleConsumer(queues, open_intake=open_intake, on_lease_gone=lambda _: None).run)
     await trio.testing.wait_all_tasks_blocked()
-    assert seen == ["fetch from 3", "fetch from 1", "job", "fetch from 1"]

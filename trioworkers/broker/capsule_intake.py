@@ -6,18 +6,20 @@ Each connection is an epoch, see `intake.py`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import trio
 
-from trioworkers.broker.contract import FetchedTogether, Intake, LeaseGone
+from trioworkers.broker.contract import FetchedTogether, Heard, Intake, LeaseGone
 from trioworkers.broker.holds.queue_limit import LimitedIntake, open_limited_intake
 from trioworkers.broker.intake import SHORTEST_BLOCK_S, RedisIntake, open_intake, tell_of_huge
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.scripts import script
+from trioworkers.broker.redis.tracking import Commands
 from trioworkers.errors import Refused, Unavailable
 from trioworkers.ticks import next_tick
 from trioworkers.wire.capsule import Capsule
@@ -59,7 +61,9 @@ async def open_capsule_intake(
                 waits[queue] = await stack.enter_async_context(
                     _open(its, url, block_s, queue, (limits or {}).get(queue))
                 )
-        yield RedisCapsuleIntake(brokers, fetching, hearing, waits, block_s, capsule, limits or {})
+        intake = RedisCapsuleIntake(brokers, fetching, hearing, waits, block_s, capsule, limits or {})
+        await intake.bury_cut_off()
+        yield intake
 
 
 def _open(
@@ -95,6 +99,7 @@ class RedisCapsuleIntake:
     ) -> None:
         self.waits = waits
         self._script = FETCH_CAPSULE if limits.keys().isdisjoint(brokers) else FETCH_CAPSULE_LIMITED
+        self._brokers = brokers
         self._broker = broker = next(iter(brokers.values()))
         self._fetching = fetching
         self._hearing = hearing
@@ -105,7 +110,6 @@ class RedisCapsuleIntake:
         }
         self._queues = {queue: its.keys.queue(queue) for queue, its in brokers.items()}
         self._keys_of = {queue: key.encode() for queue, key in self._queues.items()}
-        self._of_key = {key: queue for queue, key in self._keys_of.items()}
         self._lists = [its.in_progress(queue) for queue, its in brokers.items()]
         keys, process_id = broker.keys, broker.holder.process_id
         self._keys = [
@@ -118,6 +122,15 @@ class RedisCapsuleIntake:
         ]
         for (queue, its), held in zip(brokers.items(), self._lists, strict=True):
             self._keys += [self._queues[queue], held, its.keys.dead]
+        # How one payload is taken when Redis tells of it. No script asks about it then: whether anybody is suspected is asked with it.
+        self._takes: dict[str, Commands] = {
+            queue: [
+                (b"LMOVE", (self._queues[queue], held, its.dialect.fetched_from, b"LEFT")),
+                (b"EXISTS", (its.keys.crashes, its.keys.cancelled_batches)),
+            ]
+            for (queue, its), held in zip(brokers.items(), self._lists, strict=True)
+            if queue not in limits
+        }
         self._told = pack([_told(queue, its, capsule, limits.get(queue)) for queue, its in brokers.items()])
         self._owed = pack({})
         self._operation = f"fetch from capsule {capsule.name}"
@@ -193,23 +206,62 @@ class RedisCapsuleIntake:
         """How many payloads our in-progress lists hold, in the order of the queues; -1 for what is no list."""
         return await self._broker.lengths(self._lists)
 
-    async def wait_for_news(self, queues: Sequence[str]) -> Collection[str]:
+    async def wait_for_news(self, queues: Sequence[str], has_slot: Callable[[], bool]) -> Heard:
         """Wait until there is something in one of these queues, until all that the worker does now and then comes round; in which there may be.
 
-        Nothing is taken. Cancellation: leaves nothing behind.
+        If Redis tells of one of them, and `has_slot` says then that there is a slot, its next payload is taken at once: that is half a fetch earlier. Cancellation:
+        leaves nothing behind; comes too late once something is being taken.
         """
-        keys = [self._keys_of[queue] for queue in queues]
         ends_at = next_tick(self._block_s)
         if not self._is_deaf:
             try:
-                return [self._of_key[key] for key in await self._hearing.until_changed(self._listening, keys, ends_at)]
+                return await self._hear({self._keys_of[queue]: queue for queue in queues}, ends_at, has_slot)
             except Refused:  # the log says so; a new epoch tries again
                 self._is_deaf = True
         while trio.current_time() < ends_at:
             await trio.sleep(POLL_S)
             if await self._fetching.commands(self._listening).any_exists([self._queues[queue] for queue in queues]):
-                return queues
-        return ()
+                return Heard(queues)
+        return Heard()
+
+    async def _hear(self, of_key: Mapping[bytes, str], ends_at: float, has_slot: Callable[[], bool]) -> Heard:
+        taken_from = ""
+
+        def take(key: bytes) -> Commands:
+            nonlocal taken_from
+            queue = of_key.get(key, "")
+            if queue not in self._takes or not self.may_wait or not has_slot():
+                return ()
+            taken_from = queue
+            return self._takes[queue]
+
+        try:
+            changed = await self._hearing.until_changed(self._listening, [*of_key], ends_at, take)
+        except Unavailable:
+            if taken_from:
+                self._brokers[taken_from].cut_off.add(taken_from)
+            raise
+        if changed.asked is None:
+            return Heard([of_key[key] for key in changed.keys])
+        key, replies = changed.asked
+        return await self._taken(of_key[key], replies, {of_key[each] for each in changed.keys} - {of_key[key]})
+
+    async def _taken(self, queue: str, replies: Sequence[Any], others: Collection[str]) -> Heard:
+        """What Redis answered to the commands of `_takes`. If it refused them, the script finds out why, and the log says so."""
+        payload, suspects = replies if len(replies) == len(self._takes[queue]) else (None, 0)
+        if isinstance(payload, Exception):
+            return Heard([*others, queue])
+        if payload is not None and len(payload) > self._broker.guard.huge_bytes:
+            await self._alone[queue].bury_huge()
+            return Heard([*others, queue])
+        return Heard(others, queue, payload, bool(suspects))
+
+    async def bury_cut_off(self) -> None:
+        """Bury what is huge in the lists into which something was being taken when the connection broke."""
+        for queue, its in self._brokers.items():
+            if queue in its.cut_off and queue not in self.waits:
+                await self._alone[queue].bury_huge()
+                its.cut_off.discard(queue)
 
 
 def _told(queue: str, broker: RedisBroker, capsule: Capsule, limit: tuple[str, LimitSpec] | None) -> tuple[object, ...]:

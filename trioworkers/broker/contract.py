@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -135,6 +135,16 @@ class FetchedTogether:
     lease_gone: LeaseGone = LeaseGone.NO
     suspects: bool = False
     again_in_s: Mapping[str, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Heard:
+    """What came of a wait for news of several queues: in which there may be something, and of which one a payload was taken already. `suspects`: as in `Fetched`."""
+
+    queues: Collection[str] = ()
+    queue: str = ""
+    payload: bytes | None = None
+    suspects: bool = False
 
 
 class News(Protocol):
@@ -328,5 +338,5 @@ class CapsuleIntake(Protocol):
     async def lengths(self) -> Sequence[int]:
         """See `RedisCapsuleIntake.lengths`."""
 
-    async def wait_for_news(self, queues: Sequence[str]) -> Collection[str]:
+    async def wait_for_news(self, queues: Sequence[str], has_slot: Callable[[], bool]) -> Heard:
         """See `RedisCapsuleIntake.wait_for_news`."""

@@ -224,10 +224,32 @@ class CapsuleConsumer:
                 each.blocked = trio.CancelScope()  # now: it may be called in before it has begun to wait
                 waiting.start_soon(self._wait_for_one, each, intake.waits[each.queue])
             return
+        await self._hear(intake, ours)
+
+    async def _hear(self, intake: CapsuleIntake, ours: Sequence[ServedQueue]) -> None:
+        """Wait for news of any, with no slot held. The first job mostly comes with them."""
         self._has_waited = True
-        with trio.CancelScope(deadline=self._due_at) as self._hearing:
-            news = {*await intake.wait_for_news([each.queue for each in ours])}
-            self._unlooked.update(each for each in ours if each.queue in news)
+        held = 0
+
+        def has_slot() -> bool:
+            # One is left, so that whoever comes next by weight or order needn't wait for this job's end.
+            nonlocal held
+            held = held or (self._slots.take(1) if self._slots.free > 1 else 0)
+            return held > 0
+
+        deliveries: list[Delivery] = []
+        try:
+            with trio.CancelScope(deadline=self._due_at) as self._hearing:
+                heard = await intake.wait_for_news([each.queue for each in ours], has_slot)
+                self._unlooked.update(each for each in ours if each.queue in heard.queues)
+                if heard.payload is not None:
+                    served = next(each for each in ours if each.queue == heard.queue)
+                    served.suspects = heard.suspects
+                    deliveries = served.deliver([heard.payload])
+        finally:
+            self._slots.give_back(held - len(deliveries))
+        if deliveries:
+            await self._start_one(served, deliveries)
 
     def _has_taken(self, count: int) -> bool:
         """Take so many slots, or none: some of those that are free may be promised to another shard's consumer."""

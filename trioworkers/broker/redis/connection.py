@@ -10,7 +10,7 @@ A client lives for an *epoch* (`epoch.py`): after any trouble it is given up as 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +31,7 @@ from trioworkers.tls_context import tls_context
 
 if TYPE_CHECKING:
     from trioworkers.broker.redis.listening import Listener, News
+    from trioworkers.broker.redis.tracking import Ask, Changed
 
 
 REPLY_TIMEOUT_S = 3.0
@@ -147,12 +148,14 @@ class Connection:
         """
         return await self._ask(operation, lambda epoch: epoch.block(words, timeout_s, end), shield=False)
 
-    async def until_changed(self, operation: str, keys: Sequence[bytes], ends_at: float) -> Collection[bytes]:
+    async def until_changed(self, operation: str, keys: Sequence[bytes], ends_at: float, ask: Ask) -> Changed:
         """Wait until there is any of these keys, or until a moment on Trio's clock; which there may be. Raises Unavailable, Refused or Superseded.
 
-        For connections that do nothing else: Redis goes on telling of keys that were looked at over it. Cancellation: nothing is left behind.
+        If Redis tells of one key alone, what `ask` wants is asked at once: a round of the event loop and of the caller's earlier. For connections that
+        do nothing else: Redis goes on telling of keys that were looked at over it. Cancellation: nothing is left behind; once something was asked it
+        comes too late, and the replies are returned.
         """
-        return await self._ask(operation, lambda epoch: epoch.until_changed(keys, ends_at), shield=False)
+        return await self._ask(operation, lambda epoch: epoch.until_changed(keys, ends_at, ask), shield=False)
 
     async def _ask(self, operation: str, question: Callable[[Epoch], Awaitable[T]], *, shield: bool = True) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -7,7 +7,7 @@ than the client's way through pool, retries and telemetry.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import starmap
@@ -20,6 +20,7 @@ from coredis import exceptions
 from trioworkers.broker.redis.opening import Socket
 from trioworkers.broker.redis.pace import Pace
 from trioworkers.broker.redis.scripts import Script
+from trioworkers.broker.redis.tracking import Ask, Changed, Tracking
 from trioworkers.broker.redis.translation import FOREIGN, first_leaf, why_not_open
 from trioworkers.errors import BrokerError, Unavailable
 from trioworkers.redis_url import RedisUrl
@@ -61,9 +62,8 @@ class Epoch:
         self._silence_s = silence_s
         self._pace = pace
         self._connection: Socket | None = None
-        self._is_told = False
-        self._watched: set[bytes] = set()
-        """Keys that didn't exist, of which Redis will tell."""
+        self.tracking: Tracking | None = None
+        """If it hears of keys that change."""
         self._transacts: bool | None = None
         self._is_silent: bool | None = None
         self._error: BaseException | None = None
@@ -252,31 +252,12 @@ class Epoch:
                     return
         self.retired.set()
 
-    async def until_changed(self, keys: Sequence[bytes], ends_at: float) -> Collection[bytes]:
+    async def until_changed(self, keys: Sequence[bytes], ends_at: float, ask: Ask) -> Changed:
         """See `Connection.until_changed`."""
         connection = await self.connection()
-        if not self._is_told:
-            await self._patiently(connection, connection.create_request(b"CLIENT TRACKING", b"ON"))
-            self._is_told = True
-        if news := self._news(connection.changed_meanwhile(), keys):
-            return news
-        # Redis remembers at which keys we have looked, and tells of the first change of each. What comes first is told by the reply.
-        unsure = [key for key in keys if key not in self._watched]
-        if unsure and await self._patiently(connection, connection.create_request(b"EXISTS", *unsure)):
-            return unsure
-        self._watched.update(unsure)
-        with trio.move_on_at(ends_at):
-            return self._news(await connection.changed(), keys)
-        self._watched.clear()  # who stands between may swallow what Redis tells: look at all of them now and then
-        return ()
-
-    def _news(self, changed: Collection[bytes] | None, keys: Collection[bytes]) -> Collection[bytes]:
-        """Of these keys those that changed, of which Redis will not tell again. `changed`: as `Socket.changed` returns it."""
-        if changed is None:
-            self._watched.clear()
-            return keys
-        self._watched.difference_update(changed)
-        return changed and set(keys).intersection(changed)
+        if self.tracking is None:
+            self.tracking = Tracking(connection, partial(self._patiently, connection))
+        return await self.tracking.until_changed(keys, ends_at, ask)
 
     async def live(self) -> None:
         """Keep the client open until it is retired, however its owner is cancelled. It may fall over before: its callers hear of it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -100,6 +100,17 @@ class Socket(BaseConnection):
         self._write_buffer_in.send_nowait(
             [(b"CLIENT REPLY", (b"OFF",)), *((name, (*words,)) for name, words in commands)]
         )
+
+    def when_told(self, told: Callable[[Sequence[bytes] | None], None]) -> None:
+        """Call `told` with keys that changed, as `changed` returns them, as soon as that is read; it must not raise. To be called once."""
+        buffer = self._push_message_buffer_in
+        pass_on = buffer.send_nowait
+
+        def send_nowait(item: list[Any]) -> None:
+            told(_keys_in(item))
+            pass_on(item)
+
+        buffer.send_nowait = send_nowait  # type: ignore[method-assign]
 
     async def changed(self) -> Sequence[bytes] | None:
         """Wait until Redis tells of keys that changed, and of which; None: of all, or it told something else. Raises Unavailable."""
