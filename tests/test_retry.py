@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from trioworkers import Bury as BuryError
-from trioworkers import CallFailed, FanOutError, RetryAfter
+from trioworkers import CallFailed, FanOutError, RateLimited, RetryAfter
 from trioworkers import Discard as DiscardError
 from trioworkers.errors import BadArguments, UnknownClass
 from trioworkers.outcome import Bury, Discard, Retry, Snooze
@@ -187,6 +187,23 @@ def test_job_is_put_off_for_no_longer_than_it_may_be_retried(fields: dict[str, o
     assert isinstance(outcome, kind)
     if isinstance(outcome, Retry | Bury):
         assert "tw_snoozed" not in after(outcome)
+
+
+@pytest.mark.parametrize(
+    ("fields", "delay_s"),
+    [
+        ({"retry_for": 60}, 60.0),
+        ({"retry_for": 60, "failed_at": NOW - 50}, 10.0),
+        ({"retry_for": 60, "tw_snoozed": NOW - 59.5}, 1.0),
+        ({"retry_for": 9_000}, 3600.0),
+    ],
+)
+def test_job_that_is_put_off_comes_back_before_it_may_not_be_retried_any_more(
+    fields: dict[str, object], delay_s: float
+):
+    outcome = fail(RateLimited(3600), **{"retry": True, **fields})
+    assert isinstance(outcome, Snooze)
+    assert outcome.delay_s == pytest.approx(delay_s)
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -float("inf"), 10**400, "5", None, True])

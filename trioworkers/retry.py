@@ -92,13 +92,16 @@ def snooze(
 ) -> Snooze | None:
     """Put a job off for `delay_s` seconds, no attempt counted; None if it was put off for as long as it may be.
 
-    That is a day since it was first put off, which travels in its payload, its `retry_for` since then or since it first failed, and
-    until its deadline.
+    That is a day since it was first put off, which travels in its payload, and its `retry_for` since then or since it first failed: it comes back by then. One whose
+    deadline would pass meanwhile isn't put off.
     """
     if job.snoozed_at_s is not None and now_s - job.snoozed_at_s >= LONGEST_SNOOZE_S:
         return None
-    if job.retry_for is not None and now_s - _in_trouble_since(job, now_s) >= job.retry_for:
-        return None
+    if job.retry_for is not None:
+        left_s = _in_trouble_since(job, now_s) + job.retry_for - now_s
+        if left_s <= 0.0:
+            return None
+        delay_s = min(delay_s, left_s)
     delay_s = max(delay_s, 1.0)
     if job.deadline is not None and now_s + delay_s >= job.deadline.timestamp():
         return None

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import trio
 
-from trioworkers import App, Bury, ConfigurationError, Context, Discard, Http, Job, JobFailed, JobGone
+from trioworkers import App, Bury, ConfigurationError, Context, Discard, FleetLimit, Http, Job, JobFailed, JobGone
 from trioworkers.broker.fake_store import EPOCH_S
 from trioworkers.http import open_client
 from trioworkers.http.time_left import telling_until
@@ -102,6 +102,36 @@ async def test_job_whose_deadline_passed_while_it_waited_is_not_begun(autojump_c
         await test.drain(retries=True)
         assert began == [1]
         assert len(test.dead) == 1
+
+
+async def test_job_that_waits_for_a_permit_in_vain_is_dead_when_its_deadline_passes(autojump_clock: Any):
+    began: list[int] = []
+    app = App()
+
+    @app.handler("q", "A", limit=FleetLimit("crm", concurrency=1))
+    async def handler(number: int) -> None:
+        began.append(number)
+        await trio.sleep(10_000)
+
+    async with run(app) as test:
+        await test.enqueue(Job("q", "A", [1]), Job("q", "A", [2], deadline=in_s(5)), Job("q", "A", [3], expires_in=5))
+        await trio.sleep(30)
+        assert [job.args for job in test.dead] == [(2,)]
+        assert test.dead[0].extra["error_class"] == "trioworkers.DeadlinePassed"
+        await test.drain(retries=True)
+    assert began == [1]
+
+
+@pytest.mark.parametrize("option", ["deadline", "expires_in"])
+async def test_job_of_a_paused_class_comes_back_when_its_time_is_over(autojump_clock: Any, option: str):
+    async def handler() -> None:
+        raise NotImplementedError("it is paused")
+
+    async with run(app_with(handler)) as test:
+        test._runner.paused_classes = frozenset({"A"})
+        await test.enqueue(Job("q", "A", **{option: in_s(20) if option == "deadline" else 20}))
+        await trio.sleep(30)  # what is held looks again after five minutes
+        assert (len(test.scheduled), len(test.dead)) == (0, int(option == "deadline"))
 
 
 async def test_failure_whose_retry_would_come_too_late_is_final_and_keeps_its_own_error(autojump_clock: Any):

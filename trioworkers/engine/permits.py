@@ -7,6 +7,7 @@ queue that has only such has no `Permits`.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -49,7 +50,7 @@ STARTS = Verdict(starts=True)
 
 
 def read_before_start(delivery: Delivery, broker: Broker) -> Job | None:
-    """The job, if it may need anything before it starts: what can't be read, or has expired, its runner will see to. Read once for all who ask."""
+    """The job, if it may need anything before it starts: what can't be read, has expired, or has passed its deadline, its runner will see to. Read once for all who ask."""
     if len(delivery.payload) > broker.guard.huge_bytes:
         return None
     if delivery.job is None:
@@ -57,8 +58,15 @@ def read_before_start(delivery: Delivery, broker: Broker) -> Job | None:
             delivery.job = broker.dialect.decode(delivery.payload, delivery.queue)
         except BadPayload:
             return None
-    expires_s = delivery.job.expires_at_s
-    return None if expires_s is not None and expires_s <= broker.clock.now_s() else delivery.job
+    over_s = _over_at_s(delivery.job)
+    return None if over_s is not None and over_s <= broker.clock.now_s() else delivery.job
+
+
+def _over_at_s(job: Job) -> float | None:
+    """When it expires, or must have ended, in epoch seconds: what comes first."""
+    if job.deadline is None:
+        return job.expires_at_s
+    return min(job.deadline.timestamp(), math.inf if job.expires_at_s is None else job.expires_at_s)
 
 
 class Permits:
@@ -109,9 +117,10 @@ class Permits:
         names = tuple(each.name_for(job) for each in limits)
         permit = Permit(f"{self._member} {self._number}-{index}", names, job.jid, self._record)
         delivery.held = Held(job.jid, permit)
-        payload, expires_s = delivery.payload, job.expires_at_s
-        on_expiry = () if expires_s is None else on_exit(payload, "expired")
-        return Candidate(payload, permit.member, job.jid, names, expires_s, on_expiry)
+        payload, over_s = delivery.payload, _over_at_s(job)
+        goes_back = over_s != job.expires_at_s  # who passes a deadline is dead, which takes more than forgetting
+        on_expiry = () if over_s is None or goes_back else on_exit(payload, "expired")
+        return Candidate(payload, permit.member, job.jid, names, over_s, on_expiry, goes_back)
 
     def _verdict(self, delivery: Delivery, candidate: Candidate, answer: int | str) -> Verdict:
         if answer == START:

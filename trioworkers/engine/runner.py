@@ -162,7 +162,8 @@ class Runner(Concludes):
         if (
             job.job_class in self.paused_classes
         ):  # by people, who will resume it: that is no trying, which `retry_for` would bound
-            return hold(delivery.payload, delivery.queue)
+            expires_s = math.inf if job.expires_at_s is None else job.expires_at_s - now_s
+            return hold(delivery.payload, delivery.queue, min(expires_s, math.inf if left_s is None else left_s))
         if self._handlers.unknown_on(job.queue) == "leave":
             return self.skipped.skip(job, delivery.payload, now_s, self._most_bytes)
         return None
@@ -271,10 +272,10 @@ def _says_more(job: Job) -> bool:
     return job.recorded is not None and bool(job.recorded.beside)
 
 
-def hold(payload: bytes, queue: str) -> Snooze:
+def hold(payload: bytes, queue: str, left_s: float = math.inf) -> Snooze:
     """Where a job of a paused class waits: in the schedule set, marked, so that who resumes the class finds it.
 
-    It comes back by itself after some minutes to look whether it may run: seldom enough for a hundred thousand of them.
+    It comes back by itself after some minutes to look whether it may run: seldom enough for a hundred thousand of them. After `left_s` nobody wants it, or it must have ended.
     """
-    delay_s = HELD_S * random.uniform(1.0, 1.5)
+    delay_s = min(HELD_S * random.uniform(1.0, 1.5), max(left_s, 0.0))
     return Snooze(amend(addressed(payload, queue, new_jid()), {HELD_FIELD: True}), delay_s)

@@ -165,7 +165,7 @@ KEYS = (
         *("admission", "the step that wakes, moves or expires the job"),
     ),
     Key(
-        *("tw:expiring", "sorted set", "The parked jobs that expire, ordered by when they do."),
+        *("tw:expiring", "sorted set", "The parked jobs that expire or have a deadline, ordered by when that is."),
         *("admission", "the step that wakes, moves or expires the job"),
     ),
     Key(

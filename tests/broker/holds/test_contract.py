@@ -140,3 +140,12 @@ async def test_upkeep_forgets_parked_jobs_whose_time_is_over(bench: Bench):
     ended = await bench.broker.ended("over")
     assert ended is not None
     assert ended.how == "expired"
+
+
+async def test_upkeep_sends_parked_jobs_back_whose_deadline_has_come(bench: Bench):
+    p = await bench.fetched("a", "b", "late", "later")
+    assert await bench.admit(p[:2]) == [START, START]
+    assert await bench.admit(p[2:3], expires_s=1.0, goes_back=True) == [PARKED]
+    assert await bench.admit(p[3:], expires_s=4e9, goes_back=True) == [PARKED]
+    await bench.broker.tend(Round({"crm": LimitSpec(2)}))
+    assert await bench.next_in_turn() == ["late"]

@@ -392,6 +392,22 @@ async def test_when_a_parked_job_expires_is_known_again_when_somebody_deleted_th
     assert await fleet.waiting() == 0
 
 
+async def test_parked_job_whose_deadline_has_come_stays_as_long_as_its_queue_is_none(fleet: Fleet):
+    await fleet.fetched("w1", b"a", b"b", b"late")
+    await fleet.tend(declared=fleet.declared)
+    await fleet.admit("w1", b"a", b"b")
+    await fleet.connection.call("t", lambda c: c.set(KEYS.queue("q"), "no queue"))
+    await fleet.admit("w1", b"late", expires_s=1.0, goes_back=True)
+    await fleet.tend()
+    assert await fleet.parked() == [b"late"]
+    await fleet.connection.call("t", lambda c: c.delete([KEYS.queue("q")]))
+    [moment] = await fleet.connection.call("t", lambda c: c.zrange(f"{KEYS.own}expiring", 0, -1))
+    await fleet.connection.call("t", lambda c: c.zadd(f"{KEYS.own}expiring", {moment: 1.0}))
+    await fleet.tend()
+    assert (await fleet.parked(), await fleet.queue()) == ([], [b"late"])
+    assert await fleet.waiting() == 0
+
+
 async def test_without_the_numbers_of_a_limit_nobody_is_woken_until_they_are_declared_again(fleet: Fleet):
     await fleet.fetched("w1", b"a", b"b", b"c", b"d")
     await fleet.tend(declared=fleet.declared)

@@ -2,7 +2,7 @@
 -- admission        its number, one more than the last
 -- declared_limits  {{LIMIT, as our code has it: see limits.lua}, …}
 -- push             LPUSH or RPUSH, to the end that is fetched
--- candidates       {{member, jid, {limit, …}, expires or false, effects of expiry}, …}
+-- candidates       {{member, jid, {limit, …}, when its time is over or false, effects of that, 1 if it goes back to its queue then}, …}
 -- result  msgpack {1 start | 0 parked | -1 not ours any more | an error, …}; error SUPERSEDED, UNLEASED if the lease is gone, LATE if
 --         this was sent before the last one
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
@@ -76,7 +76,7 @@ for k = #parked, 1, -1 do
 end
 for _, p in ipairs(parked) do
   local payload, e = ARGV[before_payloads + p[1]], p[2]
-  local moment = note_waiting(own, p[3], {e[2], queue, queue_key, push, e[3], e[4], e[5]}, p[4])
+  local moment = note_waiting(own, p[3], {e[2], queue, queue_key, push, e[3], e[4], e[5], e[6]}, p[4])
   while redis.call('ZADD', own .. 'parked', 'NX', moment, payload) == 0 do payload = payload .. blanks() end
 end
 for _, l in pairs(states) do -- Redis has forgotten it: until the next beat tells it again, ours counts

@@ -32,7 +32,7 @@ class Parked:
     since_s: float = 0.0
 
     def is_over(self, now_s: float) -> bool:
-        """Whether it has expired."""
+        """Whether its time is over."""
         return self.candidate.expires_s is not None and self.candidate.expires_s <= now_s
 
 
@@ -272,7 +272,11 @@ class FakeLimits:
         return True
 
     def _expire(self, each: Parked) -> None:
-        if each.payload is not None and self.place.remove(each.payload):
+        if each.payload is None or not self.place.remove(each.payload):
+            return
+        if each.candidate.goes_back:
+            self.put_back(each.queue, each.payload)
+        else:
             self.expired(each.candidate.on_expiry)
 
     # ── departures ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -40,7 +40,10 @@ Declared = Mapping[str, LimitSpec]
 
 @attrs.frozen
 class Candidate:
-    """A fetched job that needs permits of `limits`. `member`: unique for this attempt. `expires_s`: epoch seconds; `on_expiry`: if it never starts."""
+    """A fetched job that needs permits of `limits`. `member`: unique for this attempt. `expires_s`: epoch seconds; `on_expiry`: if it never starts.
+
+    `goes_back`: at that time it is not forgotten, but goes back to its queue, for a worker to end it.
+    """
 
     payload: bytes
     member: str
@@ -48,6 +51,7 @@ class Candidate:
     limits: tuple[str, ...]
     expires_s: float | None = None
     on_expiry: tuple[Effect, ...] = ()
+    goes_back: bool = False
 
 
 @attrs.frozen
@@ -72,7 +76,7 @@ async def admit(
 
     May be repeated with the same number and batch after a lost reply.
     """
-    entries = [(c.member, c.jid, c.limits, c.expires_s or False, c.on_expiry) for c in batch]
+    entries = [(c.member, c.jid, c.limits, c.expires_s or False, c.on_expiry, int(c.goes_back)) for c in batch]
     args: list[Any] = [number, at.lease, at.own, pack(_stored(declared)), at.queue, at.queue_key, at.put_back_with]
     args += [pack(entries), *(c.payload for c in batch)]
     reply = await connection.run(ADMIT, [at.lease_key, at.in_progress, at.holds, at.last_admission], args)

@@ -11,10 +11,10 @@
 --   patient:NAME   msgpack {moment, jid, until when it keeps one of the limit's permits though it waits for another limit's}; goes by expiry, and until then nobody
 --                  else does so
 --   waiting:NAME   sorted set: by when they came who waits there: moment, as text, which is also the key of
---   parked_jobs    hash: moment → msgpack {jid, queue, its key, how to push to the end that is fetched, {name, …}, expires or false, effects
---                  of that, holds and member of an attempt that waits within its slot}
+--   parked_jobs    hash: moment → msgpack {jid, queue, its key, how to push to the end that is fetched, {name, …}, when its time is over or
+--                  false, effects of that, 1 if it goes back to its queue then; or holds and member of an attempt that waits within its slot}
 --   parked         sorted set: the payloads of all limits by the same moments
---   expiring       sorted set: moment → when that job expires
+--   expiring       sorted set: moment → when that job's time is over
 --   waits          sorted set: NAME at which somebody waits → when it is to be looked at, if nobody lets a permit go before
 --   passed, passed:QUEUE  set of paused queues; sorted set: who would be next but for the pause
 --   holds:PROCESS QUEUE   hash beside an in-progress list: member → msgpack {jid, {name, …}, 1 if within a slot}
@@ -231,13 +231,22 @@ end
 local apply -- effects.lua defines it: what has expired lets go what it holds
 local touch_named -- unique.lua defines it: what moves notes that with its lock
 
--- Those whose time is over are forgotten though no permit comes to them.
+-- Those whose time is over are forgotten though no permit comes to them; or, if they have to end by then, go to their queue, for a worker to say so.
 local function expire(own, moment)
   local job, payload = job_at(own, moment), payload_at(own, moment)
+  local goes_back = job and not job[9] and job[8] == 1
+  if goes_back and not pcall(redis.call, 'LLEN', job[3]) then -- what lies there is no queue: as long as that is so, it stays
+    return redis.call('ZADD', own .. 'expiring', now() + LOOK_AGAIN_S, moment)
+  end
   forget_waiting(own, moment, job)
   redis.call('ZREM', own .. 'expiring', moment)
   for _, name in ipairs(job and job[5] or {}) do wait_no_more(limit_of(own, name), moment) end
-  if job and payload and redis.call('ZREM', own .. 'parked', payload) == 1 then pcall(apply, own, job[7]) end
+  if not job or not payload or redis.call('ZREM', own .. 'parked', payload) == 0 then return end
+  if goes_back then
+    redis.call(job[4], job[3], payload)
+    return touch_named(own, {payload})
+  end
+  pcall(apply, own, job[7])
 end
 
 -- The first of its limits that has nothing for it just now. One that is among the waiting of another is looked at again there.
