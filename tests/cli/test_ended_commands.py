@@ -154,3 +154,29 @@ async def test_job_that_tells_nothing_is_watched_until_it_is_over(server: Server
         server.command("DEL", "queue:q")
     # It may have been gone before the first look through all places.
     assert "is over" in found[0].stdout or "no job quiet" in str(found[0].exception)
+
+
+async def test_job_that_is_dead_and_tells_nothing_is_watched_no_longer(
+    server: Server, ask: Ask, looks: list[Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ended_jobs, "FIRST_PAUSE_S", 0.02)
+    dead = {"class": "A", "args": [], "jid": "quiet", "queue": "q", "error_class": "X", "error_message": "no\nway"}
+    server.command("ZADD", "dead", 5, json.dumps(dead))
+    with trio.fail_after(60):
+        watched = await ask("watch", "quiet")
+    assert isinstance(watched.exception, JobFailed)
+    assert "job quiet is dead: X: no" in str(watched.exception)
+    server.command("ZADD", "retry", 5, json.dumps(dead))  # whose copy was tried again: that one has not ended
+    async with trio.open_nursery() as nursery:
+        found: list[Any] = []
+
+        async def watch() -> None:
+            found.append(await ask("watch", "quiet"))
+
+        nursery.start_soon(watch)
+        seen = len(looks)
+        while len(looks) < seen + 5:
+            await trio.sleep(0.02)
+        assert found == []
+        server.command("DEL", "retry")
+    assert isinstance(found[0].exception, JobFailed)

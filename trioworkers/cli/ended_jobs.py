@@ -97,7 +97,7 @@ class Watch:
             if how:
                 return self._end(how, ended)
             if trio.current_time() >= look_for_it_at:
-                missing = 0 if await self._is_somewhere() else missing + 1
+                missing = 0 if await self._is_waiting_somewhere() else missing + 1
                 pause_s = FIRST_PAUSE_S if missing else min(2 * pause_s, LAST_PAUSE_S)
                 look_for_it_at = trio.current_time() + pause_s
             if missing == 3:  # it may be on its way from one place to the next
@@ -113,8 +113,13 @@ class Watch:
             raise found.missing()
         self._jid = found.jid
 
-    async def _is_somewhere(self) -> bool:
-        return bool([entry async for entry in self._session.inspector.find(self._jid, whole=True)])
+    async def _is_waiting_somewhere(self) -> bool:
+        """False if it is nowhere. Raises JobFailed if it is dead: of most dead jobs nothing else tells that they have ended."""
+        found = [entry async for entry in self._session.inspector.find(self._jid, whole=True)]
+        if found and all(entry.place == "dead" for entry in found):
+            self._break()
+            raise JobFailed(self._jid, found[0].error_class, found[0].error_message)
+        return bool(found)
 
     def _show(self, told: Reported | None, how: str) -> None:
         if self._as_json:
