@@ -32,7 +32,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _STOPPING = {"SIGTERM", "TERM", "15", "SIGINT", "INT", "2"}
 _SHELL = re.compile(r"""\b(?:ba|da)?sh["',\s]{1,40}-[a-z]{0,5}c["',|>\s-]{1,80}([^\n]*)""")
 _PROBE = re.compile(
-    r"(?:(\w{1,40})Probe:\s{0,80}\{?\s{0,80})?httpGet:\s{0,80}\{?\s{0,80}(?:port:\s*[\"']?([\w-]+)[\"']?[,\s]{0,80})?"
+    r"(?:\b(\w{1,40})Probe:\s{0,80}\{?\s{0,80})?httpGet:\s{0,80}\{?\s{0,80}(?:port:\s*[\"']?([\w-]+)[\"']?[,\s]{0,80})?"
     r"path:\s*[\"']?/(live|ready|drained)\b[\"']?(?:[,\s]{0,80}port:\s*[\"']?([\w-]+))?"
 )
 """Those that ask for our paths: which, and at which port; others are another container's."""
