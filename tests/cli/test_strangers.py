@@ -79,3 +79,11 @@ def test_nothing_evil_passes(evil: str, words: list[str], as_json: bool):
         assert not NEVER & set(text), text
         assert not any(line.startswith("forged") for line in text.splitlines()), text
     assert "Traceback" not in done.stderr
+
+
+def test_exported_lines_are_of_plain_characters_and_mean_what_they_meant(evil: str):
+    command = [sys.executable, "-m", "trioworkers", "export", "dead", "--redis", evil]
+    written = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    assert not NEVER & {*written}
+    job = json.loads(json.loads(written)["payload"])
+    assert job["jid"] == f"dead{EVIL}"

@@ -244,6 +244,8 @@ EVIL = "x\n2030-01-01T00:00:00.000Z pid=1 INFO start class=forged\x9b31m\u202e\u
 
 SPEAKS = """
 import json
+import threading
+import warnings
 import trio
 from trioworkers import App, Context
 app = App()
@@ -258,6 +260,21 @@ async def speak(ctx: Context) -> None:
 @app.handler("q", "Fail")
 async def fail(ctx: Context) -> None:
     raise ValueError(EVIL)
+
+def in_a_thread():
+    raise ValueError(EVIL)
+
+class Destroyed:
+    def __del__(self):
+        raise ValueError(EVIL)
+
+@app.handler("q", "HavePythonSpeak")
+async def have_python_speak(ctx: Context) -> None:
+    warnings.warn(EVIL)
+    thread = threading.Thread(target=in_a_thread, name=EVIL)
+    thread.start()
+    thread.join()
+    Destroyed()
 """
 
 
@@ -268,12 +285,14 @@ def test_nobody_forges_a_line(
     (tmp_path / "speaks.py").write_text(SPEAKS.replace("EVIL_JSON", repr(json.dumps(EVIL))))
     worker = run_worker(server.url, "speaks.py", "--log-format", log_format, "--shutdown-timeout", "1").wait_started()
     whole = EVIL.encode("utf-8", "replace").decode()
-    for job_class in (whole, f"unknown {whole}", "Fail"):
+    for job_class in (whole, f"unknown {whole}", "Fail", "HavePythonSpeak"):
         jobs.push(1, job_class)
     jobs.server.command("LPUSH", "queue:q", json.dumps({"class": whole, "args": [], "jid": whole, "queue": "q"}))
     wait_for(lambda: server.command("ZCARD", "retry") == 2 and jobs.in_progress() == 2, "two fail, two run")
     worker.signal(signal.SIGTTIN)
     wait_for(lambda: "running jobs" in worker.text, "it tells")
+    said = ("UserWarning", "an exception ended", "Exception ignored in")
+    wait_for(lambda: all(words in worker.text for words in said), "Python has spoken")
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
     text = worker.text

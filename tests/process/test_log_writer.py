@@ -48,6 +48,21 @@ def test_lines_come_in_order(pipe: tuple[int, LogWriter]):
     assert read_all(reader, b"line 999\n").decode().split("\n") == [*(f"line {number}" for number in range(1000)), ""]
 
 
+def test_destructor_may_log_wherever_python_looks_for_garbage(pipe: tuple[int, LogWriter]):
+    reader, writer = pipe
+
+    def log_in_the_middle_of_it() -> None:
+        with writer._lock:
+            writer.emit(record("from a destructor"))
+        writer.emit(record("after it"))
+
+    thread = threading.Thread(target=log_in_the_middle_of_it, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert read_all(reader, b"after it\n") == b"from a destructor\nafter it\n"
+
+
 def test_what_nobody_reads_is_dropped_and_counted(pipe: tuple[int, LogWriter]):
     reader, writer = pipe
     count = 3 * log_writer.ROOM_BYTES // len(LINE)

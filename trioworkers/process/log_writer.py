@@ -48,7 +48,8 @@ class LogWriter(LineWriter):
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
-        self._lock = threading.Lock()
+        # Taken again by whom it is held by: a destructor may log, and Python looks for garbage wherever something is made.
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._idle = True
         self._thread: threading.Thread | None = None
@@ -100,7 +101,7 @@ class LogWriter(LineWriter):
                 return
             self._lines.append(line)
             self._size += len(line)
-            if len(self._lines) == 1 or self._thread is None:  # else the thread knows that something waits
+            if self._idle:  # else the thread knows that something waits
                 self._wake()
 
     def _wake(self) -> None:
@@ -137,9 +138,9 @@ class LogWriter(LineWriter):
                     self._changed.notify_all()
                     self._changed.wait()
                 self._idle = False
-                blocks, dropped = _in_pieces(self._lines) if self._shared else [b"".join(self._lines)], self._dropped
-                self._lines.clear()
-                self._size = self._dropped = 0
+                lines, self._lines = self._lines, deque()
+                dropped, self._dropped, self._size = self._dropped, 0, 0
+            blocks = _in_pieces(lines) if self._shared else [b"".join(lines)]
             for block in blocks:
                 self._write(block)
             if dropped:

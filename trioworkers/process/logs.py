@@ -21,6 +21,7 @@ from trioworkers.log_records import OF_ALL, Said
 from trioworkers.loggers import NAMES
 from trioworkers.printable import as_text, json_line, on_lines, on_one_line
 from trioworkers.process.log_writer import LogWriter
+from trioworkers.process.python_says import log_what_python_says
 from trioworkers.tracebacks import format_error
 
 Format = Literal["text", "logfmt", "json"]
@@ -150,6 +151,8 @@ def configure_logging(log_format: Format, level: str, stream: TextIO | None = No
     atexit.register(handler.flush)  # logging does so, too, unless `dictConfig` has made it forget its handlers
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("trioworkers").setLevel(level.upper())  # a program may set the root's level for itself
+    if stream is not None and stream is sys.stderr:
+        log_what_python_says()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request is no help at thousands a second
     # It logs each failed try with its traceback; of an outage, our two lines are enough.
     logging.getLogger("coredis").setLevel(logging.CRITICAL)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from trioworkers.errors import BadPayload
+from trioworkers.printable import json_line
 from trioworkers.wire import numbers
 from trioworkers.wire.decode import destination, raw_fields
 from trioworkers.wire.encode import amend, spelled_value
@@ -39,7 +40,7 @@ def retried(payload: bytes, now_s: float, *, queue: str | None = None) -> tuple[
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """One line of an export. A payload is kept to the byte: as text, or in base64 where it is no UTF-8."""
+    """One line of an export, of plain characters. A payload is kept to the byte: as text, or in base64 where it is no UTF-8."""
     line: dict[str, Any] = {"in": entry.place}
     if place(entry.place).kind == "queue":
         line["queue"] = entry.list_queue
@@ -50,7 +51,7 @@ def encode_entry(entry: Entry) -> bytes:
         line["payload"] = entry.payload.decode()
     except UnicodeDecodeError:
         line["payload_base64"] = base64.b64encode(entry.payload).decode()
-    return msgspec.json.encode(line)
+    return json_line(line).encode()
 
 
 class _Line(msgspec.Struct, rename={"place": "in"}):
