@@ -21,7 +21,7 @@ from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine.consumer import STARTS_PER_ROUND
 from trioworkers.engine.delivery import Delivery, State
 from trioworkers.engine.lanes import Lanes
-from trioworkers.engine.runner import Runner
+from trioworkers.engine.runner import Attempt, Runner
 from trioworkers.engine.settler import Settler
 from trioworkers.outcome import ACKNOWLEDGE, Outcome
 from trioworkers.size_guard import SizeGuard
@@ -115,7 +115,7 @@ async def main() -> None:
         "context": best_us(lambda: Context(job, deadline, None, print, None)),  # type: ignore[arg-type]
         "scope with its timeout": best_us(scope),
         "bind, middleware, handler": best_us(
-            lambda: to_its_end(runner._call(handler, Context(job, deadline, None, print)))
+            lambda: to_its_end(runner._call(Attempt(handler, Context(job, deadline, None, print))))
         ),  # type: ignore[arg-type]
     }
     whole = best_us(attempt)

@@ -83,17 +83,20 @@ class Lanes:
                 BrokerError
             ):  # Redis won't have us any more: whoever asks next stops the worker; this goes back as it came
                 pass
-            except Exception as error:
-                logger.exception(
-                    "job %s (%s) met a bug of trioworkers, and goes to dead", delivery.jid, delivery.job_class
-                )
-                outcome = Bury(delivery.payload, failure=Failure(*summary(error)))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others in this lane go on
+                outcome = _buried(delivery, error)
             finally:
                 delivery.task = None  # what runs in it from now on is not this one's
                 self._submit(delivery, delivery.when_stopped() if outcome is None else outcome)
             # Neither are its values for the next one's eyes, nor can a task go on in which a nursery was left open.
             if _values(copy_context()) != self._values or task.child_nurseries:
                 break
+
+
+def _buried(delivery: Delivery, error: Exception) -> Bury:
+    text = "job %s (%s) met a bug of trioworkers, and goes to dead"
+    logger.error(text, delivery.jid, delivery.job_class, exc_info=error)
+    return Bury(delivery.payload, failure=Failure(*summary(error)))
 
 
 def _values(context: Context) -> list[int]:

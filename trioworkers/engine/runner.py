@@ -65,6 +65,23 @@ class Handlers(Protocol):
         """What becomes of jobs on a queue whose class has no handler."""
 
 
+class Attempt:
+    """What an attempt needs; called, it starts the handler: what the innermost middleware awaits.
+
+    A `partial` for that, and a pair of the two, would be 270 bytes more for each job that runs.
+    """
+
+    __slots__ = ("ctx", "handler")
+
+    def __init__(self, handler: AnyHandler | None, ctx: Context) -> None:
+        self.handler = handler
+        self.ctx = ctx
+
+    def __call__(self) -> Awaitable[Any]:
+        """Call the handler."""
+        return self.handler.start(self.ctx.job, self.ctx)  # type: ignore[union-attr] # without a handler nobody calls it
+
+
 class Runner(Concludes):
     """Runs deliveries of one worker. `now_s` tells Redis's time in epoch seconds. `is_stopping`: whether the worker was told to stop."""
 
@@ -95,23 +112,40 @@ class Runner(Concludes):
         self.report: Callable[[Delivery], None] = _ignore
 
     async def run(self, delivery: Delivery, open_progress: OpenProgress) -> Outcome:
-        """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue. `open_progress`: of `progress_saved_by`."""
+        """One attempt. Always returns an outcome; a cancellation of the delivery's scope is one: requeue. `open_progress`: of `progress_saved_by`.
+
+        Whatever a handler raises is its job's failure, be it a panic in a Rust extension or GeneratorExit; see `containment`. All of it is
+        one coroutine, and what it keeps while its job waits is as little as it can be: ten thousand jobs wait here.
+        """
+        attempt = self._prepared(delivery, open_progress)
+        if not isinstance(attempt, Attempt):
+            return attempt
+        ctx = attempt.ctx
+        if ctx.job.deadline is not None and ctx.deadline <= trio.current_time():
+            return await self._ended(delivery, attempt, Failed(wanted.too_late(ctx.job, ran=False)))
+        joblog.log_start(ctx.job)
+        end: End | None = None
+        waited_at = ""
         try:
-            prepared = self._prepare(delivery, open_progress)
-        except Exception as error:  # noqa: BLE001 - a hole in how we read strangers' bytes is one job's trouble
-            return _unreadable(delivery, error)
-        if not isinstance(prepared, tuple):
-            return prepared
-        handler, ctx = prepared
-        end = await self._attempt(delivery, handler, ctx)
-        if delivery.checkpoints is not None:
-            await close_sources(ctx._progress)  # noqa: SLF001 - the handler's side has no business with it
-        if delivery.cancellation is not None and not isinstance(end, Succeeded):
-            end = STOPPED  # when it is cancelled, what else goes wrong is only clean-up going wrong
-        outcome = self.conclude(delivery, handler, ctx, end)
-        if isinstance(end, Failed) and self.hooks:
-            await self.hooks.tell(delivery, ctx, own_part(end.error), outcome)
-        return outcome
+            with delivery.start(ctx.deadline):
+                try:
+                    if ctx.job.extra:
+                        self._foreign.check(ctx.job, self._now_s())
+                    end = self._returned(delivery, ctx, await self._call(attempt))
+                except BaseException as error:
+                    if comes_from_outside(error, delivery):
+                        if delivery.cancellation is None:  # where each of ten thousand stopped jobs waited is no news
+                            waited_at = last_place(error)
+                        raise
+                    end = Failed(error)
+        except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
+            end = Failed(error)
+        if end is None:  # only a cancellation comes here, and by way of the `raise` above
+            end = STOPPED if delivery.cancellation is not None else Failed(self._too_slow(attempt, waited_at))
+        try:
+            return await self._ended(delivery, attempt, end)
+        finally:
+            del end  # a failure's traceback holds this frame: if that held the failure, only Python's collector would free them
 
     def progress_saved_by(self, save: Callable[[Delivery], trio.Event]) -> OpenProgress:
         """What opens the progress of a job that asks for it. `save`: makes what `delivery.checkpoints` has to say durable at once.
@@ -133,7 +167,13 @@ class Runner(Concludes):
 
     # ── prepare ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _prepare(self, delivery: Delivery, open_progress: OpenProgress) -> tuple[AnyHandler | None, Context] | Outcome:
+    def _prepared(self, delivery: Delivery, open_progress: OpenProgress) -> Attempt | Outcome:
+        try:
+            return self._prepare(delivery, open_progress)
+        except Exception as error:  # noqa: BLE001 - a hole in how we read strangers' bytes is one job's trouble
+            return _unreadable(delivery, error)
+
+    def _prepare(self, delivery: Delivery, open_progress: OpenProgress) -> Attempt | Outcome:
         """What an attempt needs; or the outcome of what isn't attempted. Raises BadPayload, and whatever we have not thought of."""
         delivery.job = job = self._decode(delivery, self._dialects.get(delivery.queue, SIDEKIQ))
         handler = self._handlers.find(job.queue, job.job_class)
@@ -151,7 +191,7 @@ class Runner(Concludes):
                 joblog.log_expired(job)
                 return Expire()
             deadline = wanted.time_of(job, timeout_s, now_s)
-        return handler, Context(job, deadline, self._resources, open_progress, delivery)
+        return Attempt(handler, Context(job, deadline, self._resources, open_progress, delivery))
 
     def _put_off(self, job: Job, handler: AnyHandler | None, delivery: Delivery) -> Snooze | None:
         """For a job that can't run here and now, for no fault of its own: later. None for one that isn't wanted any more, or whose time is over."""
@@ -183,43 +223,37 @@ class Runner(Concludes):
 
     # ── attempt ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _attempt(self, delivery: Delivery, handler: AnyHandler | None, ctx: Context) -> End:
-        """Whatever a handler raises is its job's failure, be it a panic in a Rust extension or GeneratorExit; see `containment`."""
-        if ctx.job.deadline is not None and ctx.deadline <= trio.current_time():
-            return Failed(wanted.too_late(ctx.job, ran=False))
-        joblog.log_start(ctx.job)
-        waited_at = ""
-        try:
-            with delivery.start(ctx.deadline):
-                try:
-                    if ctx.job.extra:
-                        self._foreign.check(ctx.job, self._now_s())
-                    value = await self._call(handler, ctx)
-                    if ctx._sends:  # noqa: SLF001 - the handler's side has no business with it
-                        self._check_sends(ctx)
-                    if delivery.held is not None and delivery.held.wants_value:
-                        return Succeeded(encode_result(value))
-                except BaseException as error:
-                    if comes_from_outside(error, delivery):
-                        if delivery.cancellation is None:  # where each of ten thousand stopped jobs waited is no news
-                            waited_at = last_place(error)
-                        raise
-                    return Failed(error)  # straight from here: a variable would tie it to its own traceback
-                return SUCCEEDED
-        except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
-            return Failed(error)
-        # Only a cancellation comes here, and by way of the `raise` above.
-        return STOPPED if delivery.cancellation is not None else Failed(self._too_slow(handler, ctx, waited_at))
+    def _returned(self, delivery: Delivery, ctx: Context, value: object) -> Succeeded:
+        """The handler returned `value`. Raises what is wrong with that, or with what the job enqueued."""
+        if ctx._sends:  # noqa: SLF001 - the handler's side has no business with it
+            self._check_sends(ctx)
+        if delivery.held is not None and delivery.held.wants_value:
+            return Succeeded(encode_result(value))
+        return SUCCEEDED
 
-    def _too_slow(self, handler: AnyHandler | None, ctx: Context, waited_at: str) -> Exception:
+    async def _ended(self, delivery: Delivery, attempt: Attempt, end: End) -> Outcome:
+        """The outcome of what ended so, when everything is closed and everybody told."""
+        ctx = attempt.ctx
+        if delivery.checkpoints is not None:
+            await close_sources(ctx._progress)  # noqa: SLF001 - the handler's side has no business with it
+        if delivery.cancellation is not None and not isinstance(end, Succeeded):
+            end = STOPPED  # when it is cancelled, what else goes wrong is only clean-up going wrong
+        outcome = self.conclude(delivery, attempt.handler, ctx, end)
+        if isinstance(end, Failed) and self.hooks:
+            await self.hooks.tell(delivery, ctx, own_part(end.error), outcome)
+        return outcome
+
+    def _too_slow(self, attempt: Attempt, waited_at: str) -> Exception:
+        handler, ctx = attempt.handler, attempt.ctx
         if ctx.job.deadline is not None and (wanted.seconds_left(ctx.job, self._now_s()) or 0.0) <= 0.0:
             return wanted.too_late(ctx.job, ran=True)
         seconds = handler.timeout_s if handler is not None else None
         where = f"; it waited at {waited_at}" if waited_at else ""
         return trio.TooSlowError(f"the attempt took longer than its timeout of {seconds:g} s{where}")
 
-    def _call(self, handler: AnyHandler | None, ctx: Context) -> Awaitable[Any]:
-        call: CallNext = partial(self._refuse, ctx.job) if handler is None else partial(handler.start, ctx.job, ctx)
+    def _call(self, attempt: Attempt) -> Awaitable[Any]:
+        ctx = attempt.ctx
+        call: CallNext = attempt if attempt.handler is not None else partial(self._refuse, ctx.job)
         for middleware in self._middleware:
             call = partial(middleware, ctx, call)
         return call() if ctx.job.deadline is None else telling_until(ctx.deadline, call)

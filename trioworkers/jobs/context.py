@@ -97,7 +97,8 @@ class Context:
     _delivery: Any = attrs.field(default=None, repr=False)
     """What `_open_progress` wants to know: the worker's side of this attempt, of which we know nothing."""
     _progress: Progress | None = attrs.field(default=None, init=False, repr=False)
-    _sends: list[Send] = attrs.field(factory=list, init=False, repr=False)
+    _sends: Sequence[Send] = attrs.field(default=(), init=False, repr=False)
+    """A list once the job sends something, which most don't."""
     _sends_bytes: int = attrs.field(default=0, init=False, repr=False)
     _log: JobLog | None = attrs.field(default=None, init=False, repr=False)
 
@@ -266,7 +267,7 @@ class Context:
     def batch(self) -> JobBatch | None:
         """The batch that this job is a member of, or None."""
         membership = self.job.batch
-        return None if membership is None else JobBatch(membership.batch, self._send_members, self._sends)
+        return None if membership is None else JobBatch(membership.batch, self._send_members, self._outgoing())
 
     async def result(self, name: str) -> Any:
         """The result of the member with this name in the job's batch: `batch.add(job, name="fetch")`, and `after=` it. It has JSON's types.
@@ -281,8 +282,13 @@ class Context:
             raise JobGone(name, "not in this batch, or has not succeeded")
         return decode_value(text)
 
+    def _outgoing(self) -> list[Send]:
+        if not isinstance(self._sends, list):
+            self._sends = []
+        return self._sends
+
     def _send_members(self, jobs: Sequence[Job]) -> None:
-        self._sends.extend(Send(self._inheriting(job)) for job in jobs)
+        self._outgoing().extend(Send(self._inheriting(job)) for job in jobs)
 
     def enqueue(self, *jobs: Job | Batch) -> None:
         """Send jobs together with this job's success, in one atomic step. If the attempt fails, nothing is sent.
@@ -292,12 +298,12 @@ class Context:
         """
         for job in jobs:
             members = job.members() if isinstance(job, Batch) else (job,)
-            self._sends.extend(Send(self._inheriting(each)) for each in members)
+            self._outgoing().extend(Send(self._inheriting(each)) for each in members)
 
     def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> None:
         """Like `enqueue`, for a later time: a datetime, a timedelta or seconds from the moment of this job's success."""
         delay_s, at_s = moment(when)
-        self._sends.extend(Send(self._inheriting(job), delay_s=delay_s, at_s=at_s) for job in jobs)
+        self._outgoing().extend(Send(self._inheriting(job), delay_s=delay_s, at_s=at_s) for job in jobs)
 
     def _inheriting(self, job: Job) -> Job:
         """`job`, which must be over when this one must be. Raises BadJob for one that would raise when nobody could catch it."""

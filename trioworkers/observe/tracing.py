@@ -67,7 +67,7 @@ class OpenTelemetry:
         try:
             value = await self._told(span, ctx, call_next)
             if ctx._sends:  # noqa: SLF001 - what goes out with its success; the runner's side of it
-                ctx._sends[:] = [self._traced(send) for send in ctx._sends]  # noqa: SLF001 - as above
+                ctx._sends = [self._traced(send) for send in ctx._sends]  # noqa: SLF001 - as above
         finally:
             contexts.detach(token)
             span.end()

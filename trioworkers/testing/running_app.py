@@ -14,7 +14,7 @@ import trio.testing
 from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.quarantine import MAX_CRASHES
-from trioworkers.engine.runner import Runner
+from trioworkers.engine.runner import Attempt, Runner
 from trioworkers.engine.served_queue import ServedQueue
 from trioworkers.errors import BadPayload
 from trioworkers.jobs.client import Client
@@ -125,19 +125,19 @@ class RunningApp:
         dialect, _ = self._broker.spoken_on(job.queue)
         payload = dialect.encode(job, self._broker.clock.now_s())
         delivery = Delivery(job.queue, payload, trio.current_time())
-        prepared = self._runner._prepare(delivery, self._runner.progress_saved_by(lambda _: _set_event()))
-        if not isinstance(prepared, tuple):
-            raise AssertionError(f"{job.job_class} is not attempted: {prepared!r:.200}")  # noqa: TRY004 - of the test's
-        handler, ctx = prepared
+        attempt = self._runner._prepare(delivery, self._runner.progress_saved_by(lambda _: _set_event()))
+        if not isinstance(attempt, Attempt):
+            raise AssertionError(f"{job.job_class} is not attempted: {attempt!r:.200}")  # noqa: TRY004 - of the test's
+        handler, ctx = attempt.handler, attempt.ctx
         value = None
         self._performed.append(delivery)
         try:
             with trio.CancelScope(deadline=ctx.deadline) as scope:
-                value = await self._runner._call(handler, ctx)
+                value = await self._runner._call(attempt)
         finally:
             self._performed.remove(delivery)
         if scope.cancelled_caught:
-            raise self._runner._too_slow(handler, ctx, "")
+            raise self._runner._too_slow(attempt, "")
         self._runner._check_sends(ctx)
         if handler is not None and handler.keep_result_s is not None:
             encode_result(value)
