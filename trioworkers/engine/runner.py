@@ -117,7 +117,10 @@ class Runner(Concludes):
         Whatever a handler raises is its job's failure, be it a panic in a Rust extension or GeneratorExit; see `containment`. All of it is
         one coroutine, and what it keeps while its job waits is as little as it can be: ten thousand jobs wait here.
         """
-        attempt = self._prepared(delivery, open_progress)
+        try:
+            attempt = self._prepare(delivery, open_progress)
+        except Exception as error:  # noqa: BLE001 - a hole in how we read strangers' bytes is one job's trouble
+            return _unreadable(delivery, error)
         if not isinstance(attempt, Attempt):
             return attempt
         ctx = attempt.ctx
@@ -129,9 +132,12 @@ class Runner(Concludes):
         try:
             with delivery.start(ctx.deadline):
                 try:
-                    if ctx.job.extra:
-                        self._foreign.check(ctx.job, self._now_s())
-                    end = self._returned(delivery, ctx, await self._call(attempt))
+                    value = await self._call(attempt)
+                    end = (
+                        self._returned(delivery, ctx, value)
+                        if ctx._sends or delivery.held is not None  # noqa: SLF001 - the handler's side has no business with it
+                        else SUCCEEDED
+                    )
                 except BaseException as error:
                     if comes_from_outside(error, delivery):
                         if delivery.cancellation is None:  # where each of ten thousand stopped jobs waited is no news
@@ -166,12 +172,6 @@ class Runner(Concludes):
         self.hooks.tell_later(ctx, WorkerDied(WORKER_DIED.message), Bury(payload))
 
     # ── prepare ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _prepared(self, delivery: Delivery, open_progress: OpenProgress) -> Attempt | Outcome:
-        try:
-            return self._prepare(delivery, open_progress)
-        except Exception as error:  # noqa: BLE001 - a hole in how we read strangers' bytes is one job's trouble
-            return _unreadable(delivery, error)
 
     def _prepare(self, delivery: Delivery, open_progress: OpenProgress) -> Attempt | Outcome:
         """What an attempt needs; or the outcome of what isn't attempted. Raises BadPayload, and whatever we have not thought of."""
@@ -253,6 +253,8 @@ class Runner(Concludes):
 
     def _call(self, attempt: Attempt) -> Awaitable[Any]:
         ctx = attempt.ctx
+        if ctx.job.extra:
+            self._foreign.check(ctx.job, self._now_s())
         call: CallNext = attempt if attempt.handler is not None else partial(self._refuse, ctx.job)
         for middleware in self._middleware:
             call = partial(middleware, ctx, call)
