@@ -58,10 +58,11 @@ def test_cancelled_job_is_buried_with_the_reason_and_its_computation_is_killed(
 def test_cancelled_job_is_forgotten_or_runs_again_if_so_wished(
     work: RunWorker, server: Server, jobs: Jobs, then: str, queued: int
 ):
-    work().wait_started()
+    worker = work().wait_started()
     jobs.push(1, "Sleep", 60)
     wait_for(lambda: jobs.counted("start"), "it runs")
     tell(server, lambda fleet: fleet.pause(["q"]))  # that it isn't fetched again at once
+    wait_for(lambda: "queue q is paused" in worker.text, "it has heard of that")
     (jid,) = jobs.payloads
     assert asked(server, do="cancel", jid=jid, then=then) == Reply("done")
     assert jobs.queued() == list(jobs.payloads.values())[:queued]
