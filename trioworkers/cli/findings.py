@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -125,9 +126,11 @@ def _check_apart(places: Sequence[ChosenRedis]) -> list[Finding]:
             there = []
             for place in (one, other):
                 url = await stack.enter_async_context(open_server(place.url))
-                connection = connect(url, Link(shown_url(url)), namespace=place.namespace)
-                its = await stack.enter_async_context(connection), Keys(place.namespace)
-                there.append(Place(place.shard, *its))
+                connection = await stack.enter_async_context(
+                    connect(url, Link(shown_url(url)), namespace=place.namespace)
+                )
+                ask = partial(connection.execute, "apart")
+                there.append(Place(place.shard, connection.link.address, ask, Keys(place.namespace)))
             if await is_same(*there):
                 findings.append(Finding("shards", "problem", *same(*there)))
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from trioworkers.broker.apart import Place, check_places
+from trioworkers.broker.apart import Doors, Place
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, connect
-from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.link import Link, UnloggedLink
 from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.shard_outbox import ShardOutbox
 from trioworkers.broker.sharded_sends import ShardedSends
@@ -29,6 +29,7 @@ from trioworkers.jobs.layout import Layout
 from trioworkers.jobs.resources import SharedResources, open_resources
 from trioworkers.redis_url import shown_url
 from trioworkers.shards import called
+from trioworkers.wire.keys import Keys
 
 if TYPE_CHECKING:
     import httpx
@@ -64,10 +65,10 @@ class ShardedSession(Session):
         drained = {name: [queue for queue in app.queues if name not in layout.of(queue)] for name in layout.names}
         draws = shared_draws(app.capsules, app.queue_limits, drained)
         async with AsyncExitStack() as stack:
-            sides = {}
+            sides, doors = {}, Doors()
             for name in layout.names:
                 make = partial(assemble, draws=draws[name], drained=drained[name])
-                sides[name] = await self._open(stack, name, make)
+                sides[name] = await self._open(stack, name, make, doors)
             senders = {name: side.broker for name, side in sides.items()}
             client = Client.around(ShardedSends(senders, layout), app.telemetry)
             resources = await stack.enter_async_context(
@@ -85,9 +86,7 @@ class ShardedSession(Session):
             outboxes = {name: ShardOutbox(name, senders, layout) for name in sides}
             for name, side in sides.items():
                 side.worker.send_elsewhere(outboxes[name])
-            places = [Place(called(name), side.connection, side.broker.keys) for name, side in sides.items()]
-            forwards = [Forwarder(name, outboxes).run for name in sides]
-            self.worker = worker = ShardedWorker(parts, [*forwards, partial(check_places, places)])
+            self.worker = worker = ShardedWorker(parts, [Forwarder(name, outboxes).run for name in sides])
             worker.tell_of_hosts(resources.hosts)
             observe(app, worker, runners[0], resources, _Links([side.connection.link for side in sides.values()]))
             stack.enter_context(
@@ -95,12 +94,25 @@ class ShardedSession(Session):
             )
             await run_within(worker, partial(worker.serve, self._on_shard), self.started, self._scope)
 
-    async def _open(self, stack: AsyncExitStack, name: str, make: Callable[..., tuple[RedisBroker, Worker]]) -> _Side:
+    async def _open(
+        self, stack: AsyncExitStack, name: str, make: Callable[..., tuple[RedisBroker, Worker]], doors: Doors
+    ) -> _Side:
         app = self._app.at(name)
         settings = app.settings
         url = await stack.enter_async_context(open_server(settings.redis_url))
-        connection = await stack.enter_async_context(connect(url, Link(shown_url(url)), namespace=settings.namespace))
+        link = Link(shown_url(url))
+        if self._may_be_another(name, settings.namespace):
+            besides = await stack.enter_async_context(
+                connect(url, UnloggedLink(link.address), namespace=settings.namespace)
+            )
+            place = Place(called(name), link.address, partial(_ask_anew, besides), Keys(settings.namespace))
+            link.door = doors.add(place, link)
+        connection = await stack.enter_async_context(connect(url, link, namespace=settings.namespace))
         return _Side(app, connection, *make(app, settings, url, connection))
+
+    def _may_be_another(self, name: str, namespace: str) -> bool:
+        """Whether another shard has the same namespace: then it may be the same place."""
+        return any(self._app.at(other).settings.namespace == namespace for other in self._layout.names if other != name)
 
     def _part(self, name: str, side: _Side, runner: Runner) -> Part:
         async def begin() -> None:
@@ -119,6 +131,14 @@ class ShardedSession(Session):
         worker, queues = self.worker, said_of(self._app.capsules)
         logger.info("started: worker %s at %s on %s", worker.identity, called(name), queues)
         self.started.set()
+
+
+async def _ask_anew(connection: Connection, *words: Any) -> Any:
+    """Where its address leads now, which may be elsewhere since it was last asked."""
+    try:
+        return await connection.execute("apart", *words)
+    finally:
+        connection.renew()
 
 
 @attrs.frozen

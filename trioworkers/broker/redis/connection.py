@@ -201,13 +201,17 @@ class Connection:
 
     def _new_epoch(self) -> Epoch:
         client = _client(self._url, self._reply_timeout_s)
-        epoch = Epoch(client, self._url, self._reply_timeout_s, self.link.pace)
+        epoch = Epoch(client, self._url, self._reply_timeout_s, self.link.pace, self.link.door)
         self._nursery.start_soon(epoch.live)
         return epoch
 
     def _retire(self) -> None:
         if self._epoch is not None:
             self._epoch.retired.set()
+
+    def renew(self) -> None:
+        """Have the next call open a socket: to where the address leads then."""
+        self._retire()
 
     def close(self) -> None:
         """Let the sockets go. There are no calls any more."""

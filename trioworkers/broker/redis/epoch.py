@@ -17,11 +17,12 @@ import coredis
 import trio
 from coredis import exceptions
 
+from trioworkers.broker.redis.link import Door
 from trioworkers.broker.redis.opening import Socket
 from trioworkers.broker.redis.pace import Pace
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.redis.tracking import Ask, Changed, Tracking
-from trioworkers.broker.redis.translation import FOREIGN, first_leaf, why_not_open
+from trioworkers.broker.redis.translation import FOREIGN, first_leaf, translate, why_not_open
 from trioworkers.errors import BrokerError, Unavailable
 from trioworkers.redis_url import RedisUrl
 
@@ -54,8 +55,11 @@ def _raise_first(replies: Iterable[Any]) -> None:
 class Epoch:
     """One coredis client's life. Its pool loses a slot whenever a socket dies in its hands, so after trouble it is given up whole."""
 
-    def __init__(self, client: coredis.Redis[bytes], url: RedisUrl, silence_s: float, pace: Pace) -> None:
+    def __init__(
+        self, client: coredis.Redis[bytes], url: RedisUrl, silence_s: float, pace: Pace, door: Door | None = None
+    ) -> None:
         self.client = client
+        self._door = door
         self._url = url
         self.entered = trio.Event()
         self.retired = trio.Event()
@@ -201,6 +205,12 @@ class Epoch:
         connection = await self.connection()
         return await self._patiently(connection, connection.create_request(*words))
 
+    async def _ask_first(self, connection: Socket, *words: Any) -> Any:
+        try:
+            return await self._patiently(connection, connection.create_request(*words))
+        except FOREIGN as error:
+            raise translate(error) from error
+
     async def _patiently(self, connection: Socket, request: Any) -> Any:
         """The reply, however long it is on its way, as long as anything moves: a dead link is one where nothing does."""
         read = connection.statistics.bytes_read
@@ -267,8 +277,12 @@ class Epoch:
                     pool = self.client.connection_pool
                     self._connection = await pool.get_connection()
                     pool.release(self._connection)  # shared: what needs the client's own commands finds the same socket
+                    if self._door is not None:
+                        await self._door(partial(self._ask_first, self._connection))
                     self.entered.set()
                     await self.retired.wait()
+        except* BrokerError as group:  # it isn't who was meant
+            self._error = first_leaf(group)
         except* FOREIGN as group:  # it could not be opened, or a socket died while it was closed
             self._error = first_leaf(group)
         except* Exception as group:  # noqa: BLE001 - whatever it stumbled over, its callers hear of it and the next call gets another one

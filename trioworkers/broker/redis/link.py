@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from time import monotonic
+from typing import Any
 
 import trio
 
@@ -13,6 +15,11 @@ from trioworkers.errors import BrokerError, Refused, Superseded, Unreachable
 from trioworkers.wire.error_replies import is_temporary
 
 logger = logging.getLogger("trioworkers")
+
+Ask = Callable[..., Awaitable[Any]]
+"""Asks a command, word by word. Raises BrokerError."""
+Door = Callable[[Ask], Awaitable[None]]
+"""Looks at who answers over a socket before it is used. Raises Unavailable if that one won't do."""
 
 
 class Link:
@@ -30,6 +37,7 @@ class Link:
         """How long the last one took, of those that are over."""
         self.heard_at = -math.inf
         """When Redis last answered, on `time.monotonic()`'s clock: for other threads."""
+        self.door: Door | None = None
         self.can_be_silent = True
         """False if this Redis answers what it was told not to answer, or may not be told so."""
         self._last_success = -math.inf
@@ -78,3 +86,10 @@ def _at_first(error: BrokerError) -> str:
     """What to do about a Redis that has never been there: most likely it is another one that was meant, or none."""
     what_now = "it is tried again until it is there"
     return f"{what_now} ({error.advice})" if isinstance(error, Unreachable) and error.advice else what_now
+
+
+class UnloggedLink(Link):
+    """Of a connection besides: what becomes of Redis is told by another one."""
+
+    def failed(self, operation: str, error: BrokerError, started_at: float) -> None:
+        """Nothing is told."""

@@ -33,6 +33,8 @@ def translated(error: Exception) -> BrokerError | None:
 
 def why_not_open(error: BaseException, url: RedisUrl) -> BrokerError:
     """Our error for what kept a connection to `url` from being opened: coredis says only that it could not, and keeps the rest as causes."""
+    if isinstance(error, BrokerError):
+        return type(error)(str(error))
     if type(error) is not exceptions.ConnectionError and not isinstance(error, TimeoutError):
         return translate(error)  # it answered: who we are, that it is loading
     root: BaseException = error
