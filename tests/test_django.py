@@ -242,7 +242,7 @@ def test_task_that_somebody_deleted_has_failed(tasks: Any, own_server: Server):
 
     result = tasks.add.using(run_after=timezone.now() + timedelta(days=1)).enqueue(5)
     command = [sys.executable, "-m", "trioworkers", "delete", result.id, "--redis", own_server.url]
-    subprocess.run(command, check=True, env=environment(), capture_output=True, timeout=60)
+    subprocess.run(command, check=True, env=environment(), capture_output=True, timeout=120)
     result.refresh()
     assert result.status == "FAILED"
     assert [error.traceback for error in result.errors] == ["it was deleted"]
@@ -343,7 +343,7 @@ def test_task_is_tried_again_if_that_is_wanted(start: Callable[..., Worker], tas
 
     wait_for(failed_once, "it fails, and is to be tried again")
     command = [sys.executable, "-m", "trioworkers", "retry", result.id, "--redis", own_server.url]
-    subprocess.run(command, check=True, env=environment(), capture_output=True, timeout=60)
+    subprocess.run(command, check=True, env=environment(), capture_output=True, timeout=120)
     assert ended(result).return_value == 2
     assert (result.attempts, [error.exception_class for error in result.errors]) == (2, [ValueError])
 

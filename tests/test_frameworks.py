@@ -74,7 +74,7 @@ def serve(folder: Path, own_server: Server, tmp_path: Path) -> Iterator[Callable
     yield serve
     for process in processes:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def asked(url: str, method: str = "GET") -> Any:
@@ -143,7 +143,7 @@ with client, Session(engine) as session:
 
 def test_jobs_go_out_with_the_commit_and_not_after_a_rollback(folder: Path, redis_url: str, shared_server: Server):
     environment = {**os.environ, "REDIS_URL": redis_url, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
-    subprocess.run([sys.executable, "-c", COMMITS], env=environment, timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", COMMITS], env=environment, timeout=120, check=True)
     waiting = shared_server.command("LRANGE", "queue:mail", 0, -1)
     assert isinstance(waiting, list)
     assert [json.loads(payload)["args"] for payload in reversed(waiting)] == [[1], [3]]

@@ -80,7 +80,7 @@ def test_plain_worker_that_has_run_a_job_imported_nothing_for_other_kinds(work: 
 
 def test_command_that_looks_imports_nothing_of_a_worker(redis_url: str):
     command = [sys.executable, "-X", "importtime", "-m", "trioworkers", "queues", "--redis", redis_url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert unwanted(imported(done.stderr), NEEDS_ITS_OWN_REASON, FOR_WORKERS) == set()
 
 

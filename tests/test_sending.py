@@ -123,5 +123,5 @@ def test_core_knows_no_event_loop_and_no_redis_client():
     program = (
         "import sys, trioworkers.sending; print([m for m in ('trio', 'anyio', 'coredis', 'redis') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "[]\n"

@@ -215,14 +215,20 @@ def test_killed_half_way_nothing_is_lost_or_doubled(
     command = [sys.executable, "-m", "trioworkers", *words, "--yes", "--redis", redis_url]
     chance, statuses = random.Random(name), set()
     length = "LLEN" if target.startswith("queue:") else "ZCARD"
-    for _ in range(2):
+    # Where this process is kept from running meanwhile, a command may be through before it is interrupted: then it begins anew.
+    for attempt in range(10):
+        if attempt >= 2 and statuses & {-number, 130}:
+            break
+        if not shared_server.command("EXISTS", source):
+            shared_server.command("DEL", target)
+            fill(shared_server, source, count)
         before = int(str(shared_server.command(length, target)))
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             begun = before + 1 + chance.randrange(1500)
             while process.poll() is None and int(str(shared_server.command(length, target))) < begun:
                 time.sleep(0.001)
             process.send_signal(number)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
         statuses.add(process.returncode)
         assert err == ""
         if number == signal.SIGINT:

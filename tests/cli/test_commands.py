@@ -20,7 +20,7 @@ COMMANDS = every_command()
 
 def trioworkers(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "trioworkers", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("name", MODULES)

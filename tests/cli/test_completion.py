@@ -112,7 +112,7 @@ def test_bash_gets_them_by_the_script_that_we_install(full: str, tmp_path: Path)
 def trioworkers(home: Path, *words: str, shell: str = "/bin/false") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HOME": str(home), "SHELL": shell}
     command = [sys.executable, "-m", "trioworkers", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -137,7 +137,7 @@ def test_installation_adds_a_line_at_most_once_and_keeps_the_rest(tmp_path: Path
 def test_new_bash_has_what_was_installed(tmp_path: Path):
     assert trioworkers(tmp_path, "--install-completion", "bash").returncode == 0
     words = ["bash", "--rcfile", f"{tmp_path}/.bashrc", "-i", "-c", "complete -p trioworkers"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert "_trioworkers_completion trioworkers" in done.stdout
 
 

@@ -158,7 +158,7 @@ def test_from_nothing_to_a_job_and_over_changes_and_mistakes(start: Callable[...
     dev.wait("total 3")
 
     dev.process.send_signal(signal.SIGINT)
-    assert dev.process.wait(5) == 0
+    assert dev.process.wait(60) == 0
     assert dev.leftovers() == []
     gone = dev.enqueue("add", "1", "2").stderr
     assert "Traceback" not in gone
@@ -229,7 +229,7 @@ def test_ctrl_c_in_a_terminal_stops_it_all_and_there_are_colours(
     assert b"\x1b[36mstart\x1b[0m" in seen
     dev.process.send_signal(signal.SIGINT)
     dev.process.send_signal(signal.SIGINT)
-    assert dev.process.wait(8) == 0
+    assert dev.process.wait(20) == 0
     assert dev.leftovers() == []
     os.close(ours)
 
@@ -257,7 +257,7 @@ def test_redis_that_the_app_names_is_noted_for_the_other_commands(
 
 def ended(dev: Dev) -> tuple[int, str]:
     """The status, and what was said, without the log's lines."""
-    status = dev.process.wait(20)
+    status = dev.process.wait(60)
     return status, "\n".join(line for line in dev.text.splitlines() if line.startswith("trioworkers: "))
 
 
@@ -311,7 +311,7 @@ def test_what_the_code_says_wrong_is_waited_out(start: Callable[..., Dev], serve
 def test_without_a_watcher_nothing_is_waited_for(start: Callable[..., Dev], folder: Path):
     (folder / "app.py").write_text("app = 1 / 0")
     dev = start(first="sys.modules['watchfiles'] = None")
-    assert dev.process.wait(20) == 1
+    assert dev.process.wait(60) == 1
     assert "pip install watchfiles" in dev.text
     assert "ZeroDivisionError" in dev.text
     assert "starts again" not in dev.text
@@ -320,7 +320,7 @@ def test_without_a_watcher_nothing_is_waited_for(start: Callable[..., Dev], fold
 def test_second_dev_is_refused(start: Callable[..., Dev], folder: Path):
     first = start().wait("started:")
     second = start()
-    assert second.process.wait(10) == 1
+    assert second.process.wait(60) == 1
     assert second.text == f"trioworkers: a `trioworkers dev` runs in {folder} already (pid {first.process.pid})\n"
     first.process.terminate()
-    assert first.process.wait(5) == 0
+    assert first.process.wait(60) == 0

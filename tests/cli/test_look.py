@@ -299,7 +299,7 @@ def test_terminal_gets_a_table_and_none_of_the_payloads_control_characters(redis
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "trioworkers", "dead", "--redis", redis_url]
     environment = {**os.environ, "COLUMNS": "100", "TERM": "dumb"}
-    subprocess.run(command, stdout=theirs, stderr=theirs, env=environment, timeout=30, check=True)
+    subprocess.run(command, stdout=theirs, stderr=theirs, env=environment, timeout=120, check=True)
     text = os.read(ours, 100_000).decode()
     for end in (ours, theirs):
         os.close(end)
@@ -316,7 +316,7 @@ def test_narrow_terminal_cuts_the_error_and_never_the_jid(redis_url: str, shared
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "trioworkers", "dead", "--redis", redis_url]
     environment = {**os.environ, "COLUMNS": "80", "TERM": "dumb"}
-    subprocess.run(command, stdout=theirs, stderr=theirs, env=environment, timeout=30, check=True)
+    subprocess.run(command, stdout=theirs, stderr=theirs, env=environment, timeout=120, check=True)
     head, row = os.read(ours, 100_000).decode().splitlines()
     for end in (ours, theirs):
         os.close(end)
@@ -331,7 +331,7 @@ def test_narrow_terminal_cuts_the_error_and_never_the_jid(redis_url: str, shared
 def test_reader_that_goes_away_ends_the_command_quietly(redis_url: str, shared_server: Server):
     fill_queue(shared_server, 20_000)
     command = f"{sys.executable} -m trioworkers jobs q --limit 0 --redis {redis_url} | head -n 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=False)
     assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
 
 
@@ -356,7 +356,7 @@ def test_no_redis_is_said_by_every_command(words: tuple[str, ...]):
 def test_no_redis_is_one_line_and_status_1():
     url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
     command = [sys.executable, "-m", "trioworkers", "queues", "--redis", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert "no answer from Redis at redis://127.0.0.1" in done.stderr
     assert "secret" not in done.stderr
@@ -365,7 +365,7 @@ def test_no_redis_is_one_line_and_status_1():
 def test_wrong_password_is_one_line_and_status_1(server: Server):
     server.command("CONFIG", "SET", "requirepass", "right")
     command = [sys.executable, "-m", "trioworkers", "queues", "--redis", f"redis://:wrong@127.0.0.1:{server.port}/0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert "password" in done.stderr.lower()
 

@@ -44,7 +44,7 @@ def test_doctor_breaks_its_lines_between_words():
     except OSError:  # the last one has closed it
         pass
     os.close(ours)
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     lines = text.decode().replace("\r", "").splitlines()
     assert [line for line in lines if len(line) > 80] == []
     joined = " ".join(line.strip() for line in lines)

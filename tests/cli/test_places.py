@@ -37,7 +37,7 @@ def shelved(server: Server, *words: str, given: str = "") -> str:
     """What a command says that knows the place."""
     program = f"{SHELF}\nfrom trioworkers.cli import main; main()"
     command = [sys.executable, "-c", program, *words, *([] if "--help" in words else ["--redis", server.url])]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

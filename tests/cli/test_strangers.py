@@ -71,7 +71,7 @@ def evil(redis_url: str, shared_server: Server) -> str:
 )
 def test_nothing_evil_passes(evil: str, words: list[str], as_json: bool):
     command = [sys.executable, "-m", "trioworkers", *words, "--redis", evil, *(["--json"] if as_json else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if as_json and "No such option: --json" in done.stderr:
         return
     assert done.stdout or done.stderr

@@ -92,7 +92,7 @@ def test_log_that_nobody_reads_costs_lines_and_nothing_else(
     jobs.push(1, "Sleep", 600)
     wait_for(lambda: len(jobs.counted("start")) == LINES // 2 + 7, "it runs")
     program.process.send_signal(signal.SIGTERM)
-    assert program.process.wait(30) == 0
+    assert program.process.wait(60) == 0
     assert len(jobs.queued()) == 1
 
 
@@ -106,7 +106,7 @@ def test_lines_that_were_dropped_are_counted(unread: Callable[..., Unread], jobs
     jobs.push(1, "Sleep", 0)
     wait_for(lambda: len(jobs.counted("end")) == LINES // 2 + 1, "it is done")
     program.process.send_signal(signal.SIGTERM)
-    assert program.process.wait(30) == 0
+    assert program.process.wait(60) == 0
     thread.join(30)
     dropped = sum(int(count) for count in re.findall(r"(\d+) log lines were dropped here", found[0]))
     written = len(re.findall(r" (?:start|done) class=Sleep ", found[0]))
@@ -158,7 +158,7 @@ def test_logging_of_their_own_that_blocks_costs_neither_lease_nor_end(
     other.kill()
     if how == "run":
         program.process.send_signal(signal.SIGTERM)
-        assert program.process.wait(30) == 0
+        assert program.process.wait(60) == 0
         assert len(jobs.queued()) == 1
 
 
@@ -214,7 +214,7 @@ def test_run_logs_as_the_command_line_does_where_nobody_has_configured_logging(
     jobs.push(1, "Say")
     wait_for(lambda: server.command("GET", "stat:processed") == "1", "it is done")
     program.process.send_signal(signal.SIGTERM)
-    assert program.process.wait(30) == 0
+    assert program.process.wait(60) == 0
     text = program.read()
     for words in ("INFO started: worker", "INFO start class=Say", "INFO done class=Say", "INFO stopped: worker"):
         assert words in text
@@ -235,7 +235,7 @@ def test_worker_without_standard_streams_runs(jobs: Jobs, server: Server, tmp_pa
                 Path("/dev/null")
             }
             program.send_signal(signal.SIGTERM)
-            assert program.wait(30) == 0
+            assert program.wait(60) == 0
         finally:
             program.kill()
 

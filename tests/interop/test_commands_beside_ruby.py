@@ -132,7 +132,7 @@ def test_rubys_process_is_shown_with_its_job_and_stops_when_told(server: Server)
             cancelled = CliRunner().invoke(app, ["cancel", "slow1", "--redis", server.url])
             assert "not one of ours" in str(cancelled.exception)
             act(server, "stop", "--all")
-            assert sidekiq.wait(30) == 0
+            assert sidekiq.wait(60) == 0
         finally:
             if sidekiq.poll() is None:
                 sidekiq.send_signal(signal.SIGKILL)

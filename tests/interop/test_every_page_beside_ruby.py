@@ -106,7 +106,7 @@ def write_what_newer_versions_write(server: Server) -> None:
 def running_sidekiq(server: Server, log: Path) -> Iterator[None]:
     environment = {**os.environ, "REDIS_URL": server.url}
     fill = ["ruby", "-r", str(FOLDER / "everything.rb"), "-e", "fill"]
-    subprocess.run(fill, env=environment, check=True, timeout=60)
+    subprocess.run(fill, env=environment, check=True, timeout=120)
     command = ["sidekiq", "-r", str(FOLDER / "everything.rb"), "-q", "low,3", "-q", "mailers", "-c", "2", "-t", "1"]
     with log.open("wb") as sink, subprocess.Popen(command, env=environment, stdout=sink, stderr=sink) as sidekiq:
         try:

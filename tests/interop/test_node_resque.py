@@ -39,7 +39,7 @@ class Node:
 
     def call(self, *calls: list[Any]) -> list[Any]:
         command = ["node", "resque.js", self.server.url, "call", json.dumps(calls)]
-        done = subprocess.run(command, cwd=NODE, capture_output=True, timeout=30, check=False)
+        done = subprocess.run(command, cwd=NODE, capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr.decode()
         results = json.loads(done.stdout)
         assert isinstance(results, list)
@@ -60,7 +60,7 @@ class Node:
         """Have the worker say goodbye."""
         assert self._worker is not None
         self._worker.terminate()
-        self._worker.wait(10)
+        self._worker.wait(60)
 
     def close(self) -> None:
         if self._worker is not None:

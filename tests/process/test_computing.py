@@ -121,7 +121,7 @@ def test_program_without_the_guard_is_told_its_name(
             assert not computing(Worker(program, log))
             assert log.read_text().count("Traceback") <= 1
         program.send_signal(signal.SIGTERM)
-        assert program.wait(30) == (0 if run == "app.run()" else -signal.SIGTERM)
+        assert program.wait(60) == (0 if run == "app.run()" else -signal.SIGTERM)
     finally:
         program.kill()
         program.wait()

@@ -147,5 +147,5 @@ def test_who_hears_nothing_of_us_is_told_once():
         "from trioworkers.process.logs import ensure_logging\n"
         "ensure_logging(); logging.getLogger('trioworkers').warning('unheard'); logging.shutdown()"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert "no line of trioworkers is heard: its logger doesn't propagate and has no handler\n" in said.stderr

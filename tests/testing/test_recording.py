@@ -192,5 +192,5 @@ def test_plugin_beside_anyios(tmp_path: Path):
 
 def test_plugin_imports_nothing_before_it_is_asked():
     text = "import sys, trioworkers.pytest_plugin; print([m for m in ('trio', 'coredis', 'redis', 'httpx') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "[]\n"

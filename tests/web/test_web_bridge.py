@@ -79,7 +79,7 @@ async def test_as_it_is_in_a_trio_server(redis_url: str):
     port = listener.getsockname()[1]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve, serving.application(ChosenRedis(redis_url)), listener)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as visitor:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as visitor:
             assert "Overview" in (await visitor.get("/")).text
         nursery.cancel_scope.cancel()
 
