@@ -109,7 +109,7 @@ def test_what_strangers_write_into_the_field_keeps_nothing_or_a_bounded_time(kee
 
 @given(st.binary() | st.binary().map(lambda junk: b'{"tw_keep":' + junk))
 def test_payload_of_whatever_bytes_can_be_asked(payload: bytes):
-    on_exit(payload, "deleted")
+    assert all(effect[3] <= 30 * 86_400 for effect in on_exit(payload, "deleted") if effect[0] == "result")
 
 
 def test_plain_jobs_hold_nothing():

@@ -86,7 +86,9 @@ def test_json_of_what_is_no_json_is_text():
         {"x": Unshowable(), "\ud800": 1},
         b"\xff",
     ):
-        json.loads(json_line(value))
+        line = json_line(value)
+        json.loads(line)
+        assert "\n" not in line
 
 
 # ── our loggers ────────────────────────────────────────────────────────────────────────────────────────────────────────

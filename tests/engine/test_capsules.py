@@ -141,6 +141,7 @@ async def test_one_slot_serves_many_queues(redis_url: str, shared_server: Server
                 push(shared_server, queue, 1)
             await capsule.until(lambda: len(capsule.order) == before + 3)  # noqa: B023 - used at once
         await capsule.until(lambda: shared_server.command("KEYS", "*inprogress") == ["tw:inprogress"])
+    assert Counter(capsule.order) == dict.fromkeys(QUEUES, 3)
 
 
 async def test_share_of_a_paused_queue_goes_to_the_others(redis_url: str, shared_server: Server):
@@ -177,6 +178,7 @@ async def test_queue_that_is_no_list_keeps_none_of_the_others_up(redis_url: str,
         shared_server.command("DEL", "queue:critical")
         push(shared_server, "critical", 1)
         await capsule.until(lambda: capsule.order[-1] == "critical")
+    assert Counter(capsule.order) == {"default": 6, "low": 6, "critical": 1}
 
 
 async def test_job_in_any_of_two_hundred_queues_starts_and_few_sockets_are_held(redis_url: str, shared_server: Server):

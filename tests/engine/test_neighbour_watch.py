@@ -89,12 +89,15 @@ async def test_strict_app_looks_twice_at_a_list_that_may_move(redis_url: str, sh
         nursery.cancel_scope.cancel()
 
 
-async def test_a_sidekiq_is_no_neighbour_of_resques_queues(redis_url: str, shared_server: Server):
+async def test_a_sidekiq_is_no_neighbour_of_resques_queues(
+    redis_url: str, shared_server: Server, caplog: pytest.LogCaptureFixture
+):
     enter(shared_server)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             worker = await nursery.start(app_at(redis_url, strict=True, dialect="resque").serve)
             worker.stop()
+    assert "our queues" not in caplog.text
 
 
 async def test_strict_app_does_not_start_beside_another_resque_on_its_resque_queue(

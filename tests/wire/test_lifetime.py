@@ -91,4 +91,5 @@ def test_deadline_that_is_past_is_refused_when_it_is_sent_but_not_with_an_outcom
 
 @pytest.mark.parametrize("deadline", [datetime.max, datetime.min, datetime.max.replace(tzinfo=UTC)], ids=str)  # noqa: DTZ901 - a user may
 def test_first_and_last_day_are_no_error(deadline: datetime):
-    dialect_named("sidekiq").encode(Job("q", "A", deadline=deadline), NOW_S)
+    payload = dialect_named("sidekiq").encode(Job("q", "A", deadline=deadline), NOW_S)
+    assert json.loads(payload)["class"] == "A"
