@@ -10,10 +10,12 @@ import trio
 from servers import Server
 
 from trioworkers import Superseded, Unavailable
+from trioworkers.broker import fetch_large
 from trioworkers.broker.contract import LARGE_BYTES, Holder
 from trioworkers.broker.fetch_large import AT_ONCE_BYTES, SKIPPED
 from trioworkers.broker.intake import RedisIntake, open_intake
 from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.redis import epoch
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.wire.keys import Keys
 
@@ -203,6 +205,27 @@ async def test_a_user_who_may_not_do_so_fetches_as_always(bench: Bench, what: st
         assert bench.list(QUEUE) == []
     finally:
         bench.server.command("ACL", "SETUSER", "default", "+@all")
+
+
+async def test_a_redis_that_has_refused_it_once_is_asked_again_later(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fetch_large, "SKIPPED", 0)
+    monkeypatch.setattr(epoch, "ASK_AGAIN_S", 0.1)
+    await bench.warm_up()
+
+    async def moved_by_commands() -> bool:
+        before, rest = calls(bench.server, "lmove"), payloads(6)
+        bench.push(*rest)
+        assert (await bench.intake.fetch(6)).payloads == rest
+        return calls(bench.server, "lmove") > before
+
+    bench.server.command("ACL", "SETUSER", "default", "-multi")
+    try:
+        assert not await moved_by_commands()
+    finally:
+        bench.server.command("ACL", "SETUSER", "default", "+@all")
+    with trio.fail_after(20):
+        while not await moved_by_commands():
+            await trio.sleep(0.01)
 
 
 async def test_a_mark_of_an_earlier_life_is_none_of_ours(bench: Bench):

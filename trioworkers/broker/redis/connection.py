@@ -102,10 +102,10 @@ class Connection:
             return None
 
         async def ask(epoch: Epoch) -> Any:
-            link.can_be_silent = await epoch.can_be_silent()
-            return (
-                await epoch.evaluate_unanswered(script, before, after, commands, then) if link.can_be_silent else None
-            )
+            if await epoch.can_be_silent():
+                return await epoch.evaluate_unanswered(script, before, after, commands, then)
+            link.can_be_silent = not epoch.answers_always
+            return None
 
         return await self._ask(script.name, ask)
 

@@ -7,6 +7,7 @@ than the client's way through pool, retries and telemetry.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -34,6 +35,8 @@ SILENCES_WHEN_SLOW = 3
 """Over a slow line what we sent may lie in the middle of the way: in a buffer, of which we see nothing, behind what our other connections sent. Each of
 them asks for no more than a second's worth at once."""
 END_PATIENCE_S = 1.0
+ASK_AGAIN_S = 300.0
+"""A Redis that refused `MULTI` is asked again: it was full or busy, perhaps, or its rules for us are changed."""
 ANSWER_AGAIN = (b"CLIENT REPLY", (b"ON",))
 T = TypeVar("T")
 
@@ -68,7 +71,8 @@ class Epoch:
         self._connection: Socket | None = None
         self.tracking: Tracking | None = None
         """If it hears of keys that change."""
-        self._transacts: bool | None = None
+        self._transacts = False
+        self._asks_again_at = -math.inf
         self._is_silent: bool | None = None
         self._error: BaseException | None = None
 
@@ -125,14 +129,14 @@ class Epoch:
 
     async def _has_transactions(self, connection: Socket) -> bool:
         """Whether there is MULTI: were it refused, what comes after it would be carried out all the same, one by one."""
-        if self._transacts is None:
+        if not self._transacts and trio.current_time() >= self._asks_again_at:
+            self._asks_again_at = trio.current_time() + ASK_AGAIN_S
             connection.create_request(b"MULTI")
             try:
                 self._transacts = await self._patiently(connection, connection.create_request(b"EXEC")) == []
             except exceptions.ConnectionError:
                 raise
             except exceptions.RedisError:
-                self._transacts = False
                 with suppress(exceptions.ResponseError):  # EXEC may be what is refused
                     await self._patiently(connection, connection.create_request(b"DISCARD"))
         return self._transacts
@@ -156,15 +160,21 @@ class Epoch:
     async def can_be_silent(self) -> bool:
         """Whether there is MULTI, and Redis can be told not to answer. Where it answers all the same this epoch is over: whose answer is which nobody knows."""
         connection = await self.connection()
+        if not await self._has_transactions(connection):
+            return False
         if self._is_silent is None:
             self._is_silent = False
-            if await self._has_transactions(connection):
-                connection.send_unanswered([(b"PING", ())])
-                replies = await self._replies(connection, [ANSWER_AGAIN, (b"PING", (b"answered",))])
-                self._is_silent = replies == [b"OK", b"answered"]
-                if not self._is_silent:
-                    self.retired.set()
+            connection.send_unanswered([(b"PING", ())])
+            replies = await self._replies(connection, [ANSWER_AGAIN, (b"PING", (b"answered",))])
+            self._is_silent = replies == [b"OK", b"answered"]
+            if not self._is_silent:
+                self.retired.set()
         return self._is_silent
+
+    @property
+    def answers_always(self) -> bool:
+        """Whether it was told not to, and answered all the same."""
+        return self._is_silent is False
 
     async def execute_all(self, commands: Sequence[tuple[bytes, Sequence[Any]]]) -> Sequence[Any]:
         """Commands one after the other, in one round trip; their replies. The first that is an error is raised."""
