@@ -267,14 +267,14 @@ async def test_only_queues_that_had_news_are_looked_at_again_and_no_news_is_lost
 ):
     names = [f"q{number}" for number in range(200)]
     looked_at: list[set[str]] = []
-    create = Socket.create_request
+    ask = Socket.ask
 
-    def noted(self: Socket, command: bytes, *args: Any, **how: Any) -> Any:
+    def noted(self: Socket, command: bytes, *args: Any) -> Any:
         if command == b"EXISTS":
             looked_at.append({key.decode().removeprefix("queue:") for key in args})
-        return create(self, command, *args, **how)
+        return ask(self, command, *args)
 
-    monkeypatch.setattr(Socket, "create_request", noted)
+    monkeypatch.setattr(Socket, "ask", noted)
 
     async def came(*queues: str) -> None:
         """All news of these have come over the connection, or will be told by the next look."""

@@ -90,10 +90,10 @@ class Sender:
             return await self._run(self.sending.repeatable(parcel, token, number, redis_now_s))
 
     async def _deliver(self, parcels: Sequence[bytes]) -> Mapping[int, BrokerError | Met]:
-        return await self._run(self.sending.call(parcels), shield=False)  # the outbox is shielded
+        return await self._run(self.sending.call(parcels))
 
-    async def _run(self, call: Call, *, shield: bool = True) -> Mapping[int, BrokerError | Met]:
-        return read(await self.connection.run(script_of(call), call.keys, call.args, shield=shield))
+    async def _run(self, call: Call) -> Mapping[int, BrokerError | Met]:
+        return read(await self.connection.run(script_of(call), call.keys, call.args))
 
     async def ended(self, jid: str) -> Ended | None:
         """How a job ended that keeps its result; None if that isn't known, or not any more. Raises BrokerError."""

@@ -27,7 +27,8 @@ class Redis:
 
     async def deliver(self, works: Sequence[bytes]) -> Mapping[int, BrokerError]:
         self.trips.append(list(works))
-        await trio.sleep(1)
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
         if self.away:
             raise Unavailable("away")
         return {place: refusal(self.problems[work]) for place, work in enumerate(works) if work in self.problems}

@@ -1,7 +1,7 @@
 """Opens sockets to Redis through coredis, and keeps cancellation out of what is asked over them.
 
 Cancelling a call inside coredis's client can lose a slot of its pool for good, or close a socket under other tasks' feet. So every call
-runs shielded, and bounded by the reply timeout; who waits for it notices a cancellation just before and just after it. The one
+is shielded wherever it waits (`Epoch`), and bounded by the reply timeout; who waits for it notices a cancellation just before and just after it. The one
 call that takes long, the blocking fetch, is ended from outside when it is cancelled (`Connection.block`).
 
 A client lives for an *epoch* (`epoch.py`): after any trouble it is given up as a whole, and the next call opens a new one.
@@ -59,15 +59,13 @@ class Connection:
         """Whether a Redis user of our own is named, whose rules may forbid what lies outside our namespace."""
         return bool(self._url.username)
 
-    async def run(
-        self, script: Script, keys: list[str], args: list[Any], operation: str = "", *, shield: bool = True
-    ) -> Any:
+    async def run(self, script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
         """Run a Lua script. Raises Unavailable, Refused or Superseded. Not cancelled once sent: bounded by the reply timeout.
 
-        `operation`: what the log calls it; the script's name if not given. `shield=False`: who calls it is shielded already.
+        `operation`: what the log calls it; the script's name if not given.
         """
         name = operation or script.name
-        return await self._ask(name, lambda epoch: epoch.evaluate(script, len(keys), *keys, *args), shield=shield)
+        return await self._ask(name, lambda epoch: epoch.evaluate(script, len(keys), *keys, *args))
 
     async def run_around(
         self,
@@ -162,11 +160,10 @@ class Connection:
         started_at = trio.current_time()
         epoch = self._current_epoch()
         try:
-            if shield:
-                with trio.CancelScope(shield=True):
-                    reply = await question(epoch)
-            else:
-                reply = await question(epoch)
+            if not epoch.entered.is_set():
+                with trio.CancelScope(shield=shield):
+                    await epoch.entered.wait()
+            reply = await question(epoch)
         except Exception as error:
             known = translated(error)
             if known is None and epoch.is_over:

@@ -21,6 +21,7 @@ from coredis import exceptions
 from trioworkers.broker.redis.link import Door
 from trioworkers.broker.redis.opening import Socket
 from trioworkers.broker.redis.pace import Pace
+from trioworkers.broker.redis.request import Request
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.redis.tracking import Ask, Changed, Tracking
 from trioworkers.broker.redis.translation import FOREIGN, first_leaf, translate, why_not_open
@@ -95,9 +96,9 @@ class Epoch:
         """Run a script; `words`: the number of its keys, its keys, its arguments."""
         connection = await self.connection()
         try:
-            return await self._patiently(connection, connection.create_request(b"EVALSHA", script.sha, *words))
+            return await self._patiently(connection, connection.ask(b"EVALSHA", script.sha, *words))
         except exceptions.NoScriptError:  # Redis is new, or somebody flushed its scripts: by its text it can't fail so
-            return await self._patiently(connection, connection.create_request(b"EVAL", script.text, *words))
+            return await self._patiently(connection, connection.ask(b"EVAL", script.text, *words))
 
     async def evaluate_around(
         self,
@@ -118,7 +119,7 @@ class Epoch:
             words = [Words(b"MULTI", ()), Words(first[0], (first[1], *before)), *starmap(Words, commands)]
             connection.create_request_batch([*words, Words(b"EVALSHA", (script.sha, *after))])  # type: ignore[list-item]
             try:
-                replies: list[Any] = await self._patiently(connection, connection.create_request(b"EXEC"))
+                replies: list[Any] = await self._patiently(connection, connection.ask(b"EXEC"))
                 _raise_first(replies)
             except exceptions.ExecAbortError:
                 return None
@@ -131,14 +132,14 @@ class Epoch:
         """Whether there is MULTI: were it refused, what comes after it would be carried out all the same, one by one."""
         if not self._transacts and trio.current_time() >= self._asks_again_at:
             self._asks_again_at = trio.current_time() + ASK_AGAIN_S
-            connection.create_request(b"MULTI")
+            connection.ask(b"MULTI")
             try:
-                self._transacts = await self._patiently(connection, connection.create_request(b"EXEC")) == []
+                self._transacts = await self._patiently(connection, connection.ask(b"EXEC")) == []
             except exceptions.ConnectionError:
                 raise
             except exceptions.RedisError:
                 with suppress(exceptions.ResponseError):  # EXEC may be what is refused
-                    await self._patiently(connection, connection.create_request(b"DISCARD"))
+                    await self._patiently(connection, connection.ask(b"DISCARD"))
         return self._transacts
 
     async def evaluate_unanswered(
@@ -186,14 +187,15 @@ class Epoch:
         """Commands one after the other, written and awaited together: for small replies. Each is its reply, or the error that Redis answered."""
         connection = await self.connection()
         batch = connection.create_request_batch([Words(name, words) for name, words in commands])  # type: ignore[misc]
-        replies: list[Any] = await batch
+        with trio.CancelScope(shield=True):
+            replies: list[Any] = await batch
         for reply in replies:
             if isinstance(reply, exceptions.ConnectionError | TimeoutError):
                 raise reply
         return replies
 
     async def _replies(self, connection: Socket, commands: Sequence[tuple[bytes, Sequence[Any]]]) -> list[Any]:
-        requests = [connection.create_request(name, *words) for name, words in commands]
+        requests = [connection.ask(name, *words) for name, words in commands]
         replies: list[Any] = []
         for request in requests:
             try:
@@ -208,39 +210,41 @@ class Epoch:
         # Within the client nobody asks whether anything moves: it waits behind what goes out over the same socket.
         is_slow = self._pace.is_slow or connection.is_sending
         connection.be_patient(self._silence_s * (SILENCES_WHEN_SLOW if is_slow else 1))
-        return await command(self.client)
+        with trio.CancelScope(shield=True):
+            reply = await command(self.client)
+        return reply  # noqa: RET504 - within the block mypy would miss a return after it
 
     async def execute(self, *words: Any) -> Any:
         """Any command, word by word; its reply as it comes."""
         connection = await self.connection()
-        return await self._patiently(connection, connection.create_request(*words))
+        return await self._patiently(connection, connection.ask(*words))
 
     async def _ask_first(self, connection: Socket, *words: Any) -> Any:
         try:
-            return await self._patiently(connection, connection.create_request(*words))
+            return await self._patiently(connection, connection.ask(*words))
         except FOREIGN as error:
             raise translate(error) from error
 
-    async def _patiently(self, connection: Socket, request: Any) -> Any:
+    async def _patiently(
+        self, connection: Socket, request: Request, *, timeout_s: float | None = None, shield: bool = True
+    ) -> Any:
         """The reply, however long it is on its way, as long as anything moves: a dead link is one where nothing does."""
         read = connection.statistics.bytes_read
         try:
-            return await request
+            return await request.reply(timeout_s or self._silence_s, shield=shield)
         except TimeoutError as error:
             alive = connection.statistics.bytes_read != read or connection.is_sending or self._pace.is_slow
             if request.complete or not alive:
                 raise
-            return await self._while_it_moves(connection, request, error)
+            return await self._while_it_moves(connection, request, error, shield)
 
-    async def _while_it_moves(self, connection: Socket, request: Any, error: TimeoutError) -> Any:
+    async def _while_it_moves(self, connection: Socket, request: Request, error: TimeoutError, shield: bool) -> Any:
         given_up_at = trio.current_time() + MOST_SILENCES * self._silence_s
         silences = 1
         while trio.current_time() < given_up_at:
             moved = connection.moved()
-            request._exc = None  # noqa: SLF001 - coredis remembers the timeout, and would raise it when the reply is there
-            request.response_timeout = self._silence_s
             try:
-                return await request
+                return await request.reply(self._silence_s, shield=shield)
             except TimeoutError:
                 if request.complete:
                     raise
@@ -252,23 +256,23 @@ class Epoch:
     async def block(self, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]) -> Any:
         """A command for which Redis may take its time. Cancelled, it is ended by `end`, told the number of our socket, and its reply awaited."""
         connection = await self.connection()
-        request = connection.create_request(*words, timeout=timeout_s)
+        request = connection.ask(*words)
         try:
-            return await self._patiently(connection, request)
+            return await self._patiently(connection, request, timeout_s=timeout_s, shield=False)
         except trio.Cancelled:
             await self._end(request, partial(end, connection.client_id or 0))
             raise
 
-    async def _end(self, reply: Awaitable[object], end: Callable[[], Awaitable[object]]) -> None:
+    async def _end(self, request: Request, end: Callable[[], Awaitable[object]]) -> None:
         # Shielded, for we are being cancelled; bounded, for Redis may not answer: then the socket goes with what it waits for.
         # Asked again until it works: the first request may overtake the command that it shall end.
         with trio.move_on_after(END_PATIENCE_S, shield=True):
             while True:
                 with suppress(BrokerError):
                     await end()
-                with trio.move_on_after(0.05):
-                    with suppress(*FOREIGN):
-                        await reply
+                with suppress(*FOREIGN):
+                    await request.reply(0.05, shield=False)
+                if request.complete:
                     return
         self.retired.set()
 
@@ -276,7 +280,7 @@ class Epoch:
         """See `Connection.until_changed`."""
         connection = await self.connection()
         if self.tracking is None:
-            self.tracking = Tracking(connection, partial(self._patiently, connection))
+            self.tracking = Tracking(connection, partial(self._patiently, connection, shield=False))
         return await self.tracking.until_changed(keys, ends_at, ask)
 
     async def live(self) -> None:

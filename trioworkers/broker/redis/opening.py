@@ -16,9 +16,11 @@ import trio
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 from coredis.connection import BaseConnection, Location
+from coredis.exceptions import ConnectionError as CoredisConnectionError
 
 from trioworkers.broker.redis.metered import PIECE_BYTES, Commands, Metered, Outgoing
 from trioworkers.broker.redis.reasons import unreachable
+from trioworkers.broker.redis.request import Request
 from trioworkers.errors import ConfigurationError, Unavailable, Unreachable
 from trioworkers.lookup import addresses_of, remember
 from trioworkers.redis_url import RedisUrl, Tls
@@ -79,8 +81,34 @@ class Socket(BaseConnection):
         stream.waiting += 1
         return []
 
+    async def _reader_task(self) -> None:
+        """As coredis's, but without a timeout for each reading: we never give it one."""
+        while (stream := self.stream) is not None:
+            try:
+                data = await stream.receive()
+            except Exception as error:
+                self._transport_failed = True
+                if isinstance(error, anyio.EndOfStream | anyio.ClosedResourceError | anyio.BrokenResourceError):
+                    raise CoredisConnectionError("Connection lost while receiving response") from error
+                raise
+            self.statistics.data_received(len(data))
+            if self._requests:
+                self._data_received(data)
+            else:  # what is told without being asked for: coredis bounds how fast
+                async with self._processing_budget:
+                    self._data_received(data)
+
+    def ask(self, name: bytes, *words: Any) -> Request:
+        """Send a command. Raises coredis's ConnectionError if the connection is gone."""
+        if not self.usable:
+            raise CoredisConnectionError("the connection is gone") from self._last_error
+        request = Request(name)
+        self._write_buffer_in.send_nowait([(name, words)])
+        self._requests.append(request)  # type: ignore[arg-type]  # it asks no more of one
+        return request
+
     def be_patient(self, silence_s: float) -> None:
-        """Requests from now on may take so long that say nothing else."""
+        """What the client of coredis asks from now on may take so long."""
         self._stream_timeout = silence_s
 
     @property

@@ -28,7 +28,7 @@ class _Parcel:
 
 
 class Outbox:
-    """`deliver`: takes packed sends to Redis; returns by place the errors of those that it refused, and which jobs of the others were not alone."""
+    """`deliver`: takes packed sends to Redis, and is not cancelled once it waits; returns by place the errors of those that it refused, and which jobs of the others were not alone."""
 
     def __init__(self, deliver: Callable[[Sequence[bytes]], Awaitable[Mapping[int, BrokerError | Met]]]) -> None:
         self._deliver = deliver
@@ -64,8 +64,7 @@ class Outbox:
         self._is_out = True
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
-            with trio.CancelScope(shield=True):  # others' jobs are with ours
-                await self._deliver_all(self._take())
+            await self._deliver_all(self._take())  # is not cancelled once it has begun: others' jobs are with ours
         finally:
             if own in self._waiting:
                 self._waiting.remove(own)

@@ -13,6 +13,7 @@ import trio
 from coredis import exceptions
 
 from trioworkers.broker.redis.opening import Socket
+from trioworkers.broker.redis.request import Request
 from trioworkers.broker.redis.translation import FOREIGN
 
 Commands = Sequence[tuple[bytes, Sequence[Any]]]
@@ -28,16 +29,16 @@ class Changed(NamedTuple):
 
 
 class Tracking:
-    """One epoch's. `patiently`: awaits a reply that may be long on its way."""
+    """One epoch's. `patiently`: awaits a reply that may be long on its way, and is cancelled as usual."""
 
-    def __init__(self, connection: Socket, patiently: Callable[[Any], Awaitable[Any]]) -> None:
+    def __init__(self, connection: Socket, patiently: Callable[[Request], Awaitable[Any]]) -> None:
         self._connection = connection
         self._patiently = patiently
         self._is_on = False
         self.watched: set[bytes] = set()
         """Keys that didn't exist, of which Redis will tell."""
         self._ask: Ask | None = None
-        self._asked: list[tuple[bytes, list[Any]]] = []
+        self._asked: list[tuple[bytes, list[Request]]] = []
         """The key, and what it was asked; of one key."""
         connection.when_told(self._told)
 
@@ -65,11 +66,11 @@ class Tracking:
             return
         with suppress(*FOREIGN):  # the connection is just closing, which who waits finds out
             if commands := self._ask(changed[0]):
-                requests: list[Any] = []
+                requests: list[Request] = []
                 self._asked.append((changed[0], requests))
-                requests.extend(self._connection.create_request(name, *words) for name, words in commands)
+                requests.extend(self._connection.ask(name, *words) for name, words in commands)
 
-    async def _reply(self, request: Any) -> Any:
+    async def _reply(self, request: Request) -> Any:
         try:
             return await self._patiently(request)
         except exceptions.ResponseError as error:
@@ -77,13 +78,13 @@ class Tracking:
 
     async def _changed(self, keys: Sequence[bytes], ends_at: float) -> Collection[bytes]:
         if not self._is_on:
-            await self._patiently(self._connection.create_request(b"CLIENT TRACKING", b"ON"))
+            await self._patiently(self._connection.ask(b"CLIENT TRACKING", b"ON"))
             self._is_on = True
         if news := self._news(self._connection.changed_meanwhile(), keys):
             return news
         # What comes before Redis watches is told by the reply.
         unsure = [key for key in keys if key not in self.watched]
-        if unsure and await self._patiently(self._connection.create_request(b"EXISTS", *unsure)):
+        if unsure and await self._patiently(self._connection.ask(b"EXISTS", *unsure)):
             return unsure
         self.watched.update(unsure)
         with trio.move_on_at(ends_at):
