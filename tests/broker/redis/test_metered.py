@@ -101,14 +101,15 @@ async def test_what_the_line_took_half_of_goes_first(redis_url: str):
             def __init__(self, raw: socket.socket) -> None:
                 self._raw = raw
                 self.fileno = raw.fileno
+                self.recv = raw.recv
 
             def send(self, data: bytes) -> int:
                 return self._raw.send(data[: max(1, len(data) // 2)])
 
         stream._raw = Halving(stream._raw)  # type: ignore[assignment]
-        requests = [socket_.create_request(b"RPUSH", "ordered", str(number)) for number in range(50)]
+        requests = [socket_.ask(b"RPUSH", "ordered", str(number)) for number in range(50)]
         for request in requests:
-            await request
+            await request.reply(30.0, shield=False)
         for number in range(50, 60):
             await socket_.create_request(b"RPUSH", "ordered", str(number))
         there = await connection.execute("read", "LRANGE", "ordered", 0, -1)

@@ -11,9 +11,12 @@ import socket
 import termios
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+import anyio
+import trio
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 
@@ -64,9 +67,10 @@ class Metered(ByteStream):
 
     def __init__(self, inner: ByteStream) -> None:
         self._inner = inner
-        self.receive = inner.receive  # type: ignore[method-assign]  # not even a call is to be added
         self._raw: socket.socket = inner.extra(SocketAttribute.raw_socket)  # noqa: S610 - anyio's
         self._is_plain = not isinstance(inner, TLSStream)
+        if not self._is_plain:
+            self.receive = inner.receive  # type: ignore[method-assign]  # as its bytes are not those of the socket
         self._unacknowledged = array("i", [0])
         self._rest = b""
         self._is_writing = False
@@ -120,8 +124,20 @@ class Metered(ByteStream):
         return False
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """See anyio."""
-        return await self._inner.receive(max_bytes)
+        """See anyio. A reply is hardly ever there when one begins to wait for it: so nobody looks in vain before."""
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._raw)
+                with suppress(BlockingIOError):
+                    data = self._raw.recv(max_bytes)
+                    break
+        except trio.ClosedResourceError:
+            raise anyio.ClosedResourceError from None
+        except OSError as error:
+            raise anyio.BrokenResourceError from error
+        if not data:
+            raise anyio.EndOfStream
+        return data
 
     async def send_eof(self) -> None:
         """See anyio."""
