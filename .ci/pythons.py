@@ -2,7 +2,7 @@
 
 Not all of them: what depends on the interpreter and on libraries shows in the tests of the library, of jobs and of processes. Those of
 commands, of other programs, of faults and of the dashboard start hundreds of processes, and run on one Python; so do those of this repository itself
-(documents, package, what a job costs). What only asks Redis's scripts is the same on each Python, but not with each Redis client:
+(documents, package, types, expressions, what a job costs). What only asks Redis's scripts is the same on each Python, but not with each Redis client:
 it runs with the lowest dependencies as well. Where there are several other Pythons the first of them has these, and the rest have the newest: a run of
 its own for each pair would cost minutes and has found nothing that one of the two didn't. Environments are kept in .venvs/.
 """
@@ -24,17 +24,24 @@ LEFT_OUT = (
         f"tests/test_{name}.py"
         for name in (
             "benchmarks",
+            "can_fail",
             "changes",
             "costs",
             "exits",
+            "expressions",
+            "file_names",
             "frameworks",
             "package",
             "pages_commands",
             "pages_python",
             "picture",
+            "prices",
+            "release_notes",
             "site",
             "tutorial",
+            "types",
             "walls",
+            "wording",
         )
     ),
 )
