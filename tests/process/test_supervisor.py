@@ -102,10 +102,18 @@ class Under:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But patient: on a busy machine whoever ends when told may take a while."""
     monkeypatch.setattr(place, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(place, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(supervisor, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(supervisor, "TICK_S", 0.02)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where somebody has to be killed."""
     monkeypatch.setattr(place, "PATIENCE_S", 0.3)
     monkeypatch.setattr(supervisor, "PATIENCE_S", 0.3)
-    monkeypatch.setattr(supervisor, "TICK_S", 0.02)
 
 
 def under(*orders: str, count: int = 2, notifier: Notifier | None = None, max_rss: int | None = None) -> Under:
@@ -145,7 +153,7 @@ def test_the_page_is_served_anew_however_its_process_ends_and_no_worker_waits_fo
     assert [life.status for life in those.pages[:2]] == [-signal.SIGKILL, 0]
 
 
-def test_who_does_not_stop_is_killed():
+def test_who_does_not_stop_is_killed(impatient: None):
     def drive(those: Under) -> None:
         wait_for(lambda: those.ready("1", "2"), "both are ready")
         tell(signal.SIGTERM)
@@ -271,7 +279,7 @@ def test_no_process_at_all_is_the_end(caplog: pytest.LogCaptureFixture):
     assert "giving up" in caplog.text
 
 
-def test_term_while_processes_are_replaced_is_the_first_one_for_each():
+def test_term_while_processes_are_replaced_is_the_first_one_for_each(impatient: None):
     def drive(those: Under) -> None:
         wait_for(lambda: those.ready("1"), "it is ready")
         tell(signal.SIGHUP)
@@ -284,9 +292,7 @@ def test_term_while_processes_are_replaced_is_the_first_one_for_each():
     assert [life.status for life in those.started] == [-signal.SIGKILL, -signal.SIGKILL]
 
 
-def test_second_term_is_passed_on(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(supervisor, "PATIENCE_S", 60.0)
-
+def test_second_term_is_passed_on():
     def drive(those: Under) -> None:
         wait_for(lambda: those.ready("1"), "it is ready")
         tell(signal.SIGTERM)

