@@ -565,3 +565,30 @@ async def test_shard_that_the_app_has_no_more_is_named(redis_url: str, caplog: p
         there.rpush("{a}:tw:outbox:old", "x")
         async with Chain(redis_url, redis_url).working():
             await until(lambda: "for shard 'old', which this App doesn't have" in caplog.text)
+
+
+@pytest.mark.parametrize("what", ["a queue in no shard", "a batch over queues that have no shard in common"])
+async def test_what_can_lie_nowhere_is_the_failure_of_the_job_that_enqueues_it(redis_url: str, what: str):
+    """And of nothing beside it."""
+    chain = Chain(redis_url, redis_url)
+    batch = Batch("apart")
+    batch.add(chain.first.job(1000))
+    batch.add(chain.second.job(1001))
+
+    def send(ctx: Context, number: int) -> None:
+        if number == 3:
+            ctx.enqueue(batch if what.startswith("a batch") else Job("nowhere", "Other"))
+        ctx.enqueue(chain.second.job(number))
+
+    chain.sends = send
+    async with chain.working() as worker, chain.app.client() as client:
+        await client.enqueue(*(chain.first.job(number) for number in range(10)))
+        await until(lambda: len(chain.ran) == 9)
+        with redis.Redis.from_url(redis_url) as there:
+            await until(lambda: there.zcard("{a}:retry") == 1)
+            [payload] = there.zrange("{a}:retry", 0, -1)
+        assert not worker.stopping
+    failed = json.loads(payload)
+    assert failed["error_class"] == "trioworkers.BadJob"
+    assert "enqueued by this job" in failed["error_message"]
+    assert 3 not in chain.ran
