@@ -151,6 +151,39 @@ def test_jobs_are_enqueued_where_they_belong(target: str, shared_server: Server)
     assert sum(map(int, map(str, sizes))) == 12
 
 
+def test_job_is_enqueued_into_the_shard_that_is_named(target: str, shared_server: Server):
+    for name in ("a", "b", "a"):
+        run("enqueue", "q", "A", "--redis", f"{target}@{name}")
+    assert [shared_server.command("LLEN", f"{name}:queue:q") for name in ("na", "nb")] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "shard", "told"),
+    [
+        (["there", "A"], "a", "queue 'there' lies in shard 'b', not in shard 'a'"),
+        (
+            ["q", "Once"],
+            "b",
+            "Once: jobs that share its lock or limit lie in shard 'a', so it can't be sent into shard 'b'",
+        ),
+        (["q", "A"], "c", "has no shard 'c'; it has a, b"),
+    ],
+    ids=["queue", "lock", "shard"],
+)
+def test_job_is_not_enqueued_where_it_may_not_lie(
+    target: str, shared_server: Server, tmp_path: Path, words: list[str], shard: str, told: str
+):
+    with (tmp_path / "spread.py").open("a") as file:
+        file.write(
+            "\nfrom trioworkers import Unique\napp.queue('there', shards=['b'])\n"
+            "app.handler('q', 'Once', unique=Unique())(nothing.function)\n"
+        )
+    done = CliRunner().invoke(commands, ["enqueue", *words, "--redis", f"{target}@{shard}"])
+    assert told in f"{done.output}{done.exception}"
+    assert done.exit_code != 0
+    assert shared_server.command("KEYS", "*") == []
+
+
 @pytest.fixture
 def away(jobs: str, tmp_path: Path, shared_server: Server) -> str:
     """The same, with `b` at an address where nobody is."""

@@ -11,7 +11,7 @@ import trio
 
 from trioworkers.broker.ungrouped import ungrouped
 from trioworkers.cli.session import Session, in_session
-from trioworkers.cli.shards import explained_for, names_an_app
+from trioworkers.cli.shards import app_of, explained_for, names_an_app
 from trioworkers.cli.tables import remark, say
 from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import TrioworkersError
@@ -26,9 +26,10 @@ NAMED = 5
 def send(job: Job, delay_s: float | None, redis: str | None, namespace: str | None) -> None:
     """Enqueue or schedule it. Raises BadJob and BrokerError."""
     if redis is not None and names_an_app(redis) and namespace is None:  # of several Redises its client knows which
-        from trioworkers.cli.loader import load_app  # noqa: PLC0415 - most commands load no App
-
-        app = load_app(redis)
+        app, shard = app_of(redis)
+        if shard and app.layout is not None:
+            app.layout.check_at(shard, job)
+            app = app.at(shard)
         with explained_for(app):
             trio.run(_send, app.client(), job, delay_s)
     else:

@@ -13,6 +13,7 @@ from trioworkers.chosen_redis import ChosenRedis, redis_of
 from trioworkers.errors import DuplicateJob, Refused, Unavailable, WrongUsage
 
 if TYPE_CHECKING:
+    from trioworkers.app import App
     from trioworkers.jobs.declared import Declared
 
 _TARGET = re.compile(r"[^/@:]+\.py(:[A-Za-z_][\w.]*)?(@[\w.-]+)?|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(@[\w.-]+)?")
@@ -24,17 +25,10 @@ def names_an_app(redis: str | None) -> bool:
 
 
 def redises_of(target: str, namespace: str | None) -> dict[str, ChosenRedis]:
-    """Those of the App, by shard; "" for its own. Raises WrongUsage, and as `load_app` does."""
-    from trioworkers.cli.loader import load_app  # noqa: PLC0415 - most commands load no App
-
-    target, _, wanted = target.partition("@")
-    app = load_app(target)
+    """Those of the App, by shard; "" for its own. Raises as `app_of`."""
+    app, wanted = app_of(target)
     found = places_of(app)
     if wanted:
-        if wanted not in found:
-            raise WrongUsage(
-                f"--redis: {target} has no shard {wanted!r}; it has {', '.join(filter(None, found)) or 'none'}"
-            )
         found = {wanted: found[wanted]}
     if namespace is not None and len(found) > 1:
         raise WrongUsage("--namespace: each shard of the App has its own; name one shard, --redis MODULE:APP@SHARD")
@@ -43,6 +37,18 @@ def redises_of(target: str, namespace: str | None) -> dict[str, ChosenRedis]:
         if namespace is None
         else {name: attrs.evolve(place, namespace=namespace) for name, place in found.items()}
     )
+
+
+def app_of(target: str) -> tuple[App, str]:
+    """The App, and the shard that is named; "" if none is. Raises WrongUsage, and as `load_app` does."""
+    from trioworkers.cli.loader import load_app  # noqa: PLC0415 - most commands load no App
+
+    target, _, wanted = target.partition("@")
+    app = load_app(target)
+    if wanted and wanted not in places_of(app):
+        known = ", ".join(filter(None, places_of(app))) or "none"
+        raise WrongUsage(f"--redis: {target} has no shard {wanted!r}; it has {known}")
+    return app, wanted
 
 
 def places_of(app: Declared) -> dict[str, ChosenRedis]:

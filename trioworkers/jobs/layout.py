@@ -60,6 +60,17 @@ class Layout:
         key = self._key(job)
         return near if near is not None and near in there and key == job.jid else chosen(there, key)
 
+    def check_at(self, where: str, job: Job) -> None:
+        """Raise BadJob if a job may not be sent into this shard."""
+        there = self.of(job.queue)
+        if where not in there:
+            raise BadJob(f"queue {job.queue!r} lies in {_listed(there)}, not in {called(where)}")
+        home = self.place(job, where)
+        if home != where:
+            raise BadJob(
+                f"{job.job_class}: jobs that share its lock or limit lie in {called(home)}, so it can't be sent into {called(where)}"
+            )
+
     def _key(self, job: Job) -> str:
         """What stays together has the same."""
         handler = self._app.find(job.queue, job.job_class)
