@@ -6,8 +6,11 @@ import random
 import socket
 import threading
 
+import anyio
+import pytest
 import trio
 import trio.testing
+from anyio.abc import SocketAttribute
 
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.broker.redis.metered import Metered
@@ -114,3 +117,22 @@ async def test_what_the_line_took_half_of_goes_first(redis_url: str):
             await socket_.create_request(b"RPUSH", "ordered", str(number))
         there = await connection.execute("read", "LRANGE", "ordered", 0, -1)
     assert [int(each) for each in there] == list(range(60))
+
+
+@pytest.mark.parametrize("closed_first", [True, False])
+async def test_reading_from_a_closed_socket_says_so(closed_first: bool):
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listening:
+        port = listening.extra(SocketAttribute.local_port)
+        stream = Metered(await anyio.connect_tcp("127.0.0.1", port))
+        if closed_first:
+            await stream.aclose()
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(60), pytest.raises(anyio.ClosedResourceError):
+                if not closed_first:
+
+                    async def close() -> None:
+                        await trio.testing.wait_all_tasks_blocked()
+                        await stream.aclose()
+
+                    nursery.start_soon(close)
+                await stream.receive()

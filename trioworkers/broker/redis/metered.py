@@ -131,7 +131,7 @@ class Metered(ByteStream):
                 with suppress(BlockingIOError):
                     data = self._raw.recv(max_bytes)
                     break
-        except trio.ClosedResourceError:
+        except (trio.ClosedResourceError, ValueError):  # closed meanwhile, or before: then it has no number any more
             raise anyio.ClosedResourceError from None
         except OSError as error:
             raise anyio.BrokenResourceError from error
