@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers.errors import BadPayload
+from trioworkers.wire import depth as depth_module
 from trioworkers.wire.decode import decode, destination, jid_of
 from trioworkers.wire.depth import MAX_DEPTH, MAX_DEPTH_FOR_RUBY, is_nested_deeper
 from trioworkers.wire.dialects import dialect_named
@@ -91,3 +93,23 @@ def test_what_is_no_json_is_looked_through_as_well(text: bytes):
     is_nested_deeper(text, 2)
     with pytest.raises(BadPayload):
         decode(text, "q")
+
+
+def test_looking_takes_little_more_memory_than_the_text():
+    text = b"[" * 3 + b'"a' * 1_000_000  # one piece after the other, each as small as may be
+    tracemalloc.start()
+    try:
+        assert not is_nested_deeper(text, 3)
+        assert not is_nested_deeper(b"[" + text[1:] + b'"["', 3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * len(text)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_depth_is_the_same_however_large_the_pieces_are(size: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(depth_module, "_PIECE", size)
+    for text, depth in ((b'["[[[", {"a": ["]]"]}]', 3), (b'{"\\"[[": [[], [[1, "]"]]]}', 4), (b'["\\\\", [[]]]', 3)):
+        assert not is_nested_deeper(text, depth)
+        assert is_nested_deeper(text, depth - 1)
