@@ -88,6 +88,15 @@ async def sleep(ctx: Context, seconds: float) -> None:
     note("end", ctx)
 
 
+@app.handler("q", "Until")
+async def until(ctx: Context, path: str) -> None:
+    """There is a file of that name: however long what the test does meanwhile takes."""
+    note("start", ctx)
+    while not os.path.exists(path):  # noqa: PTH110 - a moment
+        await trio.sleep(0.2)
+    note("end", ctx)
+
+
 @app.handler("q", "Block")
 async def block(ctx: Context, seconds: float) -> None:
     note("start", ctx)
