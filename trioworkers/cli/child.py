@@ -33,7 +33,7 @@ INTERRUPTED = 130
 class Order:
     """What the parent tells it first. `base`: of the process ids, where neither App nor environment names one. `suffix`: of this one's.
 
-    `metrics`: the directory in which it tells what it counts; None: nobody wants to know.
+    `log_turn`: see `process/log_turn.py`. `metrics`: the directory in which it tells what it counts; None: nobody wants to know.
     """
 
     target: str
@@ -45,6 +45,7 @@ class Order:
     log_format: str
     log_level: str
     log_name: str
+    log_turn: int | None = None
     metrics: str | None = None
 
 
@@ -53,7 +54,7 @@ def main(fd: int) -> int:
     with socket.socket(fileno=fd) as connection, hurried_collector():
         parent = Parent(connection)
         order = msgspec.json.decode(parent.order(), type=Order)
-        share_log(order.log_name)
+        share_log(order.log_name, order.log_turn)
         configure_logging(cast(Format, order.log_format), order.log_level)
         with hearing():
             parent.end_with_parent()

@@ -36,13 +36,14 @@ class PageOrder:
     is_first: bool
     log_format: str
     log_level: str
+    log_turn: int | None = None
 
 
 def main(fd: int) -> int:
     """Serve until ended, or until nobody is there who started us. Returns the exit status."""
     parent = Parent(socket.socket(fileno=fd))
     order = msgspec.json.decode(parent.order(), type=PageOrder)
-    share_log("web")
+    share_log("web", order.log_turn)
     configure_logging(cast(Format, order.log_format), order.log_level)
     parent.end_with_parent()
     try:

@@ -22,6 +22,7 @@ from trioworkers.errors import ConfigurationError, WrongUsage
 from trioworkers.identity import PARENT
 from trioworkers.process.health import read_address, serving_health
 from trioworkers.process.life import Life
+from trioworkers.process.log_turn import begin_turns
 from trioworkers.process.notify import Notifier
 from trioworkers.process.supervisor import Supervisor
 
@@ -100,6 +101,7 @@ def supervise(
     page = None if web is None else Page(web, target, redis, options, log)
     environment = {**os.environ, PARENT: f"{socket.gethostname()}:{os.getpid()}"}
     notifier = Notifier(environment)
+    turn = begin_turns()
 
     def start(number: int, suffix: str) -> Life:
         name = f"{number}{suffix}"
@@ -113,12 +115,13 @@ def supervise(
             "log_format": log[0],
             "log_level": log[1],
             "log_name": name,
+            "log_turn": turn,
             "metrics": None if page is None else page.metrics,
         }
         command = [sys.executable, "-m", "trioworkers.cli.child", target]
-        return Life(name, command, msgspec.json.encode(order), environment)
+        return Life(name, command, msgspec.json.encode(order), environment, [] if turn is None else [turn])
 
-    start_page = None if page is None else partial(page.start, environment)
+    start_page = None if page is None else partial(page.start, environment, turn)
     supervisor = Supervisor(count, start, notifier, max_rss, start_page)
     with ExitStack() as stack:
         if page is not None:

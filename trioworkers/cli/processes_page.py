@@ -66,12 +66,13 @@ class Page:
         }
         logger.info("dashboard at %s", shown_address(self._listener))
 
-    def start(self, environment: Mapping[str, str]) -> Life:
-        """Start the process that serves it."""
-        order = msgspec.json.encode({**self._order, "is_first": self._started == 0})
+    def start(self, environment: Mapping[str, str], log_turn: int | None) -> Life:
+        """Start the process that serves it. `log_turn`: see `process/log_turn.py`."""
+        order = msgspec.json.encode({**self._order, "is_first": self._started == 0, "log_turn": log_turn})
         self._started += 1
         command = [sys.executable, "-m", "trioworkers.cli.page_child", self._target]
-        return Life("web", command, order, environment, [self._listener.fileno()])
+        shared = [] if log_turn is None else [log_turn]
+        return Life("web", command, order, environment, [self._listener.fileno(), *shared])
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from typing import Protocol, TextIO, runtime_checkable
 from weakref import WeakSet
 
 from trioworkers.log_records import LineWriter, Said
+from trioworkers.process.log_turn import in_turn
 
 ROOM_BYTES = 1 << 20
 
@@ -159,12 +160,17 @@ class LogWriter(LineWriter):
                 self._stream.write(block.decode())
                 self._stream.flush()
                 return
-            view = memoryview(block)
-            while view:
-                try:
-                    view = view[os.write(self._fd, view) :]
-                except BlockingIOError:  # somebody who shares it has made it so
-                    select.select([], [self._fd], [])
+            with in_turn(len(block)) as first:
+                _write_all(self._fd, first + block if first else block)
+
+
+def _write_all(fd: int, block: bytes) -> None:
+    view = memoryview(block)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:  # somebody who shares it has made it so
+            select.select([], [fd], [])
 
 
 _writers: WeakSet[LogWriter] = WeakSet()

@@ -20,6 +20,7 @@ from typing import Any, Literal, TextIO
 from trioworkers.log_records import OF_ALL, Said
 from trioworkers.loggers import NAMES
 from trioworkers.printable import as_text, json_line, on_lines, on_one_line
+from trioworkers.process.log_turn import take_turns
 from trioworkers.process.log_writer import LogWriter
 from trioworkers.process.python_says import log_what_python_says
 from trioworkers.tracebacks import format_error
@@ -131,10 +132,11 @@ class JsonFormatter(logging.Formatter):
         return json_line(_entry_of_job(said, created_s, pid))
 
 
-def share_log(process: str) -> None:
-    """From now on this process, which several call by that name, writes on one log with others: its lines say so, and don't mix with theirs."""
+def share_log(process: str, turn: int | None = None) -> None:
+    """From now on this process, which several call by that name, writes on one log with others: its lines say so, and don't mix with theirs. `turn`: see `log_turn`."""
     global _process  # noqa: PLW0603 - a process has one name
     _process = process
+    take_turns(turn)
 
 
 def _which() -> str:

@@ -22,6 +22,7 @@ class Notifier:
         is_ours = wanted.isdigit() and int(wanted) > 0 and whose in ("", str(os.getpid()))
         self.watchdog_s = int(wanted) / 2_000_000 if is_ours else None
         self._fed_at = self._extended_at = 0.0
+        self._is_stopping = False
 
     def ready(self, status: str) -> None:
         """All is up, or up again after a reload."""
@@ -39,8 +40,10 @@ class Notifier:
             self._send(f"EXTEND_TIMEOUT_USEC={EXTENSION_S * 1_000_000:.0f}")
 
     def stopping(self) -> None:
-        """We end."""
-        self._send("STOPPING=1")
+        """We end. It is said once."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
         """A line for `systemctl status`."""
