@@ -115,10 +115,11 @@ def test_killed_worker_gives_its_permits_back_when_its_jobs_are_taken_over(
 
 
 def test_stop_keeps_the_permits_for_the_jobs_that_it_puts_back(
-    start: Start, jobs: Jobs, witness: Witness, server: Server
+    start: Start, jobs: Jobs, witness: Witness, server: Server, tmp_path: Path
 ):
+    over = tmp_path / "over"
     first = start("w1")
-    jobs.push(LIMIT, "Limited", 3)
+    jobs.push(LIMIT, "Until", str(over))
     wait_for(lambda: len(jobs.counted("start")) == LIMIT, "all permits are held")
     jobs.push(10, "Limited", 0.05)
     wait_for(lambda: server.command("ZCARD", "tw:parked") == 10, "the others are parked")
@@ -128,6 +129,7 @@ def test_stop_keeps_the_permits_for_the_jobs_that_it_puts_back(
     start("w2")
     wait_for(lambda: sum(jobs.counted("start").values()) >= 2 * LIMIT, "its jobs are next in turn")
     assert set(jobs.counted("start")) == {f"{number:024x}" for number in range(LIMIT)}
+    over.touch()
     jobs.expect_all_done(extra_runs=LIMIT)
     assert witness.highest() == LIMIT
     wait_for(lambda: nothing_is_held(server), "nothing is held")
@@ -194,15 +196,18 @@ def test_limits_of_all_kinds_when_workers_are_killed_and_stopped(
 
 
 def test_paused_queue_keeps_its_parked_jobs_and_nobody_elses(
-    start: Start, jobs: Jobs, witness: Witness, server: Server
+    start: Start, jobs: Jobs, witness: Witness, server: Server, tmp_path: Path
 ):
+    over = tmp_path / "over"
     start("w1")
-    jobs.push(LIMIT, "Limited", 2)
+    jobs.push(LIMIT, "Until", str(over))
     wait_for(lambda: len(jobs.counted("start")) == LIMIT, "all permits are held")
     parked = witness.push(300, "Limited", 0)
     wait_for(lambda: server.command("ZCARD", "tw:parked") == 300, "the others are parked")
     server.command("SADD", "paused", "q")
-    time.sleep(4)  # the permits are free
+    over.touch()
+    wait_for(lambda: not server.command("SCARD", "tw:permits:crm"), "the permits are free")
+    time.sleep(2)
     assert not parked & set(jobs.counted("start"))
     server.command("SREM", "paused", "q")
     jobs.expect_all_done(extra_runs=0)

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from harness import Jobs
@@ -31,11 +32,12 @@ def test_worker_killed_while_the_reply_of_its_fetch_is_on_the_way(work: Work, jo
     jobs.expect_all_done(extra_runs=0)
 
 
-def test_worker_killed_before_its_outcomes_reach_redis(work: Work, jobs: Jobs, proxy: Proxy):
+def test_worker_killed_before_its_outcomes_reach_redis(work: Work, jobs: Jobs, proxy: Proxy, tmp_path: Path):
     worker = work("same", "--redis", proxy.url).wait_started()
-    jobs.push(5, "Sleep", 0.5)
+    jobs.push(5, "Until", str(tmp_path / "go"))
     wait_for(lambda: len(jobs.counted("start")) == 5, "all run")
     proxy.requests_pass.clear()
+    (tmp_path / "go").touch()
     wait_for(lambda: len(jobs.counted("end")) == 5, "all end")
     worker.kill()
     proxy.requests_pass.set()
