@@ -241,6 +241,16 @@ def busy_pool() -> None:
 def no_room_for_threads() -> str:
     """As where a container may have no more of them."""
     threading.stack_size(1 << 47)
+    return _threads_that_can_be_started()
+
+
+def no_hook_for_threads() -> str:
+    """Then Python doesn't even make one."""
+    threading.excepthook = None  # type: ignore[assignment]
+    return _threads_that_can_be_started()
+
+
+def _threads_that_can_be_started() -> str:
     try:
         threading.Thread(target=print, daemon=True).start()
     except RuntimeError:

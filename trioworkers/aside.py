@@ -35,10 +35,10 @@ class Aside:
 
     def _put(self, what: threading.Event | tuple[int, str, tuple[object, ...]]) -> bool:
         if self._thread is None or not self._thread.is_alive():  # not yet, or we are a forked child
-            self._thread = threading.Thread(target=self._say, name="trioworkers-aside", daemon=True)
             try:
+                self._thread = threading.Thread(target=self._say, name="trioworkers-aside", daemon=True)
                 self._thread.start()
-            except RuntimeError:  # the interpreter ends, and starts no thread any more
+            except RuntimeError:  # the interpreter ends, and starts no thread any more; or a job took what threads need
                 return False
         with suppress(Full):  # nobody has read the log for a long time
             self._waiting.put_nowait(what)

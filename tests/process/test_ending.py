@@ -127,10 +127,14 @@ def test_exit_function_may_decide_on_the_status_but_not_on_jobs(misuse: Misuse, 
     assert len(jobs.queued()) == 1
 
 
-@pytest.mark.parametrize("blocks", [False, True])
-def test_stop_is_heard_where_no_thread_can_be_started(misuse: Misuse, result: Result, jobs: Jobs, blocks: bool):
+@pytest.mark.parametrize(
+    ("how", "blocks"), [("no_room_for_threads", False), ("no_room_for_threads", True), ("no_hook_for_threads", False)]
+)
+def test_stop_is_heard_where_no_thread_can_be_started(
+    misuse: Misuse, result: Result, jobs: Jobs, how: str, blocks: bool
+):
     worker = misuse().wait_started()
-    assert result("no_room_for_threads") == "none"
+    assert result(how) == "none"
     if blocks:
         jobs.push(1, "Misuse", "block")
         wait_for(lambda: len(jobs.counted("start")) == 2, "it blocks the loop")

@@ -89,8 +89,8 @@ class Ending:
             return
         self._status = status
         # Started now: later Python may start none any more.
-        thread = threading.Thread(target=self._write_last_words, name="trioworkers-last-words", daemon=True)
         with suppress(RuntimeError):  # as in `_start`: then nothing bounds them
+            thread = threading.Thread(target=self._write_last_words, name="trioworkers-last-words", daemon=True)
             thread.start()
             self._writer = thread
 
@@ -133,8 +133,8 @@ class Ending:
             self._changed.notify_all()
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._watch, name="trioworkers-ending", daemon=True)
         try:
+            self._thread = threading.Thread(target=self._watch, name="trioworkers-ending", daemon=True)
             self._thread.start()
         except RuntimeError:  # jobs have all the threads, or the memory, that there may be: then `check` sees to it
             self._thread = None
@@ -179,9 +179,9 @@ class Ending:
 
     def _put_back(self) -> None:
         """For a worker that didn't end. Bounded: what blocks it may block this too."""
-        limit = threading.Timer(LAST_CALL_S, self.exit_now)
-        limit.daemon = True
         try:
+            limit = threading.Timer(LAST_CALL_S, self.exit_now)
+            limit.daemon = True
             limit.start()
         except RuntimeError:  # as above: without a bound nothing is tried, and jobs are taken over
             return
@@ -192,8 +192,8 @@ class Ending:
 
 def flush(timeout_s: float) -> None:
     """Have written what is still in buffers, if somebody reads it."""
-    thread = threading.Thread(target=_flush, daemon=True)
     with suppress(RuntimeError):  # the interpreter ends, and starts no thread any more
+        thread = threading.Thread(target=_flush, daemon=True)
         thread.start()
         thread.join(timeout_s)
 

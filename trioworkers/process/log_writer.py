@@ -125,8 +125,8 @@ class LogWriter(LineWriter):
 
     def _start(self) -> None:
         self._idle = False
-        self._thread = threading.Thread(target=self._run, name="trioworkers-log", daemon=True)
         try:
+            self._thread = threading.Thread(target=self._run, name="trioworkers-log", daemon=True)
             self._thread.start()
         except RuntimeError:  # no thread just now, or the interpreter ends: the next line tries again
             self._thread, self._idle = None, True
