@@ -29,6 +29,8 @@ class ShardedClient(Client):
             name: Client.for_app(app.at(name), retry_for=retry_for, max_connections=max_connections)
             for name in layout.names
         }
+        for name, part in self._parts.items():
+            part._shard = name  # noqa: SLF001 - one of our own
         exchanges = {name: part._there().exchanges for name, part in self._parts.items()}  # noqa: SLF001 - one of our own
         self._all = There(ShardedExchanges(exchanges, layout, app.telemetry), nullcontext)  # each part explains its own
 

@@ -17,11 +17,9 @@ import attrs
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.broker.sender import Sender
-from trioworkers.broker.spread import Places
+from trioworkers.broker.spread import Near, Places
 from trioworkers.send import Send
 from trioworkers.sending import Sending
-from trioworkers.shards import chosen
-from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 
 PAGE = script(
@@ -82,9 +80,8 @@ class ShardOutbox:
     def __init__(
         self, here: str, senders: Mapping[str, Sender], places: Places, on_away: Callable[[], None] = lambda: None
     ) -> None:
-        self._here = here
         self._senders = senders
-        self._places = places
+        self._near = Near(here, places)
         self.on_away = on_away
         self._connection: Connection = senders[here].connection
         self.keys: Keys = senders[here].keys
@@ -93,7 +90,7 @@ class ShardOutbox:
 
     def work(self, sending: Sending, sends: Iterable[Send], now_s: float) -> tuple[Any, ...]:
         """What goes out with an outcome, as `Sending.work` has it: what is for other shards goes into the outbox. Raises BadJob."""
-        ours, away = self._sorted(sends)
+        ours, away = self._near.sorted(sends)
         work = sending.work(ours, now_s)
         if not away:
             return work
@@ -107,37 +104,6 @@ class ShardOutbox:
         ]
         self.on_away()
         return ([*work[0], *pushes], *work[1:])
-
-    def _sorted(self, sends: Iterable[Send]) -> tuple[list[Send], dict[tuple[str, str], list[Send]]]:
-        """What stays here; and what goes elsewhere, by shard and batch: a batch goes as a whole."""
-        ours: list[Send] = []
-        away: dict[tuple[str, str], list[Send]] = {}
-        listed = list(sends)
-        batches = self._batches([send.job for send in listed])
-        for send in listed:
-            batch = "" if send.job.batch is None else send.job.batch.batch
-            target = batches[batch] if batch else self._places.place(send.job, self._here)
-            if target == self._here:
-                ours.append(send)
-            else:
-                away.setdefault((target, batch), []).append(send)
-        return ours, away
-
-    def _batches(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """Where the batches lie whose members these are: here, if they can. One that is there already, or lies in one that is, is here. Raises BadJob."""
-        members: dict[str, list[Job]] = {}
-        must_be_here: dict[str, bool] = {}
-        for job in jobs:
-            if job.batch is not None:
-                opening = job.batch.opening
-                callbacks = () if opening is None else opening.callbacks.values()
-                members.setdefault(job.batch.batch, []).extend((job, *callbacks))
-                must_be_here.setdefault(job.batch.batch, opening is None or bool(opening.parent))
-        found: dict[str, str] = {}
-        for batch, its in members.items():
-            common = self._places.together(its, self._here if must_be_here[batch] else None)
-            found[batch] = self._here if self._here in common else chosen(common, batch)
-        return found
 
     # ── what is done with it ───────────────────────────────────────────────────────────────────────────────────────────
 

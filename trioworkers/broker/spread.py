@@ -68,3 +68,42 @@ class Spread:
         if opening.parent and opening.parent in self.batches:
             return self._places.together([*members, *opening.callbacks.values()], self.batches[opening.parent])[0]
         return chosen(self._places.together([*members, *opening.callbacks.values()]), batch)
+
+
+class Near:
+    """Decides where each job goes that a job at the shard `here` enqueues: it stays here if it may."""
+
+    def __init__(self, here: str, places: Places) -> None:
+        self._here = here
+        self._places = places
+
+    def sorted(self, sends: Iterable[Send]) -> tuple[list[Send], dict[tuple[str, str], list[Send]]]:
+        """What stays here; and what goes elsewhere, by shard and batch: a batch goes as a whole. Raises BadJob."""
+        ours: list[Send] = []
+        away: dict[tuple[str, str], list[Send]] = {}
+        listed = list(sends)
+        batches = self._batches([send.job for send in listed])
+        for send in listed:
+            batch = "" if send.job.batch is None else send.job.batch.batch
+            target = batches[batch] if batch else self._places.place(send.job, self._here)
+            if target == self._here:
+                ours.append(send)
+            else:
+                away.setdefault((target, batch), []).append(send)
+        return ours, away
+
+    def _batches(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """Where the batches lie whose members these are: here, if they can. One that is there already, or lies in one that is, is here. Raises BadJob."""
+        members: dict[str, list[Job]] = {}
+        must_be_here: dict[str, bool] = {}
+        for job in jobs:
+            if job.batch is not None:
+                opening = job.batch.opening
+                callbacks = () if opening is None else opening.callbacks.values()
+                members.setdefault(job.batch.batch, []).extend((job, *callbacks))
+                must_be_here.setdefault(job.batch.batch, opening is None or bool(opening.parent))
+        found: dict[str, str] = {}
+        for batch, its in members.items():
+            common = self._places.together(its, self._here if must_be_here[batch] else None)
+            found[batch] = self._here if self._here in common else chosen(common, batch)
+        return found

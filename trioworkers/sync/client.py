@@ -64,6 +64,9 @@ class Client:
     Raises ConfigurationError.
     """
 
+    _shard: str | None = None
+    """Which of an App's Redises it is for, if that has several."""
+
     def __init__(
         self,
         url: str | None = None,

@@ -14,11 +14,13 @@ from trioworkers import outcome as outcomes
 from trioworkers.broker.contract import Settlement
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.broker.fake_store import EPOCH_S
-from trioworkers.errors import BadPayload, Unavailable
+from trioworkers.errors import BadJob, BadPayload, Unavailable
 from trioworkers.send import Send
 from trioworkers.sending import Met
 from trioworkers.testing.sent_jobs import SentJob, SentJobs
+from trioworkers.testing.shards import Homes
 from trioworkers.wire.job import Job
+from trioworkers.wire.membership import Opening
 
 T = TypeVar("T")
 
@@ -60,6 +62,8 @@ class TestBroker(FakeBroker):
         self.clock.now_s = lambda: epoch_s + trio.current_time() + self.jumped_s  # type: ignore[method-assign]
         self.limits.now_s = self.held.now_s = self.ticks.now_s = self.clock.now_s
         self.sent_jobs = SentJobs(self.clock.now_s)
+        self.homes: Homes | None = None
+        """Of an App with several Redises."""
         self._noted: set[int] = set()
 
     def wake(self) -> None:
@@ -82,11 +86,38 @@ class TestBroker(FakeBroker):
             raise Unavailable("Redis is down, as the test wants it")
         return await super()._call(move, looks=looks)
 
-    async def send(self, sends: Iterable[Send], token: str = "") -> Met:
-        """See `FakeBroker`."""
+    async def send(self, sends: Iterable[Send], token: str = "", *, by: Job | None = None) -> Met:
+        """See `FakeBroker`. `by`: the job that enqueued them."""
+        sends = list(sends)
+        if self.homes is not None:
+            self._settle_homes(self.homes, sends, by)
         met = await super().send(sends, token)
         self._lose("send")
         return met
+
+    @staticmethod
+    def _settle_homes(homes: Homes, sends: Sequence[Send], by: Job | None) -> None:
+        if by is None:
+            homes.sent(sends)
+        else:
+            homes.sent_by(by, sends)
+
+    async def open_batch(self, batch: str, opening: Opening) -> None:
+        """See `FakeBroker`."""
+        if self.homes is not None:
+            self.homes.open_batch(batch, opening)
+        await super().open_batch(batch, opening)
+
+    def _problem(self, settlement: Settlement) -> str:
+        problem = super()._problem(settlement)
+        if problem or self.homes is None or not isinstance(settlement.outcome, outcomes.Acknowledge):
+            return problem
+        try:
+            job = self.spoken_on(settlement.queue)[0].decode(settlement.payload, settlement.queue)
+            self.homes.sent_by(job, settlement.outcome.sends)
+        except BadJob as error:
+            return f"trioworkers.BadJob: {error}"
+        return ""
 
     def _send(self, sends: Sequence[Send], given_up: tuple[str, str] | None = None) -> Met:
         met = super()._send(sends, given_up)
@@ -94,7 +125,8 @@ class TestBroker(FakeBroker):
         for number, send in enumerate(sends):
             if number not in met:  # else it met another that holds its lock
                 at_once = send.delay_s is None and send.at_s is None
-                self.sent_jobs.sent.append(SentJob(send.job, None if at_once else send.due_s(now_s)))
+                shard = None if self.homes is None else self.homes.of(send.job)
+                self.sent_jobs.sent.append(SentJob(send.job, None if at_once else send.due_s(now_s), shard))
         return met
 
     async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:

@@ -50,7 +50,7 @@ class Recorded(SentJobs):
 
         return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
-    def _reply(self, step: Step, sending: Sending) -> Any:
+    def _reply(self, step: Step, sending: Sending, shard: str | None) -> Any:
         if isinstance(step, AskEnded):
             raise TimeoutError(f"job {step.jid} doesn't run: it is only recorded")
         if not isinstance(step, Call):
@@ -59,12 +59,12 @@ class Recorded(SentJobs):
             push, later, *_ = unpack(parcel)
             for queue, _, payloads, *_ in push:
                 for payload in payloads:
-                    self._add(payload, queue, None, sending)
+                    self._add(payload, queue, None, sending, shard)
             for payload, delay_s, at_s, _ in later:
-                self._add(payload, "", at_s or time.time() + delay_s, sending)
+                self._add(payload, "", at_s or time.time() + delay_s, sending, shard)
         return [b""] * (len(step.args) - 1)
 
-    def _add(self, item: Any, queue: str, due_s: float | None, sending: Sending) -> None:
+    def _add(self, item: Any, queue: str, due_s: float | None, sending: Sending, shard: str | None) -> None:
         payload = item[0] if isinstance(item, list) else item  # with what is to be known of its lock
         text = payload.encode() if isinstance(payload, str) else payload
         try:
@@ -72,7 +72,7 @@ class Recorded(SentJobs):
             job = sending.spoken_on(queue)[0].decode(text, queue)
         except BadPayload as error:
             raise AssertionError(f"what was sent can't be read: {error}") from error
-        self.sent.append(SentJob(job, due_s))
+        self.sent.append(SentJob(job, due_s, shard))
 
 
 def _nothing(step: Step) -> Any:
@@ -93,11 +93,11 @@ def recording() -> Iterator[Recorded]:
     """
     recorded = Recorded()
 
-    def step(_: sync.Client, todo: Step, there: There, __: object) -> Any:
-        return recorded._reply(todo, there.exchanges._sending)
+    def step(client: sync.Client, todo: Step, there: There, __: object) -> Any:
+        return recorded._reply(todo, there.exchanges._sending, client._shard)
 
-    async def astep(_: asyncio.Client, todo: Step, there: There, __: object) -> Any:
-        return recorded._reply(todo, there.exchanges._sending)
+    async def astep(client: asyncio.Client, todo: Step, there: There, __: object) -> Any:
+        return recorded._reply(todo, there.exchanges._sending, client._shard)
 
     with mock.patch.object(sync.Client, "_step", step), mock.patch.object(asyncio.Client, "_step", astep):
         yield recorded

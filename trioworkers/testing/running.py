@@ -39,6 +39,7 @@ from trioworkers.size_guard import SizeGuard
 from trioworkers.testing.broker import TestBroker
 from trioworkers.testing.real_time import real_time_while
 from trioworkers.testing.running_app import RunningApp
+from trioworkers.testing.shards import Homes
 from trioworkers.wire.limit_spec import queue_limit_name
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ async def run(
     epoch_s = EPOCH_S if now is None else now.timestamp() - trio.current_time()
     broker = TestBroker(app.queues, guard=guard, dialect=app.dialect, dialects=app.dialects, epoch_s=epoch_s)
     broker.queue_limits = {queue: (queue_limit_name(each.name), each.spec) for queue, each in app.queue_limits.items()}
+    broker.homes = None if app.layout is None else Homes(app.layout)
     test = RunningApp(app, broker, manual=manual)
     raised: BaseException | None = None
     async with open_resources(test.client, app.http, app.settings.cpu_processes, app.lifespan) as resources:

@@ -70,6 +70,10 @@ class RunningApp:
         dialect, _ = self._broker.spoken_on(queue)
         return [dialect.decode(payload, queue) for payload in reversed(self._broker.queues.get(queue, []))]
 
+    def shard_of(self, job: Job) -> str:
+        """In which shard a job is, of an App with several Redises; "" for the App's own. Raises BadJob if it could be in none."""
+        return "" if self._broker.homes is None else self._broker.homes.of(job)
+
     @property
     def retries(self) -> list[Job]:
         """Jobs that wait for their next attempt, soonest first."""
@@ -142,7 +146,7 @@ class RunningApp:
         if handler is not None and handler.keep_result_s is not None:
             encode_result(value)
         if ctx._sends:
-            await self._broker.send(ctx._sends)
+            await self._broker.send(ctx._sends, by=job)
         return value
 
     async def run_one(self, queue: str | None = None) -> Ran:

@@ -10,6 +10,7 @@ import attrs
 
 from trioworkers.jobs.handler import AnyHandler, Handler
 from trioworkers.send import moment
+from trioworkers.shards import called
 from trioworkers.wire.job import Job
 from trioworkers.wire.plain import plain
 
@@ -18,14 +19,15 @@ SHOWN = 20
 
 @attrs.frozen
 class SentJob:
-    """A job that was sent; `due_s`: when it is due, in epoch seconds; None for at once."""
+    """A job that was sent; `due_s`: when it is due, in epoch seconds; None for at once. `shard`: into which shard, if the App has several Redises."""
 
     job: Job
     due_s: float | None = None
+    shard: str | None = None
 
     def __str__(self) -> str:
         when = "" if self.due_s is None else f", due at {self.due_s:.3f}"
-        return f"{self.job.job_class} on {self.job.queue} with {list(self.job.args)!r:.200}{when}"
+        return f"{self.job.job_class} on {self.job.queue} with {list(self.job.args)!r:.200}{when}{_in(self.shard)}"
 
 
 class SentJobs:
@@ -48,18 +50,19 @@ class SentJobs:
         at: datetime | timedelta | float | None = None,
         within: float = 1.0,
         count: int | None = None,
+        shard: str | None = None,
         where: Callable[[Job], bool] | None = None,
     ) -> list[Job]:
         """Raise AssertionError, which lists what was sent, unless jobs of this handler or class were; returns them.
 
         Sent by anybody, whether they have run since or not. `args`: as the handler takes them; `...` stands for any one. `at`: when they are
-        due, as for `schedule`, give or take `within` seconds. `count`: exactly so many. `where`: what must hold of each.
+        due, as for `schedule`, give or take `within` seconds. `count`: exactly so many. `shard`: where they are, of an App with several Redises; "" for its own. `where`: what must hold of each.
         """
-        found = self._found(wanted, args, queue, at, within, where)
+        found = self._found(wanted, args, queue, at, within, shard, where)
         if len(found) == count or (count is None and found):
             return found
         how_many = "no such job was sent" if not found else f"{len(found)} such jobs were sent, not {count}"
-        raise AssertionError(f"{how_many}: {_said(wanted, args, queue, at)}; {self._told()}")
+        raise AssertionError(f"{how_many}: {_said(wanted, args, queue, at, shard)}; {self._told()}")
 
     def refute_enqueued(
         self,
@@ -69,12 +72,13 @@ class SentJobs:
         queue: str | None = None,
         at: datetime | timedelta | float | None = None,
         within: float = 1.0,
+        shard: str | None = None,
         where: Callable[[Job], bool] | None = None,
     ) -> None:
         """Raise AssertionError if such a job was sent; see `assert_enqueued`."""
-        found = self._found(wanted, args, queue, at, within, where)
+        found = self._found(wanted, args, queue, at, within, shard, where)
         if found:
-            raise AssertionError(f"such a job was sent: {_said(wanted, args, queue, at)}; {self._told()}")
+            raise AssertionError(f"such a job was sent: {_said(wanted, args, queue, at, shard)}; {self._told()}")
 
     def _found(
         self,
@@ -83,6 +87,7 @@ class SentJobs:
         queue: str | None,
         at: datetime | timedelta | float | None,
         within_s: float,
+        shard: str | None,
         where: Callable[[Job], bool] | None,
     ) -> list[Job]:
         return [
@@ -91,6 +96,7 @@ class SentJobs:
             if _is_of(each.job, wanted, queue)
             and (args is None or _fits(each.job, wanted, args))
             and (at is None or self._is_due(each, at, within_s))
+            and (shard is None or each.shard == shard)
             and (where is None or where(each.job))
         ]
 
@@ -135,7 +141,9 @@ def _lists(value: Any) -> Any:
     return {key: _lists(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _said(wanted: AnyHandler | str, args: Sequence[Any] | None, queue: str | None, at: object) -> str:
+def _said(
+    wanted: AnyHandler | str, args: Sequence[Any] | None, queue: str | None, at: object, shard: str | None
+) -> str:
     name = wanted.job_class if isinstance(wanted, Handler) else wanted
     on = queue or (wanted.queue if isinstance(wanted, Handler) else "")
     parts = [
@@ -143,5 +151,10 @@ def _said(wanted: AnyHandler | str, args: Sequence[Any] | None, queue: str | Non
         f"on {on}" if on else "",
         "" if args is None else f"with {list(args)!r:.200}",
         f"at {at}" if at is not None else "",
+        _in(shard).removeprefix(", "),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _in(shard: str | None) -> str:
+    return "" if shard is None else f", in {called(shard)}"
