@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import linecache
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,14 @@ def test_collector_is_patient_while_we_run_and_as_before_afterwards(thresholds: 
         assert gc.get_freeze_count() > 0
     assert gc.get_threshold() == thresholds
     assert gc.get_freeze_count() == 0
+
+
+def test_text_of_code_is_let_go_and_read_again_when_it_is_wanted():
+    first = linecache.getline(__file__, 1)
+    assert linecache.cache
+    with patient_collector(10):
+        assert not linecache.cache
+        assert linecache.getline(__file__, 1) == first
 
 
 def test_collector_that_somebody_has_tuned_is_left_alone():

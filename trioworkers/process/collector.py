@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import linecache
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,7 +42,10 @@ def patient_collector(slots: int) -> Iterator[None]:
 
     Python counts how many more objects there are than after its last look, and then goes through all that came since. With many slots that
     number goes up and down by tens of thousands by itself: it may grow with the slots. So garbage holds no more than full slots would.
+
+    And what is kept of the text of code goes: attrs keeps each method that it has made, for debuggers, 0.6 MB in all. Of files it is read again when a traceback needs it.
     """
+    linecache.clearcache()
     before = gc.get_threshold()
     usual = gc.isenabled() and (before == THRESHOLDS or before[0] <= 2000)
     if usual:  # else somebody has thought about it already
