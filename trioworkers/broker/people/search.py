@@ -14,7 +14,6 @@ from trioworkers.wire import places
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.membership import BATCH_FIELD
 from trioworkers.wire.numbers import count_in
-from trioworkers.wire.periodic import end_of_tick
 from trioworkers.wire.places import Location
 
 FIND = script(
@@ -50,6 +49,8 @@ class Search(Contents, Processes):
         found: dict[str, Entry] = {}
         if not jids:
             return found
+        from trioworkers.wire.periodic import end_of_tick  # noqa: PLC0415 - few commands are about periodic jobs
+
         async with aclosing(self._holding(end_of_tick(name))) as entries:
             async for entry in entries:
                 if entry.jid in jids:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 
-from trioworkers.broker.people.fleet_control import FleetControl
 from trioworkers.broker.people.inspection import Inspector
-from trioworkers.broker.people.operator_actions import OperatorActions
 from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S, Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.wire.keys import Keys
+
+if TYPE_CHECKING:
+    from trioworkers.broker.people.fleet_control import FleetControl
+    from trioworkers.broker.people.operator_actions import OperatorActions
 
 
 @attrs.frozen
@@ -20,21 +23,27 @@ class Session:
     """What a command or a page works with. `connection`: for what has no method of its own yet."""
 
     inspector: Inspector
-    fleet: FleetControl
-    actions: OperatorActions
     connection: Connection
     keys: Keys
+
+    @property
+    def fleet(self) -> FleetControl:
+        """What speaks to workers."""
+        from trioworkers.broker.people.fleet_control import FleetControl  # noqa: PLC0415 - most commands only look
+
+        return FleetControl(self.connection, self.keys)
+
+    @property
+    def actions(self) -> OperatorActions:
+        """What acts on jobs."""
+        from trioworkers.broker.people.operator_actions import OperatorActions  # noqa: PLC0415 - as above
+
+        return OperatorActions(self.connection, self.keys)
 
 
 def session_over(connection: Connection, keys: Keys) -> Session:
     """Everything over one connection."""
-    return Session(
-        Inspector(connection, keys),
-        FleetControl(connection, keys),
-        OperatorActions(connection, keys),
-        connection,
-        keys,
-    )
+    return Session(Inspector(connection, keys), connection, keys)
 
 
 @asynccontextmanager
