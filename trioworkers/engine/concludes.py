@@ -76,13 +76,14 @@ class Concludes:
         """The outcome of an attempt, which is counted and logged here."""
         failure: BaseException | None = None
         outcome: Outcome = ACKNOWLEDGE
-        if isinstance(end, Failed):
+        if isinstance(end, Succeeded):
+            if ctx._sends or end.value is not None:  # noqa: SLF001 - the handler's side has no business with it
+                refused = partial(self._refused, delivery, handler, ctx)
+                outcome = Acknowledge(tuple(ctx._sends), ctx._sends_bytes, end.value, refused)  # noqa: SLF001 - as above
+        elif isinstance(end, Failed):
             failure, outcome = self._decide(delivery, handler, ctx, own_part(end.error))
-        elif isinstance(end, Stopped):
+        else:
             outcome = delivery.stopped()
-        elif ctx._sends or end.value is not None:  # noqa: SLF001 - the handler's side has no business with it
-            refused = partial(self._refused, delivery, handler, ctx)
-            outcome = Acknowledge(tuple(ctx._sends), ctx._sends_bytes, end.value, refused)  # noqa: SLF001 - the handler's side has no business with it
         elapsed_s = trio.current_time() - delivery.started_at
         if handler is not None and not isinstance(outcome, _NO_ATTEMPT):
             self.metrics.count(ctx.job.job_class, elapsed_s, failed=not isinstance(outcome, Acknowledge))

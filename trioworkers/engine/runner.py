@@ -146,10 +146,10 @@ class Runner(Concludes):
                     end = Failed(error)
         except RuntimeError as error:  # by the scope: the handler left one of its own open, and Trio has closed that
             end = Failed(error)
-        if end is None:  # only a cancellation comes here, and by way of the `raise` above
-            end = STOPPED if delivery.cancellation is not None else Failed(self._too_slow(attempt, waited_at))
+        if end is SUCCEEDED and delivery.checkpoints is None:  # nearly all: nothing to close, nobody to tell
+            return self.conclude(delivery, attempt.handler, ctx, end)
         try:
-            return await self._ended(delivery, attempt, end)
+            return await self._ended(delivery, attempt, end, waited_at)
         finally:
             del end  # a failure's traceback holds this frame: if that held the failure, only Python's collector would free them
 
@@ -231,9 +231,11 @@ class Runner(Concludes):
             return Succeeded(encode_result(value))
         return SUCCEEDED
 
-    async def _ended(self, delivery: Delivery, attempt: Attempt, end: End) -> Outcome:
-        """The outcome of what ended so, when everything is closed and everybody told."""
+    async def _ended(self, delivery: Delivery, attempt: Attempt, end: End | None, waited_at: str = "") -> Outcome:
+        """The outcome of what ended so, when everything is closed and everybody told. `end`: None for a cancellation, be it by us or by its deadline."""
         ctx = attempt.ctx
+        if end is None:
+            end = STOPPED if delivery.cancellation is not None else Failed(self._too_slow(attempt, waited_at))
         if delivery.checkpoints is not None:
             await close_sources(ctx._progress)  # noqa: SLF001 - the handler's side has no business with it
         if delivery.cancellation is not None and not isinstance(end, Succeeded):
