@@ -32,8 +32,8 @@ from trioworkers.web.http import (
 )
 from trioworkers.web.metrics import CONTENT_TYPE, metrics_text
 from trioworkers.web.operations import Confirm, Operation
-from trioworkers.web.pace import Pace
 from trioworkers.web.pages import PAGES, PICTURES, Page
+from trioworkers.web.polling import Polling
 from trioworkers.web.rendering import STATIC, render
 from trioworkers.web.section import WHOLE_PAGE, Section
 from trioworkers.web.site import Site
@@ -49,9 +49,9 @@ _OURS = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f-\uffff]*")
 class Application:
     """The pages of one site. To stand behind a `Guard`. `shards`: those beside it, and which one it is."""
 
-    def __init__(self, site: Site, shards: Shards | None = None, pace: Pace | None = None) -> None:
+    def __init__(self, site: Site, shards: Shards | None = None, polling: Polling | None = None) -> None:
         self._site = site
-        self._pace = pace or Pace()
+        self._polling = polling or Polling()
         self._shards = shards
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,7 +170,7 @@ class Application:
 
     def _frame(self, title: str, request: Request, visitor: Visitor, *, live: bool = False) -> tuple[str, str]:
         operation = self._site.operations.get(request.get("did"))
-        live_s = self._pace.asked() if live else None
+        live_s = self._polling.asked() if live else None
         done = () if operation is None else (Done(operation, "", request.root),)
         where = str(self._site.redis)
         return frame(title, request, visitor, where=where, shards=self._shards, done=done, live_s=live_s)

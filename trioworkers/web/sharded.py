@@ -39,12 +39,12 @@ from trioworkers.web.http import (
 )
 from trioworkers.web.metrics import CONTENT_TYPE, families_of, metrics_of_all
 from trioworkers.web.over_shards import ConfirmAll, bar_of, press_in_all
-from trioworkers.web.pace import Pace
 from trioworkers.web.pages import PAGES, Page
 from trioworkers.web.pages.lists import LISTS
 from trioworkers.web.pages.search import SEARCH
 from trioworkers.web.pages.shards import overview_of_all
 from trioworkers.web.pages.snapshot import snapshot_of
+from trioworkers.web.polling import Polling
 from trioworkers.web.rendering import render
 from trioworkers.web.section import Section
 from trioworkers.web.site import OwnMetrics, Site
@@ -64,9 +64,9 @@ class Sharded:
     def __init__(self, sites: Mapping[str, Site], metrics: OwnMetrics | None = None) -> None:
         self._sites = sites
         self._shards = Shards(tuple(sites))
-        self._pace = Pace()
+        self._polling = Polling()
         self._applications = {
-            name: Application(site, Shards(self._shards.names, name), self._pace) for name, site in sites.items()
+            name: Application(site, Shards(self._shards.names, name), self._polling) for name, site in sites.items()
         }
         self._metrics = metrics
         self._away: dict[str, tuple[float, str]] = {}
@@ -128,7 +128,7 @@ class Sharded:
 
     def _frame(self, title: str, request: Request, visitor: Visitor, *, live: bool = False) -> tuple[str, str]:
         where = f"{len(self._sites)} shards"
-        live_s = self._pace.asked() if live else None
+        live_s = self._polling.asked() if live else None
         done = [
             Done(operation, called(name), f"{request.root}{below(name)}")
             for name, site in self._sites.items()

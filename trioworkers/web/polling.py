@@ -12,7 +12,7 @@ _AS_LONG = 50
 """So many questions too many make the wait a second longer: with hundreds of pages it is found within ten seconds, and doesn't swing."""
 
 
-class Pace:
+class Polling:
     """Of all pages that one program serves."""
 
     def __init__(self) -> None:
