@@ -48,14 +48,20 @@ def test_what_ends_a_program_and_nobody_asked_for_is_a_failure(misuse: Misuse, r
     assert "ended by SystemExit, which nobody asked for" in worker.text
 
 
-def test_lock_of_all_logs_that_a_job_keeps_delays_no_stop(misuse: Misuse, result: Result, jobs: Jobs):
-    worker = misuse().wait_started()
-    result("lock_of_the_log_kept")
+def status_when_told_to_stop(worker: Worker, jobs: Jobs) -> int:
+    """The exit status of a worker that has run a job, and is told to stop while another one runs, which goes back to its queue."""
     jobs.push(1, "Stay")
     wait_for(lambda: len(jobs.counted("start")) == 2, "another one runs")
     worker.signal(signal.SIGTERM)
-    assert worker.ended() == 0
+    status = worker.ended()
     assert len(jobs.queued()) == 1
+    return status
+
+
+def test_lock_of_all_logs_that_a_job_keeps_delays_no_stop(misuse: Misuse, result: Result, jobs: Jobs):
+    worker = misuse().wait_started()
+    result("lock_of_the_log_kept")
+    assert status_when_told_to_stop(worker, jobs) == 0
 
 
 def test_log_that_interrupts_ends_no_worker(misuse: Misuse, result: Result):
@@ -120,11 +126,7 @@ def test_job_that_closes_the_process_s_descriptors_is_a_crash(misuse: Misuse, jo
 def test_exit_function_may_decide_on_the_status_but_not_on_jobs(misuse: Misuse, result: Result, jobs: Jobs):
     worker = misuse().wait_started()
     result("exit_function_that_exits")
-    jobs.push(1, "Stay")
-    wait_for(lambda: len(jobs.counted("start")) == 2, "the other one runs")
-    worker.signal(signal.SIGTERM)
-    assert worker.ended() == 7
-    assert len(jobs.queued()) == 1
+    assert status_when_told_to_stop(worker, jobs) == 7
 
 
 @pytest.mark.parametrize(
