@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,8 @@ WALLS = {
 }
 """What only these rooms import."""
 
+pytestmark = pytest.mark.xdist_group("walls")  # what the files import is read once
+
 PURE = {"trio", "coredis", "anyio", "socket", "subprocess", "random", "threading"}
 """Not on the lowest floor: values in, values out."""
 NOT_PURE = ("ticks.py", "identity.py", "aside.py", "loggers.py", "log_records.py", "lookup.py")
@@ -73,7 +76,8 @@ def floor_of(path: str) -> int:
     return next((number for number, names in enumerate(FLOORS, 1) if top in names), 0)
 
 
-def imported(file: Path, *, types: bool = True) -> Iterator[str]:
+@cache
+def imported(file: Path, *, types: bool = True) -> list[str]:
     """All names that a file imports, wherever in it; without `types` not those that only a type checker reads."""
     package = ["trioworkers", *file.relative_to(HOUSE).parts[:-1]]
 
@@ -95,7 +99,7 @@ def imported(file: Path, *, types: bool = True) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child)
 
-    yield from walk(ast.parse(file.read_text()))
+    return [*walk(ast.parse(file.read_text()))]
 
 
 FILES = {path_of(file): file for file in sorted(HOUSE.rglob("*.py"))}
@@ -166,5 +170,5 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path, monkeypatch: pytest.Mon
         "def h():\n    import i\nif TYPE_CHECKING:\n    import j\nmsgspec.json.decode\n"
     )
     names = ["a.b", "c.d", "trioworkers.wire.e", "trioworkers.engine.f.g", "i", "j", "msgspec.json"]
-    assert list(imported(room / "x.py")) == names
-    assert list(imported(room / "x.py", types=False)) == [name for name in names if name != "j"]
+    assert imported(room / "x.py") == names
+    assert imported(room / "x.py", types=False) == [name for name in names if name != "j"]
