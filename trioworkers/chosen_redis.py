@@ -13,6 +13,7 @@ import attrs
 from trioworkers.errors import ConfigurationError, DuplicateJob, Refused, Unavailable
 from trioworkers.redis_url import shown_url
 from trioworkers.settings import DEFAULT_URL, Settings
+from trioworkers.wire.error_replies import who_knows_more
 
 DEFAULT = "the default address"
 
@@ -38,7 +39,8 @@ class ChosenRedis:
         except DuplicateJob:  # an answer to what was asked, whose kind and jid count; not a trouble of this Redis
             raise
         except Refused as error:
-            raise Refused(f"Redis at {shown_url(self.url)} ({self.source}): {error}") from error
+            said = str(error)
+            raise Refused(f"Redis at {shown_url(self.url)} ({self.source}): {said}{who_knows_more(said)}") from error
         except Unavailable as error:
             where = self.source if self.source != DEFAULT else f"{DEFAULT}; no `trioworkers dev` runs here"
             raise Unavailable(f"no answer from Redis at {shown_url(self.url)} ({where}): {error}") from error

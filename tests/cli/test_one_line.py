@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,40 @@ def test_wrong_password_is_one_line_with_the_address(folder: Path, server: Serve
         assert (status, len(text.splitlines())) == (1, 1), text
         assert text.startswith(f"trioworkers: Redis at {server.url}")
         assert words in text
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def test_who_takes_connections_and_says_nothing_is_told_as_that(folder: Path, listener: socket.socket):
+    status, text = said(start(folder, "ps", "--redis", f"redis://127.0.0.1:{listener.getsockname()[1]}"))
+    assert (status, len(text.splitlines())) == (1, 1), text
+    assert "it accepts connections, but doesn't answer" in text
+
+
+@pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"220 mail\r\n"])
+def test_who_speaks_something_else_is_told_as_that(folder: Path, listener: socket.socket, greeting: bytes):
+    process = start(folder, "ps", "--redis", f"redis://127.0.0.1:{listener.getsockname()[1]}")
+    with listener.accept()[0] as connection:
+        connection.recv(1)
+        connection.sendall(greeting)
+        status, text = said(process)
+    assert (status, len(text.splitlines())) == (1, 1), text
+    assert "what answers there doesn't speak Redis's protocol" in text
+
+
+def test_refusal_that_names_no_key_says_who_does(folder: Path, server: Server):
+    server.command("SET", "dead", "no set")
+    status, text = said(start(folder, "dead", "--redis", server.url))
+    assert (status, len(text.splitlines())) == (1, 1), text
+    assert text.endswith("; somebody has written over a key: `trioworkers doctor` names it\n")
+    server.command("ACL", "SETUSER", "poor", "on", ">pw", "~*", "+ping", "+hello", "+select", "+client")
+    status, text = said(start(folder, "dead", "--redis", server.url.replace("//", "//poor:pw@")))
+    assert (status, len(text.splitlines())) == (1, 1), text
+    assert text.endswith("; `trioworkers doctor` says what its user may not do\n")
 
 
 @pytest.mark.parametrize("command", [ENQUEUE, ("ps",)])
@@ -170,12 +206,12 @@ def test_wrong_usage_is_status_2(redis_url: str, words: tuple[str, ...], text: s
 
 def test_what_several_tasks_stumble_over_is_one_line(redis_url: str):
     async def stumble() -> None:
-        raise Refused("wrong kind of value")
+        raise Refused("no such thing")
 
     async def ask(_: Session) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(stumble)
 
-    with pytest.raises(Refused, match=r"^Redis at redis://.*: wrong kind of value$"):
+    with pytest.raises(Refused, match=r"^Redis at redis://.*: no such thing$"):
         in_session(ask, redis_url, None)

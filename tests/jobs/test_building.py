@@ -336,10 +336,10 @@ def test_keys_that_active_job_keeps_for_itself_are_refused(key: str):
 
 
 def _moments(value: Any) -> Any:
-    """Rails' moments all have a zone."""
+    """Rails' moments all have a zone. Compared to the microsecond, not as floats, which round."""
     if isinstance(value, datetime):
         try:
-            return value.timestamp()
+            return value.astimezone(UTC)
         except (OverflowError, ValueError):
             return None
     if isinstance(value, list):

@@ -16,6 +16,15 @@ def refusal(text: str) -> BrokerError:
     return (Unavailable if is_temporary(text) else Refused)(text)
 
 
+def who_knows_more(text: str) -> str:
+    """What to add for people to an error of Redis that says neither which key nor which command it is about; "" for others."""
+    if "wrong kind of value" in text:
+        return "; somebody has written over a key: `trioworkers doctor` names it"
+    if "no permission" in text or "NOPERM" in text or "can't access at least one of the keys" in text:
+        return "; `trioworkers doctor` says what its user may not do"
+    return ""
+
+
 def is_temporary(text: str) -> bool:
     """Whether an error of Redis says that it may go away by itself."""
     return _TEMPORARY.search(text) is not None

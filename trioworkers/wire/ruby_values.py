@@ -257,7 +257,7 @@ def moment_text(value: datetime) -> str:
 
 
 def _encoded_duration(value: timedelta) -> dict[str, Any]:
-    # In seconds alone: Rails counts days and months by the calendar, a timedelta doesn't.
+    # In seconds alone: Rails counts days and months by the calendar, a timedelta doesn't. A float, as there: from 270 years on it rounds to two microseconds.
     whole, rest = divmod(value, timedelta(seconds=1))
     seconds = value.total_seconds() if rest else whole
     return _serialized("Duration", value=seconds, parts=[[to_ruby(Symbol("seconds")), seconds]] if seconds else [])

@@ -16,6 +16,7 @@ from trioworkers.broker.checks import Finding
 from trioworkers.broker.people import diagnosis
 from trioworkers.broker.people.diagnosis import diagnose
 from trioworkers.broker.people.fleet_control import FleetControl
+from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.people.permissions import SAMPLES
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
@@ -164,3 +165,29 @@ async def test_without_redis_it_says_so(server: Server, caplog: Callable[..., ob
     server.kill()
     with pytest.raises(Unavailable):
         await examined(server.url)
+
+
+async def test_key_that_somebody_has_written_over_is_named_whatever_it_is_for(server: Server):
+    server.command("SADD", "queues", "q", "broken")
+    for key in ("queue:broken", "dead", "processes"):
+        server.command("SET", key, "no such thing")
+    found = await examined(server.url)
+    said = " ".join(finding.text for finding in found["keys"])
+    assert {finding.level for finding in found["keys"]} == {"problem"}
+    for words in ("queue:broken is a string, and should be a list", "dead is a string", "processes is a string"):
+        assert words in said
+    assert found["permissions"][0].level == "ok"
+    server.command("DEL", "processes", "queues")
+    server.command("SET", "queues", "no set")
+    assert any("queues is a string" in finding.text for finding in (await examined(server.url))["keys"])
+
+
+async def test_job_is_found_though_other_places_are_none(server: Server):
+    server.command("SADD", "queues", "a", "q")
+    server.command("SET", "queue:a", "no list")
+    server.command("SET", "dead", "no set")
+    server.command("LPUSH", "queue:q", '{"class":"A","args":[],"jid":"abc","queue":"q"}')
+    async with connect(server.url, Link(server.url)) as connection:
+        inspector = Inspector(connection, Keys())
+        assert [entry.place async for entry in inspector.find("abc")] == ["queue"]
+        assert [entry async for entry in inspector.find("other")] == []

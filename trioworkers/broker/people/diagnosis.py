@@ -21,12 +21,13 @@ from trioworkers.broker.checks import (
 from trioworkers.broker.people.fleet_control import FleetControl
 from trioworkers.broker.people.hold_findings import late_findings, lock_findings
 from trioworkers.broker.people.inspection import Inspector
+from trioworkers.broker.people.key_findings import key_findings
 from trioworkers.broker.people.limit_findings import limit_findings
 from trioworkers.broker.people.outboxes import outbox_findings
 from trioworkers.broker.people.periodic import PeriodicJobs
 from trioworkers.broker.people.permissions import forbidden
 from trioworkers.broker.redis.connection import Connection
-from trioworkers.errors import BrokerError, Unavailable, WrongLogin
+from trioworkers.errors import BrokerError, Refused, Unavailable, WrongLogin
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.process_records import Process
 from trioworkers.wording import counted
@@ -46,6 +47,7 @@ async def diagnose(connection: Connection, keys: Keys) -> AsyncGenerator[Finding
         examiner.server,
         examiner.clock,
         examiner.permissions,
+        examiner.keys,
         examiner.queues,
         examiner.paused,
         examiner.shared_queues,
@@ -119,6 +121,13 @@ class _Examiner:
             text = f"our Redis user may not use: {', '.join(missing)}"
             return [Finding("permissions", "problem", text, "extend its ACL; docs/cli.md has one to copy")]
         return [Finding("permissions", "ok", "every command that workers use is allowed")]
+
+    async def keys(self) -> Sequence[Finding]:
+        try:
+            queues = await self._inspector.queue_names()
+        except Refused:  # the set of their names is no set: then that is what is found
+            queues = []
+        return await key_findings(self._connection, self._keys, queues)
 
     async def queues(self) -> Sequence[Finding]:
         consumed = {queue for process in await self._inspector.processes() for queue in process.queues}

@@ -4,6 +4,11 @@
 -- start   an index, or a set's cursor; length  of the page; max_bytes: after so many it ends sooner
 -- result  {where the next page begins or -1, payload, its score if it lies in a set, …}
 local result, at_most, most = {-1}, tonumber(length), tonumber(max_bytes)
+local there = redis.pcall(kind == 'list' and 'LLEN' or 'ZCARD', place)
+if type(there) == 'table' then
+  if string.find(there['err'], 'WRONGTYPE', 1, true) then return result end -- no job lies there; those elsewhere are found all the same
+  return there
+end
 local function look(payload, score)
   if not string.find(payload, text, 1, true) then return end
   result[#result + 1] = payload
@@ -11,7 +16,7 @@ local function look(payload, score)
 end
 if kind == 'list' then
   -- Whatever they weigh, they are read one by one near the ends; to walk further in costs more.
-  local first, size = tonumber(start), redis.call('LLEN', place)
+  local first, size = tonumber(start), there
   local walk = math.min(first, size - first)
   local page, more = in_pages(at_most, most, function(offset, count)
     return redis.call('LRANGE', place, first + offset, first + offset + count - 1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from trioworkers.broker.checks import Finding
 from trioworkers.broker.people.hold_findings import permit_findings
+from trioworkers.broker.people.key_findings import written_over
 from trioworkers.broker.people.limits import FleetLimits, LimitState
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.registry import KEYS
@@ -14,7 +15,6 @@ from trioworkers.wording import counted
 
 OF_A_LIMIT = ("permits", "reserved", "waiting", "gate", "lists", "patient")
 MAX_LIMITS = 200
-_TYPES = {"sorted set": "zset"}
 _RESQUES = ("retry", "schedule")
 
 
@@ -67,12 +67,5 @@ def _of_state(state: LimitState) -> Sequence[Finding]:
 
 async def _broken(connection: Connection, keys: Keys, kinds: Mapping[str, str]) -> Sequence[Finding]:
     """Of keys of ours, by their names and types, those that somebody has written over."""
-    found = []
-    for name, kind in kinds.items():
-        key = f"{keys.own}{name}"
-        is_type = await connection.commands("doctor").type_of(key)
-        if is_type not in ("none", _TYPES.get(kind, kind)):
-            said = f"{key} is a {is_type}, and should be a {kind}: somebody has written over it"
-            advice = f"see what it is, then DEL {key}; workers write again what they know of it"
-            found.append(Finding("keys", "problem", said, advice))
-    return found
+    advice = "see what it is, then DEL {key}; workers write again what they know of it"
+    return await written_over(connection, {f"{keys.own}{name}": kind for name, kind in kinds.items()}, advice)

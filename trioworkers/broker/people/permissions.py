@@ -143,13 +143,8 @@ async def _in_scripts(connection: Connection, keys: Keys) -> list[str]:
     commands = [name for name, text in zip(SAMPLES, texts, strict=False) if is_forbidden(text)]
     if len(commands) == len([args for args in SAMPLES.values() if args]):
         commands = []  # it is their keys that are forbidden, told below
-    kinds = [kind for kind, text in zip(families, texts[len(calls) :], strict=True) if _is_wrong(kind, text, keys)]
+    kinds = [kind for kind, text in zip(families, texts[len(calls) :], strict=True) if is_forbidden(text)]
     return [*commands, *(f"keys like {kind}" for kind in kinds)]
-
-
-def _is_wrong(kind: str, text: str, keys: Keys) -> bool:
-    """Keys of the registry that somebody has written over are another finding's."""
-    return is_forbidden(text) or ("WRONGTYPE" in text and kind not in _registered(keys.own))
 
 
 def _registered(own: str) -> dict[str, Key]:

@@ -45,11 +45,14 @@ def unreachable(error: BaseException, url: RedisUrl | None = None) -> Unreachabl
     return found
 
 
+def mute() -> Unreachable:
+    """It took the connection, and said nothing."""
+    return Unreachable("it accepts connections, but doesn't answer", "is it a Redis? is it busy or frozen?")
+
+
 def _silent(error: TimeoutError, url: RedisUrl | None) -> Unreachable:
     if "HELLO" in str(error):
-        return Unreachable(
-            "no answer: it accepts connections, but doesn't answer", "is it a Redis? is it busy or frozen?"
-        )
+        return mute()
     advice = "does it run? does a firewall block it?"
     if url is not None and url.tls is not None:
         advice = f"{advice} does it speak TLS? if not: redis://"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 from coredis import exceptions
 
-from trioworkers.broker.redis.reasons import unreachable
+from trioworkers.broker.redis.reasons import mute, unreachable
 from trioworkers.errors import BrokerError, Refused, Superseded, Unavailable, Unreachable, WrongLogin
 from trioworkers.printable import on_one_line
 from trioworkers.redis_url import RedisUrl
@@ -15,6 +15,7 @@ FOREIGN = (exceptions.RedisError, OSError, anyio.ClosedResourceError, anyio.Brok
 """What coredis raises when Redis or the way to it has a fault."""
 
 
+_NO_REDIS = (exceptions.ProtocolError, exceptions.InvalidResponse)
 MAX_CAUSES = 8
 MAX_HOLDER = 100
 
@@ -35,6 +36,8 @@ def why_not_open(error: BaseException, url: RedisUrl) -> BrokerError:
     """Our error for what kept a connection to `url` from being opened: coredis says only that it could not, and keeps the rest as causes."""
     if isinstance(error, BrokerError):
         return type(error)(str(error))
+    if isinstance(error, _NO_REDIS):
+        return Unreachable("what answers there doesn't speak Redis's protocol", "is the port right?")
     if type(error) is not exceptions.ConnectionError and not isinstance(error, TimeoutError):
         return translate(error)  # it answered: who we are, that it is loading
     root: BaseException = error
@@ -43,6 +46,9 @@ def why_not_open(error: BaseException, url: RedisUrl) -> BrokerError:
             break
         root = root.__cause__
     if isinstance(root, exceptions.ConnectionError):
+        # Our patience ended, and the socket had opened: else there were a cause.
+        if type(root.__context__).__name__ == "Cancelled":
+            return mute()
         return Unreachable(str(root), "its own log may say more")
     return unreachable(root, url)
 

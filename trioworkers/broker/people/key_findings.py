@@ -1,0 +1,36 @@
+"""What `doctor` says of keys that somebody has written over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trioworkers.broker.checks import Finding
+from trioworkers.broker.redis.connection import Connection
+from trioworkers.wire import places
+from trioworkers.wire.keys import Keys
+from trioworkers.wire.places import Location
+
+_TYPES = {"sorted set": "zset"}
+MAX_QUEUES = 1000
+
+
+async def written_over(connection: Connection, kinds: Mapping[str, str], advice: str) -> Sequence[Finding]:
+    """Of these keys, with the types that they should have, those of another type. `advice`: what to do about it, with `{key}`. Raises BrokerError."""
+    found = []
+    for key, kind in kinds.items():
+        is_type = await connection.commands("doctor").type_of(key)
+        if is_type not in ("none", _TYPES.get(kind, kind)):
+            said = f"{key} is a {is_type}, and should be a {kind}: somebody has written over it"
+            found.append(Finding("keys", "problem", said, advice.format(key=key)))
+    return found
+
+
+async def key_findings(connection: Connection, keys: Keys, queues: Sequence[str]) -> Sequence[Finding]:
+    """Of what Sidekiq and we have in common, and of these queues. Raises BrokerError."""
+    kinds = {keys.queues: "set", keys.processes: "set", keys.paused: "set"}
+    sets = [Location(place.name).key(keys) for place in places.sets()]
+    kinds |= {
+        key: "sorted set" for key in sets if not key.startswith(keys.own)
+    }  # for what is ours alone see `limit_findings`
+    kinds |= {keys.queue(queue): "list" for queue in queues[:MAX_QUEUES]}
+    return await written_over(connection, kinds, "see what it is, then RENAME it: until then no job is moved there")
