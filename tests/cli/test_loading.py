@@ -108,3 +108,14 @@ def test_module_that_runs_its_app_when_imported_is_refused(load, start: str):
 
 def test_module_without_an_app_is_told_so(load):
     assert load("my_app.py", my_app="") == "ConfigurationError: 'my_app.py' has no App"
+
+
+def test_package_is_imported_once_by_its_own_name(load):
+    files = {"src__in__pkg__in____init__": APP + "import pkg.mails\n", "src__in__pkg__in__mails": BESIDE.format("pkg")}
+    assert load("src/pkg/__init__.py", **files) == "1 pkg default mails"
+
+
+def test_file_that_a_package_of_its_name_goes_before_is_refused(load):
+    said = load("app.py", app=APP, app__in____init__="print('imported')\n" + APP)
+    assert said.startswith("ConfigurationError: app.py can't be imported: 'app' means ")
+    assert "imported\n" not in said

@@ -23,11 +23,12 @@ def import_file(path: Path) -> ModuleType:
         raise NotFound(f"there is no file {str(path)!r}")
     path = path.resolve()
     root, name = _package(path)
-    if "." not in name:
+    if "." not in name and path.stem != "__init__":  # a package has its name, as its other files have it
         root, name = _below_here(path) or (root, name)
     if "." not in name:
         _check_free(name, path)
         sys.path.insert(0, str(root))
+        _check_found(name, path)
         return importlib.import_module(name)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
@@ -81,6 +82,15 @@ def _check_free(name: str, path: Path) -> None:
     module = sys.modules.get(name)
     if name in sys.stdlib_module_names or (module is not None and not _is_of(module, path)):
         raise ConfigurationError(f"{path.name} can't be imported: {_taken(name)}")
+
+
+def _check_found(name: str, path: Path) -> None:
+    """Whether that name leads there: a folder `app` with an `__init__.py` goes before the `app.py` beside it."""
+    spec = None if name in sys.modules else _spec(name)
+    if spec is not None and (spec.origin is None or Path(spec.origin).resolve() != path):
+        raise ConfigurationError(
+            f"{path.name} can't be imported: {name!r} means {spec.origin} before it; rename one of them"
+        )
 
 
 def _taken(name: str) -> str:
