@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -333,6 +334,25 @@ def test_reader_that_goes_away_ends_the_command_quietly(redis_url: str, shared_s
     command = f"{sys.executable} -m trioworkers jobs q --limit 0 --redis {redis_url} | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=False)
     assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("words", [("stats",), ("export", "dead"), ("--help",)])
+def test_output_that_cannot_be_written_is_one_line(server: Server, words: tuple[str, ...]):
+    server.command("ZADD", "dead", 1, '{"class":"A","args":[],"jid":"abc","queue":"q"}')
+    environment = {**os.environ, "REDIS_URL": server.url}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "trioworkers", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    said = [line for line in done.stderr.splitlines() if "of the dead set written" not in line]
+    assert (done.returncode, len(said)) == (1, 1), done.stderr
+    assert said[0].startswith("trioworkers: the output can't be written: No space left on device")
 
 
 @pytest.mark.parametrize(

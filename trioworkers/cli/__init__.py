@@ -5,6 +5,8 @@ Here is only the way in, so that an interruption while the rest is being importe
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,3 +60,14 @@ def _main() -> None:
             handler.flush()
         print(f"trioworkers: {on_lines(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(2 if isinstance(error, WrongUsage) else 1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        _say_no_more()
+        print(f"trioworkers: the output can't be written: {error.strerror}; what was done is done", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def _say_no_more() -> None:
+    """What is left unwritten would be tried again at the end of the interpreter, which would complain in its own way."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
