@@ -204,11 +204,27 @@ def test_successor_that_is_never_ready_is_killed(monkeypatch: pytest.MonkeyPatch
     def drive(those: Under) -> None:
         wait_for(lambda: those.ready("1"), "it is ready")
         tell(signal.SIGHUP)
-        wait_for(lambda: "is not ready after" in caplog.text and len(those.living()) == 1, "it is killed")
+        wait_for(lambda: "process 1b is not ready after" in caplog.text and len(those.living()) == 1, "it is killed")
         assert those.ready("1")
         tell(signal.SIGTERM)
 
     assert under("", "never ready", count=1).run(drive) == 0
+
+
+def test_first_start_that_takes_long_is_told_once_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Redis may be away: none that followed would be ready sooner."""
+    monkeypatch.setattr(place, "READY_WITHIN_S", 0.1)
+
+    def drive(those: Under) -> None:
+        wait_for(lambda: "process 1 is not ready after" in caplog.text, "it is told")
+        wait_for(lambda: "process 2 is not ready after" in caplog.text, "of the other one, too")
+        assert len(those.living()) == len(those.started) == 2
+        tell(signal.SIGTERM)
+
+    assert under("never ready", "never ready").run(drive) == 0
+    assert caplog.text.count("is not ready after") == 2
 
 
 def test_crashed_one_comes_back_and_the_rest_stays():
@@ -398,6 +414,22 @@ def test_grown_process_is_replaced_and_no_other_within_a_minute(
     assert re.fullmatch(
         r"process \d has \d+ MB, \d+ s after its start: --max-rss is less than the App needs: replaced", said
     )
+
+
+def test_largest_of_those_that_have_grown_is_replaced_first(monkeypatch: pytest.MonkeyPatch):
+    """Not the first one each minute, while the others grow on."""
+    have_grown = threading.Event()
+    sizes = {"1": 60 << 20, "2": 80 << 20, "3": 70 << 20}
+    monkeypatch.setattr(supervisor, "LOOK_AT_MEMORY_S", 0.01)
+    monkeypatch.setattr(Life, "rss_bytes", lambda life: sizes.get(life.name, 0) if have_grown.is_set() else 0)
+
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2", "3"), "all are ready")
+        have_grown.set()
+        wait_for(lambda: those.ready("1", "2b", "3"), "the largest one")
+        tell(signal.SIGTERM)
+
+    assert under(count=3, max_rss=48 << 20).run(drive) == 0
 
 
 @contextmanager

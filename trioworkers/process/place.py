@@ -38,6 +38,8 @@ class Place:
         """Whether a successor came to nothing, since this was last asked for."""
         self._crashes = 0
         self._suffix = ""
+        self._told_of: Life | None = None
+        """The process of which the log has said that it takes long to be ready."""
 
     def lives(self) -> Iterator[Life]:
         """All processes of this place."""
@@ -47,6 +49,11 @@ class Place:
     def is_changing(self) -> bool:
         """Whether one process is being replaced by another."""
         return self.successor is not None or self.leaving is not None
+
+    @property
+    def replaceable(self) -> Life | None:
+        """Its process, if none is on its way after it."""
+        return None if self.is_changing else self.current
 
     def replace(self, now: float) -> None:
         """Start a successor; the current process is stopped when that one is ready."""
@@ -89,6 +96,21 @@ class Place:
             and now >= self.start_at
         ):
             self._begin(now)
+
+    def tell_if_late(self, now: float) -> None:
+        """Say once that a worker is not ready. It is not killed: there is no other, and while Redis is away none would be better."""
+        life = self.current
+        if life is None or life.is_ready or life.is_stopped or life is self._told_of:
+            return
+        if now <= life.began_at + READY_WITHIN_S:
+            return
+        self._told_of = life
+        why = (
+            "it has no place in Redis yet, or its lifespan takes so long"
+            if life.is_loaded
+            else "it is still loading the App"
+        )
+        logger.warning("process %s is not ready after %.0f s: %s; it goes on", life.name, READY_WITHIN_S, why)
 
     def _attend_successor(self, successor: Life, now: float) -> None:
         if successor.see(now):

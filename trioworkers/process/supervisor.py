@@ -198,6 +198,7 @@ class Supervisor:
         is_loaded = self._ever_ready or any(life.is_loaded for life in self._lives())
         for place in self._places:
             place.step(now, may_start=not self._stopping and (is_loaded or place is self._places[0]))
+            place.tell_if_late(now)
         if self._page is not None:
             self._page.step(now, may_start=is_loaded and not self._stopping)
         if self._quiet:
@@ -255,19 +256,17 @@ class Supervisor:
         self._memory_at = now
         if self._to_replace or now < self._replaced_for_memory_at + MEMORY_PAUSE_S:
             return
-        for place in self._places:
-            if (
-                place.current is not None
-                and not place.is_changing
-                and (rss := place.current.rss_bytes()) > self._max_rss
-            ):
-                why = ""
-                if (age_s := now - place.current.began_at) < MEMORY_PAUSE_S:
-                    why = f", {age_s:.0f} s after its start: --max-rss is less than the App needs"
-                logger.warning("process %s has %d MB%s: replaced", place.current.name, rss >> 20, why)
-                self._replaced_for_memory_at = now
-                self._to_replace.append(place)
-                return
+        # The largest of them: the first ones alone would have their turn if all are too large.
+        sizes = [(life.rss_bytes(), place, life) for place in self._places if (life := place.replaceable) is not None]
+        rss, place, life = max(sizes, key=lambda each: each[0], default=(0, None, None))
+        if place is None or life is None or rss <= self._max_rss:
+            return
+        why = ""
+        if (age_s := now - life.began_at) < MEMORY_PAUSE_S:
+            why = f", {age_s:.0f} s after its start: --max-rss is less than the App needs"
+        logger.warning("process %s has %d MB%s: replaced", life.name, rss >> 20, why)
+        self._replaced_for_memory_at = now
+        self._to_replace.append(place)
 
     def _announce(self) -> None:
         if self._announced or not all(
