@@ -21,8 +21,8 @@ class Parts:
 
 
 def together(there: Mapping[str, Sequence[Process]]) -> list[Parts]:
-    """The processes of these shards, each once. Two that have the same name in one shard are two, whatever else they share."""
-    several = len(there) > 1
+    """The processes of these shards, each once; "" is no shard, but the one Redis there is. Two that have the same name in one shard are two, whatever else they share."""
+    several = "" not in there
     found: dict[tuple[str, ...], list[tuple[str, Process]]] = {}
     for shard, processes in there.items():
         for process in processes:
@@ -34,7 +34,8 @@ def together(there: Mapping[str, Sequence[Process]]) -> list[Parts]:
     for each in found.values():
         at = dict(each)
         if len(at) == len(each):
-            parts.append(Parts(_whole(list(at.values())), at))
+            is_part = several and each[0][1].is_ours
+            parts.append(Parts(_whole(list(at.values())) if is_part else each[0][1], at))
         else:
             parts += [Parts(process, {shard: process}) for shard, process in each]
     return parts
@@ -52,8 +53,6 @@ def _is_named(process: Process) -> bool:
 def _whole(parts: Sequence[Process]) -> Process:
     """They share slots and memory; jobs, queues and rates are each one's own. It is as late with its heartbeat as the latest of them."""
     first = parts[0]
-    if len(parts) == 1:
-        return first
     return attrs.evolve(
         first,
         identity=process_of(first),
