@@ -74,6 +74,17 @@ async def compute(ctx: Context, how: str) -> None:
     write(f"end {ctx.job.jid}")
 
 
+@app.handler("q", "ComputeUntilItMoves")
+async def compute_until_it_moves(ctx: Context) -> None:
+    write(f"start {ctx.job.jid}")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ctx.run_cpu, joins_another_group)
+        while "moved" not in await trio.Path(os.environ["RUNS"]).read_text():
+            await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
+    write(f"end {ctx.job.jid}")
+
+
 @app.handler("q", "ComputeFor", timeout=10)
 async def compute_for(ctx: Context, how: str) -> None:
     write(f"start {ctx.job.jid}")
@@ -106,6 +117,17 @@ def leaves_things_behind(jid: str) -> None:
     write(f"group {os.getpgrp()}")
 
 
+def leaves_a_child_behind(jid: str) -> None:
+    subprocess.Popen(["sleep", str(LONG_S)])
+    write(f"group {os.getpgrp()}")
+
+
+def joins_another_group() -> None:
+    os.setpgid(0, os.getpgid(os.getppid()))
+    write(f"moved {os.getpid()}")
+    time.sleep(LONG_S)
+
+
 def dies_of_term(jid: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     write(f"computes {jid}")
@@ -120,7 +142,14 @@ def closes_descriptors(jid: str) -> None:
 
 
 COMPUTATIONS = {
-    each.__name__: each for each in (with_grandchildren, leaves_things_behind, dies_of_term, closes_descriptors)
+    each.__name__: each
+    for each in (
+        with_grandchildren,
+        leaves_things_behind,
+        leaves_a_child_behind,
+        dies_of_term,
+        closes_descriptors,
+    )
 }
 
 

@@ -73,6 +73,23 @@ def test_what_computations_leave_behind_is_no_failure_at_the_end(misuse: Misuse,
     wait_for(lambda: not group_of(leader), "nothing is left")
 
 
+def test_what_a_function_left_behind_ends_with_a_worker_that_is_killed(misuse: Misuse, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(1, "Compute", "leaves_a_child_behind")
+    leader = group(jobs)
+    wait_for(lambda: jobs.counted("end"), "it is done")
+    assert len(group_of(leader)) == 2
+    worker.kill()
+    wait_for(lambda: not group_of(leader), "nothing is left")
+
+
+def test_computation_that_joins_another_group_ends_when_cancelled(misuse: Misuse, jobs: Jobs):
+    misuse().wait_started()
+    jobs.push(1, "ComputeUntilItMoves")
+    wait_for(lambda: jobs.counted("end"), "it is cancelled")
+    assert not Path(f"/proc/{jobs.lines('moved')[0].split()[1]}").exists()
+
+
 UNGUARDED = """
 import sys
 from trioworkers import App, Context

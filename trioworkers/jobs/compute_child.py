@@ -46,6 +46,7 @@ def main(fd: int, parent: int) -> None:
         while select.select([link], [], [], IDLE_S)[0]:
             work = _receive(link)
             if not work:
+                _leave(link)
                 return
             reply = compute(work)
             if os.getpid() != pid:  # forked by the function, which has returned in both
@@ -127,7 +128,21 @@ def _end_with(parent: int) -> None:
     # A busy computation never looks at its socket; when the worker was killed, somebody has to end it, and what it has started.
     while os.getppid() == parent:
         time.sleep(0.5)
-    os.killpg(os.getpid(), signal.SIGKILL)
+    _end_all()
+
+
+def _end_all() -> None:
+    with suppress(OSError):  # a function may have moved us into another group
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _leave(link: socket.socket) -> None:
+    """No more work comes: we are let go, and what functions have left behind is ended by our worker; or this is gone, and nobody would end it but us."""
+    try:
+        link.send(b"\0")
+    except OSError:
+        _end_all()
 
 
 def _receive(link: socket.socket) -> bytes:
@@ -150,7 +165,7 @@ def _send(link: socket.socket, what: bytes) -> None:
     try:
         link.sendall(len(what).to_bytes(LENGTH_BYTES, "big") + what)
     except OSError:  # nobody waits for it: the worker is gone
-        sys.exit(0)
+        _end_all()
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ class ComputeProcess:
         # The group outlives its leader as long as anybody is in it; its number is given to nobody else meanwhile.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()  # a function may have moved it into another group
 
     async def destroy(self) -> None:
         """Kill it, and wait until it is gone. Shielded: nobody else would wait for it."""
@@ -107,7 +108,9 @@ class ComputeProcess:
 
     async def retire(self, patience_s: float) -> None:
         """Let it leave by itself, which takes `patience_s` seconds at most."""
-        self._link.socket.close()
+        # Not closed: that is what the end of our process looks like.
+        with suppress(OSError):
+            self._link.socket.shutdown(socket.SHUT_WR)
         with trio.move_on_after(patience_s):
             await self.ended.wait()
         await self.destroy()
