@@ -75,3 +75,11 @@ def test_what_only_looks_like_json_is_told(redis_url: str, shared_server: Server
         "plain",
         {"id": 7},
     ]
+
+
+def test_number_that_json_does_not_have_is_told(redis_url: str, shared_server: Server):
+    told = enqueue(redis_url, "mail", "A", "1e999", "007", "2024-01-02", "nan", "7")[1].splitlines()
+    assert [line.partition(" is no JSON (")[0] for line in told[:2]] == ["'1e999'", "'007'"]
+    assert len(told) == 3
+    args = json.loads(str(shared_server.command("LINDEX", "queue:mail", 0)))["args"]
+    assert args == ["1e999", "007", "2024-01-02", "nan", 7]

@@ -66,8 +66,17 @@ def parse_argument(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (ValueError, RecursionError) as error:
-        if text.lstrip()[:1] in ("{", "[", '"'):
+        if text.lstrip()[:1] in ("{", "[", '"') or _looks_like_a_number(text):
             from trioworkers.cli.tables import remark, short  # noqa: PLC0415 - as above
 
             remark(f"{short(text, 40)!r} is no JSON ({error}), so it is sent as a string")
         return text
+
+
+def _looks_like_a_number(text: str) -> bool:
+    """`1e999`, `007`, `1_000`: numbers elsewhere, but not in JSON. Those that are written as words are meant as such."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return any(letter.isdigit() for letter in text)
