@@ -71,7 +71,8 @@ class Link:
             return  # wrong password, mostly: whoever starts with it ends with it, and says so
         if isinstance(error, Superseded):
             return  # Redis is there: whoever hears of it stops, and says why
-        if isinstance(error, Refused) or is_temporary(str(error)):
+        is_there = not isinstance(error, Unreachable)  # else what a node of a cluster says is why nobody is
+        if isinstance(error, Refused) or (is_there and is_temporary(str(error))):
             if operation not in self._refused:
                 self._refused[operation] = str(error)
                 logger.error("Redis at %s refuses %s: %s", self.address, operation, error)
