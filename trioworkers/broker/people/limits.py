@@ -124,10 +124,11 @@ class FleetLimits:
 def _queue_of_parked(packed: bytes) -> str | None:
     """The queue of one that is parked; None for what waits within its slot, or is none of ours."""
     try:
-        _, queue, _, _, _, _, _, *within = unpack_bytes(packed)
+        # More: whether it goes back when its time is over; or what it holds, and as which member, while it waits within its slot.
+        _, queue, _, _, _, _, _, *more = unpack_bytes(packed)
     except (ValueError, TypeError):
         return None
-    return queue.decode(errors="replace") if isinstance(queue, bytes) and not within else None
+    return queue.decode(errors="replace") if isinstance(queue, bytes) and len(more) < 2 else None
 
 
 def _state(found: Sequence[Any]) -> LimitState:
