@@ -2,7 +2,9 @@
 -- result  how many of our lists still hold something
 redis.call('SREM', processes, identity)
 redis.call('DEL', signals, work, workers)
-if lasts == '1' then redis.call('DEL', our_record) end -- else it expires, as Ruby's does
+-- It expires, as Ruby's does. One that lasts for go-workers2's sake isn't deleted either: who has just read our name reads our record next, and would
+-- beat no more if there were none.
+if lasts == '1' then redis.call('EXPIRE', our_record, 60) end
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return 0 end
 local left = 0
