@@ -221,3 +221,17 @@ def test_expression_that_is_not_would_be_noticed(pattern: str | bytes, flags: in
 )
 def test_stars_of_a_strangers_queues_stand_for_any_letters(pattern: str, queue: str, fits: bool):
     assert Entry("Resque", "x", [pattern], None).fetches(queue) is fits
+
+
+def test_no_pattern_of_a_script_is_tried_to_its_end_from_each_letter():
+    """Lua tries one that isn't anchored from every position: such must begin with a letter, or what it then runs through is run through each time."""
+    calls = [
+        (script.name, line)
+        for script in sorted((ROOT / "trioworkers").rglob("*.lua"))
+        for line in script.read_text().splitlines()
+        if re.search(r"string\.g?(match|find|sub)\(", line)
+    ]
+    assert len(calls) > 20
+    repeats = re.compile(r", '(\.|%\w|\[[^\]]+\])[*+-]")
+    assert [each for each in calls if repeats.search(each[1])] == []
+    assert repeats.search("""string.match(text, '.*"jid"')""")

@@ -14,7 +14,7 @@ redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may g
 local JID = '"jid"%s*:%s*"([^"\\%c]+)"'
 -- Whose it is can't be known for certain: at worst another job is charged once.
 local function charge(payload)
-  local jid = string.match(string.sub(payload, 1, 4096), '^%s*{[^%[{]-' .. JID) or string.match(string.sub(payload, -4096), '.*' .. JID)
+  local jid = string.match(string.sub(payload, 1, 4096), '^%s*{[^%[{]-' .. JID) or string.match(string.sub(payload, -4096), '^.*' .. JID)
   if not jid or #jid > 255 then return 0 end
   local count = redis.pcall('HINCRBY', crashes, jid, 1)
   redis.pcall('EXPIRE', crashes, 259200)
