@@ -1,4 +1,4 @@
-"""A worker or a client that counts what its interpreter does: `python counted.py worker|client|holder FILE`, with REDIS_URL and SINK.
+"""A worker or a client that counts what its interpreter does: `python counted.py worker|client|sync|asyncio|holder FILE`, with REDIS_URL and SINK.
 
 Counted is, in the thread of the event loop, each instruction of Python, and each block of memory that is there after one and was not
 before it: figures that don't depend on how fast the machine is, or what else it does. That is slow, some hundred times; so Trio's
@@ -8,6 +8,7 @@ FILE is where they stand after each pass of the event loop, so that asking for t
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -17,6 +18,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,8 +28,9 @@ import trio
 import trio.testing
 from costs_app import AT_ONCE, app, empty, waiting
 
-import trioworkers
-from trioworkers import Client
+import trioworkers.asyncio
+import trioworkers.sync
+from trioworkers import Client, Job
 from trioworkers.engine import watchdog
 from trioworkers.process.logs import configure_logging
 
@@ -133,14 +136,34 @@ async def holder() -> None:
     await worker()
 
 
+def calls() -> Iterator[list[Job]]:
+    """Of one job, and of a hundred. Says the figures before and after each."""
+    for count in (1, AT_ONCE):
+        for _ in range(ROUNDS):
+            before = counter.read()
+            yield [empty.job(1, "two") for _ in range(count)]
+            say([count, before, counter.read()])
+
+
 async def client() -> None:
-    """Say the figures before and after each of some calls: of one job, and of a hundred."""
+    """Make them."""
     async with Client() as sender:
-        for count in (1, AT_ONCE):
-            for _ in range(ROUNDS):
-                before = counter.read()
-                await sender.enqueue(*[empty.job(1, "two") for _ in range(count)])
-                say([count, before, counter.read()])
+        for jobs in calls():
+            await sender.enqueue(*jobs)
+
+
+def sync_client() -> None:
+    """The same in a program that blocks."""
+    with trioworkers.sync.Client() as sender:
+        for jobs in calls():
+            sender.enqueue(*jobs)
+
+
+async def asyncio_client() -> None:
+    """The same over asyncio."""
+    async with trioworkers.asyncio.Client() as sender:
+        for jobs in calls():
+            await sender.enqueue(*jobs)
 
 
 if __name__ == "__main__":
@@ -153,7 +176,13 @@ if __name__ == "__main__":
     if "LOG" in os.environ:
         logging.getLogger("trioworkers").addHandler(logging.NullHandler())  # as the command has it
         configure_logging("text", "info", Path(os.environ["LOG"]).open("w"))  # noqa: SIM115 - for as long as the process lives
-    what, file = {"worker": worker, "client": client, "holder": holder}[sys.argv[1]], Path(sys.argv[2])
-    if what is not holder:
+    what, file = sys.argv[1], Path(sys.argv[2])
+    if what != "holder":
         counter.start()
-    trio.run(what, clock=trio.testing.MockClock(), instruments=[Pace(counter, file)])
+    if what == "sync":
+        sync_client()
+    elif what == "asyncio":
+        asyncio.run(asyncio_client())
+    else:
+        function = {"worker": worker, "client": client, "holder": holder}[what]
+        trio.run(function, clock=trio.testing.MockClock(), instruments=[Pace(counter, file)])
