@@ -130,7 +130,7 @@ class Checkpoints:
             self.wanted.set()
 
 
-@attrs.define(eq=False, weakref_slot=False)
+@attrs.define(eq=False)
 class Delivery:
     """A fetched payload, from its fetch until its outcome is written; it occupies a slot of its queue.
 
