@@ -14,6 +14,7 @@ from servers import Server
 
 import trioworkers
 from trioworkers.broker.fake import FakeBroker
+from trioworkers.broker.people.key_findings import key_findings
 from trioworkers.broker.people.permissions import forbidden
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
@@ -95,9 +96,11 @@ async def test_completion_finds_it_and_doctor_looks_at_its_key(seeded: Server, m
     from trioworkers.cli import suggestions  # noqa: PLC0415 - of the same process as the table
 
     async with connect(seeded.url, Link("")) as connection:
-        assert await forbidden(connection, Keys()) == []
+        assert await key_findings(connection, Keys(), []) == []
         seeded.command("SET", "tw:shelf", "of the wrong type")
-        assert await forbidden(connection, Keys()) == ["keys like tw:shelf"]
+        (finding,) = await key_findings(connection, Keys(), [])
+        assert "tw:shelf is a string" in finding.text
+        assert await forbidden(connection, Keys()) == []  # it is no missing permission
     seeded.command("DEL", "tw:shelf")
     fill(seeded, "tw:shelf", 1)
     monkeypatch.setattr(suggestions, "PATIENCE_S", 30.0)

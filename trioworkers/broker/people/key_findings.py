@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from trioworkers.broker.checks import Finding
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.registry import KEYS
 from trioworkers.wire import places
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.places import Location
@@ -29,8 +30,7 @@ async def key_findings(connection: Connection, keys: Keys, queues: Sequence[str]
     """Of what Sidekiq and we have in common, and of these queues. Raises BrokerError."""
     kinds = {keys.queues: "set", keys.processes: "set", keys.paused: "set"}
     sets = [Location(place.name).key(keys) for place in places.sets()]
-    kinds |= {
-        key: "sorted set" for key in sets if not key.startswith(keys.own)
-    }  # for what is ours alone see `limit_findings`
+    registered = {f"{keys.own}{key.name.removeprefix('tw:')}" for key in KEYS}  # for these see `limit_findings`
+    kinds |= {key: "sorted set" for key in sets if key not in registered}
     kinds |= {keys.queue(queue): "list" for queue in queues[:MAX_QUEUES]}
     return await written_over(connection, kinds, "see what it is, then RENAME it: until then no job is moved there")
