@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio.testing
+from distribution import Distribution
 from harness import Held, Jobs
 from hypothesis import HealthCheck, settings
 from servers import Server, Worker, blocked_fetches, start_worker, wait_for
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((number for number, each in enumerate(LONG_FIRST) if path.startswith(each)), len(LONG_FIRST))
 
     items.sort(key=turn)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Distribution | None:
+    """For `--dist loadgroup`: ours instead of xdist's own."""
+    return Distribution(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,7 +22,6 @@ from pages import write_programs
 from servers import ROOT, Server, Worker, free_port, wait_for
 
 TESTS = Path(__file__).parent
-pytestmark = pytest.mark.xdist_group("django")
 
 
 @pytest.fixture(scope="module")

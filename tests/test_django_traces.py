@@ -14,8 +14,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, format_span_id, format_trace_id
 from servers import ROOT, Server
 
-pytestmark = pytest.mark.xdist_group("django")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -20,7 +20,6 @@ from servers import ROOT, Server, wait_for
 
 import trioworkers
 
-pytestmark = pytest.mark.xdist_group("package")
 HOME = "https://example.org/trioworkers"
 TRY_IT = """
 import sys

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PROGRAM = """
 from typing import Any, assert_type
 
@@ -102,13 +100,11 @@ def check(path: Path, text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=600, check=False)
 
 
-@pytest.mark.xdist_group("mypy")
 def test_program_keeps_its_types(tmp_path: Path):
     done = check(tmp_path / "program.py", PROGRAM)
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.xdist_group("mypy")
 def test_each_mistake_is_noticed_where_it_is(tmp_path: Path):
     first = PROGRAM.count("\n") + 1
     done = check(tmp_path / "mistakes.py", PROGRAM + "\n".join(MISTAKES) + "\n")

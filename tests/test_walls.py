@@ -59,7 +59,6 @@ WALLS = {
 }
 """What only these rooms import."""
 
-pytestmark = pytest.mark.xdist_group("walls")  # what the files import is read once
 
 PURE = {"trio", "coredis", "anyio", "socket", "subprocess", "random", "threading"}
 """Not on the lowest floor: values in, values out."""

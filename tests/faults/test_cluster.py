@@ -20,8 +20,6 @@ import trioworkers.sync
 from trioworkers import App, ConfigurationError, Job, Shard
 from trioworkers.errors import Unavailable
 
-pytestmark = pytest.mark.xdist_group("cluster")
-
 
 @pytest.fixture(scope="module", params=[Server, pytest.param(EmbeddedServer, marks=pytest.mark.slow)])
 def all_six(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:

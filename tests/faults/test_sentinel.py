@@ -25,8 +25,6 @@ import trioworkers.sync
 from trioworkers import Job, Shard
 from trioworkers.errors import Unavailable
 
-pytestmark = pytest.mark.xdist_group("sentinel")
-
 
 @pytest.fixture(scope="module")
 def all_of_them(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:

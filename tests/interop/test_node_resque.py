@@ -21,7 +21,6 @@ ARGS = [7, "é☃", 2.5, None, True, [1, [2]], {"deep": []}]
 
 pytestmark = [
     pytest.mark.interop,
-    pytest.mark.xdist_group("node-resque"),
     pytest.mark.skipif(
         shutil.which("node") is None or not (NODE / "node_modules" / "node-resque").is_dir(),
         reason="node-resque is missing (npm ci in tests/interop/node)",

@@ -17,7 +17,6 @@ from trioworkers import Client, GlobalID, Job, Range, Symbol
 
 pytestmark = [
     pytest.mark.interop,
-    pytest.mark.xdist_group("shop"),
     pytest.mark.skipif(
         not ruby_has("sidekiq", "active_job"),
         reason="Ruby's ActiveJob is missing (Debian: ruby-activejob, ruby-sidekiq)",

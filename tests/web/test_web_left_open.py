@@ -17,7 +17,6 @@ REQUIRED = bool(os.environ.get("TRIOWORKERS_REQUIRE_INTEROP"))
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.skipif(shutil.which("chromium") is None and not REQUIRED, reason="chromium is not installed"),
-    pytest.mark.xdist_group("chromium"),
 ]
 
 STEP_S = 6

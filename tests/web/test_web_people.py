@@ -27,7 +27,6 @@ REQUIRED = bool(os.environ.get("TRIOWORKERS_REQUIRE_INTEROP"))
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason="chromium is not installed"),
-    pytest.mark.xdist_group("chromium"),
 ]
 
 
