@@ -167,9 +167,9 @@ async def test_the_mark_ends_with_the_lease(bench: Bench):
     """However soon that is: else it would vouch for a list that others have taken."""
     await bench.warm_up()
     bench.push(*payloads(1, LARGE_BYTES, "large"), *payloads(3))  # too much: they are put back, and the mark stays
-    bench.server.command("PEXPIRE", LEASE, 400)
+    bench.server.command("PEXPIRE", LEASE, 15_000)  # of thirty
     await bench.intake.fetch(4)
-    assert bench.server.command("PTTL", MARK) <= 400
+    assert 0 < bench.server.command("PTTL", MARK) <= 15_000
 
 
 async def test_a_cancellation_between_moving_and_reading_brings_them_all_the_same(
@@ -223,7 +223,7 @@ async def test_a_redis_that_has_refused_it_once_is_asked_again_later(bench: Benc
         assert not await moved_by_commands()
     finally:
         bench.server.command("ACL", "SETUSER", "default", "+@all")
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not await moved_by_commands():
             await trio.sleep(0.01)
 

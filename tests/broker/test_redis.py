@@ -481,19 +481,18 @@ async def test_what_a_dead_worker_had_waited_for_and_what_came_late_to_its_list_
 
 
 async def test_nothing_is_waited_for_when_others_may_think_us_dead(connection: Connection, redis_url: str):
-    me = broker(connection, "me", lease_ms=1000)
+    me = broker(connection, "me", lease_ms=4000)
     async with open_intake(me, redis_url, 60.0, "q") as intake:
         assert not intake.may_wait  # nobody has seen our lease yet
         await intake.fetch(1)
         assert intake.may_wait
-        began_at = trio.current_time()
-        while intake.may_wait:  # Redis counts from when its round began: on a busy machine a wait ends too early
-            assert await intake.wait() is None
-        assert trio.current_time() - began_at < 30
-        await redis(connection, "SET", "tw:lease:me", "lease of me", "PX", 500)
+        with trio.fail_after(30):  # a wait may last for a minute
+            while intake.may_wait:  # Redis counts from when its round began: on a busy machine a wait ends too early
+                assert await intake.wait() is None
+        await redis(connection, "SET", "tw:lease:me", "lease of me", "PX", 1000)
         await intake.fetch(1)  # or it would be asked again and again until the lease has run out
         assert intake.may_wait
-        assert await connection.execute("pttl", "PTTL", "tw:lease:me") > 500
+        assert await connection.execute("pttl", "PTTL", "tw:lease:me") > 1000
 
 
 def test_lease_is_read_back():

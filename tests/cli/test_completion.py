@@ -85,7 +85,7 @@ def test_redis_that_is_away_or_says_nothing_offers_nothing(monkeypatch: pytest.M
         assert offered("jobs", "queue", f"redis://127.0.0.1:{silent.getsockname()[1]}/0") == []
         (left,) = [each for each in threading.enumerate() if each.name == "trioworkers-suggestions"]
         assert left.daemon
-    left.join(20)
+    left.join(60)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")

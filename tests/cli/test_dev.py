@@ -229,7 +229,7 @@ def test_ctrl_c_in_a_terminal_stops_it_all_and_there_are_colours(
     assert b"\x1b[36mstart\x1b[0m" in seen
     dev.process.send_signal(signal.SIGINT)
     dev.process.send_signal(signal.SIGINT)
-    assert dev.process.wait(20) == 0
+    assert dev.process.wait(60) == 0
     assert dev.leftovers() == []
     os.close(ours)
 

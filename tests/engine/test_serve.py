@@ -97,7 +97,7 @@ async def test_cancelling_is_like_term_and_leaves_nothing(redis_url: str, shared
     ran: list[object] = []
     app = make_app(redis_url, ran, shutdown_timeout=1)
     async with Client(redis_url) as client:
-        await client.enqueue(Job("q", "wait", [0.5]), Job("q", "wait", [60]), Job("q", "spin", []))
+        await client.enqueue(Job("q", "wait", [0.5]), Job("q", "wait", [600]), Job("q", "spin", []))
     resource_tracker.ensure_running()  # Python's own, once for each process
     gc.collect()
     tasks, open_files = count.tasks, descriptors()
@@ -108,7 +108,7 @@ async def test_cancelling_is_like_term_and_leaves_nothing(redis_url: str, shared
             started = trio.current_time()
             scope.cancel()
     assert scope.cancelled_caught
-    assert 0.9 < trio.current_time() - started < 30  # the others would take a minute, or for ever
+    assert 0.9 < trio.current_time() - started < 300  # the others would take ten minutes, or for ever
     assert ran.count("ended") == 1  # it was given the time
     queued = shared_server.command("LRANGE", "queue:q", 0, -1)
     assert isinstance(queued, list)

@@ -89,14 +89,13 @@ def test_one_of_four_is_away_for_longer_than_a_lease_while_a_worker_dies(four: F
     away.kill()
     began = time.monotonic()
     count = 0
-    while time.monotonic() - began < LEASE_S * 3:
+    while time.monotonic() - began < LEASE_S * 3 or count <= 5:
         jids = four.push(chance.choice(others), 3)
         wait_for(lambda jids=jids: {*jids} <= four.ended().keys(), "the others go on")  # type: ignore[misc]
         count += 1
         if count == 5:
             workers["w1"].kill()
             workers["w1"] = four.start("w1")
-    assert count > 5
     away.start()
     four.push(away, 30)
     four.comes_to_rest()
@@ -125,7 +124,7 @@ def test_last_shard_is_away_for_long_and_the_workers_that_wrote_for_it_die(four:
     last.kill()
     began = time.monotonic()
     count = 0
-    while time.monotonic() - began < AWAY_S:
+    while time.monotonic() - began < AWAY_S or count <= 5:
         for server in others:
             four.push(server, 5)
         wait_for(lambda: {*four.pushed} <= four.ended().keys(), "those that send to it are done")
@@ -136,7 +135,6 @@ def test_last_shard_is_away_for_long_and_the_workers_that_wrote_for_it_die(four:
             workers.append(four.start(f"w{count}").wait_started())
     for worker in workers:
         worker.kill()
-    assert count > 5
     assert all(int(str(server.command("LLEN", "tw:outbox:s3"))) > 0 for server in others)
     last.start()
     four.start("afterwards")

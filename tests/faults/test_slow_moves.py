@@ -29,7 +29,7 @@ LEGAL = SizeGuard(Settings(max_payload_bytes=10_000_000))
 async def until(condition: Callable[[], object], call: Callable[[], Awaitable[object]]) -> int:
     """Call until the condition holds; how often it failed."""
     failed = 0
-    with trio.fail_after(25):
+    with trio.fail_after(60):
         while not condition():
             try:
                 await call()

@@ -58,7 +58,7 @@ def test_destructor_may_log_wherever_python_looks_for_garbage(pipe: tuple[int, L
 
     thread = threading.Thread(target=log_in_the_middle_of_it, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert read_all(reader, b"after it\n") == b"from a destructor\nafter it\n"
 
