@@ -21,6 +21,7 @@ from servers import ROOT, Server, blocked_fetches
 
 import trioworkers
 from trioworkers import App, Client, Context, Job, Refused, Superseded
+from trioworkers.engine import shutdown
 
 
 class TaskCount(trio.abc.Instrument):
@@ -165,7 +166,11 @@ async def test_idle_worker_sends_about_one_command_a_second(redis_url: str, shar
     assert any(0.5 <= each <= 2 for each in per_s), per_s
 
 
-async def test_thousands_of_running_jobs_are_put_back_as_a_whole_and_in_order(redis_url: str, shared_server: Server):
+async def test_thousands_of_running_jobs_are_put_back_as_a_whole_and_in_order(
+    redis_url: str, shared_server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    for bound in ("GRACE_S", "FLUSH_S"):  # that no worker takes longer to stop is not what is asked here
+        monkeypatch.setattr(shutdown, bound, 60.0)
     ran: list[object] = []
     app = make_app(redis_url, ran)
     app.queue("q", concurrency=5000)
