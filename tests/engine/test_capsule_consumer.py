@@ -52,7 +52,9 @@ class Empty:
 async def test_who_waits_for_a_job_lets_go_of_the_slot_that_another_needs(autojump_clock: object):
     slots, names = Slots(4), ["a", "b"]
     ours, other = slots.draw(), slots.draw()
-    parts: Any = SimpleNamespace(checkpoint=None, killed=None, submit=None, progress_saved_by=lambda _: None)
+    parts: Any = SimpleNamespace(
+        checkpoint=None, killed=None, submit=None, progress_saved_by=lambda _: None, is_leaving=lambda: False
+    )
     queues = [
         ServedQueue(
             name, ours, broker=parts, runner=parts, settler=parts, quarantine=parts, is_fetched_with_others=True
@@ -156,7 +158,12 @@ async def _serve(nursery: trio.Nursery, slots: Slots, intake: Told, seen: list[s
         return ACKNOWLEDGE
 
     parts: Any = SimpleNamespace(
-        checkpoint=None, killed=None, submit=lambda *_: None, run=run, progress_saved_by=lambda _: None
+        checkpoint=None,
+        killed=None,
+        submit=lambda *_: None,
+        run=run,
+        progress_saved_by=lambda _: None,
+        is_leaving=lambda: False,
     )
     draw = slots.draw()
     queues = [

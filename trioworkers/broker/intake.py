@@ -46,7 +46,6 @@ logger = logging.getLogger("trioworkers")
 
 SHORTEST_BLOCK_S = 0.05
 """Zero would be for ever."""
-UNBLOCK_PATIENCE_S = 1.0
 
 
 @asynccontextmanager
@@ -140,8 +139,8 @@ class RedisIntake:
     async def wait(self) -> bytes | None:
         """Move one payload as soon as there is one; None if there is none until all that the worker does now and then comes round.
 
-        Cancellation: Redis is asked to end the wait, so that none is delivered to nobody; one that was delivered all the same lies
-        in the in-progress list.
+        Cancellation: Redis is asked to end the wait. If a payload comes in that moment the cancellation comes too late, and it is returned; only one of
+        which no answer tells, as the connection is lost or Redis silent, lies in the in-progress list.
         """
         try:
             payload = await self.block_for(self._list, "LEFT")
@@ -169,13 +168,14 @@ class RedisIntake:
         return payload
 
     async def bury_huge(self) -> None:
-        """Bury what lies in our list and is too large to be moved about, without reading it."""
+        """Bury what lies in our list and is too large to be moved about, without reading it. No cancellation ends it: what was taken must be dealt with."""
         keys, holder = self._broker.keys, self._broker.holder
         names = [keys.lease(holder.process_id), self._list, keys.dead, keys.unread]
         sizes = None
-        while sizes is None or sizes:
-            sizes = await self._connection.run(BURY_HUGE, names, [holder.lease, self._huge_bytes, *self._around])
-            self._tell(sizes)
+        with trio.CancelScope(shield=True):
+            while sizes is None or sizes:
+                sizes = await self._connection.run(BURY_HUGE, names, [holder.lease, self._huge_bytes, *self._around])
+                self._tell(sizes)
 
     def _tell(self, sizes: Sequence[int]) -> None:
         tell_of_huge(self._name, sizes, self._broker.guard.max_bytes)

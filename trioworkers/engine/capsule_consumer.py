@@ -61,7 +61,7 @@ class CapsuleConsumer:
         return f"<CapsuleConsumer of {len(self.queues)} queues, {len(self._waited_for)} waited for>"
 
     async def run(self) -> None:
-        """Fetch for ever, and have each job started. Cancellation: a payload already delivered stays in the in-progress list."""
+        """Fetch for ever, and have each job started. Cancellation: what has come by then is started, or goes back."""
         try:
             await self._fetch_for_ever()
         finally:

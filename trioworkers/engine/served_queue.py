@@ -139,11 +139,14 @@ class ServedQueue:
             self._settler.submit(delivery, REQUEUE)
 
     async def watch(self) -> None:
-        """Compare on for ever when `run` has ended: it may have left behind what came in its last moment, and what runs may yet be lost."""
+        """Compare on when `run` has ended: it may have left behind what came in its last moment, and what runs may yet be lost.
+
+        Until the worker is about to go: then what is to be put back lies in the list without running, until the end moves that as a whole.
+        """
         await self.fetched_last.wait()
         self.doubt()
         delays = backoff()
-        while True:
+        while not self._settler.is_leaving():
             try:
                 if self.audit.is_due:
                     await self.audit.run()
@@ -162,9 +165,15 @@ class ServedQueue:
     # ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, deliveries: Sequence[Delivery]) -> None:
-        """Start those of them that may. Raises BrokerError; then, and when it is cancelled before that, all go back to their queue."""
+        """Start those of them that may. Raises BrokerError.
+
+        Then, when it is cancelled before that, and when the worker is about to go, all go back to their queue.
+        """
         if deliveries and (self.suspects or self._admission.always):
             deliveries = await self._admission.admit(deliveries, suspects=self.suspects)
+        if deliveries and self._settler.is_leaving():  # what ran has been cancelled already: nobody would end these
+            self.give_back(deliveries)
+            return
         waiting = iter(deliveries)
         while batch := list(islice(waiting, STARTS_PER_ROUND)):
             now = trio.current_time()

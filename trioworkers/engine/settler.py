@@ -63,7 +63,7 @@ class Settler:
     ) -> None:
         self._broker = broker
         self._on_settled = on_settled
-        self._is_leaving = is_leaving
+        self.is_leaving = is_leaving
         self._on_dismissed = on_dismissed
         self._waiting: deque[tuple[Delivery, Outcome | LetGo | None]] = (
             deque()
@@ -95,7 +95,7 @@ class Settler:
             self._let_go(delivery)
             return
         delivery.become(SETTLING)
-        if _changes_nothing(delivery, outcome) and self._is_leaving():
+        if _changes_nothing(delivery, outcome) and self.is_leaving():
             self._settled([delivery])
             return
         self._hand_in(delivery, outcome)

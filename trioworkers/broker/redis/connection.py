@@ -142,7 +142,8 @@ class Connection:
     ) -> Any:
         """Run a command that blocks this connection for up to `timeout_s` seconds. Raises Unavailable, Refused or Superseded.
 
-        Cancellation: `end` is called with the connection's number as Redis counts, until the reply is there; it is lost.
+        Cancellation: `end` is called with the connection's number as Redis counts, until the reply is there. If that brings something the cancellation
+        comes too late, and it is returned.
         """
         return await self._ask(operation, lambda epoch: epoch.block(words, timeout_s, end), shield=False)
 

@@ -254,27 +254,28 @@ class Epoch:
         raise TimeoutError(f"{connection.moved()} bytes have come, and the answer isn't complete: the link is too slow")
 
     async def block(self, words: Sequence[Any], timeout_s: float, end: Callable[[int], Awaitable[object]]) -> Any:
-        """A command for which Redis may take its time. Cancelled, it is ended by `end`, told the number of our socket, and its reply awaited."""
+        """See `Connection.block`. `end` is told the number of our socket."""
         connection = await self.connection()
         request = connection.ask(*words)
         try:
             return await self._patiently(connection, request, timeout_s=timeout_s, shield=False)
         except trio.Cancelled:
             await self._end(request, partial(end, connection.client_id or 0))
-            raise
+            if request.answer is None:
+                raise
+            return request.answer  # Redis was faster: what it did for us only we know
 
     async def _end(self, request: Request, end: Callable[[], Awaitable[object]]) -> None:
         # Shielded, for we are being cancelled; bounded, for Redis may not answer: then the socket goes with what it waits for.
         # Asked again until it works: the first request may overtake the command that it shall end.
         with trio.move_on_after(END_PATIENCE_S, shield=True):
-            while True:
+            while not request.complete:
                 with suppress(BrokerError):
                     await end()
                 with suppress(*FOREIGN):
                     await request.reply(0.05, shield=False)
-                if request.complete:
-                    return
-        self.retired.set()
+        if not request.complete:
+            self.retired.set()
 
     async def until_changed(self, keys: Sequence[bytes], ends_at: float, ask: Ask) -> Changed:
         """See `Connection.until_changed`."""

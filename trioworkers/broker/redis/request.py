@@ -34,6 +34,11 @@ class Request:
 
     fail = consume
 
+    @property
+    def answer(self) -> Any:
+        """What Redis answered; None as long as that isn't there, and for an error."""
+        return None if isinstance(self._reply, BaseException) else self._reply
+
     async def reply(self, patience_s: float, *, shield: bool) -> Any:
         """Wait for it, so long. Raises TimeoutError, after which it may be waited for again; and coredis's error for what Redis answered, or for a lost connection.
 
