@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -23,6 +24,9 @@ LUCK = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 settings.register_profile("any machine", deadline=None, suppress_health_check=LUCK)
 settings.load_profile("any machine")
 
+# What a shell starts in the background ignores it, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONG_FIRST = ("test_costs.py", "faults/", "process/", "test_types.py", "test_package.py", "web/", "interop/", "cli/")
 """Where the long tests are. What begins last should be short: whoever has no test left waits for the others."""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
-from servers import GIVEN_PORTS, Server, free_port, wait_for
+from servers import GIVEN_PORTS, ROOT, Server, free_port, wait_for
+
+
+def test_programs_of_the_tests_hear_ctrl_c_also_when_a_shell_runs_the_tests_in_the_background():
+    asks = "import conftest, subprocess, sys; subprocess.run([sys.executable, '-c', 'import signal; print(signal.getsignal(2))'])"
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-c", asks]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    assert "default_int_handler" in done.stdout
 
 
 def test_port_is_none_that_an_outgoing_connection_may_be_given():
