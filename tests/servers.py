@@ -24,19 +24,25 @@ ROOT = Path(__file__).parent.parent
 LOWEST_PORT = 10_000
 _any = random.SystemRandom()  # many tests seed the other one
 GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_ours: set[int] = set()
 
 
 def free_port() -> int:
-    """One on which nobody listens, and below those that the system gives by itself.
+    """One on which nobody listens, that no other process of this test run is given, nor this one again; and below those that the system gives by itself.
 
     Such a one may go to an outgoing connection before our server is there, or while it is killed; and who keeps trying it, as workers do, may be given it
     himself, and then speaks to himself.
     """
     first_given = int(GIVEN_PORTS.read_text().split()[0]) if GIVEN_PORTS.exists() else 32_768
-    for _ in range(1000):
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % processes
+    every = range(LOWEST_PORT + own, max(first_given, LOWEST_PORT + 10_000), processes)
+    for port in _any.sample(every, min(len(every), 1000)):
         with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", _any.randrange(LOWEST_PORT, max(first_given, LOWEST_PORT + 10_000))))
-            return int(probe.getsockname()[1])
+            if port not in _ours:
+                probe.bind(("127.0.0.1", port))
+                _ours.add(port)
+                return port
     raise AssertionError("no port is free")
 
 

@@ -8,7 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
-from servers import GIVEN_PORTS, ROOT, Server, free_port, wait_for
+import pytest
+from servers import GIVEN_PORTS, LOWEST_PORT, ROOT, Server, free_port, wait_for
 
 
 def test_programs_of_the_tests_hear_ctrl_c_also_when_a_shell_runs_the_tests_in_the_background():
@@ -22,6 +23,16 @@ def test_programs_of_the_tests_hear_ctrl_c_also_when_a_shell_runs_the_tests_in_t
 def test_port_is_none_that_an_outgoing_connection_may_be_given():
     first_given = int(GIVEN_PORTS.read_text().split()[0]) if GIVEN_PORTS.exists() else 32_768
     assert all(free_port() < first_given for _ in range(20))
+
+
+def test_no_port_is_given_twice_in_a_test_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "4")
+    given = []
+    for process in range(4):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{process}")
+        given.append({free_port() for _ in range(100)})
+    assert [len(ports) for ports in given] == [100] * 4
+    assert [{(port - LOWEST_PORT) % 4 for port in ports} for ports in given] == [{0}, {1}, {2}, {3}]
 
 
 def test_server_of_others_at_its_port_is_not_taken_for_ours(tmp_path: Path):

@@ -90,7 +90,7 @@ def test_random_graphs_end_as_they_must(run_worker: Callable[..., Worker], jobs:
         workers[name] = start(name)
         is_over()
     wait_for(is_over, "all are over", 120)
-    wait_for(lambda: server.command("LLEN", "queue:c") == 0, "the callbacks ran", 20)
+    wait_for(lambda: server.command("LLEN", "queue:c") == 0, "the callbacks ran")
     lines = jobs.runs.read_text().splitlines()
     for batch, ends, waits in built:
         found = server.command("HGETALL", f"tw:batch:{batch.id}")

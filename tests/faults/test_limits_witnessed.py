@@ -328,12 +328,12 @@ def test_frozen_worker_loses_what_it_holds_within_slots_and_does_no_harm_when_it
     first.signal(signal.SIGSTOP)
     witness.note("frozen", first)
     start("w2")
-    wait_for(lambda: sum(jobs.counted("start").values()) >= 6, "another worker has them", 20)
+    wait_for(lambda: sum(jobs.counted("start").values()) >= 6, "another worker has them")
     first.signal(signal.SIGCONT)
     jobs.fault_is_over()
     jobs.expect_all_done(extra_runs=8)
     assert witness.highest() <= 3
-    wait_for(lambda: nothing_is_held(server), "nothing is held", 20)
+    wait_for(lambda: nothing_is_held(server), "nothing is held")
 
 
 def test_number_of_the_version_that_started_last_holds_for_all(

@@ -160,7 +160,7 @@ def test_ten_thousand_strays_are_taken_back_page_by_page(work: Work, jobs: Jobs,
     for _ in range(20):
         jobs.push_elsewhere(500, "queue:q:same:inprogress", "Sleep", 0, x="x" * size)
     worker = work("same", CONCURRENCY="1000").wait_started()
-    jobs.expect_all_done(extra_runs=0, timeout_s=240.0)
+    jobs.expect_all_done(extra_runs=0, timeout_s=900)
     more_mb = peak_mb(worker) - at_start_mb
     statistics = str(server.command("INFO", "commandstats")).partition("cmdstat_lrem:")[2]
     cost_us = float(statistics.partition("usec_per_call=")[2].partition(",")[0])

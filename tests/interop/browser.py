@@ -65,7 +65,7 @@ class Browser:
         body = None if fields is None else urlencode(list(fields)).encode()
         request = Request(urljoin(self._root, path), body, headers)
         try:
-            with self._opener.open(request, timeout=20) as answer:
+            with self._opener.open(request, timeout=60) as answer:
                 return 200, answer.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode(errors="replace")

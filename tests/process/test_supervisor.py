@@ -511,7 +511,7 @@ def drive(those):
     stranger = os.fork()  # as what a job's process has left to us
     if stranger == 0:
         os._exit(0)
-    tests.wait_for(lambda: not Path(f"/proc/{{stranger}}").exists(), "it doesn't stay a zombie", 10)
+    tests.wait_for(lambda: not Path(f"/proc/{{stranger}}").exists(), "it doesn't stay a zombie")
     os.kill(os.getpid(), signal.SIGTERM)
 
 assert os.getpid() == 1
