@@ -70,7 +70,7 @@ async def note_what_is_done(server: Server, namespace: str, ran: set[int]) -> No
 
     async with trio.open_nursery() as nursery:
         await nursery.start(app.serve)
-        with trio.move_on_after(30):
+        with trio.move_on_after(120):
             await done.wait()
         nursery.cancel_scope.cancel()
 

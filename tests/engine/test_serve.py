@@ -187,9 +187,9 @@ async def test_thousands_of_running_jobs_are_put_back_as_a_whole_and_in_order(
 
 async def test_second_worker_under_one_process_id_is_refused(redis_url: str):
     async with trio.open_nursery() as nursery:
-        worker = await nursery.start(make_app(redis_url, [], process_id="same", lease=1).serve)
+        worker = await nursery.start(make_app(redis_url, [], process_id="same", lease=3).serve)
         with pytest.raises(Superseded, match="in use"):
-            await make_app(redis_url, [], process_id="same", lease=1).serve()
+            await make_app(redis_url, [], process_id="same", lease=3).serve()
         worker.stop()
 
 

@@ -45,7 +45,7 @@ class Unread:
 
         thread = threading.Thread(target=read)
         thread.start()
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
         return b"".join(found).decode()
 
@@ -107,7 +107,7 @@ def test_lines_that_were_dropped_are_counted(unread: Callable[..., Unread], jobs
     wait_for(lambda: len(jobs.counted("end")) == LINES // 2 + 1, "it is done")
     program.process.send_signal(signal.SIGTERM)
     assert program.process.wait(60) == 0
-    thread.join(30)
+    thread.join(60)
     dropped = sum(int(count) for count in re.findall(r"(\d+) log lines were dropped here", found[0]))
     written = len(re.findall(r" (?:start|done) class=Sleep ", found[0]))
     others = len(re.findall(r"started:|stopping:|stopped:", found[0]))
