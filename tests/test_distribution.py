@@ -82,7 +82,7 @@ def test_what_belongs_together_is_there():
 def test_one_that_hangs_ends_with_the_stacks_of_its_threads(tmp_path: Path, hang: str):
     files = {"conftest.py": ORDERLY, "test_it.py": f"import threading, trio\n\n{hang}\n"}
     done, _ = run(
-        tmp_path, files, "-p", "no:xdist", "-o", "faulthandler_timeout=0.5", "-o", "faulthandler_exit_on_timeout=true"
+        tmp_path, files, "-p", "no:xdist", "-o", "faulthandler_timeout=3", "-o", "faulthandler_exit_on_timeout=true"
     )
     assert done.returncode == 1
     assert "in test_it" in done.stderr
