@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,26 +17,72 @@ sys.path.insert(0, str(Path(__file__).parent / "costs"))
 
 from measure import BASELINE, PYTHON, measure, versions
 
+KNOWN = json.loads(BASELINE.read_text())
 ROOM, CHEAPER = 0.03, 0.05
-CHORES = {"idle worker: commands sent a second": 0.5, "idle worker: commands executed a second": 1.5}
-"""Whether a round of chores falls into the ten seconds, or just misses them, is chance: four commands sent, twelve executed."""
+COARSE = {
+    "idle worker: commands sent a second": 0.5,
+    "idle worker: commands executed a second": 1.5,
+    "one of 100 jobs of a capsule of 12 queues: commands sent": 0.025,
+}
+"""So few that the chance in them is more than ten percent: whether a round of chores falls into the ten seconds (four commands sent, twelve executed), and how many
+queues a worker has heard of when it looks."""
+CHANCE = {
+    **COARSE,
+    "one of 100 jobs of a capsule of 12 queues: commands executed": 0.15,
+    "one of 8 jobs of 50 kB: instructions": 300.0,
+    "one of 8 jobs of 50 kB: instructions, ours": 50.0,
+}
+"""By how much a figure moves by itself: also by the number of pieces in which much arrives."""
 
 
 def test_nothing_costs_more_than_it_did():
-    known = json.loads(BASELINE.read_text()).get(PYTHON)
-    if known is None:
+    if PYTHON not in KNOWN:
         pytest.skip(f"there are no figures for Python {PYTHON}; `make costs` writes them")
-    found = measure()
-    changed = [
-        f"{what}: {before:,.2f} → {found[what]:,.2f} ({found[what] / before - 1:+.1%})"
-        for what, before in known["figures"].items()
-        if what in found and is_news(what, before, found[what])
-    ]
+    known = KNOWN[PYTHON]
+    changed = news(known["figures"], measure())
     packages = "" if known["with"] == versions() else f"(they were counted with {known['with']}, now {versions()})\n"
     assert not changed, f"costs have changed; if that is meant: make costs\n{packages}" + "\n".join(changed)
 
 
+def news(known: Mapping[str, float], found: Mapping[str, float]) -> list[str]:
+    """What has changed by more than it does by itself, and what isn't counted any more: a line each."""
+    both = known.keys() & found.keys()
+    changed = [
+        f"{what}: {known[what]:,.2f} → {found[what]:,.2f} ({found[what] / known[what] - 1:+.1%})"
+        for what in sorted(both)
+        if is_news(what, known[what], found[what])
+    ]
+    return changed + [f"{what}: not counted now" for what in sorted(known.keys() - found.keys())]
+
+
 def is_news(what: str, before: float, now: float) -> bool:
-    """Whether it has changed by more than it does by itself."""
-    chance = CHORES.get(what, 0.0)
+    chance = CHANCE.get(what, 0.0)
     return not (1 - CHEAPER) * before - chance <= now <= (1 + ROOM) * before + chance
+
+
+@pytest.mark.parametrize("python", KNOWN)
+def test_each_figure_that_grows_by_ten_percent_is_news(python: str):
+    figures = KNOWN[python]["figures"]
+    assert not news(figures, figures)
+    for what, before in figures.items():
+        told = news(figures, figures | {what: before * 1.1})
+        assert len(told) == (0 if what in COARSE else 1), told  # of those it has to be more
+        assert all(line.startswith(f"{what}: ") for line in told)
+
+
+@pytest.mark.parametrize("python", KNOWN)
+def test_figure_that_is_not_counted_any_more_is_news(python: str):
+    figures = KNOWN[python]["figures"]
+    for what in figures:
+        assert news(figures, {name: figure for name, figure in figures.items() if name != what}) == [
+            f"{what}: not counted now"
+        ]
+
+
+def test_pythons_have_the_same_figures():
+    assert len({frozenset(each["figures"]) for each in KNOWN.values()}) == 1
+
+
+@pytest.mark.parametrize(("now", "told"), [(94.9, True), (95.1, False), (100.0, False), (102.9, False), (103.1, True)])
+def test_how_far_a_figure_may_move(now: float, told: bool):
+    assert is_news("lone job: instructions", 100.0, now) is told

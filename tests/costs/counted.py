@@ -1,5 +1,7 @@
 """A worker or a client that counts what its interpreter does: `python counted.py worker|client|sync|asyncio|holder FILE`, with REDIS_URL and SINK.
 
+With QUEUES, the worker has these in one capsule, and its allocations aren't counted.
+
 Counted is, in the thread of the event loop, each instruction of Python, and each block of memory that is there after one and was not
 before it: figures that don't depend on how fast the machine is, or what else it does. That is slow, some hundred times; so Trio's
 clock stands still, or else there would be more heartbeats and expired waits in them than in use. Python's garbage collector is off.
@@ -26,7 +28,7 @@ from typing import Any
 import httpx  # noqa: F401 - that the first call imports it is not what is counted
 import trio
 import trio.testing
-from costs_app import AT_ONCE, app, empty, waiting
+from costs_app import AT_ONCE, app, app_with_a_capsule, empty, waiting
 
 import trioworkers.asyncio
 import trioworkers.sync
@@ -45,15 +47,16 @@ def is_ours(filename: str) -> bool:
 
 
 class Counter:
-    """What this thread has done since `start`."""
+    """What this thread has done since `start`. `allocations`: count these, too, which takes ten times as long."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, allocations: bool) -> None:
+        self._counts_allocations = allocations
         self._ours, self._others = [0], [0]
         self._allocations = 0
         self._blocks = 0
 
     def start(self) -> None:
-        """For functions that are called from now on."""
+        """For functions that are called from now on, and for coroutines that go on."""
         ours, others = self._tracer(self._ours), self._tracer(self._others)
 
         def on_call(frame: FrameType, _: str, __: object) -> Any:
@@ -69,8 +72,10 @@ class Counter:
 
     def _tracer(self, instructions: list[int]) -> Any:
         def tracer(_: FrameType, event: str, __: object) -> Any:
-            if event == "opcode":
-                instructions[0] += 1
+            if event != "opcode":
+                return tracer
+            instructions[0] += 1
+            if self._counts_allocations:
                 blocks = sys.getallocatedblocks()
                 if blocks > self._blocks:
                     self._allocations += blocks - self._blocks
@@ -120,8 +125,11 @@ def say(what: object) -> None:
 
 async def worker() -> None:
     """Run. Who started it ends it."""
+    queues = os.environ.get("QUEUES", "").split()
     async with trio.open_nursery() as nursery:
-        await nursery.start(app.serve)
+        await nursery.start((app_with_a_capsule(queues) if queues else app).serve)
+        if what != "holder":
+            counter.start()
         say("started")
 
 
@@ -167,7 +175,7 @@ async def asyncio_client() -> None:
 
 
 if __name__ == "__main__":
-    counter = Counter()
+    counter = Counter(allocations="QUEUES" not in os.environ)
     assert watchdog.TOLERANCE_S
     watchdog.TOLERANCE_S = (
         3600.0  # so slow a loop looks blocked, and what it does for one that is isn't what is counted
@@ -177,7 +185,7 @@ if __name__ == "__main__":
         logging.getLogger("trioworkers").addHandler(logging.NullHandler())  # as the command has it
         configure_logging("text", "info", Path(os.environ["LOG"]).open("w"))  # noqa: SIM115 - for as long as the process lives
     what, file = sys.argv[1], Path(sys.argv[2])
-    if what != "holder":
+    if what in ("client", "sync", "asyncio"):
         counter.start()
     if what == "sync":
         sync_client()

@@ -32,6 +32,8 @@ from costs_app import AT_ONCE  # noqa: E402
 from servers import ROOT, Server, blocked_fetches, wait_for  # noqa: E402
 from together import answering_together  # noqa: E402
 
+from trioworkers.broker.capsule_intake import MOST_BLOCKED  # noqa: E402
+
 BASELINE = HERE / "baseline.json"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PACKAGES = ("attrs", "click", "coredis", "msgspec", "trio")
@@ -47,6 +49,10 @@ NAMES = {
     ("FanOut", 1): "job of 4 HTTP calls",
     ("Large", LARGE): f"one of {LARGE} jobs of 50 kB",
 }
+AT_ONE_MOMENT = "for i, key in ipairs(KEYS) do redis.call('LPUSH', key, ARGV[i]) end"
+ONE_QUEUE = ("q",)
+CAPSULES = {"a capsule of 3 queues": 3, "a capsule of 12 queues": 12}
+"""Each queue of the first is waited for by itself; of the second it is heard when there is something in any."""
 
 
 def measure() -> dict[str, float]:
@@ -54,7 +60,7 @@ def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder)).start()
         try:
-            parts = (_of_jobs, _of_jobs_with_a_log, _of_waiting, _of_calls, _of_a_command)
+            parts = (_of_jobs, _of_jobs_of_capsules, _of_jobs_with_a_log, _of_waiting, _of_calls, _of_a_command)
             with ThreadPoolExecutor(1) as beside:
                 idle = beside.submit(_of_an_idle_worker)  # which mostly sleeps
                 found = {what: figure for part in parts for what, figure in part(server).items()}
@@ -129,41 +135,65 @@ def _of_jobs(server: Server) -> dict[str, float]:
     return found
 
 
+def _of_jobs_of_capsules(server: Server) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for capsule, size in CAPSULES.items():
+        queues = [f"q{number}" for number in range(1, size + 1)]
+        with _counted(server, "worker", QUEUES=" ".join(queues)) as worker:
+            assert worker.line() == "started"
+            for count, name in {1: "lone job", AT_ONCE: f"one of {AT_ONCE} jobs"}.items():
+                _round(server, worker, "Empty", count, queues)
+                rounds = [_round(server, worker, "Empty", count, queues) for _ in range(ROUNDS)]
+                found |= _cheapest(f"{name} of {capsule}", _without("allocations", rounds), count)
+    return found
+
+
 def _of_jobs_with_a_log(server: Server) -> dict[str, float]:
     """As installed: two lines a job."""
     with _counted(server, "worker", LOG=os.devnull) as worker:
         assert worker.line() == "started"
         _round(server, worker, "Empty", AT_ONCE)
         rounds = [_round(server, worker, "Empty", AT_ONCE) for _ in range(ROUNDS)]
-    kept = [{what: each[what] for what in each if not what.startswith("commands")} for each in rounds]
-    return _cheapest("one of 100 jobs, logged", kept, AT_ONCE)
+    return _cheapest("one of 100 jobs, logged", _without("commands", rounds), AT_ONCE)
 
 
-def _round(server: Server, worker: _Counted, kind: str, count: int) -> dict[str, int]:
-    _settled(server)
+def _without(begins: str, rounds: list[dict[str, int]]) -> list[dict[str, int]]:
+    return [{what: each[what] for what in each if not what.startswith(begins)} for each in rounds]
+
+
+def _round(
+    server: Server, worker: _Counted, kind: str, count: int, queues: Sequence[str] = ONE_QUEUE
+) -> dict[str, int]:
+    """What so many jobs cost, spread over the queues of the worker."""
+    _settled(server, queues)
     before = worker.figures()
     with _monitor(server) as commands:
-        _push(server, kind, count)
-        _settled(server)
-    return _figures(before, worker.figures()) | commands
+        _push(server, kind, count, queues)
+        _settled(server, queues)
+        after = worker.figures()
+    return _figures(before, after) | commands
 
 
-def _push(server: Server, kind: str, count: int) -> None:
+def _push(server: Server, kind: str, count: int, queues: Sequence[str] = ONE_QUEUE) -> None:
     args = {"Empty": [1, "two"], "Large": [1, "x" * 50_000]}.get(kind, [])
-    fields = {"retry": True, "queue": "q", "class": "Empty" if kind == "Large" else kind, "args": args}
+    fields = {"retry": True, "class": "Empty" if kind == "Large" else kind, "args": args}
     fields |= {"created_at": 1758000000.123, "enqueued_at": 1758000000.456}
-    payloads = [json.dumps({**fields, "jid": f"{number:024x}"}) for number in range(count)]
-    server.command("LPUSH", "queue:q", *payloads)
+    pushed = [(queues[number % len(queues)], f"{number:024x}") for number in range(count)]
+    payloads = [json.dumps({**fields, "queue": queue, "jid": jid}) for queue, jid in pushed]
+    keys = [f"queue:{queue}" for queue, _ in pushed]
+    server.command("EVAL", AT_ONE_MOMENT, str(count), *keys, *payloads)
 
 
-def _settled(server: Server) -> None:
+def _settled(server: Server, queues: Sequence[str]) -> None:
     """Wait until nothing waits or is in progress, and the worker waits for more."""
+    blocked = len(queues) if len(queues) <= MOST_BLOCKED else 0
 
     def at_rest() -> bool:
         keys = server.command("KEYS", "*")
         assert isinstance(keys, list)
-        busy = [key for key in keys if key == "queue:q" or (key.endswith(":inprogress") and key != "tw:inprogress")]
-        return not busy and blocked_fetches(server) == 1
+        waiting = {f"queue:{queue}" for queue in queues}
+        busy = [key for key in keys if key in waiting or (key.endswith(":inprogress") and key != "tw:inprogress")]
+        return not busy and blocked_fetches(server) == blocked
 
     wait_for(at_rest, "all jobs are settled", PATIENCE_S)
 
@@ -210,7 +240,7 @@ def _environment(server: Server, **more: str) -> dict[str, str]:
 @contextmanager
 def _monitor(server: Server) -> Iterator[dict[str, int]]:
     """Counts into the dict it gives what others than us send within the block, and what is executed, scripts' own commands included."""
-    ours = ("KEYS", "INFO", "LPUSH", "LLEN", "ECHO", "FLUSHALL")
+    ours = ("KEYS", "INFO", "EVAL", "ECHO", "FLUSHALL")
     found: dict[str, int] = {}
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(b"MONITOR\r\n")
@@ -219,11 +249,14 @@ def _monitor(server: Server) -> Iterator[dict[str, int]]:
         yield found
         server.command("ECHO", "end of the block")
         seen: Counter[bool] = Counter()
+        is_ours = True
         for line in lines:
             source, name = re.fullmatch(r'\+[\d.]+ \[\d+ (\S+)\] "([^"]*)".*\n', line).groups()  # type: ignore[union-attr]
             if name == "ECHO":
                 break
-            if source == "lua" or name.upper() not in ours:
+            if source != "lua":  # else it belongs to the script before it
+                is_ours = name.upper() in ours
+            if not is_ours:
                 seen[source == "lua"] += 1
     found |= {"commands sent": seen[False], "commands executed": seen[False] + seen[True]}
 
