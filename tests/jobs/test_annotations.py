@@ -21,6 +21,7 @@ import msgspec
 import pydantic
 import pydantic.dataclasses
 import pytest
+import typing_extensions
 
 from trioworkers import App, BadArguments, ConfigurationError, Context, GlobalID, Job, Symbol
 
@@ -447,3 +448,68 @@ def test_key_that_is_none_of_its_kind_is_told_without_it():
     with pytest.raises(BadArguments, match="expected int, got str, in a key") as caught:
         read(dict[int, str], {"hunter2": "a"})
     assert "hunter2" not in str(caught.value)
+
+
+# ── what a type variable is when nobody says it ────────────────────────────────────────────────────────────────────────
+
+D = typing_extensions.TypeVar("D", default=datetime)
+
+
+class DefaultOfStruct(msgspec.Struct, Generic[D]):
+    at: D
+
+
+@dataclasses.dataclass
+class DefaultOfDataclass(Generic[D]):
+    at: D
+
+
+@attrs.define
+class DefaultOfAttrs(Generic[D]):
+    at: list[D]
+
+
+class DefaultOfTypedDict(typing_extensions.TypedDict, Generic[D]):
+    at: D
+
+
+class DefaultOfBase(DefaultOfStruct): ...
+
+
+class GivenToBase(DefaultOfStruct[datetime]): ...
+
+
+class PassedToBase(DefaultOfStruct[D]): ...
+
+
+@dataclasses.dataclass
+class DefaultInField:
+    inner: DefaultOfDataclass
+
+
+class DefaultOfModel(pydantic.BaseModel, Generic[D]):
+    at: D
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        *(DefaultOfStruct, DefaultOfDataclass, DefaultOfAttrs, DefaultOfTypedDict, DefaultOfBase, PassedToBase),
+        *(DefaultInField, list[DefaultOfStruct], DefaultOfAttrs | None, D, list[D], dict[str, D]),
+    ],
+    ids=shown,
+)
+def test_default_of_a_type_variable_that_nobody_would_obey_is_refused(annotation: Any):
+    with pytest.raises(ConfigurationError, match=rf"{__file__}:\d+: .*'value': the default of type variable D of"):
+        declare(annotation)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [DefaultOfStruct[datetime], DefaultOfDataclass[datetime], GivenToBase, PassedToBase[datetime], DefaultOfModel],
+    ids=shown,
+)
+def test_type_variable_is_what_it_is_given_or_what_pydantic_takes(annotation: Any):
+    assert isinstance(read(annotation, {"at": "2026-01-02T03:04:05Z"}).at, datetime)
+    with pytest.raises(BadArguments):
+        read(annotation, {"at": "never"})

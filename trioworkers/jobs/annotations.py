@@ -14,7 +14,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import attrs
 import msgspec
@@ -61,6 +61,7 @@ class Makeup:
         elif isinstance(annotation, typing.NewType):
             self.walk(annotation.__supertype__)
         elif _is_alias(annotation):
+            self.unobeyed = self.unobeyed or _unobeyed_default(annotation.__name__, _variables(annotation))
             self._alias(annotation)
         elif get_origin(annotation) is typing.Literal:
             pass
@@ -68,6 +69,7 @@ class Makeup:
             self._generic(origin, get_args(annotation))
         elif isinstance(annotation, type) and annotation not in self._seen:
             self._seen.add(annotation)
+            self.unobeyed = self.unobeyed or _unobeyed_default(annotation.__name__, _variables(annotation))
             self._class(annotation)
 
     def _annotated(self, base: Any, *words: Any) -> None:
@@ -139,6 +141,9 @@ _FIELD_MARKS = ("__struct_fields__", "__attrs_attrs__", "__dataclass_fields__", 
 def makeup(annotation: Any) -> Makeup:
     """What `annotation` is made of. Raises Unbindable for what no job's argument can become."""
     found = Makeup()
+    if not isinstance(annotation, type):
+        open_ones = (annotation,) if isinstance(annotation, TypeVar) else getattr(annotation, "__parameters__", ())
+        found.unobeyed = _unobeyed_default("the annotation", open_ones)
     found.walk(annotation)
     if found.foreign and found.native:
         raise Unbindable(f"{found.native} is read by msgspec, {found.foreign} by pydantic: they can't be combined")
@@ -232,6 +237,23 @@ def _unobeyed_of_making(kind: Any, generated: str) -> str | None:
     if kind.__new__ is not object.__new__:
         return f"{kind.__name__} has a __new__ of its own, which wouldn't be called"
     return f"{kind.__name__} is abstract, so no value of it can be made" if inspect.isabstract(kind) else None
+
+
+def _unobeyed_default(name: str, variables: Iterable[Any]) -> str | None:
+    """Msgspec takes a type variable to which nothing is given for its bound or Any, whatever its default (PEP 696) is."""
+    for variable in variables:
+        if getattr(variable, "has_default", bool)():
+            return f"the default of type variable {variable.__name__} of {name} wouldn't be obeyed: write a type for it"
+    return None
+
+
+def _variables(named: Any) -> Iterator[Any]:
+    """The type variables that stay open where a class or an alias is named without `[…]`, those of its bases with them."""
+    yield from getattr(named, "__parameters__", ())
+    for kind in getattr(named, "__mro__", ()):
+        for base in vars(kind).get("__orig_bases__", kind.__bases__):
+            if isinstance(base, type):
+                yield from getattr(base, "__parameters__", ())
 
 
 # ── what JSON can't become ─────────────────────────────────────────────────────────────────────────────────────────────
