@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from trioworkers.log_records import PrintableRecord, RecordMaker
-from trioworkers.process.logs import TextFormatter
+from trioworkers.process.log_formats import TextFormatter
 
 FIELDS = {"event": "start", "jid": "j"}
 WHERE = (__file__, 7, "here")

@@ -15,7 +15,7 @@ from hostile_errors import HOSTILE, HOSTILE_WAITS
 
 from trioworkers import App, Context, FleetLimit, testing
 from trioworkers.failures import MAX_FRAMES, MAX_MESSAGE, Undescribable, harmless, stand_in, summary, trace
-from trioworkers.process.logs import JsonFormatter, LogfmtFormatter, TextFormatter
+from trioworkers.process.log_formats import JsonFormatter, LogfmtFormatter, TextFormatter
 from trioworkers.tracebacks import format_error
 
 FORMATTERS = [logging.Formatter(), TextFormatter(), LogfmtFormatter(), JsonFormatter()]

@@ -25,7 +25,7 @@ import trioworkers.asyncio
 from trioworkers import App, Batch, Bury, ConfigurationError, Context, Job, RetryAfter
 from trioworkers.observe.metrics import Metrics
 from trioworkers.observe.tracing import OpenTelemetry
-from trioworkers.process.logs import JsonFormatter
+from trioworkers.process.log_formats import JsonFormatter
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 RUBYS = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=x", "baggage": "customer=7"}

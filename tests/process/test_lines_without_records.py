@@ -18,8 +18,9 @@ from trioworkers.engine import joblog
 from trioworkers.log_records import RecordMaker
 from trioworkers.outcome import Acknowledge, Bury, Requeue
 from trioworkers.process import log_writer
+from trioworkers.process.log_formats import share_log
 from trioworkers.process.log_writer import LogWriter
-from trioworkers.process.logs import _formatter, share_log
+from trioworkers.process.logs import _formatter
 from trioworkers.wire.job import Job
 
 APP = """

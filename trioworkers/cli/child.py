@@ -18,7 +18,8 @@ from trioworkers.errors import ConfigurationError, TrioworkersError, WrongUsage
 from trioworkers.printable import on_lines
 from trioworkers.process.collector import hurried_collector
 from trioworkers.process.ending import ending
-from trioworkers.process.logs import Format, configure_logging, ensure_logging, flush_logs, share_log
+from trioworkers.process.log_formats import share_log
+from trioworkers.process.logs import Format, configure_logging, ensure_logging, flush_logs
 from trioworkers.process.parent import Parent
 from trioworkers.process.run import run
 from trioworkers.process.signals import hearing

@@ -17,7 +17,8 @@ import msgspec
 
 from trioworkers.errors import TrioworkersError
 from trioworkers.printable import on_lines
-from trioworkers.process.logs import Format, configure_logging, flush_logs, share_log
+from trioworkers.process.log_formats import share_log
+from trioworkers.process.logs import Format, configure_logging, flush_logs
 from trioworkers.process.parent import Parent
 
 
