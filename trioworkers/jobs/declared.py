@@ -77,16 +77,7 @@ class Declared:
             "strict": strict,
         }
         settings(self._given, {})  # a mistake shows where it was made
-        if lifespan is not None and not callable(lifespan):
-            raise ConfigurationError(
-                f"lifespan is a function that returns an async context manager, not {lifespan!r:.80}"
-            )
-        if not isinstance(http, Http | None):
-            raise ConfigurationError(f"http is Http(…), not {http!r:.80}")
-        if telemetry is not None and not callable(getattr(telemetry, "attempt", None)):
-            raise ConfigurationError(
-                f"telemetry is OpenTelemetry(), of trioworkers.observe.tracing, not {telemetry!r:.80}"
-            )
+        _check_objects(lifespan, http, telemetry)
         self.shards: Mapping[str, Shard] = {}
         """The Redises besides its own over which its queues may be spread, by name."""
         if shards is not None:
@@ -313,3 +304,13 @@ class Declared:
                 raise ConfigurationError(
                     f"queue {queue!r}: {dialect.family}'s workers know no cluster, and its keys would lie in many slots; give it a Redis of its own"
                 )
+
+
+def _check_objects(lifespan: object, http: object, telemetry: object) -> None:
+    """Raise ConfigurationError for options that are not what they should be; None is what each may be."""
+    if lifespan is not None and not callable(lifespan):
+        raise ConfigurationError(f"lifespan is a function that returns an async context manager, not {lifespan!r:.80}")
+    if not isinstance(http, Http | None):
+        raise ConfigurationError(f"http is Http(…), not {http!r:.80}")
+    if telemetry is not None and not callable(getattr(telemetry, "attempt", None)):
+        raise ConfigurationError(f"telemetry is OpenTelemetry(), of trioworkers.observe.tracing, not {telemetry!r:.80}")
