@@ -48,6 +48,7 @@ MAX_EDGES = 10_000
 SUCCESSOR_EDGES = 25
 """To keep somebody who waits takes Redis as long as to note that he waits for so many."""
 TOKEN_S = 120
+"""How long `enqueue.lua` remembers what it answered."""
 CALL_LIFE_S = 60.0
 """How long after it was made a call with a token may be carried out; less than `TOKEN_S`, by more than clocks differ."""
 

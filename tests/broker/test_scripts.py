@@ -11,7 +11,12 @@ from harness import all_scripts
 from servers import Server
 
 from trioworkers import broker
+from trioworkers.broker.contract import LARGE_BYTES
+from trioworkers.broker.holds import fake_limits
+from trioworkers.broker.reclaim import CRASHES_KEPT_S
 from trioworkers.broker.redis.scripts import Script
+from trioworkers.exits import DEAD_S
+from trioworkers.sending import TOKEN_S
 
 ROOM = Path(broker.__file__).parent
 SCRIPTS = all_scripts()
@@ -60,3 +65,21 @@ def test_names_hide_nothing_of_a_prelude(declared: str):
 def test_redis_takes_it(declared: str, shared_server: Server):
     script: Script = SCRIPTS[declared]
     assert shared_server.command("SCRIPT", "LOAD", script.text) == script.sha
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "pattern"),
+    [
+        ("enqueue.lua", TOKEN_S, r"'SET', token, .*'EX', (\d+)\)"),
+        ("preludes/fetching.lua", LARGE_BYTES, r"#payloads\[i\] > (\d+)"),
+        ("preludes/send.lua", DEAD_S, r"'ZREMRANGEBYSCORE', dead, '-inf', t - (\d+)"),
+        ("preludes/batches.lua", DEAD_S, r"local DEAD_S, OVER_S = (\d+),"),
+        ("reclaim.lua", CRASHES_KEPT_S, r"'EXPIRE', crashes, (\d+)"),
+        ("reclaim_huge.lua", CRASHES_KEPT_S, r"'EXPIRE', crashes, (\d+)"),
+        ("preludes/limits.lua", fake_limits.RESERVED_S, r"local RESERVED_S, .* = (\d+), \d+, \d+, \d+"),
+        ("preludes/limits.lua", fake_limits.PATIENT_AFTER_S, r"local PATIENT_AFTER_S, LONGEST_KEPT_S = (\d+),"),
+        ("preludes/limits.lua", fake_limits.LONGEST_KEPT_S, r"local PATIENT_AFTER_S, LONGEST_KEPT_S = \d+, (\d+)"),
+    ],
+)
+def test_lua_has_the_numbers_that_python_counts_on(name: str, number: float, pattern: str):
+    assert [float(found) for found in re.findall(pattern, (ROOM / name).read_text())] == [number]
