@@ -149,3 +149,20 @@ def test_who_hears_nothing_of_us_is_told_once():
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert "no line of trioworkers is heard: its logger doesn't propagate and has no handler\n" in said.stderr
+
+
+def test_our_lines_are_heard_again_as_soon_as_a_thread_can_be_started():
+    program = (
+        "import logging, threading\n"
+        "from trioworkers.process.logs import ensure_logging_soon\n"
+        "start = threading.Thread.start\n"
+        'def none_left(_): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = none_left; ensure_logging_soon()\n"
+        "threading.Thread.start = start; ensure_logging_soon()\n"
+        "for each in threading.enumerate():\n"
+        "    if each.name == 'trioworkers-log-again': each.join()\n"
+        "logging.getLogger('trioworkers').warning('heard'); logging.shutdown()"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert said.returncode == 0, said.stderr
+    assert "heard\n" in said.stderr

@@ -70,12 +70,14 @@ class _Again:
 
     def __init__(self) -> None:
         self._was_in_vain = False
-        self._thread = threading.Thread(target=self._run, name="trioworkers-log-again", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        with suppress(RuntimeError):  # jobs have all the threads that there may be: whoever asks next tries again
+            self._thread = threading.Thread(target=self._run, name="trioworkers-log-again", daemon=True)
+            self._thread.start()
 
     def may_be_repeated(self) -> bool:
         """Whether it is over, and did help: who has told our loggers to say nothing to anybody is told so once, not each second."""
-        return not self._thread.is_alive() and not self._was_in_vain
+        return not self._was_in_vain and (self._thread is None or not self._thread.is_alive())
 
     def _run(self) -> None:
         ensure_logging()

@@ -128,11 +128,11 @@ class Ear:
             aside.log(logging.ERROR, "a signal could not be obeyed: %r", error)
 
     def _check(self) -> None:
-        """Mend what a job did behind our guard, through Python's C functions, say. In the loop: only the main thread may."""
+        """Mend what jobs did: behind our guard, through Python's C functions, say (in the loop: only the main thread may), and to logging."""
         ending.check()
-        ensure_logging_soon()
         if self._guard.is_passed:
             self._tell(self._guard.mend)
+        ensure_logging_soon()
 
     def _hear(self, number: int) -> None:
         if number in STOP and self._token is None:
