@@ -18,8 +18,8 @@ from trioworkers.broker.holds.queue_limit import LimitedIntake, open_limited_int
 from trioworkers.broker.intake import SHORTEST_BLOCK_S, RedisIntake, open_intake, tell_of_huge
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, connect
+from trioworkers.broker.redis.metered import Commands
 from trioworkers.broker.redis.scripts import script
-from trioworkers.broker.redis.tracking import Commands
 from trioworkers.errors import Refused, Unavailable
 from trioworkers.ticks import next_tick
 from trioworkers.wire.capsule import Capsule

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import trio
 from coredis import exceptions
 
+from trioworkers.broker.redis.metered import Commands
 from trioworkers.broker.redis.opening import Socket
 from trioworkers.broker.redis.request import Request
 from trioworkers.broker.redis.translation import FOREIGN
 
-Commands = Sequence[tuple[bytes, Sequence[Any]]]
 Ask = Callable[[bytes], Commands]
 """Told of a key that has just changed: what Redis is to be asked at once, or nothing. It runs in the task that reads: it may neither wait nor raise."""
 
