@@ -26,8 +26,9 @@ from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.departures import Held, on_outcome
 from trioworkers.errors import Refused
-from trioworkers.jobs.batch import Members, OpenBatch
+from trioworkers.jobs.batch import Members
 from trioworkers.jobs.client import Client
+from trioworkers.jobs.open_batch import OpenBatch
 from trioworkers.outcome import Acknowledge, Bury, Discard, Outcome, Requeue, Retry, Snooze
 from trioworkers.wire.decode import decode
 from trioworkers.wire.entry import Entry

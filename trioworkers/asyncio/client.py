@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trioworkers.errors import BrokerError, Unavailable
-from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, OpenBatch, opening, streamed
+from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, opening, streamed
 from trioworkers.jobs.client_checks import MAX_CONNECTIONS, check_usable, checked_connections
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_of
 from trioworkers.jobs.exchanges import (
@@ -30,6 +30,7 @@ from trioworkers.jobs.exchanges import (
     result,
 )
 from trioworkers.jobs.meant_redis import MeantRedis, There
+from trioworkers.jobs.open_batch import OpenBatch
 from trioworkers.send import Send
 from trioworkers.sending import Met, Sent, met_by
 from trioworkers.wire.ended import decode_ended

@@ -15,9 +15,10 @@ from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.broker.redis.server import open_server
 from trioworkers.broker.sender import Sender
-from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, OpenBatch, opening, streamed
+from trioworkers.jobs.batch import ABANDONED_AFTER_S, Batch, opening, streamed
 from trioworkers.jobs.client_options import ClientOptions, Declared, given_options, options_by_shard, options_of
 from trioworkers.jobs.exchanges import Listen, result
+from trioworkers.jobs.open_batch import OpenBatch
 from trioworkers.jobs.telemetry import Telemetry
 from trioworkers.redis_url import shown_url
 from trioworkers.send import Send, moment

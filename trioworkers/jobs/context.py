@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import attrs
 
 from trioworkers.errors import BadJob, JobGone
-from trioworkers.jobs.batch import Batch, JobBatch
+from trioworkers.jobs.batch import Batch
+from trioworkers.jobs.open_batch import JobBatch
 from trioworkers.seconds import MAX_SECONDS
 from trioworkers.send import Send, moment
 from trioworkers.wire.ended import decode_value

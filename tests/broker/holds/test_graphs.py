@@ -17,8 +17,9 @@ from trioworkers.broker.people.operator_actions import Delete, OperatorActions, 
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
 from trioworkers.errors import BadJob, Refused
-from trioworkers.jobs.batch import JobBatch, Members, members_of
+from trioworkers.jobs.batch import Members, members_of
 from trioworkers.jobs.client import Client
+from trioworkers.jobs.open_batch import JobBatch
 from trioworkers.outcome import Acknowledge, Bury, Discard, Send
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys

@@ -15,7 +15,7 @@ from trioworkers.broker.holds.locks import Claim
 from trioworkers.departures import held_unread, on_outcome
 from trioworkers.errors import BadJob, DuplicateJob
 from trioworkers.exits import on_exit
-from trioworkers.jobs.batch import JobBatch
+from trioworkers.jobs.open_batch import JobBatch
 from trioworkers.outcome import Acknowledge, Bury, Outcome
 from trioworkers.send import Send
 from trioworkers.testing import run
