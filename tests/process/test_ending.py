@@ -130,7 +130,14 @@ def test_exit_function_may_decide_on_the_status_but_not_on_jobs(misuse: Misuse, 
 
 
 @pytest.mark.parametrize(
-    ("how", "blocks"), [("no_room_for_threads", False), ("no_room_for_threads", True), ("no_hook_for_threads", False)]
+    ("how", "blocks"),
+    [
+        ("no_room_for_threads", False),
+        ("no_room_for_threads", True),
+        ("no_hook_for_threads", False),
+        ("threads_that_never_run", False),
+        ("threads_that_never_run", True),
+    ],
 )
 def test_stop_is_heard_where_no_thread_can_be_started(
     misuse: Misuse, result: Result, jobs: Jobs, how: str, blocks: bool

@@ -7,6 +7,7 @@ if need be. What a program does of its own accord after `app.run()` has returned
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import logging
 import math
@@ -15,7 +16,8 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
+from functools import partial
+from time import monotonic, sleep
 
 from trioworkers.aside import aside
 
@@ -36,7 +38,7 @@ class Ending:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._watch_pid: int | None = None  # a process: a fork's child has none of our threads
         self._ends_at = math.inf
         self._over = False
         self._nothing_follows = False
@@ -44,7 +46,7 @@ class Ending:
         self._timeout_s = 0.0
         self._watched = False
         self._status: int | None = None
-        self._writer: threading.Thread | None = None
+        self._written: threading.Event | None = None
         self._all_done = threading.Event()
         self._last_call: Callable[[], None] = lambda: None
         self._reason: Callable[[], object] = lambda: None
@@ -88,21 +90,18 @@ class Ending:
         if not self._over:
             return
         self._status = status
-        # Started now: later Python may start none any more.
-        with suppress(RuntimeError):  # as in `_start`: then nothing bounds them
-            thread = threading.Thread(target=self._write_last_words, name="trioworkers-last-words", daemon=True)
-            thread.start()
-            self._writer = thread
+        # Started now: later Python may start none any more. If it can't be, nothing bounds them.
+        self._written = _beside(self._write_last_words)
 
     def finish(self) -> None:
         """The last of the exit functions."""
         if self._status is None:
             return
         self._all_done.set()
-        if self._writer is None:
+        if self._written is None:
             self._write_last_words()
         else:
-            self._writer.join(max(LAST_WORDS_S, self._due_at() - monotonic()))
+            self._written.wait(max(LAST_WORDS_S, self._due_at() - monotonic()))
         os._exit(self._status)
 
     def _write_last_words(self) -> None:
@@ -128,24 +127,16 @@ class Ending:
             if ends_at >= self._ends_at:
                 return
             self._ends_at = ends_at
-            if self._thread is None or not self._thread.is_alive():
-                self._start()
+            if self._watch_pid != os.getpid():
+                _beside(self._watch)  # if it can't be started, `check` sees to it
             self._changed.notify_all()
-
-    def _start(self) -> None:
-        try:
-            self._thread = threading.Thread(target=self._watch, name="trioworkers-ending", daemon=True)
-            self._thread.start()
-        except RuntimeError:  # jobs have all the threads, or the memory, that there may be: then `check` sees to it
-            self._thread = None
 
     def check(self) -> None:
         """End the process if that is due and nobody else would. For a thread that comes by now and then."""
         with self._changed:
-            if self._thread is not None or self._ends_at == math.inf:
+            if self._watch_pid == os.getpid() or self._ends_at == math.inf:
                 return
-            self._start()
-            is_due = self._thread is None and self._due_at() <= monotonic()
+            is_due = self._due_at() <= monotonic()
         if is_due:
             self._watch()
 
@@ -165,6 +156,9 @@ class Ending:
 
     def _watch(self) -> None:
         with self._changed:
+            if self._watch_pid == os.getpid():
+                return
+            self._watch_pid = os.getpid()
             while (left_s := self._due_at() - monotonic()) > 0:
                 self._changed.wait(None if left_s == math.inf else left_s)
             over = self._over
@@ -179,23 +173,48 @@ class Ending:
 
     def _put_back(self) -> None:
         """For a worker that didn't end. Bounded: what blocks it may block this too."""
-        try:
-            limit = threading.Timer(LAST_CALL_S, self.exit_now)
-            limit.daemon = True
-            limit.start()
-        except RuntimeError:  # as above: without a bound nothing is tried, and jobs are taken over
+        began = threading.Event()
+        limited = _beside(partial(self._exit_after_last_call, began))
+        if limited is None or not began.wait(LAST_CALL_S):  # without a bound nothing is tried, and jobs are taken over
             return
         aside.log(logging.ERROR, "the worker did not end by its deadline: its jobs are put back, the process ends")
         with suppress(Exception):  # Redis may be away; then they stay in progress, and are taken over
             self._last_call()
 
+    def _exit_after_last_call(self, began: threading.Event) -> None:
+        began.set()
+        sleep(LAST_CALL_S)
+        self.exit_now()
+
 
 def flush(timeout_s: float) -> None:
     """Have written what is still in buffers, if somebody reads it."""
-    with suppress(RuntimeError):  # the interpreter ends, and starts no thread any more
-        thread = threading.Thread(target=_flush, daemon=True)
-        thread.start()
-        thread.join(timeout_s)
+    flushed = _beside(_flush)
+    if flushed is not None:
+        flushed.wait(timeout_s)
+
+
+def _beside(function: Callable[[], None]) -> threading.Event | None:
+    """Call that in a thread of its own. Returns what is set when it has returned, or None if there can be no thread.
+
+    Not by `threading.Thread`, whose start waits until the thread runs: where memory is short it may end before, and the wait wouldn't.
+    """
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            function()
+        finally:
+            done.set()
+
+    try:
+        _thread.start_new_thread(run, ())
+    except (
+        RuntimeError,
+        MemoryError,
+    ):  # jobs have all the threads, or the memory, that there may be, or the interpreter ends
+        return None
+    return done
 
 
 def _flush() -> None:
