@@ -55,8 +55,6 @@ HOLD_NOTHING = {
     "fetch_capsule.lua": "as fetch.lua",
     "fetch_large.lua": "as fetch.lua; what it puts back was moved within one MULTI, and nobody has seen it",
     "edit_cron.lua": "touches entries of periodic jobs and their histories, which are no payloads",
-    "go_disown.lua": "touches go-workers2's records of workers",
-    "go_prune.lua": "touches records of workers",
     "outbox_done.lua": "takes away what lies in another shard by now, with all that it holds",
     "register_cron.lua": "touches entries of periodic jobs only",
     "register_resque.lua": "touches Resque's records of workers",

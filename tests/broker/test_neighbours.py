@@ -12,6 +12,7 @@ import pytest
 from servers import Server
 
 from trioworkers.broker.contract import Holder
+from trioworkers.broker.goworkers_broker import GoWorkersBroker
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.neighbours import MAX_WATCHED, STEP, ResqueNeighbours, SidekiqNeighbours
 from trioworkers.broker.presence import Presence
@@ -81,6 +82,44 @@ async def test_our_own_workers_are_no_neighbours(connection: Connection, shared_
     assert await neighbour_check.check() == {}
     shared_server.command("DEL", "queue:q:w1:inprogress")
     assert await neighbour_check.check() == {}
+
+
+async def test_records_are_pruned_when_they_are_old_and_never_deleted(connection: Connection, shared_server: Server):
+    """go-workers2 reads who is there and then each one's record, and beats no more if one is missing. Its clock may be another than ours."""
+    ours, now = {**INFO, "labels": ["trioworkers"]}, int(time.time())
+    for key, info, ago_s, lists in [
+        ("ours:young", ours, 0, "[]"),
+        ("ours:old", ours, 90, "[]"),
+        ("go:old", RECORDS["go-workers2"], 4000, "[]"),
+        ("go:slow clock", RECORDS["go-workers2"], 90, "[]"),
+        ("go:holds", RECORDS["go-workers2"], 4000, "[{}]"),
+    ]:
+        text = json.dumps(info, separators=(",", ":"))
+        enter(shared_server, text, key=key, beat=now - ago_s, worker_heartbeats=lists)
+    enter(shared_server, RECORDS["Ruby Sidekiq"], key="ruby", beat=1)
+    shared_server.command("SADD", "processes", "gone")
+    broker = GoWorkersBroker(connection, Keys(), Holder("w1", "lease", 30_000))
+    broker.record_lasts = True
+    await broker.neighbours(["q"]).check()
+    pruned = {"ours:old", "go:old"}
+    left = {"ours:young", "go:slow clock", "go:holds", "ruby"}
+    assert set(shared_server.command("SMEMBERS", "processes")) == left  # type: ignore[call-overload]
+    for key in pruned | left:
+        assert (int(str(shared_server.command("TTL", key))) > 0) is (key in pruned)
+
+
+async def test_who_was_pruned_and_lives_comes_back_and_stays(connection: Connection, shared_server: Server):
+    identity = Identity("h", 1, "n")
+    broker = GoWorkersBroker(connection, Keys(), Holder("w1", "lease", 30_000))
+    broker.record_lasts = True
+    presence, record = Presence(broker, str(identity), ["q"]), Record(identity, "w1", 1, {"q": 1}, 0, False, 2.5, 1, 1)
+    await presence.beat(record, [])  # its beat is of long ago
+    assert shared_server.command("TTL", str(identity)) == -1
+    await broker.neighbours(["q"]).check()
+    assert shared_server.command("SMEMBERS", "processes") == []
+    await presence.beat(record, [])
+    assert shared_server.command("SMEMBERS", "processes") == [str(identity)]
+    assert shared_server.command("TTL", str(identity)) == -1
 
 
 async def test_queues_are_compared_within_the_namespace(connection: Connection, shared_server: Server):

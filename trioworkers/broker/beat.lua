@@ -27,7 +27,11 @@ for i = 2, #lists, 2 do
 end
 -- Who clears away what is stale takes a process out of the set that has no record; then ours is new.
 if redis.call('HSET', our_record, unpack(record)) > 0 then redis.call('SADD', processes, identity) end
-if lasts ~= '1' then redis.call('EXPIRE', our_record, 60) end
+if lasts ~= '1' then
+  redis.call('EXPIRE', our_record, 60)
+elseif redis.call('PERSIST', our_record) == 1 then -- fellows took us for dead
+  redis.call('SADD', processes, identity)
+end
 if #running > 0 or shown == '1' then redis.call('DEL', work, workers) end
 for _, key in ipairs(#running > 0 and {work, workers} or {}) do
   redis.call('HSET', key, unpack(running))

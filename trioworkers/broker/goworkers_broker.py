@@ -2,7 +2,7 @@
 
 Each of them reads every record of the set `processes`, every few seconds; one that is missing, or lacks what go-workers2 writes, ends the
 heartbeats of the reader for good, and its fellows then take its running jobs from it. So our record has the fields that it wants, and
-doesn't expire by itself; fellows of ours remove it when we died. And whoever takes an in-progress list over from a process takes it
+doesn't expire by itself; fellows of ours have it expire when we died. And whoever takes an in-progress list over from a process takes it
 out of that process's record, too: else the list, ours by then, would be emptied when the record is old.
 """
 
@@ -21,13 +21,16 @@ from trioworkers.wire.own_record import OUR_LABELS
 logger = logging.getLogger("trioworkers")
 
 GO_RECORDS = script(__file__, "go_records", keys=("processes",), args=("record_prefix",))
-GO_DISOWN = script(
-    __file__, "go_disown", keys=("processes", "record"), args=("identity", "heartbeats_before", "heartbeats_after")
+GO_DISOWN = script(__file__, "go_disown", keys=("record",), args=("heartbeats_before", "heartbeats_after"))
+GO_PRUNE = script(
+    __file__, "go_prune", keys=("processes",), args=("record_prefix", "our_label", "stale_s", "others_stale_s")
 )
-GO_PRUNE = script(__file__, "go_prune", keys=("processes",), args=("record_prefix", "our_label", "stale_s"))
 
 LOOK_EVERY_S = 5.0
 """A go-workers without records shows by its list alone, which has to be seen twice."""
+
+OTHERS_STALE_S = 3600.0
+"""So old is a go-workers2's record when we remove it, if none of its fellows does: they write it by clocks of their own."""
 
 
 class GoWorkersBroker(RedisBroker):
@@ -40,12 +43,9 @@ class GoWorkersBroker(RedisBroker):
             after, found = heartbeats, ours.intersection(lists_in(heartbeats))
             for name in found:
                 after = without(after, name)
-            if found:
-                where = self._record_keys(identity)
-                args = [identity, heartbeats, after if after != b"[]" else b""]
-                if await self.connection.run(GO_DISOWN, where, args):
-                    text = "took over from go-workers2 %s: %s"
-                    logger.info(text, identity.decode(errors="replace"), ", ".join(sorted(found)))
+            if found and await self.connection.run(GO_DISOWN, [self._record_key(identity)], [heartbeats, after]):
+                text = "took over from go-workers2 %s: %s"
+                logger.info(text, identity.decode(errors="replace"), ", ".join(sorted(found)))
 
     def neighbours(self, queues: Collection[str]) -> Neighbours:
         """See `RedisBroker.neighbours`."""
@@ -56,9 +56,8 @@ class GoWorkersBroker(RedisBroker):
         found: list[tuple[bytes, bytes]] = await self.connection.run(GO_RECORDS, [keys.processes], [keys.process("")])
         return found
 
-    def _record_keys(self, identity: bytes) -> list[str]:
-        keys = Keys(self.keys.namespace)
-        return [keys.processes, keys.process(identity.decode(errors="surrogateescape"))]
+    def _record_key(self, identity: bytes) -> str:
+        return Keys(self.keys.namespace).process(identity.decode(errors="surrogateescape"))
 
     def _name(self, queue: str) -> str:
         return f"{queue}:{self.holder.process_id}:inprogress"
@@ -77,6 +76,6 @@ class GoWorkersNeighbours(SidekiqNeighbours):
     async def check(self, steps: int = 1) -> dict[str, Neighbour]:
         """See `Neighbours.check`. Removes the records of fellows that died, besides."""
         if self._broker.record_lasts:
-            keys = self._keys
-            await self._connection.run(GO_PRUNE, [keys.processes], [keys.process(""), OUR_LABELS, RECORD_S])
+            keys, args = self._keys, [OUR_LABELS, RECORD_S, OTHERS_STALE_S]
+            await self._connection.run(GO_PRUNE, [keys.processes], [keys.process(""), *args])
         return await super().check(steps)
