@@ -4,9 +4,10 @@
 --         Sidekiqs (before 6.4.2) look for what runs
 -- lasts    1: the record does not expire, for go-workers2 stumbles over one that is missing
 -- shown    1: the last heartbeat, or one before it whose reply was lost, showed jobs that ran
--- outage_ms how long the outage was from which we are just back; 0: from none. Who was in it, too, has as long again to come back
+-- outage_ms how long the outage was from which we are just back; 0: from none; -1: this is our first one. Who was in it, too, has as long again to come back
 -- result  {lease was gone 0|1, or 2: and so was all that we had written, seconds, microseconds, signal or '', 1 if something is held that needs upkeep, 2 if locks or batches are, 3 if both, 4 more if nobody knew of our schedule,
 --         ms that whoever was missing after an outage isn't taken for dead yet, process id without a lease, its queue, …}
+local MOST_SILENT_S = 60 -- a record is kept no longer
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 local lists, record, running = unpack(cmsgpack.unpack(packed))
@@ -58,5 +59,21 @@ for _, entry in ipairs(entries) do
     end
   end
 end
-if #result > 6 then result[6] = math.max(0, redis.call('PTTL', outage)) end
+-- Who is new and finds everybody missing hasn't seen an outage; but there may have been one, since the newest sign of life of anybody.
+local function silent_ms()
+  local prefix, newest, somebody = string.sub(our_record, 1, -#identity - 1), tonumber(t[1]) - MOST_SILENT_S, false
+  for _, other in ipairs(redis.call('SMEMBERS', processes)) do
+    if other ~= identity then
+      somebody, newest = true, math.max(newest, tonumber(redis.pcall('HGET', prefix .. other, 'beat')) or 0)
+    end
+  end
+  return somebody and math.floor((tonumber(t[1]) - newest) * 1000) or 0
+end
+if #result > 6 then
+  if ms < 0 then
+    ms = silent_ms()
+    if ms >= tonumber(lease_ms) and ms > redis.call('PTTL', outage) then redis.call('SET', outage, identity, 'PX', ms) end
+  end
+  result[6] = math.max(0, redis.call('PTTL', outage))
+end
 return result

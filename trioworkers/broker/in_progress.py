@@ -31,9 +31,9 @@ PAGE = script(
 PUT_ASIDE = script(
     __file__,
     "put_aside",
-    keys=("lease", "list", "dead", "unread"),
-    args=("ours", "more_than", "before", "after", "*known"),
-    preludes=("send", "unread"),
+    keys=("lease", "list", "dead", "unread", "last_call"),
+    args=("ours", "more_than", "before", "after", "number", "*known"),
+    preludes=("send", "unread", "late"),
 )
 PUT_BACK = script(
     __file__,
@@ -79,7 +79,8 @@ class InProgress(Owner):
         more_than = self.connection.link.pace.bytes
         runs = [hashlib.sha1(each, usedforsecurity=False).hexdigest() for each in known if len(each) > more_than]
         names = [self._lease_key, self.in_progress(queue), self.keys.dead, self.keys.unread]
-        args = [self.holder.lease, more_than, *self.around_dead(queue), *runs]
+        names.append(self.keys.last_call(self.holder.process_id))
+        args = [self.holder.lease, more_than, *self.around_dead(queue), self.holder.next_call(), *runs]
         size = await self.connection.run(PUT_ASIDE, names, args)
         if size:
             text = "a payload of %d bytes on queue %s goes to the dead set unread: the way to Redis doesn't carry it within %.0f s"

@@ -107,6 +107,7 @@ class Presence:
         """What stands for the periodic jobs that we declare, if there are any."""
         self._told_outages = broker.connection.link.outages
         self._shown = False
+        self._is_new = True
         self._queues = [((brokers or {}).get(queue, broker), queue) for queue in queues]
 
     @property
@@ -198,6 +199,7 @@ class Presence:
         )
         broker.holder.renewed_at = asked_at
         self._shown = bool(running)
+        self._is_new = False
         if was_up:  # else how long it took is known from now on
             self._told_outages = outages
         names_of = [name.decode(errors="replace") for name in orphans]
@@ -214,7 +216,9 @@ class Presence:
         )
 
     def _outage_ms(self) -> int:
-        """How long the outage was from which this is the first heartbeat, if leases may have run out in it; else 0."""
+        """How long the outage was from which this is the first heartbeat, if leases may have run out in it; else 0. -1 if it is our first one."""
+        if self._is_new:
+            return -1
         link = self._broker.connection.link
         is_news = link.outages != self._told_outages and link.is_up
         long = is_news and link.last_outage_s * 1000 >= self._broker.holder.lease_ms

@@ -6,6 +6,7 @@
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
+if is_late(last_call, ours, number) then return 0 end -- what lies there by now may run
 local runs = {}
 for i = before_known + 1, #ARGV do runs[ARGV[i]] = true end
 local largest, index, size = nil, 0, tonumber(more_than)

@@ -35,9 +35,9 @@ RECLAIM = script(
 RECLAIM_HUGE = script(
     __file__,
     "reclaim_huge",
-    keys=("lease", "list", "queue", "crashes", "dead", "drained", "unread"),
-    args=("expected_holder", "huge_bytes", "push", "before", "after", "most_crashes", "is_shared"),
-    preludes=("send", "unread", "drained"),
+    keys=("lease", "list", "queue", "crashes", "dead", "drained", "unread", "last_call"),
+    args=("expected_holder", "huge_bytes", "push", "before", "after", "most_crashes", "is_shared", "number"),
+    preludes=("send", "unread", "late", "drained"),
 )
 CRASHES_KEPT_S = 3 * 24 * 3600
 ALONE, TOGETHER = "alone", "together"
@@ -71,13 +71,13 @@ class Reclaims(InProgress):
             keys.crashes,
             keys.dead,
         ]
-        names += [keys.drained(process_id), keys.unread]
+        names += [keys.drained(process_id), keys.unread, keys.last_call(process_id)]
         args: list[str | bytes | int] = [
             self.holder.lease if own else "",
             most,
             self.dialect.put_back_with,
         ]
-        args += [*self.around_dead(queue), MAX_CRASHES_IN_COMPANY, _is_shared(process_id)]
+        args += [*self.around_dead(queue), MAX_CRASHES_IN_COMPANY, _is_shared(process_id), self.holder.next_call()]
         found = await self.connection.run(RECLAIM_HUGE, names, args)
         for size, is_buried in zip(found[::2], found[1::2], strict=True):
             where = "to dead, because several workers died with it" if is_buried else "back to its queue as it came"

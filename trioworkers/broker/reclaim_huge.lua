@@ -11,6 +11,7 @@ local holder = redis.call('GET', lease) or ''
 if holder ~= expected_holder then return {} end
 if holder == '' and is_watched(drained, list, is_shared) then return {} end
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
+if holder ~= '' and is_late(last_call, holder, number) then return {} end -- what lies there by now may run
 local JID = '"jid"%s*:%s*"([^"\\%c]+)"'
 -- Whose it is can't be known for certain: at worst another job is charged once.
 local function charge(payload)

@@ -3,7 +3,8 @@
 When is a worker dead? Its lease ran out, by Redis's clock; and it had the chance to say otherwise. So its absence is seen
 twice, a beat apart. And whoever has just come to Redis, or back to it after an outage, watches for a whole lease: in an outage
 leases run out while their workers live, and all come back at moments of their own. Who is missing then has, besides, as long to come back as
-the outage took (`tw:outage`, which newcomers see, too): what kept one away for ten minutes may keep another for eleven.
+the outage took (`tw:outage`, which newcomers see, too): what kept one away for ten minutes may keep another for eleven. A newcomer that is there first
+can't have seen the outage; for it, it took as long as nobody has been heard of.
 """
 
 from __future__ import annotations

@@ -256,7 +256,8 @@ local function cancel_batch(own, id)
   local fields = redis.call('HMGET', key, 'state', 'fired_finished')
   if not fields[1] or fields[2] then return 0 end
   redis.call('SADD', own .. 'cancelled', id)
-  redis.call('HSET', key, 'cancelled', string.format('%.6f', now()), 'state', 'sealed', 'not_succeeded', 1)
+  redis.call('HSETNX', key, 'cancelled', string.format('%.6f', now())) -- a copy that comes late changes nothing
+  redis.call('HSET', key, 'state', 'sealed', 'not_succeeded', 1)
   see_whether_over(own, id)
   return 1
 end
