@@ -106,6 +106,22 @@ async def test_group_is_written_once_however_often_it_arrives(owner: RedisBroker
     assert shared_server.command("KEYS", "queue:*") == []
 
 
+@pytest.mark.parametrize("repeated", ["as large", "by one script"])
+async def test_of_a_group_whose_reply_is_lost_the_log_says_how_many_were_not_ours_and_among_whom_they_are(
+    owner: RedisBroker, caplog: pytest.LogCaptureFixture, repeated: str
+):
+    p, number = payloads(60), next(NUMBERS)
+    await run(owner, p[2:])
+    assert await owner.settle(number, done(p)) == {0: "gone", 1: "gone"}
+    assert caplog.text == ""
+    if repeated == "by one script":
+        owner.connection.link.pace.failed()
+    assert await owner.settle(number, done(p)) == {}
+    [line] = caplog.messages
+    assert line.startswith("2 of 60 jobs that succeeded were no longer ours")
+    assert line.endswith("00000048, 00000049 and 10 more")
+
+
 async def test_who_has_lost_the_lease_takes_nothing(owner: RedisBroker, shared_server: Server):
     p = payloads(3)
     await run(owner, p)
@@ -175,6 +191,7 @@ async def test_user_who_may_not_have_several_commands_in_one_step_settles_by_scr
             await run(owner, p)
             if rules != "-lrem":  # which the other script needs, too
                 assert await owner.settle(next(NUMBERS), done(p)) == {}
+                assert await running(owner) == []
             else:
                 with pytest.raises(Refused):
                     await owner.settle(next(NUMBERS), done(p))

@@ -160,8 +160,8 @@ class RedisCapsuleIntake:
             gone, suspects, fetched, self._owed, errors, again = await self._fetching.run(
                 self._script, self._keys, args, self._operation
             )
-        except Unavailable:
-            pace.failed()
+        except Unavailable as error:
+            pace.lost(error)
             raise
         payloads = {self._names[number - 1]: its for number, its, _ in fetched}
         if payloads:

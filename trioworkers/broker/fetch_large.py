@@ -114,8 +114,8 @@ class LargeFetches:
             payloads, there = await self._connection.execute_all(
                 self._name, (b"LRANGE", (self._list, 0, count - 1)), (b"GETDEL", (self._mark,))
             )
-        except BrokerError:
-            pace.failed()
+        except BrokerError as error:
+            pace.lost(error)
             raise
         if there != answer or len(payloads) != count:
             raise Unavailable("our lease ended while we fetched")

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 
 import trio
 
@@ -13,7 +14,7 @@ from trioworkers.broker.by_weight import by_weight
 from trioworkers.broker.contract import PAGE_BYTES, Listed
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
-from trioworkers.broker.too_slow import ALL_THE_TIME_S
+from trioworkers.broker.too_slow import ALL_THE_TIME_S, again_if_it_broke
 from trioworkers.departures import Permit
 from trioworkers.wire.packing import pack
 
@@ -71,7 +72,8 @@ class InProgress(Owner):
             found.update(held.get(payload, payload) for payload in page)
             if at_once or (seen := found.total()) >= limit:
                 break
-            _, page, _ = await self._page("audit", self.in_progress(queue), seen, limit - seen)
+            rest = partial(self._page, "audit", self.in_progress(queue), seen, limit - seen)
+            _, page, _ = await again_if_it_broke(rest)
         return Listed(found, at_once)
 
     async def _put_aside(self, queue: str, known: Collection[bytes]) -> None:
@@ -90,7 +92,7 @@ class InProgress(Owner):
         """How often each of these lies in our list just now."""
         found: Counter[bytes] = Counter()
         for page in by_weight(payloads, len, self.at_once_bytes):
-            counts = await self.connection.run(COUNT, [self.in_progress(queue)], page)
+            counts = await again_if_it_broke(partial(self.connection.run, COUNT, [self.in_progress(queue)], page))
             found.update(dict(zip(page, counts, strict=True)))
         return found
 

@@ -119,8 +119,8 @@ class RedisIntake:
             gone, suspects, payloads, *rest = await self._connection.run(
                 self.script, self._names, args, self._operation
             )
-        except Unavailable:
-            pace.failed()
+        except Unavailable as error:
+            pace.lost(error)
             raise
         if rest:
             self._tell(rest[0])

@@ -194,9 +194,9 @@ class Presence:
         args += [int(broker.record_lasts), int(self._shown), self._outage_ms(), self.schedule]
         self._shown = self._shown or bool(running)
         asked_at = trio.current_time()
-        gone, seconds, microseconds, signal, held, patience_ms, *orphans = await broker.connection.run(
-            BEAT, names, args
-        )
+        with broker.too_slow.watching(BEAT.name):
+            answer = await broker.connection.run(BEAT, names, args)
+        gone, seconds, microseconds, signal, held, patience_ms, *orphans = answer
         broker.holder.renewed_at = asked_at
         self._shown = bool(running)
         self._is_new = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -19,14 +20,17 @@ from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.pace import MOST_BYTES
 from trioworkers.broker.redis.refusals import is_forbidden
 from trioworkers.broker.redis.scripts import ENDS, Script, script
-from trioworkers.broker.settle_large import are_large, settle_large
+from trioworkers.broker.settle_large import SOME, are_large, settle_large
 from trioworkers.broker.too_slow import CantPass
 from trioworkers.errors import Refused, Unavailable
 from trioworkers.exits import Effect, given_up
+from trioworkers.wire.decode import jid_of
 from trioworkers.wire.packing import pack, unpack
 
 if TYPE_CHECKING:
     from trioworkers.broker.shard_outbox import ShardOutbox
+
+logger = logging.getLogger("trioworkers")
 
 _SETTLE = partial(
     script,
@@ -58,6 +62,9 @@ LARGE_AGAIN_S = 60.0
 SETTLE_NAME, SETTLE_APART = "settle", "settle apart"
 MARGINS = (0, 1, 64, 512, 4096, 1 << 15)
 """How much of a payload at its beginning and end may have been changed by what was amended: our fields and those of its failure."""
+
+SHOWN = 50
+"""Jobs that one line of the log names."""
 
 
 class Settles(Owner):
@@ -115,6 +122,7 @@ class Settles(Owner):
         problems = dict(unpack(await self._carry(script, args, is_apart=bool(apart))) or ())
         if problems.pop(0, None) is not None:
             self.on_moves()
+        _say_of_some(group, problems.pop(SOME, ""))
         return {indexes[number - 1]: problem for number, problem in problems.items()}
 
     @property
@@ -142,6 +150,7 @@ class Settles(Owner):
         if problems is None:
             return None
         indexes = list(chain.from_iterable(places.values()))
+        _say_of_some(group, problems.pop(SOME, ""))
         return {indexes[place]: problem for place, problem in problems.items()}
 
     def _apart(self, group: Sequence[Settlement]) -> bytes:
@@ -157,8 +166,9 @@ class Settles(Owner):
         began_at = trio.current_time()
         try:
             reply = await self.connection.run(script, self._settle_keys(), args)
-        except Unavailable:
-            self.too_slow.failed(SETTLE_APART if is_apart else SETTLE_NAME, began_at)
+        except Unavailable as error:
+            size = 0 if is_apart else sum(map(len, args[4:]), len(args[2]))
+            self.too_slow.failed(SETTLE_APART if is_apart else SETTLE_NAME, began_at, error, size)
             raise
         if is_apart:
             self.too_slow.forget(SETTLE_NAME, SETTLE_APART)
@@ -211,6 +221,16 @@ class Settles(Owner):
             keys.suspects(process_id),
             *stats,
         ]
+
+
+def _say_of_some(group: Sequence[Settlement], count: str) -> None:
+    """Of which group some jobs were not ours any more, `count` of them, where nobody can say which."""
+    if not count:
+        return
+    shown = [jid_of(each.payload) for each in group[:SHOWN]]
+    more = f" and {len(group) - SHOWN} more" if len(group) > SHOWN else ""
+    text = "%s of %d jobs that succeeded were no longer ours, and run elsewhere; the reply that said which was lost: among %s%s"
+    logger.warning(text, count, len(group), ", ".join(shown), more)
 
 
 def _known_by(payload: bytes) -> tuple[str, int]:

@@ -21,11 +21,14 @@ SETTLE_LARGE = script(
     __file__,
     "settle_large",
     keys=("lease", "last_settle", "processed_in_all", "processed_then", "*lists"),
-    args=("group", "ours", "step"),
+    args=("group", "ours", "count", "step"),
     preludes=("fence",),
 )
 LARGE_FROM_BYTES = 8192
 """On the average. Of smaller ones a command for each costs more than it saves."""
+
+SOME = -1
+"""Stands for a place, with how many were not ours any more, in the answer to a group that was written already. Nobody knows which: the reply that said so is lost."""
 
 
 def are_large(group: Sequence[Settlement]) -> bool:
@@ -43,13 +46,14 @@ def are_large(group: Sequence[Settlement]) -> bool:
 async def settle_large(
     connection: Connection, keys: Sequence[str], args: Sequence[Any], lists: Mapping[str, Iterable[bytes]]
 ) -> dict[int, str] | None:
-    """Take these payloads out of their lists. Returns by place what did not go through, as `settle`; None if that is to be done by `settle.lua`. Raises as `Connection.run`."""
+    """Take these payloads out of their lists. Returns by place (or for SOME) what did not go through, as `settle`; None if that is to be done by `settle.lua`. Raises as `Connection.run`."""
     apart = [(name, f"{name}:apart") for name in lists]
     names = [*keys, *(name for pair in apart for name in pair)]
     commands = [(b"LREM", (to, -1, payload)) for name, to in apart for payload in lists[name]]
+    args = [*args, len(commands)]
     replies = await connection.run_around(SETTLE_LARGE, names, ([*args, "before"], [*args, "after"]), commands)
     if replies is None:
         return None
     if replies[0] is not None:
-        return {index - 1: problem for index, problem in unpack(replies[0]) or () if index}
+        return {(index if index < 0 else index - 1): problem for index, problem in unpack(replies[0]) or () if index}
     return {place: "gone" for place, count in enumerate(replies[1:-1]) if count != 1}

@@ -1,21 +1,37 @@
-"""Which calls the link can't carry: they took all the time that a call may take, though bytes moved all the while, and failed. Tried again for ever they would stop all that comes behind them."""
+"""Which calls the link can't carry: they took all the time that a call may take, though bytes moved all the while, and failed. Tried again for ever they would stop all that comes behind them.
+
+A link may also break after so many bytes, again and again: then as much at once never comes through. So less is asked for after each break, and a
+group of outcomes that was broken twice goes in smaller parts. What is given up is only what took all the time: a break may be chance.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import trio
 
 from trioworkers.broker.redis.connection import REPLY_TIMEOUT_S
 from trioworkers.broker.redis.epoch import MOST_SILENCES
-from trioworkers.broker.redis.pace import Pace
+from trioworkers.broker.redis.pace import LEAST_BYTES, Pace, is_break
 from trioworkers.errors import Unavailable
 
 ALL_THE_TIME_S = REPLY_TIMEOUT_S * (MOST_SILENCES - 1)
 """A server that says nothing is given up much sooner."""
 TRIES = 2
+T = TypeVar("T")
+
+
+async def again_if_it_broke(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask for one of many parts, and once more if the connection breaks under that: else all that came before were for nothing. Raises BrokerError."""
+    try:
+        return await ask()
+    except Unavailable as error:
+        if not is_break(error):
+            raise
+        return await ask()
 
 
 class CantPass(Exception):
@@ -47,13 +63,17 @@ class TooSlow:
         began_at = trio.current_time()
         try:
             yield
-        except Unavailable:
-            self.failed(what, began_at)
+        except Unavailable as error:
+            self.failed(what, began_at, error)
             raise
         del self._failed[what]
 
-    def failed(self, what: str, began_at: float) -> None:
-        """Take note of what failed just now."""
-        if trio.current_time() - began_at >= ALL_THE_TIME_S:
+    def failed(self, what: str, began_at: float, error: Unavailable, divisible: int = 0) -> None:
+        """Take note of what failed just now. `divisible`: how many bytes went there at once, of what may go in parts."""
+        took_all, broke = trio.current_time() - began_at >= ALL_THE_TIME_S, is_break(error)
+        if took_all or (broke and divisible > LEAST_BYTES):
             self._failed[what] += 1
+        if took_all:
             self._pace.failed()
+        elif broke:
+            self._pace.broke()

@@ -21,7 +21,7 @@ from trioworkers.wire.own_record import Identity, Record, encode_classes, encode
 
 MAX_SHOWN = 1000
 MAX_SHOWN_BYTES = 1_000_000
-"""Of the running jobs, that many (and that many bytes of payload) are shown to Sidekiq's tools; `busy` counts them all."""
+"""Of the running jobs, that many (and that many bytes of payload, or fewer over a slow link) are shown to Sidekiq's tools; `busy` counts them all."""
 
 
 class Heartbeat:
@@ -99,7 +99,8 @@ class Heartbeat:
             busy_in=Counter(delivery.queue for delivery in running),
             hosts=None if hosts is None else encode_hosts(hosts),
         )
-        beat = await self._presence.beat(record, _shown(running, now_s - now))
+        most_bytes = min(MAX_SHOWN_BYTES, self._broker.at_once_bytes)
+        beat = await self._presence.beat(record, _shown(running, now_s - now, most_bytes))
         self.beaten_at = trio.current_time()
         self._rtt_us = int((self.beaten_at - now) * 1_000_000)
         self._broker.clock.set(beat.redis_now_s)
@@ -113,12 +114,12 @@ class Heartbeat:
         return {queue: round((count - before.get(queue, 0)) / past_s, 1) for queue, count in settled.items()}
 
 
-def _shown(running: list[Delivery], epoch_of_clock_s: float) -> list[tuple[str, bytes]]:
+def _shown(running: list[Delivery], epoch_of_clock_s: float, most_bytes: int) -> list[tuple[str, bytes]]:
     shown: list[tuple[str, bytes]] = []
     size = 0
     for number, delivery in enumerate(sorted(running, key=lambda delivery: delivery.started_at)):
         size += len(delivery.payload)
-        if number == MAX_SHOWN or size > MAX_SHOWN_BYTES:
+        if number == MAX_SHOWN or size > most_bytes:
             break
         if delivery.jid:  # what has not been decoded could spoil the page that shows it
             run_at_s = delivery.started_at + epoch_of_clock_s

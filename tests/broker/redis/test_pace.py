@@ -8,7 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from trioworkers.broker.redis.pace import LEAST_BYTES, MOST_BYTES, Pace
+from trioworkers.broker.redis.pace import LEAST_BYTES, MOST_BYTES, Pace, is_break
+from trioworkers.errors import Unavailable, Unreachable
 
 
 async def test_slow_link_gets_what_it_carries_in_a_second():
@@ -58,3 +59,32 @@ def test_line_is_slow_for_a_minute_after_it_was_seen_to_be():
         assert not pace.is_slow
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_link_that_breaks_again_is_asked_for_no_more_than_it_carries_for_a_minute():
+    """All calls of one moment hear of one break; and a single one may be chance."""
+
+    async def main() -> None:
+        pace = Pace("here")
+        for _ in range(5):
+            pace.broke()
+        assert pace.bytes == MOST_BYTES // 4
+        for _ in range(5):
+            pace.took(pace.bytes, 0.02)
+        assert pace.bytes == MOST_BYTES
+        await trio.sleep(1)
+        pace.broke()
+        for _ in range(5):
+            pace.took(pace.bytes, 0.02)
+        assert pace.bytes == MOST_BYTES // 2
+        await trio.sleep(61)
+        pace.took(pace.bytes, 0.02)
+        assert pace.bytes == MOST_BYTES
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_what_was_lost_under_a_call_was_a_break_but_silence_or_no_connection_is_none():
+    silent = Unavailable("timed out")
+    silent.__cause__ = TimeoutError()
+    assert [is_break(each) for each in (Unavailable("lost"), silent, Unreachable("refused"))] == [True, False, False]

@@ -11,6 +11,8 @@ import math
 
 import trio
 
+from trioworkers.errors import BrokerError, Unavailable, Unreachable
+
 logger = logging.getLogger("trioworkers")
 
 MOST_BYTES = 8_000_000
@@ -19,6 +21,14 @@ SLOW_S, QUICK_S = 1.0, 0.25
 SAID_BELOW = 1_000_000
 SLOW_FOR_S = 60.0
 """So long a line counts as slow after it was seen to be."""
+ONE_BREAK_S = 0.1
+"""Within so long all calls of a worker hear of one break."""
+
+
+def is_break(error: BrokerError) -> bool:
+    """Whether the connection was lost under a call; else there was none, or nothing came."""
+    is_lost = isinstance(error, Unavailable) and not isinstance(error, Unreachable)
+    return is_lost and not isinstance(error.__cause__, TimeoutError)
 
 
 class Pace:
@@ -29,6 +39,8 @@ class Pace:
         self._address = address
         self._said = False
         self._slow_until = -math.inf
+        self._broke_at = self._most_until = -math.inf
+        self._most = MOST_BYTES
 
     @property
     def is_slow(self) -> bool:
@@ -42,11 +54,32 @@ class Pace:
         if seconds > SLOW_S:
             self._set(int(size / seconds))
         elif seconds < QUICK_S and size * 2 >= self.bytes:
-            self.bytes = min(MOST_BYTES, self.bytes * 2)
+            self.bytes = min(self._most_for_now(), self.bytes * 2)
+
+    def _most_for_now(self) -> int:
+        is_bound = self._most_until > -math.inf and trio.current_time() < self._most_until
+        return self._most if is_bound else MOST_BYTES
 
     def failed(self) -> None:
         """A reply didn't come. Perhaps it was too large."""
         self._set(self.bytes // 4)
+
+    def lost(self, error: BrokerError) -> None:
+        """A fetch ended so."""
+        if is_break(error):
+            self.broke()
+        else:
+            self.failed()
+
+    def broke(self) -> None:
+        """A connection was lost under a call. If that happens again, it may be one that breaks after so many bytes: then no more is asked for at once for a while."""
+        now, before = trio.current_time(), self._broke_at
+        if now - before < ONE_BREAK_S:
+            return
+        self._broke_at = now
+        self._set(self.bytes // 4)
+        if now - before < SLOW_FOR_S:
+            self._most, self._most_until = 2 * self.bytes, now + SLOW_FOR_S
 
     def _set(self, size: int) -> None:
         self.bytes = min(MOST_BYTES, max(LEAST_BYTES, size))
