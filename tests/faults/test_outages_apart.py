@@ -15,7 +15,8 @@ from servers import Server, Worker, wait_for
 
 Work = Callable[..., Worker]
 LEASE_S = 2.0
-OUTAGE_S = 6 * LEASE_S
+OUTAGE_S = 12 * LEASE_S
+"""More than twice as long as any of them stays away after the first: a busy machine takes its time to start and to come back."""
 EACH = 5
 
 
