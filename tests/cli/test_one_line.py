@@ -172,7 +172,7 @@ def test_ctrl_c_while_it_waits_for_redis_says_what_it_waits_for_and_ends(folder:
     process.send_signal(signal.SIGINT)
     status, text = said(process)
     assert (status, len(text.splitlines())) == (0, 1)
-    assert text.endswith("INFO stopping before it has started: no job was fetched\n")
+    assert text.endswith("INFO stopping before it has started\n")
 
 
 def test_ctrl_c_while_redis_is_away_says_what_is_waited_for_and_a_second_one_does_not_wait(

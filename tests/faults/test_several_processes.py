@@ -97,6 +97,36 @@ def test_rolled_under_load_each_job_runs_once_and_capacity_is_never_missing(run:
     assert "Traceback" not in parent.text
 
 
+TELLS_ITSELF = """
+import os, signal, sys
+
+class Teller:
+    def find_spec(self, name, path=None, target=None):
+        if name == "trioworkers.cli.commands" and (number := os.environ.pop("SENT", None)):
+            os.kill(os.getpid(), int(number))
+
+sys.meta_path.insert(0, Teller())
+"""
+"""A module that Python imports first: its process is sent a signal while the command is being imported."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
+@pytest.mark.parametrize("told_by", ["option", "environment"])
+def test_replacing_that_is_asked_for_while_the_command_starts_waits_for_the_parent(
+    run_worker: Run, server: Server, tmp_path: Path, number: signal.Signals, told_by: str
+):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text(TELLS_ITSELF)
+    words = ("--processes=1",) if told_by == "option" else ()
+    environment = {"PYTHONPATH": f"{tmp_path / 'first'}:{ROOT}:{ROOT / 'tests'}", "SENT": str(int(number))}
+    environment |= {"TRIOWORKERS_PROCESSES": "1"} if told_by == "environment" else {}
+    parent = run_worker(server.url, "process_app:app", "--process-id", "w", *words, **environment)
+    wait_for(lambda: names_of(server) == {"w-1b"}, lambda: f"it is replaced: {parent.text}")
+    assert "replacing all processes" in parent.text
+    parent.signal(signal.SIGTERM)
+    assert parent.ended() == 0
+
+
 def pages_of(parent: Worker) -> list[int]:
     return [pid for pid, command in children_of(parent.process.pid) if "trioworkers.cli.page_child" in command]
 

@@ -472,6 +472,22 @@ def test_service_manager_hears_all_of_it(tmp_path: Path):
         assert said.endswith("STOPPING=1") or "STOPPING=1" in said.rpartition("READY=1")[2]
 
 
+def test_service_manager_hears_that_a_reload_was_given_up_and_when_the_next_one_works(tmp_path: Path):
+    with service_manager(tmp_path) as (address, heard):
+        notifier = Notifier({"NOTIFY_SOCKET": address})
+
+        def drive(those: Under) -> None:
+            wait_for(lambda: "READY=1\nSTATUS=3 processes" in heard(), "it says that it is ready")
+            tell(signal.SIGHUP)
+            text = "READY=1\nSTATUS=3 processes, 2 of them not replaced: the reload was given up"
+            wait_for(lambda: text in heard().split("|"), "it says that it is over, and how")
+            tell(signal.SIGHUP)
+            wait_for(lambda: heard().split("|").count("READY=1\nSTATUS=3 processes") == 2, "all are replaced")
+            tell(signal.SIGTERM)
+
+        assert under("", "", "", "", "fails", count=3, notifier=notifier).run(drive) == 0
+
+
 def test_reload_is_said_to_go_on_as_long_as_it_does(tmp_path: Path):
     with service_manager(tmp_path) as (address, heard):
         notifier = Notifier({"NOTIFY_SOCKET": address})

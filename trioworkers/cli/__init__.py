@@ -17,6 +17,9 @@ INTERRUPTED = 130
 def main() -> None:
     """The command `trioworkers`. Mistakes of ours to explain are one line on stderr and exit status 1 (usage: 2)."""
     try:
+        from trioworkers.process.early import await_supervisor  # noqa: PLC0415 - see above
+
+        await_supervisor()
         from trioworkers.process.collector import hurried_collector  # noqa: PLC0415 - see above
         from trioworkers.process.streams import fill_closed_streams  # noqa: PLC0415 - as above
 

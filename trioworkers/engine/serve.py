@@ -89,7 +89,8 @@ class Session:
             self.worker.stop()
             return
         if not self._ended:  # else it failed, and its error says so
-            logger.info("stopping before it has started: no job was fetched")
+            # No more is sure: it may be about to start in this very moment.
+            logger.info("stopping before it has started")
         self._scope.cancel()
 
     async def run(self) -> None:

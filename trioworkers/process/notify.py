@@ -25,7 +25,7 @@ class Notifier:
         self._is_stopping = False
 
     def ready(self, status: str) -> None:
-        """All is up, or up again after a reload."""
+        """All is up, or a reload is over, whatever came of it: that says `status`."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def reloading(self) -> None:

@@ -59,6 +59,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._to_replace: deque[Place] = deque()
         self._reloading = False
+        self._not_replaced = 0
+        """Processes that the last reload left as they were."""
         self._ever_ready = False
         self._announced = False
         self._failures = 0
@@ -111,7 +113,7 @@ class Supervisor:
         before = {number: signal.signal(number, lambda *_: None) for number in heard}
         fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._selector.register(reader, selectors.EVENT_READ)
-        # Whoever has started us may have blocked some, for us and our children.
+        # The command has blocked some until now, and whoever has started us may have, too, for us and our children.
         mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
         try:
             yield reader
@@ -156,7 +158,7 @@ class Supervisor:
             return
         logger.info("replacing all processes, one after the other")
         self._notifier.reloading()
-        self._reloading = True
+        self._reloading, self._not_replaced = True, 0
         self._to_replace.extend(place for place in self._places if place not in self._to_replace)
         if self._page is not None and self._page.current is not None:  # who comes meanwhile waits for the next one
             self._page.current.stop(time.monotonic(), PAGE_ENDS_WITHIN_S)
@@ -240,6 +242,8 @@ class Supervisor:
         if any(place.is_changing for place in self._places):
             return
         if any(place.gave_up for place in self._places):
+            if self._reloading:
+                self._not_replaced = sum(place.gave_up for place in self._places) + len(self._to_replace)
             for place in self._places:
                 place.gave_up = False
             logger.error("%d more are not replaced", len(self._to_replace))
@@ -275,7 +279,9 @@ class Supervisor:
             return
         self._announced = True
         logger.info("all %d processes are ready", len(self._places))
-        self._notifier.ready(f"{len(self._places)} processes")
+        # READY=1 after a reload that failed, too: it says only that the reload is over, and systemd would wait for it.
+        left = f", {self._not_replaced} of them not replaced: the reload was given up" if self._not_replaced else ""
+        self._notifier.ready(f"{len(self._places)} processes{left}")
 
 
 def _is_at_its_end(link: socket.socket) -> bool:
