@@ -123,7 +123,7 @@ async def test_what_comes_due_goes_to_its_queue_without_being_read(bench: Bench,
     if bench.broker.dialect.family == "resque":
         return  # only we write there
     head = b'{"retry":"\\"queue\\":\\"no\\"","queue":"theirs","class":"A","args":["'
-    theirs, nobodys = head + b"x" * HUGE + b'"]}', b'{"args":[{"queue":"no"},"' + b"x" * HUGE + b'"],"queue":"theirs"}'
+    theirs, nobodys = head + b"x" * HUGE + b'"]}', b'{"args":[{"queue":"no"},"' + b"x" * HUGE + b'"],"jid":"a"}'
     key = bench.broker.keys.retry if place == "retry" else bench.broker.keys.schedule
     bench.server.command("ZADD", key, 1, theirs, 2, nobodys, 3, small("a"))
     found: list[bytes] = []
@@ -165,6 +165,63 @@ async def test_living_worker_keeps_what_is_huge(bench: Bench):
     bench.server.command("SET", bench.broker.keys.lease("other"), "its")
     assert await bench.broker.peek("other", "q", 10) == []
     assert bench.server.command("LLEN", key) == 1
+
+
+PAD = b"x" * HUGE
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"queue":"theirs","args":["' + PAD + b'"]}',
+        b'{ "class" : "A",\n "queue" : "theirs", "args":["' + PAD + b'"]}',
+        b'{"args":[{"queue":"no"},"' + PAD + b'"],"queue":"theirs"}',
+        b'{"args":[{"queue":"no"},"'
+        + PAD
+        + b'"],"queue":"theirs","jid":"a","error_message":"no \\"args\\", \\"queue\\":\\"no\\""} \n',
+        b'{"args":["' + PAD + b'"], "at":[1], "queue" : "theirs" , "retry":true, "retry_count":3}',
+        b'{"args":["' + PAD + b'"],"a\\"queue":"no","queue":"theirs","failed_at":1.5}',
+        b'{"a\\"queue":"no","queue":"theirs","args":["' + PAD + b'"]}',
+        b'{"args":["' + PAD + b'"],"class":"brackets ]} in a text","queue":"theirs","jid":"queue"}',
+        b'{"args":"' + PAD + b'","class":"[","queue":"theirs"}',
+    ],
+    ids=range(9),
+)
+async def test_queue_is_read_at_the_beginning_and_at_the_end_of_what_comes_due(bench: Bench, payload: bytes):
+    if bench.broker.dialect.family == "resque":
+        return  # as above
+    assert json.loads(payload)["queue"] == "theirs"
+    bench.server.command("ZADD", bench.broker.keys.schedule, 1, payload)
+    assert [*(await bench.broker.due(10)).schedule] == []
+    assert bench.server.command("LRANGE", bench.broker.keys.queue("theirs"), 0, -1) == [payload.decode()]
+    assert (bench.dead(), bench.server.command("ZCARD", bench.broker.keys.schedule)) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"args":["' + PAD + b'",{"queue":"no"}]}',
+        b'{"args":["' + PAD + b'"],"wrapped":{"queue":"no"}}',
+        b'{"args":["' + PAD + b'"],"wrapped":{"queue":"no"},"jid":"a"}',
+        b'{"args":["' + PAD + b'"],"jid":", \\"queue\\":\\"no\\""}',
+        b'{"args":["' + PAD + b'"],"a\\"queue":"no"}',
+        b'{"args":["' + PAD + b'"],"class":"queue","jid":"no"}',
+        b'{"args":["' + PAD + b'"],"queue":"q:w1:inprogress"}',
+        b'{"args":["' + PAD + b'"],"queue":""}',
+        b'{"args":["' + PAD + b'"],"queue":7}',
+        b'{"args":["' + PAD + b'"],"queue":"no',
+    ],
+    ids=range(10),
+)
+async def test_what_is_no_queue_of_its_own_is_not_taken_for_one(
+    bench: Bench, payload: bytes, caplog: pytest.LogCaptureFixture
+):
+    if bench.broker.dialect.family == "resque":
+        return  # as above
+    bench.server.command("ZADD", bench.broker.keys.schedule, 1, payload)
+    assert [*(await bench.broker.due(10)).schedule] == []
+    assert (bench.dead(), bench.server.command("KEYS", "queue:*")) == ([payload.decode()], [])
+    assert "it went to dead: it names no queue at its beginning or end" in caplog.text
 
 
 async def test_what_resque_scheduler_delayed_goes_to_its_queue_without_being_read(bench: Bench):

@@ -7,7 +7,7 @@
 --             up to `ticks` of those that are due come along, and the wait ends with the next
 -- look_there  1: look which are due; 0: only if there is that key, for the caller knows when the next one is
 -- huge_bytes  what is larger goes to its queue here and now, as it came, without leaving Redis; or to the dead set where its queue
---             doesn't stand among its first fields, as everybody who writes such payloads has it
+--             stands neither among its first fields nor among its last ones
 -- Most of the time there is nothing of all this; or only periodic jobs, none of which is due.
 local cron, news = KEYS[before_cron + 1], KEYS[before_cron + 2]
 local looks = cron and look_there == '1'
@@ -27,9 +27,7 @@ end
 local soonest
 local huge, most = {}, tonumber(huge_bytes)
 local function move(set, payload)
-  -- Up to the first bracket inside there are only plain values, in which a quote is escaped: so this is a field, and the job's own.
-  local name = string.match(string.sub(payload, 1, 4096), '^%s*{[^%[{]-"queue"%s*:%s*"([^"\\%c]+)"') or ''
-  if string.sub(name, -11) == ':inprogress' then name = '' end
+  local name = named_by(payload)
   if name ~= '' then
     send({{name, queue_prefix .. name, {payload}, push, queues}}, {})
   else

@@ -1,16 +1,13 @@
 -- Which of resque-scheduler's delayed jobs are due, and when the next one will be. Seconds whose list is gone are struck.
--- huge_bytes  what is larger goes to its queue here and now, as it came, without leaving Redis; or, where its queue doesn't stand among its first fields
---             or as the last one, to the failed list, in the record that before and after make
+-- huge_bytes  what is larger goes to its queue here and now, as it came, without leaving Redis; or, where its queue stands neither among its first fields
+--             nor among its last ones, to the failed list, in the record that before and after make
 -- result  {seconds until the next one after these, or '' ; {payload, …}; who holds resque-scheduler's master lock, or '': to them all is left;
 --          {size, queue or '', size, …} of what was too large to be read and has been moved}
 local scheduler = scheduling(lock, inner_lock)
 if scheduler then return {'', {}, scheduler, {}} end
 local count, bytes, most, huge = tonumber(limit), tonumber(max_bytes), tonumber(huge_bytes), {}
-local QUEUE = '"queue"%s*:%s*"([^"\\%c]+)"'
 local function move(second, payload)
-  -- Among the first fields, before any bracket, or the very last one: so it is a field, and the job's own.
-  local name = string.match(string.sub(payload, 1, 4096), '^%s*{[^%[{]-' .. QUEUE) or string.match(string.sub(payload, -4096), QUEUE .. '%s*}%s*$') or ''
-  if string.sub(name, -11) == ':inprogress' then name = '' end
+  local name = named_by(payload)
   if name ~= '' then
     send({{name, queue_prefix .. name, {payload}, 'RPUSH', queues}}, {})
   else

@@ -21,7 +21,7 @@ DUE = script(
     "due",
     keys=("retry", "schedule", "control", "paused_queues", "paused_classes", "queues", "dead", "*cron"),
     args=("limit", "max_bytes", "huge_bytes", "queue_prefix", "push", "own", "ticks", "look_there"),
-    preludes=("send", "pages"),
+    preludes=("send", "pages", "named"),
 )
 PROMOTE = script(
     __file__,
@@ -79,7 +79,7 @@ class Promotes(Owner):
             where = (
                 f"queue {queue.decode(errors='replace')}, as it came"
                 if queue
-                else "dead: it names no queue at its beginning"
+                else "dead: it names no queue at its beginning or end"
             )
             logger.warning("a payload of %d bytes was due, but too large to be read: it went to %s", size, where)
 

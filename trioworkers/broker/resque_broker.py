@@ -27,7 +27,7 @@ DUE_DELAYED = script(
     "due_delayed",
     keys=("seconds", "second_prefix", "payload_prefix", "lock", "inner_lock", "queues", "failed"),
     args=("limit", "max_bytes", "huge_bytes", "queue_prefix", "before", "after"),
-    preludes=("send", "pages", "resque_lock"),
+    preludes=("send", "pages", "named", "resque_lock"),
 )
 PROMOTE_DELAYED = script(
     __file__,
