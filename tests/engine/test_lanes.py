@@ -11,7 +11,7 @@ import trio.testing
 
 from trioworkers.engine.delivery import Delivery, State
 from trioworkers.engine.lanes import Lanes
-from trioworkers.outcome import ACKNOWLEDGE, Outcome, Requeue
+from trioworkers.outcome import ACKNOWLEDGE, Bury, Outcome, Requeue
 
 
 class Unequal:
@@ -148,3 +148,19 @@ async def test_what_was_put_back_before_it_began_does_not_run_here():
         jobs.go.set()
     assert jobs.ended == [deliveries[2], deliveries[0]]
     assert [delivery for delivery, _ in jobs.submitted] == [deliveries[2], deliveries[0]]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+async def test_whatever_escapes_an_attempt_is_that_jobs_trouble_alone(kind: type[BaseException]):
+    """A trace function that a job sets may raise in code of ours, behind the boundary of its job."""
+    jobs, deliveries = Jobs(), fresh(3)
+
+    async def run(delivery: Delivery) -> Outcome:
+        if delivery is deliveries[1]:
+            raise kind
+        return await jobs.run(delivery)
+
+    lanes = Lanes(run, lambda *submitted: jobs.submitted.append(submitted), "job on q")
+    async with trio.open_nursery() as nursery:
+        await lanes.start(deliveries, nursery)
+    assert [type(outcome) for _, outcome in jobs.submitted] == [type(ACKNOWLEDGE), Bury, type(ACKNOWLEDGE)]

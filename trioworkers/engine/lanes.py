@@ -15,6 +15,7 @@ from typing import Protocol
 
 import trio
 
+from trioworkers.engine.containment import comes_from_outside
 from trioworkers.engine.delivery import FETCHED, LOST, Delivery
 from trioworkers.errors import BrokerError
 from trioworkers.failures import summary
@@ -85,6 +86,10 @@ class Lanes:
                 pass
             except Exception as error:  # noqa: BLE001 - whatever it is, the others in this lane go on
                 outcome = _buried(delivery, error)
+            except BaseException as error:  # a trace function of the job's, say, that raises in code of ours
+                if isinstance(error, trio.Cancelled) or comes_from_outside(error, delivery):
+                    raise
+                outcome = _buried(delivery, error)
             finally:
                 delivery.task = None  # what runs in it from now on is not this one's
                 self._submit(delivery, delivery.when_stopped() if outcome is None else outcome)
@@ -93,7 +98,7 @@ class Lanes:
                 break
 
 
-def _buried(delivery: Delivery, error: Exception) -> Bury:
+def _buried(delivery: Delivery, error: BaseException) -> Bury:
     text = "job %s (%s) met a bug of trioworkers, and goes to dead"
     logger.error(text, delivery.jid, delivery.job_class, exc_info=error)
     return Bury(delivery.payload, failure=Failure(*summary(error)))
