@@ -72,7 +72,7 @@ class Started:
             worker.stop(0)
 
     async def until(self, condition: Any) -> None:
-        with trio.fail_after(60):
+        with trio.fail_after(300):
             while not condition():
                 await trio.sleep(0.01)
 

@@ -256,6 +256,7 @@ def test_quiet_worker_cancels_what_others_took_over(work: RunWorker, jobs: Jobs,
     wait_for(lambda: len(jobs.counted("start")) == 5, "all run")
     quiet.signal(signal.SIGTSTP)
     wait_for(lambda: "fetching no more" in quiet.text, "it is quiet")
+    wait_for(lambda: blocked_fetches(server) == 0, "the fetch that waited is over")  # or it would get one of them
     take_over = "redis.call('DEL', KEYS[1]) while redis.call('LMOVE', KEYS[2], KEYS[3], 'LEFT', 'RIGHT') do end"
     server.command("EVAL", take_over, 3, "tw:lease:quiet", "queue:q:quiet:inprogress", "queue:q")
     wait_for(lambda: quiet.text.count("taken over") == 5, "it says so")
