@@ -293,6 +293,6 @@ async def test_what_takes_all_the_time_is_taken_for_more_than_the_link_carries(m
     pace = Pace("here")
     failing = too_slow.TooSlow(pace)
     for _ in range(too_slow.TRIES):
-        failing.failed("due", 0.0)
+        failing.failed("due", 0.0, Unavailable("no answer"))
     assert "due" in failing
     assert pace.bytes <= MOST_BYTES / 10
