@@ -1,6 +1,6 @@
 """The guard against getting dearer: what is counted for a job, a call, a worker and a command is what it was, give or take 3 %.
 
-The figures move by less than 1 %, however busy the machine is. Who makes something dearer on purpose, or cheaper, writes them anew
+Most figures move by less than 1 %, however busy the machine is; CHANCE has the others. Who makes something dearer on purpose, or cheaper, writes them anew
 (`make costs`), so that the difference can be read in the change.
 """
 
