@@ -68,6 +68,7 @@ def test_link_that_breaks_again_is_asked_for_no_more_than_it_carries_for_a_minut
         pace = Pace("here")
         for _ in range(5):
             pace.broke()
+            await trio.sleep(0.15)
         assert pace.bytes == MOST_BYTES // 4
         for _ in range(5):
             pace.took(pace.bytes, 0.02)

@@ -21,8 +21,8 @@ SLOW_S, QUICK_S = 1.0, 0.25
 SAID_BELOW = 1_000_000
 SLOW_FOR_S = 60.0
 """So long a line counts as slow after it was seen to be."""
-ONE_BREAK_S = 0.1
-"""Within so long all calls of a worker hear of one break."""
+ONE_BREAK_S = 1.0
+"""Within so long all calls of a worker hear of one break, even of a busy one."""
 
 
 def is_break(error: BrokerError) -> bool:
@@ -86,7 +86,7 @@ class Pace:
         if self.bytes < SAID_BELOW and not self._said:
             self._said = True
             logger.warning(
-                "the way to Redis at %s is slow: about %d kB are fetched at once (said once)",
+                "the way to Redis at %s is slow, or breaks again and again: about %d kB are fetched at once (said once)",
                 self._address,
                 self.bytes // 1000,
             )
