@@ -89,15 +89,15 @@ TRIED_AGAIN |= {"timeout", "timeout of a computation"}
 
 
 class Host:
-    """An HTTP server that never answers. `open`: how many of its connections are."""
+    """An HTTP server that never answers. `open`: how many of its connections are; `calls`: how many it has heard."""
 
-    open = 0
+    open = calls = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
         self.open += 1
         try:
-            while await stream.receive_some():
-                pass
+            while data := await stream.receive_some():
+                self.calls += data.count(b"GET /")
         except trio.BrokenResourceError:
             pass
         finally:
@@ -107,13 +107,13 @@ class Host:
 class Everything:
     """The app; what ran is in `ran`, in this order."""
 
-    def __init__(self, url: str, end: End, port: int, *, is_stopped: bool, has_timeout: bool) -> None:
+    def __init__(self, url: str, end: End, host: Host, port: int, *, is_stopped: bool, has_timeout: bool) -> None:
         http = Http(limits={"*": Limit(concurrency=1)}, max_connections=1)
         self.app = App(url, shutdown_timeout=0.2 if is_stopped else 20, cpu_processes=1, http=http, lease=6)
         self.app.queue("q", concurrency=1)
         self.holds_all = trio.Event()
         self.ran: list[str] = []
-        self._end, self._url = end, f"http://127.0.0.1:{port}/"
+        self._end, self._host, self._url = end, host, f"http://127.0.0.1:{port}/"
         unique = Unique(until="done", by="name", on_conflict="skip")
         self.app.handler("q", "All", unique=unique, limit=CRM)(self.all)
         self.app.handler("q", "Ends", unique=unique, limit=CRM, timeout=10 if has_timeout else None)(self.all)
@@ -122,7 +122,10 @@ class Everything:
         async with ctx.limit(DB):
             assert await ctx.run_cpu(add, 1, 2) == 3
             async with trio.open_nursery() as nursery:
+                calls = self._host.calls
                 nursery.start_soon(self._call, ctx)
+                while self._host.calls == calls:
+                    await trio.sleep(0.01)
                 await trio.to_thread.run_sync(len, "a thread")
                 if ends and name not in self.ran:
                     self.ran.append(name)
@@ -145,7 +148,7 @@ async def test_next_job_has_all_that_this_one_had(redis_url: str, shared_server:
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, host.serve, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
-        things = Everything(redis_url, ENDS[how], port, is_stopped=how in AT_A_STOP, has_timeout="timeout" in how)
+        things = Everything(redis_url, ENDS[how], host, port, is_stopped=how in AT_A_STOP, has_timeout="timeout" in how)
         with trio.fail_after(120):
             worker = await nursery.start(things.app.serve)
             async with things.app.client() as client:
