@@ -15,7 +15,7 @@ from trioworkers import Refused, Superseded, Unavailable
 from trioworkers.broker.contract import Holder, Settlement
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Link, connect
-from trioworkers.broker.settle_large import LARGE_FROM_BYTES
+from trioworkers.broker.settle_large import SETTLE_LARGE_FROM_BYTES
 from trioworkers.outcome import ACKNOWLEDGE
 from trioworkers.wire.keys import Keys
 
@@ -37,7 +37,7 @@ def full(shared_server: Server) -> Iterator[None]:
     shared_server.command("CONFIG", "SET", "maxmemory", "0")
 
 
-def payloads(number: int, size: int = LARGE_FROM_BYTES) -> list[bytes]:
+def payloads(number: int, size: int = SETTLE_LARGE_FROM_BYTES) -> list[bytes]:
     return [b'{"jid":"%08d","args":"%s"}' % (each, b"x" * size) for each in range(number)]
 
 
@@ -60,7 +60,7 @@ async def test_group_leaves_its_lists_and_the_rest_keeps_its_order(
     owner: RedisBroker, shared_server: Server, full: None, is_full: bool
 ):
     chance = random.Random(3)
-    p, others = payloads(60), payloads(20, 2 * LARGE_FROM_BYTES)
+    p, others = payloads(60), payloads(20, 2 * SETTLE_LARGE_FROM_BYTES)
     p[20:20] = [b"twice", b"x", b"twice"]
     await run(owner, p)
     await run(owner, others, "queue:other:owner:inprogress")

@@ -19,7 +19,7 @@ from trioworkers.broker.promote import DUE, PROMOTE
 from trioworkers.broker.reclaim import RECLAIM
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.settle import SETTLE
-from trioworkers.broker.settle_large import LARGE_FROM_BYTES, SETTLE_LARGE
+from trioworkers.broker.settle_large import SETTLE_LARGE, SETTLE_LARGE_FROM_BYTES
 
 Work = Callable[..., Worker]
 ALL = all_scripts().values()
@@ -36,7 +36,7 @@ SELDOM = [CLAIM, BEAT, PAGE, DUE, PUT_BACK, RELEASE, DEREGISTER]
 def test_worker_is_killed_at_a_step(work: Work, jobs: Jobs, server: Server, proxy: Proxy, script: Script, when: str):
     for each in ALL:  # a script that Redis doesn't know yet would take two steps
         server.command("SCRIPT", "LOAD", each.text)
-    fields = {"pad": "x" * LARGE_FROM_BYTES} if script is SETTLE_LARGE else {}
+    fields = {"pad": "x" * SETTLE_LARGE_FROM_BYTES} if script is SETTLE_LARGE else {}
     jobs.push(20, "Sleep", 0.2, **fields)
     jobs.push_elsewhere(10, "schedule", "Sleep", 0.2, **fields)
     jobs.push_elsewhere(10, "queue:q:dead:inprogress", "Sleep", 0.2, **fields)

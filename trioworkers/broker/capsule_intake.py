@@ -18,7 +18,7 @@ from trioworkers.broker.holds.queue_limit import LimitedIntake, open_limited_int
 from trioworkers.broker.intake import SHORTEST_BLOCK_S, RedisIntake, open_intake, tell_of_huge
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.redis.connection import Connection, connect
-from trioworkers.broker.redis.metered import Commands
+from trioworkers.broker.redis.metered import RawCommands
 from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import Refused, Unavailable
 from trioworkers.ticks import next_tick
@@ -123,7 +123,7 @@ class RedisCapsuleIntake:
         for (queue, its), held in zip(brokers.items(), self._lists, strict=True):
             self._keys += [self._queues[queue], held, its.keys.dead]
         # How one payload is taken when Redis tells of it. No script asks about it then: whether anybody is suspected is asked with it.
-        self._takes: dict[str, Commands] = {
+        self._takes: dict[str, RawCommands] = {
             queue: [
                 (b"LMOVE", (self._queues[queue], held, its.dialect.fetched_from, b"LEFT")),
                 (b"EXISTS", (its.keys.crashes, its.keys.cancelled_batches)),
@@ -227,7 +227,7 @@ class RedisCapsuleIntake:
     async def _hear(self, of_key: Mapping[bytes, str], ends_at: float, has_slot: Callable[[], bool]) -> Heard:
         taken_from = ""
 
-        def take(key: bytes) -> Commands:
+        def take(key: bytes) -> RawCommands:
             nonlocal taken_from
             queue = of_key.get(key, "")
             if queue not in self._takes or not self.may_wait or not has_slot():

@@ -27,7 +27,7 @@ FETCH_LARGE = script(
     keys=("lease", "list", "queue", "mark", "crashes", "cancelled"),
     args=("number", "ours", "fetch_end", "max_bytes", "step"),
 )
-LARGE_FROM_BYTES = 20_000
+FETCH_LARGE_FROM_BYTES = 20_000
 """On the average. With smaller ones what Redis saves we pay, for the words of all the commands."""
 AT_ONCE_BYTES = LARGE_BYTES * 3 // 4
 """So much is moved at once, by what those before weighed: they vary."""
@@ -72,7 +72,7 @@ class LargeFetches:
 
     def count(self, limit: int) -> int:
         """How many to fetch so; 0: none."""
-        if self._mean < LARGE_FROM_BYTES or self._skip:
+        if self._mean < FETCH_LARGE_FROM_BYTES or self._skip:
             return 0
         count = min(limit, min(AT_ONCE_BYTES, self._connection.link.pace.bytes) // self._mean)
         return count if count * self._mean >= WORTH_FROM_BYTES else 0

@@ -24,7 +24,7 @@ SETTLE_LARGE = script(
     args=("group", "ours", "count", "step"),
     preludes=("fence",),
 )
-LARGE_FROM_BYTES = 8192
+SETTLE_LARGE_FROM_BYTES = 8192
 """On the average. Of smaller ones a command for each costs more than it saves."""
 
 SOME = -1
@@ -33,14 +33,14 @@ SOME = -1
 
 def are_large(group: Sequence[Settlement]) -> bool:
     """Whether to settle a group in this way: all have succeeded, and nothing is to be sent or let go. The first one tells of most groups that they are not."""
-    if not group or len(group[0].payload) < LARGE_FROM_BYTES:
+    if not group or len(group[0].payload) < SETTLE_LARGE_FROM_BYTES:
         return False
     size = 0
     for _, payload, outcome, effects in group:
         if outcome is not ACKNOWLEDGE or effects:
             return False
         size += len(payload)
-    return size >= LARGE_FROM_BYTES * len(group)
+    return size >= SETTLE_LARGE_FROM_BYTES * len(group)
 
 
 async def settle_large(

@@ -31,7 +31,7 @@ from trioworkers.tls_context import tls_context
 
 if TYPE_CHECKING:
     from trioworkers.broker.redis.listening import Listener, News
-    from trioworkers.broker.redis.tracking import Ask, Changed
+    from trioworkers.broker.redis.tracking import Changed, Reaction
 
 
 REPLY_TIMEOUT_S = 3.0
@@ -147,7 +147,7 @@ class Connection:
         """
         return await self._ask(operation, lambda epoch: epoch.block(words, timeout_s, end), shield=False)
 
-    async def until_changed(self, operation: str, keys: Sequence[bytes], ends_at: float, ask: Ask) -> Changed:
+    async def until_changed(self, operation: str, keys: Sequence[bytes], ends_at: float, ask: Reaction) -> Changed:
         """Wait until there is any of these keys, or until a moment on Trio's clock; which there may be. Raises Unavailable, Refused or Superseded.
 
         If Redis tells of one key alone, what `ask` wants is asked at once: a round of the event loop and of the caller's earlier. For connections that

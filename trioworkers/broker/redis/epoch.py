@@ -23,7 +23,7 @@ from trioworkers.broker.redis.opening import Socket
 from trioworkers.broker.redis.pace import Pace
 from trioworkers.broker.redis.request import Request
 from trioworkers.broker.redis.scripts import Script
-from trioworkers.broker.redis.tracking import Ask, Changed, Tracking
+from trioworkers.broker.redis.tracking import Changed, Reaction, Tracking
 from trioworkers.broker.redis.translation import FOREIGN, first_leaf, translate, why_not_open
 from trioworkers.errors import BrokerError, Unavailable
 from trioworkers.redis_url import RedisUrl
@@ -277,7 +277,7 @@ class Epoch:
         if not request.complete:
             self.retired.set()
 
-    async def until_changed(self, keys: Sequence[bytes], ends_at: float, ask: Ask) -> Changed:
+    async def until_changed(self, keys: Sequence[bytes], ends_at: float, ask: Reaction) -> Changed:
         """See `Connection.until_changed`."""
         connection = await self.connection()
         if self.tracking is None:

@@ -20,7 +20,8 @@ import trio
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 
-Commands = Sequence[tuple[bytes, Sequence[Any]]]
+RawCommands = Sequence[tuple[bytes, Sequence[Any]]]
+"""Each: its name, and its arguments, as coredis takes them to be written."""
 PIECE_BYTES = 1 << 16
 
 
@@ -42,11 +43,11 @@ class Queue(Protocol):
 class Outgoing:
     """Stands before that queue. `write`: writes of these commands what can be written at once, and returns what the task that writes has to do yet; None: nothing."""
 
-    def __init__(self, queue: Queue, write: Callable[[Commands], Commands | None]) -> None:
+    def __init__(self, queue: Queue, write: Callable[[RawCommands], RawCommands | None]) -> None:
         self._queue = queue
         self._write = write
 
-    def send_nowait(self, commands: Commands) -> None:
+    def send_nowait(self, commands: RawCommands) -> None:
         """See anyio."""
         left = self._write(commands)
         if left is not None:

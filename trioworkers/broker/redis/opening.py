@@ -18,7 +18,7 @@ from anyio.streams.tls import TLSStream
 from coredis.connection import BaseConnection, Location
 from coredis.exceptions import ConnectionError as CoredisConnectionError
 
-from trioworkers.broker.redis.metered import PIECE_BYTES, Commands, Metered, Outgoing
+from trioworkers.broker.redis.metered import PIECE_BYTES, Metered, Outgoing, RawCommands
 from trioworkers.broker.redis.reasons import unreachable
 from trioworkers.broker.redis.request import Request
 from trioworkers.errors import ConfigurationError, Unavailable, Unreachable
@@ -66,7 +66,7 @@ class Socket(BaseConnection):
     async def _connect(self) -> ByteStream:
         return Metered(await open_place(self.location.url))
 
-    def _write(self, commands: Commands) -> Commands | None:
+    def _write(self, commands: RawCommands) -> RawCommands | None:
         """Write these here and now if nobody else is at it; what is left for the task that writes: nothing, all, or only to go on."""
         stream = self.stream
         if not isinstance(stream, Metered):

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import trio
 from coredis import exceptions
 
-from trioworkers.broker.redis.metered import Commands
+from trioworkers.broker.redis.metered import RawCommands
 from trioworkers.broker.redis.opening import Socket
 from trioworkers.broker.redis.request import Request
 from trioworkers.broker.redis.translation import FOREIGN
 
-Ask = Callable[[bytes], Commands]
+Reaction = Callable[[bytes], RawCommands]
 """Told of a key that has just changed: what Redis is to be asked at once, or nothing. It runs in the task that reads: it may neither wait nor raise."""
 
 
@@ -37,12 +37,12 @@ class Tracking:
         self._is_on = False
         self.watched: set[bytes] = set()
         """Keys that didn't exist, of which Redis will tell."""
-        self._ask: Ask | None = None
+        self._ask: Reaction | None = None
         self._asked: list[tuple[bytes, list[Request]]] = []
         """The key, and what it was asked; of one key."""
         connection.when_told(self._told)
 
-    async def until_changed(self, keys: Sequence[bytes], ends_at: float, ask: Ask) -> Changed:
+    async def until_changed(self, keys: Sequence[bytes], ends_at: float, ask: Reaction) -> Changed:
         """See `Connection.until_changed`."""
         self._ask, self._asked = ask, []
         try:
