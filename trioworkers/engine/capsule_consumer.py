@@ -16,12 +16,11 @@ from functools import partial
 import trio
 
 from trioworkers.broker.contract import CapsuleIntake, FetchedTogether, Intake, LeaseGone
-from trioworkers.broker.redis.connection import backoff
-from trioworkers.engine.consumer import GOOD_INTAKE_S
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.memberships import is_member
+from trioworkers.engine.reopening import fetch_for_ever
 from trioworkers.engine.served_queue import ServedQueue
-from trioworkers.errors import BrokerError, Refused, Superseded
+from trioworkers.errors import BrokerError, Refused
 
 AFTER_REFUSAL_S = 1.0
 """When a queue is tried again that Redis refused."""
@@ -63,26 +62,16 @@ class CapsuleConsumer:
     async def run(self) -> None:
         """Fetch for ever, and have each job started. Cancellation: what has come by then is started, or goes back."""
         try:
-            await self._fetch_for_ever()
+            await fetch_for_ever(self._over_one_intake)
         finally:
             for each in self.queues:
                 each.fetched_last.set()
 
-    async def _fetch_for_ever(self) -> None:
-        delays = backoff()
-        while True:
-            opened_at = trio.current_time()
-            try:
-                async with self._open_intake() as intake:
-                    for each in self.queues:
-                        each.doubt()
-                    await self._take(intake)
-            except Superseded:
-                raise
-            except BrokerError:
-                if trio.current_time() - opened_at > GOOD_INTAKE_S:
-                    delays = backoff()
-                await trio.sleep(next(delays))
+    async def _over_one_intake(self) -> None:
+        async with self._open_intake() as intake:
+            for each in self.queues:
+                each.doubt()
+            await self._take(intake)
 
     async def _take(self, intake: CapsuleIntake) -> None:
         self._trouble, self._unlooked = None, set(self.queues)

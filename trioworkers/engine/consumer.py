@@ -11,14 +11,10 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from trioworkers.broker.contract import Fetched, Intake, LeaseGone
-from trioworkers.broker.redis.connection import backoff
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.memberships import is_member
+from trioworkers.engine.reopening import fetch_for_ever
 from trioworkers.engine.served_queue import ServedQueue
-from trioworkers.errors import BrokerError, Superseded
-
-GOOD_INTAKE_S = 0.5
-"""An intake that lasted this long did its work; one that is refused again and again is opened ever more rarely."""
 
 
 class Consumer:
@@ -48,25 +44,15 @@ class Consumer:
     async def run(self) -> None:
         """Fetch for ever, and have each job started. Cancellation: what has come by then is started, or goes back."""
         try:
-            await self._fetch_for_ever()
+            await fetch_for_ever(self._over_one_intake)
         finally:
             self._served.fetched_last.set()
 
-    async def _fetch_for_ever(self) -> None:
-        delays = backoff()
-        while True:
-            opened_at = trio.current_time()
-            try:
-                async with self._open_intake(self._served.queue) as intake:
-                    self._served.doubt()
-                    await self._audit.run()
-                    await self._take(intake)
-            except Superseded:
-                raise
-            except BrokerError:
-                if trio.current_time() - opened_at > GOOD_INTAKE_S:
-                    delays = backoff()
-                await trio.sleep(next(delays))
+    async def _over_one_intake(self) -> None:
+        async with self._open_intake(self._served.queue) as intake:
+            self._served.doubt()
+            await self._audit.run()
+            await self._take(intake)
 
     async def _take(self, intake: Intake) -> None:
         try:
