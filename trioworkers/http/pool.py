@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 import httpx
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from trioworkers.http import Http
 
 
-@attrs.frozen
-class _Idle:
+class _Idle(NamedTuple):
     origin: Origin
     expires_at: float
 
@@ -158,20 +157,20 @@ class PoolTransport(httpx.AsyncBaseTransport):
         self._remove(connection)
         connection.close()
 
-    def _remove(self, connection: Connection) -> None:
-        origin = self._idle.pop(connection).origin
-        stack = self._stacks[origin]
+    def _remove(self, connection: Connection) -> _Idle:
+        idle = self._idle.pop(connection)
+        stack = self._stacks[idle.origin]
         del stack[connection]
         if not stack:
-            del self._stacks[origin]
+            del self._stacks[idle.origin]
+        return idle
 
     def _take(self, origin: Origin) -> Connection | None:
         """The youngest idle connection that is still good."""
-        self._close_expired()
+        now = trio.current_time()
         while stack := self._stacks.get(origin):
             connection = next(reversed(stack))
-            self._remove(connection)
-            if not connection.has_died():
+            if self._remove(connection).expires_at > now and not connection.has_died():
                 return connection
             connection.close()
         return None

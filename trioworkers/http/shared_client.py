@@ -30,7 +30,9 @@ logger = logging.getLogger("trioworkers")
 
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # as httpx does
 STARTED_IN_A_ROUND = 100
-"""Requests and fan-outs; they take about 10 ms."""
+"""Requests; they take about 10 ms."""
+FAN_OUTS_IN_A_ROUND = 25
+"""Each with its first calls, see `FanOut`."""
 
 _SENDING = frozenset({"auth", "follow_redirects"})
 """Options of a call that say how the request is sent; the others make it."""
@@ -61,7 +63,8 @@ class SharedClient(httpx.AsyncClient):
         # What httpx would add for encodings whose decoders happen to be installed can't be unpacked within bounds.
         self.headers["Accept-Encoding"] = "gzip, deflate"
         self._no_cookies = _NoCookies()
-        self.start_limiter = StartLimiter(STARTED_IN_A_ROUND)
+        self._start_limiter = StartLimiter(STARTED_IN_A_ROUND)
+        self.fan_out_limiter = StartLimiter(FAN_OUTS_IN_A_ROUND)
 
     def lend(self) -> SharedClient:
         """From now on it belongs to all jobs of a worker: none of them closes it, not even with `async with`."""
@@ -132,16 +135,20 @@ class SharedClient(httpx.AsyncClient):
         headers: Mapping[str, str],
         options: Mapping[str, Any],
         hear: Callable[[httpx.Response], None] = lambda _: None,
+        *,
+        has_turn: bool = False,
     ) -> httpx.Response:
         """What `request(method, url, headers=headers, **options)` does, by a shorter way where that makes no difference.
 
         `hear`: is given the response as soon as its status is known, before its body is read; where redirects are followed, each one.
+        `has_turn`: whether it starts at once, because who makes it has waited for a round with room.
 
         httpx's layers for authentication, redirects, cookies and hooks cost more than sending a small request. A call that uses none of
         them is built here from httpx's public parts and given to the transport.
         """
         target = parsed(url)
-        await self.start_limiter.pass_through()
+        if not has_turn:
+            await self._start_limiter.pass_through()
         try:
             request = self._plain_request(method, target, headers, options)
         except _CANT_BE_MADE as error:

@@ -13,11 +13,13 @@ class StartLimiter:
     """Lets about `size` tasks through in one round of the event loop; the others wait for the following rounds, in order.
 
     Costs nothing as long as it is passed: only every `size`th task makes a round of its own, and lets the next ones in.
+    `rounds`: how many were made. As long as it is the same, what somebody starts who was let through comes on top of `size`.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._left = size
+        self.rounds = 0
         self._has_doorman = False
         self._waiting = trio.lowlevel.ParkingLot()
 
@@ -37,5 +39,6 @@ class StartLimiter:
         finally:
             self._has_doorman = False
             self._left = self._size
+            self.rounds += 1
             # One more than there is room for: that one opens the next round.
             self._waiting.unpark(count=self._size + 1)

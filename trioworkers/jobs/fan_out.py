@@ -22,6 +22,12 @@ from trioworkers.jobs.progress import Progress
 if TYPE_CHECKING:
     import httpx
 
+    from trioworkers.http.start_limiter import StartLimiter
+
+
+CALLS_WITH_IT = 4
+"""Calls that start in the turn of their fan-out. Were each to wait for its own, that would be some percent of what a job of a few calls costs."""
+
 
 class Responses(dict[str, Any]):
     """Results by name. A call that was done in an earlier attempt has none: it was not made again."""
@@ -47,6 +53,7 @@ class FanOut:
         self,
         nursery: trio.Nursery,
         client: httpx.AsyncClient,
+        turns: StartLimiter | None,
         jid: str,
         progress: Progress,
         limiter: trio.CapacityLimiter | None,
@@ -55,6 +62,8 @@ class FanOut:
     ) -> None:
         self._nursery = nursery
         self._client = client
+        self._turns = turns
+        self._turn = -1 if turns is None else turns.rounds
         self._jid = jid
         self._progress = progress
         self._limiter = limiter
@@ -86,7 +95,7 @@ class FanOut:
         if self._timeout_s is not None:
             options.setdefault("timeout", self._timeout_s)
 
-        call = HttpCall(self._client, self._jid, name, expect, self._finished)
+        call = HttpCall(self._client, self._jid, name, expect, self._finished, self._has_turn())
         self._launch(name, partial(call.make, method, url, headers, options))
 
     def get(self, name: str, url: str, **options: Any) -> None:
@@ -124,10 +133,16 @@ class FanOut:
         """
         await self._progress.save().wait()
 
+    def _has_turn(self) -> bool:
+        """Whether a call needn't wait for a round with room: this one had it."""
+        if self._turns is None or self._total >= CALLS_WITH_IT or self._limiter is not None:
+            return False
+        return self._turns.rounds == self._turn
+
     def _launch(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"a call's name is a text, which travels in the job's payload, not {name!r}")
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
             raise ValueError(f"a call's name travels in the job's payload, where {name!r} has no form: it is not UTF-8")
         if name in self._progress.used:
             raise ValueError(f"this job has a call named {name!r} already; names tell a retry what was done")
@@ -137,17 +152,20 @@ class FanOut:
             )
         self._total += 1
         if self._progress.expect(name):
-            self._nursery.start_soon(self._run, name, call, name=f"fan-out {name}")
+            task_name = f"fan-out {name}"
+            if self._limiter is None:
+                self._nursery.start_soon(self._attempt, name, call, name=task_name)
+            else:
+                self._nursery.start_soon(self._attempt_within, self._limiter, name, call, name=task_name)
         elif self._progress.is_done(name):
             self.skipped.append(name)
         elif (reason := self._progress.reason_of_failure(name)) is not None:
             self._failures.append(CallFailed(name, reason, permanent=True))
 
-    async def _run(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
-        if self._limiter is not None:
-            async with self._limiter:
-                await self._attempt(name, call)
-        else:
+    async def _attempt_within(
+        self, limiter: trio.CapacityLimiter, name: str, call: Callable[[], Awaitable[Any]]
+    ) -> None:
+        async with limiter:
             await self._attempt(name, call)
 
     async def _attempt(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
@@ -189,14 +207,14 @@ async def open_fan_out(
     checkpoint: bool = False,
 ) -> AsyncIterator[FanOut]:
     """See `Context.fan_out`. An exception in the block's body cancels the calls and is raised as it is."""
-    start_limiter = getattr(client, "start_limiter", None)
+    turns: StartLimiter | None = getattr(client, "fan_out_limiter", None)
     # The shared client's: a thousand fan-outs that begin at once share the event loop with others.
-    if start_limiter is not None:
-        await start_limiter.pass_through()
+    if turns is not None:
+        await turns.pass_through()
     limiter = None if limit is None else trio.CapacityLimiter(limit)
     raised: Exception | None = None
     async with trio.open_nursery() as nursery:
-        fan = FanOut(nursery, client, jid, progress, limiter, timeout_s, checkpoint)
+        fan = FanOut(nursery, client, turns, jid, progress, limiter, timeout_s, checkpoint)
         try:
             yield fan
         except Exception as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped

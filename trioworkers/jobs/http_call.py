@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from trioworkers.errors import CallFailed
@@ -24,7 +25,7 @@ class HttpCall:
     asks was in vain without it. A 303 that is followed says the same: it is done, and what came of it is to be seen elsewhere.
     """
 
-    __slots__ = ("_client", "_expect", "_finished", "_follows", "_heard", "_is_done", "_jid", "_name")
+    __slots__ = ("_client", "_expect", "_finished", "_follows", "_has_turn", "_heard", "_is_done", "_jid", "_name")
 
     def __init__(
         self,
@@ -33,12 +34,14 @@ class HttpCall:
         name: str,
         expect: Collection[int] | None,
         finished: Callable[[str], None],
+        has_turn: bool,
     ) -> None:
         self._client = client
         self._jid = jid
         self._name = name
         self._expect = expect
         self._finished = finished
+        self._has_turn = has_turn
         self._heard: httpx.Response | None = None
         self._is_done = self._follows = False
 
@@ -52,22 +55,19 @@ class HttpCall:
             response = self._in_spite_of(error)
         return response
 
-    async def _exchange(
+    def _exchange(
         self, method: str, url: str, headers: dict[str, str], options: dict[str, Any]
-    ) -> httpx.Response:
+    ) -> Awaitable[httpx.Response]:
         client = self._client
         exchange = getattr(client, "exchange", None)  # the shared client's shorter way; others have the usual one
         hear = self._hear_ask if method.upper() in SAFE_METHODS else self._hear_change
         self._follows = options.get("follow_redirects", getattr(client, "follow_redirects", False)) is True
         if exchange is not None:
-            response: httpx.Response = await exchange(method, url, headers, options, hear)
-            return response
+            sent: Awaitable[httpx.Response] = exchange(method, url, headers, options, hear, has_turn=self._has_turn)
+            return sent
         if not _streams(type(client)):
-            return await client.request(method, url, headers=headers, **options)
-        async with client.stream(method, url, headers=headers, **options) as response:
-            hear(response)
-            await response.aread()
-        return response
+            return client.request(method, url, headers=headers, **options)
+        return _stream(client.stream(method, url, headers=headers, **options), hear)
 
     def _hear_ask(self, response: httpx.Response) -> None:
         self._heard = response
@@ -96,6 +96,15 @@ class HttpCall:
         if (came_without_body := getattr(response, "came_without_body", None)) is not None:
             came_without_body(error)
         return response
+
+
+async def _stream(
+    streamed: AbstractAsyncContextManager[httpx.Response], hear: Callable[[httpx.Response], None]
+) -> httpx.Response:
+    async with streamed as response:
+        hear(response)
+        await response.aread()
+    return response
 
 
 def _streams(kind: type) -> bool:
