@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote, quote_plus
+
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers import App, Client, ConfigurationError
-from trioworkers.redis_url import Cluster, RedisUrl, Sentinels, Tls, at_namespace, parse_redis_url
+from trioworkers.redis_url import Cluster, RedisUrl, Sentinels, Tls, at_namespace, parse_redis_url, shown_url
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,32 @@ def test_nodes_of_a_cluster_are_read():
         ("rediss://h?ssl_ca_certs=a&ssl_cert_reqs=none&ssl_ca_certs=b", "ssl_ca_certs is given twice"),
         ("redis://h/prod", "a database is a number, not 'prod'"),
         ("redis://h/0#frag", "'#'"),
+        ("redis://u:1/2@h/0", "in a password write %2F for /"),
+        ("redis://u:1?2@h", "in a password write %3F for ?"),
+        ("redis://u:p@h?username=v", "username is given twice"),
+        ("redis+sentinel://:p@h/main?password=q", "password is given twice"),
+        ("redis+sentinel://u:p@a,u:p@b/main", "one login is for all hosts"),
+        ("redis+cluster://u:p@a,u:p@b", "one login is for all hosts"),
+        ("redis://a,b/0", "redis+sentinel:// or redis+cluster://"),
+        ("redis://h /0", "there can be no host 'h '"),
+        ("redis://${HOST}:6379", "there can be no host"),
+        ("redis://a..b", "there can be no host 'a..b'"),
+        ("redis://.", "there can be no host '.'"),
+        (f"redis://{'a' * 64}", "there can be no host"),
+        ("redis+sentinel://a..b/main", "there can be no host"),
+        ("redis+cluster://a,b|c", "there can be no host 'b|c'"),
+        ("redis://h%00", "%00 can be in none of its parts"),
+        ("unix:///run/s%00", "%00 can be in none of its parts"),
+        ("rediss://h?ssl_ca_certs=a%00", "%00 can be in none of its parts"),
+        ("redis://u:p%FF@h", "what is written with % must be UTF-8"),
+        ("redis://h?password=%FF", "what is written with % must be UTF-8"),
+        ("redis+sentinel://h/%FF", "what is written with % must be UTF-8"),
+        ("redis://u:p\ns@h", "there is a control character in it"),
+        ("unix://run/redis.sock", "unix:///run/redis.sock"),
+        ("redis://h?client_name=a%20b", "client_name can't be 'a b'"),
+        ("REDIS://h", "no Redis URL"),
+        ("Redis+Cluster://h", "no Redis URL"),
+        ("unix:/run/redis.sock", "no Redis URL"),
         ("redis://h:0", "no Redis URL"),
         ("redis://h:port", "no Redis URL"),
         ("redis://[::1", "no Redis URL"),
@@ -140,14 +168,69 @@ def test_mistake_shows_where_it_was_made(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_no_password_is_shown():
-    url = "rediss://me:secret1@h?password=secret2&ssl_password=secret3&ssl_certfile=c"
-    assert "secret" not in repr(parse_redis_url(url))
-    with pytest.raises(ConfigurationError) as caught:
-        parse_redis_url(f"{url}&what=1")
-    assert "secret" not in str(caught.value)
+    for url in (
+        "rediss://me:secret1@h?ssl_password=secret2&ssl_certfile=c",
+        "rediss://h?username=me&password=secret1&ssl_password=secret2&ssl_certfile=c",
+    ):
+        assert "secret" not in repr(parse_redis_url(url))
+        with pytest.raises(ConfigurationError) as caught:
+            parse_redis_url(f"{url}&what=1")
+        assert "secret" not in str(caught.value)
     with pytest.raises(ConfigurationError) as caught:
         parse_redis_url("redis://h?password=")
     assert "password can't be" in str(caught.value)
+
+
+def what_is_said_of(url: str) -> str:
+    try:
+        return repr(parse_redis_url(url))
+    except ConfigurationError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "redis://h?{}={}",
+        "redis://h?db=1;{}={}",
+        "redis://h;{}={}",
+        "redis://h?x=1&{}={}&db=-1",
+        "redis+sentinel://h?{}={}",
+        "unix:///s#?{}={}",
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["Password", "passwd", "pass%77ord", "auth", "sentinel_Password", "username", "ssl_passwd"]
+)
+def test_nothing_that_may_be_a_secret_is_shown_however_it_is_misspelt(form: str, name: str):
+    url = form.format(name, "hunter2")
+    assert "hunter2" not in shown_url(url)
+    assert "hunter2" not in what_is_said_of(url)
+
+
+@pytest.mark.parametrize("form", ["{}@h", "redis:{}@h", "redis:/{}@h", "redis//{}@h", "http://{}@h", "redis://{}@h:0"])
+def test_no_login_is_shown_of_what_is_no_url(form: str):
+    url = form.format("hunter1:hunter2")
+    with pytest.raises(ConfigurationError) as caught:
+        parse_redis_url(url)
+    assert "hunter" not in str(caught.value) + shown_url(url)
+
+
+def test_line_end_after_it_is_no_part_of_it():
+    assert parse_redis_url("redis://u:p@h\r\n") == parse_redis_url("redis://u:p@h")
+
+
+SAFE = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(
+    SAFE, SAFE, st.sampled_from(["redis://{}@h", "redis+sentinel://{}@h,k/m", "redis+cluster://{}@h,k", "unix://{}@/s"])
+)
+def test_any_login_that_is_quoted_comes_through(user: str, password: str, form: str):
+    found = parse_redis_url(form.format(f"{quote(user, safe='')}:{quote(password, safe='')}"))
+    assert (found.username, found.password) == (user, password)
+    asked = parse_redis_url(form.replace("{}@", "") + f"?username={quote_plus(user)}&password={quote_plus(password)}")
+    assert (asked.username, asked.password) == (user, password)
 
 
 @given(st.text())
