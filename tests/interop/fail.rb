@@ -1,5 +1,5 @@
 # A job of Ruby's that fails, whatever it is given.
-require 'sidekiq'
+require_relative 'still'
 Sidekiq.configure_server { |config| config.redis = { url: ENV.fetch('REDIS_URL') } }
 class Fail
   include Sidekiq::Worker

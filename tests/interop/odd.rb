@@ -1,5 +1,5 @@
 # What a real Ruby Sidekiq makes of odd payloads: it notes the arguments with which each was run; what says `fail` fails.
-require 'sidekiq'
+require_relative 'still'
 Sidekiq.configure_server { |config| config.redis = { url: ENV.fetch('REDIS_URL') } }
 class Odd
   include Sidekiq::Worker

@@ -84,7 +84,7 @@ def test_what_ruby_runs_we_run_and_what_it_retries_we_retry(
 
     done, ran = filled(server), tmp_path / "ran"
     path = os.pathsep.join(map(str, (ROOT, HERE)))
-    worker = run_worker(server.url, "odd_app:app", RAN=str(ran), PYTHONPATH=path)
+    worker = run_worker(server.url, "still_app:app", APP="odd_app", RAN=str(ran), PYTHONPATH=path)
     wait_for(done, lambda: worker.text)
     assert sorted(ran.read_text().splitlines()) == sorted(rubys_runs)  # type: ignore[type-var, arg-type]
     assert retries(server) == rubys_retries

@@ -53,7 +53,7 @@ def ends(server: Server) -> dict[str, tuple[str, dict[str, Any]]]:
 def test_every_retry_is_run_as_ruby_runs_it(
     server: Server, sidekiq: None, run_worker: Callable[..., Worker], count: str
 ):
-    run_worker(server.url, "fail_app:app", PYTHONPATH=f"{ROOT}:{HERE}").wait_started()
+    run_worker(server.url, "still_app:app", APP="fail_app", PYTHONPATH=f"{ROOT}:{HERE}").wait_started()
     for queue in ("ruby", "python"):
         for number, retry in enumerate(RETRIES):
             payload = f'{{"class":"Fail","args":[],"jid":"{queue}{number}","retry":{retry},"retry_count":{count},"failed_at":1.5e9}}'
