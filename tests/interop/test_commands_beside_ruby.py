@@ -136,4 +136,3 @@ def test_rubys_process_is_shown_with_its_job_and_stops_when_told(server: Server)
         finally:
             if sidekiq.poll() is None:
                 sidekiq.send_signal(signal.SIGKILL)
-    wait_for(lambda: server.command("LLEN", "queue:slow") == 1, "it was put back")
