@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -279,6 +280,65 @@ async def test_what_the_link_can_not_carry_is_put_out_of_the_way_after_the_secon
     assert bench.broker.in_progress("q") not in bench.broker.too_slow
 
 
+async def test_what_the_link_breaks_under_each_time_is_put_out_of_the_way_but_nothing_of_a_size_that_it_carries(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """It is asked for again while less can be asked for, and six times more."""
+    key = bench.broker.in_progress("q")
+    passes, stuck = (b'{"class":"A","args":["%s"],"queue":"q"}' % (b"x" * size) for size in (200_000, 300_000))
+    bench.server.command("LPUSH", key, stuck, small("a"), passes)
+    run = bench.broker.connection.run
+    broken = 0
+
+    async def breaks_under_the_largest(script: Script, keys: Any, args: Any, *more: Any) -> Any:
+        nonlocal broken
+        reply = await run(script, keys, args, *more)
+        if script.name == "page" and stuck in reply[1]:
+            broken += 1
+            raise Unavailable("the connection was lost")
+        return reply
+
+    monkeypatch.setattr(bench.broker.connection, "run", breaks_under_the_largest)
+    listed = None
+    while listed is None and broken < 30:
+        with suppress(Unavailable):
+            listed = await bench.broker.audit("q", 0, 10)
+    assert listed is not None
+    assert sorted(listed.payloads) == sorted([passes, small("a")])
+    assert kept(bench, stuck)
+    assert broken >= too_slow.ENOUGH
+    assert key not in bench.broker.too_slow
+
+
+async def test_chance_puts_nothing_out_of_the_way():
+    """What broke so often elsewhere, or with something in between that came through, may come through."""
+    pace = Pace("here")
+    pace.bytes = LEAST_BYTES
+    failing = too_slow.TooSlow(pace)
+
+    def breaks(at: int) -> None:
+        with pytest.raises(Unavailable), failing.watching("list", LEAST_BYTES, at):
+            raise Unavailable("the connection was lost")
+
+    for at in (0, 1) * too_slow.ENOUGH:
+        breaks(at)
+        assert "list" not in failing
+    for _ in range(2):
+        for _ in range(too_slow.ENOUGH - 1):
+            breaks(0)
+        with failing.watching("list", LEAST_BYTES, 0):
+            pass
+        assert "list" not in failing
+    for _ in range(too_slow.ENOUGH):  # each time all before it comes through, also with a part of what may go at once
+        breaks(1)
+        pace.bytes = 2 * LEAST_BYTES
+        with pytest.raises(Unavailable), failing.watching("list", pace.bytes, 0):
+            raise Unavailable("the connection was lost")
+        with failing.watching("list", LEAST_BYTES, 0):
+            pass
+    assert "list" in failing
+
+
 def test_what_could_be_a_job_of_ours_is_never_huge():
     from trioworkers.engine.runner import WHAT_WE_ADD_BYTES  # noqa: PLC0415 - only here
 
@@ -292,7 +352,8 @@ async def test_what_takes_all_the_time_is_taken_for_more_than_the_link_carries(m
     monkeypatch.setattr(too_slow, "ALL_THE_TIME_S", 0.0)
     pace = Pace("here")
     failing = too_slow.TooSlow(pace)
-    for _ in range(too_slow.TRIES):
-        failing.failed("due", 0.0, Unavailable("no answer"))
+    for _ in range(2):
+        assert "due" not in failing
+        failing.failed("due", 0.0, Unavailable("no answer"), 0)
     assert "due" in failing
     assert pace.bytes <= MOST_BYTES / 10

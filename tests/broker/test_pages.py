@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from servers import Server
 
-from trioworkers import Client, Job
+from trioworkers import Client, Job, Unavailable
 from trioworkers.broker.contract import Holder, Listed
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.owner import PAGE_BYTES
@@ -79,6 +79,47 @@ async def test_heavy_strays_and_what_is_left_go_back_in_order(scale: Scale):
     assert scale.heaviest <= PAGE_BYTES + 2 * MB
     waiting = await scale.call("look", lambda client: client.lrange("queue:q", 0, -1))
     assert list(waiting) == HUGE[::-1]
+
+
+@pytest.mark.parametrize("is_carried_out", [True, False], ids=["the reply is lost", "the request is lost"])
+async def test_strays_go_back_once_although_the_connection_breaks_under_each_part(
+    scale: Scale, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+):
+    """As a whole they would have to go back again, and over a link that breaks again and again never would. One with the same bytes runs."""
+    owner = RedisBroker(scale, Keys(), HOLDER)
+    await scale.call("push", lambda client: client.lpush(owner.in_progress("q"), [HUGE[0]]))
+    await fill(scale, owner.in_progress("q"))
+    run, tried = scale.run, set()
+
+    async def breaks(script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
+        is_first = script.name == "put back" and args[4] not in tried
+        tried.add(args[4])
+        if is_first and not is_carried_out:
+            raise Unavailable("the connection was lost")
+        reply = await run(script, keys, args, operation)
+        if is_first:
+            raise Unavailable("the connection was lost")
+        return reply
+
+    monkeypatch.setattr(scale, "run", breaks)
+    assert await owner.put_back("q", HUGE[::-1]) == 20
+    waiting = await scale.call("look", lambda client: client.lrange("queue:q", 0, -1))
+    assert list(waiting) == HUGE[::-1]
+    assert await scale.call("look", lambda client: client.lrange(owner.in_progress("q"), 0, -1)) == [HUGE[0]]
+
+
+async def test_what_is_counted_again_after_a_break_goes_in_smaller_parts(scale: Scale, monkeypatch: pytest.MonkeyPatch):
+    owner = RedisBroker(scale, Keys(), HOLDER)
+    await fill(scale, owner.in_progress("q"))
+    run = scale.run
+
+    async def breaks(script: Script, keys: list[str], args: list[Any], operation: str = "") -> Any:
+        if weight(args) > 2 * MB:
+            raise Unavailable("the connection was lost")
+        return await run(script, keys, args, operation)
+
+    monkeypatch.setattr(scale, "run", breaks)
+    assert await owner.count("q", HUGE) == Counter(HUGE)
 
 
 async def test_heavy_list_of_a_dead_worker_is_looked_at_in_parts(scale: Scale):

@@ -18,7 +18,7 @@ from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.presence import Presence
 from trioworkers.broker.redis.connection import Link, connect
 from trioworkers.broker.settle import SETTLE_APART, SETTLE_NAME
-from trioworkers.broker.too_slow import TRIES, CantPass
+from trioworkers.broker.too_slow import ENOUGH, CantPass
 from trioworkers.outcome import (
     Acknowledge,
     Bury,
@@ -286,10 +286,10 @@ async def test_what_the_link_cannot_carry_is_settled_without_its_bytes(
         return await script(asked, keys, args, *more)
 
     monkeypatch.setattr(owner.connection, "run", weighed)
-    owner.too_slow._failed[SETTLE_NAME] = TRIES
+    owner.too_slow._failed[SETTLE_NAME] = ENOUGH
     number = next(NUMBERS)
     for _ in range(2):  # the second time as after a lost reply
-        owner.too_slow._failed[SETTLE_NAME] = TRIES
+        owner.too_slow._failed[SETTLE_NAME] = ENOUGH
         assert await owner.settle(number, [Settlement("q", p[1], outcome)]) == {}
     assert max(sent) < 2000
     call = owner.connection.call
@@ -309,7 +309,7 @@ async def test_what_the_link_cannot_carry_is_settled_without_its_bytes(
 async def test_what_is_not_ours_any_more_is_gone_by_its_digest_too(owner: RedisBroker):
     p = payloads(2)
     await run(owner, p[:1])
-    owner.too_slow._failed[SETTLE_NAME] = TRIES
+    owner.too_slow._failed[SETTLE_NAME] = ENOUGH
     assert await owner.settle(next(NUMBERS), [Settlement("q", p[1], Acknowledge())]) == {0: "gone"}
     assert await running(owner) == p[:1]
 
@@ -318,10 +318,10 @@ async def test_several_that_cannot_pass_are_tried_one_by_one_and_one_is_given_up
     p = payloads(2)
     await run(owner, p)
     group = [Settlement("q", payload, Acknowledge()) for payload in p]
-    owner.too_slow._failed[SETTLE_NAME] = TRIES
+    owner.too_slow._failed[SETTLE_NAME] = ENOUGH
     with pytest.raises(CantPass):
         await owner.settle(next(NUMBERS), group)
-    owner.too_slow._failed[SETTLE_APART] = TRIES
+    owner.too_slow._failed[SETTLE_APART] = ENOUGH
     with pytest.raises(CantPass):
         await owner.settle(next(NUMBERS), group[:1])
     assert await owner.settle(next(NUMBERS), group) == {}  # and all begins anew

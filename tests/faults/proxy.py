@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -26,6 +27,9 @@ class Proxy:
         """Bytes a second that all connections share in one direction; 0 for as many as there are."""
         self.only_requests = False
         """Whether only these are slowed down so: a line may carry less up than down."""
+        self.breaks_after = 0
+        """Each connection breaks when so many bytes have passed, in both directions together; 0 for never."""
+        self._passed: Counter[frozenset[socket.socket]] = Counter()
         self._booked_until = {False: 0.0, True: 0.0}
         self._booking = threading.Lock()
         self.requests_pass = threading.Event()
@@ -122,6 +126,7 @@ class Proxy:
                     data, self.instead = self.instead, b""
                 for piece in [data[i : i + 1] for i in range(len(data))] if self.drip else [data]:
                     self._wait_for_the_line(len(piece), is_reply)
+                    self._break_if_it_should(frozenset((source, sink)), len(piece))
                     sink.sendall(piece)
         except OSError:
             pass
@@ -142,6 +147,12 @@ class Proxy:
             start = max(time.monotonic(), self._booked_until[is_reply])
             self._booked_until[is_reply] = free_at = start + size / self.bandwidth
         time.sleep(max(0.0, free_at - time.monotonic()))
+
+    def _break_if_it_should(self, connection: frozenset[socket.socket], size: int) -> None:
+        if self.breaks_after:
+            self._passed[connection] += size
+            if self._passed[connection] > self.breaks_after:
+                raise OSError("broken")
 
     def _spring_trap(self, request: bytes) -> None:
         if self._trap and self._trap[0] in request:

@@ -63,7 +63,7 @@ async def test_what_cannot_pass_is_moved_as_it_came_and_the_others_come_through(
             )
     finally:
         proxy.close()
-    assert failed >= too_slow.TRIES
+    assert failed >= 2
     queued = shared_server.command("LRANGE", "queue:q", 0, -1)
     assert isinstance(queued, list)
     assert [each for each in queued if len(each) > 1000] == [LARGE.decode()]

@@ -161,7 +161,7 @@ class RedisCapsuleIntake:
                 self._script, self._keys, args, self._operation
             )
         except Unavailable as error:
-            pace.lost(error)
+            pace.lost(error, pace.bytes)
             raise
         payloads = {self._names[number - 1]: its for number, its, _ in fetched}
         if payloads:

@@ -115,7 +115,7 @@ class LargeFetches:
                 self._name, (b"LRANGE", (self._list, 0, count - 1)), (b"GETDEL", (self._mark,))
             )
         except BrokerError as error:
-            pace.lost(error)
+            pace.lost(error, count * self._mean)
             raise
         if there != answer or len(payloads) != count:
             raise Unavailable("our lease ended while we fetched")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -14,7 +15,7 @@ from trioworkers.broker.by_weight import by_weight
 from trioworkers.broker.contract import PAGE_BYTES, Listed
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
-from trioworkers.broker.too_slow import ALL_THE_TIME_S, again_if_it_broke
+from trioworkers.broker.too_slow import DOESNT_CARRY, again_if_it_broke
 from trioworkers.departures import Permit
 from trioworkers.wire.packing import pack
 
@@ -74,27 +75,36 @@ class InProgress(Owner):
                 break
             rest = partial(self._page, "audit", self.in_progress(queue), seen, limit - seen)
             _, page, _ = await again_if_it_broke(rest)
+        self.too_slow.forget(self.in_progress(queue))
         return Listed(found, at_once)
 
     async def _put_aside(self, queue: str, known: Collection[bytes]) -> None:
         """Bury the largest of our list that doesn't run: what the link can't carry would keep us from all others."""
-        more_than = self.connection.link.pace.bytes
+        more_than = self.connection.link.pace.carries
         runs = [hashlib.sha1(each, usedforsecurity=False).hexdigest() for each in known if len(each) > more_than]
         names = [self._lease_key, self.in_progress(queue), self.keys.dead, self.keys.unread]
         names.append(self.keys.last_call(self.holder.process_id))
         args = [self.holder.lease, more_than, *self.around_dead(queue), self.holder.next_call(), *runs]
         size = await self.connection.run(PUT_ASIDE, names, args)
         if size:
-            text = "a payload of %d bytes on queue %s goes to the dead set unread: the way to Redis doesn't carry it within %.0f s"
-            logger.error(text, size, queue, ALL_THE_TIME_S)
+            text = "a payload of %d bytes on queue %s goes to the dead set unread: %s"
+            logger.error(text, size, queue, DOESNT_CARRY)
 
     async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
         """How often each of these lies in our list just now."""
         found: Counter[bytes] = Counter()
-        for page in by_weight(payloads, len, self.at_once_bytes):
-            counts = await again_if_it_broke(partial(self.connection.run, COUNT, [self.in_progress(queue)], page))
-            found.update(dict(zip(page, counts, strict=True)))
+        wanted = deque(payloads)
+        while wanted:
+            for count in await again_if_it_broke(partial(self._counts, queue, wanted)):
+                found[wanted.popleft()] = count
         return found
+
+    async def _counts(self, queue: str, payloads: Iterable[bytes]) -> list[int]:
+        """Of the first of these, as many as go at once."""
+        page = next(by_weight(payloads, len, self.at_once_bytes))
+        with self.too_slow.watching(COUNT.name, sum(map(len, page))):
+            counts: list[int] = await self.connection.run(COUNT, [self.in_progress(queue)], page)
+        return counts
 
     async def lengths(self, lists: Sequence[str]) -> list[int]:
         """How long these lists are; -1 for a key that is something else."""
@@ -102,7 +112,7 @@ class InProgress(Owner):
         return lengths
 
     async def put_back(self, queue: str, payloads: Sequence[bytes], running: Sequence[Permit] = ()) -> int:
-        """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there.
+        """Strays of our list, newest first, back to the fetch end of their queue. Returns how many were still there, or where a reply was lost may have been.
 
         `running`: what the attempts hold that do run, and have it again if somebody took it away; what others hold in our name is let go.
         """
@@ -112,7 +122,15 @@ class InProgress(Owner):
         before = [self.holder.lease, self.dialect.put_back_with, self.keys.own, pack(members)]
         moved = 0
         for page in [*by_weight(payloads, len, self.at_once_bytes)] or [[]]:  # without strays, too, it says what runs
-            moved += await self.connection.run(PUT_BACK, keys, [*before, self.holder.next_call(), *page])
+            args = [*before, self.holder.next_call(), *page]
+            # Tried again it is the same call, which Redis carries out once.
+            of_these = await again_if_it_broke(partial(self._put_back, keys, args, sum(map(len, page))))
+            moved += len(page) if of_these is None else of_these
+        return moved
+
+    async def _put_back(self, keys: list[str], args: list[Any], size: int) -> int | None:
+        with self.too_slow.watching(PUT_BACK.name, size):
+            moved: int | None = await self.connection.run(PUT_BACK, keys, args)
         return moved
 
     async def release(self, queue: str, limit: int = 500) -> int:
@@ -128,9 +146,9 @@ class InProgress(Owner):
     async def _page(
         self, operation: str, key: str, start: int, limit: int, expected: int = -1, huge_bytes: int | None = None
     ) -> tuple[int, list[bytes], int]:
-        args = [expected, start, limit, self.at_once_bytes, "" if huge_bytes is None else huge_bytes]
-        asked_at = trio.current_time()
-        with self.too_slow.watching(key):
+        size, asked_at = self.at_once_bytes, trio.current_time()
+        args = [expected, start, limit, size, "" if huge_bytes is None else huge_bytes]
+        with self.too_slow.watching(key, size, start):
             length, payloads, huge = await self.connection.run(PAGE, [key], args, operation)
         self.connection.link.pace.took(sum(map(len, payloads)), trio.current_time() - asked_at)
         return length, payloads, huge

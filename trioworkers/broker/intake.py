@@ -120,7 +120,7 @@ class RedisIntake:
                 self.script, self._names, args, self._operation
             )
         except Unavailable as error:
-            pace.lost(error)
+            pace.lost(error, pace.bytes)
             raise
         if rest:
             self._tell(rest[0])

@@ -194,7 +194,7 @@ class Presence:
         args += [int(broker.record_lasts), int(self._shown), self._outage_ms(), self.schedule]
         self._shown = self._shown or bool(running)
         asked_at = trio.current_time()
-        with broker.too_slow.watching(BEAT.name):
+        with broker.too_slow.watching(BEAT.name, len(body)):
             answer = await broker.connection.run(BEAT, names, args)
         gone, seconds, microseconds, signal, held, patience_ms, *orphans = answer
         broker.holder.renewed_at = asked_at

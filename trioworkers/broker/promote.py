@@ -47,10 +47,8 @@ class Promotes(Owner):
         names += [keys.queues, keys.dead, *([keys.cron, keys.cron_news] if ticks else [])]
         # Where what is dead lies in records only we write what waits: nothing huge.
         huge_bytes = math.inf if self.dialect.keeps_records else self.guard.huge_bytes
-        if (
-            "due" in self.too_slow or "promote" in self.too_slow
-        ):  # what is larger than the link carries in a second or so goes its way without us
-            huge_bytes = min(huge_bytes, self.connection.link.pace.bytes)
+        if "due" in self.too_slow or "promote" in self.too_slow:  # what the link doesn't carry goes its way without us
+            huge_bytes = min(huge_bytes, self.connection.link.pace.carries)
         args = [
             limit,
             self.at_once_bytes,
@@ -61,7 +59,7 @@ class Promotes(Owner):
             ticks,
             int(look),
         ]
-        with self.too_slow.watching("due"):
+        with self.too_slow.watching("due", self.at_once_bytes):
             wait, retry, schedule, messages, *paused, problems, huge, entries, tick = await self.connection.run(
                 DUE, names, args
             )
@@ -104,7 +102,7 @@ class Promotes(Owner):
         keys = [self.keys.retry if source == "retry" else self.keys.schedule, self.keys.queues, self.keys.dead]
         work, payloads = self._promotions(entries)
         args = [pack(work), self.dialect.pushed_with, int(self.dialect.keeps_records), self.keys.own, *payloads]
-        with self.too_slow.watching("promote"):
+        with self.too_slow.watching("promote", sum(map(len, payloads))):
             moved, *errors = await self.connection.run(PROMOTE, keys, args)
         return moved, [error.decode(errors="replace") for error in errors]
 

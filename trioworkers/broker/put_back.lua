@@ -3,11 +3,11 @@
 -- running_members  {{member, jid, {limit, …} or nothing, 1 if within a slot}, …} of the attempts that do run: they have that, whatever the record says; what others
 --                  hold by it is let go, for their jobs
 -- payloads         newest first
--- result  how many were moved
+-- result  how many were moved; nothing if that was done before, or something newer
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
-if is_late(last_call, ours, number) then return 0 end -- what lies there by now may run
+if is_late(last_call, ours, number) then return nil end -- what lies there by now may run
 local moved, there = 0, {}
 for i = before_payloads + 1, #ARGV do
   if redis.call('LREM', list, 1, ARGV[i]) == 1 then

@@ -54,7 +54,7 @@ class Reclaims(InProgress):
         key = self.keys.in_progress(queue, process_id)
         most = self.guard.huge_bytes
         if key in self.too_slow or _way_back(key) in self.too_slow:
-            most = min(most, self.connection.link.pace.bytes)
+            most = min(most, self.connection.link.pace.carries)
             await self._reclaim_huge(process_id, queue, most)
         _, payloads, huge = await self._page("peek", key, 0, limit, huge_bytes=most)
         while huge and await self._reclaim_huge(process_id, queue, most):
@@ -117,7 +117,8 @@ class Reclaims(InProgress):
         ]
         args: list[str | bytes | int] = [holder, pack(work), self.dialect.put_back_with]
         args += [int(self.dialect.keeps_records), keys.own, self.holder.next_call(), _is_shared(process_id), *payloads]
-        with self.too_slow.watching(_way_back(keys.in_progress(queue, process_id))):
+        way_back = _way_back(keys.in_progress(queue, process_id))
+        with self.too_slow.watching(way_back, sum(map(len, payloads))):
             moved, *error = await self.connection.run(RECLAIM, names, args)
         return moved, error[0].decode(errors="replace") if error else ""
 

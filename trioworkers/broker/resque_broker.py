@@ -64,8 +64,12 @@ class ResqueBroker(RedisBroker):
         """See `Promotes.due`."""
         due = await super().due(limit, ticks, look=look)
         keys = [*self.keys.waiting, *self._locks, self.keys.queues, self.keys.dead]
-        args = [limit, self.at_once_bytes, self.guard.huge_bytes, self.keys.queue(""), *self.around_dead("")]
-        wait, delayed, scheduler, huge = await self.connection.run(DUE_DELAYED, keys, args)
+        most, size = self.guard.huge_bytes, self.at_once_bytes
+        if DUE_DELAYED.name in self.too_slow or PROMOTE_DELAYED.name in self.too_slow:  # see `Promotes.due`
+            most = min(most, self.connection.link.pace.carries)
+        args = [limit, size, most, self.keys.queue(""), *self.around_dead("")]
+        with self.too_slow.watching(DUE_DELAYED.name, size):
+            wait, delayed, scheduler, huge = await self.connection.run(DUE_DELAYED, keys, args)
         self._say_huge(huge)
         self._note_scheduler(scheduler.decode(errors="replace"))
         waits = [wait_s for wait_s in (due.next_in_s, float(wait) if wait else None) if wait_s is not None]
@@ -103,7 +107,8 @@ class ResqueBroker(RedisBroker):
             return await super().promote(source, entries)
         keys = [*self.keys.waiting, *self._locks, self.keys.queues, self.keys.dead]
         work, payloads = self._promotions(entries)
-        moved, *errors = await self.connection.run(PROMOTE_DELAYED, keys, [pack(work), self.keys.own, *payloads])
+        with self.too_slow.watching(PROMOTE_DELAYED.name, sum(map(len, payloads))):
+            moved, *errors = await self.connection.run(PROMOTE_DELAYED, keys, [pack(work), self.keys.own, *payloads])
         return moved, [error.decode(errors="replace") for error in errors]
 
     def neighbours(self, queues: Collection[str]) -> Neighbours:

@@ -167,8 +167,9 @@ class Settles(Owner):
         try:
             reply = await self.connection.run(script, self._settle_keys(), args)
         except Unavailable as error:
-            size = 0 if is_apart else sum(map(len, args[4:]), len(args[2]))
-            self.too_slow.failed(SETTLE_APART if is_apart else SETTLE_NAME, began_at, error, size)
+            size = sum(map(len, args[4:]), len(args[2]))
+            name = SETTLE_APART if is_apart else SETTLE_NAME
+            self.too_slow.failed(name, began_at, error, size, divisible=not is_apart)
             raise
         if is_apart:
             self.too_slow.forget(SETTLE_NAME, SETTLE_APART)

@@ -1,7 +1,7 @@
 """Which calls the link can't carry: they took all the time that a call may take, though bytes moved all the while, and failed. Tried again for ever they would stop all that comes behind them.
 
 A link may also break after so many bytes, again and again: then as much at once never comes through. So less is asked for after each break, and a
-group of outcomes that was broken twice goes in smaller parts. What is given up is only what took all the time: a break may be chance.
+group of outcomes that was broken twice goes in smaller parts. A break may be chance: what can't be smaller is given up when it was broken so often in a row that it can't.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from trioworkers.errors import Unavailable
 
 ALL_THE_TIME_S = REPLY_TIMEOUT_S * (MOST_SILENCES - 1)
 """A server that says nothing is given up much sooner."""
-TRIES = 2
+DOESNT_CARRY = f"the way to Redis doesn't carry it within {ALL_THE_TIME_S:.0f} s, or breaks under it each time"
+ENOUGH, ALL_THE_TIME, IN_PARTS, AS_SMALL_AS_CAN_BE = 6, 3, 3, 1
+"""How often in a row something fails before it is given up: twice if it took all the time, or is tried in parts then; six times if nothing less can be asked for."""
 T = TypeVar("T")
 
 
@@ -35,10 +37,10 @@ async def again_if_it_broke(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 class CantPass(Exception):
-    """What is to be written is more than the link carries in the time that a call may take, tried twice. `str()`: as a sentence."""
+    """What is to be written is more than the link carries. `str()`: as a sentence."""
 
     def __init__(self) -> None:
-        super().__init__(f"the way to Redis doesn't carry it within {ALL_THE_TIME_S:.0f} s")
+        super().__init__(DOESNT_CARRY)
 
 
 class TooSlow:
@@ -47,33 +49,46 @@ class TooSlow:
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._failed: Counter[str] = Counter()
+        self._at: dict[str, int] = {}
 
     def __contains__(self, what: str) -> bool:
         """Whether it was tried as often as it should be."""
-        return self._failed[what] >= TRIES
+        return self._failed[what] >= ENOUGH
 
     def forget(self, *what: str) -> None:
         """Begin anew with these."""
         for each in what:
             del self._failed[each]
+            self._at.pop(each, None)
 
     @contextmanager
-    def watching(self, what: str) -> Iterator[None]:
-        """Take note of how that goes."""
+    def watching(self, what: str, size: int, at: int = 0) -> Iterator[None]:
+        """Take note of how that goes. `size`: how many bytes are sent or asked for; `at`: where, in what is read page by page."""
         began_at = trio.current_time()
         try:
             yield
         except Unavailable as error:
-            self.failed(what, began_at, error)
+            self.failed(what, began_at, error, size, at=at)
             raise
-        del self._failed[what]
+        if self._failed and self._at.get(what, at) <= at:
+            self.forget(what)
 
-    def failed(self, what: str, began_at: float, error: Unavailable, divisible: int = 0) -> None:
-        """Take note of what failed just now. `divisible`: how many bytes went there at once, of what may go in parts."""
-        took_all, broke = trio.current_time() - began_at >= ALL_THE_TIME_S, is_break(error)
-        if took_all or (broke and divisible > LEAST_BYTES):
-            self._failed[what] += 1
-        if took_all:
+    def failed(
+        self, what: str, began_at: float, error: Unavailable, size: int, *, divisible: bool = False, at: int = 0
+    ) -> None:
+        """Take note of what failed just now. `size`, `at`: as above; `divisible`: of what is tried in parts, then."""
+        if trio.current_time() - began_at >= ALL_THE_TIME_S:
+            self._count(what, ALL_THE_TIME, at)
             self._pace.failed()
-        elif broke:
-            self._pace.broke()
+        elif is_break(error):
+            if divisible and size > LEAST_BYTES:
+                self._count(what, IN_PARTS, at)
+            elif min(size, self._pace.bytes) == LEAST_BYTES:
+                self._count(what, AS_SMALL_AS_CAN_BE, at)
+            self._pace.broke(size)
+
+    def _count(self, what: str, weight: int, at: int) -> None:
+        if self._at.get(what, at) != at:  # what failed before came through, or is gone
+            del self._failed[what]
+        self._failed[what] += weight
+        self._at[what] = at

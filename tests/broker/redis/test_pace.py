@@ -62,25 +62,57 @@ def test_line_is_slow_for_a_minute_after_it_was_seen_to_be():
 
 
 def test_link_that_breaks_again_is_asked_for_no_more_than_it_carries_for_a_minute():
-    """All calls of one moment hear of one break; and a single one may be chance."""
+    """A single break may be chance: nothing is said of it."""
 
     async def main() -> None:
         pace = Pace("here")
-        for _ in range(5):
-            pace.broke()
-            await trio.sleep(0.15)
+        pace.broke(pace.bytes)
         assert pace.bytes == MOST_BYTES // 4
         for _ in range(5):
             pace.took(pace.bytes, 0.02)
         assert pace.bytes == MOST_BYTES
         await trio.sleep(1)
-        pace.broke()
+        pace.broke(pace.bytes)
         for _ in range(5):
             pace.took(pace.bytes, 0.02)
         assert pace.bytes == MOST_BYTES // 2
         await trio.sleep(61)
         pace.took(pace.bytes, 0.02)
         assert pace.bytes == MOST_BYTES
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_calls_of_one_size_that_hear_of_one_break_ask_for_the_same_and_small_ones_for_no_less(
+    caplog: pytest.LogCaptureFixture,
+):
+    async def main() -> None:
+        pace = Pace("here")
+        pace.broke(LEAST_BYTES)  # so little breaks no link
+        assert pace.bytes == MOST_BYTES
+        for _ in range(3):
+            pace.broke(1_200_000)
+            assert pace.bytes == 300_000
+        assert caplog.text == ""
+        await trio.sleep(2)
+        pace.broke(pace.bytes)
+        assert pace.bytes == 75_000
+        assert "breaks again and again" in caplog.text
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_link_that_breaks_carries_what_came_through_since_it_does():
+    async def main() -> None:
+        pace = Pace("here")
+        pace.took(5_000_000, 0.5)
+        for _ in range(3):
+            pace.broke(pace.bytes)
+        assert pace.carries == pace.bytes == 125_000
+        pace.took(400_000, 0.2)  # one payload
+        assert pace.carries == 400_000
+        await trio.sleep(61)
+        assert pace.carries == pace.bytes
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 

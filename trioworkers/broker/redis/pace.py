@@ -41,6 +41,13 @@ class Pace:
         self._slow_until = -math.inf
         self._broke_at = self._most_until = -math.inf
         self._most = MOST_BYTES
+        self._carried = 0
+
+    @property
+    def carries(self) -> int:
+        """What is surely no larger than the link carries: what is asked for at once, and what came through at once since it breaks."""
+        breaks = trio.current_time() - self._broke_at < SLOW_FOR_S
+        return max(self.bytes, self._carried) if breaks else self.bytes
 
     @property
     def is_slow(self) -> bool:
@@ -49,6 +56,7 @@ class Pace:
 
     def took(self, size: int, seconds: float) -> None:
         """A reply of `size` bytes took so long."""
+        self._carried = max(self._carried, size)
         if seconds > SLOW_S / 2 and LEAST_BYTES / 2 <= size < SAID_BELOW * seconds:
             self._slow_until = trio.current_time() + SLOW_FOR_S
         if seconds > SLOW_S:
@@ -64,25 +72,36 @@ class Pace:
         """A reply didn't come. Perhaps it was too large."""
         self._set(self.bytes // 4)
 
-    def lost(self, error: BrokerError) -> None:
-        """A fetch ended so."""
+    def lost(self, error: BrokerError, size: int) -> None:
+        """A call that moves up to so many bytes at once ended so, before it took all the time it may take."""
         if is_break(error):
-            self.broke()
+            self.broke(size)
         else:
             self.failed()
 
-    def broke(self) -> None:
-        """A connection was lost under a call. If that happens again, it may be one that breaks after so many bytes: then no more is asked for at once for a while."""
+    def broke(self, size: int) -> None:
+        """A connection was lost under a call that moves up to so many bytes at once. It may be one that breaks after so many: the next one is to move less.
+
+        All calls of the same size that hear of one break ask for the same. If it breaks again, no more than that is asked for at once for a while.
+        """
+        if size <= LEAST_BYTES:  # so little breaks no link
+            return
         now, before = trio.current_time(), self._broke_at
+        self.bytes = min(self.bytes, max(LEAST_BYTES, size // 4))
         if now - before < ONE_BREAK_S:
             return
         self._broke_at = now
-        self._set(self.bytes // 4)
         if now - before < SLOW_FOR_S:
             self._most, self._most_until = 2 * self.bytes, now + SLOW_FOR_S
+            self._say()
+        else:  # by chance, mostly
+            self._carried = 0
 
     def _set(self, size: int) -> None:
         self.bytes = min(MOST_BYTES, max(LEAST_BYTES, size))
+        self._say()
+
+    def _say(self) -> None:
         if self.bytes < SAID_BELOW and not self._said:
             self._said = True
             logger.warning(

@@ -1,0 +1,32 @@
+"""A link whose connections break after so many bytes each: what is moved at once becomes small enough to come through, and what can't is put out of the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from harness import Jobs
+from proxy import Proxy
+from servers import Server, Worker, wait_for
+
+EVERY_BYTES = 300_000
+
+
+@pytest.mark.slow
+def test_all_that_fits_comes_through_and_what_never_can_goes_to_the_dead_set(
+    work: Callable[..., Worker], jobs: Jobs, server: Server, proxy: Proxy
+):
+    """At once it would be ten times as much: a fetch, what the audit reads, counts and puts back of what it lost, what outcomes take, what a heartbeat shows."""
+    proxy.breaks_after = EVERY_BYTES
+    worker = work("w1", "--redis", proxy.url, "--lease", "4", CONCURRENCY="20").wait_started()
+    jobs.push(15, "Sleep", 0.01, pad="x" * 100_000)
+    jobs.push(1, "Sleep", 0.01, pad="x" * 3 * EVERY_BYTES)
+    jobs.push(15, "Sleep", 0.01, pad="x" * 100_000)
+    [too_large] = (jid for jid, payload in jobs.payloads.items() if len(payload) > EVERY_BYTES)
+    wait_for(lambda: jobs.jids("dead") == {too_large}, "what can't pass is dead", timeout_s=240)
+    said = f"a payload of {len(jobs.payloads[too_large])} bytes on queue q goes to the dead set unread"
+    wait_for(lambda: said in worker.text, "the log says so")
+    del jobs.payloads[too_large]
+    server.command("DEL", "dead")
+    jobs.expect_all_done(extra_runs=0, timeout_s=240)
+    assert server.command("GET", "stat:processed") == "30"
