@@ -11,8 +11,10 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -20,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from signal import set_wakeup_fd as unguarded_wakeup_fd
 from signal import signal as unguarded_signal
+from types import FrameType
 
 import trio
 from process_app import write
@@ -135,6 +138,10 @@ def dies_of_term(jid: str) -> None:
     time.sleep(LONG_S)
 
 
+def makes_much(jid: str) -> bytes:
+    return bytes(1 << 24)
+
+
 def closes_descriptors(jid: str) -> None:
     os.closerange(3, 256)
     write(f"group {os.getpgrp()}")
@@ -149,6 +156,7 @@ COMPUTATIONS = {
         leaves_a_child_behind,
         dies_of_term,
         closes_descriptors,
+        makes_much,
     )
 }
 
@@ -300,6 +308,10 @@ def block() -> None:
 # ── what would make the worker deaf ────────────────────────────────────────────────────────────────────────────────────
 
 
+def nothing() -> None:
+    pass
+
+
 def ignore() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -321,6 +333,15 @@ def event_loop() -> None:
     asyncio.run(main())
 
 
+def shallow() -> None:
+    depth = 50
+    while sys.getrecursionlimit() != depth:
+        try:
+            sys.setrecursionlimit(depth)
+        except RecursionError:  # we are deeper just now
+            depth += 5
+
+
 def event_loop_that_hears() -> object:
     async def main() -> str:
         heard = asyncio.Event()
@@ -338,6 +359,24 @@ def handler_of_their_own() -> None:
 
 def dumps_on_term() -> None:
     faulthandler.register(signal.SIGTERM, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123 - it is to stay open
+
+
+def profiles_what_settles() -> None:
+    def profile(frame: FrameType, *_: object) -> None:
+        if "settle" in frame.f_code.co_filename:
+            raise SystemExit(3)
+
+    sys.setprofile(profile)
+
+
+def folder_deleted() -> None:
+    folder = tempfile.mkdtemp()
+    os.chdir(folder)
+    os.rmdir(folder)  # noqa: PTH106 - as above
+
+
+def sockets_that_time_out() -> None:
+    socket.setdefaulttimeout(0.0)
 
 
 def closed_streams() -> None:
@@ -408,6 +447,35 @@ def alarm_in_its_own_time() -> str:
     except Impatient:
         return "ended"
     return "slept"
+
+
+def alarm_without_a_handler() -> str:
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.05)
+    signal.setitimer(signal.ITIMER_PROF, 0.05)
+    for number in (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF):
+        before = signal.signal(number, signal.SIG_DFL)
+    return before.name if isinstance(before, signal.Handlers) else "a function"
+
+
+def alarm_in_a_forked_child() -> object:
+    child = os.fork()
+    if child == 0:
+        signal.alarm(1)
+        time.sleep(LONG_S)
+        os._exit(9)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def pipe_given_back() -> str:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        os.write(writer, b"x")
+    except BrokenPipeError:
+        return "told"
+    return "written"
 
 
 def stop_that_exits() -> None:

@@ -164,3 +164,19 @@ async def test_whatever_escapes_an_attempt_is_that_jobs_trouble_alone(kind: type
     async with trio.open_nursery() as nursery:
         await lanes.start(deliveries, nursery)
     assert [type(outcome) for _, outcome in jobs.submitted] == [type(ACKNOWLEDGE), Bury, type(ACKNOWLEDGE)]
+
+
+async def test_outcome_is_handed_in_though_it_is_torn_once():
+    """A profile function that a job sets may raise where its outcome is handed in; Python then calls it no more."""
+    jobs, deliveries = Jobs(), fresh(3)
+
+    def submit(delivery: Delivery, outcome: Outcome) -> None:
+        if delivery is deliveries[1] and delivery not in torn:
+            torn.append(delivery)
+            raise SystemExit(3)
+        jobs.submitted.append((delivery, outcome))
+
+    torn: list[Delivery] = []
+    async with trio.open_nursery() as nursery:
+        await Lanes(jobs.run, submit, "job on q").start(deliveries, nursery)
+    assert jobs.submitted == [(delivery, ACKNOWLEDGE) for delivery in deliveries]

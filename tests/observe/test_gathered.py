@@ -72,6 +72,16 @@ def test_figures_are_added_and_of_some_the_worst_counts(tmp_path: Path):
     assert not any("created" in name for name in found)
 
 
+def test_process_tells_whatever_timeout_its_program_has_for_sockets(tmp_path: Path):
+    socket.setdefaulttimeout(0.0)
+    try:
+        with process(tmp_path, "1") as one:
+            one.work(5)
+            assert values(Gathered(tmp_path))["settled_total{}"] == 5
+    finally:
+        socket.setdefaulttimeout(None)
+
+
 def test_counters_never_fall_whoever_ends(tmp_path: Path):
     what = Gathered(tmp_path)
     with process(tmp_path, "1") as stays:

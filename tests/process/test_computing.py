@@ -52,6 +52,16 @@ def test_function_that_dies_is_charged_each_time_it_began(misuse: Misuse, jobs: 
     assert len(jobs.lines("computes")) == 1
 
 
+@pytest.mark.parametrize("how", ["folder_deleted", "sockets_that_time_out"])
+def test_processes_compute_whatever_a_job_did_to_the_folder_or_to_sockets(
+    misuse: Misuse, result: Callable[[str], str], jobs: Jobs, how: str
+):
+    misuse().wait_started()
+    result(how)
+    jobs.push(1, "Compute", "makes_much")
+    wait_for(lambda: len(jobs.lines("end")) == 2, "it has what was computed")
+
+
 def test_computation_that_closes_its_descriptors_blocks_nobody(misuse: Misuse, jobs: Jobs, server: Server):
     worker = misuse().wait_started()
     jobs.push(1, "Compute", "closes_descriptors")

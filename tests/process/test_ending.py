@@ -85,6 +85,18 @@ def test_worker_that_ends_by_itself_has_status_1_whatever_is_left(
     assert worker.ended() == 1
 
 
+def test_profile_function_that_raises_in_what_settles_keeps_no_job(misuse: Misuse, result: Result, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(1, "Stay")
+    wait_for(lambda: len(jobs.counted("start")) == 1, "one runs")
+    result("profiles_what_settles")
+    wait_for(lambda: jobs.in_progress() == 1, "it is settled")
+    result("nothing")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert len(jobs.queued()) == 1
+
+
 def test_signal_handlers_that_raise_end_no_worker(misuse: Misuse, result: Result, jobs: Jobs):
     worker = misuse().wait_started()
     assert result("alarm_in_its_own_time") == "ended"

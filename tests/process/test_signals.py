@@ -74,6 +74,7 @@ def test_children_that_hold_our_descriptors_do_not_keep_the_worker(misuse: Misus
         "closed_streams",
         "no_streams",
         "wakeup_put_back_unguarded",
+        "shallow",
     ],
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -91,6 +92,31 @@ def test_what_was_kept_is_said(misuse: Misuse, result: Result, jobs: Jobs):
     wait_for(lambda: "a job set SIGTERM to SIG_IGN" in worker.text, "it is said")
     result("ignore_unguarded")
     wait_for(lambda: worker.text.count("a job set SIGTERM to SIG_IGN") == 2, "what got past us is mended, and said")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+
+
+def test_timers_that_nobody_handles_end_no_worker(misuse: Misuse, result: Result, jobs: Jobs):
+    worker = misuse().wait_started()
+    assert result("alarm_without_a_handler") == "SIG_DFL"  # as the job would find it anywhere else
+    wait_for(lambda: worker.text.count("from a timer of a job that doesn't handle it") >= 1, "it is said")
+    assert result("alarm_in_a_forked_child") == str(-signal.SIGALRM)
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+
+
+def test_write_that_nobody_reads_ends_no_worker(misuse: Misuse, result: Result):
+    worker = misuse().wait_started()
+    assert result("pipe_given_back") == "told"
+    wait_for(lambda: "a job set SIGPIPE to SIG_DFL" in worker.text, "it is said")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+
+
+def test_recursion_limit_of_the_program_comes_back(misuse: Misuse, result: Result):
+    worker = misuse().wait_started()
+    result("shallow")
+    wait_for(lambda: "a job set the recursion limit to" in worker.text, "it is said")
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
 

@@ -18,7 +18,7 @@ import trio
 from trioworkers.engine.containment import comes_from_outside
 from trioworkers.engine.delivery import FETCHED, LOST, Delivery
 from trioworkers.errors import BrokerError
-from trioworkers.failures import summary
+from trioworkers.failures import is_a, summary
 from trioworkers.outcome import REQUEUE, Bury, Outcome
 from trioworkers.wire.dialect import Failure
 
@@ -84,18 +84,28 @@ class Lanes:
                 BrokerError
             ):  # Redis won't have us any more: whoever asks next stops the worker; this goes back as it came
                 pass
-            except Exception as error:  # noqa: BLE001 - whatever it is, the others in this lane go on
-                outcome = _buried(delivery, error)
-            except BaseException as error:  # a trace function of the job's, say, that raises in code of ours
-                if isinstance(error, trio.Cancelled) or comes_from_outside(error, delivery):
+            except BaseException as error:  # whatever it is, the others go on: a trace function of the job's, say, that raises in code of ours
+                if is_a(error, trio.Cancelled) or comes_from_outside(error, delivery):
                     raise
                 outcome = _buried(delivery, error)
             finally:
                 delivery.task = None  # what runs in it from now on is not this one's
-                self._submit(delivery, delivery.when_stopped() if outcome is None else outcome)
+                how = delivery.when_stopped() if outcome is None else outcome
+                try:
+                    self._submit(delivery, how)
+                except BaseException as error:  # noqa: BLE001 - it is raised again if it is for others
+                    self._submit_again(delivery, how, error)
             # Neither are its values for the next one's eyes, nor can a task go on in which a nursery was left open.
             if _values(copy_context()) != self._values or task.child_nurseries:
                 break
+
+    def _submit_again(self, delivery: Delivery, how: Outcome, error: BaseException) -> None:
+        """After `error`, which a profile function of the job's has raised, say: one that has raised is called no more."""
+        self._submit(delivery, how)
+        if comes_from_outside(error, delivery):
+            raise error
+        text = "job %s (%s) tore what hands in its outcome"
+        logger.error(text, delivery.jid, delivery.job_class, exc_info=error)
 
 
 def _buried(delivery: Delivery, error: BaseException) -> Bury:

@@ -37,6 +37,7 @@ def main(fd: int, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with socket.socket(fileno=fd) as link:
         link.set_inheritable(False)
+        link.settimeout(None)  # it has our parent's `socket.setdefaulttimeout`, and wouldn't block here
         try:
             _prepare(pickle.loads(_receive(link)))  # noqa: S301 - from our parent
         except BaseException as error:  # noqa: BLE001 - whatever their module raises when it is imported once more

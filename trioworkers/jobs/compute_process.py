@@ -157,15 +157,21 @@ def kill_all() -> None:
 
 def _preparation() -> dict[str, Any]:
     """What `multiprocessing.spawn.prepare` wants to know so that the program's functions are found there by their names."""
-    folder = os.getcwd()  # noqa: PTH109 - as it is written there
+    try:
+        folder = os.getcwd()  # noqa: PTH109 - as it is written there
+    except (
+        OSError
+    ):  # it was deleted, by a deployment that leaves a few releases, say: the program's modules may be elsewhere
+        folder = ""
     main = sys.modules["__main__"]
     how: dict[str, Any] = {
         "name": "trioworkers-cpu",
         "authkey": bytes(multiprocessing_process.current_process().authkey),
         "sys_path": [each or folder for each in sys.path],
         "sys_argv": sys.argv,
-        "dir": folder,
     }
+    if folder:
+        how["dir"] = folder
     name, path = getattr(getattr(main, "__spec__", None), "name", None), getattr(main, "__file__", None)
     if name is not None:
         how["init_main_from_name"] = name

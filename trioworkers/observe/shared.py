@@ -66,6 +66,7 @@ def telling(directory: Path, name: str, metrics: Metrics) -> Iterator[None]:
     # A name that never comes back: a process may be given the number of one that has ended.
     path = directory / f"{name}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.settimeout(None)  # whatever `socket.setdefaulttimeout` says: it may be long until somebody asks
         unheard = path.with_suffix(".new")
         listener.bind(str(unheard))
         listener.listen(16)

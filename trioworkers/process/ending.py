@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from threading import Condition, Event
 from time import monotonic, sleep
 
 from trioworkers.aside import aside
@@ -37,7 +38,7 @@ class Ending:
     """The end of a process, which comes in time. All methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._watch_pid: int | None = None  # a process: a fork's child has none of our threads
         self._ends_at = math.inf
         self._over = False
@@ -46,8 +47,8 @@ class Ending:
         self._timeout_s = 0.0
         self._watched = False
         self._status: int | None = None
-        self._written: threading.Event | None = None
-        self._all_done = threading.Event()
+        self._written: Event | None = None
+        self._all_done = Event()
         self._last_call: Callable[[], None] = lambda: None
         self._reason: Callable[[], object] = lambda: None
         self.on_leaving: Callable[[], None] = lambda: None
@@ -173,7 +174,7 @@ class Ending:
 
     def _put_back(self) -> None:
         """For a worker that didn't end. Bounded: what blocks it may block this too."""
-        began = threading.Event()
+        began = Event()
         limited = _beside(partial(self._exit_after_last_call, began))
         if limited is None or not began.wait(LAST_CALL_S):  # without a bound nothing is tried, and jobs are taken over
             return
@@ -181,7 +182,7 @@ class Ending:
         with suppress(Exception):  # Redis may be away; then they stay in progress, and are taken over
             self._last_call()
 
-    def _exit_after_last_call(self, began: threading.Event) -> None:
+    def _exit_after_last_call(self, began: Event) -> None:
         began.set()
         sleep(LAST_CALL_S)
         self.exit_now()
@@ -194,12 +195,12 @@ def flush(timeout_s: float) -> None:
         flushed.wait(timeout_s)
 
 
-def _beside(function: Callable[[], None]) -> threading.Event | None:
+def _beside(function: Callable[[], None]) -> Event | None:
     """Call that in a thread of its own. Returns what is set when it has returned, or None if there can be no thread.
 
     Not by `threading.Thread`, whose start waits until the thread runs: where memory is short it may end before, and the wait wouldn't.
     """
-    done = threading.Event()
+    done = Event()
 
     def run() -> None:
         try:

@@ -19,6 +19,11 @@ from typing import Any
 from trioworkers.aside import aside
 from trioworkers.process.raising import as_it_was_set, contained
 
+ALARMS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
+"""They come from timers that somebody in this process has set, and end it where nobody handles them."""
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Python ignores them: a write says itself that nobody reads it, or that a file is too large. Else the next one would end the process."""
+
 set_handler, set_wakeup_fd, register_dump = signal.signal, signal.set_wakeup_fd, faulthandler.register
 """Python's own, whoever stands before them."""
 
@@ -32,6 +37,7 @@ class Guard:
         self.their_wakeup_fd = -1
         """What somebody else wanted there; -1: nobody."""
         self._is_on = False
+        self._depth = 0
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -41,7 +47,11 @@ class Guard:
         set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         self.their_wakeup_fd = -1
         self._is_on = True
+        self._depth = sys.getrecursionlimit()
         theirs = self._contain_theirs()
+        for alarm in ALARMS:
+            if signal.getsignal(alarm) is signal.SIG_DFL:
+                set_handler(alarm, nobodys_alarm)
         signal.signal, signal.set_wakeup_fd = self._signal, self._take_wakeup_fd  # type: ignore[assignment]
         faulthandler.register = self._register_dump
         try:
@@ -60,10 +70,23 @@ class Guard:
             set_handler(other, contained(signal.getsignal(other)))
         return theirs
 
+    def leave_alarms(self) -> None:
+        """In a forked child: what it sets timers for is its own affair."""
+        for alarm in ALARMS:
+            if signal.getsignal(alarm) is nobodys_alarm:
+                set_handler(alarm, signal.SIG_DFL)
+
     def drop(self) -> None:
         """Stand before Python's functions no longer."""
         signal.signal, signal.set_wakeup_fd = set_handler, set_wakeup_fd
         faulthandler.register = register_dump
+
+    def keep_depth(self) -> None:
+        """Undo a recursion limit that a job has set lower than the program's: nothing here would work under it. From any thread but the loop's."""
+        if self._is_on and sys.getrecursionlimit() < self._depth:
+            text = "a job set the recursion limit to %d; it is %d again"
+            aside.log(logging.WARNING, text, sys.getrecursionlimit(), self._depth)
+            sys.setrecursionlimit(self._depth)
 
     @property
     def is_passed(self) -> bool:
@@ -74,7 +97,7 @@ class Guard:
         """Undo what was done behind its back."""
         for number in self._heard:
             if deafens(handler := signal.getsignal(number)):
-                _say_kept(number, handler)
+                _say_kept(number, handler, _STOPS)
                 set_handler(number, heard_elsewhere)
 
     def pass_on(self, numbers: bytes) -> None:
@@ -84,10 +107,14 @@ class Guard:
                 os.write(self.their_wakeup_fd, numbers)
 
     def _signal(self, number: int, handler: Any) -> Any:
-        if number not in self._heard or not deafens(handler):
-            return as_it_was_set(set_handler(number, contained(handler)))
-        _say_kept(number, handler)
-        return set_handler(number, heard_elsewhere)
+        if number in self._heard and deafens(handler):
+            _say_kept(number, handler, _STOPS)
+            return set_handler(number, heard_elsewhere)
+        if handler is signal.SIG_DFL and number in IGNORED:
+            _say_kept(number, handler, "which the next %s would end")
+            return _as_it_was_set(set_handler(number, signal.SIG_IGN))
+        theirs = nobodys_alarm if handler is signal.SIG_DFL and number in ALARMS else contained(handler)
+        return _as_it_was_set(set_handler(number, theirs))
 
     def _register_dump(self, signum: int, file: Any = None, all_threads: bool = True, chain: bool = False) -> None:  # noqa: FBT002 - Python's signature
         # What it sets is a handler of C's, which Python doesn't know of: one of ours it shall call, too.
@@ -108,12 +135,20 @@ def heard_elsewhere(number: int, frame: FrameType | None) -> None:
     """Python must have a handler, or its C code hands nothing on; it has nothing to do itself."""
 
 
-def _say_kept(number: int, handler: object) -> None:
-    name, what = signal.Signals(number).name, getattr(handler, "name", getattr(handler, "__name__", handler))
+def nobodys_alarm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's signature
+    """Stands where a timer would end the process."""
     aside.log(
-        logging.WARNING,
-        "a job set %s to %s; it stays the worker's, which %s stops or tells where it is",
-        name,
-        what,
-        name,
+        logging.WARNING, "%s came, from a timer of a job that doesn't handle it: ignored", signal.Signals(number).name
     )
+
+
+def _as_it_was_set(handler: Any) -> Any:
+    return signal.SIG_DFL if handler is nobodys_alarm else as_it_was_set(handler)
+
+
+_STOPS = "which %s stops or tells where it is"
+
+
+def _say_kept(number: int, handler: object, whose: str) -> None:
+    name, what = signal.Signals(number).name, getattr(handler, "name", getattr(handler, "__name__", handler))
+    aside.log(logging.WARNING, f"a job set %s to %s; it stays the worker's, {whose}", name, what, name)

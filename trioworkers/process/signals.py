@@ -24,7 +24,7 @@ import trio
 from trioworkers.aside import aside
 from trioworkers.printable import Lines
 from trioworkers.process.ending import ending
-from trioworkers.process.guard import Guard, deafens, heard_elsewhere, set_handler, set_wakeup_fd
+from trioworkers.process.guard import ALARMS, Guard, deafens, heard_elsewhere, nobodys_alarm, set_handler, set_wakeup_fd
 from trioworkers.process.logs import ensure_logging_soon
 from trioworkers.process.raising import Contained
 from trioworkers.process.stray import strand
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("trioworkers")
 
 STOP = (signal.SIGTERM, signal.SIGINT)
-ALARMS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
 HEARD = (*STOP, signal.SIGTSTP, signal.SIGTTIN)
 
 INTERRUPTED = 130
@@ -117,6 +116,7 @@ class Ear:
             if not numbers:
                 return
             self._guard.pass_on(numbers)
+            self._guarded(self._guard.keep_depth)
             for number in numbers:
                 self._guarded(self._hear, number)
 
@@ -130,6 +130,7 @@ class Ear:
     def _check(self) -> None:
         """Mend what jobs did: behind our guard, through Python's C functions, say (in the loop: only the main thread may), and to logging."""
         ending.check()
+        self._guard.keep_depth()
         if self._guard.is_passed:
             self._tell(self._guard.mend)
         ensure_logging_soon()
@@ -156,8 +157,10 @@ class Ear:
         if self._stops > 2:
             aside.log(logging.ERROR, "third signal: ending at once; running jobs stay in progress, safe in Redis")
             ending.exit_now()
-        ending.expect(self._timeout_s if self._stops == 1 else 0.0)
-        self._tell(self.on_stop, self._stops)
+        try:
+            ending.expect(self._timeout_s if self._stops == 1 else 0.0)
+        finally:  # whatever a job did to what bounds the end
+            self._tell(self.on_stop, self._stops)
 
     def _quiet(self) -> None:
         self._quiet_asked = True  # of a worker that has not started yet, too: who has sent it doesn't send it again
@@ -197,6 +200,7 @@ class Ear:
         """In a forked child: give back what was there before us. Our thread doesn't exist here."""
         set_wakeup_fd(-1)
         self._guard.drop()
+        self._guard.leave_alarms()
         for number, handler in self._before.items():
             set_handler(number, handler or signal.SIG_DFL)
         self._reader.close()
@@ -271,7 +275,8 @@ def _stay_deaf() -> None:
             set_handler(number, heard_elsewhere)
     # Python gives all signals back to the kernel then: an alarm that a job left on would kill us.
     for number in ALARMS:
-        if isinstance(signal.getsignal(number), Contained):
+        handler = signal.getsignal(number)
+        if isinstance(handler, Contained) or handler is nobodys_alarm:
             set_handler(number, signal.SIG_IGN)
 
 
