@@ -31,6 +31,7 @@ order = link.makefile().readline().strip()
 state = {"quiet": 0, "stopping": 0, "terms": 0}
 def term(*_):
     state["terms"] += 1
+    state["stopping"] = int(order == "counts")
     if order == "counts" and state["terms"] == 2: sys.exit(9)
     if order not in ("stubborn", "counts"): sys.exit(0)
 signal.signal(signal.SIGTSTP, lambda *_: state.update(quiet=1))
@@ -312,7 +313,7 @@ def test_second_term_is_passed_on():
     def drive(those: Under) -> None:
         wait_for(lambda: those.ready("1"), "it is ready")
         tell(signal.SIGTERM)
-        wait_for(lambda: those.started[0].ends_by is not None, "it was told to stop")
+        wait_for(lambda: those.started[0].pulse.stopping, "it has heard that: else two that wait for it become one")
         tell(signal.SIGTERM)
 
     those = under("counts", count=1)
