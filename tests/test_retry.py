@@ -5,6 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -101,6 +105,14 @@ def test_handler_steers_with_what_it_raises():
     assert isinstance(fail(RetryAfter(7), retry=0), Bury)
     with pytest.raises(ValueError, match="seconds"):
         RetryAfter(-1)
+
+
+@pytest.mark.parametrize(
+    "delay", [True, "5", None, timedelta(seconds=5), Decimal("NaN"), Fraction(1, 2), datetime(2030, 1, 1, tzinfo=UTC)]
+)
+def test_retry_after_what_is_no_number_of_seconds_is_refused_in_words(delay: Any):
+    with pytest.raises(ValueError, match="RetryAfter takes a number of seconds from now, not "):
+        RetryAfter(delay)
 
 
 def test_steering_is_heard_out_of_a_nurserys_group():

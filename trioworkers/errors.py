@@ -74,6 +74,8 @@ class RetryAfter(Steer):
     """Raise it in a handler: try again in `delay_s` seconds. It counts as a failed attempt, and as one of the job's retries."""
 
     def __init__(self, delay_s: float, reason: str = "") -> None:
+        if isinstance(delay_s, bool) or not isinstance(delay_s, int | float):
+            raise ValueError(f"RetryAfter takes a number of seconds from now, not {delay_s!r:.80}")  # noqa: TRY004 - one kind of error for all of these
         if is_moment(delay_s) and delay_s < float("inf"):
             raise ValueError(f"RetryAfter takes seconds from now, not {said_of_moment(delay_s)}")
         if not 0 <= delay_s < float("inf"):

@@ -11,6 +11,8 @@ from trioworkers.errors import BadJob
 from trioworkers.seconds import is_moment, said_of_moment
 from trioworkers.wire.job import Job
 
+END_S = 253_402_300_800
+"""The end of the year 9999: nobody can read a later moment as a date."""
 MAX_DELAY_S = 100 * 365.25 * 24 * 3600
 """What is put off for longer waits a hundred years: other programs read these times as dates, and a date has an end."""
 
@@ -35,9 +37,12 @@ def moment(when: datetime | timedelta | float) -> tuple[float | None, float | No
     """
     if isinstance(when, datetime):
         try:
-            return None, when.astimezone(UTC).timestamp()
+            at_s = when.astimezone(UTC).timestamp()
         except (OverflowError, ValueError, OSError):
-            raise BadJob(f"{when} is no moment at which a job could run") from None
+            at_s = math.inf
+        if at_s >= END_S:  # where the last microseconds are rounded up to, too
+            raise BadJob(f"{when} is no moment at which a job could run")
+        return None, at_s
     delay_s = when.total_seconds() if isinstance(when, timedelta) else when
     if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or not -math.inf < delay_s < math.inf:
         raise BadJob(f"when to run is a datetime, a timedelta or seconds from now, not {when!r:.80}")

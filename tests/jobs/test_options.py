@@ -227,6 +227,7 @@ async def test_odd_retry_is_nothing_to_resque_which_has_none(autojump_clock: obj
         ("60", "seconds from now"),
         (datetime(2030, 1, 1, tzinfo=UTC).date(), "seconds from now"),
         (datetime.min, "no moment"),  # noqa: DTZ901
+        (datetime.max.replace(tzinfo=UTC), "no moment"),  # which some Pythons round up to the year 10000
     ],
     ids=lambda value: f"{value!r:.30}",
 )
