@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from any_client import KINDS, AnyClient
 from cryptography.hazmat.primitives import serialization
 from servers import ROOT, Server, free_port
 from tls import Certificates, TLSProxy, TLSServer, redis_speaks_tls
@@ -93,6 +94,32 @@ async def test_client_certificate_is_shown(serve: Serve, certificates: Certifica
     assert "ssl_certfile" in await sent(url)
     certificate, key = certificates.stranger
     assert "ssl_certfile" in await sent(f"{url}&ssl_certfile={certificate}&ssl_keyfile={key}")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "trio"])
+def test_clients_that_do_not_run_on_trio_obey_the_same_parameters(kind: str, serve: Serve, certificates: Certificates):
+    (certificate, key), (other, its_key) = certificates.client, certificates.stranger
+    port = serve(wants_client=True)
+    shown = f"ssl_certfile={certificate}&ssl_keyfile={key}"
+    trusted = f"ssl_ca_certs={certificates.ca}"
+
+    def why_not(parameters: str, host: str = "localhost") -> str:
+        client = AnyClient(kind, f"rediss://{host}:{port}?{parameters}", retry_for=0)
+        try:
+            client.enqueue(Job("q", "Work"))
+        except Unavailable as error:
+            return str(error)
+        finally:
+            client.close()
+        return ""
+
+    assert why_not(f"{trusted}&{shown}") == ""
+    assert why_not(f"ssl_cert_reqs=none&{shown}") == ""
+    assert why_not(f"{trusted}&{shown}&ssl_check_hostname=false", "127.0.0.1") == ""
+    assert "another host" in why_not(f"{trusted}&{shown}", "127.0.0.1")
+    assert "not trusted" in why_not(shown)
+    assert why_not(trusted) != ""
+    assert why_not(f"{trusted}&ssl_certfile={other}&ssl_keyfile={its_key}") != ""
 
 
 async def test_locked_key_is_opened_by_its_password_and_never_asks_the_terminal(
