@@ -388,6 +388,30 @@ def no_streams() -> None:
     sys.stderr = sys.stdout = None  # type: ignore[assignment]
 
 
+def wakeup_that_blocks() -> str:
+    reader, writer = os.pipe()
+    refused = []
+    for what in (writer, None, "3"):
+        try:
+            signal.set_wakeup_fd(what)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            refused.append(type(error).__name__)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    os.write(writer, bytes(1 << 16))  # it is full now, and kept open by the name below
+    os.set_blocking(writer, True)
+    builtins.kept = reader  # type: ignore[attr-defined]
+    return ",".join(refused)
+
+
+def raises_in_all_threads() -> None:
+    """As libraries do that end threads."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            ident = ctypes.c_ulong(thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
+
+
 def ignore_unguarded() -> None:
     unguarded_signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -75,6 +75,8 @@ def test_children_that_hold_our_descriptors_do_not_keep_the_worker(misuse: Misus
         "no_streams",
         "wakeup_put_back_unguarded",
         "shallow",
+        "wakeup_that_blocks",
+        "raises_in_all_threads",
     ],
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -94,6 +96,21 @@ def test_what_was_kept_is_said(misuse: Misuse, result: Result, jobs: Jobs):
     wait_for(lambda: worker.text.count("a job set SIGTERM to SIG_IGN") == 2, "what got past us is mended, and said")
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
+
+
+def test_wakeup_descriptor_that_python_refuses_is_refused(misuse: Misuse, result: Result):
+    misuse().wait_started()
+    assert result("wakeup_that_blocks") == "ValueError,TypeError,TypeError"
+
+
+def test_log_goes_on_after_a_job_raised_in_all_threads(misuse: Misuse, result: Result):
+    worker = misuse().wait_started()
+    for _ in range(3):
+        result("raises_in_all_threads")
+        before = len(worker.text)  # a line that is just being written may be lost
+        wait_for(lambda before=before: result("nothing") and len(worker.text) > before, "something is told")  # type: ignore[misc]
+    result("ignore_unguarded")
+    wait_for(lambda: "a job set SIGTERM to SIG_IGN" in worker.text, "who hears signals goes on, too")
 
 
 def test_timers_that_nobody_handles_end_no_worker(misuse: Misuse, result: Result, jobs: Jobs):

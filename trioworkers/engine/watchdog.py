@@ -60,6 +60,12 @@ class _Watchdog:
         self.ended = threading.Event()
 
     def watch(self) -> None:
+        """Until `ended`, whatever is raised in this thread: a job may raise in all threads."""
+        while not self.ended.is_set():
+            with suppress(BaseException):
+                self._watch()
+
+    def _watch(self) -> None:
         """When it is silent ask, wait for the answer, and again, until `ended`."""
         patience_s = self._tolerance_s * 1.1  # of a loop that gives a sign once a second, all of them come in time
         answered_at = monotonic()

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -104,7 +105,8 @@ class Guard:
         """Tell whoever wanted the wake-up descriptor what came."""
         if self._is_on and self.their_wakeup_fd != -1:
             with suppress(OSError):  # full, or closed; it is theirs
-                os.write(self.their_wakeup_fd, numbers)
+                if not os.get_blocking(self.their_wakeup_fd):  # else nobody may read it, and we would wait
+                    os.write(self.their_wakeup_fd, numbers)
 
     def _signal(self, number: int, handler: Any) -> Any:
         if number in self._heard and deafens(handler):
@@ -121,7 +123,11 @@ class Guard:
         register_dump(signum, sys.stderr if file is None else file, all_threads, chain or signum in self._heard)
 
     def _take_wakeup_fd(self, fd: int, *, warn_on_full_buffer: bool = True) -> int:  # noqa: ARG002 - Python's signature
-        # Not refused: Trio wants one, and another event loop in a job may. What comes is passed on to it.
+        # Not refused: Trio wants one, and another event loop in a job may. What comes is passed on to it. But for what Python refuses:
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError("set_wakeup_fd only works in main thread of the main interpreter")
+        if fd != -1 and os.get_blocking(fd):
+            raise ValueError(f"the fd {fd} must be in non-blocking mode")
         before, self.their_wakeup_fd = self.their_wakeup_fd, fd
         return before
 

@@ -132,6 +132,15 @@ class LogWriter(LineWriter):
             self._thread, self._idle = None, True
 
     def _run(self) -> None:
+        try:
+            self._write_on()
+        finally:  # a job raises in all threads, say: another one goes on
+            with self._lock:
+                self._thread, self._idle = None, True
+                if self._lines:
+                    self._start()
+
+    def _write_on(self) -> None:
         while True:
             with self._changed:
                 while not self._lines:

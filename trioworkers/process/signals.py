@@ -107,18 +107,28 @@ class Ear:
                     end.close()
 
     def _listen(self) -> None:
-        while True:
-            try:
-                numbers = self._reader.recv(16)
-            except TimeoutError:
-                self._guarded(self._check)
-                continue
-            if not numbers:
-                return
-            self._guard.pass_on(numbers)
-            self._guarded(self._guard.keep_depth)
-            for number in numbers:
-                self._guarded(self._hear, number)
+        """Until it is closed, whatever is raised in this thread: a job may raise in all threads."""
+        is_open = True
+        while is_open:
+            with suppress(BaseException):
+                is_open = self._listen_once()
+
+    def _listen_once(self) -> bool:
+        """Wait for signals or the next look at what jobs did. Returns whether there will be more."""
+        try:
+            # Not taken yet: what others raise in us comes out when this has been waited for, and would lose what came.
+            self._reader.recv(1, socket.MSG_PEEK)
+            numbers = self._reader.recv(16)
+        except TimeoutError:
+            self._guarded(self._check)
+            return True
+        except OSError:  # a job has closed it
+            return False
+        self._guarded(self._guard.pass_on, numbers)
+        self._guarded(self._guard.keep_depth)
+        for number in numbers:
+            self._guarded(self._hear, number)
+        return bool(numbers)
 
     def _guarded(self, function: Callable[..., object], *args: object) -> None:
         """Whatever goes wrong (no thread can be started, no memory is left), the next signal is heard."""
