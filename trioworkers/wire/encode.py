@@ -22,7 +22,7 @@ from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.lock import LOCK_FIELD
 from trioworkers.wire.membership import BATCH_FIELD
 from trioworkers.wire.options import check_option
-from trioworkers.wire.plain import plain
+from trioworkers.wire.plain import plain, shown
 from trioworkers.wire.wrappers import WRAPPER
 
 
@@ -48,7 +48,7 @@ def encode(job: Job, now_s: float, *, enqueued: bool = True, due_s: float | None
     check(job)
     fields: dict[str, Any] = {"queue": job.queue} if job.retry is None else {"retry": job.retry, "queue": job.queue}
     if job.extra:
-        fields.update(job.extra)
+        fields.update(plain(job.extra))
     if job.has_options:
         add_options(fields, job)
     if job.has_lifetime:
@@ -145,10 +145,26 @@ def check(job: Job) -> None:
         raise BadJob(f"a job's class is a name, not {job.job_class!r}")
     if not isinstance(job.jid, str) or not 0 < len(job.jid) <= MAX_JID:
         raise BadJob(f"{job.job_class}: a jid is a string of at most {MAX_JID} characters, not {job.jid!r}")
+    if job.kwargs or job.active_job_fields or job.extra:
+        check_mappings(job)
+
+
+_SAID_BY_JOBS = frozenset({"queue", "class", "args", "jid", "retry", "created_at", "enqueued_at"})
+"""Fields that each payload has, from the job itself: others of these names would stand in their place, or be lost."""
+
+
+def check_mappings(job: Job) -> None:
+    """Raise BadJob if what a job says by names can't be sent."""
+    for name in ("kwargs", "active_job_fields", "extra"):
+        value = getattr(job, name)
+        if not isinstance(value, Mapping):
+            raise BadJob(f"{job.job_class}: {name} is a dict, not {shown(value)}")
     if job.kwargs and not job.active_job:
         raise BadJob(f"{job.job_class}: only ActiveJob's jobs have keyword arguments; build it with active_job=True")
     if job.active_job_fields and not job.active_job:
         raise BadJob(f"{job.job_class}: only ActiveJob's jobs have active_job_fields; build it with active_job=True")
+    if twice := sorted(_SAID_BY_JOBS.intersection(job.extra)):
+        raise BadJob(f"{job.job_class}: {twice[0]} is said by the job itself, and can't stand in extra")
 
 
 def _check_options(job: Job) -> None:

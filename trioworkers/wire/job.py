@@ -34,8 +34,12 @@ def new_jid() -> str:
     return os.urandom(12).hex()
 
 
+_NO_LISTS = (str, bytes, bytearray, dict, set, frozenset)
+"""What can be gone through, but isn't arguments in an order: of a dict only its keys would be sent."""
+
+
 def _tuple(values: Sequence[Any]) -> tuple[Any, ...]:
-    if isinstance(values, (str, bytes)):
+    if isinstance(values, _NO_LISTS):
         raise BadJob(f"a job's arguments are a list, not {type(values).__name__}")
     return tuple(values)
 
@@ -62,7 +66,7 @@ class Job:
     - `retry_queue`: the queue for its retries.
     - `backtrace`: store the traceback of a failure: True, or a number of lines.
     - `dead=False`: it is not kept when its retries are used up.
-    - `extra`: fields of the payload that we don't know. They are kept.
+    - `extra`: fields of the payload that we don't know, in JSON's types. They are kept.
     - `active_job`: a job of Rails' ActiveJob, with its class and arguments inside a wrapper. Only ActiveJob's jobs have `kwargs` (keyword arguments) and
       `active_job_fields` (ActiveJob's own fields, such as job_id, executions, locale, timezone).
     - `expires_in`: seconds from the moment at which it is due. After that it doesn't begin any more.

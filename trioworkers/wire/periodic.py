@@ -16,6 +16,7 @@ from trioworkers.cron import Schedule, schedule
 from trioworkers.errors import BadJob
 from trioworkers.missed_ticks import Missed, Overlap
 from trioworkers.wire.active_job import encoded
+from trioworkers.wire.encode import check_mappings
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.lock import Lock
@@ -32,8 +33,8 @@ MAX_NAME = 400
 MAX_DEFINITION_BYTES = 1_000_000
 MAX_JITTER_S = 86_400
 MAX_WITHIN_S = 100 * 365.25 * 86_400
-VERSION = 2
-"""The latest that we know: 1 had no ActiveJob jobs, and is still written for all others."""
+VERSION = 3
+"""The latest that we know: 1 had no ActiveJob jobs, 2 no `extra`. Each entry is written in the first that can say it."""
 KEPT_RUNS = 20
 
 _OWN_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -61,6 +62,7 @@ class _Job(msgspec.Struct, omit_defaults=True, rename={"job_class": "class"}):
     active_job: bool = False
     """Then its arguments are as ActiveJob writes them."""
     fields: dict[str, Any] | None = None
+    extra: dict[str, Any] | None = None
 
 
 class _Definition(msgspec.Struct, omit_defaults=True):
@@ -153,6 +155,7 @@ class Periodic:
 def check(entry: Periodic) -> None:
     """Raise ValueError or BadJob, which say what is wrong with an entry. Its job's arguments and lifetime show when it is encoded."""
     _ = entry.when
+    check_mappings(entry.job)
     if len(entry.name) > MAX_NAME:
         raise ValueError(f"the name has more than {MAX_NAME} characters")
     for what, value, known in (
@@ -190,10 +193,12 @@ def encode_entry(entry: Periodic) -> bytes:
         else (lock.key, lock.until, lock.on_conflict, float(lock.wait_s), float(lock.max_wait_s), float(lock.every_s))
     )
     args = encoded(job.job_class, job.args, job.kwargs) if job.active_job else list(plain(job.args))
-    fields = dict(job.active_job_fields) or None
-    kept = _Job(job.queue, job.job_class, args, lock=spelled, active_job=job.active_job, fields=fields, **said)
+    fields, extra = dict(job.active_job_fields) or None, plain(dict(job.extra)) or None
+    kept = _Job(
+        job.queue, job.job_class, args, lock=spelled, active_job=job.active_job, fields=fields, extra=extra, **said
+    )
     definition = _Definition(
-        VERSION if job.active_job else 1,
+        3 if extra else 2 if job.active_job else 1,
         entry.expression,
         kept,
         entry.zone,
@@ -237,9 +242,10 @@ def decode_entry(name: str, definition: bytes) -> Periodic:
 
 
 def _arguments(job: _Job) -> dict[str, Any]:
+    extra = {"extra": job.extra} if job.extra else {}
     if not job.active_job:
-        return {"args": job.args}
-    return {"args": map(Encoded, job.args), "active_job": True, "active_job_fields": job.fields or {}}
+        return {"args": job.args, **extra}
+    return {"args": map(Encoded, job.args), "active_job": True, "active_job_fields": job.fields or {}, **extra}
 
 
 def _check_job(job: Job) -> None:

@@ -144,7 +144,7 @@ class Resque(Dialect):
             fields["queue"] = job.queue
         if job.retry is not None and job.retry is not True:
             fields["retry"] = job.retry
-        fields.update(job.extra)
+        fields.update(plain(job.extra))
         if job.has_options:
             add_options(fields, job)
         if job.has_lifetime:
