@@ -229,7 +229,7 @@ def _reply(reader: object) -> object:
     line: bytes = reader.readline().rstrip(b"\r\n")  # type: ignore[attr-defined]
     kind, rest = line[:1], line[1:]
     if kind == b"*":
-        return [_reply(reader) for _ in range(int(rest))]
+        return None if rest == b"-1" else [_reply(reader) for _ in range(int(rest))]
     if kind == b"$":
         return None if rest == b"-1" else reader.read(int(rest) + 2)[:-2].decode("utf-8", "surrogateescape")  # type: ignore[attr-defined]
     if kind == b"-":

@@ -20,6 +20,12 @@ def test_programs_of_the_tests_hear_ctrl_c_also_when_a_shell_runs_the_tests_in_t
     assert "default_int_handler" in done.stdout
 
 
+def test_nothing_is_no_empty_list(server: Server):
+    """A stand-in that took one for the other gave up a slot each time its queue was empty for a second."""
+    assert server.command("BRPOPLPUSH", "empty", "list", 0.01) is None
+    assert server.command("LRANGE", "empty", 0, -1) == []
+
+
 def test_port_is_none_that_an_outgoing_connection_may_be_given():
     first_given = int(GIVEN_PORTS.read_text().split()[0]) if GIVEN_PORTS.exists() else 32_768
     assert all(free_port() < first_given for _ in range(20))

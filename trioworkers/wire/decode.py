@@ -206,6 +206,9 @@ def _retry(value: object) -> bool | int | None:
 
 
 def _retry_queue(value: object) -> str | None:
+    """A number names a queue in Ruby, as it does in `queue_in`; and `true` does, but not `false`."""
+    if isinstance(value, int) and value is not False:
+        value = "true" if value is True else str(value)
     return value if isinstance(value, str) and value else None
 
 
