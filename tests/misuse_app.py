@@ -474,7 +474,7 @@ def alarm_in_its_own_time() -> str:
 
 
 def alarm_without_a_handler() -> str:
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.05)
     signal.setitimer(signal.ITIMER_PROF, 0.05)
     for number in (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF):

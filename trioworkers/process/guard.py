@@ -142,10 +142,15 @@ def heard_elsewhere(number: int, frame: FrameType | None) -> None:
 
 
 def nobodys_alarm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's signature
-    """Stands where a timer would end the process."""
-    aside.log(
-        logging.WARNING, "%s came, from a timer of a job that doesn't handle it: ignored", signal.Signals(number).name
-    )
+    """Stands where a timer would end the process. Said once: a timer may repeat itself a thousand times a second."""
+    if number in _told:
+        return
+    _told.add(number)
+    text = "%s came, from a timer of a job that doesn't handle it: ignored, now and later"
+    aside.log(logging.WARNING, text, signal.Signals(number).name)
+
+
+_told: set[int] = set()
 
 
 def _as_it_was_set(handler: Any) -> Any:
