@@ -15,7 +15,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "costs"))
 
-from measure import BASELINE, PYTHON, measure, versions
+from counted_process import counted
+from measure import BASELINE, PATHS, PYTHON, count, versions
+from servers import Server
 
 KNOWN = json.loads(BASELINE.read_text())
 ROOM, CHEAPER = 0.03, 0.05
@@ -35,13 +37,22 @@ CHANCE = {
 """By how much a figure moves by itself: also by the number of pieces in which much arrives."""
 
 
-def test_nothing_costs_more_than_it_did():
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_costs_more_than_it_did(path: str):
     if PYTHON not in KNOWN:
         pytest.skip(f"there are no figures for Python {PYTHON}; `make costs` writes them")
     known = KNOWN[PYTHON]
-    changed = news(known["figures"], measure())
+    changed = news(figures_of(path, known["figures"]), count(path))
     packages = "" if known["with"] == versions() else f"(they were counted with {known['with']}, now {versions()})\n"
     assert not changed, f"costs have changed; if that is meant: make costs\n{packages}" + "\n".join(changed)
+
+
+def figures_of(path: str, figures: Mapping[str, float]) -> dict[str, float]:
+    return {what: figure for what, figure in figures.items() if path_of(what) == path}
+
+
+def path_of(what: str) -> str:
+    return what.partition(": ")[0]
 
 
 def news(known: Mapping[str, float], found: Mapping[str, float]) -> list[str]:
@@ -81,6 +92,19 @@ def test_figure_that_is_not_counted_any_more_is_news(python: str):
 
 def test_pythons_have_the_same_figures():
     assert len({frozenset(each["figures"]) for each in KNOWN.values()}) == 1
+
+
+@pytest.mark.parametrize("python", KNOWN)
+def test_every_path_has_figures_and_every_figure_its_path(python: str):
+    assert {path_of(what) for what in KNOWN[python]["figures"]} == PATHS.keys()
+
+
+def test_counted_process_that_ends_is_told_when_it_is_asked(server: Server):
+    with counted(server, "no such thing") as process:
+        with pytest.raises(AssertionError, match="it ended with status 1"):
+            process.line()
+        with pytest.raises(AssertionError, match="it ended with status 1"):
+            process.figures()
 
 
 @pytest.mark.parametrize(("now", "told"), [(94.9, True), (95.1, False), (100.0, False), (102.9, False), (103.1, True)])

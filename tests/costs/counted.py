@@ -1,9 +1,10 @@
 """A worker or a client that counts what its interpreter does: `python counted.py worker|client|sync|asyncio|holder FILE`, with REDIS_URL and SINK.
 
-With QUEUES, the worker has these in one capsule, and its allocations aren't counted.
+With QUEUES, the worker has these in one capsule. Clients send COUNT jobs at once.
 
-Counted is, in the thread of the event loop, each instruction of Python, and each block of memory that is there after one and was not
-before it: figures that don't depend on how fast the machine is, or what else it does. That is slow, some hundred times; so Trio's
+Counted is, in the thread of the event loop, each instruction of Python, and each block of memory that is there when a function begins, waits or ends
+and was not there the last time that one did: figures that don't depend on how fast the machine is, or what else it does. (To look for blocks at each
+instruction takes ten times as long: Python counts them anew for who asks.) Counting is slow, some ten times; so Trio's
 clock stands still, or else there would be more heartbeats and expired waits in them than in use. Python's garbage collector is off.
 FILE is where they stand after each pass of the event loop, so that asking for them costs nothing.
 """
@@ -17,10 +18,12 @@ import logging
 import mmap
 import os
 import random
+import selectors
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,17 +31,17 @@ from typing import Any
 import httpx  # noqa: F401 - that the first call imports it is not what is counted
 import trio
 import trio.testing
-from costs_app import AT_ONCE, app, app_with_a_capsule, empty, waiting
+from costs_app import app, app_with_a_capsule, empty, waiting
 
 import trioworkers.asyncio
 import trioworkers.sync
 from trioworkers import Client, Job
 from trioworkers.engine import watchdog
+from trioworkers.process import log_writer
 from trioworkers.process.logs import configure_logging
 
 PACKAGE = str(Path(str(trioworkers.__file__)).parent)
 REPLY_S = 0.02
-ROUNDS = 3
 
 
 def is_ours(filename: str) -> bool:
@@ -47,10 +50,9 @@ def is_ours(filename: str) -> bool:
 
 
 class Counter:
-    """What this thread has done since `start`. `allocations`: count these, too, which takes ten times as long."""
+    """What this thread has done since `start`."""
 
-    def __init__(self, *, allocations: bool) -> None:
-        self._counts_allocations = allocations
+    def __init__(self) -> None:
         self._ours, self._others = [0], [0]
         self._allocations = 0
         self._blocks = 0
@@ -60,6 +62,7 @@ class Counter:
         ours, others = self._tracer(self._ours), self._tracer(self._others)
 
         def on_call(frame: FrameType, _: str, __: object) -> Any:
+            self._look_for_blocks()
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
             return ours if is_ours(frame.f_code.co_filename) else others
 
@@ -72,17 +75,19 @@ class Counter:
 
     def _tracer(self, instructions: list[int]) -> Any:
         def tracer(_: FrameType, event: str, __: object) -> Any:
-            if event != "opcode":
-                return tracer
-            instructions[0] += 1
-            if self._counts_allocations:
-                blocks = sys.getallocatedblocks()
-                if blocks > self._blocks:
-                    self._allocations += blocks - self._blocks
-                self._blocks = blocks
+            if event == "opcode":
+                instructions[0] += 1
+            else:
+                self._look_for_blocks()
             return tracer
 
         return tracer
+
+    def _look_for_blocks(self) -> None:
+        blocks = sys.getallocatedblocks()
+        if blocks > self._blocks:
+            self._allocations += blocks - self._blocks
+        self._blocks = blocks
 
     def read(self) -> tuple[int, int, int]:
         """Instructions of ours, instructions of others, allocations."""
@@ -110,6 +115,15 @@ class Pace(trio.abc.Instrument):
     def after_io_wait(self, timeout: float) -> None:
         """It has again."""
         self._published[3] = 0
+
+
+class PacedSelector(selectors.DefaultSelector):
+    """Has an asyncio loop look for replies when Redis has surely sent them, as `Pace` does."""
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Wait for news."""
+        time.sleep(REPLY_S)
+        return super().select(timeout)
 
 
 class FirstComeFirstServed(random.Random):
@@ -145,12 +159,14 @@ async def holder() -> None:
 
 
 def calls() -> Iterator[list[Job]]:
-    """Of one job, and of a hundred. Says the figures before and after each."""
-    for count in (1, AT_ONCE):
-        for _ in range(ROUNDS):
-            before = counter.read()
-            yield [empty.job(1, "two") for _ in range(count)]
-            say([count, before, counter.read()])
+    """The jobs of each. Says the figures before and after it, for ever. The first one, which connects, isn't counted: within the time that it has."""
+    at_once = int(os.environ["COUNT"])
+    yield [empty.job(1, "two") for _ in range(at_once)]
+    counter.start()
+    while True:
+        before = counter.read()
+        yield [empty.job(1, "two") for _ in range(at_once)]
+        say([before, counter.read()])
 
 
 async def client() -> None:
@@ -175,7 +191,7 @@ async def asyncio_client() -> None:
 
 
 if __name__ == "__main__":
-    counter = Counter(allocations="QUEUES" not in os.environ)
+    counter = Counter()
     assert watchdog.TOLERANCE_S
     watchdog.TOLERANCE_S = (
         3600.0  # so slow a loop looks blocked, and what it does for one that is isn't what is counted
@@ -183,14 +199,15 @@ if __name__ == "__main__":
     trio._core._run._r = FirstComeFirstServed()  # type: ignore[attr-defined]
     if "LOG" in os.environ:
         logging.getLogger("trioworkers").addHandler(logging.NullHandler())  # as the command has it
+        log_writer.time = count(1758000000.0, 0.0001).__next__  # whose milliseconds aren't more on a slow machine
+        sys.setswitchinterval(3600)  # or else how often the thread that writes is woken would be luck
         configure_logging("text", "info", Path(os.environ["LOG"]).open("w"))  # noqa: SIM115 - for as long as the process lives
     what, file = sys.argv[1], Path(sys.argv[2])
-    if what in ("client", "sync", "asyncio"):
-        counter.start()
     if what == "sync":
         sync_client()
     elif what == "asyncio":
-        asyncio.run(asyncio_client())
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(PacedSelector())) as runner:
+            runner.run(asyncio_client())
     else:
         function = {"worker": worker, "client": client, "holder": holder}[what]
         trio.run(function, clock=trio.testing.MockClock(), instruments=[Pace(counter, file)])
