@@ -101,6 +101,8 @@ def test_go_workers_takes_its_queue_and_id_back_while_another_of_ours_lives(plac
         lambda: place.server.command("SISMEMBER", "tw:drained:1", "queue:track:1:inprogress") == 1, "all was taken over"
     )
     assert place.length("1") == 0
+    if running:
+        wait_for(lambda: "3 jobs of worker 1, which died, put back into track\n" in fellow.text, lambda: fellow.text)
     place.server.command("DEL", "queue:track")
     before = place.counted("start").total()
     place.go("1")

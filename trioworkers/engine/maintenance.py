@@ -192,7 +192,8 @@ class Reclaimer:
         moved = await self.reclaim(*orphan)
         if moved > 0:
             self.reclaimed += moved
-            logger.warning("%s of worker %s, which died, put back into %s", counted(moved, "job"), *orphan)
+            process_id, queue = orphan[0], orphan[1].partition(" ")[0]  # without the mark of its dialect
+            logger.warning("%s of worker %s, which died, put back into %s", counted(moved, "job"), process_id, queue)
         if moved == 0:
             process_id, marked = orphan
             queue, _, mark = marked.partition(" ")
