@@ -104,6 +104,10 @@ async def compute_stubbornly(ctx: Context, how: str) -> None:
 # ── computations ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def computes_nothing(jid: str) -> None:
+    pass
+
+
 def with_grandchildren(jid: str) -> None:
     os.fork()
     subprocess.Popen(["sleep", str(LONG_S)])
@@ -151,6 +155,7 @@ def closes_descriptors(jid: str) -> None:
 COMPUTATIONS = {
     each.__name__: each
     for each in (
+        computes_nothing,
         with_grandchildren,
         leaves_things_behind,
         leaves_a_child_behind,

@@ -43,12 +43,17 @@ def started(jobs: Jobs) -> int:
     return jobs.counted("start").total()
 
 
+BACKLOG = 3000
+
+
 class RubyScheduler:
     """resque-scheduler's poll, command by command: a lock, then a second's jobs are read, watched, enqueued and cut off."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._stop = threading.Event()
+        self.goes_on = threading.Event()
+        """Half of the backlog is left until then, and a quarter in any case."""
         self._thread = threading.Thread(target=self._run)
         self.batches = self.promoted = 0
 
@@ -61,6 +66,7 @@ class RubyScheduler:
 
     def stop(self) -> None:
         self._stop.set()
+        self.goes_on.set()
         self._thread.join()
 
     def _run(self) -> None:
@@ -71,6 +77,10 @@ class RubyScheduler:
                 seconds = command("ZRANGEBYSCORE", "resque:delayed_queue_schedule", "-inf", 1800000000, "LIMIT", 0, 1)
                 if not seconds:
                     break
+                if self.promoted >= BACKLOG // 2:
+                    self.goes_on.wait()
+                if self.promoted >= BACKLOG * 3 // 4:
+                    self._stop.wait()
                 self._promote(command, str(seconds[0]))
             command("DEL", lock)
 
@@ -222,18 +232,20 @@ def test_delayed_jobs_are_left_to_the_scheduler_that_holds_rubys_master_lock(
 
 
 def test_a_backlog_that_is_promoted_by_ruby_and_by_us_runs_once(work: Work, server: Server, jobs: Jobs):
-    count = 3000
-    payloads = [f'{{"class":"Sleep","args":[0],"queue":"q","jid":"{n}"}}' for n in range(count)]
+    payloads = [f'{{"class":"Sleep","args":[0],"queue":"q","jid":"{n}"}}' for n in range(BACKLOG)]
     for second in range(30):
         server.command("RPUSH", f"resque:delayed:{1700000000 + second}", *payloads[second::30])
         server.command("ZADD", "resque:delayed_queue_schedule", 1700000000 + second, 1700000000 + second)
     with RubyScheduler(server) as scheduler:
         wait_for(lambda: scheduler.batches > 2, "Ruby has begun")
         work("w1", **RESQUE, CONCURRENCY="50").wait_started()
+        before = scheduler.promoted
+        scheduler.goes_on.set()
+        wait_for(lambda: scheduler.promoted > before, "Ruby goes on beside us")
         scheduler.stop()  # in the middle, as a deploy does; it gives its lock back
-        wait_for(lambda: started(jobs) >= count and server.command("LLEN", "resque:queue:q") == 0, "all run")
+        wait_for(lambda: started(jobs) >= BACKLOG and server.command("LLEN", "resque:queue:q") == 0, "all run")
         assert set(jobs.counted("start").values()) == {1}
-        assert 0 < scheduler.promoted < count
+        assert 0 < scheduler.promoted < BACKLOG
 
 
 async def test_scheduled_job_that_says_more_than_resque_knows_waits_where_its_scheduler_does_not_look(server: Server):

@@ -26,7 +26,7 @@ TASKS = {
     "killed": {
         "BACKEND": BACKEND,
         "QUEUES": ["killed"],
-        "OPTIONS": {"isolate": "process", "timeout": 15, "concurrency": 2},
+        "OPTIONS": {"isolate": "process", "timeout": 30, "concurrency": 2},
     },
     "traced": {"BACKEND": BACKEND, "QUEUES": ["traced", "not-served"], "OPTIONS": {"telemetry": TELEMETRY}},
     "traced-apart": {

@@ -208,6 +208,6 @@ def test_job_that_kills_its_workers_is_told_of(server: Server, tmp_path: Path, r
         worker = run_worker(server.url, "killer.py", "--process-id", "w")
         assert worker.ended() == -9
     last = run_worker(server.url, "killer.py", "--process-id", "w")
-    wait_for(lambda: "died of WorkerDied 0123456789abcdef01234567" in last.text, last.text)
+    wait_for(lambda: "died of WorkerDied 0123456789abcdef01234567" in last.text, lambda: last.text)
     assert "told of" in last.text
     assert server.command("ZCARD", "dead") == 1

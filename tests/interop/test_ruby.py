@@ -109,7 +109,7 @@ def test_tracking_jobs_of_ruby_run_once_in_both_forms(ruby: Ruby, server: Server
     )
     services = f"generic={url}/generic,google={url}/google"
     worker = run_worker(server.url, "handlers:app", TRACKING_SERVICES=services).wait_started()
-    wait_for(lambda: len(got) == 4, worker.text)
+    wait_for(lambda: len(got) == 4, lambda: worker.text)
     wait_for(lambda: ruby.look()["processed"] == 2, "they count")
     keys = {f"{jid}:{name}" for jid in (first, second) for name in ("generic", "google")}
     assert {key for _, key, _ in got} == keys

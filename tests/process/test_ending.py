@@ -176,6 +176,20 @@ def test_signals_while_the_interpreter_ends_do_not_change_the_status(misuse: Mis
     assert worker.ended() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGTSTP, signal.SIGTTIN])
+def test_signals_between_the_worker_and_the_interpreters_end_do_nothing(number: signal.Signals):
+    command = (
+        "import os, sys",
+        "from trioworkers.process.ending import ending",
+        "from trioworkers.process.signals import hearing",
+        "ending.nothing_follows()",
+        "with hearing(): pass",
+        f"os.kill(os.getpid(), {int(number)})",
+        "sys.exit(7)",
+    )
+    assert subprocess.run([sys.executable, "-c", "\n".join(command)], timeout=60, check=False).returncode == 7
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("starts", ["import that blocks", "lifespan that blocks", "lifespan that does not give up"])
 def test_start_that_blocks_is_stopped_in_time(misuse: Misuse, jobs: Jobs, starts: str, number: signal.Signals):

@@ -42,7 +42,8 @@ class Ending:
         self._watch_pid: int | None = None  # a process: a fork's child has none of our threads
         self._ends_at = math.inf
         self._over = False
-        self._nothing_follows = False
+        self.is_last = False
+        """Whether the program does nothing when its worker is gone."""
         self._leaving_at = math.inf
         self._timeout_s = 0.0
         self._watched = False
@@ -64,7 +65,7 @@ class Ending:
 
         A destructor may block wherever garbage is looked for, what Python has to say of one that raised may find a full pipe.
         """
-        self._nothing_follows = True
+        self.is_last = True
 
     def expect(self, in_s: float) -> None:
         """The process shall end soon after `in_s` seconds from now. A later call can only bring that nearer."""
@@ -74,7 +75,7 @@ class Ending:
         """The worker is gone. When the interpreter ends, what is in its way gets what is left of the time, or `timeout_s` if none was set."""
         with self._changed:
             self._over, self._timeout_s = True, timeout_s
-            if self._nothing_follows:
+            if self.is_last:
                 self._leaving_at = monotonic()
                 self._changed.notify_all()
             if not self._watched:

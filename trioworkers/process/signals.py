@@ -97,8 +97,11 @@ class Ear:
                 OSError, ValueError
             ):  # a job may have closed it: then it is no descriptor any more, or another one
                 set_wakeup_fd(self._guard.their_wakeup_fd)
-            for number, handler in self._before.items():
-                set_handler(number, handler or signal.SIG_DFL)  # None: it was not Python's
+            if (
+                not ending.is_last
+            ):  # else it stays deaf: what comes before the interpreter ends must not change the status either
+                for number, handler in self._before.items():
+                    set_handler(number, handler or signal.SIG_DFL)  # None: it was not Python's
             with suppress(OSError):  # as above
                 self._reader.shutdown(socket.SHUT_RDWR)  # closing would not do: a forked child may hold it open, too
             thread.join(CHECK_S * 2)
@@ -279,8 +282,8 @@ def _after_fork_in_child() -> None:
 
 
 def _stay_deaf() -> None:
-    # What is sent again while the interpreter ends must not change the status: the end is near and bounded.
-    for number in STOP:
+    # What is sent again while the interpreter ends must not change the status, nor suspend the process: the end is near and bounded.
+    for number in HEARD:
         if deafens(signal.getsignal(number)):
             set_handler(number, heard_elsewhere)
     # Python gives all signals back to the kernel then: an alarm that a job left on would kill us.
