@@ -97,9 +97,8 @@ class Ear:
                 OSError, ValueError
             ):  # a job may have closed it: then it is no descriptor any more, or another one
                 set_wakeup_fd(self._guard.their_wakeup_fd)
-            if (
-                not ending.is_last
-            ):  # else it stays deaf: what comes before the interpreter ends must not change the status either
+            # What comes between here and the interpreter's end must not change the status either.
+            if not ending.is_last:
                 for number, handler in self._before.items():
                     set_handler(number, handler or signal.SIG_DFL)  # None: it was not Python's
             with suppress(OSError):  # as above
