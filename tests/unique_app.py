@@ -47,6 +47,15 @@ async def chain(ctx: Context, key: int, left: int) -> None:
     note("end", ctx)
 
 
+@app.handler("q", "Until", unique=Unique(by="key"))
+async def until(ctx: Context, key: int, path: str) -> None:
+    """Until there is a file of that name."""
+    note("start", ctx)
+    while not await trio.Path(path).exists():
+        await trio.sleep(0.05)
+    note("end", ctx)
+
+
 @app.handler("q", "Free")
 async def free(ctx: Context) -> None:
     note("end", ctx)

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from cut_off import CutOff
 from harness import Jobs
-from proxy import Proxy
 from servers import Server, Worker, wait_for
 
 Work = Callable[..., Worker]
@@ -20,36 +20,23 @@ OUTAGE_S = 12 * LEASE_S
 EACH = 5
 
 
-class Fleet:
+class Fleet(CutOff):
     """Workers that each have a way of their own to Redis, and as many jobs as they can run, which end when the test says so."""
 
     def __init__(self, work: Work, jobs: Jobs, server: Server, folder: Path, stack: ExitStack) -> None:
-        self._work, self.jobs, self.server, self._stack = work, jobs, server, stack
+        super().__init__(server, stack)
+        self._work, self.jobs = work, jobs
         self._end = folder / "they may end"
-        self.proxies: list[Proxy] = []
-        self.workers: list[Worker] = []
 
     def start(self, count: int, **environment: str) -> None:
         for number in range(count):
-            proxy = Proxy(self.server.port)
-            self._stack.callback(proxy.close)
-            self.proxies.append(proxy)
-            self.workers.append(self.new(f"w{number}", proxy.url, **environment))
+            self.workers.append(self.new(f"w{number}", self.way(), **environment))
         self.jobs.push(EACH * count, "Until", str(self._end))
         wait_for(lambda: len(self.jobs.counted("start")) == EACH * count, "all run")
 
     def new(self, name: str, url: str, **environment: str) -> Worker:
         options = ["--redis", url, "--lease", str(LEASE_S)]
         return self._work(name, *options, CONCURRENCY=str(EACH), **environment).wait_started()
-
-    def cut(self) -> None:
-        for proxy in self.proxies:
-            proxy.refuse = True
-            proxy.reset_all()
-
-    def come_back(self, number: int) -> None:
-        self.proxies[number].refuse = False
-        wait_for(lambda: "is back after" in self.workers[number].text, "it is back")
 
     def expect_each_job_once(self) -> None:
         assert set(self.jobs.counted("start").values()) == {1}
