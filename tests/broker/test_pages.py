@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from servers import Server
 
-from trioworkers import Client, Job, Unavailable
+from trioworkers import Client, Job, Superseded, Unavailable
 from trioworkers.broker.contract import Holder, Listed
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.owner import PAGE_BYTES
@@ -79,6 +79,42 @@ async def test_heavy_strays_and_what_is_left_go_back_in_order(scale: Scale):
     assert scale.heaviest <= PAGE_BYTES + 2 * MB
     waiting = await scale.call("look", lambda client: client.lrange("queue:q", 0, -1))
     assert list(waiting) == HUGE[::-1]
+
+
+async def test_ten_thousand_jobs_are_released_in_two_round_trips(scale: Scale, monkeypatch: pytest.MonkeyPatch):
+    """On a busy machine each takes long, and who is told to stop has half a second for all."""
+    owner = RedisBroker(scale, Keys(), HOLDER)
+    jobs = [b"%d" % number for number in range(10_000)]
+    await scale.call("push", lambda client: client.lpush(owner.in_progress("q"), jobs))
+    ask, asked = scale._ask, []
+
+    async def counted(operation: str, *rest: Any, **more: Any) -> Any:
+        asked.append(operation)
+        return await ask(operation, *rest, **more)
+
+    monkeypatch.setattr(scale, "_ask", counted)
+    assert await owner.release("q") == len(jobs)
+    assert asked == ["release", "release"]
+    monkeypatch.undo()
+    assert await scale.call("look", lambda client: client.lrange("queue:q", 0, -1)) == jobs[::-1]
+
+
+async def test_release_ends_where_another_has_our_process_id(scale: Scale, monkeypatch: pytest.MonkeyPatch):
+    """It took it after the first page: what is left is its own."""
+    owner = RedisBroker(scale, Keys(), HOLDER)
+    jobs = [b"%d" % number for number in range(1200)]
+    await scale.call("push", lambda client: client.lpush(owner.in_progress("q"), jobs))
+    run = scale.run
+
+    async def then_another_claims(*args: Any) -> Any:
+        reply = await run(*args)
+        await scale.call("claim", lambda client: client.set(owner.keys.lease("owner"), "another"))
+        return reply
+
+    monkeypatch.setattr(scale, "run", then_another_claims)
+    with pytest.raises(Superseded):
+        await owner.release("q")
+    assert await scale.call("look", lambda client: client.llen(owner.in_progress("q"))) == 700
 
 
 @pytest.mark.parametrize("is_carried_out", [True, False], ids=["the reply is lost", "the request is lost"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from trioworkers.engine.delivery import RUNNING, SETTLING, Delivery
-from trioworkers.engine.shutdown import FLUSH_S, GRACE_S, Shutdown
+from trioworkers.engine.shutdown import FLUSH_S, GRACE_S, SHOWN, TURNS, Shutdown
 
 
 class Jobs:
@@ -60,6 +61,42 @@ async def test_what_does_not_end_is_put_back_and_left(autojump_clock: object):
         jobs.shutdown.stop(2.0)
     assert [what for what, _ in jobs.story] == ["cancelled", "put back", "depart"]
     assert jobs.story[1][1] == pytest.approx(3.0 + GRACE_S, abs=0.02)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_nobody_is_left_behind_who_ends_as_soon_as_it_has_had_its_turns(ends: bool):
+    """The event loop is late: the first turn of all who are cancelled takes longer than the grace, and they need some more."""
+    clock = trio.testing.MockClock()
+    deliveries = [Delivery("q", b"{}", 0.0, state=RUNNING) for _ in range(SHOWN + 30)]
+    put_back: list[Delivery] = []
+    departed: list[int] = []
+
+    async def job(delivery: Delivery) -> None:
+        with trio.CancelScope() as delivery.scope:
+            await trio.sleep_forever()
+        clock.jump(0.1)
+        if not ends:
+            await trio.sleep_forever()
+        for _ in range(TURNS - 2):
+            await trio.lowlevel.checkpoint()
+        delivery.become(SETTLING)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for delivery in deliveries:
+                nursery.start_soon(job, delivery)
+            await trio.testing.wait_all_tasks_blocked()
+            shutdown = Shutdown(0.0, lambda: deliveries, put_back.append)
+            shutdown.stop()
+
+            async def depart() -> None:
+                departed.append(len(put_back))
+
+            await shutdown.enforce(depart)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=clock)
+    assert departed == ([] if ends else [len(deliveries)])
 
 
 async def test_later_stop_only_brings_the_deadline_nearer(autojump_clock: object):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
@@ -17,9 +18,13 @@ from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.broker.too_slow import DOESNT_CARRY, again_if_it_broke
 from trioworkers.departures import Permit
+from trioworkers.errors import BrokerError
 from trioworkers.wire.packing import pack
 
 logger = logging.getLogger("trioworkers")
+
+MOST_PAGES = 20
+"""So many are asked for at once. Redis serves others between them."""
 
 COUNT = script(__file__, "count", keys=("list",), args=("*payloads",))
 LENGTHS = script(__file__, "lengths", keys=("*lists",))
@@ -137,10 +142,18 @@ class InProgress(Owner):
         """Everything that is left in our list back to the fetch end of `queue`. Returns how many payloads that were."""
         keys = [self._lease_key, self.in_progress(queue), self.keys.queue(queue), self.holds(queue)]
         args = [self.holder.lease, limit, self.dialect.fetched_from, PAGE_BYTES, self.keys.own]
-        total, left = 0, 1
-        while left:
-            moved, left = await self.connection.run(RELEASE, keys, args)
-            total += moved
+        total: int
+        total, left = await self.connection.run(RELEASE, keys, args)
+        page = (b"EVALSHA", (RELEASE.sha, len(keys), *keys, *args))
+        while (
+            left
+        ):  # many in one round trip: who is told to stop has little time, and on a busy machine each takes long
+            pages = await self.connection.execute_many("release", [page] * min(MOST_PAGES, math.ceil(left / limit)))
+            for reply in pages:
+                if isinstance(reply, BrokerError):
+                    raise reply
+                moved, left = reply
+                total += moved
         return total
 
     async def _page(

@@ -4,7 +4,7 @@
 quiet ──► every intake ends: nothing is fetched any more, what runs goes on
 stop  ──► … and what runs has until the deadline
           deadline              what runs is cancelled, and is put back
-          deadline + GRACE_S    what does not stop is put back for it, while it still runs
+          deadline + GRACE_S    what does not stop is put back for it, while it still runs; later if the event loop is late, as long as jobs end
           … + FLUSH_S           what isn't written by then stays in progress
           … + FLUSH_S           the lists are moved back as a whole, the worker deregisters: it is gone
 ```
@@ -26,6 +26,12 @@ logger = logging.getLogger("trioworkers")
 
 GRACE_S = 0.6
 """What cancelled jobs get to clean up, before they are put back while they still run."""
+
+TURNS = 10
+"""So many rounds of the event loop without anybody's end tell that those who are left don't end: to get out of nested blocks takes a few."""
+
+SHOWN = 50
+"""Jobs that are named in the log."""
 
 FLUSH_S = 0.25
 """What the last writes may take."""
@@ -101,16 +107,30 @@ class Shutdown:
         for delivery in list(self._running()):
             delivery.cancel()
         await self._until(GRACE_S)
+        stubborn = await self._while_they_end()
         if self._drained:
             return
-        stubborn = [delivery for delivery in self._running() if not delivery.is_decided]
         for delivery in stubborn:
             self._put_back(delivery)
-            logger.error(
-                "job %s (%s) does not stop when cancelled: put back and left behind", delivery.jid, delivery.job_class
-            )
+        text = "job %s (%s) does not stop when cancelled: put back and left behind"
+        for delivery in stubborn[:SHOWN]:
+            logger.error(text, delivery.jid, delivery.job_class)
+        if len(stubborn) > SHOWN:
+            logger.error("%d more jobs do not stop when cancelled: put back and left behind", len(stubborn) - SHOWN)
         if stubborn:
             await depart()
+
+    async def _while_they_end(self) -> list[Delivery]:
+        """Who hasn't ended, once nobody does any more: of thousands on a busy machine most may not have had a turn yet since they were cancelled."""
+        left, turns = self._undecided(), 0
+        while left and turns < TURNS and not self._drained:
+            await trio.lowlevel.checkpoint()
+            before, left = len(left), self._undecided()
+            turns = turns + 1 if len(left) == before else 0
+        return left
+
+    def _undecided(self) -> list[Delivery]:
+        return [delivery for delivery in self._running() if not delivery.is_decided]
 
     async def _until(self, after_s: float) -> None:
         """Wait until so many seconds after the deadline, wherever that moves, or until nothing runs."""
@@ -129,7 +149,7 @@ class Shutdown:
             await leave()
         if self._limit.cancelled_caught:
             logger.error(
-                "stopped without Redis: running jobs stay in progress until this worker comes back or another one takes them over"
+                "stopped without Redis, or before it had everything: running jobs stay in progress until this worker comes back or another one takes them over"
             )
         self.gone.set()
         return not self._limit.cancelled_caught
