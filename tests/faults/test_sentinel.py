@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from trioworkers import Job, Shard
 from trioworkers.broker import blocking_sentinels
 from trioworkers.broker.redis import finding
 from trioworkers.errors import Unavailable
+from trioworkers.wire.sentinel import ANSWER_WITHIN_S
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def jobs(count: int) -> list[Job]:
 
 
 @contextmanager
-def answering(answer: bytes | None) -> Iterator[int]:
+def answering(answer: bytes | None, after_s: float = 0.0) -> Iterator[int]:
     """A server on a port that says this to whatever it hears; None: nothing at all."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         kept = []
@@ -78,7 +80,9 @@ def answering(answer: bytes | None) -> Iterator[int]:
                     kept.append(connection)
                     if answer is not None:
                         connection.recv(1000)
-                        connection.sendall(answer)
+                        time.sleep(after_s)
+                        with suppress(OSError):  # it waits no longer
+                            connection.sendall(answer)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -229,6 +233,15 @@ def test_sentinel_that_is_of_no_use_is_passed_over(deployment: Deployment, answe
     }
     with answering(said[answer]) as liar:
         url = Deployment.url_of(liar, deployment.sentinels[0].port)
+        assert send(url, 1) == 1
+        with trioworkers.sync.Client(url) as client:
+            assert len(client.enqueue(*jobs(1))) == 1
+    assert deployment.primary.command("LLEN", "queue:q") == 2
+
+
+def test_sentinels_that_are_far_away_are_waited_for(deployment: Deployment):
+    with answering(naming(deployment.primary.port), after_s=2 * ANSWER_WITHIN_S) as far:
+        url = Deployment.url_of(far)
         assert send(url, 1) == 1
         with trioworkers.sync.Client(url) as client:
             assert len(client.enqueue(*jobs(1))) == 1

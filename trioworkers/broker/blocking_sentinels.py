@@ -16,6 +16,7 @@ from trioworkers.wire.resp import NoReply, Reply, read_replies
 from trioworkers.wire.sentinel import (
     ADVICE,
     ANSWER_WITHIN_S,
+    FIRST_ANSWER_WITHIN_S,
     Named,
     Question,
     candidates,
@@ -31,7 +32,9 @@ from trioworkers.wire.sentinel import (
 
 def primary_of(url: RedisUrl, sentinels: Sentinels, timeout_s: float) -> tuple[str, int]:
     """Its host and port. A server there has said that it is a primary. Blocks; raises Unreachable, which says why there is none."""
-    named, silent = _ask_each(sentinels)
+    named, silent = _ask_each(sentinels, ANSWER_WITHIN_S)
+    if not named:  # they may be far away, behind TLS, or on a busy machine
+        named, silent = _ask_each(sentinels, max(ANSWER_WITHIN_S, FIRST_ANSWER_WITHIN_S / len(sentinels.nodes)))
     if not named:
         raise Unreachable(no_answer(sentinels.name, silent), ADVICE)
     found: list[Named] = []
@@ -54,13 +57,13 @@ def primary_of(url: RedisUrl, sentinels: Sentinels, timeout_s: float) -> tuple[s
     return found[0].host, found[0].port
 
 
-def _ask_each(sentinels: Sentinels) -> tuple[dict[str, Named], list[str]]:
+def _ask_each(sentinels: Sentinels, within_s: float) -> tuple[dict[str, Named], list[str]]:
     named: dict[str, Named] = {}
     silent: list[str] = []
     question = where_is(sentinels.name, sentinels.username, sentinels.password)
     for host, port in sentinels.nodes:
         try:
-            replies = exchange(host, port, sentinels.tls, question, ANSWER_WITHIN_S)
+            replies = exchange(host, port, sentinels.tls, question, within_s)
             named[f"{host}:{port}"] = read_named(sentinels.name, replies)
         except OSError as error:
             silent.append(on_one_line(f"{host}:{port}: {unreachable(error, RedisUrl(host, port, tls=sentinels.tls))}"))

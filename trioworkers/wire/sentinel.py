@@ -14,7 +14,9 @@ import attrs
 from trioworkers.wire.resp import ErrorReply, Reply, encode_command
 
 ANSWER_WITHIN_S = 0.5
-"""What a Sentinel gets, connecting included."""
+"""What a Sentinel gets, connecting included, where another has answered."""
+FIRST_ANSWER_WITHIN_S = 3.0
+"""What all of them get until the first has answered: they may be far away, behind TLS, or on a busy machine."""
 MAX_PORT = 65535
 ADVICE = "do they run, and is a failover under way? ask one: redis-cli -p 26379 SENTINEL MASTERS"
 

@@ -20,6 +20,7 @@ from trioworkers.wire.resp import NoReply, Reply, read_replies
 from trioworkers.wire.sentinel import (
     ADVICE,
     ANSWER_WITHIN_S,
+    FIRST_ANSWER_WITHIN_S,
     Named,
     Question,
     candidates,
@@ -69,36 +70,42 @@ async def _open_candidates(url: RedisUrl, named: dict[str, Named]) -> tuple[list
 
 
 async def ask_all(sentinels: Sentinels, *, to_the_last: bool = False) -> tuple[dict[str, Named], list[str]]:
-    """What each Sentinel says, until more than half of them agree or `to_the_last`; and why those say nothing that don't."""
+    """What each Sentinel says, until more than half of them agree or `to_the_last`, within bounds; and why those say nothing that don't."""
     named: dict[str, Named] = {}
-    silent: list[str] = []
+    silent: dict[str, str] = {}
+    began_at = trio.current_time()
 
     async def ask(host: str, port: int) -> None:
         node = f"{host}:{port}"
         try:
             named[node] = await _ask(sentinels, host, port)
         except (Unreachable, ValueError) as error:
-            silent.append(on_one_line(f"{node}: {error}"))
+            silent[node] = str(error)
         if not to_the_last and is_settled(named, len(sentinels.nodes)):
             nursery.cancel_scope.cancel()
+        elif named:
+            nursery.cancel_scope.deadline = began_at + ANSWER_WITHIN_S
 
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = began_at + FIRST_ANSWER_WITHIN_S
         for host, port in sentinels.nodes:
             nursery.start_soon(partial(ask, host, port))
+    within_s = ANSWER_WITHIN_S if named else FIRST_ANSWER_WITHIN_S
     # As the URL has them, not as they were quick: what is said of them is the same each time.
     order = [f"{host}:{port}" for host, port in sentinels.nodes]
-    return {node: named[node] for node in order if node in named}, sorted(silent)
+    why = {node: silent.get(node, f"no answer within {within_s:g} s") for node in order if node not in named}
+    return {node: named[node] for node in order if node in named}, sorted(
+        on_one_line(f"{node}: {reason}") for node, reason in why.items()
+    )
 
 
 async def _ask(sentinels: Sentinels, host: str, port: int) -> Named:
     question = where_is(sentinels.name, sentinels.username, sentinels.password)
-    with trio.move_on_after(ANSWER_WITHIN_S):
-        stream = await open_socket(RedisUrl(host, port, tls=sentinels.tls))
-        try:
-            return read_named(sentinels.name, await exchange(stream, question))
-        finally:
-            await close(stream)
-    raise Unreachable(f"no answer within {ANSWER_WITHIN_S:g} s")
+    stream = await open_socket(RedisUrl(host, port, tls=sentinels.tls))
+    try:
+        return read_named(sentinels.name, await exchange(stream, question))
+    finally:
+        await close(stream)
 
 
 async def _open_if_primary(url: RedisUrl) -> ByteStream:
