@@ -145,9 +145,8 @@ class InProgress(Owner):
         total: int
         total, left = await self.connection.run(RELEASE, keys, args)
         page = (b"EVALSHA", (RELEASE.sha, len(keys), *keys, *args))
-        while (
-            left
-        ):  # many in one round trip: who is told to stop has little time, and on a busy machine each takes long
+        # Many in one round trip: who is told to stop has little time, and on a busy machine each takes long.
+        while left:
             pages = await self.connection.execute_many("release", [page] * min(MOST_PAGES, math.ceil(left / limit)))
             for reply in pages:
                 if isinstance(reply, BrokerError):

@@ -23,6 +23,7 @@ from trioworkers.broker.emergency import Lists, renew_leases
 from trioworkers.printable import Lines
 from trioworkers.stacks import calls_of, outer_frames
 
+AGAIN_AFTER_S = 0.1
 TOLERANCE_S = 1.0
 """Blocked for longer than this (or a quarter of the lease): said once, and the lease is renewed from here."""
 
@@ -64,6 +65,8 @@ class _Watchdog:
         while not self.ended.is_set():
             with suppress(BaseException):
                 self._watch()
+            with suppress(BaseException):
+                self.ended.wait(AGAIN_AFTER_S)  # it may raise each time
 
     def _watch(self) -> None:
         """When it is silent ask, wait for the answer, and again, until `ended`."""
