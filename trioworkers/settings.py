@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -12,8 +11,10 @@ import attrs
 
 from trioworkers.errors import ConfigurationError
 from trioworkers.redis_url import SCHEMES, parse_redis_url, shown_url
+from trioworkers.seconds import MAX_SECONDS
 from trioworkers.wire.dialects import dialect_named
 from trioworkers.wire.keys import hides_a_queue
+from trioworkers.wire.plain import shown
 
 DEFAULT_URL = "redis://localhost:6379/0"
 DEFAULT_CONCURRENCY = 10
@@ -67,9 +68,9 @@ def _namespace(_: object, field: attrs.Attribute[str], value: object) -> None:
 
 def _seconds(least: float) -> Any:
     def check(_: object, field: attrs.Attribute[float], value: object) -> None:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not least <= float(value) < math.inf:  # type: ignore[arg-type]
-            raise ConfigurationError(f"{field.name} is a number of seconds from {least:g} on, not {value!r}")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= MAX_SECONDS:
+            said = f"a number of seconds from {least:g} to {MAX_SECONDS:,}"
+            raise ConfigurationError(f"{field.name} is {said}, not {shown(value)}")
 
     return check
 
@@ -77,7 +78,7 @@ def _seconds(least: float) -> Any:
 def _count(least: int) -> Any:
     def check(_: object, field: attrs.Attribute[int], value: object) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigurationError(f"{field.name} is a whole number from {least} on, not {value!r}")
+            raise ConfigurationError(f"{field.name} is a whole number from {least} on, not {shown(value)}")
 
     return check
 

@@ -41,7 +41,7 @@ def status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("run my_app.py --lease 0.1", "--lease is a number of seconds from 0.5 on"),
+        ("run my_app.py --lease 0.1", "--lease is a number of seconds from 0.5 to 1,000,000,000"),
         ("run my_app.py --shutdown-timeout nan", "--shutdown-timeout is a number"),
         ("run my_app.py --process-id 'a b'", "--process-id has at most"),
         ("run my_app.py --namespace 'a b'", "--namespace has at most"),

@@ -128,6 +128,11 @@ async def test_handler_can_still_be_called_as_a_function():
         (lambda app: (app.queue("idle"), app.handler("q")(rest), app.check()), "idle"),
         (lambda app: App("http://x"), "Redis URL"),
         (lambda app: App(lease=0), "lease"),
+        (lambda app: App(lease=10**400), "lease is a number of seconds from 0.5 to 1,000,000,000"),
+        (lambda app: App(lease=1e308), "lease is a number of seconds"),
+        (lambda app: App(shutdown_timeout=10**5000), "shutdown_timeout is .* not a number of very many digits"),
+        (lambda app: App(shutdown_timeout=float("nan")), "shutdown_timeout is a number of seconds"),
+        (lambda app: App(cpu_processes=-(10**5000)), "cpu_processes is a whole number from 1 on"),
         (lambda app: App(process_id="a b"), "process_id"),
     ],
 )

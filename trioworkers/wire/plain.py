@@ -16,7 +16,10 @@ from trioworkers.wire.depth import MAX_DEPTH_FOR_RUBY
 
 def shown(value: object) -> str:
     """`value` in an error's text: cut short."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than some thousand digits
+        text = "a number of very many digits"
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
