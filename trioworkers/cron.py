@@ -93,9 +93,8 @@ class Cron:
             for minute in self._intervals(begin) if self.is_interval else self._times_of_day(begin):
                 minute_s = int(minute.timestamp())
                 for second in self.seconds:
-                    if (
-                        minute_s + second > last_s
-                    ):  # of a time that is skipped and one that isn't, which meet, one counts
+                    # Of a time that is skipped and one that isn't, which meet, one counts.
+                    if minute_s + second > last_s:
                         last_s = minute_s + second
                         yield last_s
         except OverflowError:  # the calendar ends

@@ -38,9 +38,8 @@ def send(job: Job, delay_s: float | None, redis: str | None, namespace: str | No
             trio.run(_send, Client(place.url, namespace=place.namespace), job, delay_s)
     say(job.jid)
     is_of_app = names_an_app(redis)
-    if (
-        not is_of_app and os.environ.get("TRIOWORKERS_DIALECT", "sidekiq") == "sidekiq"
-    ):  # others' workers don't tell what they serve
+    # Others' workers don't tell what they serve.
+    if not is_of_app and os.environ.get("TRIOWORKERS_DIALECT", "sidekiq") == "sidekiq":
         with suppress(TrioworkersError):  # the job is sent, and who may send need not be allowed to look
             in_session(partial(_say_if_it_waits, job), redis, namespace)
 

@@ -80,9 +80,8 @@ class Lanes:
             outcome = None
             try:
                 outcome = await self._run(delivery)
-            except (
-                BrokerError
-            ):  # Redis won't have us any more: whoever asks next stops the worker; this goes back as it came
+            except BrokerError:
+                # Redis won't have us any more: whoever asks next stops the worker; this goes back as it came.
                 pass
             except BaseException as error:  # whatever it is, the others go on: a trace function of the job's, say, that raises in code of ours
                 if is_a(error, trio.Cancelled) or comes_from_outside(error, delivery):

@@ -122,9 +122,8 @@ class Ticker:
     def _decide_safely(self, due: DueEntry, now_s: float) -> Take | None:
         try:
             return self._decide(due, now_s)
-        except (
-            Exception
-        ):  # a fault of ours, which must be this entry's trouble alone: whoever looks would meet it again and again
+        except Exception:
+            # A fault of ours, which must be this entry's trouble alone: whoever looks would meet it again and again.
             name = due.name.decode(errors="replace")
             if name not in self._told:
                 self._told.add(name)

@@ -199,9 +199,8 @@ class Runner(Concludes):
         left_s = wanted.seconds_left(job, now_s)
         if wanted.has_expired(job, handler, now_s) or (left_s is not None and left_s <= 0.0):
             return None
-        if (
-            job.job_class in self.paused_classes
-        ):  # by people, who will resume it: that is no trying, which `retry_for` would bound
+        # By people, who will resume it: that is no trying, which `retry_for` would bound.
+        if job.job_class in self.paused_classes:
             expires_s = math.inf if job.expires_at_s is None else job.expires_at_s - now_s
             return hold(delivery.payload, delivery.queue, min(expires_s, math.inf if left_s is None else left_s))
         if self._handlers.unknown_on(job.queue) == "leave":

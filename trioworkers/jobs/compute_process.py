@@ -159,9 +159,8 @@ def _preparation() -> dict[str, Any]:
     """What `multiprocessing.spawn.prepare` wants to know so that the program's functions are found there by their names."""
     try:
         folder = os.getcwd()  # noqa: PTH109 - as it is written there
-    except (
-        OSError
-    ):  # it was deleted, by a deployment that leaves a few releases, say: the program's modules may be elsewhere
+    except OSError:
+        # It was deleted, by a deployment that leaves a few releases, say: the program's modules may be elsewhere.
         folder = ""
     main = sys.modules["__main__"]
     how: dict[str, Any] = {

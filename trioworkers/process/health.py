@@ -71,9 +71,8 @@ def serving_health(address: str, health: Callable[[], Health]) -> Iterator[int]:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    if (
-        not host and socket.has_dualstack_ipv6()
-    ):  # a machine may have addresses of one kind only, and be probed at either
+    # A machine may have addresses of one kind only, and be probed at either.
+    if not host and socket.has_dualstack_ipv6():
         try:
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
         except OSError as error:

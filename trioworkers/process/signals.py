@@ -93,9 +93,8 @@ class Ear:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            with suppress(
-                OSError, ValueError
-            ):  # a job may have closed it: then it is no descriptor any more, or another one
+            # A job may have closed it: then it is no descriptor any more, or another one.
+            with suppress(OSError, ValueError):
                 set_wakeup_fd(self._guard.their_wakeup_fd)
             # What comes between here and the interpreter's end must not change the status either.
             if not ending.is_last:
