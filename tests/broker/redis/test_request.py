@@ -29,6 +29,12 @@ async def test_a_reply_that_is_there_costs_no_waiting(request_: Request):
     assert not scope.cancelled_caught
 
 
+@pytest.mark.parametrize("name", [b"PING", "PING"])
+async def test_command_is_named_as_it_was_asked(autojump_clock: trio.testing.MockClock, name: bytes | str):
+    with pytest.raises(TimeoutError, match=r"PING timed out after 2\.0 seconds"):
+        await Request(name).reply(2.0, shield=False)
+
+
 async def test_a_reply_too_late_can_still_be_had(autojump_clock: trio.testing.MockClock, request_: Request):
     with pytest.raises(TimeoutError, match=r"PING timed out after 2\.0 seconds"):
         await request_.reply(2.0, shield=True)

@@ -98,12 +98,12 @@ class Socket(BaseConnection):
                 async with self._processing_budget:
                     self._data_received(data)
 
-    def ask(self, name: bytes, *words: Any) -> Request:
+    def ask(self, name: bytes | str, *words: Any) -> Request:
         """Send a command. Raises coredis's ConnectionError if the connection is gone."""
         if not self.usable:
             raise CoredisConnectionError("the connection is gone") from self._last_error
         request = Request(name)
-        self._write_buffer_in.send_nowait([(name, words)])
+        self._write_buffer_in.send_nowait([(name, words)])  # type: ignore[list-item]  # it writes a text as well
         self._requests.append(request)  # type: ignore[arg-type]  # it asks no more of one
         return request
 

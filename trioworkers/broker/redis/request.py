@@ -19,7 +19,7 @@ class Request:
     current_decode = False
     current_encoding = "utf-8"
 
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes | str) -> None:
         self._name = name
         self._arrived = trio.Event()
         self._reply: Any = None
@@ -48,7 +48,8 @@ class Request:
             with trio.CancelScope(deadline=trio.current_time() + patience_s, shield=shield):
                 await self._arrived.wait()
             if not self.complete:
-                raise TimeoutError(f"{self._name.decode()} timed out after {patience_s} seconds")
+                name = self._name if isinstance(self._name, str) else self._name.decode()
+                raise TimeoutError(f"{name} timed out after {patience_s} seconds")
         if isinstance(self._reply, BaseException):
             raise self._reply
         return self._reply
