@@ -224,10 +224,10 @@ async def test_turn_of_a_call_that_was_never_sent_is_had_back(autojump_clock: ob
     async with open_client(Http(limits={"*": Limit(rate="1/h")}, max_connections=1)) as client:
         pool = client._pool
         assert pool is not None
-        await pool._permits.acquire_on_behalf_of("somebody")
+        await pool._permits.acquire()
         with trio.move_on_after(10):
             await client.get("http://127.0.0.1:1/")
-        pool._permits.release_on_behalf_of("somebody")
+        pool._permits.release()
         with pytest.raises(httpx.ConnectError):
             await client.get("http://127.0.0.1:1/")
         assert trio.current_time() < 11

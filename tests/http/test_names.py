@@ -209,7 +209,7 @@ async def test_cancelled_whenever_it_waits_a_call_leaves_nothing_held(way: dict[
             was_cancelled = scope.cancelled_caught
             governor = client._transport._governors["a.example"]  # type: ignore[attr-defined]
             assert (governor._calls, governor._limiter.borrowed_tokens, governor._probe) == (0, 0, None)
-            assert pool._permits.borrowed_tokens == pool._lookups == 0
+            assert pool._active == pool._lookups == 0
         assert number > 5
 
 

@@ -151,7 +151,7 @@ async def test_pool_is_whole_after_a_storm_of_cancellations():
             for _ in range(400):
                 nursery.start_soon(impatient)
         pool = pool_of(client)
-        assert pool._permits.statistics().borrowed_tokens == 0
+        assert pool._active == 0
         await until(lambda: peer.open == len(pool._idle))
         assert peer.open <= 20
         assert (await client.get(url)).text == "ok"

@@ -48,6 +48,7 @@ class Connection:
 
     def __init__(self, stream: TCPStream | trio.SSLStream[TCPStream], transport: TCPStream) -> None:
         self._stream = stream
+        self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._transport = transport
         self._parser = httptools.HttpResponseParser(self)
         self._expects_body = True
@@ -75,7 +76,7 @@ class Connection:
 
     def has_died(self) -> bool:
         """Whether the server has closed this idle connection, or sent what nobody asked for."""
-        return self._transport.has_news() or (isinstance(self._stream, trio.SSLStream) and self._stream.pending() > 0)
+        return self._transport.has_news() or (self._tls is not None and self._tls.pending() > 0)
 
     async def send(self, request: httpx.Request, timeouts: Timeouts) -> None:
         """Send a request and read the answer's head. Raises httpx's TransportErrors, but not once there is a status: then `read` does.

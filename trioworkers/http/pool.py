@@ -51,7 +51,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, options: Http) -> None:
         self._options = options
-        self._permits = trio.CapacityLimiter(options.max_connections)
+        self._permits = trio.Semaphore(options.max_connections, max_value=options.max_connections)
         # All idle connections, oldest first, which is also the order in which they expire; and each origin's, as a stack.
         self._idle: dict[Connection, _Idle] = {}
         self._stacks: dict[Origin, dict[Connection, None]] = {}
@@ -59,14 +59,17 @@ class PoolTransport(httpx.AsyncBaseTransport):
         self._lookups = 0
 
     def __repr__(self) -> str:
-        statistics = self._permits.statistics()
-        waiting = statistics.tasks_waiting
-        return f"<PoolTransport: {statistics.borrowed_tokens} active, {len(self._idle)} idle, {waiting} waiting>"
+        waiting = self._permits.statistics().tasks_waiting
+        return f"<PoolTransport: {self._active} active, {len(self._idle)} idle, {waiting} waiting>"
+
+    @property
+    def _active(self) -> int:
+        return self._options.max_connections - self._permits.value
 
     @property
     def is_busy(self) -> bool:
         """Whether calls are under way."""
-        return self._permits.borrowed_tokens > 0 or self._lookups > 0
+        return self._active > 0 or self._lookups > 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request. Raises httpx's exceptions. Cancelled, it closes the connection that it was using."""
@@ -77,7 +80,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
             raise httpx.LocalProtocolError(f"{origin[2]} is no port", request=request)
         timeouts: Timeouts = request.extensions.get("timeout", {})
         try:
-            permit, connection, found = await self._start(origin, timeouts)
+            connection, found = await self._start(origin, timeouts)
         except BaseException:
             request.extensions[UNSENT] = True
             raise
@@ -85,26 +88,25 @@ class PoolTransport(httpx.AsyncBaseTransport):
             connection = connection or await self._dial(origin, found, timeouts)
             await connection.send(request, timeouts)
         except BaseException:
-            self._give_back(origin, connection, permit)
+            self._give_back(origin, connection)
             raise
-        return self._response(origin, connection, permit)
+        return self._response(origin, connection)
 
-    async def _start(self, origin: Origin, timeouts: Timeouts) -> tuple[object, Connection | None, _Found]:
-        """A permit, and an idle connection or the addresses for a new one.
+    async def _start(self, origin: Origin, timeouts: Timeouts) -> tuple[Connection | None, _Found]:
+        """With a permit: an idle connection or the addresses for a new one.
 
         Names are looked up without a permit: a slow name server for one host keeps no other from connecting.
         """
         found = _NOTHING_FOUND if origin in self._stacks else await self._look_up(origin, timeouts)
         while True:
-            permit = object()
             try:
-                self._permits.acquire_on_behalf_of_nowait(permit)
+                self._permits.acquire_nowait()
             except trio.WouldBlock:
-                await self._permits.acquire_on_behalf_of(permit)
+                await self._permits.acquire()
             connection = self._take(origin)
             if connection is not None or found.addresses:
-                return permit, connection, found
-            self._permits.release_on_behalf_of(permit)  # the idle ones were taken by others, or had died
+                return connection, found
+            self._permits.release()  # the idle ones were taken by others, or had died
             found = await self._look_up(origin, timeouts)
 
     async def _look_up(self, origin: Origin, timeouts: Timeouts) -> _Found:
@@ -119,16 +121,16 @@ class PoolTransport(httpx.AsyncBaseTransport):
             self._lookups -= 1
         return _Found(addresses, trio.current_time() - began_at)
 
-    def _response(self, origin: Origin, connection: Connection, permit: object) -> httpx.Response:
+    def _response(self, origin: Origin, connection: Connection) -> httpx.Response:
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": connection.reason}
         status, headers, body = connection.status, connection.headers, connection.rest()
         max_bytes = self._options.max_response_bytes
         if body is None or connection.is_encoded or len(body) > max_bytes:
-            stream = _Body(self, origin, connection, permit, body)
+            stream = _Body(self, origin, connection, body)
             response = BoundedResponse(status, headers=headers, stream=stream, extensions=extensions)
             response.bound(max_bytes, stream.refuse)
         else:
-            self._give_back(origin, connection, permit)
+            self._give_back(origin, connection)
             response = BoundedResponse.came_whole(status, headers, body, extensions)
         return response
 
@@ -176,14 +178,14 @@ class PoolTransport(httpx.AsyncBaseTransport):
         return None
 
     async def _dial(self, origin: Origin, found: _Found, timeouts: Timeouts) -> Connection:
-        if len(self._idle) + self._permits.borrowed_tokens > self._options.max_connections:
+        if len(self._idle) + self._active > self._options.max_connections:
             self._close_oldest()
         ssl_context = self._context() if origin[0] == "https" else None
         timeout_s = timeouts.get("connect")
         return await dial(origin[1], origin[2], found.addresses, ssl_context, timeout_s, spent_s=found.took_s)
 
-    def _give_back(self, origin: Origin, connection: Connection | None, permit: object) -> None:
-        self._permits.release_on_behalf_of(permit)
+    def _give_back(self, origin: Origin, connection: Connection | None) -> None:
+        self._permits.release()
         if connection is None:
             return
         if not connection.is_reusable:
@@ -206,14 +208,11 @@ class PoolTransport(httpx.AsyncBaseTransport):
 class _Body(GivenBack, httpx.AsyncByteStream):
     """A response's body; when it is closed, its connection goes back to the pool. `first`: what is there already, if that is all."""
 
-    def __init__(
-        self, pool: PoolTransport, origin: Origin, connection: Connection, permit: object, first: bytes | None
-    ) -> None:
+    def __init__(self, pool: PoolTransport, origin: Origin, connection: Connection, first: bytes | None) -> None:
         super().__init__()
         self._pool = pool
         self._origin = origin
         self._connection = connection
-        self._permit = permit
         self._first = first
         self._refusal: Exception | None = None
 
@@ -238,4 +237,4 @@ class _Body(GivenBack, httpx.AsyncByteStream):
         """Give the permit back, and the connection, which is of use if the body was read to its end."""
         if not self.is_given_back:
             self.is_given_back = True
-            self._pool._give_back(self._origin, self._connection, self._permit)  # noqa: SLF001 - its own
+            self._pool._give_back(self._origin, self._connection)  # noqa: SLF001 - its own

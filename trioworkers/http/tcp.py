@@ -43,14 +43,22 @@ class TCPStream(trio.abc.Stream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes more."""
-        with _patience(self.write_timeout_s):
+        patience = _patience(self.write_timeout_s)
+        if patience is None:
             await trio.lowlevel.wait_writable(self._socket)
+        else:
+            with patience:
+                await trio.lowlevel.wait_writable(self._socket)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for some bytes; b"" at the end of the stream."""
         while True:
-            with _patience(self.read_timeout_s):
+            patience = _patience(self.read_timeout_s)
+            if patience is None:
                 await trio.lowlevel.wait_readable(self._socket)
+            else:
+                with patience:
+                    await trio.lowlevel.wait_readable(self._socket)
             try:
                 return self._socket.recv(max_bytes or READ_BYTES)
             except BlockingIOError:  # woken for nothing
@@ -74,14 +82,6 @@ class TCPStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-class _Never:
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
 class _Within:
     """`trio.fail_after`, without the generator."""
 
@@ -98,12 +98,9 @@ class _Within:
         return bool(caught)
 
 
-_never = _Never()
-
-
-def _patience(seconds: float | None) -> _Never | _Within:
+def _patience(seconds: float | None) -> _Within | None:
     """A scope only where it can make a difference: it is the dearest part of waiting, and most jobs have a deadline of their own."""
     if seconds is None:
-        return _never
+        return None
     deadline = trio.current_time() + seconds
-    return _never if trio.current_effective_deadline() <= deadline else _Within(deadline)
+    return None if trio.current_effective_deadline() <= deadline else _Within(deadline)

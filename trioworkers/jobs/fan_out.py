@@ -6,9 +6,10 @@ failed for a moment. Every request carries `Idempotency-Key: JID:NAME`, the same
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -196,30 +197,40 @@ class FanOut:
             raise FanOutError(self._failures, self._total)
 
 
-@asynccontextmanager
-async def open_fan_out(
-    client: httpx.AsyncClient,
-    jid: str,
-    progress: Progress,
-    *,
-    limit: int | None = None,
-    timeout_s: float | None = None,
-    checkpoint: bool = False,
-) -> AsyncIterator[FanOut]:
+class open_fan_out(AbstractAsyncContextManager[FanOut]):  # noqa: N801 - used as a function; an asynchronous generator costs more than a call's task
     """See `Context.fan_out`. An exception in the block's body cancels the calls and is raised as it is."""
-    turns: StartLimiter | None = getattr(client, "fan_out_limiter", None)
-    # The shared client's: a thousand fan-outs that begin at once share the event loop with others.
-    if turns is not None:
-        await turns.pass_through()
-    limiter = None if limit is None else trio.CapacityLimiter(limit)
-    raised: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        fan = FanOut(nursery, client, turns, jid, progress, limiter, timeout_s, checkpoint)
-        try:
-            yield fan
-        except Exception as error:  # noqa: BLE001 - carried past the nursery, so that it comes out ungrouped
-            raised = error
-            nursery.cancel_scope.cancel()
-    if raised is not None:
-        raise raised
-    fan.finish()
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        jid: str,
+        progress: Progress,
+        *,
+        limit: int | None = None,
+        timeout_s: float | None = None,
+        checkpoint: bool = False,
+    ) -> None:
+        # The shared client's: a thousand fan-outs that begin at once share the event loop with others.
+        self._turns: StartLimiter | None = getattr(client, "fan_out_limiter", None)
+        limiter = None if limit is None else trio.CapacityLimiter(limit)
+        self._what = (client, self._turns, jid, progress, limiter, timeout_s, checkpoint)
+
+    async def __aenter__(self) -> FanOut:
+        if self._turns is not None:
+            await self._turns.pass_through()
+        self._calls = trio.open_nursery()
+        self._nursery = await self._calls.__aenter__()
+        self._fan = FanOut(self._nursery, *self._what)
+        return self._fan
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Exception):  # it goes past the nursery, so that it comes out ungrouped
+            self._nursery.cancel_scope.cancel()
+            await self._calls.__aexit__(None, None, None)
+            return False
+        has_ended = bool(await self._calls.__aexit__(kind, error, traceback))
+        if has_ended:
+            self._fan.finish()
+        return has_ended
