@@ -7,6 +7,7 @@ import logging
 import pytest
 import trio
 import trio.testing
+from coredis import exceptions
 
 from trioworkers.broker.redis.pace import LEAST_BYTES, MOST_BYTES, Pace, is_break
 from trioworkers.errors import Unavailable, Unreachable
@@ -117,7 +118,36 @@ def test_link_that_breaks_carries_what_came_through_since_it_does():
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+def caused_by(cause: Exception) -> Unavailable:
+    error = Unavailable(str(cause))
+    error.__cause__ = cause
+    return error
+
+
+ANSWERS = [
+    caused_by(exceptions.ResponseError("MISCONF Errors writing to the AOF file")),
+    caused_by(exceptions.ReadOnlyError("You can't write against a read only replica.")),
+    caused_by(exceptions.BusyLoadingError("Redis is loading the dataset in memory")),
+    caused_by(exceptions.ClusterDownError("CLUSTERDOWN The cluster is down")),
+]
+
+
 def test_what_was_lost_under_a_call_was_a_break_but_silence_or_no_connection_is_none():
-    silent = Unavailable("timed out")
-    silent.__cause__ = TimeoutError()
-    assert [is_break(each) for each in (Unavailable("lost"), silent, Unreachable("refused"))] == [True, False, False]
+    lost = [Unavailable("lost"), caused_by(exceptions.ConnectionError("lost")), caused_by(ConnectionResetError())]
+    assert [is_break(each) for each in lost] == [True] * 3
+    others = [caused_by(TimeoutError()), Unreachable("refused"), *ANSWERS]
+    assert not any(map(is_break, others))
+
+
+def test_only_silence_and_a_break_say_that_the_link_carries_less():
+    async def main() -> None:
+        pace = Pace("here")
+        for error in (Unreachable("refused"), *ANSWERS):
+            pace.lost(error, pace.bytes)
+            assert pace.bytes == MOST_BYTES
+        pace.lost(caused_by(TimeoutError()), pace.bytes)
+        assert pace.bytes == MOST_BYTES // 4
+        pace.lost(caused_by(exceptions.ConnectionError("lost")), pace.bytes)
+        assert pace.bytes == MOST_BYTES // 16
+
+    trio.run(main)

@@ -11,6 +11,7 @@ import math
 
 import trio
 
+from trioworkers.broker.redis.translation import is_answer
 from trioworkers.errors import BrokerError, Unavailable, Unreachable
 
 logger = logging.getLogger("trioworkers")
@@ -26,9 +27,13 @@ ONE_BREAK_S = 1.0
 
 
 def is_break(error: BrokerError) -> bool:
-    """Whether the connection was lost under a call; else there was none, or nothing came."""
+    """Whether the connection was lost under a call; else there was none, or nothing came, or Redis answered that it can't now."""
     is_lost = isinstance(error, Unavailable) and not isinstance(error, Unreachable)
-    return is_lost and not isinstance(error.__cause__, TimeoutError)
+    return is_lost and not _is_silence(error) and not is_answer(error.__cause__)
+
+
+def _is_silence(error: BrokerError) -> bool:
+    return isinstance(error.__cause__, TimeoutError)
 
 
 class Pace:
@@ -76,7 +81,7 @@ class Pace:
         """A call that moves up to so many bytes at once ended so, before it took all the time it may take."""
         if is_break(error):
             self.broke(size)
-        else:
+        elif _is_silence(error):
             self.failed()
 
     def broke(self, size: int) -> None:

@@ -77,6 +77,12 @@ def translate(error: BaseException) -> BrokerError:
     return refusal(text)
 
 
+def is_answer(error: BaseException | None) -> bool:
+    """Whether Redis said so itself: then the way to it is open, and carried both the question and that."""
+    is_lost = isinstance(error, exceptions.ConnectionError) and not isinstance(error, exceptions.BusyLoadingError)
+    return isinstance(error, exceptions.RedisError) and not is_lost
+
+
 def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first error that is no group."""
     error: BaseException = group
