@@ -35,7 +35,7 @@ async def wait(ctx: Context) -> None:
     await trio.sleep_forever()
 
 
-@app.handler("q", "FanOut", timeout=30)
+@app.handler("q", "FanOut", timeout=3600)  # more than a call may wait
 async def fan_out(ctx: Context) -> None:
     async with ctx.fan_out() as fan:
         for name in "abcd":

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from trioworkers.http.http1 import MAX_OVERHEAD_BYTES, Connection, encode_head
+from trioworkers.http.patience import Patience
 from trioworkers.http.tcp import TCPStream
 
 
@@ -53,7 +54,7 @@ async def wire(nursery: trio.Nursery) -> AsyncIterator[Wire]:
     listeners = await nursery.start(trio.serve_tcp, accept, 0)
     stream = await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1])
     await arrived.wait()
-    tcp = TCPStream(stream)
+    tcp = TCPStream(stream, Patience())
     connection = Connection(tcp, tcp)
     yield Wire(connection, accepted[0])
     connection.close()

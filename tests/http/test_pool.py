@@ -60,6 +60,7 @@ async def served(
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, peer.converse, 0)
         async with open_client(Http(**options)) as client:  # type: ignore[arg-type]
+            nursery.start_soon(client.expire)
             yield peer, f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}", client
         nursery.cancel_scope.cancel()
 
@@ -216,9 +217,8 @@ async def test_tls_is_checked_and_used_again(tmp_path: Path):
         nursery.cancel_scope.cancel()
 
 
-async def test_idle_connections_are_closed_when_their_time_has_come(nursery: trio.Nursery):
+async def test_idle_connections_are_closed_when_their_time_has_come():
     async with served(good, keepalive_expiry=0.05) as (peer, url, client):
-        nursery.start_soon(client.expire)  # type: ignore[attr-defined]
         for _ in range(2):
             await client.get(url)
             assert len(pool_of(client)._idle) == 1

@@ -9,6 +9,7 @@ import httpx
 import trio
 
 from trioworkers.http.http1 import Connection
+from trioworkers.http.patience import Patience
 from trioworkers.http.race import first_of
 from trioworkers.http.reasons import reason
 from trioworkers.http.tcp import TCPStream
@@ -20,10 +21,11 @@ async def dial(
     addresses: Sequence[str],
     ssl_context: ssl.SSLContext | None,
     timeout_s: float | None,
+    patience: Patience,
     *,
     spent_s: float = 0.0,
 ) -> Connection:
-    """A new connection to one of the host's addresses, with TLS if there is a context. `spent_s`: of the timeout, on looking the host up.
+    """A new connection to one of the host's addresses, with TLS if there is a context. `patience`: ends its waits. `spent_s`: of the timeout, on looking the host up.
 
     Raises httpx.ConnectError or httpx.ConnectTimeout, which say why. Cancelled, it leaves nothing open.
     """
@@ -32,7 +34,7 @@ async def dial(
         with trio.CancelScope() as scope:
             if timeout_s is not None:
                 scope.deadline = trio.current_time() + timeout_s - spent_s
-            stream = TCPStream(await first_of(addresses, port))
+            stream = TCPStream(await first_of(addresses, port), patience)
             if ssl_context is None:
                 return Connection(stream, stream)
             encrypted = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)

@@ -20,6 +20,7 @@ from trioworkers.http.dial import dial
 from trioworkers.http.governor import UNSENT
 from trioworkers.http.http1 import Connection, Timeouts
 from trioworkers.http.names import look_up
+from trioworkers.http.patience import Patience
 from trioworkers.http.target import PORTS, Origin, target_of
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
         self._stacks: dict[Origin, dict[Connection, None]] = {}
         self._ssl_context: ssl.SSLContext | None = None
         self._lookups = 0
+        self._patience = Patience()
 
     def __repr__(self) -> str:
         waiting = self._permits.statistics().tasks_waiting
@@ -141,13 +143,15 @@ class PoolTransport(httpx.AsyncBaseTransport):
             connection.close()
 
     async def expire(self) -> None:
-        """Close idle connections when their time has come, for ever."""
-        while True:
-            oldest = next(iter(self._idle.values()), None)
-            # Nothing that becomes idle while we sleep can expire sooner than that.
-            wait_s = self._options.keepalive_expiry
-            await trio.sleep_until(oldest.expires_at if oldest is not None else trio.current_time() + wait_s)
-            self._close_expired()
+        """End waits, and close idle connections, when their time has come, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._patience.keep)
+            while True:
+                oldest = next(iter(self._idle.values()), None)
+                # Nothing that becomes idle while we sleep can expire sooner than that.
+                wait_s = self._options.keepalive_expiry
+                await trio.sleep_until(oldest.expires_at if oldest is not None else trio.current_time() + wait_s)
+                self._close_expired()
 
     def _close_expired(self) -> None:
         now = trio.current_time()
@@ -182,7 +186,8 @@ class PoolTransport(httpx.AsyncBaseTransport):
             self._close_oldest()
         ssl_context = self._context() if origin[0] == "https" else None
         timeout_s = timeouts.get("connect")
-        return await dial(origin[1], origin[2], found.addresses, ssl_context, timeout_s, spent_s=found.took_s)
+        to = (origin[1], origin[2], found.addresses)
+        return await dial(*to, ssl_context, timeout_s, self._patience, spent_s=found.took_s)
 
     def _give_back(self, origin: Origin, connection: Connection | None) -> None:
         self._permits.release()

@@ -124,7 +124,7 @@ class SharedClient(httpx.AsyncClient):
         self._sent_by = self._transport = TracedTransport(self._governed, around)
 
     async def expire(self) -> None:
-        """Close idle connections when their time has come, for ever."""
+        """End waits for the network, and close idle connections, when their time has come, for ever."""
         if self._pool is not None:
             await self._pool.expire()
 

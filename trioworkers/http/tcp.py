@@ -11,6 +11,8 @@ import socket
 
 import trio
 
+from trioworkers.http.patience import Patience
+
 READ_BYTES = 64 * 1024
 
 
@@ -20,9 +22,10 @@ class TCPStream(trio.abc.Stream):
     `read_timeout_s`, `write_timeout_s`: how long one wait for the peer may take; then trio.TooSlowError is raised. None: for ever.
     """
 
-    def __init__(self, connected: trio.SocketStream) -> None:
+    def __init__(self, connected: trio.SocketStream, patience: Patience) -> None:
         self._socket = socket.socket(fileno=connected.socket.detach())
         self._socket.setblocking(False)  # noqa: FBT003 - the library's own signature
+        self._patience = patience
         self._readable = select.poll()
         self._readable.register(self._socket.fileno(), select.POLLIN)
         self.read_timeout_s: float | None = None
@@ -43,22 +46,12 @@ class TCPStream(trio.abc.Stream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes more."""
-        patience = _patience(self.write_timeout_s)
-        if patience is None:
-            await trio.lowlevel.wait_writable(self._socket)
-        else:
-            with patience:
-                await trio.lowlevel.wait_writable(self._socket)
+        await self._patience.within(self.write_timeout_s, trio.lowlevel.wait_writable, self._socket)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for some bytes; b"" at the end of the stream."""
         while True:
-            patience = _patience(self.read_timeout_s)
-            if patience is None:
-                await trio.lowlevel.wait_readable(self._socket)
-            else:
-                with patience:
-                    await trio.lowlevel.wait_readable(self._socket)
+            await self._patience.within(self.read_timeout_s, trio.lowlevel.wait_readable, self._socket)
             try:
                 return self._socket.recv(max_bytes or READ_BYTES)
             except BlockingIOError:  # woken for nothing
@@ -80,27 +73,3 @@ class TCPStream(trio.abc.Stream):
         """Close it."""
         self.close()
         await trio.lowlevel.checkpoint()
-
-
-class _Within:
-    """`trio.fail_after`, without the generator."""
-
-    def __init__(self, deadline: float) -> None:
-        self._scope = trio.CancelScope(deadline=deadline)
-
-    def __enter__(self) -> None:
-        self._scope.__enter__()
-
-    def __exit__(self, *exception: object) -> bool:
-        caught = self._scope.__exit__(*exception)  # type: ignore[arg-type]
-        if self._scope.cancelled_caught:
-            raise trio.TooSlowError
-        return bool(caught)
-
-
-def _patience(seconds: float | None) -> _Within | None:
-    """A scope only where it can make a difference: it is the dearest part of waiting, and most jobs have a deadline of their own."""
-    if seconds is None:
-        return None
-    deadline = trio.current_time() + seconds
-    return None if trio.current_effective_deadline() <= deadline else _Within(deadline)
