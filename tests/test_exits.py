@@ -282,7 +282,9 @@ async def test_batch_of_a_huge_member_is_over_and_the_lock_of_a_huge_job_is_free
     assert not await sender.send([Send(attrs.evolve(unique, jid="again"))])
 
 
-@pytest.mark.parametrize("noted", [b"", b"\xc1", b"\x92\x01\x02", b"\x93aab", b"\x92\xa1{\xa2,}"])
+@pytest.mark.parametrize(
+    "noted", [b"", b"\xc1", b"\x92\x01\x02", b"\x93aab", b"\x92\xa1{\xa2,}", b"\x92\x91\x01\x91\x02"]
+)
 def test_what_somebody_forged_of_it_lets_nothing_go(noted: bytes):
     assert on_unread_exit(noted, "dead") == ()
 

@@ -104,7 +104,7 @@ def on_unread_exit(packed: bytes, how: Exit) -> tuple[Effect, ...]:
     try:
         head, tail = unpack_bytes(packed)
         fields = _fields_before(head) | _fields_after(tail)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         return ()
     return on_exit(msgspec.json.encode(fields), how)
 

@@ -25,7 +25,7 @@ def decode_outbox_entry(raw: bytes) -> OutboxEntry:
     try:
         push, later, *more = unpack_bytes(parcel)
         jobs = (*_pushed(push), *_later(later), *_members(more[1] if more[1:] else ()))
-    except (ValueError, TypeError, IndexError, KeyError):
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError):
         return OutboxEntry(entry_id, (), is_readable=False)
     return OutboxEntry(entry_id, jobs, is_readable=True)
 
