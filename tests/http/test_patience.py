@@ -90,6 +90,21 @@ async def test_waits_of_one_length_end_one_after_the_other(autojump_clock: objec
             end.close()
 
 
+async def test_timer_leaves_those_alone_whose_time_has_not_come(autojump_clock: object, nursery: trio.Nursery):
+    patience = Patience()
+    nursery.start_soon(patience.keep)
+    await wait_all_tasks_blocked()
+    first, second = socket.socketpair()
+    with first, second:
+        async with trio.open_nursery() as waits:
+            waits.start_soon(ended_after, patience, 5, first)
+            await trio.sleep(3)
+            waits.start_soon(ended_after, patience, 5, second)
+            await trio.sleep(3)
+            assert [one.on for one in patience._waits[5]] == [second]
+    assert patience._waits == {}
+
+
 async def test_who_writes_too_long_disturbs_nobody_who_reads(
     autojump_clock: object, patience: Patience, silent: socket.socket
 ):
@@ -137,6 +152,7 @@ async def test_waits_outlive_their_timer(autojump_clock: object, silent: socket.
         await trio.sleep(2)
         timer.cancel_scope.cancel()
     assert found == [5]
+    assert await ended_after(patience, 1, silent) == 1  # begun when it is over
     assert patience._waits == {}
 
 
