@@ -13,7 +13,12 @@ from counted_process import PATIENCE_S, environment
 from redis_monitor import monitored
 from servers import Server, blocked_fetches, wait_for
 
+from trioworkers.broker.presence import BEAT
+from trioworkers.broker.promote import DUE
+
 IDLE_S = 10.0
+OF_ITS_CHORES = (BEAT, DUE)
+"""How often they run is coarse within so short a time. What they execute is not."""
 
 
 def of_an_idle_worker(server: Server) -> dict[str, float]:
@@ -25,7 +30,7 @@ def of_an_idle_worker(server: Server) -> dict[str, float]:
             wait_for(lambda: blocked_fetches(server) == 1, "it waits for jobs", PATIENCE_S)
             time.sleep(5)  # it looks around at first
             _wait_between_chores(server)
-            with monitored(server) as commands:
+            with monitored(server, OF_ITS_CHORES) as commands:
                 time.sleep(IDLE_S)
             status = Path(f"/proc/{process.pid}/status")
             memory_kb = int(re.search(r"RssAnon:\s+(\d+)", status.read_text())[1]) if status.exists() else None  # type: ignore[index]
@@ -35,7 +40,10 @@ def of_an_idle_worker(server: Server) -> dict[str, float]:
         log.seek(0)
         figures = {"modules": float(len(_imported(log.read())))}
     for what, count in commands.items():
-        figures[f"{what} a second"] = count / IDLE_S
+        if "," in what:
+            figures[what] = float(count)
+        else:
+            figures[f"{what} a second"] = count / IDLE_S
     return figures | ({"memory of its own, MB": memory_kb / 1000} if memory_kb else {})
 
 
