@@ -21,16 +21,42 @@ from trioworkers.outcome import Acknowledge
 from trioworkers.registry import KEYS, Key
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.numbers import count_in
+from trioworkers.wire.packing import pack
 
 BYTES = b"\xff\xfe \x00 no text"
 NAMES = {"PROCESS": "w1", "LIMIT": "crm", "LIST": "queue:q:w1:inprogress", "TOKEN": "t", "JID": "jid0"}
+NAMES |= {"QUEUE": "q", "CLASS": "Note", "ID": "b1"}
 OURS = [key for key in KEYS if "Resque" not in key.what]
+SHAPES = (
+    *map(
+        pack, ([], {}, [[1], [2]], [b"a", [1]], [[[7, 1, [b"{}"]]], []], [b"q", 1, 2, 3, 4, 5, 6], {b"jid": 7}, 1, b"a")
+    ),
+    *(
+        b"",
+        b"1",
+        b"-1",
+        b"1e400",
+        b"nan",
+        b"[]",
+        b"{}",
+        b"null",
+        b'{"class":1,"jid":[],"queue":{},"args":{}}',
+        b'[["a",1]]',
+    ),
+    *(b"a b", b"a b c", b"dead q", b"w1", b"jid0", b"q", b"crm", b"a:b:c:inprogress", b"1-1", b"1:2"),
+)
+"""What somebody might have written who knows a little of how we write: packed, in JSON, numbers, and names of what there is."""
 WRITE = {
     "string": ("SET", BYTES),
-    "list": ("RPUSH", BYTES),
-    "set": ("SADD", BYTES),
-    "sorted set": ("ZADD", 1, BYTES),
-    "hash": ("HSET", "jid0", BYTES, BYTES, BYTES),
+    "list": ("RPUSH", BYTES, *SHAPES),
+    "set": ("SADD", BYTES, *SHAPES),
+    "sorted set": ("ZADD", 1, BYTES, *(word for shape in SHAPES for word in (1, shape))),
+    "hash": (
+        "HSET",
+        BYTES,
+        BYTES,
+        *(word for n, field in enumerate(("jid0", *SHAPES)) for word in (field, SHAPES[7 * n % len(SHAPES)])),
+    ),
 }
 NEEDED = {"tw:lease:PROCESS", "tw:inprogress", "tw:parked"}
 """Without them nobody can say who runs what: of the wrong type, they keep a worker from fetching, and the log says why."""
@@ -75,12 +101,12 @@ async def note_what_is_done(server: Server, namespace: str, ran: set[int]) -> No
         nursery.cancel_scope.cancel()
 
 
-async def expect_all_done(server: Server, keys: list[Key], type_of: Callable[[Key], str]) -> None:
-    """Each key holds garbage, as that type, before the worker of its namespace starts."""
+async def expect_all_done(server: Server, keys: list[Key], write: Callable[[Key], tuple[object, ...]]) -> None:
+    """Each key holds garbage, written so, before the worker of its namespace starts."""
     ran: dict[str, set[int]] = {key.name: set() for key in keys}
     async with trio.open_nursery() as nursery:
         for number, key in enumerate(keys):
-            command, *words = WRITE[type_of(key)]
+            command, *words = write(key)
             server.command(command, f"n{number}:{key_of(key.name)}", *words)
             nursery.start_soon(note_what_is_done, server, f"n{number}", ran[key.name])
     assert ran == {key.name: {0, 1, 2} for key in keys}
@@ -90,12 +116,21 @@ async def expect_all_done(server: Server, keys: list[Key], type_of: Callable[[Ke
     "keys", groups([key for key in OURS if key.name != "tw:lease:PROCESS"]), ids=lambda keys: keys[0].name
 )
 async def test_garbage_of_the_right_type_stops_nothing(server: Server, keys: list[Key]):
-    await expect_all_done(server, keys, lambda key: key.type)
+    await expect_all_done(server, keys, lambda key: WRITE[key.type])
+
+
+STRINGS = [key for key in OURS if key.type == "string" and key.name != "tw:lease:PROCESS"]
+
+
+@pytest.mark.parametrize("keys", groups(STRINGS), ids=lambda keys: keys[0].name)
+@pytest.mark.parametrize("text", [SHAPES[2], SHAPES[3], b"1", b"[]", b'{"class":1}', b"a b c"], ids=repr)
+async def test_any_text_stops_nothing(server: Server, keys: list[Key], text: bytes):
+    await expect_all_done(server, keys, lambda key: ("SET", text))
 
 
 @pytest.mark.parametrize("keys", groups([key for key in OURS if key.name not in NEEDED]), ids=lambda keys: keys[0].name)
 async def test_key_of_the_wrong_type_stops_nothing(server: Server, keys: list[Key]):
-    await expect_all_done(server, keys, lambda key: "set" if key.type != "set" else "list")
+    await expect_all_done(server, keys, lambda key: WRITE["set" if key.type != "set" else "list"])
 
 
 async def test_a_line_says_what_people_want_and_nobody_can_read(server: Server, caplog: pytest.LogCaptureFixture):
