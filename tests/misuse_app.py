@@ -425,6 +425,13 @@ def wakeup_put_back_unguarded() -> None:
     unguarded_wakeup_fd(unguarded_wakeup_fd(-1))
 
 
+def nursery_of_the_program_cancelled() -> None:
+    task = trio.lowlevel.current_task()
+    while (nursery := task.parent_nursery) is not None and nursery.parent_task.parent_nursery is not None:
+        outermost, task = nursery, nursery.parent_task
+    outermost.cancel_scope.cancel()
+
+
 def main_thread_told_to_exit() -> None:
     """As debuggers and some time-out libraries do it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 import trio
@@ -126,6 +127,69 @@ def test_job_that_breaks_a_part_of_its_worker_is_buried_in_the_end(
         fleet.live()
     assert fleet.starts["kill"] == MAX_CRASHES
     assert all(error and OverflowError in map(type, leaves(error)) for error in fleet.ended[:-1])
+    expect_one_buried(fleet, "kill")
+
+
+def nursery_around(levels: int) -> trio.Nursery:
+    """Of the worker's nurseries that a job runs in: the innermost one, which it may break for itself, is 0."""
+    nursery = trio.lowlevel.current_task().parent_nursery
+    for _ in range(levels):
+        assert nursery is not None
+        nursery = nursery.parent_task.parent_nursery
+    assert nursery is not None
+    return nursery
+
+
+async def fail() -> None:
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("how", ["cancels", "breaks"])
+def test_job_that_reaches_the_nurseries_of_its_worker_is_buried_in_the_end(
+    redis_url: str, shared_server: Server, levels: int, how: str
+):
+    """Else its queue would be served no more, without a word; or the worker would end in good order, again and again."""
+    fleet = Fleet(redis_url, shared_server)
+
+    @fleet.app.handler("q")
+    async def kill() -> None:
+        fleet.starts["kill"] += 1
+        if how == "cancels":
+            nursery_around(levels).cancel_scope.cancel()
+        else:
+            nursery_around(levels).start_soon(fail)
+        await trio.sleep_forever()
+
+    fleet.push(Job("q", "wait", ["a"]), kill.job(), Job("q", "wait", ["b"]))
+    for _ in range(MAX_CRASHES + 1):
+        fleet.live()
+    assert fleet.starts["kill"] == MAX_CRASHES
+    expect_one_buried(fleet, "kill")
+
+
+def test_job_whose_outcome_tears_what_writes_it_is_buried_in_the_end(
+    redis_url: str, shared_server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    """It has ended, and is never settled: it comes back with each end of its worker."""
+    fleet = Fleet(redis_url, shared_server)
+    write = Settler._write
+
+    async def torn(self: Settler, group: list[Any]) -> None:
+        if any(delivery.job_class == "kill" for delivery, _ in group):
+            raise OverflowError("never thought of")
+        await write(self, group)
+
+    monkeypatch.setattr(Settler, "_write", torn)
+
+    @fleet.app.handler("q")
+    async def kill() -> None:
+        fleet.starts["kill"] += 1
+
+    fleet.push(Job("q", "wait", ["a"]), kill.job(), Job("q", "wait", ["b"]))
+    for _ in range(MAX_CRASHES + 1):
+        fleet.live()
+    assert fleet.starts["kill"] == MAX_CRASHES
     expect_one_buried(fleet, "kill")
 
 

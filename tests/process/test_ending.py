@@ -48,6 +48,17 @@ def test_what_ends_a_program_and_nobody_asked_for_is_a_failure(misuse: Misuse, r
     assert "ended by SystemExit, which nobody asked for" in worker.text
 
 
+def test_what_cancels_the_whole_program_and_nobody_asked_for_is_a_failure_of_the_jobs(misuse: Misuse, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(1, "Stay")
+    wait_for(lambda: len(jobs.counted("start")) == 1, "one runs")
+    jobs.push(1, "Misuse", "nursery_of_the_program_cancelled")
+    assert worker.ended() == 1
+    assert "was cancelled that only it may cancel" in worker.text
+    assert len(jobs.queued()) == 1
+    assert jobs.server.command("HGET", "tw:crashes", next(iter(jobs.payloads))) == "1"
+
+
 def status_when_told_to_stop(worker: Worker, jobs: Jobs) -> int:
     """The exit status of a worker that has run a job, and is told to stop while another one runs, which goes back to its queue."""
     jobs.push(1, "Stay")

@@ -42,15 +42,23 @@ class JobNursery:
         self._closed.set()
         self._broken.set()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """See the class. Raises what comes from outside (see `engine/containment.py`), and nothing else."""
+    async def run(
+        self,
+        mind: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] | None = None,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """See the class. `mind`: what it waits in, so that somebody hears of it when it is cancelled from further out than a job's own nursery.
+
+        Raises what comes from outside (see `engine/containment.py`), and nothing else.
+        """
         async with trio.open_nursery() as nurseries:
             while not self._closed.is_set():
                 self._broken = trio.Event()
                 await nurseries.start(self._keep_one)
                 task_status.started()
                 task_status = trio.TASK_STATUS_IGNORED
-                await self._broken.wait()
+                await (self._broken.wait() if mind is None else mind(self._broken.wait))
 
     async def _keep_one(self, task_status: trio.TaskStatus[None]) -> None:
         try:

@@ -167,7 +167,7 @@ class Queues:
     async def run(self, shutdown: Shutdown, mind: Mind, on_failure: Callable[[], None]) -> None:
         """Serve them until the worker is told to stop and nothing runs any more.
 
-        `mind` runs an intake. `on_failure` is told when a nursery falls over: jobs are shielded from what goes on around them, so nobody
+        `mind` runs what must not be cancelled by others: an intake, the nurseries of jobs. `on_failure` is told when a nursery falls over: jobs are shielded from what goes on around them, so nobody
         else would end those of the other queues.
         """
         async with trio.open_nursery() as nursery:
@@ -180,7 +180,7 @@ class Queues:
         try:
             async with trio.open_nursery() as nursery:
                 for served in consumer.queues:
-                    await nursery.start(served.jobs.run)
+                    await nursery.start(served.jobs.run, mind)
                 with shutdown.intake():
                     await mind(consumer.run)
                 # A quiet worker stays until it is stopped, however idle: who made it quiet may want to look at it first.

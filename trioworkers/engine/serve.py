@@ -23,6 +23,7 @@ from trioworkers.engine.observed_runner import ObservedRunner, observed
 from trioworkers.engine.queues import Declared
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.slots import Draw
+from trioworkers.engine.tree import CANCELLED
 from trioworkers.engine.watchdog import watching
 from trioworkers.engine.within_lifespan import run_within
 from trioworkers.engine.worker import Worker
@@ -58,6 +59,8 @@ async def serve(app: Declarations, *, task_status: trio.TaskStatus[Worker] = tri
                 await session.worker.told_to_stop.wait()
             finally:
                 # Cancelled or told to stop: the same. The session, shielded, ends by itself, and the nursery waits for it.
+                if nursery.cancel_scope.cancel_called:
+                    session.tear()
                 session.stop()
 
 
@@ -92,6 +95,11 @@ class Session:
             # No more is sure: it may be about to start in this very moment.
             logger.info("stopping before it has started")
         self._scope.cancel()
+
+    def tear(self) -> None:
+        """The nursery that it runs in is cancelled. If it hasn't failed, that was a job: nobody else can reach it."""
+        if self.started.is_set() and not self._ended and not self.worker.stopping:
+            self.worker.stop_for(RuntimeError(CANCELLED))
 
     async def run(self) -> None:
         """Open, work, close."""

@@ -19,6 +19,7 @@ from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.queues import fetched_together
 from trioworkers.engine.slots import Draw, Slots
 from trioworkers.engine.worker import Stats, Worker
+from trioworkers.errors import TrioworkersError
 from trioworkers.health import Health
 from trioworkers.jobs.limits import FleetLimit
 from trioworkers.jobs.observers import Observer
@@ -218,19 +219,25 @@ class ShardedWorker(Worker):
                 await part.begin()
                 await part.work(started)
         except Exception as error:  # noqa: BLE001 - raised by `serve`, when the jobs of all parts are safe
-            self._fail(error)
+            self._fail(error)  # it has charged its own jobs
 
     async def _mind_chore(self, chore: Callable[[], Awaitable[None]]) -> None:
         try:
             await chore()
         except Exception as error:  # noqa: BLE001 - as in `_serve`
-            self._fail(error)
+            self.stop_for(error)
 
-    def _fail(self, error: Exception) -> None:
+    def stop_for(self, reason: Exception, timeout_s: float | None = None) -> None:
+        """See `Worker.stop_for`."""
+        if self._error is None and not isinstance(reason, TrioworkersError):
+            self.blame_jobs()
+        self._fail(reason, timeout_s)
+
+    def _fail(self, error: Exception, timeout_s: float | None = None) -> None:
         if self._error is None:
             logger.error("%s", error)
             self._error = error
-        self.stop()
+        self.stop(timeout_s)
 
     async def _pass_on(self, part: Part) -> None:
         """What one part is told by Sidekiq's tools, or stops for, is for all."""

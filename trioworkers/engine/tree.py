@@ -11,14 +11,18 @@ from functools import partial
 
 import trio
 
+from trioworkers.engine.delivery import RUNNING, SETTLING, Delivery, State
 from trioworkers.engine.queues import Queues
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.shutdown import Shutdown
 from trioworkers.engine.upkeep import Upkeep
 from trioworkers.engine.within_limits import WithinLimits
 from trioworkers.errors import Superseded
+from trioworkers.failures import leaves
 
 StopFor = Callable[[Exception, float], None]
+
+CANCELLED = "a part of the worker was cancelled that only it may cancel: by a job that reached its scopes or nurseries, most likely"
 
 
 class Tree:
@@ -33,8 +37,11 @@ class Tree:
         self._within = within
         self._stop_for = stop_for
         self._chores = trio.CancelScope()
-        self.to_blame: list[str] = []
-        """Jids of jobs of which one may be why the worker ends: they are charged with it when it leaves."""
+        self.to_blame: list[tuple[Delivery, State]] = []
+        """Jobs of which one may be why the worker ends, each with the state that it was in then: they are charged with it when it leaves.
+
+        But not those that had ended, and whose outcome can be written.
+        """
 
     async def run(self, runner: Runner, started: Callable[[], None], stop: Callable[[float], None]) -> None:
         """Until the worker has stopped. `stop` is called when a job's nursery falls over."""
@@ -46,7 +53,7 @@ class Tree:
             upkeep.start_soon(self._do_chores, runner)
             started()
             try:
-                await self._queues.run(self._shutdown, self._mind, partial(stop, 0.0))
+                await self._mind(self._queues.run, self._shutdown, self._mind, partial(stop, 0.0))
             finally:
                 self._shutdown.drained()
             if await self._depart():
@@ -65,18 +72,27 @@ class Tree:
                     nursery.start_soon(self._mind, served.watch)
 
     async def _mind(self, part: Callable[..., Awaitable[None]], *args: object) -> None:
-        """Run a part of us. If it fails, all ends in good order; whoever sees to it that the process ends must know of it before that."""
+        """Run a part of us. If it fails, all ends in good order; whoever sees to it that the process ends must know of it before that.
+
+        Likewise if it is cancelled by somebody else than us, who do so with no part before the worker is quiet: without it the worker would live on, idle
+        and without a word.
+        """
         try:
             await part(*args)
+        except trio.Cancelled:
+            if not self._shutdown.quieted.is_set():
+                self._stop_for(RuntimeError(CANCELLED), 0.0)
+            raise
         except Exception as error:  # noqa: BLE001 - raised by the worker, when the jobs are safe
-            self._stop_for(error, 0.0)
+            self._stop_for(next((each for each in leaves(error) if isinstance(each, Exception)), error), 0.0)
 
     async def _depart(self) -> bool:
         return await self._shutdown.depart(self._upkeep.flush, self._leave)
 
     async def _leave(self) -> None:
         self._chores.cancel()  # a heartbeat after we have left would bring us back
-        blamed, self.to_blame = self.to_blame, []
+        blamed = [delivery.jid for delivery, was in self.to_blame if was is RUNNING or delivery.state is SETTLING]
+        self.to_blame = []
         with suppress(Superseded):  # then nothing there is ours any more
             if blamed:
                 await self._upkeep.charge(blamed)

@@ -30,6 +30,9 @@ class Stoppable(Protocol):
     def stop(self) -> None:
         """Fetch no more, and end by the deadline."""
 
+    def blame_jobs(self) -> None:
+        """Charge those that run with its end."""
+
 
 async def run_within(
     worker: Stoppable, run: Callable[[], Awaitable[None]], started: trio.Event, session: trio.CancelScope
@@ -62,6 +65,7 @@ async def run_within(
                     if not session.cancel_called:
                         logger.error("%s; the worker stops", ENDED)
                         failed.append(ConfigurationError(ENDED))
+                        worker.blame_jobs()  # they may have started that task, or reached the nursery
                     worker.stop()
     except BaseException:
         if not failed:

@@ -14,7 +14,7 @@ from trioworkers.broker.contract import Due, LeaseGone
 from trioworkers.broker.emergency import Lists
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.engine import told
-from trioworkers.engine.delivery import RUNNING, Delivery
+from trioworkers.engine.delivery import RUNNING, SETTLING, Delivery
 from trioworkers.engine.queues import Declared, Queues
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.shutdown import Shutdown
@@ -97,7 +97,7 @@ class Worker:
             on_lease_gone=self._on_lease_gone,
             on_signal=self._obey,
             on_due=self._hear,
-            on_shared=self._stop_for,
+            on_shared=self.stop_for,
             on_killer=self._on_killer,
         )
 
@@ -110,7 +110,7 @@ class Worker:
             on_use=lambda queue: self._served[queue].note_permits(),
         )
         """The limits around parts of its jobs."""
-        self._tree = Tree(self._queues, self._upkeep, self._shutdown, self.within, self._stop_for)
+        self._tree = Tree(self._queues, self._upkeep, self._shutdown, self.within, self.stop_for)
 
     def __repr__(self) -> str:
         state = "stopping" if self.stopping else "quiet" if self._shutdown.quieted.is_set() else "running"
@@ -251,7 +251,8 @@ class Worker:
             what += f"; Redis is away and gets {patience_s:.1f} s to come back, or until a second signal"
         return what
 
-    def _stop_for(self, reason: Exception, timeout_s: float | None = None) -> None:
+    def stop_for(self, reason: Exception, timeout_s: float | None = None) -> None:
+        """Stop by itself: `run` raises `reason` then. If that is none of Redis's and of people's, jobs are charged with it."""
         if self._shutdown.reason is None:
             logger.error("%s", reason)
             self._shutdown.reason = reason
@@ -260,11 +261,12 @@ class Worker:
         self.stop(timeout_s)
 
     def blame_jobs(self) -> None:
-        """It ends for a reason that is none of Redis's and of people's: charge what runs now, as may have been the doing of one of them.
+        """It ends for a reason that is none of Redis's and of people's: charge what runs now, or has ended and isn't settled, as it may have been the doing of one of them.
 
         Else a job that ends its worker in good order, time and again, would never get to its third crash.
         """
-        self._tree.to_blame = [delivery.jid for delivery in self.running() if delivery.state is RUNNING]
+        blamed = (delivery for delivery in self.running() if delivery.state in (RUNNING, SETTLING))
+        self._tree.to_blame = [(delivery, delivery.state) for delivery in blamed]
 
     def _obey(self, signal: str) -> None:
         """What Sidekiq's tools ask of us."""

@@ -14,6 +14,7 @@ from trioworkers.aside import aside
 from trioworkers.broker.emergency import release_all
 from trioworkers.broker.ungrouped import ungrouped
 from trioworkers.engine.serve import serve
+from trioworkers.engine.tree import CANCELLED
 from trioworkers.failures import innermost_module, is_a, leaves, summary
 from trioworkers.health import Pulse
 from trioworkers.jobs.importing import check_not_imported
@@ -63,17 +64,23 @@ async def _run(
 ) -> None:
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            ear.start(lambda _: scope.cancel(), timeout_s)
+            ear.start(lambda _: life.give_up(scope), timeout_s)
             life.worker = worker = await nursery.start(serve, app)
             ear.attend(worker)
-            nursery.start_soon(_watch_stop, worker)
+            nursery.start_soon(_watch_stop, worker, life)
             if tell is not None:
                 nursery.start_soon(keep_telling, worker, tell)
 
 
-async def _watch_stop(worker: Worker) -> None:
-    """However the worker came to stop (a signal, Sidekiq's web page), its deadline is kept."""
-    await worker.told_to_stop.wait()
+async def _watch_stop(worker: Worker, life: _Life) -> None:
+    """However the worker came to stop (a signal, Sidekiq's web page), its deadline is kept. In `run` nobody cancels it but a job that shouldn't."""
+    try:
+        await worker.told_to_stop.wait()
+    except trio.Cancelled:
+        if not life.given_up:
+            worker.stop_for(RuntimeError(CANCELLED))
+        ending.expect(worker.deadline - trio.current_time())
+        raise
     ending.expect(worker.deadline - trio.current_time())
 
 
@@ -83,6 +90,13 @@ class _Life:
     def __init__(self) -> None:
         self.worker: Worker | None = None
         self.failed: BaseException | None = None
+        self.given_up = False
+        """Whether its start was, for a signal."""
+
+    def give_up(self, start: trio.CancelScope) -> None:
+        """Stopped while it starts."""
+        self.given_up = True
+        start.cancel()
 
     @property
     def reason(self) -> object:
