@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from signal import set_wakeup_fd as unguarded_wakeup_fd
 from signal import signal as unguarded_signal
 from types import FrameType
@@ -68,6 +68,20 @@ async def misuse(ctx: Context, how: str) -> None:
 async def stay(ctx: Context) -> None:
     write(f"start {ctx.job.jid}")
     await trio.sleep(LONG_S)
+
+
+@app.handler("q", "WaitInHope")
+async def wait_in_hope(ctx: Context) -> None:
+    write(f"start {ctx.job.jid}")
+    await trio.lowlevel.wait_task_rescheduled(lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
+
+
+@app.handler("q", "BreakAndBlock")
+async def break_and_block(ctx: Context) -> None:
+    nursery_of_the_program_cancelled()
+    await trio.sleep(0.2)
+    write(f"start {ctx.job.jid}")
+    block()
 
 
 @app.handler("q", "Compute")
@@ -536,6 +550,13 @@ def descriptors_closed() -> None:
 
 def descriptors_closed_but_the_first() -> None:
     os.closerange(3, 256)
+
+
+def sockets_closed() -> None:
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - as above
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket"):  # noqa: PTH115 - as above
+                os.close(int(name))
 
 
 def streams_closed() -> None:

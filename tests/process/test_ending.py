@@ -59,6 +59,27 @@ def test_what_cancels_the_whole_program_and_nobody_asked_for_is_a_failure_of_the
     assert jobs.server.command("HGET", "tw:crashes", next(iter(jobs.payloads))) == "1"
 
 
+def test_end_that_a_job_brings_about_and_blocks_is_charged_as_a_crash(misuse: Misuse, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(1, "BreakAndBlock")
+    assert worker.ended() == 1
+    assert "its jobs stay in progress" in worker.text
+    assert jobs.in_progress() == 1
+    misuse("--lease", "2").wait_started()
+    wait_for(lambda: jobs.server.command("HGET", "tw:crashes", next(iter(jobs.payloads))) == "1", "it is charged")
+
+
+def test_job_that_cannot_be_cancelled_keeps_no_other_from_its_queue(misuse: Misuse, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(1, "WaitInHope")
+    jobs.push(2, "Stay")
+    wait_for(lambda: len(jobs.counted("start")) == 3, "they run")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert len(jobs.queued()) == 3
+    assert "can't be cancelled" in worker.text
+
+
 def status_when_told_to_stop(worker: Worker, jobs: Jobs) -> int:
     """The exit status of a worker that has run a job, and is told to stop while another one runs, which goes back to its queue."""
     jobs.push(1, "Stay")
@@ -134,7 +155,7 @@ def test_stop_comes_in_time_by_clocks_that_stand_still(misuse: Misuse, result: R
     assert len(jobs.queued()) == 1
 
 
-@pytest.mark.parametrize("how", ["descriptors_closed", "descriptors_closed_but_the_first"])
+@pytest.mark.parametrize("how", ["descriptors_closed", "descriptors_closed_but_the_first", "sockets_closed"])
 def test_job_that_closes_the_process_s_descriptors_is_a_crash(misuse: Misuse, jobs: Jobs, how: str):
     """Nobody can go on without them; its jobs are safe where they are."""
     worker = misuse().wait_started()

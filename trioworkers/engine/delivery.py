@@ -192,13 +192,16 @@ class Delivery:
         return scope
 
     def cancel(self, operator_outcome: Callable[[Requeue], Outcome] | None = None) -> None:
-        """Stop it, started or not. `operator_outcome`: see `Cancellation`."""
+        """Stop it, started or not. `operator_outcome`: see `Cancellation`. Can't raise: a worker that stops cancels all of them in a row."""
         if self.cancellation is None:
             self.cancellation = Cancellation()
         if operator_outcome is not None:
             self.cancellation.operator_outcome = operator_outcome
         if self.scope is not None:
-            self.scope.cancel()
+            try:
+                self.scope.cancel()
+            except Exception:  # the abort function of something that it waits for
+                logger.exception("job %s (%s) can't be cancelled", self.jid, self.job_class)
 
     @property
     def was_stopped(self) -> bool:

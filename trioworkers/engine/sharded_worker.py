@@ -190,6 +190,11 @@ class ShardedWorker(Worker):
         for each in self._workers:
             each.blame_jobs()
 
+    @property
+    def blames_jobs(self) -> bool:
+        """See `Worker.blames_jobs`."""
+        return any(each.blames_jobs for each in self._workers)
+
     # ── what it does ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def serve(self, on_started: Callable[[str], None]) -> None:

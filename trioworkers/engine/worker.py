@@ -268,6 +268,11 @@ class Worker:
         blamed = (delivery for delivery in self.running() if delivery.state in (RUNNING, SETTLING))
         self._tree.to_blame = [(delivery, delivery.state) for delivery in blamed]
 
+    @property
+    def blames_jobs(self) -> bool:
+        """Whether its jobs are to be charged with its end, and aren't yet."""
+        return bool(self._tree.to_blame)
+
     def _obey(self, signal: str) -> None:
         """What Sidekiq's tools ask of us."""
         if signal == "TSTP":

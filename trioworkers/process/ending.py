@@ -56,7 +56,7 @@ class Ending:
         """Called when the interpreter begins to end, in its main thread."""
 
     def begin(self, last_call: Callable[[], None], reason: Callable[[], object]) -> None:
-        """A worker's life begins. `last_call`: puts its jobs back if it can't; `reason`: why it ended if that was no stop: then the status is 1."""
+        """A worker's life begins. `last_call`: sees to its jobs if it can't; `reason`: why it ended if that was no stop: then the status is 1."""
         with self._changed:
             self._ends_at, self._over, self._last_call, self._reason = math.inf, False, last_call, reason
 
@@ -179,7 +179,7 @@ class Ending:
         limited = _beside(partial(self._exit_after_last_call, began))
         if limited is None or not began.wait(LAST_CALL_S):  # without a bound nothing is tried, and jobs are taken over
             return
-        aside.log(logging.ERROR, "the worker did not end by its deadline: its jobs are put back, the process ends")
+        aside.log(logging.ERROR, "the worker did not end by its deadline: the process ends")
         with suppress(Exception):  # Redis may be away; then they stay in progress, and are taken over
             self._last_call()
 

@@ -37,7 +37,8 @@ class Guard:
         self._wakeup_fd = wakeup_fd
         self.their_wakeup_fd = -1
         """What somebody else wanted there; -1: nobody."""
-        self._is_on = False
+        self.is_on = False
+        """Whether it keeps jobs from that, just now."""
         self._depth = 0
 
     @contextmanager
@@ -47,7 +48,7 @@ class Guard:
             set_handler(number, heard_elsewhere)
         set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         self.their_wakeup_fd = -1
-        self._is_on = True
+        self.is_on = True
         self._depth = sys.getrecursionlimit()
         theirs = self._contain_theirs()
         for alarm in ALARMS:
@@ -58,7 +59,7 @@ class Guard:
         try:
             yield
         finally:
-            self._is_on = False
+            self.is_on = False
             self.drop()
             for other in theirs:  # those of jobs stay contained: there is still the interpreter's end to come
                 set_handler(other, as_it_was_set(signal.getsignal(other)))
@@ -84,7 +85,7 @@ class Guard:
 
     def keep_depth(self) -> None:
         """Undo a recursion limit that a job has set lower than the program's: nothing here would work under it. From any thread but the loop's."""
-        if self._is_on and sys.getrecursionlimit() < self._depth:
+        if self.is_on and sys.getrecursionlimit() < self._depth:
             text = "a job set the recursion limit to %d; it is %d again"
             aside.log(logging.WARNING, text, sys.getrecursionlimit(), self._depth)
             sys.setrecursionlimit(self._depth)
@@ -92,7 +93,7 @@ class Guard:
     @property
     def is_passed(self) -> bool:
         """Whether somebody has got past it. From any thread."""
-        return self._is_on and any(deafens(signal.getsignal(number)) for number in self._heard)
+        return self.is_on and any(deafens(signal.getsignal(number)) for number in self._heard)
 
     def mend(self) -> None:
         """Undo what was done behind its back."""
@@ -103,7 +104,7 @@ class Guard:
 
     def pass_on(self, numbers: bytes) -> None:
         """Tell whoever wanted the wake-up descriptor what came."""
-        if self._is_on and self.their_wakeup_fd != -1:
+        if self.is_on and self.their_wakeup_fd != -1:
             with suppress(OSError):  # full, or closed; it is theirs
                 if not os.get_blocking(self.their_wakeup_fd):  # else nobody may read it, and we would wait
                     os.write(self.their_wakeup_fd, numbers)

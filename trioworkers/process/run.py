@@ -118,6 +118,14 @@ class _Life:
         return ends and self.worker is not None and not self.worker.told_to_stop.is_set()
 
     def put_back(self) -> None:
-        """Put its jobs back for it, over another event loop: its own is blocked, or waits for a job that won't end. Raises BrokerError."""
-        if self.worker is not None and not self.worker.gone.is_set():
-            trio.run(release_all, self.worker.lists)
+        """Put its jobs back for it, over another event loop: its own is blocked, or waits for a job that won't end. Raises BrokerError.
+
+        Not if one of them may be why it ended: nobody could charge them any more.
+        """
+        if self.worker is None or self.worker.gone.is_set():
+            return
+        if self.worker.blames_jobs:
+            aside.log(logging.ERROR, "its jobs stay in progress, safe in Redis, and are taken over as after a crash")
+            return
+        aside.log(logging.ERROR, "its jobs are put back")
+        trio.run(release_all, self.worker.lists)

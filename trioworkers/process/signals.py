@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ class Ear:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)  # noqa: FBT003 - the socket's own interface
         self._reader.settimeout(CHECK_S)
+        self._ends = _found((self._reader, self._writer))
         self._stops = 0
         self._quiet_asked = False
         self._worker: Worker | None = None
@@ -124,6 +125,7 @@ class Ear:
             self._guarded(self._check)
             return True
         except OSError:  # a job has closed it
+            self._guarded(self._check_ends)
             return False
         self._guarded(self._guard.pass_on, numbers)
         self._guarded(self._guard.keep_depth)
@@ -141,10 +143,18 @@ class Ear:
     def _check(self) -> None:
         """Mend what jobs did: behind our guard, through Python's C functions, say (in the loop: only the main thread may), and to logging."""
         ending.check()
+        self._check_ends()
         self._guard.keep_depth()
         if self._guard.is_passed:
             self._tell(self._guard.mend)
         ensure_logging_soon()
+
+    def _check_ends(self) -> None:
+        """End the process, as a crash does, if a job has closed what signals come by: nothing would be heard any more, for ever."""
+        if self._guard.is_on and self._ends != _found((self._reader, self._writer)):
+            text = "a job closed what signals are heard by: the process ends; its jobs stay in progress, safe in Redis, and are taken over as after a crash"
+            aside.log(logging.ERROR, text)
+            ending.exit_now(1)
 
     def _hear(self, number: int) -> None:
         if number in STOP and self._token is None:
@@ -233,6 +243,14 @@ def hearing() -> Iterator[Ear]:
             yield _ear
     finally:
         _ear = None
+
+
+def _found(ends: Sequence[socket.socket]) -> list[int]:
+    """What their descriptors lead to: something else, or nothing, once somebody has closed them by their numbers."""
+    try:
+        return [os.fstat(end.fileno()).st_ino for end in ends]
+    except OSError:
+        return []
 
 
 _ear: Ear | None = None
