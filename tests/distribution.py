@@ -7,6 +7,8 @@ or for a second test, or is given tests before it knows them (its issues 1189, 1
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
@@ -42,6 +44,10 @@ class Distribution(LoadScopeScheduling):
         for other in self.assigned_work:
             self._reschedule(other)
         return ended_it
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        with suppress(OSError):  # its process has just ended: who is told of that next finds here what others are to run
+            super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:
         if node not in self.registered_collections:

@@ -56,6 +56,34 @@ def test_those_that_end_their_process_fail_and_all_others_run(tmp_path: Path, pr
     assert f"{10 - len(ending)} passed" in done.stdout
 
 
+LATE = """
+from distribution import Distribution
+
+waited = pathlib.Path("waited")
+
+class Late(Distribution):
+    def remove_node(self, node):
+        for other, units in self.assigned_work.items():
+            left = [test for unit in units.values() for test, done in unit.items() if not done]
+            if other is not node and left[0].endswith(("test_0", "test_1")):
+                other.gateway._io.popen.wait()
+                waited.touch()
+        return super().remove_node(node)
+
+def pytest_xdist_make_scheduler(config, log):
+    return Late(config, log)
+"""
+
+
+def test_what_is_sent_to_a_process_that_has_just_ended_too_is_run_by_another(tmp_path: Path):
+    tests = "".join(f"def test_{n}(): {'os._exit(1)' if n < 2 else 'pass'}\n" for n in range(10))
+    files = {"conftest.py": ORDERLY + LATE, "test_it.py": "import os\n" + tests}
+    done, said = run(tmp_path, files, "-n", "2", "--dist", "loadgroup")
+    assert (tmp_path / "waited").exists()
+    assert "2 failed, 8 passed" in done.stdout, done.stdout
+    assert len(said) == 10
+
+
 def test_those_that_belong_together_run_in_one_process(tmp_path: Path):
     shop = {name: "".join(f"def test_{n}(): pass\n" for n in range(8)) for name in TOGETHER["shop"]}
     files = {"conftest.py": ORDERLY + DISTRIBUTED, "tests/test_a.py": shop[TOGETHER["shop"][0]], **shop}
