@@ -21,6 +21,9 @@ import attrs
 ROOT = Path(__file__).parent.parent
 
 
+PATIENCE_S = 300.0
+"""A start takes a second of CPU time, three where nothing is compiled yet: minutes on a machine with forty busy processes."""
+
 LOWEST_PORT = 10_000
 _any = random.SystemRandom()  # many tests seed the other one
 GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -46,7 +49,7 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-def wait_for(condition: Callable[[], object], what: str | Callable[[], str], timeout_s: float = 60.0) -> None:
+def wait_for(condition: Callable[[], object], what: str | Callable[[], str], timeout_s: float = PATIENCE_S) -> None:
     """Wait until `condition()` is true, or fail the test. `what` may be asked for when it is wanted: how a log ends, say."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -261,7 +264,7 @@ class Worker:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def ended(self, timeout_s: float = 60.0) -> int:
+    def ended(self, timeout_s: float = PATIENCE_S) -> int:
         return self.process.wait(timeout_s)
 
     def kill(self) -> None:
