@@ -34,6 +34,40 @@ async def test_job_runs_all_the_same_and_it_is_said_once_for_each_class(
     assert all(field in text and CONSEQUENCES[field] in text for text in said)
 
 
+async def test_it_is_not_said_for_each_class_that_a_stranger_makes_up(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+):
+    app, ran = App(), []
+
+    @app.handler("q", "*")
+    async def run(ctx: Context) -> None:
+        ran.append(ctx.job.job_class)
+
+    async with testing.run(app) as test:
+        for number in range(50):
+            await test.enqueue(Job("q", f"A{number}", extra={"bid": "x"}))
+        await test.drain()
+    assert len(ran) == 50
+    assert caplog.text.count("only Ruby's middleware obeys") == 1
+
+
+@pytest.mark.parametrize("extra", [{"bid": "x"}, {"encrypt": True}], ids=json.dumps)
+async def test_nothing_is_said_of_what_nobody_here_runs(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture, extra: dict[str, object]
+):
+    app = App()
+
+    @app.handler("q", "A")
+    async def run() -> None: ...
+
+    async with testing.run(app) as test:
+        await test.enqueue(Job("q", "B", extra=extra))
+        await test.drain()
+        assert len(test.retries) == 1
+    assert "UnknownClass" in caplog.text
+    assert "middleware" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "extra",
     [

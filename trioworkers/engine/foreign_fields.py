@@ -1,6 +1,6 @@
 """Fields of a payload that only middleware of other programs honours: a lock, a batch, an expiry, an encrypted argument.
 
-Jobs that carry them run here as if they didn't, and what was promised with them doesn't happen. That is said once for each class; only
+Jobs that carry them run here as if they didn't, and what was promised with them doesn't happen. That is said once for each class that the app declares; only
 where the handler would certainly be given what it can't use, the job isn't run. The list is in `docs/interop.md`, too.
 """
 
@@ -13,9 +13,6 @@ from trioworkers.wire.job import Job
 from trioworkers.wire.numbers import epoch_s
 
 logger = logging.getLogger("trioworkers")
-
-MAX_SAID = 1000
-"""Class names come from outside; what is remembered of them has a bound."""
 
 _LOCKED = "the lock that Ruby's client took for it stays until it lapses or Ruby's reaper finds it"
 CONSEQUENCES = {
@@ -33,10 +30,13 @@ class ForeignFields:
     """One worker's eye on them."""
 
     def __init__(self) -> None:
-        self._said: set[tuple[str, str]] = set()
+        self._said: set[tuple[object, str]] = set()
 
-    def check(self, job: Job, now_s: float) -> None:
-        """Say what a job with such fields can't have here. Raises Bury if it can't be run. `now_s`: epoch seconds."""
+    def check(self, job: Job, handler: object, now_s: float) -> None:
+        """Say what a job with such fields can't have here. Raises Bury if it can't be run. `handler`: its own; `now_s`: epoch seconds.
+
+        Names of classes come from outside: a handler of any class is given as many as a stranger can make up, so it is by handlers that it is said once.
+        """
         for name in sorted(job.extra.keys() & _FIELDS):
             value = job.extra[name]
             if value is None or value is False:
@@ -47,15 +47,12 @@ class ForeignFields:
                 )
             if name == "expiry" and not _is_past(value, now_s):
                 continue
-            self._say(job, name)
+            self._say(job, handler, name)
 
-    def _say(self, job: Job, name: str) -> None:
-        key = (job.job_class, name)
-        if key in self._said:
+    def _say(self, job: Job, handler: object, name: str) -> None:
+        if (handler, name) in self._said:
             return
-        if len(self._said) >= MAX_SAID:
-            self._said.clear()
-        self._said.add(key)
+        self._said.add((handler, name))
         logger.warning(
             "%s on %s comes with %s, which only Ruby's middleware obeys; the job runs all the same: %s (said once per class)",
             job.job_class,

@@ -254,8 +254,8 @@ class Runner(Concludes):
 
     def _call(self, attempt: Attempt) -> Awaitable[Any]:
         ctx = attempt.ctx
-        if ctx.job.extra:
-            self._foreign.check(ctx.job, self._now_s())
+        if ctx.job.extra and attempt.handler is not None:
+            self._foreign.check(ctx.job, attempt.handler, self._now_s())
         call: CallNext = attempt if attempt.handler is not None else partial(self._refuse, ctx.job)
         for middleware in self._middleware:
             call = partial(middleware, ctx, call)
