@@ -46,7 +46,9 @@ class Distribution(LoadScopeScheduling):
         return ended_it
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        with suppress(OSError):  # its process has just ended: who is told of that next finds here what others are to run
+        with suppress(
+            OSError
+        ):  # its process has just ended: who is told of that next finds here what others are to run
             super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:

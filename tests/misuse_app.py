@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import atexit
 import builtins
@@ -10,6 +11,7 @@ import faulthandler
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -67,6 +69,13 @@ async def misuse(ctx: Context, how: str) -> None:
 @app.handler("q", "Stay")
 async def stay(ctx: Context) -> None:
     write(f"start {ctx.job.jid}")
+    await trio.sleep(LONG_S)
+
+
+@app.handler("q", "MisuseAndStay")
+async def misuse_and_stay(ctx: Context, how: str) -> None:
+    write(f"start {ctx.job.jid}")
+    WAYS[how]()
     await trio.sleep(LONG_S)
 
 
@@ -550,6 +559,43 @@ def descriptors_closed() -> None:
 
 def descriptors_closed_but_the_first() -> None:
     os.closerange(3, 256)
+
+
+def term_to_itself() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def term_raised() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def term_to_its_thread() -> None:
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+
+def main_interrupted() -> None:
+    _thread.interrupt_main()
+
+
+def no_more_files() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    unguarded_signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def term_to_its_group() -> None:
+    """As by who ends a command that he started without a group of its own, and all that it has started."""
+    os.setpgid(0, 0)
+    os.killpg(os.getpgid(subprocess.Popen(["sleep", str(LONG_S)]).pid), signal.SIGTERM)
+
+
+def term_from_a_thread() -> None:
+    threading.Thread(target=term_to_itself).start()
+
+
+def sockets_shut_down() -> None:
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - as above
+        with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def sockets_closed() -> None:

@@ -59,6 +59,30 @@ def test_what_cancels_the_whole_program_and_nobody_asked_for_is_a_failure_of_the
     assert jobs.server.command("HGET", "tw:crashes", next(iter(jobs.payloads))) == "1"
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        "term_to_itself",
+        "term_raised",
+        "term_to_its_thread",
+        "main_interrupted",
+        "term_to_its_group",
+        "term_from_a_thread",
+    ],
+)
+def test_job_that_sends_its_own_worker_a_signal_is_charged_with_the_stop(misuse: Misuse, jobs: Jobs, how: str):
+    worker = misuse().wait_started()
+    jobs.push(1, "Stay")
+    wait_for(lambda: len(jobs.counted("start")) == 1, "one runs")
+    jobs.push(1, "MisuseAndStay", how)
+    assert worker.ended() == 0
+    assert f"sent {'SIGINT' if how == 'main_interrupted' else 'SIGTERM'} to its own worker" in worker.text
+    assert len(jobs.queued()) == 2
+    stays, kills = jobs.payloads
+    assert jobs.server.command("HGET", "tw:crashes", kills) == "1"
+    assert jobs.server.command("HGET", "tw:crashes", stays) == ("1" if how == "term_from_a_thread" else None)
+
+
 def test_end_that_a_job_brings_about_and_blocks_is_charged_as_a_crash(misuse: Misuse, jobs: Jobs):
     worker = misuse().wait_started()
     jobs.push(1, "BreakAndBlock")
@@ -155,7 +179,9 @@ def test_stop_comes_in_time_by_clocks_that_stand_still(misuse: Misuse, result: R
     assert len(jobs.queued()) == 1
 
 
-@pytest.mark.parametrize("how", ["descriptors_closed", "descriptors_closed_but_the_first", "sockets_closed"])
+@pytest.mark.parametrize(
+    "how", ["descriptors_closed", "descriptors_closed_but_the_first", "sockets_closed", "sockets_shut_down"]
+)
 def test_job_that_closes_the_process_s_descriptors_is_a_crash(misuse: Misuse, jobs: Jobs, how: str):
     """Nobody can go on without them; its jobs are safe where they are."""
     worker = misuse().wait_started()
@@ -165,6 +191,14 @@ def test_job_that_closes_the_process_s_descriptors_is_a_crash(misuse: Misuse, jo
     assert worker.ended() == 1
     assert jobs.in_progress() == 2
     assert ("its jobs stay in progress" in worker.text) == (how != "descriptors_closed")  # else the log was among them
+
+
+def test_stop_is_heard_where_no_file_may_be_open(misuse: Misuse, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(1, "MisuseAndStay", "no_more_files")
+    wait_for(lambda: "a job set SIGTERM to SIG_IGN" in worker.text, "whoever hears signals has looked, and waits anew")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
 
 
 def test_exit_function_may_decide_on_the_status_but_not_on_jobs(misuse: Misuse, result: Result, jobs: Jobs):

@@ -185,10 +185,10 @@ class ShardedWorker(Worker):
                 part.scope.cancel()
         self._told.set()
 
-    def blame_jobs(self) -> None:
+    def blame_jobs(self, senders: Sequence[Delivery | None] = ()) -> None:
         """See `Worker.blame_jobs`."""
         for each in self._workers:
-            each.blame_jobs()
+            each.blame_jobs(senders)
 
     @property
     def blames_jobs(self) -> bool:

@@ -260,12 +260,17 @@ class Worker:
                 self.blame_jobs()
         self.stop(timeout_s)
 
-    def blame_jobs(self) -> None:
+    def blame_jobs(self, senders: Sequence[Delivery | None] = ()) -> None:
         """It ends for a reason that is none of Redis's and of people's: charge what runs now, or has ended and isn't settled, as it may have been the doing of one of them.
 
-        Else a job that ends its worker in good order, time and again, would never get to its third crash.
+        Else a job that ends its worker in good order, time and again, would never get to its third crash. `senders`: it was these, as far as that is known.
         """
-        blamed = (delivery for delivery in self.running() if delivery.state in (RUNNING, SETTLING))
+        known = {*senders} - {None}
+        blamed = (
+            delivery
+            for delivery in self.running()
+            if delivery.state in (RUNNING, SETTLING) and (not known or delivery in known)
+        )
         self._tree.to_blame = [(delivery, delivery.state) for delivery in blamed]
 
     @property

@@ -6,6 +6,7 @@ said. A handler of their own jobs may have: it is called beside us, and what it 
 
 from __future__ import annotations
 
+import _thread
 import faulthandler
 import logging
 import os
@@ -18,7 +19,8 @@ from types import FrameType
 from typing import Any
 
 from trioworkers.aside import aside
-from trioworkers.process.raising import as_it_was_set, contained
+from trioworkers.printable import on_one_line
+from trioworkers.process.raising import as_it_was_set, contained, running_job
 
 ALARMS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
 """They come from timers that somebody in this process has set, and end it where nobody handles them."""
@@ -26,6 +28,8 @@ IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores them: a write says itself that nobody reads it, or that a file is too large. Else the next one would end the process."""
 
 set_handler, set_wakeup_fd, register_dump = signal.signal, signal.set_wakeup_fd, faulthandler.register
+send, send_to_group, send_here = os.kill, os.killpg, signal.raise_signal
+send_to_thread, interrupt = signal.pthread_kill, _thread.interrupt_main
 """Python's own, whoever stands before them."""
 
 
@@ -39,6 +43,8 @@ class Guard:
         """What somebody else wanted there; -1: nobody."""
         self.is_on = False
         """Whether it keeps jobs from that, just now."""
+        self.senders: list[Any] = []
+        """The jobs that sent this process a signal of ours, each as its delivery; None: one of which only that is known, as it did so in a thread."""
         self._depth = 0
 
     @contextmanager
@@ -48,6 +54,7 @@ class Guard:
             set_handler(number, heard_elsewhere)
         set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         self.their_wakeup_fd = -1
+        self.senders = []
         self.is_on = True
         self._depth = sys.getrecursionlimit()
         theirs = self._contain_theirs()
@@ -56,6 +63,8 @@ class Guard:
                 set_handler(alarm, nobodys_alarm)
         signal.signal, signal.set_wakeup_fd = self._signal, self._take_wakeup_fd  # type: ignore[assignment]
         faulthandler.register = self._register_dump
+        os.kill, os.killpg, signal.raise_signal = self._kill, self._killpg, self._raise_signal
+        signal.pthread_kill, _thread.interrupt_main = self._pthread_kill, self._interrupt_main
         try:
             yield
         finally:
@@ -82,6 +91,8 @@ class Guard:
         """Stand before Python's functions no longer."""
         signal.signal, signal.set_wakeup_fd = set_handler, set_wakeup_fd
         faulthandler.register = register_dump
+        os.kill, os.killpg, signal.raise_signal = send, send_to_group, send_here
+        signal.pthread_kill, _thread.interrupt_main = send_to_thread, interrupt
 
     def keep_depth(self) -> None:
         """Undo a recursion limit that a job has set lower than the program's: nothing here would work under it. From any thread but the loop's."""
@@ -118,6 +129,42 @@ class Guard:
             return _as_it_was_set(set_handler(number, signal.SIG_IGN))
         theirs = nobodys_alarm if handler is signal.SIG_DFL and number in ALARMS else contained(handler)
         return _as_it_was_set(set_handler(number, theirs))
+
+    def _kill(self, pid: int, number: int, /) -> None:
+        if pid in (
+            0,
+            -1,
+            os.getpid(),
+            os.getppid(),
+            -os.getpgrp(),
+        ):  # the parent: ours may have one that stops with its children
+            self._note_sender(number)
+        send(pid, number)
+
+    def _killpg(self, pgid: int, number: int, /) -> None:
+        if pgid in (0, os.getpgrp()):
+            self._note_sender(number)
+        send_to_group(pgid, number)
+
+    def _raise_signal(self, number: int, /) -> None:
+        self._note_sender(number)
+        send_here(number)
+
+    def _pthread_kill(self, thread_id: int, number: int, /) -> None:
+        self._note_sender(number)
+        send_to_thread(thread_id, number)
+
+    def _interrupt_main(self, number: int = signal.SIGINT, /) -> None:
+        self._note_sender(number)
+        interrupt(number)
+
+    def _note_sender(self, number: int) -> None:
+        if number not in self._heard:
+            return
+        job = running_job()
+        self.senders.append(job)
+        which = "a job" if job is None else f"job {job.jid} ({job.job_class})"
+        aside.log(logging.WARNING, "%s sent %s to its own worker", on_one_line(which), signal.Signals(number).name)
 
     def _register_dump(self, signum: int, file: Any = None, all_threads: bool = True, chain: bool = False) -> None:  # noqa: FBT002 - Python's signature
         # What it sets is a handler of C's, which Python doesn't know of: one of ours it shall call, too.

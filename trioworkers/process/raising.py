@@ -25,7 +25,7 @@ class Contained:
 
     def __init__(self, handler: Any) -> None:
         self.handler = handler
-        job = _running_job()
+        job = running_job()
         self._job = None if job is None else ref(job)
         self._told = False
 
@@ -44,7 +44,7 @@ class Contained:
     def _may_raise_in(self, frame: FrameType | None) -> bool:
         if frame is None or str(dict.get(frame.f_globals, "__name__")).partition(".")[0] in NOT_THEIRS:
             return False
-        job = _running_job()
+        job = running_job()
         return job is not None and (self._job is None or self._job() is job)
 
 
@@ -58,7 +58,7 @@ def as_it_was_set(handler: Any) -> Any:
     return handler.handler if isinstance(handler, Contained) else handler
 
 
-def _running_job() -> Any:
+def running_job() -> Any:
     """The delivery whose handler's code, or that of a task which it started, runs in this moment; None if none does."""
     from trioworkers.engine.lanes import Lanes  # noqa: PLC0415 - it is there where jobs are, and nobody else needs it
 

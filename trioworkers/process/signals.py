@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ import trio
 
 from trioworkers.aside import aside
 from trioworkers.printable import Lines
-from trioworkers.process.ending import ending
+from trioworkers.process.ending import ending, flush
 from trioworkers.process.guard import ALARMS, Guard, deafens, heard_elsewhere, nobodys_alarm, set_handler, set_wakeup_fd
 from trioworkers.process.logs import ensure_logging_soon
 from trioworkers.process.raising import Contained
@@ -40,7 +41,10 @@ HEARD = (*STOP, signal.SIGTSTP, signal.SIGTTIN)
 
 INTERRUPTED = 130
 
-CHECK_S = 1.0
+TOLD_WITHIN_S = 5.0
+"""What the reason for an end that nothing hurries gets to be written."""
+
+CHECK_S = 1
 """How often we look whether Python still hands our signals on; what gets past us is mended then."""
 
 
@@ -50,7 +54,8 @@ class Ear:
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)  # noqa: FBT003 - the socket's own interface
-        self._reader.settimeout(CHECK_S)
+        # Not by `settimeout`: that asks `poll`, which refuses all once a job has set its limit of open files to none.
+        self._reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", CHECK_S, 0))
         self._ends = _found((self._reader, self._writer))
         self._stops = 0
         self._quiet_asked = False
@@ -121,22 +126,24 @@ class Ear:
             # Not taken yet: what others raise in us comes out when this has been waited for, and would lose what came.
             self._reader.recv(1, socket.MSG_PEEK)
             numbers = self._reader.recv(16)
-        except TimeoutError:
+        except BlockingIOError:  # nothing came for so long
             self._guarded(self._check)
             return True
         except OSError:  # a job has closed it
             self._guarded(self._check_ends)
             return False
+        if not numbers:  # shut down, by us or by a job
+            self._guarded(self._check_ends, is_shut=True)
         self._guarded(self._guard.pass_on, numbers)
         self._guarded(self._guard.keep_depth)
         for number in numbers:
             self._guarded(self._hear, number)
         return bool(numbers)
 
-    def _guarded(self, function: Callable[..., object], *args: object) -> None:
+    def _guarded(self, function: Callable[..., object], *args: object, **named: object) -> None:
         """Whatever goes wrong (no thread can be started, no memory is left), the next signal is heard."""
         try:
-            function(*args)
+            function(*args, **named)
         except Exception as error:  # noqa: BLE001 - as above
             aside.log(logging.ERROR, "a signal could not be obeyed: %r", error)
 
@@ -149,11 +156,13 @@ class Ear:
             self._tell(self._guard.mend)
         ensure_logging_soon()
 
-    def _check_ends(self) -> None:
-        """End the process, as a crash does, if a job has closed what signals come by: nothing would be heard any more, for ever."""
-        if self._guard.is_on and self._ends != _found((self._reader, self._writer)):
+    def _check_ends(self, *, is_shut: bool = False) -> None:
+        """End the process, as a crash does, if a job has closed what signals come by, or shut it down: nothing would be heard any more, for ever."""
+        if self._guard.is_on and (is_shut or self._ends != _found((self._reader, self._writer))):
             text = "a job closed what signals are heard by: the process ends; its jobs stay in progress, safe in Redis, and are taken over as after a crash"
             aside.log(logging.ERROR, text)
+            aside.settle(TOLD_WITHIN_S)
+            flush(TOLD_WITHIN_S)
             ending.exit_now(1)
 
     def _hear(self, number: int) -> None:
@@ -189,8 +198,11 @@ class Ear:
             self._worker.quiet()
 
     def _stop(self, stops: int) -> None:
-        if self._worker is not None:
-            self._worker.stop(None if stops == 1 else 0.0)
+        if self._worker is None:
+            return
+        if self._guard.senders:  # else a job that stops its worker time and again would do so for ever
+            self._worker.blame_jobs(self._guard.senders)
+        self._worker.stop(None if stops == 1 else 0.0)
 
     def _tell(self, function: Callable[..., object], *args: object) -> None:
         if self._token is None:
