@@ -187,7 +187,7 @@ def test_job_that_closes_the_process_s_descriptors_is_a_crash(misuse: Misuse, jo
     worker = misuse().wait_started()
     jobs.push(1, "Stay")
     wait_for(lambda: len(jobs.counted("start")) == 1, "one runs")
-    jobs.push(1, "Misuse", how)
+    jobs.push(1, "MisuseAndStay", how)
     assert worker.ended() == 1
     assert jobs.in_progress() == 2
     assert ("its jobs stay in progress" in worker.text) == (how != "descriptors_closed")  # else the log was among them

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -41,8 +42,9 @@ HEARD = (*STOP, signal.SIGTSTP, signal.SIGTTIN)
 
 INTERRUPTED = 130
 
-TOLD_WITHIN_S = 5.0
-"""What the reason for an end that nothing hurries gets to be written."""
+GRACE_S = 5.0
+"""What an end that nothing hurries gets, so that its reason is written, and the program may come to it by itself."""
+LOOK_EVERY_S = 0.05
 
 CHECK_S = 1
 """How often we look whether Python still hands our signals on; what gets past us is mended then."""
@@ -161,9 +163,13 @@ class Ear:
         if self._guard.is_on and (is_shut or self._ends != _found((self._reader, self._writer))):
             text = "a job closed what signals are heard by: the process ends; its jobs stay in progress, safe in Redis, and are taken over as after a crash"
             aside.log(logging.ERROR, text)
-            aside.settle(TOLD_WITHIN_S)
-            flush(TOLD_WITHIN_S)
-            ending.exit_now(1)
+            aside.settle(GRACE_S)
+            flush(GRACE_S)
+            until = monotonic() + GRACE_S
+            while self._guard.is_on and monotonic() < until:  # the event loop may have broken, too: it says more
+                sleep(LOOK_EVERY_S)
+            if self._guard.is_on:
+                ending.exit_now(1)
 
     def _hear(self, number: int) -> None:
         if number in STOP and self._token is None:
