@@ -156,7 +156,7 @@ class Guard:
 
     def _interrupt_main(self, number: int = signal.SIGINT, /) -> None:
         self._note_sender(number)
-        interrupt(number)
+        interrupt(number)  # type: ignore[arg-type]  # any number will do
 
     def _note_sender(self, number: int) -> None:
         if number not in self._heard:
