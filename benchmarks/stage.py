@@ -132,7 +132,8 @@ def stage(contestant: Contestant, work: Work) -> Iterator[Stage]:
             "BENCH_CONCURRENCY": str(work.at_once or contestant.at_once),
             "BENCH_QUEUES": str(work.queues),
             "BENCH_TALLY_STEP": "50" if work.job in ("empty", "wait") and work.kind == "throughput" else "1",
-            "PYTHONPATH": str(PEERS),
+            # The checkout that this is in, or else it would be the one that is installed.
+            "PYTHONPATH": os.pathsep.join([str(PEERS), str(HERE.parent)]),
             "PYTHONWARNINGS": "ignore",
             **contestant.environment,
         }
