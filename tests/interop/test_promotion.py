@@ -94,3 +94,13 @@ def test_due_jobs_of_others_go_where_ruby_puts_them(server: Server, place: str):
         rest = {name: value for name, value in job.items() if name not in WHAT_THE_PUSH_WRITES}
         assert rest == {name: value for name, value in theirs.items() if name not in WHAT_THE_PUSH_WRITES}
         assert abs(job["enqueued_at"] - theirs["enqueued_at"]) < 600
+
+
+@pytest.mark.parametrize("queue", ["", [], ["low"], {"a": 1}], ids=json.dumps)
+def test_what_names_no_queue_is_buried_as_it_came(server: Server, queue: object):
+    """Ruby would put a list into a queue that is called as Ruby writes lists, which nobody serves: there it is lost. In `dead` it is seen."""
+    payload = json.dumps({"class": "Odd", "args": [1.10], "jid": "a" * 24, "queue": queue, "retry": "5"})
+    server.command("ZADD", "schedule", 1, payload)
+    promote_ourselves(server)
+    assert server.command("ZRANGE", "dead", 0, -1) == [payload]
+    assert server.command("EXISTS", "queues", "schedule") == 0

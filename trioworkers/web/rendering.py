@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from trioworkers.cli.tables import duration, moment, number, short
 from trioworkers.printable import on_one_line
+from trioworkers.web.http import address
 from trioworkers.wording import counted
 
 _HERE = Path(__file__).parent
@@ -28,6 +29,24 @@ def _finalize(value: Any) -> Any:
     if value is None:
         return ""
     return value if isinstance(value, Markup | int | float) else readable(str(value))
+
+
+def _is_carried(value: object) -> bool:
+    return readable(str(value)) == str(value)
+
+
+def in_fields(values: Iterable[tuple[str, object]]) -> list[tuple[str, object]]:
+    """What hidden fields of a form bring back as it is: what is readable. Of the rest they would bring what is shown, and a browser its own kind of line ends."""
+    return [(name, value) for name, value in values if _is_carried(value)]
+
+
+def in_address(values: Iterable[tuple[str, object]]) -> str:
+    """The rest, to be put after the address that the form is sent to."""
+    rest: dict[str, list[str]] = {}
+    for name, value in values:
+        if not _is_carried(value):
+            rest.setdefault(name, []).append(str(value))
+    return address("", "", **rest)
 
 
 def _lines(text: str) -> Markup:
@@ -58,7 +77,7 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters.update(duration=duration, moment=moment, n=number, lines=_lines, short=short)
-_ENVIRONMENT.globals.update(counted=counted, version=VERSION)
+_ENVIRONMENT.globals.update(counted=counted, version=VERSION, in_fields=in_fields, in_address=in_address)
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
