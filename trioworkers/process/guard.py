@@ -131,13 +131,8 @@ class Guard:
         return _as_it_was_set(set_handler(number, theirs))
 
     def _kill(self, pid: int, number: int, /) -> None:
-        if pid in (
-            0,
-            -1,
-            os.getpid(),
-            os.getppid(),
-            -os.getpgrp(),
-        ):  # the parent: ours may have one that stops with its children
+        # The parent too: it may be one that stops with its children.
+        if pid in (0, -1, os.getpid(), os.getppid(), -os.getpgrp()):
             self._note_sender(number)
         send(pid, number)
 
