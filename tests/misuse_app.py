@@ -588,6 +588,10 @@ def term_to_its_group() -> None:
     os.killpg(os.getpgid(subprocess.Popen(["sleep", str(LONG_S)]).pid), signal.SIGTERM)
 
 
+def dump_asked_for() -> None:
+    signal.raise_signal(signal.SIGTTIN)
+
+
 def term_from_a_thread() -> None:
     threading.Thread(target=term_to_itself).start()
 

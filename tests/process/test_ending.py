@@ -67,7 +67,6 @@ def test_what_cancels_the_whole_program_and_nobody_asked_for_is_a_failure_of_the
         "term_to_its_thread",
         "main_interrupted",
         "term_to_its_group",
-        "term_from_a_thread",
     ],
 )
 def test_job_that_sends_its_own_worker_a_signal_is_charged_with_the_stop(misuse: Misuse, jobs: Jobs, how: str):
@@ -80,7 +79,28 @@ def test_job_that_sends_its_own_worker_a_signal_is_charged_with_the_stop(misuse:
     assert len(jobs.queued()) == 2
     stays, kills = jobs.payloads
     assert jobs.server.command("HGET", "tw:crashes", kills) == "1"
-    assert jobs.server.command("HGET", "tw:crashes", stays) == ("1" if how == "term_from_a_thread" else None)
+    assert jobs.server.command("HGET", "tw:crashes", stays) is None
+
+
+def test_stop_that_a_thread_asks_for_is_charged_to_nobody(misuse: Misuse, jobs: Jobs):
+    """It may be the program's own, which watches its memory."""
+    worker = misuse().wait_started()
+    jobs.push(1, "MisuseAndStay", "term_from_a_thread")
+    assert worker.ended() == 0
+    assert "a thread, or a task of no job, sent SIGTERM to its own worker" in worker.text
+    assert len(jobs.queued()) == 1
+    assert jobs.server.command("HLEN", "tw:crashes") == 0
+
+
+def test_stop_is_not_charged_to_a_job_that_has_asked_for_something_else(misuse: Misuse, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(1, "MisuseAndStay", "dump_asked_for")
+    wait_for(lambda: "running jobs:" in worker.text, "it says what runs")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert "sent SIGTTIN to its own worker" in worker.text
+    assert len(jobs.queued()) == 1
+    assert jobs.server.command("HLEN", "tw:crashes") == 0
 
 
 def test_end_that_a_job_brings_about_and_blocks_is_charged_as_a_crash(misuse: Misuse, jobs: Jobs):

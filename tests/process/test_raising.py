@@ -26,7 +26,7 @@ def guard():
     ours.setblocking(False)
     before = signal.signal(signal.SIGUSR1, raises)
     try:
-        with Guard((signal.SIGUSR2,), ours.fileno()).on():
+        with Guard((signal.SIGUSR2,), (), ours.fileno()).on():
             yield
         assert signal.getsignal(signal.SIGUSR1) is raises
     finally:

@@ -185,7 +185,7 @@ class ShardedWorker(Worker):
                 part.scope.cancel()
         self._told.set()
 
-    def blame_jobs(self, senders: Sequence[Delivery | None] = ()) -> None:
+    def blame_jobs(self, senders: Collection[Delivery] = ()) -> None:
         """See `Worker.blame_jobs`."""
         for each in self._workers:
             each.blame_jobs(senders)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -260,16 +260,15 @@ class Worker:
                 self.blame_jobs()
         self.stop(timeout_s)
 
-    def blame_jobs(self, senders: Sequence[Delivery | None] = ()) -> None:
+    def blame_jobs(self, senders: Collection[Delivery] = ()) -> None:
         """It ends for a reason that is none of Redis's and of people's: charge what runs now, or has ended and isn't settled, as it may have been the doing of one of them.
 
         Else a job that ends its worker in good order, time and again, would never get to its third crash. `senders`: it was these, as far as that is known.
         """
-        known = {*senders} - {None}
         blamed = (
             delivery
             for delivery in self.running()
-            if delivery.state in (RUNNING, SETTLING) and (not known or delivery in known)
+            if delivery.state in (RUNNING, SETTLING) and (not senders or delivery in senders)
         )
         self._tree.to_blame = [(delivery, delivery.state) for delivery in blamed]
 

@@ -34,17 +34,18 @@ send_to_thread, interrupt = signal.pthread_kill, _thread.interrupt_main
 
 
 class Guard:
-    """Of the signals `heard`, and of the wake-up descriptor over which they are. Of use in the main thread."""
+    """Of the signals `heard`, `stops` among them, and of the wake-up descriptor over which they are. Of use in the main thread."""
 
-    def __init__(self, heard: Sequence[signal.Signals], wakeup_fd: int) -> None:
+    def __init__(self, heard: Sequence[signal.Signals], stops: Sequence[signal.Signals], wakeup_fd: int) -> None:
         self._heard = heard
+        self._stops = stops
         self._wakeup_fd = wakeup_fd
         self.their_wakeup_fd = -1
         """What somebody else wanted there; -1: nobody."""
         self.is_on = False
         """Whether it keeps jobs from that, just now."""
-        self.senders: list[Any] = []
-        """The jobs that sent this process a signal of ours, each as its delivery; None: one of which only that is known, as it did so in a thread."""
+        self.senders: set[Any] = set()
+        """The jobs that told this process to stop, each as its delivery."""
         self._depth = 0
 
     @contextmanager
@@ -54,7 +55,7 @@ class Guard:
             set_handler(number, heard_elsewhere)
         set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         self.their_wakeup_fd = -1
-        self.senders = []
+        self.senders = set()
         self.is_on = True
         self._depth = sys.getrecursionlimit()
         theirs = self._contain_theirs()
@@ -157,8 +158,10 @@ class Guard:
         if number not in self._heard:
             return
         job = running_job()
-        self.senders.append(job)
-        which = "a job" if job is None else f"job {job.jid} ({job.job_class})"
+        if job is not None and number in self._stops:
+            self.senders.add(job)
+        # Of a thread nobody knows whose it is. It may be the program's own, which begins anew when it takes too much memory: no job is to be charged with that.
+        which = "a thread, or a task of no job," if job is None else f"job {job.jid} ({job.job_class})"
         aside.log(logging.WARNING, "%s sent %s to its own worker", on_one_line(which), signal.Signals(number).name)
 
     def _register_dump(self, signum: int, file: Any = None, all_threads: bool = True, chain: bool = False) -> None:  # noqa: FBT002 - Python's signature

@@ -65,7 +65,7 @@ class Ear:
         self._token: trio.lowlevel.TrioToken | None = None
         self._timeout_s = 0.0
         self._before: dict[signal.Signals, Any] = {}
-        self._guard = Guard(HEARD, self._writer.fileno())
+        self._guard = Guard(HEARD, STOP, self._writer.fileno())
         self.on_stop: Callable[[int], None] = self._stop
 
     # ── whom they are for ──────────────────────────────────────────────────────────────────────────────────────────────
