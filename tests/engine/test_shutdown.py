@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from trioworkers.engine.delivery import RUNNING, SETTLING, Delivery
-from trioworkers.engine.shutdown import FLUSH_S, GRACE_S, SHOWN, TURNS, Shutdown
+from trioworkers.engine.shutdown import CANCELS_PER_ROUND, FLUSH_S, GRACE_S, LATE_S, SHOWN, TURNS, Shutdown
 
 
 class Jobs:
@@ -74,7 +74,7 @@ def test_nobody_is_left_behind_who_ends_as_soon_as_it_has_had_its_turns(ends: bo
     async def job(delivery: Delivery) -> None:
         with trio.CancelScope() as delivery.scope:
             await trio.sleep_forever()
-        clock.jump(0.1)
+        clock.jump(1.1 * GRACE_S / len(deliveries))
         if not ends:
             await trio.sleep_forever()
         for _ in range(TURNS - 2):
@@ -97,6 +97,55 @@ def test_nobody_is_left_behind_who_ends_as_soon_as_it_has_had_its_turns(ends: bo
 
     trio.run(main, clock=clock)
     assert departed == ([] if ends else [len(deliveries)])
+
+
+@pytest.mark.parametrize(
+    ("turn_s", "in_turn"),
+    [(0.01, False), (1.0, False), (0.01, True)],
+    ids=["most are not cancelled in time", "nearly all are not", "most do not end in time"],
+)
+def test_a_late_event_loop_puts_back_whom_it_does_not_get_to_and_goes_on_then(
+    turn_s: float, in_turn: bool, caplog: pytest.LogCaptureFixture
+):
+    """Each that is cancelled takes a while to end, and `in_turn` one goes after the other. Else the process would end before the jobs are back in their queue."""
+    clock = trio.testing.MockClock()
+    deliveries = [Delivery("q", b"{}", 0.0, state=RUNNING) for _ in range(10 * CANCELS_PER_ROUND)]
+    ended: list[Delivery] = []
+    departed: list[tuple[float, int, int]] = []
+
+    async def job(delivery: Delivery, rounds: int) -> None:
+        with trio.CancelScope() as delivery.scope:
+            await trio.sleep_forever()
+        for _ in range(rounds):
+            await trio.lowlevel.checkpoint()
+        clock.jump(turn_s)
+        ended.append(delivery)
+        if not delivery.is_decided:
+            delivery.become(SETTLING)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for number, delivery in enumerate(deliveries):
+                nursery.start_soon(job, delivery, number if in_turn else 0)
+            await trio.testing.wait_all_tasks_blocked()
+            shutdown = Shutdown(0.0, lambda: deliveries, lambda delivery: delivery.become(SETTLING))
+            shutdown.stop()
+            began = trio.current_time()
+
+            async def depart() -> None:
+                departed.append((trio.current_time() - began, len(ended), sum(each.is_decided for each in deliveries)))
+
+            await shutdown.enforce(depart)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=clock)
+    [(after_s, had_ended, decided)] = departed
+    assert GRACE_S + LATE_S <= after_s <= GRACE_S + LATE_S + 2 * CANCELS_PER_ROUND * turn_s
+    assert 0 < had_ended <= 2 * CANCELS_PER_ROUND
+    assert decided == len(ended) == len(deliveries)
+    assert f"{len(deliveries) - had_ended - SHOWN} more jobs are put back" in caplog.text
+    assert "does not stop" not in caplog.text
 
 
 async def test_later_stop_only_brings_the_deadline_nearer(autojump_clock: object):

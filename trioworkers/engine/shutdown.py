@@ -4,7 +4,7 @@
 quiet ──► every intake ends: nothing is fetched any more, what runs goes on
 stop  ──► … and what runs has until the deadline
           deadline              what runs is cancelled, and is put back
-          deadline + GRACE_S    what does not stop is put back for it, while it still runs; later if the event loop is late, as long as jobs end
+          deadline + GRACE_S    what does not stop is put back for it, while it still runs; if the event loop is late, up to LATE_S later, as long as jobs end
           … + FLUSH_S           what isn't written by then stays in progress
           … + FLUSH_S           the lists are moved back as a whole, the worker deregisters: it is gone
 ```
@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 import trio
 
@@ -26,6 +27,12 @@ logger = logging.getLogger("trioworkers")
 
 GRACE_S = 0.6
 """What cancelled jobs get to clean up, before they are put back while they still run."""
+
+LATE_S = 0.2
+"""What they get in addition, at most, as long as some of them end: of thousands on a busy machine many have had no turn yet."""
+
+CANCELS_PER_ROUND = 100
+"""Thousands that end in one round of the event loop would keep from us for seconds that the time is over."""
 
 TURNS = 10
 """So many rounds of the event loop without anybody's end tell that those who are left don't end: to get out of nested blocks takes a few."""
@@ -104,26 +111,35 @@ class Shutdown:
 
     async def _enforce(self, depart: Callable[[], Awaitable[object]]) -> None:
         await self._until(0.0)
-        for delivery in list(self._running()):
-            delivery.cancel()
+        running = iter(list(self._running()))
+        await self._cancel(running, self._late_at)
         await self._until(GRACE_S)
-        stubborn = await self._while_they_end()
+        left = await self._while_they_end()
         if self._drained:
             return
-        for delivery in stubborn:
+        is_late = trio.current_time() >= self._late_at
+        for delivery in left:
             self._put_back(delivery)
-        text = "job %s (%s) does not stop when cancelled: put back and left behind"
-        for delivery in stubborn[:SHOWN]:
-            logger.error(text, delivery.jid, delivery.job_class)
-        if len(stubborn) > SHOWN:
-            logger.error("%d more jobs do not stop when cancelled: put back and left behind", len(stubborn) - SHOWN)
-        if stubborn:
+        _say_who_is_left(left, is_late=is_late)
+        if left:
             await depart()
+        await self._cancel(running)  # they, too, may clean up for as long as the process lives
+
+    @property
+    def _late_at(self) -> float:
+        return self.deadline + GRACE_S + LATE_S
+
+    async def _cancel(self, deliveries: Iterator[Delivery], until: float = math.inf) -> None:
+        """Cancel one after the other, some in each round of the event loop. Those that it hasn't come to by then are left in the iterator."""
+        while trio.current_time() < until and (some := list(islice(deliveries, CANCELS_PER_ROUND))):
+            for delivery in some:
+                delivery.cancel()
+            await trio.lowlevel.checkpoint()
 
     async def _while_they_end(self) -> list[Delivery]:
-        """Who hasn't ended, once nobody does any more: of thousands on a busy machine most may not have had a turn yet since they were cancelled."""
+        """Who hasn't ended, once nobody does any more, or it is too late: of thousands on a busy machine most may not have had a turn yet since they were cancelled."""
         left, turns = self._undecided(), 0
-        while left and turns < TURNS and not self._drained:
+        while left and turns < TURNS and not self._drained and trio.current_time() < self._late_at:
             await trio.lowlevel.checkpoint()
             before, left = len(left), self._undecided()
             turns = turns + 1 if len(left) == before else 0
@@ -153,3 +169,11 @@ class Shutdown:
             )
         self.gone.set()
         return not self._limit.cancelled_caught
+
+
+def _say_who_is_left(left: Sequence[Delivery], *, is_late: bool) -> None:
+    why = "had no time to stop, as the event loop is late" if is_late else "does not stop when cancelled"
+    for delivery in left[:SHOWN]:
+        logger.error("job %s (%s) %s: put back and left behind", delivery.jid, delivery.job_class, why)
+    if len(left) > SHOWN:
+        logger.error("%d more jobs are put back and left behind for the same reason", len(left) - SHOWN)
