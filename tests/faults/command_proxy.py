@@ -6,7 +6,6 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from harness import all_scripts
 from proxy import Proxy
@@ -44,12 +43,7 @@ class CommandProxy(Proxy):
         except OSError:
             pass
         finally:
-            for connection in (source, sink):
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-                with suppress(OSError):
-                    connection.close()
-            self._open -= {source, sink}
+            self._close(source, sink)
 
     def _pass_replies(self, server: socket.socket, client: socket.socket) -> None:
         while data := server.recv(65536):

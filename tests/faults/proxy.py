@@ -132,13 +132,16 @@ class Proxy:
             pass
         finally:
             if source not in self._frozen:
-                for connection in (source, sink):
-                    # Closed alone it would stay open, and silent, as long as the other pump waits for it.
-                    with suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)
-                    with suppress(OSError):
-                        connection.close()
-                self._open -= {source, sink}
+                self._close(source, sink)
+
+    def _close(self, *connections: socket.socket) -> None:
+        for connection in connections:
+            # Closed alone it would stay open, and silent, as long as the other pump waits for it.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                connection.close()
+        self._open -= {*connections}
 
     def _wait_for_the_line(self, size: int, is_reply: bool) -> None:
         if not self.bandwidth or (is_reply and self.only_requests):

@@ -42,7 +42,7 @@ HEARD = (*STOP, signal.SIGTSTP, signal.SIGTTIN)
 
 INTERRUPTED = 130
 
-GRACE_S = 5.0
+LAST_WORDS_S = 5.0
 """What an end that nothing hurries gets, so that its reason is written, and the program may come to it by itself."""
 LOOK_EVERY_S = 0.05
 
@@ -132,44 +132,46 @@ class Ear:
             self._guarded(self._check)
             return True
         except OSError:  # a job has closed it
-            self._guarded(self._check_ends)
+            self._guarded(self._end_deaf)
             return False
         if not numbers:  # shut down, by us or by a job
-            self._guarded(self._check_ends, is_shut=True)
+            self._guarded(self._end_deaf)
         self._guarded(self._guard.pass_on, numbers)
         self._guarded(self._guard.keep_depth)
         for number in numbers:
             self._guarded(self._hear, number)
         return bool(numbers)
 
-    def _guarded(self, function: Callable[..., object], *args: object, **named: object) -> None:
+    def _guarded(self, function: Callable[..., object], *args: object) -> None:
         """Whatever goes wrong (no thread can be started, no memory is left), the next signal is heard."""
         try:
-            function(*args, **named)
+            function(*args)
         except Exception as error:  # noqa: BLE001 - as above
             aside.log(logging.ERROR, "a signal could not be obeyed: %r", error)
 
     def _check(self) -> None:
         """Mend what jobs did: behind our guard, through Python's C functions, say (in the loop: only the main thread may), and to logging."""
         ending.check()
-        self._check_ends()
+        if self._ends != _found((self._reader, self._writer)):
+            self._end_deaf()
         self._guard.keep_depth()
         if self._guard.is_passed:
             self._tell(self._guard.mend)
         ensure_logging_soon()
 
-    def _check_ends(self, *, is_shut: bool = False) -> None:
-        """End the process, as a crash does, if a job has closed what signals come by, or shut it down: nothing would be heard any more, for ever."""
-        if self._guard.is_on and (is_shut or self._ends != _found((self._reader, self._writer))):
-            text = "a job closed what signals are heard by: the process ends; its jobs stay in progress, safe in Redis, and are taken over as after a crash"
-            aside.log(logging.ERROR, text)
-            aside.settle(GRACE_S)
-            flush(GRACE_S)
-            until = monotonic() + GRACE_S
-            while self._guard.is_on and monotonic() < until:  # the event loop may have broken, too: it says more
-                sleep(LOOK_EVERY_S)
-            if self._guard.is_on:
-                ending.exit_now(1)
+    def _end_deaf(self) -> None:
+        """What signals come by is closed or shut down. If a job did so, end as a crash does: nothing would be heard any more, for ever."""
+        if not self._guard.is_on:  # we did so ourselves
+            return
+        text = "a job closed what signals are heard by: the process ends; its jobs stay in progress, safe in Redis, and are taken over as after a crash"
+        aside.log(logging.ERROR, text)
+        aside.settle(LAST_WORDS_S)
+        flush(LAST_WORDS_S)
+        until = monotonic() + LAST_WORDS_S
+        while self._guard.is_on and monotonic() < until:  # the event loop may have broken, too: it says more
+            sleep(LOOK_EVERY_S)
+        if self._guard.is_on:
+            ending.exit_now(1)
 
     def _hear(self, number: int) -> None:
         if number in STOP and self._token is None:
