@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from trioworkers import App, Context, Job, testing
+from trioworkers import App, Batch, Context, Job, testing
 from trioworkers.engine.foreign_fields import CONSEQUENCES
 
 
@@ -113,3 +113,58 @@ async def test_job_whose_arguments_only_ruby_can_read_is_not_run(autojump_clock:
     assert dead["error_class"] == "trioworkers.Bury"
     assert "encrypted by Sidekiq Enterprise" in dead["error_message"]
     assert dead["encrypt"] is True
+
+
+async def test_encrypted_job_of_a_batch_has_failed_and_the_batch_ends(autojump_clock: object):
+    app, ran = App(), []
+
+    @app.handler("q", "A")
+    @app.handler("q", "Told")
+    async def run(what: str) -> None:
+        ran.append(what)
+
+    told = {f"on_{end}": Job("q", "Told", [end]) for end in ("success", "finished", "death")}
+    batch = Batch(**told)  # type: ignore[arg-type]
+    batch.add(Job("q", "A", ["BAhJIg=="], extra={"encrypt": True}, runs_here=True))
+    async with testing.run(app) as test:
+        await test.enqueue(batch)
+        await test.drain()
+        assert len(test.dead) == 1
+    assert sorted(ran) == ["death", "finished"]
+
+
+@pytest.mark.parametrize("dialect", ["sidekiq", "goworkers", "resque"])
+@pytest.mark.parametrize("delay_s", [0, 60])
+async def test_encrypted_job_is_run_in_no_dialect_now_or_later(autojump_clock: object, dialect: str, delay_s: int):
+    app = App()
+    app.queue("q", dialect=dialect)
+
+    @app.handler("q", "A")
+    async def run(secret: str) -> None:
+        raise AssertionError(secret)
+
+    job = Job("q", "A", ["BAhJIg=="], extra={"encrypt": True})
+    async with testing.run(app) as test:
+        await (test.schedule(delay_s, job) if delay_s else test.enqueue(job))
+        await test.advance(2 * delay_s)
+        await test.drain()
+        (payload,) = test.dead_payloads
+    dead = json.loads(payload)
+    assert "encrypted by Sidekiq Enterprise" in dead["error_message"]
+    assert dead["args"] == ["BAhJIg=="]
+
+
+async def test_nothing_that_would_hold_if_it_ran_is_said_of_an_encrypted_job(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+):
+    app = App()
+
+    @app.handler("q", "A")
+    async def run(secret: str) -> None:
+        raise AssertionError(secret)
+
+    async with testing.run(app) as test:
+        await test.enqueue(Job("q", "A", ["BAhJIg=="], extra={"encrypt": True, "bid": "x"}))
+        await test.drain()
+        assert len(test.dead) == 1
+    assert "the job runs all the same" not in caplog.text

@@ -92,3 +92,18 @@ class ReturningJob < ActiveJob::Base
   sidekiq_options retry_queue: "python"
   def perform(*) = raise("Ruby can't")
 end
+
+# As Sidekiq Enterprise does it in its client's middleware: the last argument becomes a text that only Ruby can read.
+class Encrypt
+  def call(_, job, *)
+    job["args"][-1] = ["\x04secret"].pack("m0") if job["encrypt"] && !job["args"][-1].is_a?(String)
+    yield
+  end
+end
+Sidekiq.configure_client { |config| config.client_middleware { |chain| chain.add Encrypt } }
+
+class SecretJob < ActiveJob::Base
+  include Sidekiq::Worker::Options
+  queue_as :python
+  sidekiq_options encrypt: true
+end

@@ -132,6 +132,26 @@ def test_wrong_keyword_argument_is_told_on_the_dead_job(shop: Shop):
     assert shop.ruby(f"Sidekiq::DeadSet.new.find_job('{jid}').display_class") == "TrackUserJob"
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "SecretJob.perform_later({'card' => '4711'}).provider_job_id",
+        "SecretJob.set(wait: 0.2.seconds).perform_later(1).provider_job_id",
+        "Sidekiq::Client.push('class' => 'Any', 'queue' => 'python', 'encrypt' => true, 'args' => [1, {'card' => '4711'}])",
+    ],
+)
+def test_encrypted_job_is_put_where_it_is_not_run_and_says_why_as_often_as_it_is_tried(shop: Shop, code: str):
+    jid = shop.ruby(code)
+    find, died_at = f"Sidekiq::DeadSet.new.find_job('{jid}')", None
+    for _ in range(2):
+        wait_for(lambda: shop.ruby(f"{find}&.score") not in (None, died_at), "it is dead")  # noqa: B023 - called at once
+        died_at, dead = shop.ruby(f"{find}.score"), shop.ruby(f"{find}.item")
+        assert "encrypted by Sidekiq Enterprise" in dead["error_message"]
+        assert dead["args"][-1] == "BHNlY3JldA=="
+        shop.ruby(f"{find}.retry")
+    wait_for(lambda: shop.ruby(f"{find}&.score") not in (None, died_at), "it is dead again")
+
+
 # ── to Ruby ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -418,3 +418,13 @@ def test_execution_of_a_minimal_job_is_counted_from_nothing():
 def test_count_that_is_no_number_is_left_alone(executions: bytes):
     payload = RAILS_6_1.replace(b'"executions":0', b'"executions":' + executions)
     assert amend(payload, count_execution(payload)) == payload
+
+
+@pytest.mark.parametrize("wrapped", ["ExportJob", None, 7])
+@pytest.mark.parametrize("args", [["BAhJIg=="], [{"job_class": "ExportJob", "arguments": [1]}], [], ["a", "b"]])
+def test_wrapper_with_an_encrypted_argument_is_a_job_of_the_class_that_it_names(wrapped: object, args: list[object]):
+    payload = json.dumps({"class": WRAPPER, "wrapped": wrapped, "args": args, "jid": "j", "encrypt": True}).encode()
+    job = decode(payload, "q")
+    assert job.job_class == (wrapped if wrapped == "ExportJob" else WRAPPER)
+    assert job.extra["encrypt"] is True
+    assert not job.active_job

@@ -11,6 +11,7 @@ import logging
 from trioworkers.errors import Bury
 from trioworkers.wire.job import Job
 from trioworkers.wire.numbers import epoch_s
+from trioworkers.wire.wrappers import is_encrypted
 
 logger = logging.getLogger("trioworkers")
 
@@ -22,8 +23,6 @@ CONSEQUENCES = {
     "bid": "its batch in Ruby doesn't hear of it, and never ends",
     "expiry": "it had expired, and Sidekiq Pro would have skipped it",
 }
-ENCRYPTED = "encrypt"
-_FIELDS = CONSEQUENCES.keys() | {ENCRYPTED}
 
 
 class ForeignFields:
@@ -37,14 +36,14 @@ class ForeignFields:
 
         Names of classes come from outside: a handler of any class is given as many as a stranger can make up, so it is by handlers that it is said once.
         """
-        for name in sorted(job.extra.keys() & _FIELDS):
+        if is_encrypted(job.extra):
+            raise Bury(
+                "its last argument was encrypted by Sidekiq Enterprise (`encrypt`), which only Ruby can undo: not run"
+            )
+        for name in sorted(job.extra.keys() & CONSEQUENCES.keys()):
             value = job.extra[name]
             if value is None or value is False:
                 continue
-            if name == ENCRYPTED:
-                raise Bury(
-                    "its last argument was encrypted by Sidekiq Enterprise (`encrypt`), which only Ruby can undo: not run"
-                )
             if name == "expiry" and not _is_past(value, now_s):
                 continue
             self._say(job, handler, name)

@@ -25,7 +25,7 @@ from trioworkers.wire.membership import BATCH_FIELD, batch_in
 from trioworkers.wire.numbers import epoch_s
 from trioworkers.wire.plain import shown
 from trioworkers.wire.record import RECORD_FIELD, read_record
-from trioworkers.wire.wrappers import WRAPPERS
+from trioworkers.wire.wrappers import WRAPPERS, is_encrypted
 
 if TYPE_CHECKING:
     from trioworkers.wire.active_job import Unwrapped
@@ -60,10 +60,14 @@ def job_of(fields: dict[str, Any], payload: bytes, queue: str) -> Job:
         args = _splat(args)
     take("queue", None)
     seldom: dict[str, Any] = {}
-    if job_class in WRAPPERS and (inner := _unwrapped(args, payload)) is not None:
-        take("wrapped", None)
-        job_class, args = inner.job_class, inner.args
-        seldom.update(kwargs=inner.kwargs, active_job=True, active_job_fields=inner.fields)
+    if job_class in WRAPPERS:
+        wrapped = take("wrapped", None)
+        if is_encrypted(fields):  # there is nothing in it for us to read; who is asked to run it says so
+            job_class = wrapped if isinstance(wrapped, str) and wrapped else job_class
+        else:
+            inner = _unwrapped(args, payload)
+            job_class, args = inner.job_class, inner.args
+            seldom.update(kwargs=inner.kwargs, active_job=True, active_job_fields=inner.fields)
     jid, retry = _jid(take("jid", None), payload), _retry(take("retry", None))
     created_at_s, enqueued_at_s = epoch_s(take("created_at", None)), epoch_s(take("enqueued_at", None))
     if fields:  # most jobs are new and without options
