@@ -6,10 +6,11 @@ import dataclasses
 import enum
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar, Union
+from zoneinfo import ZoneInfo
 
 import attrs
 import msgspec
@@ -329,10 +330,52 @@ def test_handler_gets_what_its_active_job_was_built_with(annotation: Any, values
     trip()
 
 
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN),
+        datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN),
+        datetime(2026, 3, 29, 2, 30, tzinfo=BERLIN),
+    ],
+    ids=["twice, first", "twice, second", "skipped"],
+)
+@pytest.mark.parametrize(
+    ("annotation", "around"),
+    [
+        (datetime, lambda at: at),
+        (pydantic.AwareDatetime, lambda at: at),
+        (Model, lambda at: Model(at=at, price=Decimal(1), theOther=3)),
+        (Box[dict[datetime, list[datetime]]], lambda at: Box[dict[datetime, list[datetime]]](it={at: [at]})),
+        (Box[set[datetime]], lambda at: Box[set[datetime]](it={at})),
+    ],
+    ids=["datetime", "AwareDatetime", "Model", "Box of a dict", "Box of a set"],
+)
+def test_moments_of_an_hour_that_a_zone_has_twice_or_not_at_all_are_sent(
+    moment: datetime, annotation: Any, around: Callable[[datetime], Any]
+):
+    handler = declare(annotation)
+    for job in (handler.job(around(moment)), handler.active_job(around(moment))):
+        assert _in_utc(over_the_wire(handler, job)) == _in_utc(around(moment))
+
+
 @pytest.mark.parametrize("key", ["_aj_globalid", "_aj_symbol_keys", "_aj_ruby2_keywords"])
 def test_keys_that_active_job_keeps_for_itself_are_refused(key: str):
     with pytest.raises(BadJob, match="ActiveJob's own"):
         encode(declare(pydantic.JsonValue).active_job([{key: 1}]), 1.0)
+
+
+def _in_utc(value: Any) -> Any:
+    """What it is and holds, without Python's doubts about moments of such hours."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    if isinstance(value, Model):
+        return _in_utc(value.at)
+    if isinstance(value, dict):
+        return {_in_utc(key): _in_utc(item) for key, item in value.items()}
+    return [*map(_in_utc, value)] if isinstance(value, list | set) else _in_utc(value.it)
 
 
 def _moments(value: Any) -> Any:

@@ -9,6 +9,7 @@ import httpx
 import trio
 
 from trioworkers.errors import ResponseTooLarge
+from trioworkers.http.charset import is_followed
 from trioworkers.http.unpacking import Unpacker
 
 OF_WHAT_IS_PACKED = 64 * 1024
@@ -55,6 +56,12 @@ class BoundedResponse(httpx.Response):
     @headers.setter
     def headers(self, headers: httpx.Headers) -> None:
         self._headers = headers
+
+    @property
+    def charset_encoding(self) -> str | None:
+        """The charset that its Content-Type names, if we follow it."""
+        name = super().charset_encoding
+        return name if name is not None and is_followed(name) else None
 
     def bound(self, max_bytes: int, refuse: Callable[[Exception], None]) -> None:
         """Set the bound. `refuse`: has the innermost stream raise an error, so that all iterators around it end in order."""

@@ -7,6 +7,7 @@ strict as a plain one. Models keep the strictness that they were given.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from datetime import UTC, datetime
 from functools import partial
 from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin
@@ -82,7 +83,7 @@ class Conversion:
         if self.by_pydantic:  # by fields: models compare what is private, too, and secrets are written as asterisks
             dump = partial(self._adapter.dump_python, serialize_as_any=True)  # what a subclass has would be lost
             try:
-                return _are_equal(dump(value), dump(again)) and _have_same_excluded(value, again)
+                return _say_the_same(dump(value), dump(again)) and _have_same_excluded(value, again)
             except Exception:  # noqa: BLE001 - no set can hold the fields of a model: then the models are compared
                 return _are_equal(value, again)
         return _are_equal(again, value) or self._in_order(again) == self._in_order(value)
@@ -101,6 +102,22 @@ def _are_equal(one: Any, other: Any) -> bool:
         return False
 
 
+def _say_the_same(one: Any, other: Any) -> bool:
+    return _are_equal(one, other) or _are_equal(_in_utc(one), _in_utc(other))
+
+
+def _in_utc(value: Any) -> Any:
+    """`value` with its moments in UTC: Python takes no moment of an hour that a zone has twice, or skips, for equal to the same one in another zone."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, dict):
+        return {_in_utc(key): _in_utc(item) for key, item in value.items()}
+    for kind in (list, tuple, set, frozenset):
+        if isinstance(value, kind):
+            return kind(map(_in_utc, value))
+    return value
+
+
 def _with_values(value: Any, enums: frozenset[type]) -> Any:
     """`value` with the values of its members of `enums`: msgspec takes members that are texts or numbers themselves, others it only makes."""
     if type(value) in enums:
@@ -116,7 +133,7 @@ def _with_values(value: Any, enums: frozenset[type]) -> Any:
 def _have_same_excluded(one: Any, other: Any) -> bool:
     """Whether two values that pydantic writes alike have the same in fields that it leaves out (`Field(exclude=True)`)."""
     if isinstance(one, dict):
-        return all(_have_same_excluded(item, other.get(key)) for key, item in one.items())
+        return all(map(_have_same_excluded, one.values(), other.values()))  # in JSON, too, they have an order
     if isinstance(one, list | tuple):
         return all(map(_have_same_excluded, one, other))
     for name, field in (getattr(type(one), "__pydantic_fields__", None) or {}).items():
