@@ -101,6 +101,17 @@ async def test_wherever_its_job_lies_a_lock_is_kept(bench: Bench):
     assert jid_of(in_progress) == "a"
 
 
+async def test_queues_and_lists_whose_names_are_no_text_are_looked_at(bench: Bench):
+    await bench.send("a", "b", "c")
+    bench.cmd("RENAME", "queue:q", b"queue:\xff")
+    bench.cmd("SADD", "queues", b"\xff")
+    bench.cmd("LMOVE", b"queue:\xff", b"queue:\xff:x:inprogress", "LEFT", "LEFT")
+    bench.cmd("HSET", "tw:inprogress", b"queue:\xff:x:inprogress", b"x \xff")
+    bench.cmd("RPOP", b"queue:\xff")
+    await bench.search.search()
+    assert bench.locks() == {"A:b": "b", "A:c": "c"}
+
+
 async def test_other_dialects_and_namespaces_are_looked_at(bench: Bench):
     resque = Resque("resque").keys("")
     bench.cmd("HSET", "tw:inprogress", "resque:queue:r:x:inprogress", "x r resque:resque")

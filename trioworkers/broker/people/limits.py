@@ -13,6 +13,7 @@ from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.errors import NotFound
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.limit_spec import LimitSpec
+from trioworkers.wire.numbers import count, seconds
 from trioworkers.wire.packing import pack, unpack, unpack_bytes
 
 LOOK = script(__file__, "limits", keys=("registry",), args=("own", "only", "most"), preludes=ENDS)
@@ -137,7 +138,7 @@ def _state(found: Sequence[Any]) -> LimitState:
         str(name),
         LimitSpec(int(concurrency), float(interval_s), int(burst)),
         _code(code),
-        None if not override else (override[0] or None, override[1] or None, override[2] or None),
+        _override(override),
         held,
         kept,
         waiting,
@@ -146,13 +147,23 @@ def _state(found: Sequence[Any]) -> LimitState:
     )
 
 
+def _override(stored: Any) -> tuple[int | None, float | None, int | None] | None:
+    """What people want, as it is stored; what somebody else has written is nothing."""
+    try:
+        concurrency, interval_s, burst, *_ = stored
+    except (TypeError, ValueError):
+        return None
+    return count(concurrency) or None, seconds(interval_s) or None, count(burst) or None
+
+
 def _code(stored: Any) -> LimitSpec | None:
     """What the code says, as it is stored; what somebody else has written is none."""
     try:
         concurrency, _, _, interval_s, burst, *_ = stored
-        return LimitSpec(int(concurrency), float(interval_s), int(burst))
     except (TypeError, ValueError):
         return None
+    found = count(concurrency), seconds(interval_s), count(burst)
+    return None if None in found else LimitSpec(*found)  # type: ignore[arg-type]
 
 
 def _holder(name: str, member: str, jid: str, record: str) -> Holder:

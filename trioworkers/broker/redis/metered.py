@@ -41,9 +41,9 @@ class Queue(Protocol):
 
 
 class Outgoing:
-    """Stands before that queue. `write`: writes of these commands what can be written at once, and returns what the task that writes has to do yet; None: nothing."""
+    """Stands before that queue. `write`: writes of these commands what can be written at once, and returns what the task that writes has to write yet; None: nothing."""
 
-    def __init__(self, queue: Queue, write: Callable[[RawCommands], RawCommands | None]) -> None:
+    def __init__(self, queue: Queue, write: Callable[[RawCommands], list[bytes] | None]) -> None:
         self._queue = queue
         self._write = write
 

@@ -15,6 +15,7 @@ import anyio
 import trio
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
+from coredis._packer import Packer
 from coredis.connection import BaseConnection, Location
 from coredis.exceptions import ConnectionError as CoredisConnectionError
 
@@ -66,20 +67,38 @@ class Socket(BaseConnection):
     async def _connect(self) -> ByteStream:
         return Metered(await open_place(self.location.url))
 
-    def _write(self, commands: RawCommands) -> RawCommands | None:
-        """Write these here and now if nobody else is at it; what is left for the task that writes: nothing, all, or only to go on."""
+    def _write(self, commands: RawCommands) -> list[bytes] | None:
+        """Write these here and now if nobody else is at it; what is left for the task that writes: nothing, all, or only to go on.
+
+        Packed here in any case, so that who asks for what has no bytes hears of it, and not all who share the connection.
+        """
+        data = packed(self._packer, commands)
+        self.statistics.data_sent(len(data))
         stream = self.stream
         if not isinstance(stream, Metered):
-            return commands
+            return [data]
         if not stream.may_write:
             stream.waiting += 1
-            return commands
-        data = b"".join(self._packer.pack_commands([(name, *words) for name, words in commands]))
-        self.statistics.data_sent(len(data))
+            return [data]
         if stream.send_at_once(data):
             return None
         stream.waiting += 1
         return []
+
+    async def _writer_task(self) -> None:
+        """As coredis's, but of what is packed already."""
+        while (stream := self.stream) is not None:
+            pieces = await self._write_buffer_out.receive()
+            while self._write_buffer_out.statistics().current_buffer_used > 0:
+                pieces.extend(self._write_buffer_out.receive_nowait())
+                await trio.lowlevel.checkpoint()
+            try:
+                await stream.send(b"".join(pieces))  # type: ignore[arg-type]  # see `_write`
+            except Exception as error:
+                self._transport_failed = True
+                if isinstance(error, anyio.ClosedResourceError | anyio.BrokenResourceError):
+                    raise CoredisConnectionError("Connection lost while sending request") from error
+                raise
 
     async def _reader_task(self) -> None:
         """As coredis's, but without a timeout for each reading: we never give it one."""
@@ -161,6 +180,18 @@ class Socket(BaseConnection):
     def describe(self) -> str:
         """See coredis."""
         return f"Socket<{self.location!r}>"
+
+
+def packed(packer: Packer, commands: RawCommands) -> bytes:
+    """These commands in Redis's protocol. A name that came from Redis and is no text (`surrogateescape`) goes back as it came. Raises UnicodeEncodeError."""
+    try:
+        return b"".join(packer.pack_commands([(name, *words) for name, words in commands]))
+    except UnicodeEncodeError:
+        return b"".join(packer.pack_commands([(name, *map(_in_bytes, words)) for name, words in commands]))
+
+
+def _in_bytes(word: Any) -> Any:
+    return word.encode(errors="surrogateescape") if isinstance(word, str) else word
 
 
 def _keys_in(told: Sequence[Any]) -> Sequence[bytes] | None:
