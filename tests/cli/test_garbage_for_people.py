@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import trio
 from click.testing import CliRunner
 from garbage import OURS, WRITE, key_of
 from servers import Server
@@ -11,12 +10,19 @@ from visiting import HERE, PAGES, visiting
 
 from trioworkers.cli.commands import app
 from trioworkers.errors import TrioworkersError
-from trioworkers.registry import Key
 from trioworkers.web import asgi
 
 LOOKS = [
     *(["ps"], ["queues"], ["jobs", "q"], ["retries"], ["scheduled"], ["dead"], ["parked"], ["next"], ["waiting"]),
-    *(["show", "jid0"], ["result", "jid0"], ["finished"], ["finished", "Note"], ["batches"], ["batch", "b1"], ["stats"]),
+    *(
+        ["show", "jid0"],
+        ["result", "jid0"],
+        ["finished"],
+        ["finished", "Note"],
+        ["batches"],
+        ["batch", "b1"],
+        ["stats"],
+    ),
     *(["limits"], ["limits", "show", "crm"], ["unique"], ["cron"], ["outboxes"], ["doctor"], ["export", "queue:q"]),
 ]
 MORE = (
@@ -61,5 +67,3 @@ def test_commands_live_with_garbage_in_all_our_keys(garbage: str, words: list[st
 
 async def test_pages_live_with_garbage_in_all_our_keys(garbage: str):
     assert await visit(garbage) == {}
-
-

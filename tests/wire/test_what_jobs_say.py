@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import pytest
 
-from trioworkers import BadJob, Job
+from trioworkers import BadJob, BadResult, Job
 from trioworkers.wire.dialects import dialect_named
+from trioworkers.wire.encode import encode
+from trioworkers.wire.ended import encode_result
 from trioworkers.wire.periodic import Periodic, decode_entry, encode_entry
+from trioworkers.wire.record import encode_cursor, encode_step
 
 DIALECTS = ["sidekiq", "goworkers", "resque"]
 NAMED = {"queue", "job_class", "jid"}
@@ -111,8 +115,32 @@ def test_what_no_payload_could_say_is_refused_in_words(said: dict[str, Any], dia
         encode_entry(Periodic("nightly", "@every 10s", Job("q", "A", **said)))
 
 
-@pytest.mark.parametrize("args", [{"id": 7}, {1, 2}, frozenset({1}), "ab", b"ab", bytearray(b"ab")], ids=repr)
+@pytest.mark.parametrize(
+    "args", [{"id": 7}, {1, 2}, frozenset({1}), "ab", b"ab", bytearray(b"ab"), None, 7, 1.5], ids=repr
+)
 def test_arguments_that_are_no_list_are_refused(args: Any):
     """Of a dict only its keys were sent."""
     with pytest.raises(BadJob, match="arguments are a list, not"):
         Job("q", "A", args)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [("a\ud800", "half a character"), ({"\ud800": 1}, "half a character"), ([10**5000], "more than 4,300 digits")],
+    ids=["text", "key", "number"],
+)
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda value: encode(Job("q", "A", [value]), 1.0),
+        encode_result,
+        lambda value: encode_step("s", value),
+        lambda value: encode_cursor("i", value),
+    ],
+    ids=["job", "result", "step", "cursor"],
+)
+def test_what_json_has_no_form_for_is_refused_in_words_that_help(value: Any, why: str, write: Callable[[Any], bytes]):
+    with pytest.raises((BadJob, BadResult), match=why) as refused:
+        write(value)
+    assert "\\ud800" not in str(refused.value)
+    assert "sys." not in str(refused.value)

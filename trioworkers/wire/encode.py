@@ -22,7 +22,7 @@ from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.lock import LOCK_FIELD
 from trioworkers.wire.membership import BATCH_FIELD
 from trioworkers.wire.options import check_option
-from trioworkers.wire.plain import plain, shown
+from trioworkers.wire.plain import plain, shown, why_unwritten
 from trioworkers.wire.wrappers import WRAPPER
 
 
@@ -68,7 +68,7 @@ def encode(job: Job, now_s: float, *, enqueued: bool = True, due_s: float | None
     try:
         return _encode(fields)
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadJob(f"{job.job_class}: {error}") from error
+        raise BadJob(f"{job.job_class}: {why_unwritten(error)}") from error
 
 
 def amend(payload: bytes, changes: Mapping[str, Any], *, jid: str | None = None) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from trioworkers.errors import BadJob, BadResult
-from trioworkers.wire.plain import plain
+from trioworkers.wire.plain import plain, why_unwritten
 
 Exit = Literal["succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced", "skipped"]
 """How a job ends for good."""
@@ -42,7 +42,7 @@ def encode_result(value: Any) -> bytes:
     try:
         text = msgspec.json.encode(plain(value))
     except (BadJob, TypeError, ValueError, RecursionError) as error:
-        raise BadResult(f"what it returned can't be kept as its result: {error}") from None
+        raise BadResult(f"what it returned can't be kept as its result: {why_unwritten(error)}") from None
     if len(text) > MAX_RESULT_BYTES:
         raise BadResult(
             f"what it returned can't be kept as its result: {len(text):,} bytes, more than {MAX_RESULT_BYTES:,}"

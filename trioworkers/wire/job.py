@@ -41,7 +41,12 @@ _NO_LISTS = (str, bytes, bytearray, dict, set, frozenset)
 def _tuple(values: Sequence[Any]) -> tuple[Any, ...]:
     if isinstance(values, _NO_LISTS):
         raise BadJob(f"a job's arguments are a list, not {type(values).__name__}")
-    return tuple(values)
+    try:
+        return tuple(values)
+    except TypeError:
+        if hasattr(values, "__iter__"):
+            raise
+        raise BadJob(f"a job's arguments are a list, not {type(values).__name__}") from None
 
 
 class _Nothing(dict[str, Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,15 @@ def shown(value: object) -> str:
     except ValueError:  # Python writes no number of more than some thousand digits
         text = "a number of very many digits"
     return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def why_unwritten(error: Exception) -> str:
+    """Why a value can't be written as JSON, without anything of the value, and in our words where Python's lead astray."""
+    if isinstance(error, UnicodeEncodeError):
+        return "a text has half a character in it (a lone surrogate), which can't be written in UTF-8"
+    if isinstance(error, ValueError) and "integer string conversion" in str(error):
+        return f"a number has more than {sys.get_int_max_str_digits():,} digits"
+    return str(error)
 
 
 _PLAIN = frozenset({str, int, bool, type(None)})

@@ -9,7 +9,7 @@ import attrs
 import msgspec
 
 from trioworkers.errors import BadJob, BadResult
-from trioworkers.wire.plain import plain
+from trioworkers.wire.plain import plain, why_unwritten
 
 RECORD_FIELD = "tw_record"
 """An object: `steps`, results by name; `beside`, how many more lie in Redis beside the payload and their bytes; `at`, cursors by name."""
@@ -93,7 +93,7 @@ def encode_step(name: str, value: Any) -> msgspec.Raw:
     try:
         text = msgspec.json.encode(plain(value))
     except (BadJob, TypeError, ValueError, RecursionError) as error:
-        raise BadResult(f"what step {name!r} returned can't be recorded: {error}") from None
+        raise BadResult(f"what step {name!r} returned can't be recorded: {why_unwritten(error)}") from None
     if len(text) > MAX_STEP_BYTES:
         raise BadResult(
             f"what step {name!r} returned can't be recorded: {len(text):,} bytes, more than {MAX_STEP_BYTES:,}; "
@@ -112,7 +112,7 @@ def encode_cursor(name: str, cursor: Any) -> msgspec.Raw:
     try:
         text = msgspec.json.encode(plain(cursor))
     except (BadJob, TypeError, ValueError, RecursionError) as error:
-        raise BadResult(f"the cursor of iteration {name!r} can't be recorded: {error}") from None
+        raise BadResult(f"the cursor of iteration {name!r} can't be recorded: {why_unwritten(error)}") from None
     if len(text) > MAX_CURSOR_BYTES:
         raise BadResult(
             f"the cursor of iteration {name!r} has {len(text):,} bytes in JSON, more than {MAX_CURSOR_BYTES:,}"
