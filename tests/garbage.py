@@ -5,6 +5,7 @@ from __future__ import annotations
 from trioworkers.registry import KEYS
 from trioworkers.wire.packing import pack
 
+NAN, INF = float("nan"), float("inf")
 BYTES = b"\xff\xfe \x00 no text"
 NAMES = {"PROCESS": "w1", "LIMIT": "crm", "LIST": "queue:q:w1:inprogress", "TOKEN": "t", "JID": "jid0"}
 NAMES |= {"QUEUE": "q", "CLASS": "Note", "ID": "b1"}
@@ -13,6 +14,7 @@ SHAPES = (
     *map(
         pack, ([], {}, [[1], [2]], [b"a", [1]], [[[7, 1, [b"{}"]]], []], [b"q", 1, 2, 3, 4, 5, 6], {b"jid": 7}, 1, b"a")
     ),
+    *map(pack, ([1, None, 2, None, 3], {7: [1]}, [NAN, INF, -INF, 1e308, -1])),
     *(
         b"",
         b"1",

@@ -11,6 +11,13 @@ local function add(name)
     names[#names + 1] = name
   end
 end
+-- Five numbers, or false for each that is none; false for what is no record. What strangers pack may have no form once it is packed again.
+local function numbers_in(text)
+  local record, found = unpacked(text), {}
+  if type(record) ~= 'table' then return false end
+  for i = 1, 5 do found[i] = type(record[i]) == 'number' and record[i] or false end
+  return found
+end
 local holders, waiting = {}, {}
 for _, key in ipairs({'limits', 'overrides'}) do
   local all = redis.call('HGETALL', own .. key)
@@ -38,7 +45,7 @@ for _, name in ipairs(names) do
     local closed = l.closed == math.huge and -1 or l.closed > now() and l.closed or 0
     result[#result + 1] = {
       name, l.concurrency == math.huge and 0 or l.concurrency, l.interval, l.burst,
-      unpacked(redis.call('HGET', own .. 'limits', base)) or false, unpacked(redis.call('HGET', own .. 'overrides', name)) or false,
+      numbers_in(redis.call('HGET', own .. 'limits', base)), numbers_in(redis.call('HGET', own .. 'overrides', name)),
       l.used - l.kept, l.kept, l.parked, closed, l.interval > 0 and l.tat > now() and l.tat or 0,
     }
     for _, moment in ipairs(only == '' and {} or redis.call('ZRANGE', l.waiting, 0, at_most - 1)) do
