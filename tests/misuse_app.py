@@ -397,6 +397,17 @@ def profiles_what_settles() -> None:
     sys.setprofile(profile)
 
 
+def takes_all_turns() -> None:
+    sys.setswitchinterval(LONG_S)
+    while True:
+        pass
+
+
+def forgets_its_children() -> int:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    return subprocess.run(["false"], check=False).returncode
+
+
 def folder_deleted() -> None:
     folder = tempfile.mkdtemp()
     os.chdir(folder)
@@ -471,6 +482,17 @@ def log_that_interrupts() -> None:
         raise KeyboardInterrupt
 
     logging.setLogRecordFactory(interrupt)
+
+
+class _Unwanted(BaseException):
+    pass
+
+
+def log_that_raises_what_ends_programs() -> None:
+    def refuse(_: logging.LogRecord) -> bool:
+        raise _Unwanted
+
+    logging.getLogger("trioworkers").addFilter(refuse)
 
 
 # ── what gets past all of it ───────────────────────────────────────────────────────────────────────────────────────────

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from trioworkers.log_records import PrintableRecord
@@ -27,6 +27,8 @@ class _Ours:
 
     apart = False
     """Whether a filter or a handler of the program has raised: each is then called by itself."""
+    is_interruptible = True
+    """Whether Ctrl-C is raised in whatever runs, as Python and Trio do it, so in those as well. Not in a process that hears its signals otherwise."""
 
     def handle(self, record: logging.LogRecord) -> None:
         """Make it printable, and have it handled. A handler that raises (its stream is closed) doesn't end what was logged about."""
@@ -37,7 +39,9 @@ class _Ours:
             return
         try:
             super().handle(record)  # type: ignore[misc]
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
+        except BaseException as error:  # see above
+            if _is_ctrl_c(error):
+                raise
             _Ours.apart = (
                 True  # those behind it would get nothing, from now on: better this line twice than none of them
             )
@@ -48,7 +52,9 @@ class _Ours:
         """As any logger; if a factory of the program's raises, without it."""
         try:
             return super().makeRecord(*args, **kwargs)  # type: ignore[misc,no-any-return]
-        except (Exception, SystemExit):  # noqa: BLE001 - as above
+        except BaseException as error:  # as above
+            if _is_ctrl_c(error):
+                raise
             return _plain_record(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -79,16 +85,35 @@ def _handle_apart(logger: logging.Logger, record: logging.LogRecord) -> None:
     """What `logging` does, but that nobody who raises keeps the record from those behind."""
     try:
         found: object = not logger.disabled and logger.filter(record)
-    except (Exception, SystemExit):  # noqa: BLE001 - a filter that fails has not said that the record is unwanted
+    except BaseException as error:  # a filter that fails has not said that the record is unwanted
+        if _is_ctrl_c(error):
+            raise
         found = True
     kept = found if isinstance(found, logging.LogRecord) else record
     at: logging.Logger | None = logger if found else None
     while at is not None:
         for handler in list(at.handlers):
             if kept.levelno >= handler.level:
-                with suppress(Exception, SystemExit):  # as above; it has been told once
+                try:
                     handler.handle(kept)
+                except BaseException as error:  # as above; it has been told once
+                    if _is_ctrl_c(error):
+                        raise
         at = at.parent if at.propagate else None
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Within the block no KeyboardInterrupt is Ctrl-C: who raises one in what we log fails like any other."""
+    _Ours.is_interruptible = False
+    try:
+        yield
+    finally:
+        _Ours.is_interruptible = True
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    return _Ours.is_interruptible and isinstance(error, KeyboardInterrupt)
 
 
 def _told(error: BaseException) -> logging.LogRecord:

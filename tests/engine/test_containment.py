@@ -238,6 +238,27 @@ async def test_nursery_that_a_handler_cancels_takes_no_other_job_along(
     assert "was cancelled by one of its own jobs" in caplog.text
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit, SystemExit, OSError])
+async def test_task_that_a_handler_leaves_in_its_queues_nursery_takes_nothing_along(
+    autojump_clock: object, app: App, kind: type[BaseException], caplog: pytest.LogCaptureFixture
+):
+    make, ran = good(app)
+
+    @app.handler("q")
+    async def leave() -> None:
+        nursery = trio.lowlevel.current_task().parent_nursery
+        assert nursery is not None
+        nursery.start_soon(in_handler, kind)
+
+    async with testing.run(app) as test:
+        await test.enqueue(make(1), leave.job(), make(2))
+        await test.drain()
+        await test.enqueue(make(3))
+        await test.drain()
+        assert sorted(ran) == [1, 2, 3]
+    assert f"a task of queue q ended as none should: {kind.__name__}: no" in caplog.text
+
+
 async def test_jobs_that_run_when_a_test_ends_are_cancelled(autojump_clock: object, app: App):
     ended = []
 

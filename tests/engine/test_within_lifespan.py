@@ -60,6 +60,37 @@ async def test_lifespan_whose_task_fails_stops_its_worker(
     assert kinds == ({ValueError, ConfigurationError} if fails else {ConfigurationError})
     assert shared_server.command("LLEN", "queue:q") == 1  # put back
     assert "lifespan cancelled what ran within it" in caplog.text
+    assert shared_server.command("EXISTS", "tw:crashes") == 0  # no job had a part in it
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_job_that_ends_its_apps_lifespan_is_charged(make: Callable[..., App], shared_server: Server, fails: bool):
+    nurseries: list[trio.Nursery] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nurseries.append(nursery)
+            yield
+
+    app = make(lifespan=lifespan, shutdown_timeout=0.1)
+
+    async def fail() -> None:
+        raise ValueError("of the job's making")
+
+    @app.handler("q", "Stay")
+    async def stay(ctx: Context) -> None:
+        if fails:
+            nurseries[0].start_soon(fail)
+        else:
+            nurseries[0].cancel_scope.cancel()
+        await trio.sleep_forever()
+
+    push(shared_server)
+    with pytest.raises(ExceptionGroup if fails else ConfigurationError):
+        await app.serve()
+    assert shared_server.command("HGET", "tw:crashes", "jid0") == "1"
 
 
 async def test_lifespan_that_ends_well_says_nothing(

@@ -147,6 +147,16 @@ def test_log_that_interrupts_ends_no_worker(misuse: Misuse, result: Result):
     assert worker.process.poll() is None
 
 
+@pytest.mark.parametrize("how", ["log_that_interrupts", "log_that_raises_what_ends_programs"])
+def test_log_that_raises_whatever_it_is_keeps_no_worker_from_its_end(
+    misuse: Misuse, result: Result, jobs: Jobs, how: str
+):
+    worker = misuse().wait_started()
+    result(how)
+    assert status_when_told_to_stop(worker, jobs) == 0
+    assert "Traceback" not in worker.text
+
+
 @pytest.mark.parametrize("how", LEFT_BEHIND)
 def test_worker_that_ends_by_itself_has_status_1_whatever_is_left(
     misuse: Misuse,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from harness import Jobs
-from servers import ROOT, Worker, wait_for
+from servers import PATIENCE_S, ROOT, Worker, wait_for
 
 Misuse = Callable[..., Worker]
 Result = Callable[[str], str]
@@ -139,6 +139,21 @@ def test_recursion_limit_of_the_program_comes_back(misuse: Misuse, result: Resul
     assert worker.ended() == 0
 
 
+def test_stop_is_heard_while_a_job_computes_that_lets_no_thread_have_its_turn(misuse: Misuse, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(1, "MisuseAndStay", "takes_all_turns")
+    wait_for(lambda: len(jobs.counted("start")) == 1, "it computes")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert "a job set the interval in which threads take turns to 600 s" in worker.text
+
+
+def test_job_that_ignores_the_ends_of_children_hides_nobodys_from_others(misuse: Misuse, result: Result):
+    worker = misuse().wait_started()
+    assert result("forgets_its_children") == "1"
+    wait_for(lambda: "a job set SIGCHLD to SIG_IGN" in worker.text, "it is said")
+
+
 def test_signals_of_jobs_own_are_passed_on(misuse: Misuse, result: Result, jobs: Jobs):
     misuse().wait_started()
     assert result("event_loop_that_hears") == "heard"
@@ -169,3 +184,34 @@ print("is deaf")
 def test_what_whoever_started_us_blocked_or_ignored_makes_nobody_deaf():
     told = subprocess.run([sys.executable, "-c", INHERITS], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (told.returncode, told.stdout) == (0, "1\n"), told.stderr
+
+
+FAILS_TO_OBEY = """
+import os, signal, trio
+from trioworkers.process.signals import hearing
+
+class Worker:
+    shutdown_timeout_s = 5.0
+    asked = trio.Event()
+
+    def quiet(self):
+        self.asked.set()
+        raise OSError("can't")
+
+async def main():
+    ear.attend(Worker())
+    ear.start(print, 5.0)
+    os.kill(os.getpid(), signal.SIGTSTP)
+    await Worker.asked.wait()
+    await trio.sleep(0.01)
+    print("goes on")
+
+with hearing() as ear, ear.guarding():
+    trio.run(main)
+"""
+
+
+def test_signal_that_can_not_be_obeyed_does_not_end_the_event_loop():
+    command = [sys.executable, "-c", FAILS_TO_OBEY]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=PATIENCE_S)
+    assert (told.returncode, told.stdout) == (0, "goes on\n"), told.stderr

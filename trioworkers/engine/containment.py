@@ -26,6 +26,12 @@ def comes_from_outside(error: BaseException, delivery: Delivery) -> bool:
     return cancelled and all(is_a(leaf, trio.Cancelled) for leaf in found)
 
 
+def passes_by(leaf: BaseException) -> bool:
+    """The same of an error that a task has left behind which belongs to no attempt."""
+    closed = is_a(leaf, GeneratorExit) and _running_task() is None
+    return closed or is_a(leaf, trio.Cancelled) or is_ctrl_c(leaf)
+
+
 def own_part(error: BaseException) -> BaseException:
     """A failure without the cancellations that Trio has put into one group with it."""
     if not any(is_a(leaf, trio.Cancelled) for leaf in leaves(error)) or not is_small(error):
@@ -48,7 +54,12 @@ def _is_closed(leaf: BaseException, delivery: Delivery) -> bool:
     """Whether Python closes the attempt's coroutine: then it isn't Trio who has it run."""
     if not is_a(leaf, GeneratorExit):
         return False
+    running = _running_task()
+    return running is None or (delivery.task is not None and running is not delivery.task)
+
+
+def _running_task() -> trio.lowlevel.Task | None:
     try:
-        return delivery.task is not None and trio.lowlevel.current_task() is not delivery.task
+        return trio.lowlevel.current_task()
     except RuntimeError:  # no Trio at all any more
-        return True
+        return None

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from trioworkers.engine.containment import passes_by
 from trioworkers.failures import leaves, summary
 
 logger = logging.getLogger("trioworkers")
@@ -69,7 +70,14 @@ class JobNursery:
                 task_status.started()
                 await self._until_closed_or_broken(self._nursery.cancel_scope)
         except* Exception as group:  # noqa: BLE001 - each job's own failure was its own; this is what its task left behind
-            logger.error("a task of queue %s ended as none should: %s: %s", self._queue, *summary(next(leaves(group))))
+            self._tell_of(group)
+        except* BaseException as group:  # a SystemExit, say, of a task that a handler started here
+            if any(passes_by(leaf) for leaf in leaves(group)):
+                raise
+            self._tell_of(group)
+
+    def _tell_of(self, left: BaseException) -> None:
+        logger.error("a task of queue %s ended as none should: %s: %s", self._queue, *summary(next(leaves(left))))
 
     async def _until_closed_or_broken(self, scope: trio.CancelScope) -> None:
         try:

@@ -6,7 +6,7 @@ A worker that is cancelled in the middle of its work neither fetches nor puts ba
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Protocol
 
 import trio
@@ -43,6 +43,7 @@ async def run_within(
     is given up by it, which may come in the very moment in which the worker has started.
     """
     scope, failed, ended = trio.CancelScope(shield=True), list[Exception](), trio.Event()
+    its_own = {*map(repr, _tasks_below(trio.lowlevel.current_task()))}
 
     async def work() -> None:
         try:
@@ -58,17 +59,32 @@ async def run_within(
             nursery.start_soon(work)
             try:
                 await ended.wait()
-            finally:  # cancelled, or over
+            except BaseException as error:  # cancelled, nearly always
                 if not started.is_set():
                     scope.cancel()
                 elif not ended.is_set() and not worker.stopping:
                     if not session.cancel_called:
-                        logger.error("%s; the worker stops", ENDED)
-                        failed.append(ConfigurationError(ENDED))
-                        worker.blame_jobs()  # they may have started that task, or reached the nursery
+                        failed.append(_told(worker, error, its_own))
                     worker.stop()
+                raise
     except BaseException:
         if not failed:
             raise
     if failed:
         raise failed[-1]
+
+
+def _told(worker: Stoppable, error: BaseException, its_own: Collection[str]) -> ConfigurationError:
+    """Say that it has ended. Jobs are charged, unless what did so is known to be a task of the lifespan: one of them may have started it, or reached the nursery."""
+    logger.error("%s; the worker stops", ENDED)
+    if getattr(error, "source_task", None) not in its_own:
+        worker.blame_jobs()
+    return ConfigurationError(ENDED)
+
+
+def _tasks_below(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    """It, and those in its nurseries."""
+    yield task
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from _tasks_below(child)

@@ -30,6 +30,7 @@ IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 set_handler, set_wakeup_fd, register_dump = signal.signal, signal.set_wakeup_fd, faulthandler.register
 send, send_to_group, send_here = os.kill, os.killpg, signal.raise_signal
 send_to_thread, interrupt = signal.pthread_kill, _thread.interrupt_main
+take_turns_of = sys.setswitchinterval
 """Python's own, whoever stands before them."""
 
 
@@ -46,7 +47,7 @@ class Guard:
         """Whether it keeps jobs from that, just now."""
         self.senders: set[Any] = set()
         """The jobs that told this process to stop, each as its delivery."""
-        self._depth = 0
+        self._depth, self._turn_s = 0, 0.0
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -57,7 +58,7 @@ class Guard:
         self.their_wakeup_fd = -1
         self.senders = set()
         self.is_on = True
-        self._depth = sys.getrecursionlimit()
+        self._depth, self._turn_s = sys.getrecursionlimit(), sys.getswitchinterval()
         theirs = self._contain_theirs()
         for alarm in ALARMS:
             if signal.getsignal(alarm) is signal.SIG_DFL:
@@ -66,6 +67,7 @@ class Guard:
         faulthandler.register = self._register_dump
         os.kill, os.killpg, signal.raise_signal = self._kill, self._killpg, self._raise_signal
         signal.pthread_kill, _thread.interrupt_main = self._pthread_kill, self._interrupt_main
+        sys.setswitchinterval = self._take_turns_of
         try:
             yield
         finally:
@@ -94,13 +96,26 @@ class Guard:
         faulthandler.register = register_dump
         os.kill, os.killpg, signal.raise_signal = send, send_to_group, send_here
         signal.pthread_kill, _thread.interrupt_main = send_to_thread, interrupt
+        sys.setswitchinterval = take_turns_of
 
-    def keep_depth(self) -> None:
-        """Undo a recursion limit that a job has set lower than the program's: nothing here would work under it. From any thread but the loop's."""
+    def keep_limits(self) -> None:
+        """Undo what a job has set lower, or longer, than the program has it: nothing here would work under it. From any thread but the loop's."""
         if self.is_on and sys.getrecursionlimit() < self._depth:
             text = "a job set the recursion limit to %d; it is %d again"
             aside.log(logging.WARNING, text, sys.getrecursionlimit(), self._depth)
             sys.setrecursionlimit(self._depth)
+        self._keep_turns()
+
+    def _keep_turns(self) -> None:
+        # A thread that computes keeps all others waiting for so long: whoever hears signals, too.
+        if self.is_on and (turn_s := sys.getswitchinterval()) > self._turn_s:
+            take_turns_of(self._turn_s)
+            text = "a job set the interval in which threads take turns to %g s; it stays %g s, or nobody would hear signals meanwhile"
+            aside.log(logging.WARNING, text, turn_s, self._turn_s)
+
+    def _take_turns_of(self, interval: float, /) -> None:
+        take_turns_of(interval)
+        self._keep_turns()
 
     @property
     def is_passed(self) -> bool:
@@ -128,6 +143,9 @@ class Guard:
         if handler is signal.SIG_DFL and number in IGNORED:
             _say_kept(number, handler, "which the next %s would end")
             return _as_it_was_set(set_handler(number, signal.SIG_IGN))
+        if handler is signal.SIG_IGN and number == signal.SIGCHLD:
+            _say_kept(number, handler, "which %s tells how its children end")
+            return _as_it_was_set(set_handler(number, signal.SIG_DFL))
         theirs = nobodys_alarm if handler is signal.SIG_DFL and number in ALARMS else contained(handler)
         return _as_it_was_set(set_handler(number, theirs))
 

@@ -18,6 +18,7 @@ from trioworkers.engine.tree import CANCELLED
 from trioworkers.failures import innermost_module, is_a, leaves, summary
 from trioworkers.health import Pulse
 from trioworkers.jobs.importing import check_not_imported
+from trioworkers.loggers import uninterrupted
 from trioworkers.process.collector import patient_collector
 from trioworkers.process.ending import ending
 from trioworkers.process.logs import ensure_logging
@@ -45,7 +46,7 @@ def run(app: Declarations, tell: Callable[[Pulse], None] | None = None) -> None:
     ending.begin(life.put_back, lambda: life.reason)
     with hearing() as ear:
         try:
-            with ungrouped(), ear.guarding(), patient_collector(slots):
+            with ungrouped(), uninterrupted(), ear.guarding(), patient_collector(slots):
                 trio.run(partial(_run, app, ear, life, timeout_s, tell))
         except BaseException as error:
             life.failed = error

@@ -137,7 +137,7 @@ class Ear:
         if not numbers:  # shut down, by us or by a job
             self._guarded(self._end_deaf)
         self._guarded(self._guard.pass_on, numbers)
-        self._guarded(self._guard.keep_depth)
+        self._guarded(self._guard.keep_limits)
         for number in numbers:
             self._guarded(self._hear, number)
         return bool(numbers)
@@ -154,7 +154,7 @@ class Ear:
         ending.check()
         if self._ends != _found((self._reader, self._writer)):
             self._end_deaf()
-        self._guard.keep_depth()
+        self._guard.keep_limits()
         if self._guard.is_passed:
             self._tell(self._guard.mend)
         ensure_logging_soon()
@@ -217,7 +217,7 @@ class Ear:
             function(*args)
             return
         with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(function, *args)
+            self._token.run_sync_soon(self._guarded, function, *args)  # what is raised there ends Trio
 
     def _dump(self) -> None:
         worker, answered = self._worker, threading.Event()
