@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -43,6 +45,22 @@ def test_each_probe_has_its_answer():
         assert head.startswith(b"HTTP/1.1 200")
         assert head.endswith(b"\r\n\r\n")
         assert ask(port, b"POST /live HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 405")
+
+
+def test_where_no_descriptor_is_free_it_waits_for_one(monkeypatch: pytest.MonkeyPatch):
+    """A worker may need all that it may have; who calls the port meanwhile stays in the queue, and would keep a processor busy."""
+    free = threading.Event()
+    accept = socket.socket.accept
+
+    def accept_if_free(self: socket.socket) -> object:
+        if not free.is_set():
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", accept_if_free)
+    monkeypatch.setattr(health, "sleep", lambda _: free.set())
+    with port_of() as port:
+        assert ask(port, b"GET /live HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
 def test_nobody_holds_it_up():

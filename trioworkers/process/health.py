@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from time import monotonic
+from time import monotonic, sleep
 
 import attrs
 
@@ -23,6 +23,8 @@ from trioworkers.health import Health, Pulse, health_of
 MAX_REQUEST = 4096
 MAX_CONNECTIONS = 64
 PATIENCE_S = 2.0
+PAUSE_S = 0.1
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:\s]*)):(\d{1,5})")
 
 
@@ -125,7 +127,9 @@ class _Server:
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:  # who called has gone again, or we have no descriptor to spare: a probe comes again
+        except OSError as error:  # who called has gone again, or we have no descriptor to spare: a probe comes again
+            if error.errno in _SHORT:  # who called still waits, so the selector would come back at once, for ever
+                sleep(PAUSE_S)
             return
         if len(self._clients) >= MAX_CONNECTIONS:
             self._drop(next(iter(self._clients)))

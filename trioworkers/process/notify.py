@@ -45,10 +45,6 @@ class Notifier:
             self._is_stopping = True
             self._send("STOPPING=1")
 
-    def status(self, text: str) -> None:
-        """A line for `systemctl status`."""
-        self._send(f"STATUS={text}")
-
     def feed(self, now: float) -> None:
         """Feed the watchdog, if it is time."""
         if self.watchdog_s is not None and now >= self._fed_at + self.watchdog_s:
