@@ -30,6 +30,12 @@ def _tables() -> tuple[dict[int, str], dict[int, str], dict[int, str]]:
     return on_one_line, on_lines, in_json
 
 
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(code) for code in range(0xFE00, 0xFE10)}
+"""Printable by their category, but nothing is seen of them."""
+
+_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "'": "\\'", "\\": "\\\\"}
+
+
 class Lines(str):
     """Text of ours that has several lines, and is printable already."""
 
@@ -44,6 +50,40 @@ def on_one_line(text: str) -> str:
 def on_lines(text: str) -> str:
     """The same, but lines stay lines; those after the first are indented, so that none looks like the beginning of a record."""
     return text if text.isprintable() else text.translate(_tables()[1]).replace("\n", "\n  ")
+
+
+def as_word(text: str) -> str:
+    """`text` as one word of a shell's line: pasted back it is the same text, and no more than that. What no shell would touch stays as it is.
+
+    What can't be seen is spelled within `$'…'`, as bash, zsh and ksh read it.
+    """
+    if all(map(_is_seen, text)):
+        plain = bool(text) and text[0] != "=" and all(letter.isalnum() or letter in "_@%+=:,./-" for letter in text)
+        return text if plain else "'" + text.replace("'", "'\\''") + "'"
+    return f"$'{''.join(map(_spelled, text))}'"
+
+
+def as_argument(text: str) -> str:
+    """The same for a command's argument, which must not be taken for an option."""
+    return f"-- {as_word(text)}" if text.startswith("-") else as_word(text)
+
+
+def as_name(text: str) -> str:
+    """A name where it stands by itself, in a cell of a table: as it is if all of it can be seen there, else as a word."""
+    return text if text == " ".join(text.split()) and all(map(_is_seen, text)) else as_word(text)
+
+
+def _is_seen(letter: str) -> bool:
+    return letter.isprintable() and letter not in _BLANK
+
+
+def _spelled(letter: str) -> str:
+    code = ord(letter)
+    if letter in _SHORT or (code < 0x7F and letter.isprintable()):
+        return _SHORT.get(letter, letter)
+    if code < 0x80 or 0xDC80 <= code <= 0xDCFF:  # the latter is a byte of an argument that was no UTF-8
+        return f"\\x{code & 0xFF:02x}"
+    return letter if _is_seen(letter) else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def shown(value: object) -> str:

@@ -14,6 +14,7 @@ from trioworkers.cli.process_list import select_processes
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import remark, say
 from trioworkers.errors import Ambiguous, NotFound, WrongUsage
+from trioworkers.printable import as_word
 from trioworkers.wire.control_messages import Fate
 from trioworkers.wire.keys import check_sent_to
 from trioworkers.wire.process_records import Process
@@ -39,15 +40,15 @@ async def pause(session: Session, queues: Sequence[str], classes: Sequence[str])
             raise WrongUsage(problem)
     await session.fleet.pause(queues, classes)
     for name in (*queues, *classes):
-        say(f"{name}: paused")
+        say(f"{as_word(name)}: paused")
     known = {queue.name for queue in await session.inspector.queues()}
     processes = await session.inspector.processes()
     for queue in queues:
         serving = [process for process in processes if queue in process.queues]
         if any(not process.is_ours for process in serving):
-            remark(f"a Ruby process fetches from {queue}; only Sidekiq Pro obeys")
+            remark(f"a Ruby process fetches from {as_word(queue)}; only Sidekiq Pro obeys")
         if not serving and queue not in known:
-            remark(f"there is no queue {queue} yet, and nobody fetches from it")
+            remark(f"there is no queue {as_word(queue)} yet, and nobody fetches from it")
 
 
 async def resume(session: Session, queues: Sequence[str], classes: Sequence[str]) -> None:
@@ -56,7 +57,7 @@ async def resume(session: Session, queues: Sequence[str], classes: Sequence[str]
     await session.fleet.resume(queues, classes)
     for name in (*queues, *classes):
         was = name in before.queues or name in before.classes
-        say(f"{name}: {'resumed' if was else 'was not paused'}")
+        say(f"{as_word(name)}: {'resumed' if was else 'was not paused'}")
     if classes:
         await trio.sleep(RECEIVED_WITHIN_S)  # or a worker that hasn't received it yet holds them again
         count = await bring_back(session, set(classes))

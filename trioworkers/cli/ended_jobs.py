@@ -15,6 +15,7 @@ from trioworkers.cli.session import NotHere, Session
 from trioworkers.cli.tables import Column, Rows, clean, duration, is_in_shard, moment, remark, say, write_json
 from trioworkers.errors import JobFailed, JobGone, NotFound
 from trioworkers.jobs.client import Client
+from trioworkers.printable import as_word
 from trioworkers.wire.ended import Ended
 from trioworkers.wire.reported import Reported
 
@@ -70,7 +71,7 @@ async def show_finished(session: Session, job_class: str | None, *, limit: int, 
         rows.add({"ended": each.ended_at_s, "how": each.how, "took": each.took_s, "jid": each.jid, "queue": each.queue})
     rows.end()
     if not found:
-        remark(f"nothing is kept of how jobs of {job_class} ended")
+        remark(f"nothing is kept of how jobs of {as_word(job_class)} ended")
 
 
 class Watch:

@@ -10,6 +10,7 @@ from trioworkers.broker.people.limits import FleetLimits, How, LimitState
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, duration, number, remark, say
 from trioworkers.errors import NotFound
+from trioworkers.printable import as_argument, as_word
 from trioworkers.wire.limit_spec import LimitSpec
 
 MOST = 500
@@ -52,7 +53,7 @@ async def one_limit(session: Session, name: str, *, as_json: bool) -> None:
     """One limit, and those by its arguments: who holds, who waits. Raises NotFound."""
     found = await FleetLimits(session.connection, session.keys).look(name, most=MOST)
     if not found.limits:
-        raise NotFound(f"no limit is called {name}")
+        raise NotFound(f"no limit is called {as_word(name)}")
     now_s = await session.inspector.now_s()
     _list(found.limits, now_s, as_json=as_json)
     holders, waiters = Rows(_HOLDERS, as_json=as_json), Rows(_WAITERS, as_json=as_json)
@@ -133,15 +134,17 @@ async def change(
     await fleet.override(name, how, concurrency=concurrency, interval_s=interval_s, burst=burst, close_s=close_s)
     state = next((each for each in (await fleet.look(name)).limits if each.name == name), None)
     if how == "close":
-        until = f"for {duration(close_s)}" if close_s else f"until `trioworkers limits open {name}`"
-        say(f"{name}: closed {until}; what runs goes on")
+        until = f"for {duration(close_s)}" if close_s else f"until `trioworkers limits open {as_argument(name)}`"
+        say(f"{as_word(name)}: closed {until}; what runs goes on")
     elif how == "open":
-        say(f"{name}: open")
+        say(f"{as_word(name)}: open")
     elif how == "reset":
-        say(f"{name}: {_numbers(state)}, as the code says")
+        say(f"{as_word(name)}: {_numbers(state)}, as the code says")
     else:
         said = "" if state is None or state.code is None else f" instead of {state.code} in code"
-        say(f"{name}: {_numbers(state)}{said}, for all workers, until `trioworkers limits reset {name}`")
+        say(
+            f"{as_word(name)}: {_numbers(state)}{said}, for all workers, until `trioworkers limits reset {as_argument(name)}`"
+        )
 
 
 def _numbers(state: LimitState | None) -> str:

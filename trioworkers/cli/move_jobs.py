@@ -17,6 +17,7 @@ from trioworkers.cli.session import Session
 from trioworkers.cli.tables import number, remark, say
 from trioworkers.cli.where import Where
 from trioworkers.errors import ConfigurationError, NotFound, WrongUsage
+from trioworkers.printable import as_word
 from trioworkers.wire import places
 from trioworkers.wire.places import Location
 from trioworkers.wording import counted
@@ -166,6 +167,6 @@ async def purge(session: Session, queue: str, *, yes: bool) -> None:
     if not size and queue not in await session.inspector.queue_names():
         raise NotFound(f"no queue {queue!r}")
     if not yes:
-        confirm(f"{counted(size, 'job')} in queue {queue} will be deleted. Go on?", "--yes")
+        confirm(f"{counted(size, 'job')} in queue {as_word(queue)} will be deleted. Go on?", "--yes")
     count = await session.actions.purge(queue)
-    say(f"{counted(count, 'job')} of queue {queue} deleted")
+    say(f"{counted(count, 'job')} of queue {as_word(queue)} deleted")

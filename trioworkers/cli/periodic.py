@@ -21,6 +21,7 @@ from trioworkers.cli.tables import Column, Rows, duration, moment, remark, say
 from trioworkers.cron import coming, schedule
 from trioworkers.errors import NotFound, WrongUsage
 from trioworkers.missed_ticks import Missed, Overlap
+from trioworkers.printable import as_argument, as_word
 from trioworkers.wire.job import Job
 from trioworkers.wire.periodic import Periodic, encode_entry, is_own_name
 from trioworkers.zones import zone_named
@@ -121,7 +122,7 @@ async def history(session: Session, name: str, *, as_json: bool) -> None:
         )
     rows.end()
     if not found:
-        remark(f"{state.name} has not run yet")
+        remark(f"{as_word(state.name)} has not run yet")
 
 
 def explain(expression: str, zone: str, *, as_json: bool) -> None:
@@ -227,14 +228,14 @@ async def change(session: Session, name: str, action: str) -> None:
     if action == "run":
         jid, there = await jobs.run(state)
         if there is not None:
-            remark(f"{state.name}: job {there} waits or runs already")
+            remark(f"{as_word(state.name)}: job {there} waits or runs already")
         say(jid if there is None else there)
     elif action == "pause":
         await jobs.pause(state.name)
-        say(f"{state.name}: paused, until `trioworkers cron resume {state.name}`")
+        say(f"{as_word(state.name)}: paused, until `trioworkers cron resume {as_argument(state.name)}`")
     elif action == "resume":
-        say(f"{state.name}: next {_utc(await jobs.resume(state))} UTC")
+        say(f"{as_word(state.name)}: next {_utc(await jobs.resume(state))} UTC")
     elif await jobs.delete(state.name):
-        say(f"{state.name}: deleted")
+        say(f"{as_word(state.name)}: deleted")
     else:
-        raise NotFound(f"no periodic job is called {state.name}")
+        raise NotFound(f"no periodic job is called {as_word(state.name)}")

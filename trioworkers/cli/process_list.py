@@ -17,6 +17,7 @@ from trioworkers.cli.rows import ARGS, CLASS, JID, QUEUE, row_of
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import Column, Rows, clean, duration, number, remark, write_json, write_paragraphs
 from trioworkers.errors import NotFound, Refused
+from trioworkers.printable import as_argument
 from trioworkers.wire.control_messages import Reply
 from trioworkers.wire.process_parts import Parts, process_of, together
 from trioworkers.wire.process_records import Process, Running
@@ -133,7 +134,9 @@ async def _tell_of_outboxes(session: Session) -> None:
         remark(f"what waits here for other shards can't be read: {error}")
         return
     for state in states:
-        remark(f"jobs for the shard {state.target!r:.80} wait here: trioworkers outboxes show {state.target:.80}")
+        remark(
+            f"jobs for the shard {state.target!r:.80} wait here: trioworkers outboxes show {as_argument(state.target)}"
+        )
 
 
 def _show_running(looked: Sequence[_Looked], now_s: float, limit: int, *, several: bool) -> None:

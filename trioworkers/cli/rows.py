@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from trioworkers.cli.tables import Column, duration, short
+from trioworkers.printable import as_name
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.places import Place
 
@@ -69,9 +70,9 @@ def error_text(row: Row) -> str:
     return f"{row['error_class']}: {row['error_message']}" if "error_class" in row else ""
 
 
-JID = Column("jid", lambda row: row["jid"])
-CLASS = Column("class", lambda row: row["class"], least=10)
-QUEUE = Column("queue", lambda row: row["queue"], least=8)
+JID = Column("jid", lambda row: as_name(row["jid"]))
+CLASS = Column("class", lambda row: as_name(row["class"]), least=10)
+QUEUE = Column("queue", lambda row: as_name(row["queue"]), least=8)
 _DUE = Column("due", lambda row: duration(row.get("due")), right=True)
 _ATTEMPTS = Column("attempts", lambda row: str(row["attempt"]), right=True)
 _ERROR = Column("error", lambda row: short(error_text(row), 500), wide=True)

@@ -17,6 +17,7 @@ from trioworkers.cli.which_redis import which_redis
 from trioworkers.errors import TrioworkersError
 from trioworkers.jobs.client import Client
 from trioworkers.jobs.handler import ANY_CLASS
+from trioworkers.printable import as_argument, as_word
 from trioworkers.wire.job import Job
 from trioworkers.wire.process_records import Process
 
@@ -53,18 +54,17 @@ async def _say_if_it_waits(job: Job, session: Session) -> None:
     processes = await session.inspector.processes()
     paused = await session.fleet.paused()
     served = sorted({name for process in processes if not process.quiet for name in process.queues})
+    queue, job_class = as_word(job.queue), as_word(job.job_class)
     if job.queue not in served:
-        others = ", ".join(served[:NAMED]) + (", …" if len(served) > NAMED else "")
-        remark(f"no worker serves queue {job.queue} now, so the job waits; served: {others or 'none'}")
+        others = ", ".join(map(as_word, served[:NAMED])) + (", …" if len(served) > NAMED else "")
+        remark(f"no worker serves queue {queue} now, so the job waits; served: {others or 'none'}")
     elif (known := _known_classes(job.queue, processes)) and job.job_class not in known and ANY_CLASS not in known:
-        found = ", ".join(sorted(known)[:NAMED]) + (", …" if len(known) > NAMED else "")
-        remark(
-            f"no worker of queue {job.queue} has a handler for class {job.job_class}, so the job will fail; known: {found}"
-        )
+        found = ", ".join(map(as_word, sorted(known)[:NAMED])) + (", …" if len(known) > NAMED else "")
+        remark(f"no worker of queue {queue} has a handler for class {job_class}, so the job will fail; known: {found}")
     if job.queue in paused.queues:
-        remark(f"queue {job.queue} is paused, so the job waits for: trioworkers resume {job.queue}")
+        remark(f"queue {queue} is paused, so the job waits for: trioworkers resume {as_argument(job.queue)}")
     if job.job_class in paused.classes:
-        remark(f"class {job.job_class} is paused, so the job waits for: trioworkers resume --class {job.job_class}")
+        remark(f"class {job_class} is paused, so the job waits for: trioworkers resume --class {job_class}")
 
 
 def _known_classes(queue: str, processes: Sequence[Process]) -> frozenset[str]:

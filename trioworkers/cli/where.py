@@ -43,7 +43,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 _SECONDS: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES: dict[str, float] = {"": 1, "b": 1, "k": 1024, "kb": 1024, "m": 1024**2, "mb": 1024**2}
-_FILTER = re.compile(r"\s*(\w+)\s*(!=|!~|>=|<=|=|~|>|<)\s*(.*)", re.DOTALL)
+_FILTER = re.compile(r"\s*(\w+)(\s*)(!=|!~|>=|<=|=|~|>|<)(.*)", re.DOTALL)
 
 FIELDS = ", ".join([*_TEXTS, *_NUMBERS])
 
@@ -73,7 +73,10 @@ def _parse(text: str) -> Test:
         raise WrongUsage(
             f"--where {text!r}: not FIELD OP VALUE, like class=TrackUserJob, error~timeout, age>1h; fields: {FIELDS}"
         )
-    name, op, value = parts.groups()
+    name, apart, op, value = parts.groups()
+    value = (
+        value.lstrip() if apart else value
+    )  # `class = A` is meant as people write it; `class= A` is a class that begins with a space
     if name in _TEXTS:
         return _text_test(text, name, op, value)
     if name in _NUMBERS:

@@ -6,6 +6,7 @@ from trioworkers.broker.people.outboxes import first_entry
 from trioworkers.broker.people.outboxes import skip as skip_entry
 from trioworkers.broker.people.session import Session
 from trioworkers.errors import NotFound
+from trioworkers.printable import as_argument
 from trioworkers.web.operations import Confirm, Operation, Pressed
 from trioworkers.web.visit import Visit
 from trioworkers.wording import counted
@@ -23,7 +24,7 @@ async def skip(visit: Visit) -> Pressed:
     count = counted(len(first.jobs), "job")
     if not visit.request.get("sure"):
         fields = [("target", target), ("entry", entry_id), ("sure", "1"), ("back", visit.request.get("back"))]
-        keep = f"This can't be undone. To keep all of them first: trioworkers outboxes export {target} > jobs.jsonl"
+        keep = f"This can't be undone. To keep all of them first: trioworkers outboxes export {as_argument(target)} > jobs.jsonl"
         return Confirm(f"{count} will never come to shard {target}. {keep}", "/do/skip", fields, "skip it")
     shown = [visit.shown(job).payload for job in first.jobs[:TOLD_JOBS]]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from trioworkers.printable import as_word
+
 if TYPE_CHECKING:
     from trioworkers.wire.dialect import Dialect
     from trioworkers.wire.keys import Keys
@@ -141,7 +143,7 @@ class Location(NamedTuple):
     dialect: Dialect | None = None
 
     def __str__(self) -> str:
-        return f"queue {self.queue}" if self.is_queue else f"the {self.place} set"
+        return f"queue {as_word(self.queue)}" if self.is_queue else f"the {self.place} set"
 
     @property
     def kind(self) -> Place:

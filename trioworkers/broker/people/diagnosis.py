@@ -28,6 +28,7 @@ from trioworkers.broker.people.periodic import PeriodicJobs
 from trioworkers.broker.people.permissions import forbidden
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import BrokerError, Refused, Unavailable, WrongLogin
+from trioworkers.printable import as_argument, as_word
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.process_records import Process
 from trioworkers.wording import counted
@@ -134,7 +135,9 @@ class _Examiner:
         queues = await self._inspector.queues()
         left = [queue for queue in queues if queue.size and queue.name not in consumed]
         findings = [
-            Finding("queues", "warning", f"{_waits(queue.size)} in {queue.name}, and nobody consumes it", _START)
+            Finding(
+                "queues", "warning", f"{_waits(queue.size)} in {as_word(queue.name)}, and nobody consumes it", _START
+            )
             for queue in left
         ]
         return findings or [
@@ -149,14 +152,14 @@ class _Examiner:
             Finding(
                 "paused",
                 "warning" if queue.size else "note",
-                f"{_waits(queue.size)} in {queue.name}, which is paused",
-                f"trioworkers resume {queue.name}",
+                f"{_waits(queue.size)} in {as_word(queue.name)}, which is paused",
+                f"trioworkers resume {as_argument(queue.name)}",
             )
             for queue in await self._inspector.queues()
             if queue.name in paused.queues
         ]
         findings += [
-            Finding("paused", "warning", f"jobs of class {name} are held: it is paused", _resume_class(name))
+            Finding("paused", "warning", f"jobs of class {as_word(name)} are held: it is paused", _resume_class(name))
             for name in sorted(paused.classes)
         ]
         return findings or [Finding("paused", "ok", "no queue that has jobs, and no class")]
@@ -165,7 +168,7 @@ class _Examiner:
         findings = []
         for queue, kinds in sorted(_kinds_by_queue(await self._inspector.processes()).items()):
             if len(kinds) > 1:
-                text = f"{queue} is consumed by {' and by '.join(sorted(kinds))}: each takes jobs that are the other's"
+                text = f"{as_word(queue)} is consumed by {' and by '.join(sorted(kinds))}: each takes jobs that are the other's"
                 findings.append(Finding("shared queues", "problem", text, "give each kind of worker queues of its own"))
         return findings or [Finding("shared queues", "ok", "no queue is consumed by two kinds of worker")]
 
@@ -175,8 +178,8 @@ class _Examiner:
             Finding(
                 "periodic jobs",
                 "problem",
-                f"{state.name} is never sent: {state.problem}",
-                f"trioworkers cron delete {state.name}",
+                f"{as_word(state.name)} is never sent: {state.problem}",
+                f"trioworkers cron delete {as_argument(state.name)}",
             )
             for state in entries
             if state.problem
@@ -218,7 +221,7 @@ def _waits(jobs: int) -> str:
 
 
 def _resume_class(name: str) -> str:
-    return f"trioworkers resume --class {name}"
+    return f"trioworkers resume --class {as_word(name)}"
 
 
 def _kinds_by_queue(processes: Sequence[Process]) -> Mapping[str, set[str]]:

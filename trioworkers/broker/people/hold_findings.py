@@ -12,6 +12,7 @@ from trioworkers.broker.holds.search import MEMBER, HeldLock, HoldsSearch
 from trioworkers.broker.people.periodic import EntryState
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import script
+from trioworkers.printable import as_word
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.packing import pack
 from trioworkers.wording import counted
@@ -99,7 +100,7 @@ def late_findings(entries: Sequence[EntryState], now_s: float) -> Sequence[Findi
         Finding(
             "periodic jobs",
             "warning",
-            f"{state.name} has been due for {now_s - state.next_s:,.0f} s, and nobody sends it",
+            f"{as_word(state.name)} has been due for {now_s - state.next_s:,.0f} s, and nobody sends it",
             advice,
         )
         for state in late

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from trioworkers.broker.checks import Finding
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.printable import as_word
 from trioworkers.registry import KEYS
 from trioworkers.wire import places
 from trioworkers.wire.keys import Keys
@@ -22,7 +23,7 @@ async def written_over(connection: Connection, kinds: Mapping[str, str], advice:
         is_type = await connection.commands("doctor").type_of(key)
         if is_type not in ("none", _TYPES.get(kind, kind)):
             said = f"{key} is a {is_type}, and should be a {kind}: somebody has written over it"
-            found.append(Finding("keys", "problem", said, advice.format(key=key)))
+            found.append(Finding("keys", "problem", said, advice.format(key=as_word(key))))
     return found
 
 

@@ -9,6 +9,7 @@ from trioworkers.broker.people.hold_findings import permit_findings
 from trioworkers.broker.people.key_findings import written_over
 from trioworkers.broker.people.limits import FleetLimits, LimitState
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.printable import as_argument, as_word
 from trioworkers.registry import KEYS
 from trioworkers.wire.keys import Keys
 from trioworkers.wording import counted
@@ -47,13 +48,13 @@ def _of_state(state: LimitState) -> Sequence[Finding]:
     waits = f"; {counted(state.waiting, 'job')} wait" if state.waiting else ""
     if state.closed_until_s is not None and state.code is not None:
         how = "until somebody opens it" if state.closed_until_s == float("inf") else "for a while"
-        advice = f"trioworkers limits open {state.name}"
-        found.append(Finding("limits", "warning", f"{state.name} is closed {how}{waits}", advice))
+        advice = f"trioworkers limits open {as_argument(state.name)}"
+        found.append(Finding("limits", "warning", f"{as_word(state.name)} is closed {how}{waits}", advice))
     if state.override is not None and any(state.override):
-        text = f"{state.name}: {state.spec}, though the code says {state.code or 'nothing'}"
-        found.append(Finding("limits", "note", text, f"trioworkers limits reset {state.name}"))
+        text = f"{as_word(state.name)}: {state.spec}, though the code says {state.code or 'nothing'}"
+        found.append(Finding("limits", "note", text, f"trioworkers limits reset {as_argument(state.name)}"))
     if state.code is None and state.waiting:
-        text = f"{counted(state.waiting, 'job')} wait at {state.name}, which no worker declares"
+        text = f"{counted(state.waiting, 'job')} wait at {as_word(state.name)}, which no worker declares"
         found.append(
             Finding(
                 "limits",

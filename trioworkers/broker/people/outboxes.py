@@ -12,6 +12,7 @@ from trioworkers.broker.people.contents import PAGE_BYTES, READ_PAGE
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.shard_outbox import DONE, PAGE, PAGE_ENTRIES, new_numbering
 from trioworkers.errors import NotFound, Refused
+from trioworkers.printable import as_argument
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.outbox_entry import ID_LENGTH, OutboxEntry, decode_outbox_entry
 from trioworkers.wording import counted
@@ -94,7 +95,7 @@ async def outbox_findings(connection: Connection, keys: Keys, now_s: float) -> S
     """What `doctor` says of them. Raises BrokerError."""
     findings = []
     for state in await outboxes(connection, keys):
-        show = f"trioworkers outboxes show {state.target}"
+        show = f"trioworkers outboxes show {as_argument(state.target)}"
         if state.problem:
             text = f"what waits for shard {state.target!r:.80} can't be read: {state.problem}"
             findings.append(Finding("outboxes", "problem", text, f"look at the key {keys.outbox(state.target)}"))
