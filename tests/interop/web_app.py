@@ -48,6 +48,18 @@ async def group() -> None:
         nursery.start_soon(odd.function, "html")
 
 
+@app.handler("web", "*")
+async def anything(ctx: Context, *args: object, **more: object) -> None:
+    del args, more
+    if ctx.job.job_class.startswith("hold"):
+        await hold.function(ctx, ctx.job.jid)
+    elif not (FOLDER / "mended").exists():
+        odd_words = "\u202e\x1b[1m\0<b>&\u200b" + ctx.job.job_class
+        raise type(ctx.job.job_class, (Exception,), {})(odd_words)
+    else:
+        _note(ctx.job.jid)
+
+
 @app.handler("narrow")
 @app.handler("web", "hold")
 async def hold(ctx: Context, text: str) -> None:
