@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from servers import ROOT, Server, Worker, wait_for
 
+from trioworkers.cli.commands import app as cli
+
 HERE = Path(__file__).parent
+BEAT = (0.3, 4.0)
+"""Seconds between go-workers2's heartbeats, and until a record is old."""
 LEASE = ("--lease", "2", "--shutdown-timeout", "1")
 
 
@@ -114,6 +119,44 @@ def test_go_workers_takes_its_queue_and_id_back_while_another_of_ours_lives(plac
     assert place.server.command("ZCARD", "dead") == 0
 
 
+def doctor(place: Place) -> dict[str, list[dict[str, str]]]:
+    """What it finds by check, apart from what is right."""
+    done = CliRunner().invoke(cli, ["doctor", "--json", "--redis", place.server.url])
+    found: dict[str, list[dict[str, str]]] = {}
+    for finding in json.loads(done.stdout):
+        if finding["level"] != "ok":
+            found.setdefault(finding["check"], []).append(finding)
+    return found
+
+
+def test_doctor_finds_nothing_where_both_live_in_one_database_and_names_what_is_wrong(place: Place):
+    """It is taken back from a worker of ours that was killed; then one of ours comes whose record go-workers2 can't read."""
+    go = place.go("g", *BEAT, queue="elsewhere")
+    fellow, killed = place.ours("fellow", QUEUE="other"), place.ours("1")
+    for queue in ("elsewhere", "other", "track"):
+        place.push(2, 0.1, queue)
+    wait_for(lambda: place.counted("end").total() == 6, "all run")
+    wait_for(lambda: len(records(place)) == 3, "all have a record")
+    before = doctor(place)
+    assert before.keys().isdisjoint({"queues", "shared queues", "heartbeats", "orphans", "keys"})
+    killed.kill()
+    wait_for(
+        lambda: place.server.command("SISMEMBER", "tw:drained:1", "queue:track:1:inprogress") == 1, "all was taken over"
+    )
+    place.go("1")
+    place.push(1, 600.0)
+    wait_for(lambda: place.length("1") == 1, "go-workers runs it")
+    wait_for(lambda: "is left alone" in fellow.text, "it is left alone")
+    (finding,) = doctor(place)["orphans"]
+    assert "1 job in queue:track:1:inprogress, put there by another program" in finding["text"]
+    assert "heartbeat ended" not in go.text
+    place.ours("plain", DIALECT="sidekiq", GO_DIALECT="sidekiq", QUEUE="mine")
+    wait_for(lambda: "heartbeats" in doctor(place), "it is found")
+    (finding,) = doctor(place)["heartbeats"]
+    assert finding["level"] == "problem"
+    assert "can't read the records of plain" in finding["text"]
+
+
 def test_a_worker_that_stopped_in_good_order_leaves_nothing_behind_under_its_id(place: Place):
     place.ours("fellow", QUEUE="other")
     stopped = place.ours("1")
@@ -130,9 +173,6 @@ def test_a_worker_that_stopped_in_good_order_leaves_nothing_behind_under_its_id(
 
 
 # ── go-workers2 with heartbeats ────────────────────────────────────────────────────────────────────────────────────────
-
-BEAT = (0.3, 4.0)
-"""Seconds between its heartbeats, and until a record is old."""
 
 
 def records(place: Place) -> set[str]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+HEARTBEATS_FIELD = "worker_heartbeats"
+
 
 def lists_in(heartbeats: bytes) -> list[str]:
     """The in-progress lists of a record's `worker_heartbeats`: `QUEUE:PROCESS:inprogress`, or "" for an entry that names none."""

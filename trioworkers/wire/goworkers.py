@@ -19,6 +19,7 @@ from trioworkers.wire import encode as writing
 from trioworkers.wire import numbers
 from trioworkers.wire.decode import job_of, queue_in, raw_fields, readable
 from trioworkers.wire.dialect import Dialect
+from trioworkers.wire.go_heartbeat import HEARTBEATS_FIELD
 from trioworkers.wire.job import Job
 from trioworkers.wire.keys import Keys
 
@@ -79,7 +80,7 @@ class GoWorkers(Dialect):
         """See `Dialect.record_fields`. A go-workers2 with heartbeats reads all records, and gives up its own for ever if one lacks these."""
         return {
             "beat": str(int(now_s)),
-            "worker_heartbeats": "[]",
+            HEARTBEATS_FIELD: "[]",
             "manager_priority": "0",
             "active_manager": "0",
         }

@@ -10,6 +10,7 @@ import attrs
 import msgspec
 
 from trioworkers.wire.entry import Entry
+from trioworkers.wire.go_heartbeat import HEARTBEATS_FIELD
 from trioworkers.wire.hosts import HostState, decode_hosts
 from trioworkers.wire.own_record import GO_WORKERS_2
 
@@ -41,6 +42,8 @@ class Process:
     """How many jobs of each queue run; a queue of which none does may be missing. Ours only."""
     hosts: Sequence[HostState] = ()
     """How those hosts do that its jobs call. Ours only."""
+    is_read_by_go: bool = False
+    """Whether its record has what go-workers2 wants of every record. Such a record doesn't lapse when its process dies."""
 
 
 @attrs.frozen
@@ -91,6 +94,7 @@ def decode_process(identity: str, record: Mapping[bytes, bytes]) -> Process:
         zones=record.get(b"tw_zones", b"").decode(errors="replace")[:20] if is_ours else "",
         busy_in=_counts(record.get(b"tw_busy", b"{}")) if is_ours else {},
         hosts=decode_hosts(record.get(b"tw_hosts", b"[]")) if is_ours else (),
+        is_read_by_go=HEARTBEATS_FIELD.encode() in record,
     )
 
 

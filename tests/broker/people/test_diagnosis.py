@@ -108,6 +108,58 @@ async def test_two_kinds_of_worker_on_one_queue(server: Server):
     assert finding.text.startswith("both is consumed")
 
 
+GO_FIELDS = ("worker_heartbeats", "[]", "manager_priority", "0", "active_manager", "0")
+
+
+def go_workers2(server: Server, identity: str, *queues: str, ago_s: float = 0.0) -> None:
+    info = json.dumps({"queues": queues, "Pid": 7, "identity": identity, "concurrency": 5})
+    server.command("SADD", "processes", identity)
+    server.command("HSET", identity, "info", info, "beat", int(time.time() - ago_s), "busy", 0, "quiet", 0, *GO_FIELDS)
+
+
+async def test_records_that_go_workers2_cannot_read(server: Server):
+    go_workers2(server, "web1:7:aa", "theirs")
+    process(server, "host:1:a", "mine", labels=("trioworkers",))
+    server.command("HSET", "host:1:a", *GO_FIELDS)
+    assert (await the("heartbeats", server.url)).level == "ok"
+    process(server, "host:2:b", "other", labels=("trioworkers",))
+    finding = await the("heartbeats", server.url)
+    assert (finding.level, "go-workers2 (web1:7:aa) can't read the records of host:2:b:" in finding.text) == (
+        "problem",
+        True,
+    )
+    assert "a queue of dialect goworkers" in finding.advice
+    process(server, "host:3:c", "third")  # Ruby's Sidekiq, which has no such queue
+    finding = await the("heartbeats", server.url)
+    assert "host:2:b, host:3:c" in finding.text
+    assert finding.advice == "give it a database or a namespace of its own"
+
+
+async def test_go_workers2_that_left_its_record_consumes_nothing(server: Server):
+    server.command("SADD", "queues", "theirs")
+    server.command("LPUSH", "queue:theirs", "{}")
+    go_workers2(server, "web1:7:aa", "theirs", ago_s=30.0)
+    assert (await the("queues", server.url)).level == "ok"
+    go_workers2(server, "web1:7:aa", "theirs", ago_s=90.0)
+    found = await examined(server.url)
+    assert [finding.text for finding in found["queues"]] == ["1 job waits in theirs, and nobody consumes it"]
+    (finding,) = found["heartbeats"]
+    assert (finding.level, finding.text[:40]) == ("warning", "web1:7:aa (go-workers2) last gave a sign")
+
+
+async def test_jobs_that_another_program_put_where_a_dead_worker_had_its_own(server: Server):
+    key = "queue:q:1:inprogress"
+    server.command("HSET", "tw:inprogress", key, "1 q")
+    server.command("LPUSH", key, "{}", "{}")
+    server.command("SADD", "tw:drained:1", key)
+    server.command("EXPIRE", "tw:drained:1", 7200)
+    finding = await the("orphans", server.url)
+    assert finding.level == "note"
+    assert finding.text.startswith(f"2 jobs in {key}, put there by another program")
+    server.command("EXPIRE", "tw:drained:1", 3000)  # nobody has done one of them for an hour: they are ours
+    assert (await the("orphans", server.url)).level == "warning"
+
+
 async def test_jobs_in_the_lists_of_the_dead(server: Server):
     server.command("HSET", "tw:inprogress", "queue:q:gone:inprogress", "gone q", "queue:q:alive:inprogress", "alive q")
     server.command("LPUSH", "queue:q:gone:inprogress", "{}", "{}")

@@ -26,6 +26,7 @@ from trioworkers.broker.people.limit_findings import limit_findings
 from trioworkers.broker.people.outboxes import outbox_findings
 from trioworkers.broker.people.periodic import PeriodicJobs
 from trioworkers.broker.people.permissions import forbidden
+from trioworkers.broker.people.process_findings import heartbeat_findings, is_gone
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import BrokerError, Refused, Unavailable, WrongLogin
 from trioworkers.printable import as_argument, as_word
@@ -38,6 +39,8 @@ SLOW_S = 0.02
 CLOCK_DIFFERENCE_S = 5.0
 MAX_LISTS = 1000
 MAX_ENTRIES = 1000
+WATCHED_S = 3600.0
+"""As in `drained.lua`."""
 
 
 async def diagnose(connection: Connection, keys: Keys) -> AsyncGenerator[Finding, None]:
@@ -52,6 +55,7 @@ async def diagnose(connection: Connection, keys: Keys) -> AsyncGenerator[Finding
         examiner.queues,
         examiner.paused,
         examiner.shared_queues,
+        examiner.heartbeats,
         examiner.periodic_jobs,
         examiner.orphans,
         examiner.limits,
@@ -131,7 +135,9 @@ class _Examiner:
         return await key_findings(self._connection, self._keys, queues)
 
     async def queues(self) -> Sequence[Finding]:
-        consumed = {queue for process in await self._inspector.processes() for queue in process.queues}
+        now_s = await self._inspector.now_s()
+        live = [process for process in await self._inspector.processes() if not is_gone(process, now_s)]
+        consumed = {queue for process in live for queue in process.queues}
         queues = await self._inspector.queues()
         left = [queue for queue in queues if queue.size and queue.name not in consumed]
         findings = [
@@ -172,6 +178,9 @@ class _Examiner:
                 findings.append(Finding("shared queues", "problem", text, "give each kind of worker queues of its own"))
         return findings or [Finding("shared queues", "ok", "no queue is consumed by two kinds of worker")]
 
+    async def heartbeats(self) -> Sequence[Finding]:
+        return heartbeat_findings(await self._inspector.processes(), await self._inspector.now_s())
+
     async def periodic_jobs(self) -> Sequence[Finding]:
         entries = await PeriodicJobs(self._connection, self._keys).entries(MAX_ENTRIES)
         findings = [
@@ -199,20 +208,38 @@ class _Examiner:
         registry: Mapping[bytes, bytes] = await self._connection.commands("registry").hgetall(
             self._keys.in_progress_lists
         )
-        waiting = 0
-        for key, entry in list(registry.items())[:MAX_LISTS]:
-            process_id = entry.decode(errors="replace").partition(" ")[0]
-            lease = self._keys.lease(process_id)
-            if not await self._connection.commands("lease").exists(lease):
-                waiting += await self._connection.commands("length").llen(key.decode(errors="surrogateescape"))
+        waiting, of_others = 0, []
+        for name, entry in list(registry.items())[:MAX_LISTS]:
+            process_id, key = entry.decode(errors="replace").partition(" ")[0], name.decode(errors="surrogateescape")
+            if await self._connection.commands("lease").exists(self._keys.lease(process_id)):
+                continue
+            size = await self._connection.commands("length").llen(key)
+            if size and await self._is_filled_by_others(process_id, name):
+                of_others.append(
+                    Finding("orphans", "note", f"{counted(size, 'job')} in {as_word(key)}, {_BY_OTHERS}", _WHOSE)
+                )
+            else:
+                waiting += size
         if not waiting:
-            return [Finding("orphans", "ok", "no job lies with a dead worker")]
+            return of_others or [Finding("orphans", "ok", "no job lies with a dead worker")]
         text = f"{counted(waiting, 'job')} in the lists of workers that are gone"
         if any(process.is_ours for process in await self._inspector.processes()):
-            return [Finding("orphans", "note", text, "wait for a lease: a live worker takes them over")]
-        return [Finding("orphans", "warning", text, "start any worker: it takes them over within a lease")]
+            return [Finding("orphans", "note", text, "wait for a lease: a live worker takes them over"), *of_others]
+        return [
+            Finding("orphans", "warning", text, "start any worker: it takes them over within a lease"),
+            *of_others,
+        ]
+
+    async def _is_filled_by_others(self, process_id: str, key: bytes) -> bool:
+        """Whether workers leave the list alone, since it was emptied and then filled again: see `drained.lua`."""
+        drained = self._keys.drained(process_id)
+        if not await self._connection.execute("drained", "SISMEMBER", drained, key):
+            return False
+        return int(await self._connection.execute("drained", "PTTL", drained)) > WATCHED_S * 1000
 
 
+_BY_OTHERS = "put there by another program (go-workers?) under a process id that was ours"
+_WHOSE = "give it another process id; if it is dead, a worker of ours takes them over within an hour"
 _START = "start a worker with handlers for it, or see who still sends there: trioworkers jobs QUEUE"
 
 
