@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import trio
 from servers import Server
 
 from trioworkers import Client, Job, Superseded, Unavailable
 from trioworkers.broker.contract import Holder, Listed
+from trioworkers.broker.digest import Digest, digest_of, resolved
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.owner import PAGE_BYTES
 from trioworkers.broker.redis.connection import Connection, connect
 from trioworkers.broker.redis.link import Link
+from trioworkers.broker.redis.pace import MOST_BYTES, ONE_BREAK_S
 from trioworkers.broker.redis.scripts import Script
 from trioworkers.broker.resque_broker import ResqueBroker
 from trioworkers.sending import PARCEL_BYTES
@@ -156,6 +159,77 @@ async def test_what_is_counted_again_after_a_break_goes_in_smaller_parts(scale: 
 
     monkeypatch.setattr(scale, "run", breaks)
     assert await owner.count("q", HUGE) == Counter(HUGE)
+
+
+LIGHT = [b"%02d" % number + b"x" * 50_000 for number in range(20)]
+
+
+@pytest.fixture
+async def breaking(scale: Scale) -> RedisBroker:
+    """Over a link that broke twice within a minute: it carries what is asked for at once."""
+    pace = scale.link.pace
+    pace._broke_at = trio.current_time() - ONE_BREAK_S
+    pace.broke(MOST_BYTES)
+    assert (pace.breaks_again, pace.carries) == (True, MOST_BYTES // 4)
+    return RedisBroker(scale, Keys(), HOLDER)
+
+
+async def test_link_that_breaks_again_isn_t_loaded_with_what_lies_in_our_list(breaking: RedisBroker, scale: Scale):
+    """Each lost fetch leaves strays. To read them, count them and put them back would cost three times what the fetch did."""
+    runs, strays = LIGHT[:10], LIGHT[10:]
+    key = breaking.in_progress("q")
+    await scale.call(
+        "push", lambda client: client.lpush(key, [*LIGHT, LIGHT[0]])
+    )  # one more with the bytes of one that runs
+    listed = await breaking.audit("q", 10, 100, runs)
+    assert listed is not None
+    assert listed.at_once
+    assert {type(payload) for payload in listed.payloads} == {Digest}
+    told = [digest_of(payload) for payload in strays]
+    assert resolved(listed.payloads, runs) == Counter([*runs, *told, LIGHT[0]])
+    absent = b"no such job"
+    assert await breaking.count("q", [*runs, *told, absent]) == Counter([*runs, *told, LIGHT[0]])
+    assert await breaking.put_back("q", [LIGHT[0], *reversed(told), digest_of(absent)]) == 11
+    assert scale.heaviest < 5_000
+    assert await scale.call("look", lambda client: client.lrange(key, 0, -1)) == runs[::-1]
+    waiting = await scale.call("look", lambda client: client.lrange("queue:q", 0, -1))
+    assert list(waiting) == [LIGHT[0], *reversed(strays)]
+
+
+async def test_what_such_a_link_may_not_carry_comes_as_it_is_until_one_came_through(
+    breaking: RedisBroker, scale: Scale
+):
+    """Whether it carries that shows when it is tried: told by its digest it would never be put out of the way."""
+    heavy = [b"%02d" % number + b"x" * 3 * MB for number in range(2)]
+    await scale.call("push", lambda client: client.lpush(breaking.in_progress("q"), [LIGHT[0], *heavy, LIGHT[1]]))
+    listed = await breaking.audit("q", 0, 100)
+    told = [digest_of(payload) for payload in (LIGHT[0], heavy[0], LIGHT[1])]
+    assert listed == Listed(Counter([*told, heavy[1]]), at_once=False)
+    assert scale.heaviest < 4 * MB
+    scale.weigh()
+    assert await breaking.count("q", listed.payloads) == listed.payloads
+    assert await breaking.put_back("q", [*listed.payloads]) == 4
+    assert scale.heaviest < 5_000
+
+
+async def test_payload_that_looks_like_the_digest_of_another_isn_t_taken_for_it(breaking: RedisBroker, scale: Scale):
+    forged = bytes(digest_of(LIGHT[0]))
+    assert forged != digest_of(LIGHT[0])
+    await scale.call("push", lambda client: client.lpush(breaking.in_progress("q"), [LIGHT[0], forged]))
+    listed = await breaking.audit("q", 1, 100, [forged])
+    assert listed == Listed(Counter([digest_of(LIGHT[0]), digest_of(forged)]))
+    assert resolved(listed.payloads, [forged]) == Counter([digest_of(LIGHT[0]), forged])
+    assert await breaking.put_back("q", [digest_of(LIGHT[0])]) == 1
+    assert await scale.call("look", lambda client: client.lrange(breaking.in_progress("q"), 0, -1)) == [forged]
+
+
+async def test_connection_that_broke_once_changes_nothing_about_how_our_list_is_read(scale: Scale):
+    owner = RedisBroker(scale, Keys(), HOLDER)
+    scale.link.pace.broke(MOST_BYTES)
+    await scale.call("push", lambda client: client.lpush(owner.in_progress("q"), LIGHT[:2]))
+    listed = await owner.audit("q", 0, 100)
+    assert listed is not None
+    assert {type(payload) for payload in listed.payloads} == {bytes}
 
 
 async def test_heavy_list_of_a_dead_worker_is_looked_at_in_parts(scale: Scale):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import attrs
 import pytest
 
 from trioworkers.broker.contract import Listed
+from trioworkers.broker.digest import digest_of
 from trioworkers.broker.fake import FakeBroker
+from trioworkers.departures import Permit
 from trioworkers.engine.audit import Audit
 from trioworkers.engine.delivery import Delivery, State
 from trioworkers.errors import Unavailable
@@ -64,6 +66,33 @@ async def test_payload_that_was_seen_twice_while_others_moved_is_not_put_back() 
     await Audit("q", broker, running(b"1", b"2")).run()
     assert broker.lists["q", "fake"] == [b"1", b"2"]
     assert broker.queues["q"] == [b"stray"] * 2
+
+
+async def test_checkpoint_that_is_written_while_the_list_is_read_is_known_by_its_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over a link that breaks. Taken for a stray it would be put back while it runs, and its job be cancelled."""
+    broker = Interrupted()
+    broker.lists["q", "fake"] = [b"stray", b"later", b"1"]
+    ours = running(b"earlier", b"1")
+    [changing] = (delivery for delivery in ours if delivery.payload == b"earlier")
+    put_back: list[bytes] = []
+
+    async def told(queue: str, expected: int, limit: int, known: Collection[bytes] = ()) -> Listed:
+        changing.payload = b"later"
+        return Listed(Counter(map(digest_of, broker.lists["q", "fake"])))
+
+    async def note(queue: str, payloads: Sequence[bytes], running: Sequence[Permit] = ()) -> int:
+        put_back.extend(payloads)
+        return len(payloads)
+
+    monkeypatch.setattr(broker, "audit", told)
+    monkeypatch.setattr(broker, "put_back", note)
+    audit = Audit("q", broker, ours)
+    audit.doubt(taken_over=True)
+    await audit.run()
+    assert put_back == [digest_of(b"stray")]
+    assert {delivery.state for delivery in ours} == {State.RUNNING}
 
 
 async def test_what_is_taken_over_while_the_list_is_compared_is_found_the_next_time() -> None:

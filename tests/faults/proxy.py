@@ -29,6 +29,9 @@ class Proxy:
         """Whether only these are slowed down so: a line may carry less up than down."""
         self.breaks_after = 0
         """Each connection breaks when so many bytes have passed, in both directions together; 0 for never."""
+        self.breaks_together = False
+        """Whether that counts for all connections together, and all break then."""
+        self.breaks = 0
         self._passed: Counter[frozenset[socket.socket]] = Counter()
         self._booked_until = {False: 0.0, True: 0.0}
         self._booking = threading.Lock()
@@ -152,10 +155,16 @@ class Proxy:
         time.sleep(max(0.0, free_at - time.monotonic()))
 
     def _break_if_it_should(self, connection: frozenset[socket.socket], size: int) -> None:
-        if self.breaks_after:
-            self._passed[connection] += size
-            if self._passed[connection] > self.breaks_after:
-                raise OSError("broken")
+        if not self.breaks_after:
+            return
+        counted = frozenset() if self.breaks_together else connection
+        self._passed[counted] += size
+        if self._passed[counted] > self.breaks_after:
+            self.breaks += 1
+            if self.breaks_together:
+                self._passed[counted] = 0
+                self.reset_all()
+            raise OSError("broken")
 
     def _spring_trap(self, request: bytes) -> None:
         if self._trap and self._trap[0] in request:

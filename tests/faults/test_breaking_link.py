@@ -1,4 +1,4 @@
-"""A link whose connections break after so many bytes each: what is moved at once becomes small enough to come through, and what can't is put out of the way."""
+"""A link whose connections break after so many bytes, each by itself or all together: what is moved at once becomes small enough to come through, and what can't is put out of the way."""
 
 from __future__ import annotations
 
@@ -28,5 +28,26 @@ def test_all_that_fits_comes_through_and_what_never_can_goes_to_the_dead_set(
     wait_for(lambda: said in worker.text, "the log says so")
     del jobs.payloads[too_large]
     server.command("DEL", "dead")
+    jobs.expect_all_done(extra_runs=0, timeout_s=240)
+    assert server.command("GET", "stat:processed") == "30"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capsule", [{}, {"CAPSULE": "1"}], ids=["queue", "capsule"])
+@pytest.mark.parametrize("every_bytes", [300_000, 500_000, 700_000])
+def test_connections_that_break_together_stop_no_worker(
+    work: Callable[..., Worker],
+    jobs: Jobs,
+    server: Server,
+    proxy: Proxy,
+    every_bytes: int,
+    capsule: dict[str, str],
+):
+    """Between two breaks little more than two payloads pass. Each lost fetch leaves one in the list: to read, count and put back that one must not cost as much again."""
+    proxy.breaks_after, proxy.breaks_together = every_bytes, True
+    work("w1", "--redis", proxy.url, "--lease", "4", CONCURRENCY="20", **capsule).wait_started()
+    jobs.push(30, "Sleep", 0.01, pad="x" * 100_000)
+    wait_for(lambda: len(jobs.counted("end")) == 30, "all have run", timeout_s=240)
+    assert proxy.breaks > 2
     jobs.expect_all_done(extra_runs=0, timeout_s=240)
     assert server.command("GET", "stat:processed") == "30"

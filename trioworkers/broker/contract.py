@@ -99,7 +99,7 @@ class Due:
 
 @attrs.frozen
 class Listed:
-    """What an in-progress list holds. `at_once`: all of it was read in one step; else others may have moved payloads meanwhile, so that some were missed or seen twice."""
+    """What an in-progress list holds, some of it perhaps told by a `Digest`. `at_once`: all of it was read in one step; else others may have moved payloads meanwhile, so that some were missed or seen twice."""
 
     payloads: Counter[bytes]
     at_once: bool = True

@@ -1,5 +1,9 @@
 -- How often each of these payloads lies in an in-progress list. Reads only.
+-- are_digests  1 if these are the digests of payloads
 -- result  {how often, …}
-local result = {}
-for i, payload in ipairs(ARGV) do result[i] = #redis.call('LPOS', list, payload, 'COUNT', 0) end
+local result, words = {}, {unpack(ARGV, before_payloads + 1)}
+local counts = are_digests == '1' and by_digest(list, words)
+for i, word in ipairs(words) do
+  result[i] = counts and counts[word] or not counts and #redis.call('LPOS', list, word, 'COUNT', 0)
+end
 return result

@@ -14,6 +14,7 @@ import trio
 
 from trioworkers.broker.by_weight import by_weight
 from trioworkers.broker.contract import PAGE_BYTES, Listed
+from trioworkers.broker.digest import Digest, digest_of
 from trioworkers.broker.owner import Owner
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.broker.too_slow import DOESNT_CARRY, again_if_it_broke
@@ -26,14 +27,14 @@ logger = logging.getLogger("trioworkers")
 MOST_PAGES = 20
 """So many are asked for at once. Redis serves others between them."""
 
-COUNT = script(__file__, "count", keys=("list",), args=("*payloads",))
+COUNT = script(__file__, "count", keys=("list",), args=("are_digests", "*payloads"), preludes=("digests",))
 LENGTHS = script(__file__, "lengths", keys=("*lists",))
 PAGE = script(
     __file__,
     "page",
     keys=("list",),
-    args=("expected", "first", "limit", "max_bytes", "huge_bytes"),
-    preludes=("pages",),
+    args=("expected", "first", "limit", "max_bytes", "sent_bytes", "huge_bytes", "digest_bytes"),
+    preludes=("pages", "digests"),
 )
 PUT_ASIDE = script(
     __file__,
@@ -46,8 +47,8 @@ PUT_BACK = script(
     __file__,
     "put_back",
     keys=("lease", "list", "queue", "holds", "last_call"),
-    args=("ours", "push", "own", "running_members", "number", "*payloads"),
-    preludes=(*ENDS, "late"),
+    args=("ours", "push", "own", "running_members", "number", "are_digests", "*payloads"),
+    preludes=(*ENDS, "late", "digests"),
 )
 RELEASE = script(
     __file__,
@@ -64,13 +65,15 @@ class InProgress(Owner):
     async def audit(self, queue: str, expected: int, limit: int, known: Collection[bytes] = ()) -> Listed | None:
         """The payloads in our list, up to about `limit`, if it is longer or shorter than `expected`; None if it is just as long.
 
-        Those `known` are not held in memory a second time.
+        Those `known` are not held in memory a second time. Over a link that breaks again and again, of what it surely carries only digests come (see
+        `digest.resolved`). What may be too large comes as it is, as that shows whether it can.
         """
         if self.in_progress(queue) in self.too_slow:
             await self._put_aside(queue, known)
         held = {payload: payload for payload in known}
         found: Counter[bytes] = Counter()
-        length, page, _ = await self._page("audit", self.in_progress(queue), 0, limit, expected)
+        read = partial(self._page, "audit", self.in_progress(queue), by_digest=True)
+        length, page, _ = await read(0, limit, expected)
         if length == expected:
             return None
         at_once = len(page) >= length
@@ -78,8 +81,7 @@ class InProgress(Owner):
             found.update(held.get(payload, payload) for payload in page)
             if at_once or (seen := found.total()) >= limit:
                 break
-            rest = partial(self._page, "audit", self.in_progress(queue), seen, limit - seen)
-            _, page, _ = await again_if_it_broke(rest)
+            _, page, _ = await again_if_it_broke(partial(read, seen, limit - seen))
         self.too_slow.forget(self.in_progress(queue))
         return Listed(found, at_once)
 
@@ -96,7 +98,7 @@ class InProgress(Owner):
             logger.error(text, size, queue, DOESNT_CARRY)
 
     async def count(self, queue: str, payloads: Iterable[bytes]) -> Counter[bytes]:
-        """How often each of these lies in our list just now."""
+        """How often each of these lies in our list just now. `payloads`: as `audit` found them."""
         found: Counter[bytes] = Counter()
         wanted = deque(payloads)
         while wanted:
@@ -104,12 +106,18 @@ class InProgress(Owner):
                 found[wanted.popleft()] = count
         return found
 
-    async def _counts(self, queue: str, payloads: Iterable[bytes]) -> list[int]:
+    async def _counts(self, queue: str, payloads: Collection[bytes]) -> list[int]:
         """Of the first of these, as many as go at once."""
-        page = next(by_weight(payloads, len, self.at_once_bytes))
+        words, are_digests = self._words(payloads)
+        page = next(by_weight(words, len, self.at_once_bytes))
         with self.too_slow.watching(COUNT.name, sum(map(len, page))):
-            counts: list[int] = await self.connection.run(COUNT, [self.in_progress(queue)], page)
+            counts: list[int] = await self.connection.run(COUNT, [self.in_progress(queue)], [int(are_digests), *page])
         return counts
+
+    def _words(self, payloads: Collection[bytes]) -> tuple[Iterable[bytes], bool]:
+        """What is sent for payloads that lie in our list, and whether that is their digests: of some we may have nothing else."""
+        are_digests = self.connection.link.pace.breaks_again or any(isinstance(each, Digest) for each in payloads)
+        return map(digest_of, payloads) if are_digests else payloads, are_digests
 
     async def lengths(self, lists: Sequence[str]) -> list[int]:
         """How long these lists are; -1 for a key that is something else."""
@@ -126,8 +134,9 @@ class InProgress(Owner):
         members = [(permit.member, permit.jid, permit.limits, int(permit.within)) for permit in running]
         before = [self.holder.lease, self.dialect.put_back_with, self.keys.own, pack(members)]
         moved = 0
-        for page in [*by_weight(payloads, len, self.at_once_bytes)] or [[]]:  # without strays, too, it says what runs
-            args = [*before, self.holder.next_call(), *page]
+        words, are_digests = self._words(payloads)
+        for page in [*by_weight(words, len, self.at_once_bytes)] or [[]]:  # without strays, too, it says what runs
+            args = [*before, self.holder.next_call(), int(are_digests), *page]
             # Tried again it is the same call, which Redis carries out once.
             of_these = await again_if_it_broke(partial(self._put_back, keys, args, sum(map(len, page))))
             moved += len(page) if of_these is None else of_these
@@ -156,11 +165,22 @@ class InProgress(Owner):
         return total
 
     async def _page(
-        self, operation: str, key: str, start: int, limit: int, expected: int = -1, huge_bytes: int | None = None
+        self,
+        operation: str,
+        key: str,
+        start: int,
+        limit: int,
+        expected: int = -1,
+        huge_bytes: int | None = None,
+        *,
+        by_digest: bool = False,
     ) -> tuple[int, list[bytes], int]:
-        size, asked_at = self.at_once_bytes, trio.current_time()
-        args = [expected, start, limit, size, "" if huge_bytes is None else huge_bytes]
+        size, asked_at, pace = self.at_once_bytes, trio.current_time(), self.connection.link.pace
+        digest_bytes = pace.carries if by_digest and pace.breaks_again else 0
+        max_bytes = PAGE_BYTES if digest_bytes else size
+        args = [expected, start, limit, max_bytes, size, "" if huge_bytes is None else huge_bytes, digest_bytes]
         with self.too_slow.watching(key, size, start):
             length, payloads, huge = await self.connection.run(PAGE, [key], args, operation)
-        self.connection.link.pace.took(sum(map(len, payloads)), trio.current_time() - asked_at)
-        return length, payloads, huge
+        found = [Digest(each[0]) if isinstance(each, list) else each for each in payloads] if digest_bytes else payloads
+        pace.took(sum(map(len, found)), trio.current_time() - asked_at)
+        return length, found, huge

@@ -2,18 +2,22 @@
 -- push             LPUSH or RPUSH
 -- running_members  {{member, jid, {limit, …} or nothing, 1 if within a slot}, …} of the attempts that do run: they have that, whatever the record says; what others
 --                  hold by it is let go, for their jobs
+-- are_digests      1 if the payloads are told by their digests
 -- payloads         newest first
 -- result  how many were moved; nothing if that was done before, or something newer
 local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 redis.call('LTRIM', list, 0, -1) -- changes nothing, but who began with it may go on when Redis is full
 if is_late(last_call, ours, number) then return nil end -- what lies there by now may run
-local moved, there = 0, {}
+local moved, there, known = 0, {}, nil
+if are_digests == '1' then known = select(2, by_digest(list, {unpack(ARGV, before_payloads + 1)})) end
 for i = before_payloads + 1, #ARGV do
-  if redis.call('LREM', list, 1, ARGV[i]) == 1 then
-    redis.call(push, queue, ARGV[i])
+  local payload = ARGV[i]
+  if known then payload = known[payload] end
+  if payload and redis.call('LREM', list, 1, payload) == 1 then
+    redis.call(push, queue, payload)
     moved = moved + 1
-    there[moved] = ARGV[i]
+    there[moved] = payload
   end
 end
 touch_named(own, there)

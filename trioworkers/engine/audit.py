@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trioworkers.broker.contract import Broker
+from trioworkers.broker.digest import resolved
 from trioworkers.departures import Permit
 from trioworkers.engine.delivery import LOST, RUNNING, Delivery
 from trioworkers.wording import counted
@@ -104,13 +105,15 @@ class Audit:
         listed = await self._broker.audit(self._queue, len(held), len(held) + AUDIT_PAGE, [*chain(*held.values())])
         if listed is None:
             return None
-        missing, strays = compare(held, listed.payloads)
+        # By their forms of now, too: a checkpoint that was written meanwhile may be told by a digest.
+        found = resolved(listed.payloads, chain.from_iterable((*held[each], *each.forms()) for each in held))
+        missing, strays = compare(held, found)
         if listed.at_once or not (missing or strays):
             return missing, strays
         # Heavy ones were read in several steps, while outcomes were written: what seems wrong is looked for once more, by itself.
         doubtful = {*strays, *chain.from_iterable((*held[delivery], *delivery.forms()) for delivery in missing)}
         counts = await self._broker.count(self._queue, doubtful)
-        return compare(held, Counter({**listed.payloads, **{form: counts[form] for form in doubtful}}))
+        return compare(held, Counter({**found, **{form: counts[form] for form in doubtful}}))
 
 
 def _held_by(delivery: Delivery) -> Iterator[Permit]:

@@ -59,6 +59,11 @@ class Pace:
         """Whether replies were seen lately to come slowly: more than Redis's own doing, and more than chance."""
         return trio.current_time() < self._slow_until
 
+    @property
+    def breaks_again(self) -> bool:
+        """Whether the link broke twice within a minute, lately: by chance it breaks once."""
+        return self._most_until > -math.inf and trio.current_time() < self._most_until
+
     def took(self, size: int, seconds: float) -> None:
         """A reply of `size` bytes took so long."""
         self._carried = max(self._carried, size)
@@ -70,8 +75,7 @@ class Pace:
             self.bytes = min(self._most_for_now(), self.bytes * 2)
 
     def _most_for_now(self) -> int:
-        is_bound = self._most_until > -math.inf and trio.current_time() < self._most_until
-        return self._most if is_bound else MOST_BYTES
+        return self._most if self.breaks_again else MOST_BYTES
 
     def failed(self) -> None:
         """A reply didn't come. Perhaps it was too large."""
@@ -89,7 +93,7 @@ class Pace:
 
         All calls of the same size that hear of one break ask for the same. If it breaks again, no more than that is asked for at once for a while.
         """
-        if size <= LEAST_BYTES:  # so little breaks no link
+        if size <= LEAST_BYTES < self.bytes:  # so little breaks no link, unless less can't be asked for
             return
         now, before = trio.current_time(), self._broke_at
         self.bytes = min(self.bytes, max(LEAST_BYTES, size // 4))
