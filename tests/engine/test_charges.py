@@ -11,16 +11,22 @@ import trio
 from servers import Server
 
 from trioworkers import App, Client, Job, testing
-from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY
+from trioworkers.broker.contract import MAX_CRASHES_IN_COMPANY, Holder
 from trioworkers.broker.fake import FakeBroker
+from trioworkers.broker.moves import RedisBroker
+from trioworkers.broker.redis.connection import connect
+from trioworkers.broker.redis.link import Link
 from trioworkers.engine.admission import Admission
 from trioworkers.engine.delivery import Delivery
 from trioworkers.engine.heartbeat import Heartbeat
+from trioworkers.engine.maintenance import Reclaimer
 from trioworkers.engine.quarantine import MAX_CRASHES
 from trioworkers.engine.settler import Settler
+from trioworkers.engine.upkeep import Upkeep
 from trioworkers.failures import leaves
 from trioworkers.outcome import Bury
 from trioworkers.wire.decode import jid_of
+from trioworkers.wire.keys import Keys
 
 
 class Fleet:
@@ -194,6 +200,56 @@ def test_job_whose_outcome_tears_what_writes_it_is_buried_in_the_end(
             fleet.live()
     assert fleet.dead() == ["kill"]
     assert fleet.starts["kill"] <= MAX_CRASHES
+
+
+@pytest.mark.parametrize("process_id", [None, "w1"], ids=["another takes over", "the next of its name takes over"])
+def test_end_that_is_cut_off_after_its_charge_is_charged_once(
+    redis_url: str, shared_server: Server, monkeypatch: pytest.MonkeyPatch, process_id: str | None
+):
+    """Its list stays, and its lease runs out: for who takes that over it is the death of a worker. Charged by both, two ends would bury a job."""
+    fleet = Fleet(redis_url, shared_server)
+    fleet.app.configure(lease=1.5, process_id=process_id)
+
+    async def cut_off(*_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Settler, "_write", cut_off)
+    monkeypatch.setattr(Upkeep, "leave", cut_off)
+
+    @fleet.app.handler("q")
+    async def kill() -> None:
+        fleet.starts["kill"] += 1
+        nursery_around(2).cancel_scope.cancel()
+        await trio.sleep_forever()
+
+    fleet.push(kill.job())
+    for _ in range(MAX_CRASHES + 1):
+        if len(fleet.ended) == MAX_CRASHES:
+            monkeypatch.undo()
+        fleet.live()
+    assert fleet.dead() == ["kill"]
+    assert fleet.starts["kill"] == MAX_CRASHES
+
+
+async def test_end_is_charged_once_and_only_under_its_lease(redis_url: str, shared_server: Server):
+    holder, payload = Holder("owner", "lease of owner", 30_000), b'{"class":"A","args":[],"jid":"a"}'
+    async with connect(redis_url, Link(redis_url)) as connection:
+        ending = RedisBroker(connection, Keys(), holder)
+        taking = RedisBroker(connection, Keys(), Holder("another", "lease of another", 30_000))
+        reclaimer = Reclaimer(taking, connection.link, lease_s=1, beat_s=1)
+        await ending.note_start("a", alone=False)
+        await ending.note_start("charged", alone=True)  # a stranger's name for a job
+        await ending.charge(["a"])  # who takes over may have charged it
+        assert shared_server.command("EXISTS", "tw:crashes") == 0
+        assert await taking.started("owner") == {"a": False, "charged": True}
+        shared_server.command("SET", Keys().lease("owner"), "lease of owner")
+        for _ in range(2):  # the reply of the first may have been lost
+            await ending.charge(["a"])
+        shared_server.command("DEL", Keys().lease("owner"))
+        shared_server.command("LPUSH", ending.in_progress("q"), payload)
+        assert await reclaimer.reclaim("owner", "q") == 1
+        assert shared_server.command("HGETALL", "tw:crashes") == ["a", "1"]
+        assert shared_server.command("LRANGE", "queue:q", 0, -1) == [payload.decode()]
 
 
 def test_ordinary_stop_charges_nobody(redis_url: str, shared_server: Server):

@@ -92,7 +92,7 @@ TABLE = {
     "fetch large": "as fetch; its mark is another's",
     "bury huge": "what no worker reads is buried now",
     "release": "the list of a worker that stops; of another holder nothing",
-    "charge": "counts once more: it is sent once",
+    "charge": "it is noted that this end is charged; without its lease it does nothing",
     # people's: a command that failed is not repeated by us
     "send control": "the word is heard twice, and says the same",
     "override limit": "the older wish counts: the page shows it",

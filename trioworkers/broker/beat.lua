@@ -12,6 +12,7 @@ local holder = redis.call('GET', lease)
 if holder and holder ~= ours then return redis.error_reply('SUPERSEDED ' .. holder) end
 local lists, record, running = unpack(cmsgpack.unpack(packed))
 local gone = holder and 0 or 1
+if outage_ms == '-1' then redis.pcall('HDEL', suspects, 'charged') end -- an earlier worker's end: what that had has been taken over
 -- Who began with a write that needs no memory may go on when Redis is full: a full Redis must not make us look dead.
 if holder then
   redis.call('PEXPIRE', lease, lease_ms)

@@ -297,7 +297,7 @@ class Reclaiming(Broker, Protocol):
     async def held_by(self, process_id: str, queue: str) -> int:
         """See `Reclaims.held_by`."""
 
-    async def started(self, process_id: str) -> Mapping[str, bool]:
+    async def started(self, process_id: str) -> Mapping[str, bool] | None:
         """See `Reclaims.started`."""
 
 

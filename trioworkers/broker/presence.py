@@ -43,6 +43,7 @@ BEAT = script(
         "batches",
         "drained",
         "outage",
+        "suspects",
         "*cron_declared",
     ),
     args=("ours", "lease_ms", "identity", "packed", "lease_prefix", "lasts", "shown", "outage_ms", "schedule"),
@@ -186,7 +187,8 @@ class Presence:
             keys.next,
             keys.batches,
         ]
-        names += [keys.drained(process_id), keys.outage, *([keys.cron_declared] if self.schedule else [])]
+        names += [keys.drained(process_id), keys.outage, keys.suspects(process_id)]
+        names += [*([keys.cron_declared] if self.schedule else [])]
         body = pack((lists, record.fields(self._more_fields(record.beat_s)), running_fields(running)))
         args = [broker.holder.lease, broker.holder.lease_ms, self._identity, body, keys.lease("")]
         link = broker.connection.link

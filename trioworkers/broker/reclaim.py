@@ -24,7 +24,7 @@ FORGET = script(
     args=("own", "strike", "is_shared"),
     preludes=(*ENDS, "drained"),
 )
-CHARGE = script(__file__, "charge", keys=("crashes",), args=("keep_s", "times", "*jids"))
+CHARGE = script(__file__, "charge", keys=("crashes", "lease", "suspects"), args=("ours", "keep_s", "times", "*jids"))
 RECLAIM = script(
     __file__,
     "reclaim",
@@ -35,12 +35,14 @@ RECLAIM = script(
 RECLAIM_HUGE = script(
     __file__,
     "reclaim_huge",
-    keys=("lease", "list", "queue", "crashes", "dead", "drained", "unread", "last_call"),
+    keys=("lease", "list", "queue", "crashes", "dead", "drained", "unread", "last_call", "suspects"),
     args=("expected_holder", "huge_bytes", "push", "before", "after", "most_crashes", "is_shared", "number"),
     preludes=("send", "unread", "late", "drained"),
 )
 CRASHES_KEPT_S = 3 * 24 * 3600
 ALONE, TOGETHER = "alone", "together"
+CHARGED = b"charged"
+"""Noted beside them, by `charge.lua`."""
 
 
 class Reclaims(InProgress):
@@ -71,7 +73,7 @@ class Reclaims(InProgress):
             keys.crashes,
             keys.dead,
         ]
-        names += [keys.drained(process_id), keys.unread, keys.last_call(process_id)]
+        names += [keys.drained(process_id), keys.unread, keys.last_call(process_id), keys.suspects(process_id)]
         args: list[str | bytes | int] = [
             self.holder.lease if own else "",
             most,
@@ -146,9 +148,13 @@ class Reclaims(InProgress):
         return {jid: _count(jid, text) for jid, text in zip(jids, counts, strict=True) if text is not None}
 
     async def charge(self, jids: Sequence[str], times: int = 1) -> None:
-        """Charge jobs as if their worker had died under them. Not to be repeated: each time counts, `times` times."""
+        """Charge jobs as if we had died under them, which counts `times` times. Only the first call counts; who takes over what we have charges nobody any more.
+
+        Without our lease nothing is done: then they may have charged already.
+        """
         if jids:
-            await self.connection.run(CHARGE, [self.keys.crashes], [CRASHES_KEPT_S, times, *jids])
+            names = [self.keys.crashes, self._lease_key, self.keys.suspects(self.holder.process_id)]
+            await self.connection.run(CHARGE, names, [self.holder.lease, CRASHES_KEPT_S, times, *jids])
 
     async def note_start(self, jid: str, *, alone: bool) -> None:
         """Note that a suspect starts here now: if we die, none is charged that isn't noted; and nobody but who is `alone`, if there is such."""
@@ -156,12 +162,14 @@ class Reclaims(InProgress):
         with suppress(Refused):  # of the wrong type, or Redis is full, as the log says: it runs all the same
             await self.connection.commands("note a start").hset(key, jid, ALONE if alone else TOGETHER)
 
-    async def started(self, process_id: str) -> Mapping[str, bool]:
-        """The suspects that a worker had started when it was last heard of, each with whether it was alone."""
+    async def started(self, process_id: str) -> Mapping[str, bool] | None:
+        """The suspects that a worker had started when it was last heard of, each with whether it was alone. None: it has charged its end itself."""
         try:
             noted = await self.connection.commands("what has started").hgetall(self.keys.suspects(process_id))
         except Refused:  # as above: then nobody is charged
             return {}
+        if noted.get(CHARGED) == CHARGED:
+            return None
         return {jid.decode(errors="replace"): how == ALONE.encode() for jid, how in noted.items()}
 
 

@@ -1,7 +1,7 @@
 -- Give the first payload that is too large to be moved about, in the list of a worker that died, back to the fetch end of its queue: as it
 -- came, and without leaving Redis. Whoever fetches there knows what may be a job. It is charged with the death, where its jid stands among its
 -- first or last fields; charged too often, it is buried, unread.
--- lease, list    the dead worker's; expected_holder: as in reclaim.lua
+-- lease, list, suspects  the dead worker's; expected_holder: as in reclaim.lua
 -- huge_bytes     what is larger; push: LPUSH or RPUSH
 -- before, after  of a record around it, where what is dead lies in a list; else ''
 -- most_crashes   with so many it is buried
@@ -15,6 +15,7 @@ if holder ~= '' and is_late(last_call, holder, number) then return {} end -- wha
 local JID = '"jid"%s*:%s*"([^"\\%c]+)"'
 -- Whose it is can't be known for certain: at worst another job is charged once.
 local function charge(payload)
+  if redis.pcall('HGET', suspects, 'charged') == 'charged' then return 0 end -- see charge.lua
   local jid = string.match(string.sub(payload, 1, 4096), '^%s*{[^%[{]-' .. JID) or string.match(string.sub(payload, -4096), '^.*' .. JID)
   if not jid or #jid > 255 then return 0 end
   local count = redis.pcall('HINCRBY', crashes, jid, 1)

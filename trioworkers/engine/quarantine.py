@@ -38,10 +38,12 @@ def head_start_s(crashes: int) -> float:
 
 
 class Blame:
-    """Whom a worker's death is charged to. `started`: the suspects that it had started, each with whether it was alone; `is_alone`: its list holds but one."""
+    """Whom a worker's death is charged to. `started`: see `Reclaims.started`; `is_alone`: its list holds but one."""
 
-    def __init__(self, started: Mapping[str, bool], *, is_alone: bool = False) -> None:
+    def __init__(self, started: Mapping[str, bool] | None, *, is_alone: bool = False) -> None:
+        self._is_charged = started is None
         self._is_alone = is_alone
+        started = started or {}
         alone = {jid for jid, was_alone in started.items() if was_alone}
         self._none_alone = not alone
         self._to_blame = alone or {*started}
@@ -57,11 +59,13 @@ class Blame:
         A large payload is fetched alone. If it is a suspect, and its start isn't noted, the worker died of receiving it; unless it waited for its
         turn, behind one that was alone.
         """
-        if size > LARGE_BYTES and crashes is not None and self._none_alone:
+        if size > LARGE_BYTES and not self._is_charged and crashes is not None and self._none_alone:
             self._to_blame.add(jid)
 
     def charge(self, jid: str, crashes: int | None) -> int:
         """With how many deaths a job is charged that lay in its list; `crashes`: those that it is charged with already, None if it is no suspect."""
+        if self._is_charged:
+            return 0
         if jid in self._to_blame:
             return 2 if crashes == 0 else 1  # with the first one, too: it lay there then
         if crashes is None:

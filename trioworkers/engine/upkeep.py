@@ -216,9 +216,9 @@ class Upkeep:
         return 1
 
     async def charge(self, jids: Sequence[str]) -> None:
-        """Charge jobs with our end: those in quarantine among them, if there are such, else all. Once: if Redis is away, who reclaims does it."""
+        """Charge jobs with our end: those in quarantine among them, if there are such, else all. If Redis is away, who reclaims does it."""
         with suppress(BrokerError):
-            started = await self._broker.started(self._broker.holder.process_id)
+            started = await self._broker.started(self._broker.holder.process_id) or {}
             suspects = {jid for jid, alone in started.items() if alone}
             to_blame = [jid for jid in jids if jid in suspects] or jids
             logger.error("%s charged with this end: %s", counted(len(to_blame), "job"), ", ".join(to_blame[:SHOWN]))

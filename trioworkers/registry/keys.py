@@ -71,9 +71,9 @@ KEYS = (
         *(
             "tw:suspects:PROCESS",
             "hash",
-            "By jid, the suspects that a worker has started, and whether each runs alone.",
+            "By jid, the suspects that a worker has started, and whether each runs alone; and whether its end is charged already.",
         ),
-        *("a worker, before it starts one", "settle, deregistration, reclaim", True),
+        *("a worker, before it starts one, and when it ends because of a job", "settle, deregistration, reclaim", True),
     ),
     Key(
         *("tw:called:PROCESS", "string", "The last call by which a worker put back the jobs of its own lists."),
