@@ -11,8 +11,8 @@ import trio.testing
 from trioworkers.broker.contract import Settlement
 from trioworkers.broker.fake import FakeBroker
 from trioworkers.engine.delivery import Delivery
-from trioworkers.engine.settler import Settler
-from trioworkers.outcome import ACKNOWLEDGE, Acknowledge, Bury, Discard, Outcome, Retry
+from trioworkers.engine.settler import GONE, Settler
+from trioworkers.outcome import ACKNOWLEDGE, REQUEUE, Acknowledge, Bury, Discard, Outcome, Retry
 from trioworkers.send import Send
 from trioworkers.wire.job import Job
 
@@ -66,6 +66,45 @@ async def test_few_outcomes_wait_for_no_others(autojump_clock: object):
     groups = await Desk().settle([1] * 10, rounds_between=3)
     assert sum(groups) == 10
     assert len(groups) > 3
+
+
+@pytest.mark.parametrize(
+    ("is_read", "has_started", "said"),
+    [
+        (
+            False,
+            False,
+            "job without id (unreadable) is no longer ours: another worker took it over; its requeue is not written",
+        ),
+        (
+            True,
+            False,
+            "job j (A) is no longer ours: it waits for its limit or lock, or another worker took it over; its requeue is not written",
+        ),
+        (True, True, "job j (A) is no longer ours: another worker took it over; its requeue is not written"),
+    ],
+    ids=["not read", "read", "started"],
+)
+async def test_log_says_where_a_job_may_be_that_is_in_our_list_no_more(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture, is_read: bool, has_started: bool, said: str
+):
+    """Before it starts it may have left by our own step: to wait for its limit."""
+
+    class Gone(FakeBroker):
+        async def settle(self, number: int, group: Sequence[Settlement], cleared: Sequence[str] = ()) -> dict[int, str]:
+            return {0: GONE}
+
+    delivery = Delivery("q", b"{}", 0.0)
+    delivery.job = Job("q", "A", jid="j") if is_read else None
+    if has_started:
+        delivery.wait()
+    settler = Settler(Gone(), lambda _: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(settler.run)
+        settler.submit(delivery, REQUEUE)
+        await settler.flushed()
+        nursery.cancel_scope.cancel()
+    assert [record.getMessage() for record in caplog.records] == [said]
 
 
 # ── what can't be written ──────────────────────────────────────────────────────────────────────────────────────────────

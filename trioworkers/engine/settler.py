@@ -283,9 +283,13 @@ def _set_event() -> trio.Event:
 
 def _log_gone(delivery: Delivery, outcome: Outcome | LetGo) -> None:
     names = {Acknowledge: "success", Retry: "retry", Bury: "burial", Requeue: "requeue", Snooze: "snooze"}
+    what = names.get(type(outcome), "discard")
+    # Who was read and has not started was asked about its limits and locks: the reply that it has to wait for them may be lost.
+    waits = "it waits for its limit or lock, or " if delivery.job is not None and delivery.scope is None else ""
     logger.warning(
-        "job %s (%s) is no longer ours: another worker took it over; its %s is not written",
+        "job %s (%s) is no longer ours: %sanother worker took it over; its %s is not written",
         delivery.jid or "without id",
         delivery.job_class or "unreadable",
-        names.get(type(outcome), "discard"),
+        waits,
+        what,
     )

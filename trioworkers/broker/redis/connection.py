@@ -169,7 +169,7 @@ class Connection:
             known = translated(error)
             if known is None and epoch.is_over:
                 # coredis stumbles over what it has closed, and over a reply that is none, as when its beginning was lost.
-                known = Unavailable(f"the connection broke: {error!r}")
+                known = Unavailable(f"the connection was given up, and what was asked over it failed: {error!r}")
             if known is None:
                 raise
             if isinstance(known, Unavailable):
