@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterable
 
 import pytest
-from acting import fill, members, payload, refused
+from acting import fill, jobs_in, members, payload, refused
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,7 +125,7 @@ def do(url: str, *words: str) -> str:
     before, names = (words[: words.index("--")], words[words.index("--") :]) if "--" in words else (words, ())
     done = CliRunner().invoke(app, [*before, "--redis", url, *names])
     assert done.exception is None or before == ("doctor",), (done.output, done.exception)
-    assert all(map(seen, done.output.replace("\t", "").splitlines()))
+    assert "--json" in before or all(map(seen, done.output.replace("\t", "").splitlines()))
     return done.output
 
 
@@ -134,6 +135,30 @@ def sizes(server: Server, name: str) -> tuple[int, int]:
 
 
 OTHERS = 3 * len(DECOYS)
+
+
+@pytest.mark.parametrize(
+    "jid",
+    [*(name for name in NAMES if len(name) < 256), *CONTROL, 42, -7, "42", 10**30, "a\\", '"', "/", "é" * 200, "ü/1"],
+    ids=ascii,
+)
+@pytest.mark.parametrize("as_ascii", [False, True])
+def test_commands_find_a_job_by_its_id_however_that_is_spelled(
+    redis_url: str, shared_server: Server, jid: str | int, as_ascii: bool
+):
+    for number, each in enumerate([jid, *(decoy for decoy in ("q", "42x", "a", "xx", "4200", "-70") if decoy != jid)]):
+        job = {"class": "A", "args": [f"{jid}"], "jid": each, "queue": "q", "x": 42}
+        shared_server.command("ZADD", "schedule", 3e9 + number, json.dumps(job, ensure_ascii=as_ascii))
+    before = len(members(shared_server, "schedule"))
+    (shown,) = map(json.loads, do(redis_url, "show", "--json", "--", str(jid)).splitlines())
+    assert (shown["jid"], shown["in"]) == (str(jid), "scheduled")
+    said = do(redis_url, "run-now", "--", str(jid))
+    assert pasted([said.replace(": sent", " sent")])[0][0] == str(jid)
+    (moved,) = jobs_in(shared_server, "queue:q")
+    assert moved["jid"] == jid
+    do(redis_url, "delete", "--", str(jid))
+    assert shared_server.command("EXISTS", "queue:q") == 0
+    assert len(members(shared_server, "schedule")) == before - 1
 
 
 @pytest.mark.parametrize("name", [*NAMES, *CONTROL], ids=ascii)

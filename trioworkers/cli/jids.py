@@ -14,6 +14,7 @@ import attrs
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.cli.tables import clean, number
 from trioworkers.errors import Ambiguous, NotFound
+from trioworkers.printable import as_name, as_word
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.places import Location
 
@@ -38,7 +39,7 @@ class Found:
         short = len(self.jid) < LEAST
         hint = f"; the beginning of a random jid is enough from {LEAST} characters on" if short else ""
         return NotFound(
-            f"no job {self.jid} in any queue or set, and none is running: it is done, was deleted, or never was{hint}"
+            f"no job {as_word(self.jid)} in any queue or set, and none is running: it is done, was deleted, or never was{hint}"
         )
 
 
@@ -59,9 +60,9 @@ async def find_job(inspector: Inspector, text: str) -> Found:
 
 
 def _which_one(text: str, by_jid: dict[str, list[Entry]]) -> str:
-    lines = [f"{number(len(by_jid))} jobs are meant by {text}: which one? Nothing was done"]
+    lines = [f"{number(len(by_jid))} jobs are meant by {as_word(text)}: which one? Nothing was done"]
     for jid, entries in list(by_jid.items())[:NAMED]:
-        lines.append(f"  {clean(jid)}  {clean(entries[0].job_class)}  {place_of(entries[0])}")
+        lines.append(f"  {as_word(jid)}  {as_name(entries[0].job_class)}  {place_of(entries[0])}")
     if len(by_jid) > NAMED:
         lines.append(f"  … and {number(len(by_jid) - NAMED)} more")
     return "\n".join(lines)

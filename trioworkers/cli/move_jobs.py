@@ -69,9 +69,9 @@ async def _act_on_one(session: Session, act: Act, job: Found, *, dry_run: bool) 
         else:
             moved += _checked(await session.actions.move(source, entry, act.to(entry, now_s))).moved
     if moved:
-        say(f"{job.jid}: {'would be ' if dry_run else ''}{act.done}")
+        say(f"{as_word(job.jid)}: {'would be ' if dry_run else ''}{act.done}")
     elif elsewhere:
-        raise NotFound(f"job {job.jid} is {' and '.join(elsewhere)}: it can't be {act.done} from there")
+        raise NotFound(f"job {as_word(job.jid)} is {' and '.join(elsewhere)}: it can't be {act.done} from there")
     else:
         raise job.missing()
 

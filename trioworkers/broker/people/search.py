@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from functools import partial
+from string import ascii_letters, digits
 from typing import Any
 
 from trioworkers.broker.people.contents import Contents, parted
@@ -23,6 +24,9 @@ FIND_PAGE = 2000
 FIND_BYTES = 8_000_000
 """Redis serves nobody else while it looks."""
 
+_SPELLED_AS_IT_IS = frozenset(f"{ascii_letters}{digits} !#$%'()*+,-.:;=?@[]^_`{{|}}~")
+"""What nobody escapes in JSON."""
+
 
 class Search(Contents, Processes):
     """Looks where the likely place is first."""
@@ -32,10 +36,15 @@ class Search(Contents, Processes):
 
         Where the likely one is first looked for.
         """
-        async with aclosing(self._holding(f'"{jid}"' if whole else f'"{jid}')) as entries:
-            async for entry in entries:
-                if jid in entry.ids if whole else any(each.startswith(jid) for each in entry.ids):
-                    yield entry
+        found = False
+        for text in _texts_of(jid, whole=whole):
+            async with aclosing(self._holding(text)) as entries:
+                async for entry in entries:
+                    if jid in entry.ids if whole else any(each.startswith(jid) for each in entry.ids):
+                        found = True
+                        yield entry
+            if found:
+                return
 
     async def members(self, batch: str) -> AsyncGenerator[Entry, None]:
         """The payloads of a batch's members, wherever they are."""
@@ -104,3 +113,12 @@ class Search(Contents, Processes):
         """How many workers died under it lately."""
         count = await self._read.hget(self._keys.crashes, jid)
         return count_in(count) or 0
+
+
+def _texts_of(jid: str, *, whole: bool) -> Sequence[str]:
+    """What to look for, one after the other until something is found: a text that is in the payload however the jid is spelled there."""
+    if not _SPELLED_AS_IT_IS.issuperset(jid):
+        runs = "".join(letter if letter in _SPELLED_AS_IT_IS else "\n" for letter in jid).split("\n")
+        return [max(runs, key=len)]
+    quoted = f'"{jid}"' if whole else f'"{jid}'
+    return [quoted, jid] if jid.removeprefix("-").isdigit() else [quoted]  # some are numbers
