@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -96,3 +97,21 @@ def test_job_is_known_by_the_id_that_rails_gave_it(redis_url: str, shared_server
     again = {**active, "args": [{**inner, "executions": 1}]}
     shared_server.command("LPUSH", "queue:q", payload(3, **again))
     assert f"2 jobs are meant by {uuid}" in refused(redis_url, "delete", uuid)  # Rails' own retries keep it
+
+
+NO_TEXT = "\udcff"
+"""The byte FF, as Python gives what a shell said."""
+
+
+@pytest.mark.parametrize("command", ["show", "retry", "delete", "bury", "requeue", "cancel", "result", "watch"])
+def test_jid_that_is_no_text_is_nobody_s(redis_url: str, payloads: list[str], command: str):
+    assert re.search("no (job|result of job) ", refused(redis_url, command, NO_TEXT))
+
+
+def test_queue_whose_name_is_no_text_is_shown_and_emptied(redis_url: str, shared_server: Server):
+    for _ in range(2):
+        shared_server.command("SADD", "queues", b"\xff")
+        shared_server.command("LPUSH", b"queue:\xff", payload(1))
+    assert "jid1" in act(redis_url, "jobs", NO_TEXT).stdout
+    act(redis_url, "purge", NO_TEXT, "--yes")
+    assert shared_server.command("EXISTS", b"queue:\xff") == 0

@@ -69,7 +69,7 @@ class Search(Contents, Processes):
         return found
 
     async def _holding(self, text: str) -> AsyncGenerator[Entry, None]:
-        needle = text.encode()
+        needle = text.encode(errors="surrogateescape")  # as a shell gives what is no text
         for key, owner in (await self._pairs(self._keys.in_progress_lists)).items():
             process_id, queue, _ = parted(owner)
             async with aclosing(self._find_in_list(key, needle)) as payloads:

@@ -57,7 +57,7 @@ class Listener:
     @contextmanager
     def listen(self, channel: str) -> Iterator[News]:
         """News of a channel, within the block. Nothing is opened before somebody waits for them."""
-        name = channel.encode()
+        name = channel.encode(errors="surrogateescape")
         news = News(lambda news: self._begin(name, news))
         try:
             yield news
