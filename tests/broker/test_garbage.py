@@ -11,7 +11,7 @@ import trio
 from garbage import BYTES, OURS, SHAPES, WRITE, key_of
 from servers import Server
 
-from trioworkers import App, Context
+from trioworkers import App, Context, FleetLimit
 from trioworkers.broker.contract import Holder, Settlement
 from trioworkers.broker.moves import RedisBroker
 from trioworkers.broker.people.inspection import Inspector
@@ -46,6 +46,10 @@ async def note_what_is_done(server: Server, namespace: str, ran: set[int]) -> No
     server.command("HSET", f"{namespace}:tw:inprogress", f"{namespace}:queue:q:dead:inprogress", "dead q")
     server.command("LPUSH", f"{namespace}:queue:q:dead:inprogress", payload(2))
     app, done = App(server.url, process_id="w1", lease=1.0, namespace=namespace), trio.Event()
+    app.queue("other")
+
+    @app.handler("other", "Limited", limit=FleetLimit("crm", concurrency=1))
+    async def limited(ctx: Context) -> None: ...
 
     @app.handler("q", "Note")
     async def note(ctx: Context, number: int) -> None:
@@ -92,6 +96,32 @@ async def test_key_of_the_wrong_type_stops_nothing(server: Server, keys: list[Ke
     await expect_all_done(server, keys, lambda key: WRITE["set" if key.type != "set" else "list"])
 
 
+THEIRS = (
+    "processes",
+    "retry",
+    "dead",
+    "paused",
+    "stat:processed",
+    "stat:failed",
+    "queue:other",
+    "queue:other:w1:inprogress",
+)
+"""Sidekiq's own, and go-workers', of which what runs here needs none."""
+
+
+@pytest.mark.parametrize("command", ["LPUSH", "SADD"])
+async def test_sidekiq_s_key_of_the_wrong_type_stops_nothing_else(server: Server, command: str):
+    ran: dict[str, set[int]] = {name: set() for name in THEIRS}
+    async with trio.open_nursery() as nursery:
+        for number, name in enumerate(THEIRS):
+            right = {"queue:": "LPUSH", "proces": "SADD", "paused": "SADD"}.get(name[:6])
+            server.command(
+                *(("SET", f"n{number}:{name}", "") if right == command else (command, f"n{number}:{name}", BYTES))
+            )
+            nursery.start_soon(note_what_is_done, server, f"n{number}", ran[name])
+    assert ran == {name: {0, 1, 2} for name in THEIRS}
+
+
 async def test_a_line_says_what_people_want_and_nobody_can_read(server: Server, caplog: pytest.LogCaptureFixture):
     server.command("SET", "paused", "no set")
     async with connect(server.url, Link("")) as connection:
@@ -101,7 +131,7 @@ async def test_a_line_says_what_people_want_and_nobody_can_read(server: Server, 
                 due = await broker.due(10)
     assert due.paused_queues == frozenset()
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("control messages can't be read: paused: WRONGTYPE")
+    assert line.startswith("what is due, or what people want, can't be read: paused: WRONGTYPE")
 
 
 @pytest.mark.parametrize("text", ["many", "-1", "1.5", "", "9" * 5000, b"\xff", " 1"], ids=lambda text: repr(text)[:20])

@@ -28,11 +28,12 @@ for i = 2, #lists, 2 do
   alive[string.match(lists[i], '^%S+')] = true
 end
 -- Who clears away what is stale takes a process out of the set that has no record; then ours is new.
-if redis.call('HSET', our_record, unpack(record)) > 0 then redis.call('SADD', processes, identity) end
+-- A set that somebody has written over keeps nobody from beating.
+if redis.call('HSET', our_record, unpack(record)) > 0 then redis.pcall('SADD', processes, identity) end
 if lasts ~= '1' then
   redis.call('EXPIRE', our_record, 60)
 elseif redis.call('PERSIST', our_record) == 1 then -- fellows took us for dead
-  redis.call('SADD', processes, identity)
+  redis.pcall('SADD', processes, identity)
 end
 if #running > 0 or shown == '1' then redis.call('DEL', work, workers) end
 for _, key in ipairs(#running > 0 and {work, workers} or {}) do
@@ -63,7 +64,7 @@ end
 -- Who is new and finds everybody missing hasn't seen an outage; but there may have been one, since the newest sign of life of anybody.
 local function silent_ms()
   local prefix, newest, somebody = string.sub(our_record, 1, -#identity - 1), tonumber(t[1]) - MOST_SILENT_S, false
-  for _, other in ipairs(redis.call('SMEMBERS', processes)) do
+  for _, other in ipairs(redis.pcall('SMEMBERS', processes)) do
     if other ~= identity then
       somebody, newest = true, math.max(newest, tonumber(redis.pcall('HGET', prefix .. other, 'beat')) or 0)
     end

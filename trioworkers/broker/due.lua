@@ -45,8 +45,9 @@ local function without_huge(set, payloads)
 end
 local result = {}
 local function look(i, set)
-  local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+  local first = redis.pcall('ZRANGE', set, 0, 0, 'WITHSCORES')
   result[i] = {}
+  if first.err then problems[#problems + 1] = set .. ': ' .. first.err end
   if not first[2] then return end
   local following = tonumber(first[2])
   if following <= t then

@@ -84,7 +84,7 @@ class Promotes(Owner):
     def _tell(self, problems: Sequence[bytes]) -> None:
         """Each once, as long as it lasts."""
         for problem in set(problems) - self._told:
-            logger.warning("control messages can't be read: %s", problem.decode(errors="replace"))
+            logger.warning("what is due, or what people want, can't be read: %s", problem.decode(errors="replace"))
         self._told = set(problems)
 
     async def reply(self, token: str, reply: bytes) -> None:

@@ -21,12 +21,13 @@ from trioworkers.broker.redis.link import Link
 from trioworkers.engine.coming_tick import ComingTick
 from trioworkers.engine.periodic import Ticker
 from trioworkers.engine.quarantine import WORKER_DIED, Blame
-from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Superseded
+from trioworkers.errors import BadPayload, BrokerError, ConfigurationError, Refused, Superseded
 from trioworkers.retry import buried
 from trioworkers.ticks import next_tick
 from trioworkers.wire.control_messages import IDLE_CHECK_INTERVAL_S
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.dialect import Failure
+from trioworkers.wire.error_replies import is_about_a_key
 from trioworkers.wording import counted
 
 logger = logging.getLogger("trioworkers")
@@ -223,6 +224,16 @@ class Reclaimer:
             if moved <= 0 or error:
                 break
         return total
+
+    async def take_back(self, process_id: str, marked: str) -> int:
+        """The same for a list of our own last life. One that somebody has written over keeps us from starting no more than others: its queue's fetches fail, and say so."""
+        try:
+            return await self.reclaim(process_id, marked)
+        except Refused as error:
+            if not is_about_a_key(str(error)):
+                raise
+            logger.error("what lies in the list of %s for %s can't be put back: %s", process_id, marked, error)
+            return 0
 
     def _tell(self, queue: str, entries: Sequence[tuple[bytes, str, int, bytes | None]]) -> None:
         for payload, _, _, buried_as in entries:

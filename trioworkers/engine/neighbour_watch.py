@@ -14,6 +14,7 @@ from trioworkers.broker.neighbours import Neighbour, Neighbours
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.errors import BrokerError, Refused, SharedQueue, Superseded
 from trioworkers.ticks import next_tick
+from trioworkers.wire.error_replies import is_about_a_key
 
 logger = logging.getLogger("trioworkers")
 
@@ -41,8 +42,14 @@ class NeighbourWatch:
         self._known: dict[str, Neighbour] = {}
 
     async def check(self) -> None:
-        """The check before the first fetch. Raises SharedQueue if we are strict and not alone."""
-        found = await retrying(lambda: self._check_once(FIRST_STEPS), final=(Superseded, Refused))
+        """The check before the first fetch. Raises SharedQueue if we are strict and not alone, or can't see whether we are."""
+        try:
+            found = await retrying(lambda: self._check_once(FIRST_STEPS), final=(Superseded, Refused))
+        except Refused as error:
+            if self._strict or not is_about_a_key(str(error)):
+                raise
+            logger.error("who else fetches from our queues can't be seen: %s", error)
+            return
         if self._strict and not found and any(each.undecided for each in self._neighbours):
             await trio.sleep(SECOND_LOOK_AFTER_S)
             found = await retrying(self._check_once, final=(Superseded, Refused))

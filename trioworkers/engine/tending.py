@@ -19,6 +19,7 @@ from trioworkers.broker.holds.limits import Declared, Round, Tended
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.errors import BadPayload, Refused, Superseded
 from trioworkers.exits import Effect, on_unread_exit
+from trioworkers.wire.error_replies import is_about_a_key
 from trioworkers.wire.limit_spec import LimitSpec
 from trioworkers.wording import counted
 
@@ -49,9 +50,17 @@ class Tending:
         self._repairs = 0
 
     async def declare(self) -> None:
-        """Tell the fleet of our limits, before the first job of ours. Raises BrokerError."""
-        if self._declared:
-            self._hear(await self._broker.tend(Round(self._declared)), only_due=False)
+        """Tell the fleet of our limits, before the first job of ours. Raises BrokerError, but for a key of the wrong type, which is told: it keeps nobody from starting."""
+        if not self._declared:
+            return
+        try:
+            tended = await self._broker.tend(Round(self._declared))
+        except Refused as error:
+            if not is_about_a_key(str(error)):
+                raise
+            self._tell(logging.ERROR, f"limits can't be maintained: {error}")
+        else:
+            self._hear(tended, only_due=False)
 
     def add(self, name: str, spec: LimitSpec) -> None:
         """Another limit of ours, to be told with the next round."""

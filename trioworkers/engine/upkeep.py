@@ -174,7 +174,7 @@ class Upkeep:
         process_id = self._broker.holder.process_id
         moved = 0
         for queue, broker in self._brokers.by_queue.items():
-            moved += await retrying(partial(self._reclaimer.reclaim, process_id, broker.tagged(queue)))
+            moved += await retrying(partial(self._reclaimer.take_back, process_id, broker.tagged(queue)))
         if moved:
             logger.warning("%s of our previous process %s put back into the queue", counted(moved, "job"), process_id)
         await retrying(self.tending.declare, final=(Superseded, Refused))

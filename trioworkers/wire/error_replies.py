@@ -18,11 +18,16 @@ def refusal(text: str) -> BrokerError:
 
 def who_knows_more(text: str) -> str:
     """What to add for people to an error of Redis that says neither which key nor which command it is about; "" for others."""
-    if "wrong kind of value" in text:
+    if is_about_a_key(text):
         return "; somebody has written over a key: `trioworkers doctor` names it"
     if "no permission" in text or "NOPERM" in text or "can't access at least one of the keys" in text:
         return "; `trioworkers doctor` says what its user may not do"
     return ""
+
+
+def is_about_a_key(text: str) -> bool:
+    """Whether an error of Redis says that a key is of another type than it should be: somebody has written over it."""
+    return "wrong kind of value" in text
 
 
 def is_temporary(text: str) -> bool:
