@@ -213,6 +213,15 @@ async def test_user_without_the_right_to_look_is_told_what_could_not_be_checked(
     assert found["queues"][0].level == "ok"
 
 
+async def test_what_could_not_be_checked_for_a_key_is_no_question_of_rights(server: Server):
+    server.command("SET", "processes", "garbage")
+    found = await examined(server.url)
+    assert "processes is a string" in found["keys"][0].text
+    (finding,) = found["heartbeats"]
+    assert "could not be checked" in finding.text
+    assert finding.advice == "see `keys` above: a key that it looks at is of the wrong type"
+
+
 async def test_without_redis_it_says_so(server: Server, caplog: Callable[..., object]):
     server.kill()
     with pytest.raises(Unavailable):

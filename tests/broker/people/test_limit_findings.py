@@ -56,7 +56,7 @@ async def test_key_of_the_wrong_type_is_named(connection: Connection, name: str)
 async def test_jobs_that_wait_where_nobody_declares_anything(connection: Connection):
     await connection.call("t", lambda client: client.zadd(f"{KEYS.own}waiting:gone", {"1.5": 1.5}))
     await connection.call("t", lambda client: client.zadd(f"{KEYS.own}waits", {"gone": 1.5}))
-    assert await told(connection) == ["warning: 1 job wait at gone, which no worker declares"]
+    assert await told(connection) == ["warning: 1 job waits at gone, which no worker declares"]
 
 
 async def test_keys_that_somebody_has_written_over_are_no_question_of_permissions(connection: Connection):

@@ -30,9 +30,10 @@ from trioworkers.broker.people.process_findings import heartbeat_findings, is_go
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.errors import BrokerError, Refused, Unavailable, WrongLogin
 from trioworkers.printable import as_argument, as_word
+from trioworkers.wire.error_replies import is_about_a_key
 from trioworkers.wire.keys import Keys
 from trioworkers.wire.process_records import Process
-from trioworkers.wording import counted
+from trioworkers.wording import counted, jobs_wait
 
 PINGS = 20
 SLOW_S = 0.02
@@ -73,7 +74,10 @@ async def _guarded(check: Callable[[], Awaitable[Sequence[Finding]]]) -> Sequenc
     except (Unavailable, WrongLogin):
         raise
     except BrokerError as error:
-        return [Finding(name, "warning", f"could not be checked: {error}", "give our Redis user the right to look")]
+        cure = "give our Redis user the right to look"
+        if is_about_a_key(str(error)):
+            cure = "see `keys` above: a key that it looks at is of the wrong type"
+        return [Finding(name, "warning", f"could not be checked: {error}", cure)]
 
 
 class _Examiner:
@@ -142,7 +146,7 @@ class _Examiner:
         left = [queue for queue in queues if queue.size and queue.name not in consumed]
         findings = [
             Finding(
-                "queues", "warning", f"{_waits(queue.size)} in {as_word(queue.name)}, and nobody consumes it", _START
+                "queues", "warning", f"{jobs_wait(queue.size)} in {as_word(queue.name)}, and nobody consumes it", _START
             )
             for queue in left
         ]
@@ -158,7 +162,7 @@ class _Examiner:
             Finding(
                 "paused",
                 "warning" if queue.size else "note",
-                f"{_waits(queue.size)} in {as_word(queue.name)}, which is paused",
+                f"{jobs_wait(queue.size)} in {as_word(queue.name)}, which is paused",
                 f"trioworkers resume {as_argument(queue.name)}",
             )
             for queue in await self._inspector.queues()
@@ -241,10 +245,6 @@ class _Examiner:
 _BY_OTHERS = "put there by another program (go-workers?) under a process id that was ours"
 _WHOSE = "give it another process id; if it is dead, a worker of ours takes them over within an hour"
 _START = "start a worker with handlers for it, or see who still sends there: trioworkers jobs QUEUE"
-
-
-def _waits(jobs: int) -> str:
-    return f"{counted(jobs, 'job')} {'waits' if jobs == 1 else 'wait'}"
 
 
 def _resume_class(name: str) -> str:

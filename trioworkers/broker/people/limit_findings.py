@@ -12,7 +12,7 @@ from trioworkers.broker.redis.connection import Connection
 from trioworkers.printable import as_argument, as_word
 from trioworkers.registry import KEYS
 from trioworkers.wire.keys import Keys
-from trioworkers.wording import counted
+from trioworkers.wording import counted, jobs_wait
 
 OF_A_LIMIT = ("permits", "reserved", "waiting", "gate", "lists", "patient")
 MAX_LIMITS = 200
@@ -38,14 +38,14 @@ async def limit_findings(connection: Connection, keys: Keys) -> Sequence[Finding
         findings.append(Finding("limits", "warning", text, "repair the keys that are named here; workers do the rest"))
     if not findings and states:
         waiting = sum(state.waiting for state in states)
-        text = f"{counted(len(states), 'limit')}, at which {counted(waiting, 'job')} wait"
+        text = f"{counted(len(states), 'limit')}, at which {jobs_wait(waiting)}"
         findings.append(Finding("limits", "ok", text))
     return findings
 
 
 def _of_state(state: LimitState) -> Sequence[Finding]:
     found = []
-    waits = f"; {counted(state.waiting, 'job')} wait" if state.waiting else ""
+    waits = f"; {jobs_wait(state.waiting)}" if state.waiting else ""
     if state.closed_until_s is not None and state.code is not None:
         how = "until somebody opens it" if state.closed_until_s == float("inf") else "for a while"
         advice = f"trioworkers limits open {as_argument(state.name)}"
@@ -54,7 +54,7 @@ def _of_state(state: LimitState) -> Sequence[Finding]:
         text = f"{as_word(state.name)}: {state.spec}, though the code says {state.code or 'nothing'}"
         found.append(Finding("limits", "note", text, f"trioworkers limits reset {as_argument(state.name)}"))
     if state.code is None and state.waiting:
-        text = f"{counted(state.waiting, 'job')} wait at {as_word(state.name)}, which no worker declares"
+        text = f"{jobs_wait(state.waiting)} at {as_word(state.name)}, which no worker declares"
         found.append(
             Finding(
                 "limits",

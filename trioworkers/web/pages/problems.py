@@ -9,7 +9,7 @@ from trioworkers.cli.tables import duration
 from trioworkers.web.pages.outboxes import late_outboxes
 from trioworkers.web.pages.snapshot import Snapshot
 from trioworkers.wire.process_records import Process
-from trioworkers.wording import counted
+from trioworkers.wording import counted, jobs_wait
 
 NAMED = 5
 MOST = 30
@@ -31,7 +31,7 @@ def problems(snapshot: Snapshot) -> list[tuple[str, str]]:
     redis = [("/doctor", finding.text) for finding in snapshot.redis]
     if not snapshot.processes and snapshot.totals.enqueued:
         count = snapshot.totals.enqueued
-        text = f"no process runs, and {counted(count, 'job')} wait{'s' if count == 1 else ''}"
+        text = f"no process runs, and {jobs_wait(count)}"
         return [*redis, ("/processes", text + _since(snapshot.queues))]
     paused = [("/queues", f"class {name} is paused: its jobs are held") for name in snapshot.paused_classes]
     found = [
