@@ -309,6 +309,12 @@ def no_room_for_threads() -> str:
     return _threads_that_can_be_started()
 
 
+def no_room_for_threads_and_a_timer() -> str:
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    return no_room_for_threads()
+
+
 def no_hook_for_threads() -> str:
     """Then Python doesn't even make one."""
     threading.excepthook = None  # type: ignore[assignment]
@@ -395,6 +401,15 @@ def profiles_what_settles() -> None:
             raise SystemExit(3)
 
     sys.setprofile(profile)
+
+
+def crowds_signals_out() -> None:
+    """As a profiler's timer does while something computes that lets no thread run: the wake-up descriptor has room for some hundreds."""
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    unguarded_raise = ctypes.PyDLL(None)["raise"]
+    for _ in range(1000):
+        unguarded_raise(signal.SIGALRM)
+    unguarded_raise(signal.SIGTERM)
 
 
 def takes_all_turns() -> None:

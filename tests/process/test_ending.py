@@ -242,6 +242,7 @@ def test_exit_function_may_decide_on_the_status_but_not_on_jobs(misuse: Misuse, 
     [
         ("no_room_for_threads", False),
         ("no_room_for_threads", True),
+        ("no_room_for_threads_and_a_timer", True),
         ("no_hook_for_threads", False),
         ("threads_that_never_run", False),
         ("threads_that_never_run", True),

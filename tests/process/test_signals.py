@@ -148,6 +148,14 @@ def test_stop_is_heard_while_a_job_computes_that_lets_no_thread_have_its_turn(mi
     assert "a job set the interval in which threads take turns to 600 s" in worker.text
 
 
+def test_stop_is_heard_that_found_no_room_among_other_signals(misuse: Misuse, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(1, "MisuseAndStay", "crowds_signals_out")
+    assert worker.ended() == 0
+    assert len(jobs.queued()) == 1
+    assert worker.text.count("stopping: ") == 1
+
+
 def test_job_that_ignores_the_ends_of_children_hides_nobodys_from_others(misuse: Misuse, result: Result):
     worker = misuse().wait_started()
     assert result("forgets_its_children") == "1"
@@ -215,3 +223,23 @@ def test_signal_that_can_not_be_obeyed_does_not_end_the_event_loop():
     command = [sys.executable, "-c", FAILS_TO_OBEY]
     told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=PATIENCE_S)
     assert (told.returncode, told.stdout) == (0, "goes on\n"), told.stderr
+
+
+MADE_IMPATIENT = """
+import os, time
+from trioworkers.process.signals import hearing
+with hearing() as ear:
+    reader, writer = ear._reader.fileno(), ear._writer.fileno()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, True)
+    while os.get_blocking(writer) or not os.get_blocking(reader):
+        time.sleep(0.01)
+print("waits")
+"""
+
+
+def test_descriptors_of_signals_stay_as_they_have_to_be():
+    """Else whoever hears them would keep a processor busy, or a signal would wait for it."""
+    command = [sys.executable, "-c", MADE_IMPATIENT]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=PATIENCE_S)
+    assert (told.returncode, told.stdout) == (0, "waits\n"), told.stderr

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -201,8 +202,13 @@ def deafens(handler: object) -> bool:
     return handler in (signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler, None)
 
 
-def heard_elsewhere(number: int, frame: FrameType | None) -> None:
-    """Python must have a handler, or its C code hands nothing on; it has nothing to do itself."""
+def heard_elsewhere(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's signature
+    """Python must have a handler, or its C code hands nothing on. It counts: what comes by a full descriptor is lost."""
+    came[number] += 1
+
+
+came: Counter[int] = Counter()
+"""How often the handler of a signal was called: once for one or more of them, each of which had gone to the wake-up descriptor before, if that had room."""
 
 
 def nobodys_alarm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's signature

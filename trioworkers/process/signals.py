@@ -16,7 +16,8 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,16 @@ import trio
 from trioworkers.aside import aside
 from trioworkers.printable import Lines
 from trioworkers.process.ending import ending, flush
-from trioworkers.process.guard import ALARMS, Guard, deafens, heard_elsewhere, nobodys_alarm, set_handler, set_wakeup_fd
+from trioworkers.process.guard import (
+    ALARMS,
+    Guard,
+    came,
+    deafens,
+    heard_elsewhere,
+    nobodys_alarm,
+    set_handler,
+    set_wakeup_fd,
+)
 from trioworkers.process.logs import ensure_logging_soon
 from trioworkers.process.raising import Contained
 from trioworkers.process.stray import strand
@@ -46,6 +56,9 @@ LAST_WORDS_S = 5.0
 """What an end that nothing hurries gets, so that its reason is written, and the program may come to it by itself."""
 LOOK_EVERY_S = 0.05
 
+AT_ONCE = 16
+"""So many are taken; where there were fewer, no more had come."""
+
 CHECK_S = 1
 """How often we look whether Python still hands our signals on; what gets past us is mended then."""
 
@@ -59,6 +72,9 @@ class Ear:
         # Not by `settimeout`: that asks `poll`, which refuses all once a job has set its limit of open files to none.
         self._reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", CHECK_S, 0))
         self._ends = _found((self._reader, self._writer))
+        self._came = Counter[int]({number: came[number] for number in HEARD})
+        """How often each has been heard, at the least as often as its handler was called."""
+        self._checked_at = monotonic()
         self._stops = 0
         self._quiet_asked = False
         self._worker: Worker | None = None
@@ -124,23 +140,39 @@ class Ear:
 
     def _listen_once(self) -> bool:
         """Wait for signals or the next look at what jobs did. Returns whether there will be more."""
+        called = came.copy()
+        numbers = b""
         try:
             # Not taken yet: what others raise in us comes out when this has been waited for, and would lose what came.
             self._reader.recv(1, socket.MSG_PEEK)
-            numbers = self._reader.recv(16)
+            numbers = self._reader.recv(AT_ONCE)
         except BlockingIOError:  # nothing came for so long
-            self._guarded(self._check)
-            return True
+            pass
         except OSError:  # a job has closed it
             self._guarded(self._end_deaf)
             return False
-        if not numbers:  # shut down, by us or by a job
-            self._guarded(self._end_deaf)
+        else:
+            if not numbers:  # shut down, by us or by a job
+                self._guarded(self._end_deaf)
+                return False
         self._guarded(self._guard.pass_on, numbers)
         self._guarded(self._guard.keep_limits)
         for number in numbers:
+            self._came[number] += 1
             self._guarded(self._hear, number)
-        return bool(numbers)
+        if len(numbers) < AT_ONCE:
+            self._hear_lost(called)
+        if monotonic() >= self._checked_at + CHECK_S:
+            self._checked_at = monotonic()
+            self._guarded(self._check)
+        return True
+
+    def _hear_lost(self, called: Mapping[int, int]) -> None:
+        """Hear what found no room there, for the signals of a job's timer while it kept all threads from running. `called`: how often handlers had been, before all was taken that had come."""
+        for number in HEARD:
+            if called[number] > self._came[number]:
+                self._came[number] = called[number]
+                self._guarded(self._hear, number)
 
     def _guarded(self, function: Callable[..., object], *args: object) -> None:
         """Whatever goes wrong (no thread can be started, no memory is left), the next signal is heard."""
@@ -154,6 +186,8 @@ class Ear:
         ending.check()
         if self._ends != _found((self._reader, self._writer)):
             self._end_deaf()
+        self._reader.setblocking(True)  # noqa: FBT003 - else whoever waits for signals would not wait
+        self._writer.setblocking(False)  # noqa: FBT003 - else a signal would
         self._guard.keep_limits()
         if self._guard.is_passed:
             self._tell(self._guard.mend)
