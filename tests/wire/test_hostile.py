@@ -21,6 +21,7 @@ from trioworkers.wire.by_operator import enqueued, retried
 from trioworkers.wire.decode import jid_of
 from trioworkers.wire.dialect import SIDEKIQ, Dialect, Failure
 from trioworkers.wire.encode import addressed
+from trioworkers.wire.ended import decode_ended, encode_ended, encode_result, value_of
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.goworkers import GoWorkers
 from trioworkers.wire.own_record import decode_info, decode_lease, encode_running
@@ -281,3 +282,15 @@ def test_any_record_of_a_process_can_be_read(info: dict[str, str], value: str):
     running = decode_running(process, as_json({"queue": '"q"', "payload": '"{}"', "run_at": value}).encode())
     assert running is None or math.isfinite(running.run_at_s)
     assert encode_running("q", text, NOW_S)
+
+
+@pytest.mark.parametrize("value", ["1" * 5000, "1e400", '"\\ud800"', "[" * 5000 + "]" * 5000, "\xff", "[1", "NaN"])
+def test_result_that_cannot_be_read_is_none(value: str):
+    """However it is hidden: a value is only looked at when somebody wants it."""
+    assert decode_ended(f'{{"how":"succeeded","value":{value}}}'.encode("latin-1")) is None
+
+
+def test_result_is_read_whatever_its_size():
+    ended = decode_ended(encode_ended("succeeded", encode_result([10**4000, "x", None])))
+    assert ended is not None
+    assert value_of(ended) == [10**4000, "x", None]

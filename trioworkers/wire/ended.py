@@ -53,9 +53,11 @@ def encode_result(value: Any) -> bytes:
 def decode_ended(text: bytes) -> Ended | None:
     """What was kept; None for what anybody else may have written there."""
     try:
-        return _decode(text)
+        ended = _decode(text)
+        value_of(ended)
     except (ValueError, RecursionError, MemoryError):
         return None
+    return ended
 
 
 def decode_value(text: bytes) -> Any:
@@ -64,5 +66,5 @@ def decode_value(text: bytes) -> Any:
 
 
 def value_of(ended: Ended) -> Any:
-    """What the job returned. Raises ValueError or RecursionError for what is no JSON."""
+    """What the job returned."""
     return None if ended.value is msgspec.UNSET else msgspec.json.decode(ended.value)
