@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import attrs
 import trio
 from command_proxy import CommandProxy, Harm
 from harness import Jobs
@@ -23,6 +24,31 @@ PATIENCE_S = 100.0
 TICKS = 2
 SENT = "-sent"
 """What a job sends at once it sends again if it runs again."""
+
+
+@attrs.frozen
+class Spoken:
+    """A queue in a dialect: what its keys begin with, and how the registry of in-progress lists calls the dialect."""
+
+    queue: str
+    dialect: str
+    prefix: str = ""
+    mark: str = ""
+
+    def left_by(self, process_id: str) -> tuple[str, str]:
+        """The in-progress list of a worker, and what the registry says of it."""
+        entry = f"{process_id} {self.queue}{self.mark}"
+        return f"{self.prefix}queue:{self.queue}:{process_id}:inprogress", entry
+
+
+DIALECTS = (
+    Spoken("q", "sidekiq"),
+    Spoken("r", "resque", "resque:", " resque:resque"),
+    Spoken("g", "goworkers", mark=" goworkers:"),
+)
+
+OF_RESQUE = {"resque:queues", "resque:stat:processed", "resque:stat:failed"}
+"""What stays of Resque's when all is done, as elsewhere `queues` and statistics."""
 
 
 @contextmanager
@@ -51,6 +77,12 @@ class Story:
         app.handler("q", "Limited", limit=limit)(self._plain)
         app.handler("q", "Closing", limit=limit)(self._closing)
         app.handler("b", "Told")(self._told)
+        for each in DIALECTS:
+            if each.dialect != "sidekiq":
+                app.queue(each.queue, dialect=each.dialect, concurrency=2)
+            app.handler(each.queue, "Told")(self._told)
+            app.handler(each.queue, "AgainTold", retry=5)(self._again_told)
+            app.handler(each.queue, "Relay")(self._relay)
         app.handler("q", "Again")(self._again)
         app.handler("q", "Parent")(self._parent)
         app.handler("q", "Sender")(self._sender)
@@ -66,6 +98,15 @@ class Story:
     async def _told(self, ctx: Context, of_what: str) -> None:
         del ctx
         self.ended[of_what] += 1
+
+    async def _again_told(self, ctx: Context, of_what: str) -> None:
+        if ctx.attempt == 1:
+            raise RetryAfter(0.05)
+        self.ended[of_what] += 1
+
+    async def _relay(self, ctx: Context, of_what: str) -> None:
+        """Into each dialect, from each."""
+        ctx.enqueue(*[Job(to.queue, "Told", [f"{of_what}-{to.dialect}"]) for to in DIALECTS])
 
     async def _unique(self, ctx: Context, number: int) -> None:
         del number
@@ -134,8 +175,24 @@ class Story:
             sent += client.enqueue(followed)
         left = [json.dumps({"class": "Plain", "args": [], "jid": f"left{n}", "retry": True}) for n in range(2)]
         self.server.command("LPUSH", "queue:q:w:inprogress", *left)  # by this worker's last life
+        spoken = {name for each in DIALECTS for name in self._push_in(each)}
         sent += [*parents, *senders, *(f"{jid}-child" for jid in parents), *(f"{jid}{SENT}" for jid in senders)]
-        return {*map(str, sent), "batch", "left0", "left1"} - {followed.id}
+        return {*map(str, sent), *spoken, "batch", "left0", "left1"} - {followed.id}
+
+    def _push_in(self, spoken: Spoken) -> list[str]:
+        """Some in a dialect, new, due soon, and of workers that died: this one's last life and another's. What is told of when they end."""
+        name, queue = spoken.dialect, spoken.queue
+        with trioworkers.sync.Client(self.server.url, dialect=name) as client:
+            client.enqueue(Job(queue, "Told", [f"{name}-new"]), Job(queue, "AgainTold", [f"{name}-again"]))
+            client.enqueue(Job(queue, "Relay", [f"{name}-relay"]))
+            client.schedule(0.1, Job(queue, "Told", [f"{name}-due"]))
+        for process_id in ("w", "gone"):
+            key, entry = spoken.left_by(process_id)
+            told = {"class": "Told", "args": [f"{name}-of-{process_id}"], "jid": f"{name}-{process_id}", "queue": queue}
+            self.server.command("LPUSH", key, json.dumps(told))
+            self.server.command("HSET", "tw:inprogress", key, entry)
+        ends = ["new", "again", "due", "of-w", "of-gone", *(f"relay-{to.dialect}" for to in DIALECTS)]
+        return [f"{name}-{end}" for end in ends]
 
     async def run(self, expected: set[str], harm: Harm, *, from_the_start: bool = True) -> None:
         """The worker's whole life, until all have ended. `harm` is done from its start on, or once it has started."""
@@ -153,7 +210,8 @@ class Story:
 
     def left(self, folder: Path) -> set[str]:
         """Keys that have no reason to be there."""
-        return {key for key in Jobs(self.server, folder).unexplained_keys() if not self._may_wait_in(key)}
+        left = Jobs(self.server, folder).unexplained_keys() - OF_RESQUE
+        return {key for key in left if not self._may_wait_in(key)}
 
     def _may_wait_in(self, key: str) -> bool:
         """Whether all that lies there may have come while the worker was being stopped: a tick, and what a job has sent again."""

@@ -46,7 +46,8 @@ REFUSALS = {
 }
 HARMED = 2
 AT_WORK = {f"EVALSHA {name}" for name in ("fetch", "fetch capsule", "admit", "settle", "promote", "within")}
-USUAL = AT_WORK | {"HELLO", "INFO", "EVALSHA claim", "EVALSHA reclaim", "EVALSHA beat", "EVALSHA due"}
+IN_DIALECTS = {"EVALSHA resque registered", "EVALSHA go prune", "EVALSHA go records"}
+USUAL = AT_WORK | IN_DIALECTS | {"HELLO", "INFO", "EVALSHA claim", "EVALSHA reclaim", "EVALSHA beat", "EVALSHA due"}
 """So much at least comes by in each story."""
 
 
