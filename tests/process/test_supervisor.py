@@ -199,6 +199,23 @@ def test_successor_that_fails_leaves_the_old_one_and_ends_the_replacing(caplog: 
     assert under("", "", "fails").run(drive) == 0
 
 
+def test_successor_of_one_that_crashes_meanwhile_takes_its_place(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+
+    def drive(those: Under) -> None:
+        wait_for(lambda: those.ready("1", "2"), "both are ready")
+        tell(signal.SIGHUP)
+        wait_for(lambda: len(those.started) == 3 and those.started[2].is_loaded, "its successor is on the way")
+        os.kill(those.started[0].pid, signal.SIGKILL)
+        wait_for(lambda: "process 1 ended with signal 9; its successor is on the way" in caplog.text, "it is said")
+        wait_for(lambda: those.ready("2b"), "the other one is replaced meanwhile")
+        assert [life.name for life in those.living()] == ["1b", "2b"]
+        assert not those.supervisor.health().ready
+        tell(signal.SIGTERM)
+
+    assert under("", "", "never ready").run(drive) == 0
+
+
 def test_successor_that_is_never_ready_is_killed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     monkeypatch.setattr(place, "READY_WITHIN_S", 0.3)
 

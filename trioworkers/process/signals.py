@@ -186,6 +186,7 @@ class Ear:
         ending.check()
         if self._ends != _found((self._reader, self._writer)):
             self._end_deaf()
+            return  # what has their numbers now isn't ours
         self._reader.setblocking(True)  # noqa: FBT003 - else whoever waits for signals would not wait
         self._writer.setblocking(False)  # noqa: FBT003 - else a signal would
         self._guard.keep_limits()
