@@ -13,11 +13,12 @@ EVERY_BYTES = 300_000
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("together", [False, True], ids=["each by itself", "all together"])
 def test_all_that_fits_comes_through_and_what_never_can_goes_to_the_dead_set(
-    work: Callable[..., Worker], jobs: Jobs, server: Server, proxy: Proxy
+    work: Callable[..., Worker], jobs: Jobs, server: Server, proxy: Proxy, together: bool
 ):
     """At once it would be ten times as much: a fetch, what the audit reads, counts and puts back of what it lost, what outcomes take, what a heartbeat shows."""
-    proxy.breaks_after = EVERY_BYTES
+    proxy.breaks_after, proxy.breaks_together = EVERY_BYTES, together
     worker = work("w1", "--redis", proxy.url, "--lease", "4", CONCURRENCY="20").wait_started()
     jobs.push(15, "Sleep", 0.01, pad="x" * 100_000)
     jobs.push(1, "Sleep", 0.01, pad="x" * 3 * EVERY_BYTES)

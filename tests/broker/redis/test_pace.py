@@ -103,6 +103,25 @@ def test_calls_of_one_size_that_hear_of_one_break_ask_for_the_same_and_small_one
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+def test_link_that_breaks_under_the_least_that_can_be_asked_still_counts_as_one_that_breaks_again():
+    """Else the audit would read whole payloads over it once a minute, and what a lost fetch has left would be sent twice more."""
+
+    async def main() -> None:
+        pace = Pace("here")
+        for _ in range(8):
+            pace.broke(pace.bytes)
+            await trio.sleep(2)
+        assert (pace.bytes, pace.breaks_again) == (LEAST_BYTES, True)
+        for _ in range(3):
+            await trio.sleep(50)
+            pace.broke(LEAST_BYTES)
+            assert pace.breaks_again
+        await trio.sleep(61)
+        assert not pace.breaks_again
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 def test_link_that_breaks_carries_what_came_through_since_it_does():
     async def main() -> None:
         pace = Pace("here")
