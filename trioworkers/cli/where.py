@@ -74,9 +74,8 @@ def _parse(text: str) -> Test:
             f"--where {text!r}: not FIELD OP VALUE, like class=TrackUserJob, error~timeout, age>1h; fields: {FIELDS}"
         )
     name, apart, op, value = parts.groups()
-    value = (
-        value.lstrip() if apart else value
-    )  # `class = A` is meant as people write it; `class= A` is a class that begins with a space
+    if apart:  # `class = A` is the class A; `class= A` is one that begins with a space
+        value = value.lstrip()
     if name in _TEXTS:
         return _text_test(text, name, op, value)
     if name in _NUMBERS:

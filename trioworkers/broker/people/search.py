@@ -116,7 +116,10 @@ class Search(Contents, Processes):
 
 
 def _texts_of(jid: str, *, whole: bool) -> Sequence[str]:
-    """What to look for, one after the other until something is found: a text that is in the payload however the jid is spelled there."""
+    """What to look for, one after the other until something is found: a text that is in the payload however the jid is spelled there.
+
+    "" if nothing of it is spelled in one way only: then all payloads are read here.
+    """
     if not _SPELLED_AS_IT_IS.issuperset(jid):
         runs = "".join(letter if letter in _SPELLED_AS_IT_IS else "\n" for letter in jid).split("\n")
         return [max(runs, key=len)]
