@@ -23,6 +23,7 @@ def test_small_replies_say_nothing_however_long_a_busy_loop_takes_over_them():
     pace = Pace("here")
     pace.took(10_000, 0.01)
     pace.took(10_000, 0.9)
+    pace.took(10_000, 9.0)
     assert pace.bytes == MOST_BYTES
 
 

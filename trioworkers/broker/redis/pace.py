@@ -67,9 +67,10 @@ class Pace:
     def took(self, size: int, seconds: float) -> None:
         """A reply of `size` bytes took so long."""
         self._carried = max(self._carried, size)
-        if seconds > SLOW_S / 2 and LEAST_BYTES / 2 <= size < SAID_BELOW * seconds:
+        tells = size >= LEAST_BYTES / 2  # else it was Redis, or a busy machine
+        if tells and seconds > SLOW_S / 2 and size < SAID_BELOW * seconds:
             self._slow_until = trio.current_time() + SLOW_FOR_S
-        if seconds > SLOW_S:
+        if tells and seconds > SLOW_S:
             self._set(int(size / seconds))
         elif seconds < QUICK_S and size * 2 >= self.bytes:
             self.bytes = min(self._most_for_now(), self.bytes * 2)
