@@ -29,7 +29,7 @@ LEGAL = SizeGuard(Settings(max_payload_bytes=10_000_000))
 async def until(condition: Callable[[], object], call: Callable[[], Awaitable[object]]) -> int:
     """Call until the condition holds; how often it failed."""
     failed = 0
-    with trio.fail_after(60):
+    with trio.fail_after(240):
         while not condition():
             try:
                 await call()
@@ -45,17 +45,17 @@ async def test_what_cannot_pass_is_moved_as_it_came_and_the_others_come_through(
     shared_server: Server, redis_url: str, monkeypatch: pytest.MonkeyPatch, what: str, is_slow: str
 ):
     """A line that carries 2 MB in the time that a call may take, and a legal payload of 4 MB among small ones."""
-    monkeypatch.setattr(too_slow, "ALL_THE_TIME_S", 1.5)
+    monkeypatch.setattr(too_slow, "ALL_THE_TIME_S", 3.0)
     proxy = Proxy(int(shared_server.port))
     place = OF_THE_DEAD if what.startswith("a dead") else what
     for number, payload in enumerate([SMALL[0], LARGE, *SMALL[1:]]):
         shared_server.command(*(("LPUSH", place) if place == OF_THE_DEAD else ("ZADD", place, number + 1)), payload)
     try:
-        async with connect(proxy.url, Link(proxy.url), reply_timeout_s=0.2) as connection:
+        async with connect(proxy.url, Link(proxy.url), reply_timeout_s=0.4) as connection:
             owner = RedisBroker(connection, Keys(), Holder("owner", "lease of owner", 30_000), guard=LEGAL)
             reclaimer = Reclaimer(owner, Link("here"), lease_s=1, beat_s=1)
             promoter = Promoter(owner)
-            proxy.bandwidth = 1e6
+            proxy.bandwidth = 5e5
             proxy.only_requests = is_slow == "there"
             failed = await until(
                 lambda: shared_server.command("EXISTS", place) == 0,
