@@ -284,7 +284,7 @@ def test_any_record_of_a_process_can_be_read(info: dict[str, str], value: str):
     assert encode_running("q", text, NOW_S)
 
 
-@pytest.mark.parametrize("value", ["1" * 5000, "1e400", '"\\ud800"', "[" * 5000 + "]" * 5000, "\xff", "[1", "NaN"])
+@pytest.mark.parametrize("value", ["1" * 5000, "1e400", '"\\ud800"', "[" * 501 + "]" * 501, "\xff", "[1", "NaN"])
 def test_result_that_cannot_be_read_is_none(value: str):
     """However it is hidden: a value is only looked at when somebody wants it."""
     assert decode_ended(f'{{"how":"succeeded","value":{value}}}'.encode("latin-1")) is None

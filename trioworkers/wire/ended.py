@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from trioworkers.errors import BadJob, BadResult
+from trioworkers.wire.depth import MAX_DEPTH, is_nested_deeper
 from trioworkers.wire.plain import plain, why_unwritten
 
 Exit = Literal["succeeded", "dead", "discarded", "expired", "deleted", "purged", "replaced", "skipped"]
@@ -52,6 +53,8 @@ def encode_result(value: Any) -> bytes:
 
 def decode_ended(text: bytes) -> Ended | None:
     """What was kept; None for what anybody else may have written there."""
+    if is_nested_deeper(text, MAX_DEPTH):
+        return None
     try:
         ended = _decode(text)
         value_of(ended)
