@@ -58,3 +58,22 @@ def test_server_of_others_at_its_port_is_not_taken_for_ours(tmp_path: Path):
     finally:
         theirs.kill()
         ours.kill()
+
+
+def test_server_that_was_killed_within_a_transaction_keeps_what_comes_after_it(server: Server):
+    """Redis 7.0 cuts half of a command off its log, but not the transaction that it was in: the next restart took that and what came after it for one."""
+    with server.session() as command:
+        command("MULTI")
+        command("SET", "first", "1")
+        command("SET", "second", "x" * 1000)
+        command("EXEC")
+    server.kill()
+    (log,) = (server.folder / "appendonlydir").glob("*.incr.aof")
+    whole = log.read_bytes()
+    log.write_bytes(whole[: whole.index(b"x" * 1000) + 500])
+    for _ in range(2):
+        server.start()
+        server.command("INCR", "later")
+        server.kill()
+    server.start()
+    assert server.command("MGET", "first", "second", "later") == [None, None, "2"]
