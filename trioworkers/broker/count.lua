@@ -4,6 +4,6 @@
 local result, words = {}, {unpack(ARGV, before_payloads + 1)}
 local counts = are_digests == '1' and by_digest(list, words)
 for i, word in ipairs(words) do
-  result[i] = counts and counts[word] or not counts and #redis.call('LPOS', list, word, 'COUNT', 0)
+  result[i] = counts and counts[word] or #redis.call('LPOS', list, word, 'COUNT', 0)
 end
 return result

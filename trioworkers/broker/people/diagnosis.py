@@ -28,6 +28,7 @@ from trioworkers.broker.people.periodic import PeriodicJobs
 from trioworkers.broker.people.permissions import forbidden
 from trioworkers.broker.people.process_findings import heartbeat_findings, is_gone
 from trioworkers.broker.redis.connection import Connection
+from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import BrokerError, Refused, Unavailable, WrongLogin
 from trioworkers.printable import as_argument, as_word
 from trioworkers.wire.error_replies import is_about_a_key
@@ -40,8 +41,7 @@ SLOW_S = 0.02
 CLOCK_DIFFERENCE_S = 5.0
 MAX_LISTS = 1000
 MAX_ENTRIES = 1000
-WATCHED_S = 3600.0
-"""As in `drained.lua`."""
+FILLED_BY_OTHERS = script(__file__, "filled_by_others", keys=("drained",), args=("list",), preludes=("drained",))
 
 
 async def diagnose(connection: Connection, keys: Keys) -> AsyncGenerator[Finding, None]:
@@ -218,7 +218,7 @@ class _Examiner:
             if await self._connection.commands("lease").exists(self._keys.lease(process_id)):
                 continue
             size = await self._connection.commands("length").llen(key)
-            if size and await self._is_filled_by_others(process_id, name):
+            if size and await self._connection.run(FILLED_BY_OTHERS, [self._keys.drained(process_id)], [name]):
                 of_others.append(
                     Finding("orphans", "note", f"{counted(size, 'job')} in {as_word(key)}, {_BY_OTHERS}", _WHOSE)
                 )
@@ -233,13 +233,6 @@ class _Examiner:
             Finding("orphans", "warning", text, "start any worker: it takes them over within a lease"),
             *of_others,
         ]
-
-    async def _is_filled_by_others(self, process_id: str, key: bytes) -> bool:
-        """Whether workers leave the list alone, since it was emptied and then filled again: see `drained.lua`."""
-        drained = self._keys.drained(process_id)
-        if not await self._connection.execute("drained", "SISMEMBER", drained, key):
-            return False
-        return int(await self._connection.execute("drained", "PTTL", drained)) > WATCHED_S * 1000
 
 
 _BY_OTHERS = "put there by another program (go-workers?) under a process id that was ours"
