@@ -44,8 +44,9 @@ HERE = "nothing: held here"
 TABLE = {
     **dict.fromkeys(
         [
-            *("count", "find", "foreign lists", "go records", "held locks", "held members", "lengths", "limits"),
-            *("lost permits", "neighbours", "page", "read page", "resque registered", "search page"),
+            *("count", "filled by others", "find", "foreign lists", "go records", "held locks", "held members"),
+            *("lengths", "limits", "lost permits", "neighbours", "page", "read page"),
+            *("resque registered", "search page"),
         ],
         READS,
     ),

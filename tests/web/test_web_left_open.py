@@ -65,7 +65,8 @@ class Open:
 
     def _has_looked(self) -> bool:
         try:
-            return not self.page.evaluate("looking")
+            # the script isn't there yet while the page is loaded anew
+            return bool(self.page.evaluate("typeof looking !== 'undefined' && !looking"))
         except Exception as error:
             if "Execution context was destroyed" not in str(error):
                 raise
