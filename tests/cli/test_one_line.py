@@ -139,6 +139,20 @@ def test_wrong_target_is_one_line(folder: Path, target: str, words: str):
     assert words in text
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [("0", 1, "0"), ("256", 1, "256"), ("None", 1, "None"), ("3", 3, "3"), ("'no DATABASE_URL'", 1, "no DATABASE_URL")],
+)
+def test_module_that_exits_is_no_success(folder: Path, code: str, status: int, words: str):
+    (folder / "app.py").write_text(f"raise SystemExit({code})\n")
+    found, text = said(start(folder, *RUN))
+    assert found == status
+    assert text.splitlines()[-2:] == [
+        f"SystemExit: {words}",
+        "trioworkers: your module can't be imported, see above",
+    ]
+
+
 def test_error_in_their_module_is_their_traceback(folder: Path):
     (folder / "app.py").write_text("def f():\n    import nothing_like_it\nf()\n")
     status, text = said(start(folder, *RUN))

@@ -19,7 +19,7 @@ from trioworkers.tracebacks import format_error, their_frames
 def load_app(target: str) -> App:
     """The App at `module:attribute`, `module` (its only App) or `file.py`. Raises WrongUsage, NotFound if there is no such file or module, else ConfigurationError.
 
-    Exits with status 1 after showing the traceback if the module itself fails.
+    Exits with status 1 after showing the traceback if the module itself fails; with its own if it exits with one that is not 0.
     """
     where, _, attribute = target.partition(":")
     if not where:
@@ -52,7 +52,7 @@ def _import(where: str, target: str) -> ModuleType:
     except ConfigurationError as error:
         where = _last_line_of_theirs(error)
         raise ConfigurationError(f"{error} ({where})" if where else str(error)) from None
-    except Exception as error:  # noqa: BLE001 - their module may raise anything
+    except (Exception, GeneratorExit, SystemExit) as error:  # noqa: BLE001 - their module may raise anything; a status of 0 would say that all is done
         _show(error)
     return module
 
@@ -79,4 +79,5 @@ def _show(error: BaseException) -> NoReturn:
     shown = format_error(error) or "".join(traceback.format_exception_only(error)).rstrip()
     sys.stderr.write(f"{shown}\n")
     sys.stderr.write("trioworkers: your module can't be imported, see above\n")
-    sys.exit(1)
+    own = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+    sys.exit(own % 256 or 1)  # as much of it as a status holds
