@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -115,3 +116,30 @@ def test_queue_whose_name_is_no_text_is_shown_and_emptied(redis_url: str, shared
     assert "jid1" in act(redis_url, "jobs", NO_TEXT).stdout
     act(redis_url, "purge", NO_TEXT, "--yes")
     assert shared_server.command("EXISTS", b"queue:\xff") == 0
+
+
+@pytest.mark.parametrize("key", ["dead", "queue:q"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"class":"A","args":[1]}',
+        '{"class":"A","args":[1],"jid":null}',
+        '{"class":"A","args":[1],"jid":""}',
+        '{"class":"A","args":[1],"jid":["a"]}',
+        f'{{"class":"A","args":[1],"jid":"{"j" * 300}"}}',
+        f'{{"class":"A","args":[1],"jid": "{FIRST}',
+        '{"class":"A","args":[1],"jid":"\\u0064ecade10"}',
+        "[1]",
+        "",
+    ],
+)
+def test_jid_that_stands_in_no_payload_means_the_job_that_is_listed_so(
+    redis_url: str, shared_server: Server, payloads: list[str], key: str, text: str
+):
+    shared_server.command(*(("ZADD", key, 1) if key == "dead" else ("LPUSH", key)), text)
+    listed = act(redis_url, *(("dead",) if key == "dead" else ("jobs", "q")), "--json").stdout.splitlines()
+    [made] = {json.loads(line)["jid"] for line in listed} - {FIRST, SECOND, THIRD, "another"}
+    for jid in (made, made[:8]):
+        assert act(redis_url, "show", jid).stdout.startswith(f"jid         {made}\n")
+    assert act(redis_url, "delete", made).stdout == f"{made}: deleted\n"
+    assert members(shared_server, key) == [payloads[1 if key == "dead" else 2]]

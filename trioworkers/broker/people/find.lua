@@ -2,6 +2,7 @@
 -- huge one: to look through 50 MB takes a tenth of a second.
 -- kind    'list' or 'set'
 -- start   an index, or a set's cursor; length  of the page; max_bytes: after so many it ends sooner
+-- odd     '1': those in which no jid is spelled as nearly all spell it, whatever the text is
 -- result  {where the next page begins or -1, payload, its score if it lies in a set, …}
 local result, at_most, most = {-1}, tonumber(length), tonumber(max_bytes)
 local there = redis.pcall(kind == 'list' and 'LLEN' or 'ZCARD', place)
@@ -9,8 +10,13 @@ if type(there) == 'table' then
   if string.find(there['err'], 'WRONGTYPE', 1, true) then return result end -- no job lies there; those elsewhere are found all the same
   return there
 end
+local function is_meant(payload)
+  if odd ~= '1' then return string.find(payload, text, 1, true) end
+  local first, last = string.find(payload, '"jid"%s*:%s*"[^"\\]+"')
+  return not first or last - first > 250
+end
 local function look(payload, score)
-  if not string.find(payload, text, 1, true) then return end
+  if not is_meant(payload) then return end
   result[#result + 1] = payload
   result[#result + 1] = score
 end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -18,7 +19,7 @@ from trioworkers.wire.numbers import count_in
 from trioworkers.wire.places import Location
 
 FIND = script(
-    __file__, "find", keys=("place",), args=("kind", "start", "length", "max_bytes", "text"), preludes=("pages",)
+    __file__, "find", keys=("place",), args=("kind", "start", "length", "max_bytes", "text", "odd"), preludes=("pages",)
 )
 FIND_PAGE = 2000
 FIND_BYTES = 8_000_000
@@ -26,6 +27,9 @@ FIND_BYTES = 8_000_000
 
 _SPELLED_AS_IT_IS = frozenset(f"{ascii_letters}{digits} !#$%'()*+,-.:;=?@[]^_`{{|}}~")
 """What nobody escapes in JSON."""
+
+_MADE = re.compile("[0-9a-f]{6,24}")
+"""What may be, or begin, a jid that was made from the bytes of a job without one: it is in no payload."""
 
 
 class Search(Contents, Processes):
@@ -37,7 +41,7 @@ class Search(Contents, Processes):
         Where the likely one is first looked for.
         """
         found = False
-        for text in _texts_of(jid, whole=whole):
+        for text in [*_texts_of(jid, whole=whole), *([None] if _MADE.fullmatch(jid) else [])]:
             async with aclosing(self._holding(text)) as entries:
                 async for entry in entries:
                     if jid in entry.ids if whole else any(each.startswith(jid) for each in entry.ids):
@@ -68,8 +72,9 @@ class Search(Contents, Processes):
                     break
         return found
 
-    async def _holding(self, text: str) -> AsyncGenerator[Entry, None]:
-        needle = text.encode(errors="surrogateescape")  # as a shell gives what is no text
+    async def _holding(self, text: str | None) -> AsyncGenerator[Entry, None]:
+        """What holds a text; None: what seems to have no jid."""
+        needle = None if text is None else text.encode(errors="surrogateescape")  # as a shell gives what is no text
         for key, owner in (await self._pairs(self._keys.in_progress_lists)).items():
             process_id, queue, _ = parted(owner)
             async with aclosing(self._find_in_list(key, needle)) as payloads:
@@ -86,25 +91,25 @@ class Search(Contents, Processes):
         for entry in await self._running_elsewhere(needle):
             yield entry
 
-    async def _running_elsewhere(self, needle: bytes) -> list[Entry]:
+    async def _running_elsewhere(self, needle: bytes | None) -> list[Entry]:
         """Ruby's jobs are in no list while they run."""
         others = [process for process in await self.processes() if not process.is_ours]
         running = await self._all([partial(self.running, process, FIND_PAGE) for process in others])
-        return [job.entry for jobs in running for job in jobs if needle in job.entry.payload]
+        return [job.entry for jobs in running for job in jobs if needle is None or needle in job.entry.payload]
 
-    async def _find_in_list(self, key: str, needle: bytes) -> AsyncGenerator[bytes, None]:
+    async def _find_in_list(self, key: str, needle: bytes | None) -> AsyncGenerator[bytes, None]:
         start: Any = 0
         while start != -1:
-            args = ["list", start, FIND_PAGE, FIND_BYTES, needle]
+            args = ["list", start, FIND_PAGE, FIND_BYTES, needle or b"", int(needle is None)]
             start, *payloads = await self._connection.run(FIND, [key], args, "look")
             for payload in payloads:
                 yield payload
 
-    async def _find_in_set(self, source: Location, needle: bytes) -> AsyncGenerator[Entry, None]:
+    async def _find_in_set(self, source: Location, needle: bytes | None) -> AsyncGenerator[Entry, None]:
         key = source.key(self._keys)
         cursor: Any = 0
         while cursor != -1:
-            args = ["set", cursor, FIND_PAGE, FIND_BYTES, needle]
+            args = ["set", cursor, FIND_PAGE, FIND_BYTES, needle or b"", int(needle is None)]
             cursor, *found = await self._connection.run(FIND, [key], args, "look")
             for payload, score in zip(found[::2], found[1::2], strict=True):
                 yield Entry(source.place, payload, score=float(score))
