@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import attrs
@@ -307,6 +308,35 @@ async def test_jobs_enqueued_by_a_job_go_out_with_its_success_only(autojump_cloc
         await test.drain()
         assert [job.job_class for job in test.jobs("out")] == ["Child"]
         assert [job.job_class for job in test.scheduled] == ["Later"]
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+async def test_what_is_enqueued_when_the_attempt_is_over_is_refused(
+    autojump_clock: object, app: App, *, succeeds: bool
+):
+    refused: list[str] = []
+
+    async def late(ctx: Context) -> None:
+        await trio.sleep(1)
+        for send in (partial(ctx.enqueue, Job("out", "Child", [])), partial(ctx.schedule, 5, Job("out", "Later", []))):
+            with pytest.raises(RuntimeError, match=r"the attempt is over.*ctx\.client\.enqueue"):
+                send()
+            refused.append(ctx.job.jid)
+        await ctx.client.enqueue(Job("out", "AtOnce", []))
+
+    @app.handler("q", retry=False)
+    async def leaves_a_task(ctx: Context) -> None:
+        nursery.start_soon(late, ctx)
+        if not succeeds:
+            raise ValueError("no")
+
+    async with trio.open_nursery() as nursery, testing.run(app) as test:
+        await test.enqueue(leaves_a_task.job())
+        await test.drain()
+        await trio.sleep(2)
+        assert len(refused) == 2
+        assert [job.job_class for job in test.jobs("out")] == ["AtOnce"]
+        assert test.scheduled == []
 
 
 async def test_outcomes_that_send_much_are_not_written_all_at_once(

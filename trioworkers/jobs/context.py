@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from functools import partial
@@ -289,22 +289,29 @@ class Context:
         return self._sends
 
     def _send_members(self, jobs: Sequence[Job]) -> None:
-        self._outgoing().extend(Send(self._inheriting(job)) for job in jobs)
+        self._send(Send(self._inheriting(job)) for job in jobs)
+
+    def _send(self, sends: Iterable[Send]) -> None:
+        if self._delivery is not None and self._delivery.is_decided:
+            raise RuntimeError(
+                "the attempt is over, and what it had to send has gone: `await ctx.client.enqueue(…)` sends at once"
+            )
+        self._outgoing().extend(sends)
 
     def enqueue(self, *jobs: Job | Batch) -> None:
         """Send jobs together with this job's success, in one atomic step. If the attempt fails, nothing is sent.
 
         If another job has the lock of a unique job, its `on_conflict` decides. If this job itself has the lock, the new job follows it.
-        Raises BadJob for `on_conflict="raise"`.
+        Raises BadJob for `on_conflict="raise"`; RuntimeError when the attempt is over, in a task or thread that it has left behind.
         """
         for job in jobs:
             members = job.members() if isinstance(job, Batch) else (job,)
-            self._outgoing().extend(Send(self._inheriting(each)) for each in members)
+            self._send(Send(self._inheriting(each)) for each in members)
 
     def schedule(self, when: datetime | timedelta | float, *jobs: Job) -> None:
         """Like `enqueue`, for a later time: a datetime, a timedelta or seconds from the moment of this job's success."""
         delay_s, at_s = moment(when)
-        self._outgoing().extend(Send(self._inheriting(job), delay_s=delay_s, at_s=at_s) for job in jobs)
+        self._send(Send(self._inheriting(job), delay_s=delay_s, at_s=at_s) for job in jobs)
 
     def _inheriting(self, job: Job) -> Job:
         """`job`, which must be over when this one must be. Raises BadJob for one that would raise when nobody could catch it."""
