@@ -17,7 +17,10 @@ def _boom(*_: Any, **__: Any) -> NoReturn:
 class _Text(str):  # noqa: SLOT000 - as strangers write it
     """A text that doesn't want to be cut, joined or written."""
 
-    __getitem__ = __format__ = __len__ = encode = replace = startswith = split = __add__ = __radd__ = _boom  # type: ignore[assignment]
+    __getitem__ = __format__ = __len__ = encode = replace = startswith = split = __add__ = __radd__ = __eq__ = (
+        __ne__
+    ) = __iter__ = __contains__ = _boom  # type: ignore[assignment]
+    __hash__ = str.__hash__
 
 
 class _Meta(type):

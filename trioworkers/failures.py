@@ -93,9 +93,11 @@ def class_name(error: BaseException) -> str:
         module = _MODULE(kind)
     except AttributeError:
         module = None
-    if not isinstance(module, str) or module == "builtins":
+    if not isinstance(module, str):
         return name
-    module = _plain(module, MAX_NAME)
+    module = _plain(module, MAX_NAME)  # else a text of its own kind would be asked what it is equal to
+    if module == "builtins":
+        return name
     return f"{'trioworkers' if module.startswith('trioworkers.') else module}.{name}"
 
 

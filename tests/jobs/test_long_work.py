@@ -405,6 +405,34 @@ async def test_source_is_closed_with_its_attempt(autojump_clock: Any):
     assert closed == ["yes"]
 
 
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, RuntimeError])
+async def test_source_that_fails_as_it_is_closed_spoils_neither_its_job_nor_the_closing_of_others(
+    autojump_clock: Any, error: type[BaseException], caplog: pytest.LogCaptureFixture
+):
+    closed: list[object] = []
+
+    def source(name: str) -> Callable[[object], AsyncIterator[tuple[int, int]]]:
+        async def rows(_: object) -> AsyncIterator[tuple[int, int]]:
+            try:
+                yield 1, 1
+            finally:
+                closed.append(name)
+                raise error(name)
+
+        return rows
+
+    async def work(ctx: Context) -> None:
+        for name in ("first", "second"):
+            async for _ in ctx.iterate(name, source(name)):
+                break
+
+    test = await run(work)
+    assert sorted(closed) == ["first", "second"]
+    assert (test.completed, test.dead) == (1, [])
+    assert caplog.text.count("the source of an iteration could not be closed") == (0 if error is GeneratorExit else 2)
+    assert "bug" not in caplog.text
+
+
 # ── sources ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

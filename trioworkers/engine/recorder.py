@@ -10,7 +10,9 @@ import attrs
 import trio
 
 from trioworkers.departures import Held
+from trioworkers.engine.containment import passes_by
 from trioworkers.engine.delivery import LOST, Checkpoints, Delivery
+from trioworkers.failures import leaves
 from trioworkers.jobs.progress import Progress
 from trioworkers.jobs.recording import Record
 from trioworkers.outcome import Outcome, Requeue, Snooze
@@ -124,7 +126,10 @@ async def close_sources(progress: Progress | None) -> None:
     if progress is None or progress.record is None or not progress.record.sources:
         return
     with trio.CancelScope(deadline=trio.current_time() + CLOSING_S, shield=True):
-        try:
-            await progress.record.aclose()
-        except Exception:
-            logger.exception("the source of an iteration could not be closed")
+        while progress.record.sources:
+            try:
+                await progress.record.aclose()
+            except BaseException as error:
+                if any(map(passes_by, leaves(error))):
+                    raise
+                logger.exception("the source of an iteration could not be closed")
