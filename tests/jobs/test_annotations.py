@@ -137,6 +137,10 @@ class StructAroundPydantic(msgspec.Struct):
     age: Annotated[int, pydantic.Field(gt=0)]
 
 
+class Tupled0(NamedTuple):
+    x: int
+
+
 class Mixed(enum.Enum):
     A = "a"
     B = 2
@@ -169,6 +173,60 @@ class WithOpaque(pydantic.BaseModel):
 
 class Unfinished(pydantic.BaseModel):
     it: NowhereDefined  # noqa: F821 - that is the point
+
+
+@dataclasses.dataclass
+class WithOwnSetattr:
+    x: int
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, abs(value))
+
+
+@attrs.define
+class AttrsWithOwnSetattr:
+    x: int
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, abs(value))
+
+
+@attrs.define
+class LookedAtBefore:
+    x: int
+
+    def __attrs_pre_init__(self, x: int) -> None: ...
+
+
+class NewTuple(Tupled0):
+    def __new__(cls, x: int) -> typing.Self:
+        return super().__new__(cls, abs(x))
+
+
+class Closed(typing_extensions.TypedDict, closed=True):  # type: ignore[call-arg]
+    x: int
+
+
+class WithExtraItems(typing_extensions.TypedDict, extra_items=int):  # type: ignore[call-arg]
+    x: int
+
+
+class ConstrainedTypedDict(typing_extensions.TypedDict):
+    inner: list[Path]
+
+
+class StructWithField(msgspec.Struct):
+    x: int = pydantic.Field(default=4, gt=3)
+
+
+@dataclasses.dataclass
+class WithFieldOfAttrs:
+    x: list[int] = attrs.field(factory=list)  # noqa: RUF009 - that is the fault
+
+
+@attrs.define
+class WithFieldOfDataclasses:
+    x: list[int] = dataclasses.field(default_factory=list)  # noqa: RUF009 - that is the fault
 
 
 class OwnWord:
@@ -235,6 +293,16 @@ class OwnWord:
         pydantic.SecretStr | Opaque,
         Abstract,
         OwnNew,
+        WithOwnSetattr,
+        AttrsWithOwnSetattr,
+        LookedAtBefore,
+        NewTuple,
+        Closed,
+        list[WithExtraItems],
+        ConstrainedTypedDict,
+        StructWithField,
+        WithFieldOfAttrs,
+        WithFieldOfDataclasses,
         msgspec.Raw,
         list[msgspec.Raw],
     ],
@@ -306,6 +374,20 @@ def test_context_or_self_that_would_get_an_argument_is_refused(function: Any):
         App().handler("q", "A")(function)
 
 
+async def _pydantics_default(x: int = pydantic.Field(default=4, gt=3)) -> None: ...
+async def _attrs_default(*, x: list[int] = attrs.Factory(list)) -> None: ...
+async def _dataclasses_default(x: list[int] = dataclasses.field(default_factory=list)) -> None: ...
+async def _msgspecs_default(x: int = msgspec.field(default=4)) -> None: ...
+
+
+@pytest.mark.parametrize("function", [_pydantics_default, _attrs_default, _dataclasses_default, _msgspecs_default])
+def test_default_that_would_be_an_argument_itself_is_refused(function: Any):
+    with pytest.raises(
+        ConfigurationError, match=rf"{__file__}:\d+: handler {function.__name__} .*'x': its default is a"
+    ):
+        App().handler("q", "A")(function)
+
+
 def test_bound_method_is_a_handler():
     handler = App().handler("q", "A")(Mails().send)
     assert handler.job(7).args == (7,)
@@ -353,8 +435,54 @@ class Validated:
     age: int = attrs.field(validator=attrs.validators.ge(1))
 
 
+@attrs.frozen(slots=False)
+class FrozenAttrs:
+    age: int = attrs.field(validator=attrs.validators.ge(1))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FrozenData:
+    age: int
+
+
 class Typed(TypedDict):
     age: NotRequired[Annotated[int, msgspec.Meta(ge=1)]]
+
+
+class TypedByPydantic(typing_extensions.TypedDict):
+    age: pydantic.PositiveInt
+
+
+class TypedByExtensions(typing_extensions.TypedDict):
+    age: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class StrictlyTyped(typing_extensions.TypedDict):
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")  # type: ignore[misc]
+    age: int
+
+
+@dataclasses.dataclass
+class DataWithPydanticsField:
+    age: int = pydantic.Field(default=4, ge=1)
+
+
+@dataclasses.dataclass
+class DataWithPydanticsValidator:
+    age: int
+
+    @pydantic.field_validator("age")
+    @classmethod
+    def not_negative(cls, age: int) -> int:
+        if age < 0:
+            raise ValueError("hunter2")
+        return age
+
+
+@dataclasses.dataclass
+class DataWithPydanticsConfig:
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+    age: int
 
 
 class Tupled(NamedTuple):
@@ -388,6 +516,12 @@ Age = NewType("Age", Annotated[int, msgspec.Meta(ge=1)])  # type: ignore[valid-n
         (Validated, {"age": 5}, {"age": -5}),
         (Typed, {"age": 5}, {"age": -5}),
         (Tupled, [5], [-5]),
+        (TypedByPydantic, {"age": 5}, {"age": -5}),
+        (TypedByExtensions, {"age": 5}, {"age": -5}),
+        (StrictlyTyped, {"age": 5}, {"age": 5, "hunter2": 1}),
+        (DataWithPydanticsField, {"age": 5}, {"age": -5}),
+        (DataWithPydanticsValidator, {"age": 5}, {"age": -5}),
+        (list[DataWithPydanticsConfig], [{"age": 5}], [{"age": 5, "hunter2": 1}]),
         (Model, {"age": 5}, {"age": -5}),
         (Page[Annotated[int, msgspec.Meta(ge=1)]], {"items": [5]}, {"items": [-5]}),
         (Age, 5, -5),
@@ -433,6 +567,9 @@ def test_strict_model_reads_the_texts_that_json_has_for_dates():
         (Symbol, "now", Symbol("now")),
         (GlobalID, {"uri": "gid://shop/User/7"}, GlobalID("gid://shop/User/7")),
         (Annotated[int, "a number"], 5, 5),
+        (DataWithPydanticsField, {}, DataWithPydanticsField(4)),
+        (FrozenAttrs, {"age": 5}, FrozenAttrs(5)),
+        (FrozenData, {"age": 5}, FrozenData(5)),
         (ConvertedToItsOwnType, {"tags": ["a"]}, ConvertedToItsOwnType(("a",))),
         (None, None, None),
     ],

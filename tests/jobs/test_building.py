@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioworkers import App, BadJob, ConfigurationError, Context, GlobalID, Job, Range, Symbol
+from trioworkers.errors import BadCall
 from trioworkers.jobs.conversion import scalars
 from trioworkers.wire.decode import decode
 from trioworkers.wire.encode import encode
@@ -603,3 +604,31 @@ def test_what_can_be_given_by_name_only_is_not_forgotten():
 )
 def test_only_what_any_value_of_a_type_is_to_its_handler_travels_unread(annotation: Any, values: set[type]):
     assert scalars(annotation) == values
+
+
+@pytest.mark.parametrize("annotation", [datetime, Any, list[datetime]])
+def test_moment_of_a_zone_whose_offset_has_seconds_stays_that_moment(annotation: Any):
+    async def handler(value: Any) -> None: ...
+
+    handler.__annotations__["value"] = annotation
+    declared = App().handler("q", "A")(handler)
+    moment = datetime(1890, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))  # 53 minutes and 28 seconds from Greenwich
+    job = declared.job([moment] if annotation == list[datetime] else moment)
+    text = job.args[0][0] if annotation == list[datetime] else job.args[0]
+    assert datetime.fromisoformat(text) == moment
+
+
+def test_moment_before_the_first_that_can_be_written_is_refused():
+    @App().handler("q", "A")
+    async def handler(value: datetime) -> None: ...
+
+    with pytest.raises(BadCall, match="argument 1"):
+        handler.job(datetime(1, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")))
+
+
+def test_parameter_may_be_called_self():
+    @App().handler("q", "A")
+    async def handler(ctx: Context, x: int, self: int) -> None: ...
+
+    assert handler.job(1, self=2).args == (1, 2)
+    assert handler.active_job(1, self=2).kwargs == {"self": 2}

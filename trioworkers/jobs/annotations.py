@@ -7,9 +7,7 @@ containers and fields, and what nobody would obey is refused.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
-import inspect
 import sys
 import types
 import typing
@@ -20,6 +18,7 @@ import attrs
 import msgspec
 
 from trioworkers.jobs.context import Context
+from trioworkers.jobs.unobeyed import is_typed_dict, says_to_pydantic, unobeyed, unobeyed_default
 from trioworkers.wire.ruby_values import Symbol
 
 _CONSTRAINTS = ("pydantic", "pydantic_core", "annotated_types")
@@ -61,7 +60,7 @@ class Makeup:
         elif isinstance(annotation, typing.NewType):
             self.walk(annotation.__supertype__)
         elif _is_alias(annotation):
-            self.unobeyed = self.unobeyed or _unobeyed_default(annotation.__name__, _variables(annotation))
+            self.unobeyed = self.unobeyed or unobeyed_default(annotation.__name__, _variables(annotation))
             self._alias(annotation)
         elif get_origin(annotation) is typing.Literal:
             pass
@@ -69,7 +68,7 @@ class Makeup:
             self._generic(origin, get_args(annotation))
         elif isinstance(annotation, type) and annotation not in self._seen:
             self._seen.add(annotation)
-            self.unobeyed = self.unobeyed or _unobeyed_default(annotation.__name__, _variables(annotation))
+            self.unobeyed = self.unobeyed or unobeyed_default(annotation.__name__, _variables(annotation))
             self._class(annotation)
 
     def _annotated(self, base: Any, *words: Any) -> None:
@@ -108,7 +107,7 @@ class Makeup:
             self._pydantic_fields(kind)
         elif issubclass(kind, enum.Enum) and not issubclass(kind, int | str):
             self.enums.add(kind)
-        elif any(hasattr(kind, mark) for mark in _FIELD_MARKS) or typing.is_typeddict(kind):
+        elif any(hasattr(kind, mark) for mark in _FIELD_MARKS) or is_typed_dict(kind):
             self.fields = True
             self._own_fields(kind)
 
@@ -117,10 +116,11 @@ class Makeup:
             self.native = self.native or f"the Struct {kind.__name__}"
         elif attrs.has(kind):
             self.native = self.native or f"the attrs class {kind.__name__}"
-            self.unobeyed = self.unobeyed or _unobeyed_of_attrs(kind)
-        elif dataclasses.is_dataclass(kind):
-            self.unobeyed = self.unobeyed or _unobeyed_of_dataclass(kind)
-        for annotation in hints(kind).values():
+        if says_to_pydantic(kind):
+            self.foreign = self.foreign or f"what {kind.__name__} says to pydantic"
+        of = hints(kind)
+        self.unobeyed = self.unobeyed or unobeyed(kind, of)
+        for annotation in of.values():
             self.walk(_unqualified(annotation))
 
     def _pydantic_fields(self, kind: Any) -> None:
@@ -143,7 +143,7 @@ def makeup(annotation: Any) -> Makeup:
     found = Makeup()
     if not isinstance(annotation, type):
         open_ones = (annotation,) if isinstance(annotation, TypeVar) else getattr(annotation, "__parameters__", ())
-        found.unobeyed = _unobeyed_default("the annotation", open_ones)
+        found.unobeyed = unobeyed_default("the annotation", open_ones)
     found.walk(annotation)
     if found.foreign and found.native:
         raise Unbindable(f"{found.native} is read by msgspec, {found.foreign} by pydantic: they can't be combined")
@@ -201,50 +201,6 @@ def _parts(annotation: Any) -> Iterator[Any]:
     yield annotation
     for arg in get_args(annotation):
         yield from _parts(arg)
-
-
-# ── what msgspec would leave out ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def _unobeyed_of_attrs(kind: Any) -> str | None:
-    if (problem := _unobeyed_of_making(kind, "<attrs generated")) is not None:
-        return problem
-    of = hints(kind)
-    for field in attrs.fields(kind):
-        if field.name not in of:
-            return f"{kind.__name__}.{field.name} has no annotation"
-        if field.converter is not None and field.converter is not (get_origin(of[field.name]) or of[field.name]):
-            return f"the converter of {kind.__name__}.{field.name} wouldn't be called"
-        if not field.init:
-            return f"{kind.__name__}.{field.name} is declared with init=False, but a job would set it"
-    return None
-
-
-def _unobeyed_of_dataclass(kind: Any) -> str | None:
-    if (problem := _unobeyed_of_making(kind, "<string>")) is not None:
-        return problem
-    for field in dataclasses.fields(kind):
-        if not field.init:
-            return f"{kind.__name__}.{field.name} is declared with init=False, but a job would set it"
-    return None
-
-
-def _unobeyed_of_making(kind: Any, generated: str) -> str | None:
-    """Msgspec makes an instance without calling anything but `__post_init__`. `generated`: how the file of a generated `__init__` is called."""
-    code = getattr(kind.__init__, "__code__", None)
-    if code is None or not code.co_filename.startswith(generated):
-        return f"{kind.__name__} has an __init__ of its own, which wouldn't be called"
-    if kind.__new__ is not object.__new__:
-        return f"{kind.__name__} has a __new__ of its own, which wouldn't be called"
-    return f"{kind.__name__} is abstract, so no value of it can be made" if inspect.isabstract(kind) else None
-
-
-def _unobeyed_default(name: str, variables: Iterable[Any]) -> str | None:
-    """Msgspec takes a type variable to which nothing is given for its bound or Any, whatever its default (PEP 696) is."""
-    for variable in variables:
-        if getattr(variable, "has_default", bool)():
-            return f"the default of type variable {variable.__name__} of {name} wouldn't be obeyed: write a type for it"
-    return None
 
 
 def _variables(named: Any) -> Iterator[Any]:

@@ -61,18 +61,18 @@ class Handler(Generic[P, C, R_co]):
         self.limits = bound_limits(self.where, options.limits, function, self._signature.context)
         self.unique = bound_unique(self.where, options.unique, function, self._signature)
 
-    def __call__(self, *args: C.args, **kwargs: C.kwargs) -> Awaitable[R_co]:
+    def __call__(self, /, *args: C.args, **kwargs: C.kwargs) -> Awaitable[R_co]:
         """Call the plain function."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<{self.where}>"
 
-    def job(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    def job(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """A job for this handler, with arguments by position or name. Raises BadCall (a TypeError) for wrong arguments."""
         return self._job(build(self._signature, self.where, args, kwargs, check=self._check))
 
-    def active_job(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    def active_job(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Like `job`, but a job of Rails' ActiveJob. Its arguments are sent by position or by name, as you give them."""
         values, named = build_named(self._signature, self.where, args, kwargs, check=self._check)
         return self._job(values, kwargs=named, active_job=True)

@@ -14,6 +14,7 @@ from trioworkers.errors import ConfigurationError
 from trioworkers.jobs.annotations import Unbindable, hints, is_context
 from trioworkers.jobs.context import Context
 from trioworkers.jobs.conversion import Conversion, scalars
+from trioworkers.jobs.unobeyed import is_word_of_a_field
 from trioworkers.wire.job import Job
 
 _OF_THE_CONTEXT = ("ctx", "context")
@@ -135,6 +136,8 @@ def _parameter(p: inspect.Parameter, annotations: Mapping[str, Any], *, first: b
         conversion = Conversion(annotation)
     except Unbindable as error:
         raise Unbindable(f"{p.name!r}: {error}") from error
+    if is_word_of_a_field(p.default):
+        raise Unbindable(f"{p.name!r}: its default is a {type(p.default).__name__}, which nobody would read")
     required = p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     return Parameter(p.name, annotation, required, conversion)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -57,7 +58,7 @@ def plain(value: Any, depth: int = 2, *, str_keys: bool = False) -> Any:
         return {key: plain(item, depth + 1, str_keys=str_keys) for key, item in with_text_keys(value, str_keys)}
     try:
         return plain(taken_apart(value), depth, str_keys=True)
-    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         # Without the error itself: what others' code says of a value may quote it.
         raise BadJob(f"{type(value).__name__} can't be written as JSON ({type(error).__name__})") from None
 
@@ -88,6 +89,8 @@ def taken_apart(value: Any, kept: tuple[type, ...] = ()) -> Any:
     dump = getattr(type(value), "model_dump", None)  # pydantic's models
     if dump is not None:
         return dump(value, mode="json", by_alias=True, round_trip=True, warnings="error")
+    if isinstance(value, datetime) and (offset := value.utcoffset()) is not None and offset.total_seconds() % 60.0:
+        value = value.astimezone(UTC)  # JSON's texts have offsets in minutes; old ones of zones have seconds, too
     return msgspec.to_builtins(value, builtin_types=kept, str_keys=True)
 
 
