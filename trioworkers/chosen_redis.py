@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 import attrs
 
-from trioworkers.errors import ConfigurationError, DuplicateJob, Refused, Unavailable
+from trioworkers.errors import BrokerError, CannotServe, ConfigurationError, DuplicateJob, Refused, Unavailable
 from trioworkers.redis_url import shown_url
 from trioworkers.settings import DEFAULT_URL, Settings
 from trioworkers.wire.error_replies import who_knows_more
@@ -39,11 +39,16 @@ class ChosenRedis:
         except DuplicateJob:  # an answer to what was asked, whose kind and jid count; not a trouble of this Redis
             raise
         except Refused as error:
-            said = str(error)
-            raise Refused(f"Redis at {shown_url(self.url)} ({self.source}): {said}{who_knows_more(said)}") from error
+            raise Refused(f"Redis at {shown_url(self.url)} ({self.source}): {self._more(error)}") from error
         except Unavailable as error:
             where = self.source if self.source != DEFAULT else f"{DEFAULT}; no `trioworkers dev` runs here"
-            raise Unavailable(f"no answer from Redis at {shown_url(self.url)} ({where}): {error}") from error
+            redis = f"Redis at {shown_url(self.url)} ({where})"
+            if isinstance(error, CannotServe):
+                raise CannotServe(f"{redis} can't do it now: {self._more(error)}") from error
+            raise Unavailable(f"no answer from {redis}: {error}") from error
+
+    def _more(self, error: BrokerError) -> str:
+        return f"{error}{who_knows_more(str(error), self.url)}"
 
 
 def choose(url: str | None, namespace: str | None, said_by: str) -> ChosenRedis:

@@ -121,6 +121,10 @@ class Unavailable(BrokerError):
     """
 
 
+class CannotServe(Unavailable):
+    """Redis answers, but can't serve now: it is loading, read-only, full, busy, or its cluster has our slot elsewhere."""
+
+
 class Unreachable(Unavailable):
     """There is no connection to Redis; the text says why, `advice` what to do about it."""
 

@@ -70,6 +70,10 @@ def check_role(info: Info) -> Finding:
     role = _text(info, "role") or "master"
     if role != "master":
         return Finding("role", "problem", "this is a replica: it takes no writes", "give the primary's address")
+    followers = _text(info, "min_slaves_good_slaves")  # only where some are asked for; how many, INFO doesn't say
+    if followers == "0":
+        text = "it takes no writes: no replica follows it closely, and min-replicas-to-write asks for some"
+        return Finding("role", "problem", text, "see why its replicas are away or late, or lower min-replicas-to-write")
     return Finding("role", "ok", f"primary with {_text(info, 'connected_slaves') or 0} replicas")
 
 
@@ -82,7 +86,8 @@ def check_eviction(info: Info) -> Finding:
         return Finding("eviction", "problem" if limit else "note", text, "set maxmemory-policy noeviction")
     if limit and used > limit * FULL:
         text = f"Redis is {used / limit:.0%} full: at maxmemory it takes no more jobs"
-        return Finding("eviction", "warning", text, "raise maxmemory, or see which queues are long: trioworkers queues")
+        advice = "raise maxmemory, or see which queues are long: trioworkers queues"
+        return Finding("eviction", "problem" if used > limit else "warning", text, advice)
     return Finding("eviction", "ok", "no key is evicted (noeviction)")
 
 

@@ -14,10 +14,10 @@ from redis.retry import Retry
 
 from trioworkers.broker.idle_connections import IdleConnections
 from trioworkers.broker.redis.reasons import unreachable
-from trioworkers.errors import BrokerError, ConfigurationError, Refused, Unavailable, WrongLogin
+from trioworkers.errors import BrokerError, CannotServe, ConfigurationError, Refused, Unavailable, WrongLogin
 from trioworkers.redis_url import RedisUrl, Tls
 from trioworkers.tls_context import tls_context
-from trioworkers.wire.error_replies import refusal
+from trioworkers.wire.error_replies import SLOT_ELSEWHERE, refusal
 
 NoScriptError = redis.exceptions.NoScriptError
 FOREIGN = (redis.RedisError, OSError)
@@ -35,7 +35,6 @@ _TEMPORARY = (
     redis.exceptions.ClusterDownError,
     redis.exceptions.TryAgainError,
     redis.exceptions.AskError,
-    redis.exceptions.InvalidResponse,
 )
 
 
@@ -161,14 +160,14 @@ def translate(error: BaseException, url: RedisUrl) -> BrokerError:
     text = str(error) or type(error).__name__
     match error:
         case redis.exceptions.MovedError() | redis.exceptions.AskError():
-            return Unavailable("the slot of our keys has moved to another node")
+            return CannotServe(SLOT_ELSEWHERE)
         case redis.exceptions.AuthenticationError() | redis.exceptions.AuthenticationWrongNumberOfArgsError():
             return WrongLogin(text)
         case redis.exceptions.AuthorizationError() | redis.exceptions.NoPermissionError():
             return Refused(text)
         case _ if isinstance(error, _TEMPORARY):
-            return Unavailable(text)
-        case redis.ConnectionError() | redis.TimeoutError() | OSError():
+            return CannotServe(text)
+        case redis.ConnectionError() | redis.TimeoutError() | redis.exceptions.InvalidResponse() | OSError():
             root = _cause(error)
             return unreachable(root, url) if " connecting to " in text and root is not None else Unavailable(text)
         case _:

@@ -29,11 +29,12 @@ from trioworkers.cli.manifests import check_manifest, read_manifest
 from trioworkers.cli.shards import places_of
 from trioworkers.cli.tables import clean, in_lines
 from trioworkers.cli.which_redis import which_redis
-from trioworkers.errors import BrokerError, Unreachable, WrongLogin
+from trioworkers.errors import BrokerError, CannotServe, Unreachable, WrongLogin
 from trioworkers.printable import json_line
 from trioworkers.process.logs import wants_colours
 from trioworkers.redis_url import shown_url
 from trioworkers.settings import Settings
+from trioworkers.wire.error_replies import who_knows_more
 from trioworkers.wire.keys import Keys
 
 _COLOURS = {"ok": "\x1b[32m", "note": "\x1b[36m", "warning": "\x1b[33m", "problem": "\x1b[31m"}
@@ -108,13 +109,18 @@ def _check_redis(place: ChosenRedis) -> list[Finding]:
             Finding("redis", "problem", f"wrong user or password at {where}: {error}", "see --redis or REDIS_URL")
         )
     except BrokerError as error:
-        advice = (
-            error.advice
-            if isinstance(error, Unreachable)
-            else "right user and password? does it serve? its own log may say"
-        )
-        findings.append(Finding("redis", "problem", f"no use at {where}: {error}", advice))
+        findings.append(Finding("redis", "problem", f"no use at {where}: {error}", _what_to_do(error, place.url)))
     return findings
+
+
+def _what_to_do(error: BrokerError, url: str) -> str:
+    if isinstance(error, Unreachable):
+        return error.advice
+    if known := who_knows_more(str(error), url):
+        return known.removeprefix("; ")
+    if isinstance(error, CannotServe):
+        return "it answers, but can't serve now: wait, or see its own log"
+    return "right user and password? does it serve? its own log may say"
 
 
 def _check_apart(places: Sequence[ChosenRedis]) -> list[Finding]:

@@ -16,7 +16,7 @@ from trioworkers.broker.people.inspection import Totals
 from trioworkers.cli.each_shard import of_each
 from trioworkers.cli.session import Session
 from trioworkers.cli.tables import clean, number, remark, write_json
-from trioworkers.errors import Unavailable
+from trioworkers.errors import CannotServe, Unavailable
 from trioworkers.wire.places import sets
 from trioworkers.wire.process_parts import together
 
@@ -60,7 +60,8 @@ async def _again(
             return await _numbers(sessions, meter)
         except Unavailable as error:
             if not told:
-                tell(f"no answer from Redis, it is waited for: {error}")
+                said = "Redis can't serve now" if isinstance(error, CannotServe) else "no answer from Redis"
+                tell(f"{said}, it is waited for: {error}")
             told = True
 
 

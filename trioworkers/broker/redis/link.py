@@ -11,8 +11,8 @@ from typing import Any
 import trio
 
 from trioworkers.broker.redis.pace import Pace
-from trioworkers.errors import BrokerError, Refused, Superseded, Unreachable
-from trioworkers.wire.error_replies import is_temporary
+from trioworkers.errors import BrokerError, CannotServe, Refused, Superseded, Unreachable
+from trioworkers.wire.error_replies import is_temporary, who_knows_more
 
 logger = logging.getLogger("trioworkers")
 
@@ -80,7 +80,9 @@ class Link:
             self._lost_at = trio.current_time()
             self.outages += 1
             what_now = _at_first(error) if never_up else "running jobs go on, the rest waits"
-            logger.warning("Redis at %s is unreachable (%s); %s", self.address, error, what_now)
+            state = "can't serve us" if isinstance(error, CannotServe) else "is unreachable"
+            reason = f"{error}{who_knows_more(str(error), self.address)}"
+            logger.warning("Redis at %s %s (%s); %s", self.address, state, reason, what_now)
 
 
 def _at_first(error: BrokerError) -> str:

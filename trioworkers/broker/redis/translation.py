@@ -6,16 +6,23 @@ import anyio
 from coredis import exceptions
 
 from trioworkers.broker.redis.reasons import mute, unreachable
-from trioworkers.errors import BrokerError, Refused, Superseded, Unavailable, Unreachable, WrongLogin
+from trioworkers.errors import BrokerError, CannotServe, Refused, Superseded, Unavailable, Unreachable, WrongLogin
 from trioworkers.printable import on_one_line
 from trioworkers.redis_url import RedisUrl
-from trioworkers.wire.error_replies import refusal
+from trioworkers.wire.error_replies import SLOT_ELSEWHERE, refusal
 
 FOREIGN = (exceptions.RedisError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
 """What coredis raises when Redis or the way to it has a fault."""
 
 
 _NO_REDIS = (exceptions.ProtocolError, exceptions.InvalidResponse)
+_CANNOT_SERVE = (
+    exceptions.NoScriptError,
+    exceptions.UnblockedError,
+    exceptions.ReadOnlyError,
+    exceptions.RedisClusterError,
+    exceptions.BusyLoadingError,
+)
 MAX_CAUSES = 8
 MAX_HOLDER = 100
 
@@ -66,11 +73,8 @@ def translate(error: BaseException) -> BrokerError:
         return WrongLogin("a password is needed")
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.WrongTypeError):
         return (WrongLogin if isinstance(error, exceptions.AuthenticationError) else Refused)(text)
-    if isinstance(
-        error,
-        exceptions.NoScriptError | exceptions.UnblockedError | exceptions.ReadOnlyError | exceptions.RedisClusterError,
-    ):
-        return Unavailable(text)
+    if isinstance(error, _CANNOT_SERVE):
+        return CannotServe(SLOT_ELSEWHERE if isinstance(error, exceptions.AskError) else text)  # or a MovedError
     # The builtin TimeoutError is an OSError; anyio's errors come from a socket that is just being closed.
     if isinstance(error, exceptions.ConnectionError | OSError | anyio.ClosedResourceError | anyio.BrokenResourceError):
         return Unavailable(text)
