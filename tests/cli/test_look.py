@@ -392,7 +392,16 @@ def test_wrong_password_is_one_line_and_status_1(server: Server):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.31, "0.3s"), (42, "42s"), (303, "5m03s"), (11_220, "3h07m"), (1e6, "11d"), (-75, "-1m15s"), (None, "-")],
+    [
+        (0.31, "0.3s"),
+        (42, "42s"),
+        (303, "5m03s"),
+        (11_220, "3h07m"),
+        (1e6, "11d"),
+        (-75, "-1m15s"),
+        (1.7e12, "19675925d"),  # milliseconds that were meant as seconds
+        *((odd, "-") for odd in (None, 1e308, -1e308, float("inf"), float("-inf"), float("nan"))),
+    ],
 )
 def test_lengths_of_time_are_short(seconds: float | None, text: str):
     assert tables.duration(seconds) == text

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 from acting import fill, jobs_in, payload
+from click.testing import CliRunner
 from servers import Server
 
 import trioworkers
 from trioworkers.broker.fake import FakeBroker
+from trioworkers.broker.people import acts
 from trioworkers.broker.people.key_findings import key_findings
 from trioworkers.broker.people.permissions import forbidden
 from trioworkers.broker.redis.connection import connect
 from trioworkers.broker.redis.link import Link
+from trioworkers.cli.commands import app
 from trioworkers.wire import places
 from trioworkers.wire.entry import Entry
 from trioworkers.wire.keys import Keys
@@ -127,3 +130,13 @@ def test_places_are_spelled_out_in_one_file():
     spelled = re.compile(r'"retry", "scheduled"|"scheduled", "dead"|retry, scheduled')
     package = Path(trioworkers.__file__).parent
     assert [path.name for path in package.rglob("*.py") if spelled.search(path.read_text())] == ["places.py"]
+
+
+@pytest.mark.parametrize("name", ["retry", "run-now", "requeue", "bury", "delete"])
+def test_help_names_the_places_that_the_command_takes(name: str):
+    act = getattr(acts, name.replace("-", "_"))
+    done = CliRunner().invoke(app, [name, "--help"])
+    said = re.search(r"--in PLACE +Where: ([^.]*)\.", " ".join(done.stdout.split()))
+    assert said is not None
+    every = act("q") if name == "requeue" else act()
+    assert re.split(r", | or,? ", said[1].replace("with --to, ", "")) == [place.shown for place in every.places]

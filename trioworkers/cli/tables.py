@@ -6,7 +6,6 @@ bytes: control characters never reach the terminal.
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 import sys
@@ -22,6 +21,8 @@ import attrs
 from trioworkers.printable import json_line, on_one_line
 
 TABLE_ROWS = 500
+LONGEST_S = 86_400e9
+"""A score may be any number: what is longer than a billion days is no time, and fills the screen with digits."""
 _SPACES = re.compile(r"[\t\n\r]+")
 
 
@@ -162,8 +163,8 @@ def short(text: str, length: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`0.3s`, `42s`, `5m03s`, `3h07m`, `12d`; `-` for None and what is endless."""
-    if seconds is None or not math.isfinite(seconds):
+    """`0.3s`, `42s`, `5m03s`, `3h07m`, `12d`; `-` for None and what is longer than LONGEST_S."""
+    if seconds is None or not abs(seconds) <= LONGEST_S:
         return "-"
     if seconds < 0:
         return f"-{duration(-seconds)}"

@@ -252,3 +252,25 @@ async def test_job_is_found_though_other_places_are_none(server: Server):
         inspector = Inspector(connection, Keys())
         assert [entry.place async for entry in inspector.find("abc")] == ["queue"]
         assert [entry async for entry in inspector.find("other")] == []
+
+
+async def test_processes_are_shown_though_the_records_of_others_are_none(server: Server):
+    server.command("SADD", "processes", "a:1:x", "b:2:y", "c:3:z")
+    server.command("SET", "a:1:x", "no hash")
+    for identity in ("b:2:y", "c:3:z"):
+        server.command("HSET", identity, "info", json.dumps({"hostname": identity[0], "queues": ["q"]}), "beat", "1")
+    for key in ("b:2:y:work", "c:3:z:workers"):
+        server.command("RPUSH", key, "no hash")
+    running = json.dumps({"queue": "q", "payload": '{"class":"A","args":[],"jid":"abc"}', "run_at": 1})
+    server.command("HSET", "b:2:y:workers", "1", running)
+    async with connect(server.url, Link(server.url)) as connection:
+        inspector = Inspector(connection, Keys())
+        shown = await inspector.processes()
+        assert [process.identity for process in shown] == ["b:2:y", "c:3:z"]
+        assert [[job.entry.jid for job in await inspector.running(process, 10)] for process in shown] == [["abc"], []]
+    said = [finding.text.partition(":s")[0] for finding in (await examined(server.url))["keys"]]
+    assert [text.partition(", and")[0] for text in said] == [
+        "a:1:x is a string",
+        "b:2:y:work is a list",
+        "c:3:z:workers is a list",
+    ]

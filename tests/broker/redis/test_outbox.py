@@ -90,7 +90,7 @@ async def test_each_caller_gets_its_own_error(autojump_clock: trio.testing.MockC
         for work in (b"a", b"b", b"c", b"d"):
             nursery.start_soon(send, work)
             await trio.testing.wait_all_tasks_blocked()
-    assert ended == {b"a": "sent", b"b": "Refused: WRONGTYPE not a list", b"c": "sent", b"d": "Unavailable: OOM full"}
+    assert ended == {b"a": "sent", b"b": "Refused: WRONGTYPE not a list", b"c": "sent", b"d": "CannotServe: OOM full"}
 
 
 async def test_outage_is_told_to_each_caller_by_an_error_of_its_own(

@@ -13,6 +13,7 @@ from trioworkers.cli.commands.completion import complete
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import Namespace, Queue, Redis, Wheres
 from trioworkers.cli.commands.parameters import Argument, Option
+from trioworkers.wire import places
 from trioworkers.wire.places import places_for, shown
 
 if TYPE_CHECKING:
@@ -26,10 +27,17 @@ Jids = Annotated[
         complete=complete("jids"),
     ),
 ]
-In = Annotated[
-    str | None,
-    Option("--in", metavar="PLACE", help=f"Where: {shown(places_for('delete'))}.", complete=complete("places")),
-]
+
+
+def _places(act: places.Act, last: str = "or") -> Option:
+    return Option("--in", metavar="PLACE", help=f"Where: {shown(places_for(act), last)}.", complete=complete("places"))
+
+
+RetryIn = Annotated[str | None, _places("retry")]
+RunNowIn = Annotated[str | None, _places("run-now")]
+RequeueIn = Annotated[str | None, _places("requeue", "or, with --to,")]
+BuryIn = Annotated[str | None, _places("bury")]
+DeleteIn = Annotated[str | None, _places("delete")]
 All = Annotated[bool, Option("--all", help="All jobs in that place.")]
 Yes = Annotated[bool, Option("--yes", "-y", help="Don't ask.")]
 DryRun = Annotated[bool, Option("--dry-run", "-n", help="Only say how many jobs it would be.")]
@@ -47,7 +55,7 @@ To = Annotated[
 def retry(
     jids: Jids = None,
     *,
-    in_: In = None,
+    in_: RetryIn = None,
     where: Wheres = None,
     all_: All = False,
     to: To = None,
@@ -73,7 +81,7 @@ def retry(
 def run_now(
     jids: Jids = None,
     *,
-    in_: In = None,
+    in_: RunNowIn = None,
     where: Wheres = None,
     all_: All = False,
     yes: Yes = False,
@@ -97,7 +105,7 @@ def run_now(
 def requeue(
     jids: Jids = None,
     *,
-    in_: In = None,
+    in_: RequeueIn = None,
     where: Wheres = None,
     all_: All = False,
     to: To = None,
@@ -123,7 +131,7 @@ def requeue(
 def bury(
     jids: Jids = None,
     *,
-    in_: In = None,
+    in_: BuryIn = None,
     where: Wheres = None,
     all_: All = False,
     yes: Yes = False,
@@ -148,7 +156,7 @@ def bury(
 def delete(
     jids: Jids = None,
     *,
-    in_: In = None,
+    in_: DeleteIn = None,
     where: Wheres = None,
     all_: All = False,
     yes: Yes = False,
