@@ -49,6 +49,7 @@ def status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ("run my_app.py --redis redis://:secret@", "--redis: 'redis://' is no Redis URL"),
         ("run my_app.py --unknown what", "--unknown"),
         ("run :app", "names no module"),
+        *((f"run {target}", "names no module: use a file") for target in (".", "./", "..", "./app", ".app:app")),
         ("dev my_app.py --shutdown-timeout nan", "--shutdown-timeout is a number"),
         ("dev my_app.py --redis http://x", "--redis: 'http://x' is no Redis URL"),
         ("demo --redis foo", "--redis: 'foo'"),

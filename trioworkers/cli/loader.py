@@ -24,6 +24,8 @@ def load_app(target: str) -> App:
     where, _, attribute = target.partition(":")
     if not where:
         raise WrongUsage(f"{target!r} names no module: use MODULE:ATTRIBUTE, like handlers:app")
+    if where.startswith(".") and not where.endswith(".py"):  # Python would take it for a name within a package
+        raise WrongUsage(f"{target!r} names no module: use a file, like app.py, or a module, like shop.jobs")
     sys.path.insert(0, str(Path.cwd()))
     module = _import(where, target)
     if attribute:
