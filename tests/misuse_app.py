@@ -481,6 +481,13 @@ def nursery_of_the_program_cancelled() -> None:
     outermost.cancel_scope.cancel()
 
 
+def system_task_that_fails() -> None:
+    async def fail() -> None:
+        raise ValueError("no")
+
+    trio.lowlevel.spawn_system_task(fail)
+
+
 def main_thread_told_to_exit() -> None:
     """As debuggers and some time-out libraries do it."""
 

@@ -59,6 +59,17 @@ def test_what_cancels_the_whole_program_and_nobody_asked_for_is_a_failure_of_the
     assert jobs.server.command("HGET", "tw:crashes", next(iter(jobs.payloads))) == "1"
 
 
+def test_loop_that_broke_when_its_worker_had_ended_is_not_told_to_have_left_jobs(misuse: Misuse, jobs: Jobs):
+    worker = misuse().wait_started()
+    jobs.push(1, "MisuseAndStay", "system_task_that_fails")
+    assert worker.ended() == 1
+    assert worker.text.count("a system task of this program failed, which ends Trio: stopping") == 1
+    assert "only it may cancel" not in worker.text
+    assert "The worker had ended before" in worker.text
+    assert "stay in progress" not in worker.text
+    assert (len(jobs.queued()), jobs.in_progress()) == (1, 0)
+
+
 @pytest.mark.parametrize(
     "how",
     [

@@ -23,7 +23,7 @@ from trioworkers.engine.observed_runner import ObservedRunner, observed
 from trioworkers.engine.queues import Declared
 from trioworkers.engine.runner import Runner
 from trioworkers.engine.slots import Draw
-from trioworkers.engine.tree import CANCELLED
+from trioworkers.engine.tree import SYSTEM_TASK_FAILED, a_system_task_failed, why_cancelled
 from trioworkers.engine.watchdog import watching
 from trioworkers.engine.within_lifespan import run_within
 from trioworkers.engine.worker import Worker
@@ -86,9 +86,8 @@ class Session:
     def stop(self) -> None:
         """Stop the worker as its settings say, or give up starting it."""
         if self.started.is_set():
-            if not self.worker.stopping and _a_system_task_failed():
-                logger.error("a system task of this program failed, which ends Trio: stopping")
-                self.worker.blame_jobs()
+            if not self.worker.stopping and a_system_task_failed():
+                self.worker.stop_for(RuntimeError(SYSTEM_TASK_FAILED))
             self.worker.stop()
             return
         if not self._ended:  # else it failed, and its error says so
@@ -99,7 +98,7 @@ class Session:
     def tear(self) -> None:
         """The nursery that it runs in is cancelled. If it hasn't failed, that was a job: nobody else can reach it."""
         if self.started.is_set() and not self._ended and not self.worker.stopping:
-            self.worker.stop_for(RuntimeError(CANCELLED))
+            self.worker.stop_for(RuntimeError(why_cancelled()))
 
     async def run(self) -> None:
         """Open, work, close."""
@@ -160,15 +159,6 @@ def observe(app: Declarations, worker: Worker, runner: Runner, resources: Shared
         worker.observers = app.observers
         for observer in app.observers:
             observer.started(worker, link)
-
-
-def _a_system_task_failed() -> bool:
-    """Whether Trio ends because a task failed that somebody gave to `trio.lowlevel.spawn_system_task`; a handler, say.
-
-    The nursery of such tasks is cancelled then, while the main task, above us, still runs.
-    """
-    root = trio.lowlevel.current_root_task()
-    return root is not None and any(nursery.cancel_scope.cancel_called for nursery in root.child_nurseries[:2])
 
 
 async def check(connection: Connection, shard: str = "") -> None:

@@ -23,6 +23,21 @@ from trioworkers.failures import leaves
 StopFor = Callable[[Exception, float], None]
 
 CANCELLED = "a part of the worker was cancelled that only it may cancel: by a job that reached its scopes or nurseries, most likely"
+SYSTEM_TASK_FAILED = "a system task of this program failed, which ends Trio: stopping"
+
+
+def why_cancelled() -> str:
+    """Why a part of the worker is cancelled that only it may cancel."""
+    return SYSTEM_TASK_FAILED if a_system_task_failed() else CANCELLED
+
+
+def a_system_task_failed() -> bool:
+    """Whether Trio ends because a task failed that somebody gave to `trio.lowlevel.spawn_system_task`; a handler, say.
+
+    The nursery of such tasks is cancelled then, while the main task, above us, still runs.
+    """
+    root = trio.lowlevel.current_root_task()
+    return root is not None and any(nursery.cancel_scope.cancel_called for nursery in root.child_nurseries[:2])
 
 
 class Tree:
@@ -81,7 +96,7 @@ class Tree:
             await part(*args)
         except trio.Cancelled:
             if not self._shutdown.quieted.is_set():
-                self._stop_for(RuntimeError(CANCELLED), 0.0)
+                self._stop_for(RuntimeError(why_cancelled()), 0.0)
             raise
         except Exception as error:  # noqa: BLE001 - raised by the worker, when the jobs are safe
             self._stop_for(next((each for each in leaves(error) if isinstance(each, Exception)), error), 0.0)

@@ -14,7 +14,7 @@ from trioworkers.aside import aside
 from trioworkers.broker.emergency import release_all
 from trioworkers.broker.ungrouped import ungrouped
 from trioworkers.engine.serve import serve
-from trioworkers.engine.tree import CANCELLED
+from trioworkers.engine.tree import why_cancelled
 from trioworkers.failures import innermost_module, is_a, leaves, summary
 from trioworkers.health import Pulse
 from trioworkers.jobs.importing import check_not_imported
@@ -79,7 +79,7 @@ async def _watch_stop(worker: Worker, life: _Life) -> None:
         await worker.told_to_stop.wait()
     except trio.Cancelled:
         if not life.given_up:
-            worker.stop_for(RuntimeError(CANCELLED))
+            worker.stop_for(RuntimeError(why_cancelled()))
         ending.expect(worker.deadline - trio.current_time())
         raise
     ending.expect(worker.deadline - trio.current_time())
@@ -105,12 +105,14 @@ class _Life:
         return self.failed if self.worker is None or self.failed is not None else self.worker.stopped_for
 
     def tell_if_torn(self, error: BaseException) -> None:
-        """Say what becomes of the jobs if the event loop was torn apart under its worker: a crash, of which nobody knows which job it was."""
+        """Say what becomes of the jobs if the event loop was torn apart: under its worker a crash, of which nobody knows which job it was."""
         of_trios = isinstance(error, trio.TrioInternalError) or (innermost_module(error) or "").startswith(
             "trio._core._io"
         )
         if self.worker is not None and of_trios:
             text = "The event loop broke, through a job that closed descriptors of the process, say: its jobs stay in progress, safe in Redis, and are taken over as after a crash"
+            if self.worker.gone.is_set():
+                text = "The event loop broke through a task or a callback that isn't the worker's, a job's perhaps. The worker had ended before: its own last lines say how"
             error.add_note(text)  # the log may be among what was closed
 
     def is_torn_by(self, error: BaseException) -> bool:
