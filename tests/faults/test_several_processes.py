@@ -277,6 +277,8 @@ def test_cores_are_those_of_the_container(
         (["--processes", "0"], "--processes is a number from 1"),
         (["--processes", "2", "--max-rss", "much"], "--max-rss is a size"),
         (["--max-rss", "600M"], "--max-rss is for --processes"),
+        (["--web-token", "a" * 16], "--web-token is for --web"),
+        (["--processes", "2", "--web-read-token", "a" * 16], "--web-read-token is for --web"),
         (["--health", "127.0.0.1:x"], "--health is HOST:PORT"),
         (["--processes", "2", "--web", "0.0.0.0:0"], "needs a login"),
         (["--processes", "2", "--web", "127.0.0.1:x"], "HOST:PORT"),

@@ -310,6 +310,8 @@ async def test_middleware_sees_jobs_that_have_no_handler(autojump_clock: object)
         (lambda: App().handler("q", ""), "class"),
         (lambda: App().handler("q", "*", tags=["a"]), "tags"),
         (lambda: App().handler("q", "*", backtrace=True), "backtrace"),
+        (lambda: App().handler("q", "*", check=False), "check"),
+        (lambda: App().handler("q", limit=[None]), "limit is"),  # type: ignore[list-item]
         (lambda: Http(timeout=float("nan")), "timeout"),
         (lambda: Http(max_connections=2.5), "max_connections"),  # type: ignore[arg-type]
         (lambda: Http(limits={"h": 5}), "limits"),  # type: ignore[dict-item]

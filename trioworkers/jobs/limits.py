@@ -105,9 +105,9 @@ Limits = Mapping[str, Sequence[ClassLimit]]
 def checked_limits(where: str, limit: object) -> tuple[FleetLimit, ...]:
     """What a handler gives as `limit=`: nothing, a limit or a list of them. Raises ConfigurationError."""
     limits = () if limit is None else tuple(limit) if isinstance(limit, list | tuple) else (limit,)
-    wrong = next((each for each in limits if not isinstance(each, FleetLimit)), None)
-    if wrong is not None:
-        raise ConfigurationError(f"{where}: limit is a FleetLimit or a list of them, not {wrong!r:.80}")
+    for each in limits:
+        if not isinstance(each, FleetLimit):
+            raise ConfigurationError(f"{where}: limit is a FleetLimit or a list of them, not {each!r:.80}")
     if any(not each.name for each in limits):
         raise ConfigurationError(f"{where}: a limit of a class has a name: FleetLimit('crm', …)")
     if len({each.name for each in limits}) < len(limits):
@@ -127,11 +127,10 @@ def _bound(where: str, limit: FleetLimit, function: Callable[..., Any], context:
         return ClassLimit(limit)
     kinds = inspect.Parameter
     taken = [p for p in inspect.signature(function).parameters.values() if p.name != context]
-    found = next(
-        (p for p in taken if p.name == limit.by and p.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)), None
-    )
+    single = [p for p in taken if p.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]
+    found = next((p for p in single if p.name == limit.by), None)
     if found is None:
-        known = ", ".join(p.name for p in taken) or "none"
+        known = ", ".join(p.name for p in single) or "none"
         raise ConfigurationError(
             f"{where}: limit {limit.name!r} goes by {limit.by!r}, which is no parameter of it; there are: {known}"
         )

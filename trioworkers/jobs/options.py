@@ -39,11 +39,9 @@ _OF_ITS_JOBS_ALONE = ("retry_for", "retry_queue", "backtrace", "dead", "tags")
 
 def check_carried(where: str, options: HandlerOptions) -> None:
     """What a handler that builds no jobs may not say, as nobody would obey it. Raises ConfigurationError, which `where` begins."""
-    lost = [name for name in options.carried if name in _OF_ITS_JOBS_ALONE]
+    lost = [name for name in options.carried if name in _OF_ITS_JOBS_ALONE] + ["check"] * (not options.check)
     if lost:
-        raise ConfigurationError(
-            f"{where}: {lost[0]} is carried by a handler's own jobs, and one of every class builds none"
-        )
+        raise ConfigurationError(f"{where}: {lost[0]} is for a handler's own jobs, and one of every class builds none")
 
 
 def checked_finished(where: str, count: object, *, is_of_every_class: bool) -> int | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from click import get_current_context
+from click.core import ParameterSource
 from click.exceptions import Exit
 
 from trioworkers.cli.commands.examples import examples
 from trioworkers.cli.commands.options import LogFormat, LogLevel, Target
 from trioworkers.cli.commands.parameters import Option
 from trioworkers.cli.commands.web import ReadToken, Token
+from trioworkers.errors import WrongUsage
 
 
 @examples(
@@ -110,6 +113,8 @@ def run(
     from trioworkers.cli.served_queues import read_queues  # noqa: PLC0415 - `--help` should not wait for it
     from trioworkers.cli.start import Asked, start  # noqa: PLC0415 - as above
 
+    if web is None:
+        _refuse_given("web_token", "web_read_token")
     asked = Asked(
         target=target,
         redis=redis,
@@ -131,3 +136,10 @@ def run(
     )
     if status := start(asked):
         raise Exit(status)
+
+
+def _refuse_given(*names: str) -> None:
+    """Raise WrongUsage for an option that nobody obeys without `--web`, where it was given; the variable may be set for other commands."""
+    for name in names:
+        if get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise WrongUsage(f"--{name.replace('_', '-')} is for --web HOST:PORT: nothing else has a login")
