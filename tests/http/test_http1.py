@@ -94,6 +94,17 @@ async def test_connection_is_not_used_again(wire: Wire, answer: bytes):
     assert not wire.connection.is_reusable
 
 
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [("close", False), ("Keep-Alive, CLOSE", False), ("keep-alive", True), ("te", True)],
+)
+async def test_request_that_says_so_is_the_last_on_its_connection(wire: Wire, said: str, again: bool):
+    headers = {"Connection": said, "X-Close": "close"}
+    for method in ("GET", "HEAD"):
+        await wire.ask(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", method, headers=headers)
+        assert wire.connection.is_reusable is again
+
+
 async def test_connection_with_unasked_bytes_is_not_used_again(wire: Wire):
     assert await wire.ask(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") == b"ok"
     await wire.peer.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale")

@@ -258,6 +258,34 @@ async def test_redirects_of_a_post(status: int, follows: bool, then: bytes, done
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "is_tried_again"),
+    [
+        *(("GET", status, True) for status in (301, 302, 303, 307, 308)),
+        *((method, status, True) for method in ("POST", "PUT", "DELETE") for status in (307, 308)),
+        ("POST", 302, False),
+    ],
+)
+async def test_where_a_redirect_leads_to_nobody_that_is_the_failure(method: str, status: int, is_tried_again: bool):
+    """A GET is made for what is there; and what a 307 or 308 sends on has changed nothing yet. A POST with another status was answered."""
+
+    async def send_on(stream: trio.SocketStream) -> None:
+        await stream.receive_some(65536)
+        await stream.send_all(b"HTTP/1.1 %d x\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n" % status)
+
+    async with trio.open_nursery() as nursery, open_client(Http()) as client:
+        listeners = await nursery.start(trio.serve_tcp, send_on, 0)
+        url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+        _, progress, failure = await outcome_of(client, method, url, follow_redirects=True)
+        assert failure is not None
+        assert (failure.permanent, "refused" in failure.reason, progress.done) == (
+            not is_tried_again,
+            is_tried_again,
+            [],
+        )
+        nursery.cancel_scope.cancel()
+
+
 # ── anything at all ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # fmt: off

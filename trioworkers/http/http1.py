@@ -43,6 +43,14 @@ def _head(request: httpx.Request) -> tuple[bytes, int | None]:
     return head, announced_length(request, head)
 
 
+def _says_close(head: bytes) -> bool:
+    """Whether a request says that it is the last one on its connection (RFC 9112 §9.6)."""
+    lowered = head.lower()
+    if b"close" not in lowered:
+        return False
+    return any(line.startswith(b"connection:") and b"close" in line for line in lowered.split(b"\r\n"))
+
+
 class Connection:
     """An open connection. After any error or cancellation it is of no use any more: `is_reusable` is False."""
 
@@ -54,6 +62,7 @@ class Connection:
         self._expects_body = True
         self._busy = False
         self._body_sent = True
+        self._is_last = False
         self._trouble: httpx.TransportError | None = None
         self._begin()
 
@@ -71,7 +80,7 @@ class Connection:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the answer was read to its end and the server keeps the connection."""
+        """Whether the answer was read to its end, and neither side closes the connection after it."""
         return not self._busy and not self._broken
 
     def has_died(self) -> bool:
@@ -86,6 +95,7 @@ class Connection:
         self._busy = True
         self._begin()
         head, announced = _head(request)
+        self._is_last = _says_close(head)
         try:
             await self._exchange(request, head, announced, timeouts)
         except httpx.TransportError as error:
@@ -137,7 +147,7 @@ class Connection:
 
     def _take(self) -> bytes:
         chunks, self._chunks = self._chunks, []
-        self._busy = not (self._done and self._keep_alive)
+        self._busy = self._is_last or not (self._done and self._keep_alive)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def close(self) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import httpx
 
 SEE_OTHER = 303
+SAME_ELSEWHERE = frozenset({307, 308})
+"""Statuses that have the same request sent to somebody else."""
 
 logger = logging.getLogger("trioworkers.job")
 
@@ -70,15 +72,22 @@ class HttpCall:
         return _stream(client.stream(method, url, headers=headers, **options), hear)
 
     def _hear_ask(self, response: httpx.Response) -> None:
-        self._heard = response
+        if not self._goes_on(response):
+            self._heard = response
 
     def _hear_change(self, response: httpx.Response) -> None:
+        if response.status_code in SAME_ELSEWHERE and self._goes_on(response):
+            return  # nothing has been changed yet
         if self._is_done and not is_good(response, self._expect):
             return  # to be seen elsewhere, and there it isn't
         self._heard = response
         if is_good(response, self._expect) or (response.status_code == SEE_OTHER and self._follows):
             self._is_done = True
             self._finished(self._name)
+
+    def _goes_on(self, response: httpx.Response) -> bool:
+        """Whether it only says where to ask, and is followed: then what comes of it there counts."""
+        return self._follows and getattr(response, "has_redirect_location", False) is True
 
     def _in_spite_of(self, error: Exception) -> httpx.Response:
         """The response whose status was heard before `error`. Raises it, or what else the call failed with."""
