@@ -13,6 +13,7 @@ from trioworkers.broker.contract import Broker
 from trioworkers.broker.presence import Beat, Presence
 from trioworkers.broker.redis.connection import retrying
 from trioworkers.engine.delivery import Delivery
+from trioworkers.engine.overdue import Overdue
 from trioworkers.identity import parent_name, rss_kb
 from trioworkers.ticks import next_tick
 from trioworkers.wire.capsule import Capsule
@@ -55,6 +56,7 @@ class Heartbeat:
         self._started_at_s = time()
         self._rtt_us = 0
         self._hurried = trio.Event()
+        self._overdue = Overdue()
         self.look_at_hosts: Callable[[], Sequence[HostState] | None] = lambda: None
         """How the hosts do that jobs call; None: none has called one yet."""
         self.hosts: Sequence[HostState] = ()
@@ -79,6 +81,7 @@ class Heartbeat:
         """One heartbeat. Raises BrokerError."""
         running = list(self._running())
         now = trio.current_time()
+        self._overdue.look(running, now)
         now_s = self._broker.clock.now_s()
         hosts = self.look_at_hosts()
         self.hosts = hosts or ()
