@@ -13,7 +13,19 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, NamedTuple, NewType, NotRequired, Optional, TypedDict, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Optional,
+    TypedDict,
+    TypeVar,
+)
 
 import annotated_types
 import attrs
@@ -435,6 +447,16 @@ class Validated:
     age: int = attrs.field(validator=attrs.validators.ge(1))
 
 
+@attrs.define
+class WithModelInside:
+    """It uses pydantic, but says nothing to it."""
+
+    age: int
+    adapter: ClassVar[pydantic.TypeAdapter[int]] = pydantic.TypeAdapter(int)
+
+    class Inner(pydantic.BaseModel): ...
+
+
 @attrs.frozen(slots=False)
 class FrozenAttrs:
     age: int = attrs.field(validator=attrs.validators.ge(1))
@@ -568,6 +590,7 @@ def test_strict_model_reads_the_texts_that_json_has_for_dates():
         (GlobalID, {"uri": "gid://shop/User/7"}, GlobalID("gid://shop/User/7")),
         (Annotated[int, "a number"], 5, 5),
         (DataWithPydanticsField, {}, DataWithPydanticsField(4)),
+        (WithModelInside, {"age": 5}, WithModelInside(5)),
         (FrozenAttrs, {"age": 5}, FrozenAttrs(5)),
         (FrozenData, {"age": 5}, FrozenData(5)),
         (ConvertedToItsOwnType, {"tags": ["a"]}, ConvertedToItsOwnType(("a",))),

@@ -54,7 +54,7 @@ def says_to_pydantic(kind: Any) -> bool:
     """Whether a class that isn't pydantic's has something that only pydantic reads: a config, validators, `Field(…)` for a default."""
     defaults = [field.default for field in getattr(kind, "__dataclass_fields__", {}).values()]
     said = [value for each in kind.__mro__ for value in vars(each).values()]
-    return hasattr(kind, "__pydantic_config__") or any(_package(value) == "pydantic" for value in said + defaults)
+    return hasattr(kind, "__pydantic_config__") or any(map(_is_pydantics_word, said + defaults))
 
 
 def is_typed_dict(kind: type) -> bool:
@@ -65,6 +65,10 @@ def is_typed_dict(kind: type) -> bool:
 def is_word_of_a_field(default: object) -> bool:
     """Whether a default is `Field(…)`, `field(…)` or the like, which nobody has read."""
     return (_package(default), type(default).__name__) in _WORDS_OF_FIELDS
+
+
+def _is_pydantics_word(value: object) -> bool:
+    return _package(value) == "pydantic" and type(value).__name__ in ("FieldInfo", "PydanticDescriptorProxy")
 
 
 def _package(value: object) -> str:
