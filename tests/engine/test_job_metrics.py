@@ -108,6 +108,26 @@ async def test_a_report_whose_reply_was_lost_counts_once(
     assert hash_at(shared_server, "j|261103|9:05")["A|p"] == 2
 
 
+async def test_what_cannot_be_written_is_dropped_and_no_worker_ends_of_it(
+    broker: RedisBroker, shared_server: Server, caplog: pytest.LogCaptureFixture
+):
+    class Name(str):
+        __slots__ = ()
+
+        def __format__(self, _: str) -> str:
+            raise RuntimeError("looked at")
+
+    metrics = JobMetrics()
+    reporter = Reporter(broker, metrics, 1.0)
+    metrics.count(Name("A"), 0.0, failed=False)
+    await reporter.report()
+    assert "some of it is dropped" in caplog.text
+    metrics.count("B", 0.0, failed=False)
+    await reporter.report()
+    found = hash_at(shared_server, "j|261103|9:05")
+    assert (found["B|p"], "A|p" in found) == (1, False)
+
+
 async def test_a_late_copy_of_an_old_report_counts_nothing(broker: RedisBroker, shared_server: Server):
     """Redis reads on what came over a connection that broke."""
     counts: list[float] = [1, 0, 0, 1, *[0] * 25]

@@ -6,6 +6,7 @@ heartbeat itself: whatever is wrong with statistics must not cost a worker its l
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 
 import trio
@@ -15,6 +16,8 @@ from trioworkers.broker.statistics import report
 from trioworkers.errors import BrokerError, Unavailable
 from trioworkers.ticks import next_tick
 from trioworkers.wire.metrics import BUCKETS, FAILED, LIMITS_MS, NOTHING, PROCESSED, TOTAL_MS, Counts, can_be_counted
+
+logger = logging.getLogger("trioworkers")
 
 MAX_CLASSES = 1000
 PAGE = 100
@@ -80,4 +83,6 @@ class Reporter:
                 return
             except BrokerError:  # a key of a wrong type, say; the link has said so: nothing that waiting would mend
                 pass
+            except Exception:  # a class's name that a job has put its own kind of text in the place of, say
+                logger.exception("how jobs ended can't be written for Sidekiq's metrics page: some of it is dropped")
             self._unwritten = {}
