@@ -164,6 +164,29 @@ async def test_sets_are_swept_lowest_score_first_whatever_stays(bench: Bench, sa
     assert await bench.redis("ZRANGE", "retry", 0, -1) == [b"%05d" % n for n in range(0, count, 2)]
 
 
+async def test_among_those_of_one_score_none_is_passed_over_though_others_remove_some(bench: Bench):
+    """A thousand jobs for the same moment, from which workers take while a filter is applied."""
+    count = 3000
+    await bench.redis("ZADD", "schedule", *(word for n in range(count) for word in (1.5, f"{n:05}")))
+    seen: Counter[bytes] = Counter()
+    async for _ in bench.moves.sweep(Location("scheduled"), lambda entry: seen.update([entry.payload])):
+        if 0 < len(seen) < count - 300:
+            read = sorted(seen)
+            await bench.redis("ZREM", "schedule", read[-1], *read[-105:-5])
+    assert (len(seen), set(seen.values())) == (count, {1})
+
+
+@pytest.mark.parametrize("size", [1, operator_actions.LANDMARK_BYTES])
+async def test_those_of_one_score_that_stay_or_can_not_be_moved_are_seen_once(bench: Bench, size: int):
+    count = 300 if size == 1 else 12
+    await bench.redis("ZADD", "retry", *(word for n in range(count) for word in (1.5, f"{n:05}" + "x" * size)))
+    await bench.redis("SET", "queue:broken", "no list")
+    total = await bench.sweep(
+        Location("retry"), lambda entry: Push("broken", b"x") if int(entry.payload[:5]) % 3 else None
+    )
+    assert (total["seen"], total["moved"], total["errors"]) == (count, 0, count - len(range(0, count, 3)))
+
+
 async def test_what_its_next_place_cannot_take_stays(bench: Bench):
     await bench.fill_queue(3)
     await bench.redis("ZADD", "retry", 1, "1", 2, "2")

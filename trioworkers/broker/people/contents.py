@@ -20,7 +20,7 @@ READ_PAGE = script(
     __file__,
     "read_page",
     keys=("place",),
-    args=("how", "start", "length", "max_bytes", "score"),
+    args=("how", "start", "length", "max_bytes", "score", "*seen"),
     preludes=("pages",),
 )
 PAGE = 500
@@ -138,15 +138,22 @@ class Contents(Reader):
         members = await self._read.zrange(source.key(self._keys), start, start, highest_first=latest_first)
         return [Entry(source.place, payload, score=score) for payload, score in members]
 
-    async def page_from_score(self, source: Location, score: float, passed: int, length: int) -> list[Entry]:
-        """A page of a set, lowest scores first, from this score on but without the first `passed` of it."""
-        if length > 1:
-            return await self._part_of_set(source, "score", passed, length, repr(score))
+    async def page_from_score(
+        self, source: Location, score: float, passed: int, length: int, seen: Sequence[bytes] = ()
+    ) -> list[Entry]:
+        """A page of a set, lowest scores first, from this score on but without the first `passed` of it.
+
+        `seen`: payloads of that score, the last one first. It begins after the first of them that is still there.
+        """
+        if length > 1 or seen:
+            return await self._part_of_set(source, "score", passed, length, repr(score), seen)
         members = await self._read.zrange_from(source.key(self._keys), score, passed, 1)
         return [Entry(source.place, payload, score=member_score) for payload, member_score in members]
 
-    async def _part_of_set(self, source: Location, how: str, start: int, length: int, score: str = "") -> list[Entry]:
-        args = [how, start, length, PAGE_BYTES, score]
+    async def _part_of_set(
+        self, source: Location, how: str, start: int, length: int, score: str = "", seen: Sequence[bytes] = ()
+    ) -> list[Entry]:
+        args = [how, start, length, PAGE_BYTES, score, *seen]
         found = await self._connection.run(READ_PAGE, [source.key(self._keys)], args, "look")
         return [
             Entry(source.place, payload, score=float(its)) for payload, its in zip(found[::2], found[1::2], strict=True)

@@ -74,6 +74,7 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "ZCOUNT": (K, "0", "0"),
     "ZRANGE": (K, "0", "0"),
     "ZRANGEBYSCORE": (K, "0", "0"),
+    "ZRANK": (K, "m"),
     "ZREM": (K, "x"),
     "ZREMRANGEBYRANK": (K, "0", "0"),
     "ZREMRANGEBYSCORE": (K, "0", "0"),

@@ -1,11 +1,18 @@
 -- A page of payloads for people, which ends with the first that makes it heavy: nobody knows what they weigh before they are read. Reads only.
 -- how   'left' or 'right': a list, from that end; 'lowest' or 'highest': a sorted set by rank; 'score': from `score` on, without the first `start` of it
+-- seen  with 'score': payloads that were read before, the last one first. The page begins after the first of them that still has this score
 -- start, length  of the page; max_bytes: after so many it ends sooner
 -- result  {payload, …}, of a set {payload, score, …}
 local first, is_list = tonumber(start), how == 'left' or how == 'right'
 local walk = is_list and math.min(first, redis.call('LLEN', place) - first) or 0
 local scores, rank = {}, first
 if how == 'score' then rank = first + redis.call('ZCOUNT', place, '-inf', '(' .. score) end
+for i = before_seen + 1, #ARGV do
+  if tonumber(redis.call('ZSCORE', place, ARGV[i]) or 'nan') == tonumber(score) then
+    rank = redis.call('ZRANK', place, ARGV[i]) + 1
+    break
+  end
+end
 local function read(offset, count)
   local from = rank + offset
   local to = from + count - 1
