@@ -13,7 +13,7 @@ import pytest
 from servers import Server
 
 from trioworkers import Refused
-from trioworkers.broker.people import contents, operator_actions
+from trioworkers.broker.people import contents, operator_actions, walk
 from trioworkers.broker.people.contents import PAGE_BYTES, is_last
 from trioworkers.broker.people.inspection import Inspector
 from trioworkers.broker.people.operator_actions import Decide, Delete, OperatorActions, Push, Swept, ToDead
@@ -176,7 +176,23 @@ async def test_among_those_of_one_score_none_is_passed_over_though_others_remove
     assert (len(seen), set(seen.values())) == (count, {1})
 
 
-@pytest.mark.parametrize("size", [1, operator_actions.LANDMARK_BYTES])
+@pytest.mark.parametrize("apart_s", [0, 1])
+async def test_a_listing_passes_over_nothing_that_stays_though_others_take_some(connection: Connection, apart_s: int):
+    """`export scheduled`, while jobs become due."""
+    bench, count = Bench(connection), 3000
+    await bench.redis("ZADD", "schedule", *(word for n in range(count) for word in (1.5 + n * apart_s, f"{n:05}")))
+    seen: Counter[bytes] = Counter()
+    async for page in Inspector(connection, Keys()).pages(Location("scheduled")):
+        seen.update(entry.payload for entry in page)
+        await bench.redis("ZREMRANGEBYRANK", "schedule", 0, 60)
+    assert set(seen.values()) == {1}
+    left = await bench.redis("ZRANGE", "schedule", 0, -1)
+    assert isinstance(left, list)
+    assert left
+    assert set(left) <= seen.keys()
+
+
+@pytest.mark.parametrize("size", [1, walk.LANDMARK_BYTES])
 async def test_those_of_one_score_that_stay_or_can_not_be_moved_are_seen_once(bench: Bench, size: int):
     count = 300 if size == 1 else 12
     await bench.redis("ZADD", "retry", *(word for n in range(count) for word in (1.5, f"{n:05}" + "x" * size)))

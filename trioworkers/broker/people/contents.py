@@ -9,6 +9,7 @@ from functools import partial
 import attrs
 
 from trioworkers.broker.people.reading import Reader
+from trioworkers.broker.people.walk import Walk
 from trioworkers.broker.redis.scripts import script
 from trioworkers.errors import BrokerError, ConfigurationError
 from trioworkers.wire.dialect import Dialect
@@ -103,15 +104,21 @@ class Contents(Reader):
     async def pages(
         self, source: Location, first: int = FIRST_PAGE, start: int = 0
     ) -> AsyncGenerator[list[Entry], None]:
-        """Everything in `source`, in the order of `page`. `first`: how many are wanted at least, if there are; `start`: without so many."""
+        """Everything in `source`, in the order of `page`. `first`: how many are wanted at least, if there are; `start`: without so many.
+
+        From its start on, what stays in a set is not passed over, whatever others do meanwhile.
+        """
         length, left = 1, first
+        walk = None if start or source.is_queue or source.kind.latest_first else Walk()
         while True:
-            page = await self.page(source, start, length)
+            page = await (self.page(source, start, length) if walk is None else self.page_from(source, walk, length))
             if page:
                 yield page
             if is_last(page, length):
                 return
             start, left = start + len(page), left - len(page)
+            if walk is not None:
+                walk.go_on(page, page)
             length = page_length(page, left if left > 0 else PAGE)
 
     async def _list_page(self, source: Location, start: int, length: int) -> list[Entry]:
@@ -137,6 +144,10 @@ class Contents(Reader):
             return await self._part_of_set(source, "highest" if latest_first else "lowest", start, length)
         members = await self._read.zrange(source.key(self._keys), start, start, highest_first=latest_first)
         return [Entry(source.place, payload, score=score) for payload, score in members]
+
+    async def page_from(self, source: Location, walk: Walk, length: int) -> list[Entry]:
+        """The next page of a set, lowest scores first."""
+        return await self.page_from_score(source, walk.score, 0 if walk.seen else walk.passed, length, walk.seen)
 
     async def page_from_score(
         self, source: Location, score: float, passed: int, length: int, seen: Sequence[bytes] = ()

@@ -18,6 +18,7 @@ import attrs
 from trioworkers.broker.by_weight import by_weight
 from trioworkers.broker.people.contents import is_last, page_length
 from trioworkers.broker.people.inspection import Inspector
+from trioworkers.broker.people.walk import Walk
 from trioworkers.broker.redis.connection import Connection
 from trioworkers.broker.redis.scripts import ENDS, script
 from trioworkers.exits import on_exit, on_exit_of_dead, on_move
@@ -60,8 +61,6 @@ RESTORE = script(
 PAGE = 200
 MOVE_BYTES = 1_000_000
 """So much goes with one script, or a single payload: Redis serves nobody else meanwhile."""
-LANDMARKS, LANDMARK_BYTES = 20, 200_000
-"""So many payloads, weighing so much, say how far we are among those of one score."""
 PURGE_PAGE, PURGE_PAGE_BYTES = 5000, 2_000_000
 TOKEN_KEPT_S = 7 * 86400
 
@@ -137,10 +136,8 @@ class OperatorActions:
             length = page_length(page, PAGE)
 
     async def _sweep_set(self, source: Location, decide: Decide) -> AsyncGenerator[Swept, None]:
-        # By score, not by rank: others insert and remove before us. Among those of the very same score: after the last that is still there.
-        score, passed, length = -math.inf, 0, 1
+        walk, length = Walk(), 1
         stayed: list[Entry] = []
-        seen: list[bytes] = []
 
         def noted(entry: Entry) -> Next | None:
             to = decide(entry)
@@ -149,16 +146,14 @@ class OperatorActions:
             return to
 
         while True:
-            del stayed[:-LANDMARKS]
-            page = await self._inspector.page_from_score(source, score, 0 if seen else passed, length, seen)
+            stayed.clear()
+            page = await self._inspector.page_from(source, walk, length)
             swept = await self._move(source, page, noted)
             yield swept
             if is_last(page, length):
                 return
-            last = page[-1].score or 0.0
-            same = sum(entry.score == last for entry in page)
-            passed = max(0, same - swept.moved) + (passed if last == score else 0)
-            score, length, seen = last, page_length(page, PAGE), _landmarks(page, stayed)
+            walk.go_on(page, stayed, swept.moved)
+            length = page_length(page, PAGE)
 
     async def move(self, source: Location, entry: Entry, to: Next) -> Swept:
         """Move one payload."""
@@ -264,19 +259,6 @@ def _lock_of(entry: Entry) -> tuple[Any, ...]:
         return False, "", False, (), 0
     due_s = entry.score if entry.place == "scheduled" and entry.score else False
     return lock.key, entry.jid, due_s, on_exit(entry.payload, "replaced"), int(entry.came_from == "next")
-
-
-def _landmarks(page: Sequence[Entry], stayed: Sequence[Entry]) -> list[bytes]:
-    """After which payloads, all of the last score, the next page begins: after the first that is still there. None if the last of the page is too heavy to be sent."""
-    marks: list[bytes] = []
-    weight = 0
-    for entry in (*reversed(page[-LANDMARKS:]), *reversed(stayed[-LANDMARKS:])):
-        if entry.score == page[-1].score:
-            weight += len(entry.payload)
-            if weight > LANDMARK_BYTES:
-                break
-            marks.append(entry.payload)
-    return marks
 
 
 def _stays(source: Location, to: Next) -> bool:
