@@ -191,18 +191,18 @@ async def test_answer_of_httpx_own_transport_counts_likewise():
 
 
 class Elsewhere:
-    """Answers a POST with a redirect, and what is asked for then as it is told."""
+    """Answers what is asked first with a redirect, and what is asked for then as it is told."""
 
-    def __init__(self, status: int, then: bytes) -> None:
+    def __init__(self, status: int, then: bytes, location: bytes = b"/there") -> None:
         self.asked: list[bytes] = []
-        self._status = status
+        self._redirect = b"HTTP/1.1 %d x\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % (status, location)
         self._then = then
 
     async def answer(self, stream: trio.SocketStream) -> None:
         while request := await stream.receive_some(65536):
             self.asked.append(request.partition(b" HTTP")[0])
-            if request.startswith(b"POST"):
-                await stream.send_all(b"HTTP/1.1 %d x\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n" % self._status)
+            if request.startswith(b"POST") or len(self.asked) == 1:
+                await stream.send_all(self._redirect)
             else:
                 await stream.send_all(self._then)
                 await stream.aclose()
@@ -283,6 +283,32 @@ async def test_where_a_redirect_leads_to_nobody_that_is_the_failure(method: str,
             is_tried_again,
             [],
         )
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[::1", "mailto:a@example.com", "data:,x", "/" + "x" * 65_530, "/" + "x" * 70_000, "\x7f"]
+)
+@pytest.mark.parametrize(
+    ("method", "status", "follows", "done"),
+    [
+        ("POST", 303, True, True),
+        ("POST", 302, True, False),
+        ("POST", 303, False, False),
+        ("POST", 307, True, False),
+        ("GET", 302, True, False),
+    ],
+)
+async def test_status_counts_though_its_location_is_none(
+    method: str, status: int, follows: bool, done: bool, location: str
+):
+    service = Elsewhere(status, b"", location.encode())
+    async with trio.open_nursery() as nursery, open_client(Http()) as client:
+        listeners = await nursery.start(trio.serve_tcp, service.answer, 0)
+        url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+        _, progress, failure = await outcome_of(client, method, url, follow_redirects=follows, params={"a": "b"})
+        assert (failure is None, progress.done == ["call"], service.asked) == (done, done, [f"{method} /?a=b".encode()])
+        assert failure is None or (failure.permanent and str(status) in failure.reason)
         nursery.cancel_scope.cancel()
 
 

@@ -63,6 +63,11 @@ class BoundedResponse(httpx.Response):
         name = super().charset_encoding
         return name if name is not None and is_followed(name) else None
 
+    @property
+    def has_redirect_location(self) -> bool:
+        """Whether it says where to go, and there is such a place: for others httpx raises, though nobody goes there."""
+        return super().has_redirect_location and _is_place(self.headers["Location"], self.request.url)
+
     def bound(self, max_bytes: int, refuse: Callable[[Exception], None]) -> None:
         """Set the bound. `refuse`: has the innermost stream raise an error, so that all iterators around it end in order."""
         self._max_bytes = max_bytes
@@ -164,3 +169,15 @@ class Refusable(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         """Close the body."""
         await self._inner.aclose()
+
+
+def _is_place(location: str, base: httpx.URL) -> bool:
+    """Whether a `Location` in an answer of `base` can be made into a URL as httpx does it."""
+    try:
+        url = httpx.URL(location)
+        if url.scheme and not url.host:
+            url = url.copy_with(host=base.host)
+        base.join(url)
+    except httpx.InvalidURL:
+        return False
+    return True
