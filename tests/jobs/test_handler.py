@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any, Literal, Optional, TypedDict
 
 import attrs
 import msgspec
@@ -83,6 +84,25 @@ def test_rest_parameter_takes_all_that_follow():
 def test_mismatch_names_class_position_expected_and_got(args: list[object], words: str):
     with pytest.raises(BadArguments, match=words):
         bind(without_context, *args)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (int | None, "int | None"),
+        (Optional[int], "Optional[int]"),  # noqa: UP045 - as many write it
+        (list[int], "list[int]"),
+        (dict[str, int | None], "dict[str, int | None]"),
+        (Literal["a", "b"], "Literal['a', 'b']"),
+        (datetime, "datetime"),
+    ],
+)
+def test_what_is_missing_is_called_as_it_was_declared(annotation: Any, words: str):
+    async def handler(a: Any) -> None: ...
+
+    handler.__annotations__["a"] = annotation
+    with pytest.raises(BadArguments, match=rf"argument 1 \(a\) is missing: expected {re.escape(words)}, got 0"):
+        bind(handler)
 
 
 def test_mismatch_deep_inside_names_the_field():

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import attrs
 
@@ -18,6 +18,7 @@ from trioworkers.jobs.unobeyed import is_word_of_a_field
 from trioworkers.wire.job import Job
 
 _OF_THE_CONTEXT = ("ctx", "context")
+MAX_KIND = 200
 _OF_METHODS = ("self", "cls")
 
 
@@ -33,7 +34,9 @@ class Parameter:
     @property
     def kind(self) -> str:
         """How errors name its type."""
-        return getattr(self.annotation, "__name__", None) or str(self.annotation)
+        if isinstance(self.annotation, type) and not get_args(self.annotation):
+            return self.annotation.__name__
+        return str(self.annotation).replace("typing.", "")[:MAX_KIND]
 
     def called(self, place: int | str) -> str:
         """How errors name the argument that is given to it by number or by name."""
