@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from trioworkers import BadJob, Job, Refused, Sent, Unavailable
+from trioworkers.errors import CannotServe
 from trioworkers.send import Send
 from trioworkers.sending import CALL_LIFE_S, PARCEL_BYTES, PARCEL_JOBS, TOKEN_S, Sending, late, read
 from trioworkers.settings import Settings
@@ -92,7 +93,7 @@ def test_repeatable_calls_of_one_token_have_keys_of_their_own_in_the_namespace()
 
 def test_reply_tells_which_parcels_were_refused():
     found = read([b"", b"WRONGTYPE no list", b"", b"OOM full"])
-    assert {place: type(error) for place, error in found.items()} == {1: Refused, 3: Unavailable}
+    assert {place: type(error) for place, error in found.items()} == {1: Refused, 3: CannotServe}
     assert read([]) == {}
 
 
