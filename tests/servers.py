@@ -81,6 +81,8 @@ def embedded_program() -> str:
 class Server:
     """A real server with an append-only file; can be killed, stalled and restarted on its port."""
 
+    _program = staticmethod(server_program)
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
@@ -99,7 +101,7 @@ class Server:
     def _take_out_half_a_transaction(self) -> None:
         """As docs/reliability.md advises: the half that a kill may leave at the end of the log is else carried out at the restart after this one."""
         manifest = self.folder / "appendonlydir" / "appendonly.aof.manifest"
-        program = Path(server_program())
+        program = Path(self._program())
         tool = program.with_name(program.name.replace("server", "check-aof"))
         if manifest.exists() and tool.exists():
             subprocess.run([tool, "--fix", manifest], input=b"y\n", stdout=subprocess.DEVNULL, check=True)
@@ -121,7 +123,7 @@ class Server:
         return log.read_text(errors="replace")[-500:] if log.exists() else ""
 
     def _launch(self, *options: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([server_program(), *options], stdout=subprocess.DEVNULL)
+        return subprocess.Popen([self._program(), *options], stdout=subprocess.DEVNULL)
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -175,13 +177,13 @@ class Server:
 class EmbeddedServer(Server):
     """The Valkey that we embed, whatever else is installed."""
 
-    def _launch(self, *options: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([embedded_program(), *options], stdout=subprocess.DEVNULL)
+    _program = staticmethod(embedded_program)
 
 
 class ClockedServer(Server):
     """A server on a machine whose clock people set: Valkey under libfaketime, with which the allocator of Debian's Redis clashes."""
 
+    _program = staticmethod(embedded_program)
     LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 
     def set_clock(self, ahead_s: float) -> None:
@@ -194,7 +196,7 @@ class ClockedServer(Server):
         self.set_clock(0)
         fake = {"LD_PRELOAD": str(self.LIBRARY), "FAKETIME_TIMESTAMP_FILE": str(self.folder / "clock")}
         fake |= {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        return subprocess.Popen([embedded_program(), *options], stdout=subprocess.DEVNULL, env={**os.environ, **fake})
+        return subprocess.Popen([self._program(), *options], stdout=subprocess.DEVNULL, env={**os.environ, **fake})
 
 
 class Sentinel(Server):
